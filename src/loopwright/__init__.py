@@ -1,0 +1,80 @@
+"""Loopwright: an experiment framework for PyTorch.
+
+Public names are resolved when they are first used, so that ``import loopwright`` imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from loopwright.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from loopwright import callbacks, data, device, loggers, models, optim, plan
+    from loopwright.checkpoint import Checkpointing
+    from loopwright.hooks import Callback, Logger, ValidationCallback
+    from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
+    from loopwright.precision import Precision
+    from loopwright.run import FitResult
+    from loopwright.trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Callback",
+    "Checkpointing",
+    "FitResult",
+    "Logger",
+    "LoopCallback",
+    "Precision",
+    "Trainer",
+    "TrainingLoop",
+    "ValidationCallback",
+    "ValidationLoop",
+    "callbacks",
+    "data",
+    "device",
+    "loggers",
+    "models",
+    "optim",
+    "plan",
+]
+
+# Public name -> the module it lives in; None: a sub-package of that name.
+_LOCATIONS: Mapping[str, str | None] = MappingProxyType(
+    {
+        "Callback": "loopwright.hooks",
+        "Checkpointing": "loopwright.checkpoint",
+        "FitResult": "loopwright.run",
+        "Logger": "loopwright.hooks",
+        "LoopCallback": "loopwright.loop",
+        "Precision": "loopwright.precision",
+        "Trainer": "loopwright.trainer",
+        "TrainingLoop": "loopwright.loop",
+        "ValidationCallback": "loopwright.hooks",
+        "ValidationLoop": "loopwright.loop",
+        "callbacks": None,
+        "data": None,
+        "device": None,
+        "loggers": None,
+        "models": None,
+        "optim": None,
+        "plan": None,
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOCATIONS:
+        raise AttributeError(f"module 'loopwright' has no attribute {name!r}.{did_you_mean(name, _LOCATIONS)}")
+    module = _LOCATIONS[name]
+    if module is None:
+        return import_module(f"loopwright.{name}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOCATIONS})

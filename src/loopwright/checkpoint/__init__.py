@@ -1,0 +1,30 @@
+"""Checkpoints: folders of safetensors and JSON, written whole or not at all, verified when read."""
+
+from loopwright.checkpoint.checkpointing import Checkpointing
+from loopwright.checkpoint.encode import check_state, decode, encode
+from loopwright.checkpoint.files import Manifest
+from loopwright.checkpoint.find import expand, resolve, step_folder
+from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_weights, verify_checkpoint
+from loopwright.checkpoint.weights import load_weights, plain_names, weights_digest
+from loopwright.checkpoint.write import clean_leftovers, remove_checkpoint, write_checkpoint
+
+__all__ = [
+    "Checkpoint",
+    "Checkpointing",
+    "Manifest",
+    "check_state",
+    "clean_leftovers",
+    "decode",
+    "encode",
+    "expand",
+    "load_weights",
+    "plain_names",
+    "read_checkpoint",
+    "read_weights",
+    "remove_checkpoint",
+    "resolve",
+    "step_folder",
+    "verify_checkpoint",
+    "weights_digest",
+    "write_checkpoint",
+]

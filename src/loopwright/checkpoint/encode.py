@@ -1,0 +1,226 @@
+"""`encode` and `decode`: a state as JSON values and named tensors, and exactly back.
+
+What JSON has, it keeps: null, booleans, numbers, strings, lists, and objects with string keys. Everything else
+becomes an object with one key, a tag::
+
+    {"~tensor": "state[0].exp_avg"}     a tensor, stored elsewhere under that name; the same name twice: one tensor
+    {"~complex": "phase"}               a tensor of complex128, which safetensors lacks, as pairs of reals
+    {"~tuple": [1, 2]}                  a tuple
+    {"~dict": [[0, "a"], ["b", 1]]}     a dict with other keys than plain strings, in order
+    {"~counter": [[30, 1]]}             a `collections.Counter`
+    {"~float": "nan"}                   what JSON numbers leave out: nan, inf, -inf
+    {"~int": "0x1f…"}                   an integer too long to be read safely as decimal digits
+    {"~str": [56448, 97]}               a string that is no valid Unicode, by code points
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loopwright.checkpoint.safetensors_layout import DTYPE_CODES
+from loopwright.errors import CheckpointError, SettingTypeError
+
+ACCEPTED = "a tensor, None, a bool, int, float or str, or a list, tuple or dict (with str or int keys) of these"
+
+MAX_DEPTH = 100
+_MAX_DECIMAL_BITS = 1024
+
+
+def encode(tree: object, where: str = "") -> tuple[Any, dict[str, Tensor]]:
+    """Split a state into JSON values and tensors.
+
+    Args:
+        tree: what `decode` shall return: tensors (strided, of any device and dtype that can be stored), None, bool,
+            int, float, str, and lists, tuples, dicts and Counters of them. Subclasses of int, float and str
+            come back as plain values, `OrderedDict` as dict, `torch.Size` as tuple, parameters as tensors.
+        where: path that error messages begin with.
+
+    Returns:
+        The JSON values, and the tensors by name: contiguous, on the CPU, sharing memory with those given where they
+        already were. Tensors that are the same memory seen the same way (tied weights) are kept once.
+
+    Raises:
+        SettingTypeError: for anything else, naming its path.
+    """
+    encoder = _Encoder(where, is_checking=False)
+    return encoder.encode(tree, "", 0), encoder.tensors
+
+
+def check_state(tree: object, where: str) -> None:
+    """Raise what `encode` would raise, without touching any tensor's data."""
+    _Encoder(where, is_checking=True).encode(tree, "", 0)
+
+
+def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
+    """Rebuild what `encode` was given; every tensor must be used.
+
+    Raises:
+        CheckpointError: for values that `encode` does not write.
+    """
+    decoder = _Decoder(tensors)
+    tree = decoder.decode(json_tree, 0)
+    unused = sorted(tensors.keys() - decoder.used.keys())
+    if unused:
+        raise CheckpointError(f"tensor {unused[0]!r} belongs to nothing")
+    return tree
+
+
+class _Encoder:
+    """One walk over a state: the tensors met so far, and the names given to them."""
+
+    def __init__(self, where: str, is_checking: bool) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._where = where
+        self._is_checking = is_checking
+        self._tags: dict[tuple[object, ...], dict[str, str]] = {}
+
+    def encode(self, value: object, path: str, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise self._refuse(path, f"a structure at most {MAX_DEPTH} deep")
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return _encode_str(str.__str__(value))
+        if isinstance(value, int):
+            number = int(value)
+            return number if number.bit_length() <= _MAX_DECIMAL_BITS else {"~int": hex(number)}
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else {"~float": repr(float(value))}
+        if isinstance(value, Tensor):
+            return self._encode_tensor(value, path)
+        if type(value) is list:
+            return self._encode_items(value, path, depth)
+        if type(value) in (tuple, torch.Size):
+            return {"~tuple": self._encode_items(value, path, depth)}  # type: ignore[arg-type]
+        if type(value) in (dict, OrderedDict, Counter):
+            return self._encode_dict(value, path, depth)  # type: ignore[arg-type]
+        raise self._refuse(path, ACCEPTED, value)
+
+    def _encode_items(self, values: list[object] | tuple[object, ...], path: str, depth: int) -> list[Any]:
+        return [self.encode(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(values)]
+
+    def _encode_dict(self, values: dict[object, object], path: str, depth: int) -> dict[str, Any]:
+        pairs: list[list[Any]] = []
+        is_plain = type(values) is not Counter
+        for key, value in values.items():
+            if type(key) not in (str, int):
+                raise self._refuse(path, f"str or int keys, not {key!r:.80} ({type(key).__qualname__})")
+            encoded_key = self.encode(key, path, depth)
+            is_plain = is_plain and isinstance(encoded_key, str) and not encoded_key.startswith("~")
+            child = f"[{key}]" if isinstance(key, int) else f".{key}" if path else str(key)
+            pairs.append([encoded_key, self.encode(value, path + child, depth + 1)])
+        if is_plain:
+            return dict(pairs)
+        return {"~counter" if type(values) is Counter else "~dict": pairs}
+
+    def _encode_tensor(self, tensor: Tensor, path: str) -> dict[str, str]:
+        if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+            raise self._refuse(path, "a plain tensor", tensor)
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise self._refuse(path, f"a dense tensor with data, not one of layout {tensor.layout} on {tensor.device}")
+        if tensor.dtype not in DTYPE_CODES and tensor.dtype != torch.complex128:
+            raise self._refuse(path, f"a tensor of a type that safetensors holds, not {tensor.dtype}")
+        if self._is_checking:
+            return {}
+        view = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(),
+                tensor.is_neg())  # fmt: skip
+        if view in self._tags:
+            return self._tags[view]
+        data = tensor.detach().resolve_conj().resolve_neg()
+        tag = "~tensor"
+        if tensor.dtype == torch.complex128:
+            data, tag = torch.view_as_real(data), "~complex"
+        name = self._free_name(path)
+        self.tensors[name] = data.cpu().contiguous()
+        self._tags[view] = {tag: name}
+        return {tag: name}
+
+    def _free_name(self, path: str) -> str:
+        """A name for the tensor at ``path``: the path, unless that is taken or cannot stand in a file."""
+        stem = path.encode("utf-8", "backslashreplace").decode() or "tensor"
+        name, number = stem, 1
+        while name in self.tensors or name == "__metadata__":
+            number += 1
+            name = f"{stem}~{number}"
+        return name
+
+    def _refuse(self, path: str, expected: str, given: object = None) -> SettingTypeError:
+        separator = "." if self._where and path and not path.startswith("[") else ""
+        setting = f"{self._where}{separator}{path}" or "state"
+        got = "" if given is None else f", not {type(given).__module__}.{type(given).__qualname__}"
+        return SettingTypeError(setting, f": expected {expected}{got}.")
+
+
+def _encode_str(text: str) -> Any:
+    # Two lone halves side by side would come back from JSON as one character.
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return {"~str": [ord(char) for char in text]}
+    return text
+
+
+class _Decoder:
+    """One walk back: tensors by name, and those already handed out."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.used: dict[str, Tensor] = {}
+        self._tensors = tensors
+        self._tags: dict[str, Callable[[Any, int], Any]] = {
+            "~tensor": lambda name, depth: self._tensor(name),
+            "~complex": lambda name, depth: self._complex(name),
+            "~tuple": lambda items, depth: tuple(self._items(items, depth)),
+            "~dict": self._dict,
+            "~counter": lambda pairs, depth: Counter(self._dict(pairs, depth)),
+            "~float": lambda text, depth: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text],
+            "~int": lambda text, depth: int(text, 16),
+            "~str": lambda codes, depth: "".join(map(chr, codes)),
+        }
+
+    def decode(self, value: Any, depth: int) -> Any:
+        if depth > MAX_DEPTH + 1:
+            raise CheckpointError(f"a structure more than {MAX_DEPTH} deep")
+        if isinstance(value, list):
+            return self._items(value, depth)
+        if not isinstance(value, dict):
+            return value
+        tag = next(iter(value), "")
+        if not tag.startswith("~"):
+            return {key: self.decode(item, depth + 1) for key, item in value.items()}
+        if len(value) != 1 or tag not in self._tags:
+            raise CheckpointError(f"unknown tag {tag!r:.80}")
+        try:
+            return self._tags[tag](value[tag], depth)
+        except (TypeError, ValueError, KeyError, OverflowError, RuntimeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"no value for tag {tag!r}: {value[tag]!r:.80}") from error
+
+    def _items(self, values: list[Any], depth: int) -> list[Any]:
+        return [self.decode(item, depth + 1) for item in values]
+
+    def _dict(self, pairs: list[list[Any]], depth: int) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
+        for encoded_key, value in pairs:
+            key = self.decode(encoded_key, depth)
+            if type(key) not in (str, int) or key in result:
+                raise CheckpointError(f"no key, or one given twice: {key!r:.80}")
+            result[key] = self.decode(value, depth + 1)
+        return result
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self.used:
+            if name not in self._tensors:
+                raise CheckpointError(f"tensor {name!r:.80} is missing")
+            self.used[name] = self._tensors[name]
+        return self.used[name]
+
+    def _complex(self, name: str) -> Tensor:
+        tensor = self._tensor(name)
+        if not tensor.is_complex():
+            tensor = self.used[name] = torch.view_as_complex(tensor)
+        return tensor

@@ -1,0 +1,104 @@
+"""`read_checkpoint`: what `write_checkpoint` wrote, or one line that says what is wrong with it.
+
+Nothing is unpickled, nothing outside the folder is opened, no size that a file declares is believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from loopwright.checkpoint.encode import decode
+from loopwright.checkpoint.files import (
+    MAX_STATE_BYTES,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    STATE_TENSORS,
+    Manifest,
+    fault,
+    parse_json,
+    read_file,
+    read_manifest,
+    verify_file,
+)
+from loopwright.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint read from disk: tensors are on the CPU and belong to the caller."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+    manifest: Manifest
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a whole checkpoint folder.
+
+    Raises:
+        CheckpointError: ``folder: file: fault``, if anything is missing, damaged or foreign.
+    """
+    manifest = read_manifest(path)
+    trees = _read_trees(path, manifest)
+    state = {"model": _decode(path, MODEL, trees["model"], manifest)}
+    optimizer = _decode(path, OPTIMIZER, trees.get("optimizer", {}), manifest)
+    if "optimizer" in trees:
+        state["optimizer"] = optimizer
+    rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
+    return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read and verify the model of a checkpoint folder, and nothing else of it.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    manifest = read_manifest(path)
+    weights: dict[str, Tensor] = _decode(path, MODEL, _read_trees(path, manifest)["model"], manifest)
+    return weights
+
+
+def verify_checkpoint(path: Path) -> Manifest:
+    """Check that every file is there and as the manifest says, loading none.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    manifest = read_manifest(path)
+    for name, record in manifest.files.items():
+        verify_file(path, name, record)
+    return manifest
+
+
+def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """The JSON values of each part: ``model``, ``state`` and perhaps ``optimizer``."""
+    data = read_file(path, STATE, manifest.files[STATE], max_bytes=MAX_STATE_BYTES)
+    trees = parse_json(path, STATE, data)
+    if not isinstance(trees, dict) or not {"model", "state"} <= trees.keys() <= {"model", "optimizer", "state"}:
+        raise fault(path, STATE, "expected the parts model, optimizer and state")
+    return trees
+
+
+def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str, Any]:
+    """One part: its JSON values with the tensors of file ``name`` put in."""
+    data = read_file(path, name, manifest.files[name])
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, AssertionError) as error:
+        raise fault(path, name, f"not safetensors ({error})") from error
+    try:
+        part = decode(tree, tensors)
+    except CheckpointError as error:
+        raise fault(path, STATE, f"does not fit {name}: {error}") from error
+    if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+        raise fault(path, STATE, f"expected names and values for {name}")
+    return part

@@ -1,0 +1,67 @@
+"""How safetensors lays tensors out in a file: a length, a JSON header, then the raw bytes of each.
+
+Written here and not by the library because the library's writers either copy every tensor into one buffer or
+leave no way to hash and sync what they write; reading and checking is the library's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+DTYPE_CODES: dict[torch.dtype, str] = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def safetensors_chunks(tensors: Mapping[str, Tensor]) -> list[memoryview]:
+    """The bytes of a safetensors file, as pieces in order; the tensors' memory is not copied.
+
+    Args:
+        tensors: contiguous, on the CPU, of the types in `DTYPE_CODES`.
+    """
+    # Wide types first, so that each tensor starts at a multiple of its item size.
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, object] = {}
+    start = 0
+    for name in ordered:
+        tensor = tensors[name]
+        stop = start + tensor.nbytes
+        header[name] = {
+            "dtype": DTYPE_CODES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head = memoryview(len(text).to_bytes(8, "little") + text)
+    return [head, *(tensor_bytes(tensors[name]) for name in ordered)]
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    if not tensor.numel():
+        return memoryview(b"")
+    data: memoryview = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+    return data

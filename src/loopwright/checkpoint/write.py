@@ -1,0 +1,237 @@
+"""`write_checkpoint`: a whole checkpoint or none, also where the machine stops in between.
+
+Everything is written and synced under a temporary name in the same folder, the manifest last, then renamed. So a
+folder without the temporary name is whole, and one with it was cut short, or was just about to be renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from loopwright.checkpoint.encode import encode
+from loopwright.checkpoint.files import (
+    MANIFEST,
+    MAX_STATE_BYTES,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    STATE_TENSORS,
+    TEMPORARY_PREFIX,
+    FileRecord,
+    Manifest,
+)
+from loopwright.checkpoint.read import verify_checkpoint
+from loopwright.checkpoint.safetensors_layout import safetensors_chunks
+from loopwright.errors import CheckpointError, SettingError, SettingTypeError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, world_size: int = 1) -> Path:
+    """Write ``state`` as the checkpoint ``folder``, replacing an older one of that name.
+
+    Args:
+        folder: parents are created.
+        state: ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries that
+            `encode` accepts.
+        step: steps completed.
+        world_size: ranks that share this state.
+
+    Returns:
+        ``folder``; everything in it is synced.
+
+    Raises:
+        SettingError: if the state holds something that cannot be stored; nothing is written.
+        CheckpointError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood
+            at ``folder`` before still does, unless only the last sync failed, when the new one does.
+    """
+    contents = _contents(state)
+    num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
+    temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
+    try:
+        _make_parents(folder.parent)
+        os.mkdir(temporary)
+        manifest = Manifest(
+            step=step,
+            world_size=world_size,
+            torch=torch.__version__,
+            loopwright=_version(),
+            files={name: _write_file(temporary / name, chunks) for name, chunks in contents.items()},
+        )
+        _write_file(temporary / MANIFEST, [memoryview(manifest.to_bytes())])
+        _sync_folder(temporary)
+        _put(temporary, folder)
+    except BaseException as error:
+        with suppress(OSError):  # `clean_leftovers` finds what cannot be removed now
+            remove_checkpoint(temporary)
+        if isinstance(error, OSError):
+            raise CheckpointError(_line(folder, error, num_bytes)) from error
+        raise
+    return folder
+
+
+def clean_leftovers(root: Path) -> list[Path]:
+    """Remove what killed writers left in ``root``, a folder of checkpoints that nobody is writing to.
+
+    A kill between the last sync and the rename leaves a whole checkpoint under a temporary name. It gets its own
+    name where nothing stands there, so that replacing a checkpoint never ends with neither.
+
+    Returns:
+        The temporary paths found.
+
+    Raises:
+        CheckpointError: if one of them cannot be removed.
+    """
+    try:
+        found = [path for path in root.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] if root.is_dir() else []
+        for path in sorted(found, key=_manifest_time, reverse=True):
+            target = root / path.name.removeprefix(TEMPORARY_PREFIX).partition("-")[2]
+            if target != root and not os.path.lexists(target) and _is_whole(path):
+                os.rename(path, target)
+                _sync_folder(root)
+            else:
+                remove_checkpoint(path)
+    except OSError as error:
+        raise CheckpointError(f"{root}: cannot be cleaned of unfinished checkpoints: {error.strerror}") from error
+    return found
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint folder, its manifest first: half removed, it is no checkpoint. A missing one is fine."""
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        with suppress(FileNotFoundError):
+            os.unlink(path / MANIFEST)
+            _sync_folder(path)
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+
+
+def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
+    """The bytes of each file but the manifest."""
+    parts: dict[str, object] = {MODEL: _by_name("model", state.get("model"))}
+    if "optimizer" in state:
+        parts[OPTIMIZER] = _by_name("optimizer", state["optimizer"])
+    rest = {key: value for key, value in state.items() if key not in ("model", "optimizer")}
+    parts[STATE_TENSORS] = _by_name("state", rest)
+    tensors: dict[str, dict[str, Tensor]] = {OPTIMIZER: {}}
+    trees = {}
+    for name, part in parts.items():
+        key = name.removesuffix(".safetensors")
+        trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key)
+    text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > MAX_STATE_BYTES:
+        raise SettingError("state", f": {len(text)} bytes besides tensors; expected at most {MAX_STATE_BYTES}.")
+    return {name: safetensors_chunks(part) for name, part in tensors.items()} | {STATE: [memoryview(text)]}
+
+
+def _by_name(part: str, values: object) -> dict[str, object]:
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise SettingTypeError(part, f": expected a mapping with names as keys, not {type(values).__name__}.")
+    return dict(values)
+
+
+def _write_file(path: Path, chunks: Sequence[memoryview]) -> FileRecord:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        # Hashing beside the writing, from the same memory, makes the hash nearly free where a core is.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            digest = pool.submit(_sha256, chunks)
+            for chunk in chunks:
+                rest = chunk
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+            sha256 = digest.result()
+    finally:
+        os.close(descriptor)
+    return FileRecord(num_bytes=sum(chunk.nbytes for chunk in chunks), sha256=sha256)
+
+
+def _sha256(chunks: Sequence[memoryview]) -> str:
+    hasher = hashlib.sha256()
+    for chunk in chunks:
+        hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _put(temporary: Path, folder: Path) -> None:
+    """Rename ``temporary`` to ``folder``; an older ``folder`` is moved aside and removed when the new one stands."""
+    aside = None
+    if os.path.lexists(folder):
+        aside = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
+        os.rename(folder, aside)
+    try:
+        os.rename(temporary, folder)
+    except BaseException:
+        if aside is not None:
+            os.rename(aside, folder)
+        raise
+    _sync_folder(folder.parent)
+    if aside is not None:
+        with suppress(OSError):  # the new checkpoint stands; `clean_leftovers` removes what is left of the old
+            remove_checkpoint(aside)
+
+
+def _make_parents(folder: Path) -> None:
+    """Create ``folder`` and its parents, each synced into its own parent."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(path)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify_checkpoint(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _manifest_time(path: Path) -> int:
+    try:
+        return os.lstat(path / MANIFEST).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("loopwright")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _line(folder: Path, error: OSError, num_bytes: int) -> str:
+    line = f"{folder}: not saved: {error.strerror or error}"
+    if error.errno in _NO_SPACE:
+        existing = next(path for path in folder.parents if path.exists())
+        line += f"; {num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"
+    return line

@@ -1,0 +1,69 @@
+"""The command ``loopwright``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from loopwright import __version__
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.command_line import CommandLine, read_command_line
+from loopwright.experiment.conf_dir import conf_dir
+from loopwright.experiment.help_text import help_text
+from loopwright.experiment.speech import complain, one_line_of
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with ``argv``, by default the words typed after its name.
+
+    Returns:
+        The exit code: 0 done; 1 the run failed; 2 a wrong setting; 3 a bad checkpoint; 130 and 143 after SIGINT and
+        SIGTERM.
+    """
+    leave_current_directory()
+    try:
+        return _execute(read_command_line(sys.argv[1:] if argv is None else argv))
+    except SettingError as error:
+        complain(error)
+        return 2
+    except CheckpointError as error:
+        complain(error)
+        return 3
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except Exception as error:  # from foreign code, such as a trusted class that is built for a check
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        complain(f"{one_line_of(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
+        return 1
+
+
+def leave_current_directory() -> None:
+    """Take the current directory off ``sys.path``: modules that lie about in it are not to be imported.
+
+    Hydra alone would import a folder ``hydra_plugins`` from it. Directories of installed packages stay, and so does
+    the one that holds this package.
+    """
+    here = Path.cwd().resolve()
+    paths = sysconfig.get_paths()
+    kept = {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    kept.add(Path(__file__).resolve().parent.parent)
+    if here not in kept:
+        sys.path[:] = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != here]
+
+
+def _execute(line: CommandLine) -> int:
+    if line.action == "version":
+        print(f"loopwright {__version__}")
+        return 0
+    if line.action == "help":
+        extra = [] if line.config_dir is None else [Path(line.config_dir)]
+        print(help_text([conf_dir(), *extra]), end="")
+        return 0
+    # Imported only now: Hydra, which this imports, looks for plugins on sys.path, and help needs none of it.
+    return int(import_module("loopwright.experiment.entry").execute(line))

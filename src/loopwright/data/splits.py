@@ -1,0 +1,20 @@
+"""`Splits`: the dataloaders that a data configuration makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """What a run trains on and what it is validated on.
+
+    Attributes:
+        train: the training dataloader.
+        val: a validation dataloader, a mapping of several by name, or None: no validation.
+    """
+
+    train: Any
+    val: Any | Mapping[str, Any] | None = None

@@ -1,0 +1,6 @@
+"""Devices: the only place that names an accelerator."""
+
+from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
+from loopwright.device.device import Device, open_device
+
+__all__ = ["Cpu", "CudaGpu", "Device", "MpsGpu", "move_tensors", "open_device"]

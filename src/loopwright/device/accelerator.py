@@ -1,0 +1,98 @@
+"""The devices themselves: how batches get there, where their random stream is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loopwright.protocols import DeviceStream
+
+
+class Cpu:
+    """The host's processor: nothing is moved, and torch's CPU stream is its own."""
+
+    torch_device = torch.device("cpu")
+    is_host = True
+    sum_dtype = torch.float64
+    stream: DeviceStream | None = None
+
+    def move(self, batch: Any) -> Any:
+        """The batch itself."""
+        return batch
+
+
+class CudaGpu:
+    """One CUDA (or ROCm) device of this process.
+
+    Args:
+        index: its number on this machine.
+    """
+
+    is_host = False
+    sum_dtype = torch.float64
+
+    def __init__(self, index: int) -> None:
+        self.torch_device = torch.device("cuda", index)
+        self.stream: DeviceStream | None = _CudaStream(self.torch_device)
+
+    def move(self, batch: Any) -> Any:
+        """The batch with every tensor in it on the GPU; pinned memory is copied without waiting."""
+        return move_tensors(batch, self.torch_device)
+
+
+class MpsGpu:
+    """The GPU of an Apple chip, which has no float64."""
+
+    is_host = False
+    sum_dtype = torch.float32
+    torch_device = torch.device("mps")
+
+    def __init__(self) -> None:
+        self.stream: DeviceStream | None = _MpsStream()
+
+    def move(self, batch: Any) -> Any:
+        """The batch with every tensor in it on the GPU."""
+        return move_tensors(batch, self.torch_device)
+
+
+def move_tensors(batch: Any, device: torch.device) -> Any:
+    """``batch`` with every tensor in its mappings, lists and tuples on ``device``; anything else stays as it is."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        moved = {key: move_tensors(value, device) for key, value in batch.items()}
+        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(move_tensors(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(move_tensors(value, device) for value in batch)
+    return batch.to(device) if hasattr(batch, "to") else batch
+
+
+class _CudaStream:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def get_state(self) -> Tensor:
+        return torch.cuda.get_rng_state(self._device)
+
+    def set_state(self, state: Tensor) -> None:
+        torch.cuda.set_rng_state(state, self._device)
+
+    def seed(self, seed: int) -> None:
+        with torch.cuda.device(self._device):
+            torch.cuda.manual_seed(seed)
+
+
+class _MpsStream:
+    def get_state(self) -> Tensor:
+        return torch.mps.get_rng_state()
+
+    def set_state(self, state: Tensor) -> None:
+        torch.mps.set_rng_state(state)
+
+    def seed(self, seed: int) -> None:
+        torch.mps.manual_seed(seed)

@@ -1,0 +1,56 @@
+"""Hooks bound once per run: who listens to what, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from loopwright.hooks import HOOKS, Callback, implements
+
+Hook = Callable[..., None]
+Hooks = Mapping[str, tuple[Hook, ...]]
+
+
+def bind_hooks(callbacks: Sequence[tuple[str, Callback]], names: Iterable[str] = HOOKS) -> dict[str, tuple[Hook, ...]]:
+    """The methods to call for each hook, in the order of ``callbacks``; those that nobody overrides are empty.
+
+    Args:
+        callbacks: (name, callback); the name appears in the note of an exception.
+        names: hooks to bind; those of a validation loop of its own need not be methods of `Callback`.
+    """
+    return {
+        hook: tuple(
+            _noted(getattr(callback, hook), f"{name}.{hook}")
+            for name, callback in callbacks
+            if implements(callback, hook)
+        )
+        for hook in names
+    }
+
+
+def call_hooks(hooks: tuple[Hook, ...], *args: Any) -> None:
+    """Call each hook in order."""
+    for hook in hooks:
+        hook(*args)
+
+
+@contextmanager
+def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
+    """Tell ``hooks`` of an exception that leaves the body, and let it go on."""
+    try:
+        yield
+    except Exception as error:
+        call_hooks(hooks, trainer, error)
+        raise
+
+
+def _noted(method: Hook, label: str) -> Hook:
+    def call(*args: Any) -> None:
+        try:
+            method(*args)
+        except Exception as error:
+            error.add_note(f"Raised in callback {label}.")
+            raise
+
+    return call

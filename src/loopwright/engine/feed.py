@@ -1,0 +1,96 @@
+"""`Feed`: training data, read on from where a run is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loopwright.errors import DataError
+from loopwright.protocols import BatchSource
+from loopwright.run import RunState
+
+_END = object()
+
+
+class Feed:
+    """Hands out training micro-batches and keeps the position of a run.
+
+    Between fits it lives on with its dataloader, so that nothing is read twice.
+
+    Args:
+        source: the training dataloader.
+        state: the run's counters; the position in them is where reading begins.
+    """
+
+    def __init__(self, source: BatchSource, state: RunState) -> None:
+        self._source = source
+        self._state = state
+        self._num_batches = source.num_batches
+        self._batches: Iterator[Any] | None = None
+        self._ahead: Any = _END
+
+    @property
+    def num_batches(self) -> int | None:
+        """Micro-batches of a pass; None where that is unknown."""
+        return self._num_batches
+
+    def take(self) -> Any:
+        """The next micro-batch; the position moves over it, at a pass's end to the next pass.
+
+        Raises:
+            DataError: if the dataloader ends before, or goes on after, its length; or yields nothing at all.
+        """
+        state = self._state
+        if self._batches is None:
+            self._batches = self._source.read(state.pass_index, state.micro_batch_index)
+        batch, self._ahead = self._ahead, _END
+        if batch is _END:
+            batch = next(self._batches, _END)
+            if batch is _END:
+                batch = self._first_of_next_pass()
+        state.micro_batch_index += 1
+        if state.micro_batch_index == self._num_batches:
+            self._end_pass()
+        return batch
+
+    def has_more(self) -> bool:
+        """Whether this pass goes on, for a window that has begun; looks ahead where no length says so."""
+        if self._num_batches is not None:
+            return True
+        if self._ahead is _END and self._batches is not None:
+            self._ahead = next(self._batches, _END)
+        return self._ahead is not _END
+
+    def close(self) -> None:
+        """Let go of the dataloader's iterator, and with it of its workers."""
+        self._batches = None
+
+    def _first_of_next_pass(self) -> Any:
+        state = self._state
+        if self._num_batches is not None:
+            raise DataError(
+                f"The training dataloader ended after {state.micro_batch_index} micro-batches of pass "
+                f"{state.pass_index}; its length says {self._num_batches}."
+            )
+        if state.micro_batch_index:
+            state.pass_index += 1
+            state.micro_batch_index = 0
+        self._batches = self._source.read(state.pass_index, 0)
+        batch = next(self._batches, _END)
+        if batch is _END:
+            raise DataError(
+                f"The training dataloader yields nothing in pass {state.pass_index}; "
+                "give one that can be iterated over again, or fewer steps."
+            )
+        return batch
+
+    def _end_pass(self) -> None:
+        state = self._state
+        if self._batches is not None and next(self._batches, _END) is not _END:
+            raise DataError(
+                f"The training dataloader goes on after {state.micro_batch_index} micro-batches of pass "
+                f"{state.pass_index}; its length says no more."
+            )
+        self._batches = None
+        state.pass_index += 1
+        state.micro_batch_index = 0

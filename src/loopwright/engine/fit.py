@@ -1,0 +1,158 @@
+"""`FitLoop`: carries a plan out, stage by stage.
+
+::
+
+    for each stage of the plan:
+        Train(start, stop):     a step for each window of micro-batches
+        Save(step):             a checkpoint
+        Validate(step, name):   one dataloader, from its beginning
+        Downstream(step, name): one callback's run_validation
+        stop where Trainer.stop was called: save, leave the rest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from torch.optim import Optimizer
+
+from loopwright.engine.binding import Hook, call_hooks, reporting
+from loopwright.engine.clock import TrainClock
+from loopwright.engine.feed import Feed
+from loopwright.engine.parts import Parts
+from loopwright.engine.step import Step
+from loopwright.engine.validate import ValidationSet, validate
+from loopwright.errors import SettingError, did_you_mean
+from loopwright.loop import TrainingLoop
+from loopwright.plan import Downstream, Plan, Save, Stage, Train, Validate, next_multiple
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitInputs:
+    """What a fit works on beside the parts of its run.
+
+    Attributes:
+        loop: the training loop.
+        plan: what is to be done, from where the run is.
+        train_dataloader: as the user gave it; hooks are handed this one.
+        feed: the same, read on from where the run is.
+        val_dataloader: as the user gave it.
+        val_sets: the same by the names of the plan.
+        downstream: ``run_validation`` of each downstream validation, by the names of the plan.
+        save: writes a checkpoint; None: nothing is saved.
+    """
+
+    loop: TrainingLoop
+    plan: Plan
+    train_dataloader: Any
+    feed: Feed
+    val_dataloader: Any
+    val_sets: Mapping[str, ValidationSet]
+    downstream: Mapping[str, Hook]
+    save: Callable[[], object] | None
+
+
+class FitLoop:
+    """Carries out the plan of one fit.
+
+    Args:
+        parts: of this run, with its hooks bound.
+        optimizer: of this run.
+        inputs: of this fit.
+    """
+
+    def __init__(self, parts: Parts, optimizer: Optimizer, inputs: FitInputs) -> None:
+        self._parts = parts
+        self._inputs = inputs
+        self._state = parts.state
+        self._step = Step(parts, optimizer, inputs.feed)
+        self._clock = TrainClock()
+        self._next_log = 0
+
+    def run(self) -> None:
+        """Carry out the plan, or what of it comes before `Trainer.stop`."""
+        self._clock.begin(self._state.global_step)
+        for is_validation, stages in groupby(self._inputs.plan, key=lambda s: isinstance(s, Validate | Downstream)):
+            if is_validation:
+                self._validation_round(stages)
+            else:
+                self._train_loop(stages)
+            if self._state.stop_reason is not None:
+                return
+
+    def _train_loop(self, stages: Iterable[Stage]) -> None:
+        parts, inputs = self._parts, self._inputs
+        trainer, hooks, loop = parts.trainer, parts.hooks, inputs.loop
+        loop_idx, batch_idx = inputs.plan.loop_position(self._state.global_step)
+        with ExitStack() as stack:
+            stack.enter_context(reporting(hooks["on_train_exception"], trainer))
+            call_hooks(hooks["on_enter_train"], trainer, stack, inputs.train_dataloader, loop, loop_idx)
+            call_hooks(hooks["on_train_start"], trainer, parts.model, inputs.train_dataloader, loop, loop_idx)
+            step_saved = None
+            for stage in stages:
+                if isinstance(stage, Train):
+                    batch_idx = self._train(stage, batch_idx)
+                elif isinstance(stage, Save):
+                    self._save()
+                    step_saved = stage.step
+                if self._state.stop_reason is not None:
+                    break
+            if self._state.stop_reason is not None and step_saved != self._state.global_step:
+                self._save()
+            call_hooks(hooks["on_train_end"], trainer, parts.model, loop, loop_idx)
+
+    def _train(self, stage: Train, batch_idx: int) -> int:
+        """Train the steps of ``stage``; returns the number of the next micro-batch in this train loop."""
+        state, run, log = self._state, self._step.run, self._log
+        last = self._inputs.plan.stop_step
+        self._next_log = next_multiple(stage.start, self._parts.log_every_n_steps)
+        self._clock.start()
+        for window in self._inputs.plan.windows(stage.start, stage.stop):
+            step = state.global_step + 1
+            is_log_step = step == self._next_log or step == last
+            batch_idx += run(window.num_micro_batches, batch_idx, log if is_log_step else None)
+            if state.stop_reason is not None:
+                break
+        self._clock.stop()
+        return batch_idx
+
+    def _log(self, values: Mapping[str, Any]) -> None:
+        parts, step = self._parts, self._state.global_step
+        parts.log.log({f"train/{key}": value for key, value in values.items()}, step)
+        parts.log.log_timing(self._clock.lap(step), step)
+        self._next_log = next_multiple(step, parts.log_every_n_steps)
+
+    def _save(self) -> None:
+        if self._inputs.save is not None:
+            self._inputs.save()
+
+    def _validation_round(self, stages: Iterable[Stage]) -> None:
+        parts, inputs, state = self._parts, self._inputs, self._state
+        val_loop = inputs.loop.val_loop
+        metrics: dict[str, float] = {}
+        with ExitStack() as stack:
+            enter = parts.hooks["on_enter_validate_all"]
+            call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
+            for stage in stages:
+                if isinstance(stage, Validate):
+                    metrics |= validate(parts, val_loop, inputs.val_sets[stage.name], stage.num_batches)
+                elif isinstance(stage, Downstream):
+                    loop_idx, _ = inputs.plan.loop_position(state.global_step)
+                    is_last = stage.step == inputs.plan.stop_step
+                    inputs.downstream[stage.name](parts.trainer, loop_idx - 1, is_last)
+                if state.stop_reason is not None:
+                    return
+            self._step_monitored(metrics)
+
+    def _step_monitored(self, metrics: Mapping[str, float]) -> None:
+        for scheduler, monitor in self._parts.monitored:
+            if monitor not in metrics:
+                hint = did_you_mean(monitor, metrics)
+                raise SettingError(
+                    "monitor", f"={monitor}: expected a metric of the validation: {', '.join(metrics)}.{hint}"
+                )
+            self._step.update.step_scheduler(scheduler, metrics[monitor])

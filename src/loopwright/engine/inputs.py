@@ -1,0 +1,38 @@
+"""Validation dataloaders by the names of their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from loopwright.errors import refuse, refuse_type
+
+
+def name_dataloaders(val_dataloader: Any) -> dict[str, Any]:
+    """Each validation dataloader by its prefix: ``val`` for one, ``val/0`` in a list, ``val/<name>`` in a mapping.
+
+    Raises:
+        SettingError: for a list of batches, which would be taken for a list of dataloaders, and for unusable names.
+    """
+    if val_dataloader is None:
+        return {}
+    if isinstance(val_dataloader, Mapping):
+        for name in val_dataloader:
+            if not isinstance(name, str) or not name or name != name.strip():
+                raise refuse("val_dataloader", name, "names that are words")
+        return {f"val/{name}": dataloader for name, dataloader in val_dataloader.items()}
+    if isinstance(val_dataloader, list | tuple):
+        for entry in val_dataloader:
+            if _is_batch(entry):
+                remedy = "wrap a list of batches in another list"
+                raise refuse_type("val_dataloader", entry, "a list of dataloaders", remedy)
+        return {f"val/{index}": dataloader for index, dataloader in enumerate(val_dataloader)}
+    return {"val": val_dataloader}
+
+
+def _is_batch(entry: Any) -> bool:
+    if isinstance(entry, Mapping):
+        return any(isinstance(value, Tensor) for value in entry.values())
+    return isinstance(entry, Tensor) or (isinstance(entry, tuple) and any(isinstance(part, Tensor) for part in entry))

@@ -1,0 +1,108 @@
+"""What a model returned: its loss, how many items it is a mean over, and averages weighted by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loopwright.errors import DataError
+
+
+def as_outputs(returned: Any) -> dict[str, Any]:
+    """A model's answer as a mapping with ``loss``.
+
+    Raises:
+        TypeError: if the model returned neither a scalar tensor nor a mapping with one as ``loss``.
+    """
+    outputs = returned if type(returned) is dict else {"loss": returned} if isinstance(returned, Tensor) else None
+    if outputs is None:
+        if not isinstance(returned, Mapping):
+            raise TypeError(f"The model returned {type(returned).__name__}: expected its loss, or a mapping with loss.")
+        outputs = dict(returned)
+    loss = outputs.get("loss")
+    if not isinstance(loss, Tensor):
+        given = (
+            f"loss={type(loss).__name__}" if "loss" in outputs else f"the keys {', '.join(map(str, outputs)) or '-'}"
+        )
+        raise TypeError(f"The model returned a mapping with {given}: expected a scalar tensor as loss.")
+    if loss.ndim:
+        raise TypeError(f"The model returned a loss of shape {tuple(loss.shape)}: expected a scalar; take its mean.")
+    return outputs
+
+
+def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
+    """The number of items that a micro-batch's loss is a mean over: ``num_items``, or else the samples.
+
+    Raises:
+        DataError: if the model names none and the batch holds no tensor to count samples in.
+    """
+    given = outputs.get("num_items")
+    if given is not None:
+        return given.detach() if isinstance(given, Tensor) else int(given)
+    first = _first_tensor(batch)
+    if first is None or not first.ndim:
+        raise DataError(
+            "num_items: the batch has no tensor whose first dimension counts its samples; "
+            "let the model return num_items beside its loss."
+        )
+    return first.shape[0]
+
+
+def scalars(outputs: Mapping[str, Any]) -> dict[str, Tensor | float]:
+    """The entries of ``outputs`` that are metrics: every scalar but ``num_items``."""
+    return {
+        name: value.detach() if isinstance(value, Tensor) else value
+        for name, value in outputs.items()
+        if name != "num_items" and (not value.ndim if isinstance(value, Tensor) else isinstance(value, int | float))
+    }
+
+
+def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """The values as Python floats: the one place where the host waits for the device."""
+    on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    read: dict[str, float] = {}
+    if on_device:
+        wide = [
+            value.to(torch.float64) if value.device.type != "mps" else value.float() for value in on_device.values()
+        ]
+        read = dict(zip(on_device, torch.stack(wide).tolist(), strict=True))
+    return {name: read[name] if name in read else float(value) for name, value in values.items()}
+
+
+class WeightedMean:
+    """Averages metrics over batches, each weighted by its items; nothing is read back before `result`.
+
+    Args:
+        dtype: type in which sums are kept on the device.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._sums: dict[str, Tensor | float] = {}
+        self._weights: dict[str, Tensor | int] = {}
+
+    def add(self, values: Mapping[str, Tensor | float], weight: int | Tensor) -> None:
+        """Count one batch."""
+        for name, value in values.items():
+            wide = value.to(self._dtype) if isinstance(value, Tensor) else value
+            self._sums[name] = self._sums.get(name, 0.0) + wide * weight
+            self._weights[name] = self._weights.get(name, 0) + weight
+
+    def result(self) -> dict[str, float]:
+        """The averages; NaN for a metric all of whose batches were without items."""
+        sums, weights = read_back(self._sums), read_back(self._weights)
+        return {name: sums[name] / weights[name] if weights[name] else float("nan") for name in sums}
+
+
+def _first_tensor(batch: Any) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    for part in parts:
+        found = _first_tensor(part)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,70 @@
+"""`MetricLog`: hands metrics to the loggers, and remembers the last and the best values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from loopwright.engine.binding import Hook
+from loopwright.engine.items import read_back
+from loopwright.run import Best
+
+
+class MetricLog:
+    """The metrics of a run, on their way to the loggers.
+
+    Args:
+        monitor: metric whose best value is kept; None: the first one named ``val…/loss``.
+        mode: "min" or "max".
+    """
+
+    def __init__(self, monitor: str | None = None, mode: str = "min") -> None:
+        self._monitor = monitor
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._loggers: tuple[Hook, ...] = ()
+        self._timing_loggers: tuple[Hook, ...] = ()
+        self.latest: dict[str, float] = {}
+        self.best: Best | None = None
+
+    def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
+        """Name the loggers' bound ``log_metrics`` and ``log_timing``."""
+        self._loggers = loggers
+        self._timing_loggers = timing_loggers
+
+    def log(self, values: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
+        """Read the values, hand them to every logger, and return them as floats."""
+        metrics = read_back(values)
+        self.latest |= metrics
+        self._note_best(metrics, step)
+        for log_metrics in self._loggers:
+            log_metrics(metrics, step)
+        return metrics
+
+    def log_timing(self, timing: Mapping[str, float], step: int) -> None:
+        """Hand clocks and rates to every logger that wants them."""
+        for log_timing in self._timing_loggers:
+            log_timing(timing, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last and the best values."""
+        best = self.best and {"name": self.best.name, "value": self.best.value, "step": self.best.step}
+        return {"latest": dict(self.latest), "best": best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self.latest = dict(state["latest"])
+        self.best = Best(**state["best"]) if state["best"] else None
+
+    def _note_best(self, metrics: Mapping[str, float], step: int) -> None:
+        if self._monitor is None:
+            self._monitor = next((name for name in metrics if name.startswith("val") and name.endswith("/loss")), None)
+        if self._monitor is None or self._monitor not in metrics:
+            return
+        value = metrics[self._monitor]
+        if math.isnan(value):
+            return
+        if self.best is None or self._sign * value < self._sign * self.best.value:
+            self.best = Best(name=self._monitor, value=value, step=step)

@@ -1,0 +1,47 @@
+"""`Parts`: what a run is made of, as the engine needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from loopwright.engine.binding import Hooks
+from loopwright.engine.metrics import MetricLog
+from loopwright.hooks import Callback
+from loopwright.precision import Precision
+from loopwright.protocols import Accelerator, StatefulScheduler
+from loopwright.run import RunState
+from loopwright.seeding import RandomStreams
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """The objects that every loop of the engine works on.
+
+    Attributes:
+        trainer: handed to hooks, never looked into.
+        model: on its device.
+        optimizer: None where nothing can be trained.
+        schedulers: stepped once per step.
+        monitored: (scheduler, metric): stepped after each round of validations.
+        log_every_n_steps: steps between two readings of training values.
+        callbacks: (name, callback) in the order in which they are called.
+        hooks: those of the callbacks, bound for this run.
+    """
+
+    trainer: Any
+    model: nn.Module
+    optimizer: Optimizer | None
+    device: Accelerator
+    precision: Precision
+    streams: RandomStreams
+    state: RunState
+    log: MetricLog
+    log_every_n_steps: int
+    schedulers: list[StatefulScheduler] = field(default_factory=list)
+    monitored: list[tuple[StatefulScheduler, str]] = field(default_factory=list)
+    callbacks: list[tuple[str, Callback]] = field(default_factory=list)
+    hooks: Hooks = field(default_factory=dict)

@@ -1,0 +1,137 @@
+"""What a trainer is given, made into what the engine works on: model, optimizer, schedulers, named callbacks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from loopwright.errors import SettingError, SettingTypeError, refuse_type
+from loopwright.hooks import Callback, Logger, implements, misspelt_hooks
+from loopwright.protocols import StatefulScheduler
+
+SchedulerSpec = tuple[Callable[..., Any], str | None]
+
+
+def build_model(model: Any) -> nn.Module:
+    """The module given, or the one that the callable given makes.
+
+    Raises:
+        SettingTypeError: if it is neither, or the callable makes something else.
+    """
+    made = model if isinstance(model, nn.Module) else model() if callable(model) else None
+    if not isinstance(made, nn.Module):
+        raise refuse_type("model", model if made is None else made, "a torch module, or a callable that makes one")
+    return made
+
+
+def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -> Optimizer | None:
+    """The optimizer over the parameters of ``model``.
+
+    Args:
+        optimizer: a callable of the parameters; or an instance, which needs parameters that existed before it.
+        model: as built.
+        is_given_model: whether the model was given as a module and not made by a callable.
+
+    Raises:
+        SettingTypeError: if it is no optimizer, or one over other parameters.
+    """
+    if optimizer is None:
+        return None
+    if isinstance(optimizer, Optimizer):
+        owned = {id(parameter) for parameter in model.parameters()}
+        given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if not is_given_model or any(id(parameter) not in owned for parameter in given):
+            raise SettingTypeError(
+                "optimizer",
+                f"={type(optimizer).__name__}(…): an instance over parameters that are not the model's; expected a "
+                "callable of the parameters (in a configuration: _partial_: true).",
+            )
+        return optimizer
+    made = optimizer(model.parameters()) if callable(optimizer) else None
+    if not isinstance(made, Optimizer):
+        given_or_made = optimizer if made is None else made
+        remedy = "in a configuration: _partial_: true"
+        raise refuse_type("optimizer", given_or_made, "a callable of the parameters that makes an optimizer", remedy)
+    return made
+
+
+def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
+    """(callable of the optimizer, metric or None) for each scheduler given.
+
+    Raises:
+        SettingTypeError: for anything but callables and mappings with ``scheduler`` and ``monitor``.
+    """
+    if schedulers is None:
+        return []
+    specs: list[SchedulerSpec] = []
+    for entry in schedulers if isinstance(schedulers, list | tuple) else [schedulers]:
+        is_monitored = isinstance(entry, Mapping) and set(entry) == {"scheduler", "monitor"}
+        factory, monitor = (entry["scheduler"], entry["monitor"]) if is_monitored else (entry, None)
+        if not callable(factory) or not isinstance(monitor, str | None):
+            expected = "callables of the optimizer, or mappings with scheduler and monitor"
+            raise refuse_type("schedulers", entry, expected, "in a configuration: _partial_: true")
+        specs.append((factory, monitor))
+    return specs
+
+
+def build_scheduler(factory: Callable[..., Any], optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
+    """Make a scheduler; one that takes ``total_steps`` and was not given them is told those of the plan."""
+    takes_total = "total_steps" in inspect.signature(factory).parameters
+    bound = factory.keywords if isinstance(factory, functools.partial) else {}
+    scheduler = (
+        factory(optimizer, total_steps=total_steps)
+        if takes_total and bound.get("total_steps") is None
+        else factory(optimizer)
+    )
+    if not hasattr(scheduler, "step"):
+        raise refuse_type("schedulers", scheduler, "schedulers, which have a method step")
+    made: StatefulScheduler = scheduler
+    return made
+
+
+def name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple[str, Any]]:
+    """(name, callback) for callbacks given as a list, named by class, or as a mapping by name.
+
+    Raises:
+        SettingTypeError: for anything that is no ``kind``; and for a logger among the callbacks.
+    """
+    entries = given.items() if isinstance(given, Mapping) else [(None, entry) for entry in given or ()]
+    named = []
+    for name, entry in entries:
+        if not isinstance(entry, kind):
+            raise refuse_type(setting, entry, f"objects of class {kind.__name__}")
+        if kind is Callback and isinstance(entry, Logger):
+            raise refuse_type(setting, entry, "callbacks", "give loggers as loggers=[…]")
+        named.append((type(entry).__name__ if name is None else str(name), entry))
+    return named
+
+
+def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
+    """The callbacks that keep state, by the name that keys it.
+
+    Raises:
+        SettingError: if two of them share a name.
+    """
+    stateful: dict[str, Callback] = {}
+    for name, callback in callbacks:
+        if implements(callback, "state_dict"):
+            if name in stateful:
+                raise SettingError(
+                    "callbacks",
+                    f": two of them keep state under the name {name}; give a mapping from names to callbacks.",
+                )
+            stateful[name] = callback
+    return stateful
+
+
+def warn_of_misspelt_hooks(callbacks: Sequence[tuple[str, Callback]], known: Sequence[str]) -> None:
+    """Warn of methods that are almost, but not, a hook."""
+    for name, callback in callbacks:
+        for method, hook in misspelt_hooks(callback, known):
+            warnings.warn(f"{name}.{method} is never called: it is no hook. Did you mean {hook}?", stacklevel=4)

@@ -1,0 +1,74 @@
+"""The state of a run: gathered for a checkpoint, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loopwright.engine.parts import Parts
+from loopwright.engine.setup import stateful_callbacks
+from loopwright.errors import CheckpointError, did_you_mean
+
+
+def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> dict[str, Any]:
+    """Everything but the weights that a run needs to go on.
+
+    Args:
+        parts: of this run.
+        plan_settings: those of the plan of the present fit; None before the first.
+    """
+    state = parts.state
+    optimizer = {} if parts.optimizer is None else {"optimizer": parts.optimizer.state_dict()}
+    return {
+        **optimizer,
+        "schedulers": [scheduler.state_dict() for scheduler in parts.schedulers],
+        "monitored": [scheduler.state_dict() for scheduler, _ in parts.monitored],
+        "position": {
+            "global_step": state.global_step,
+            "pass_index": state.pass_index,
+            "micro_batch_index": state.micro_batch_index,
+        },
+        "plan": None if plan_settings is None else dict(plan_settings),
+        "streams": parts.streams.state_dict(),
+        "metrics": parts.log.state_dict(),
+        "callbacks": {name: cb.state_dict() for name, cb in stateful_callbacks(parts.callbacks).items()},
+    }
+
+
+def check_fit_state(parts: Parts, saved: Mapping[str, Any], path: object) -> None:
+    """Refuse a state that does not belong to these parts, before anything of it is used.
+
+    Raises:
+        CheckpointError: naming what is missing or left over.
+    """
+    needed = gather_state(parts, None).keys()
+    missing = [key for key in needed if key not in saved]
+    if missing:
+        raise CheckpointError(
+            f"{path}: holds no {', '.join(missing)}; expected the checkpoint of a fit (init_from takes weights alone)."
+        )
+    for key, own in (("schedulers", parts.schedulers), ("monitored", parts.monitored)):
+        if len(saved[key]) != len(own):
+            raise CheckpointError(f"{path}: {key}: holds the state of {len(saved[key])}; this run has {len(own)}.")
+    own_names, saved_names = set(stateful_callbacks(parts.callbacks)), set(saved["callbacks"])
+    for name in sorted(own_names ^ saved_names):
+        whose = "this run has none" if name in saved_names else "the checkpoint has none"
+        hint = did_you_mean(name, saved_names if name in own_names else own_names)
+        raise CheckpointError(f"{path}: callbacks.{name}: state of a callback of this name; {whose}.{hint}")
+
+
+def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
+    """Go on from what `gather_state` returned; the weights are loaded already."""
+    assert parts.optimizer is not None, "fit checks that there is an optimizer"
+    parts.optimizer.load_state_dict(saved["optimizer"])
+    for scheduler, state in zip(parts.schedulers, saved["schedulers"], strict=True):
+        scheduler.load_state_dict(state)
+    for (scheduler, _), state in zip(parts.monitored, saved["monitored"], strict=True):
+        scheduler.load_state_dict(state)
+    parts.state.global_step = saved["position"]["global_step"]
+    parts.state.pass_index = saved["position"]["pass_index"]
+    parts.state.micro_batch_index = saved["position"]["micro_batch_index"]
+    parts.log.load_state_dict(saved["metrics"])
+    for name, callback in stateful_callbacks(parts.callbacks).items():
+        callback.load_state_dict(saved["callbacks"][name])
+    parts.streams.load_state_dict(saved["streams"])

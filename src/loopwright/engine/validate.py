@@ -1,0 +1,104 @@
+"""One dataloader, validated: evaluation mode, streams of its own, an average over every item.
+
+::
+
+    for each of num_batches batches, from the beginning:
+        outputs = model(batch)                        # no gradients
+        sums += num_items * outputs; items += num_items
+    metrics = sums / items
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from loopwright.engine.binding import call_hooks, reporting
+from loopwright.engine.forward import Forward
+from loopwright.engine.items import WeightedMean, num_items, scalars
+from loopwright.engine.modes import evaluating
+from loopwright.engine.parts import Parts
+from loopwright.errors import DataError
+from loopwright.loop import ValidationLoop
+from loopwright.protocols import BatchSource
+
+_log = logging.getLogger("loopwright")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationSet:
+    """A validation dataloader with its name.
+
+    Attributes:
+        name: prefix of its metrics: ``val``, ``val/0``, ``val/<name>``.
+        dataloader: as the user gave it; hooks are handed this one.
+        source: the same, as the engine reads it.
+    """
+
+    name: str
+    dataloader: Any
+    source: BatchSource
+
+
+def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:
+    """Validate one dataloader and log the averages as ``<name>/<key>``.
+
+    Args:
+        parts: of this run, with the loop's hooks bound.
+        loop: names the hooks to call.
+        data: what to validate on.
+        max_batches: batches to read from the beginning.
+
+    Returns:
+        The averages by their full names.
+
+    Raises:
+        DataError: if the dataloader yields nothing.
+    """
+    trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
+    with ExitStack() as stack:
+        stack.enter_context(reporting(hooks[names["exception"]], trainer))
+        stack.enter_context(parts.streams.branch("validate", parts.state.global_step, data.name))
+        call_hooks(hooks["on_enter_validate"], trainer, stack, data.dataloader, loop)
+        stack.enter_context(evaluating(model))
+        call_hooks(hooks[names["start"]], trainer, model, data.dataloader, loop)
+        with torch.no_grad():
+            means = _run_batches(parts, loop, data, max_batches)
+        metrics = parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
+        call_hooks(hooks[names["end"]], trainer, model, loop)
+    return metrics
+
+
+def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:
+    trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
+    batch_start, batch_end = hooks[names["batch_start"]], hooks[names["batch_end"]]
+    step_start, step_end = hooks[names["step_start"]], hooks[names["step_end"]]
+    forward = Forward(parts)
+    mean = WeightedMean(parts.device.sum_dtype)
+    num_done = 0
+    for batch_idx, host_batch in zip(range(max_batches), data.source.read(0, 0), strict=False):
+        batch = parts.device.move(host_batch)
+        call_hooks(batch_start, trainer, model, batch, batch_idx)
+        call_hooks(step_start, trainer, model, batch)
+        outputs = forward(batch)
+        call_hooks(step_end, trainer, model, outputs, batch)
+        mean.add(scalars(outputs), num_items(outputs, batch))
+        call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
+        num_done += 1
+    if num_done < max_batches:
+        _check_early_end(data, num_done, max_batches)
+    return mean.result()
+
+
+def _check_early_end(data: ValidationSet, num_done: int, max_batches: int) -> None:
+    if data.source.num_batches is not None:
+        raise DataError(
+            f"{data.name}: the dataloader ended after {num_done} of the {max_batches} batches in its length."
+        )
+    if not num_done:
+        raise DataError(f"{data.name}: the dataloader yields nothing.")
+    _log.warning("%s: the dataloader ended after %d of %d batches.", data.name, num_done, max_batches)

@@ -1,0 +1,89 @@
+"""Errors that users meet, and the three-part line in which each of them speaks.
+
+What was given, what is accepted, and the nearest valid name or the remedy::
+
+    loop.eval_frequency=1.5: expected a positive whole number of steps or a fraction in (0, 1]; use null to turn it off.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used.
+
+    Args:
+        setting: name of the setting as its owner knows it, such as ``eval_frequency``; a caller that
+            knows the path in the configuration prefixes it with `under`.
+        problem: the rest of the line, beginning with what was given or with a colon.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}{problem}")
+        self.setting = setting
+        self.problem = problem
+
+    def under(self, path: str) -> SettingError:
+        """The same error for the setting at ``path.setting`` of a configuration."""
+        return type(self)(f"{path}.{self.setting}" if path else self.setting, self.problem)
+
+
+class SettingTypeError(SettingError, TypeError):
+    """A setting of a type that is not accepted: both a `ValueError` and a `TypeError`."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged, foreign or does not fit the model."""
+
+
+class DataError(RuntimeError):
+    """A dataloader that does not do what it says: empty, shorter or longer than its length."""
+
+
+def refuse(setting: str, given: object, expected: str, remedy: str = "") -> SettingError:
+    """Build the error for one value: ``setting=given: expected …; remedy.``"""
+    return SettingError(setting, _three_parts(given, expected, remedy))
+
+
+def refuse_type(setting: str, given: object, expected: str, remedy: str = "") -> SettingTypeError:
+    """Build the error for a value of the wrong type, in the same words as `refuse`."""
+    return SettingTypeError(setting, _three_parts(given, expected, remedy))
+
+
+def check_count(setting: str, value: object, meaning: str = "a whole number, 1 or more") -> int:
+    """Return ``value`` as an int where it is a whole number of at least 1.
+
+    Raises:
+        SettingTypeError: for anything that is not an integer; True and "5" are not.
+        SettingError: for integers below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise refuse_type(setting, value, meaning)
+    if value < 1:
+        raise refuse(setting, value, meaning)
+    return int(value)
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """The option that ``name`` was most likely meant to be, or None where none is near."""
+    matches = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """`` Did you mean x?`` with its leading blank, or nothing where no option is near."""
+    match = nearest(name, options)
+    return f" Did you mean {match}?" if match else ""
+
+
+def _three_parts(given: object, expected: str, remedy: str) -> str:
+    ending = f"; {remedy}." if remedy else "."
+    return f"={_shorten(given)}: expected {expected}{ending}"
+
+
+def _shorten(given: object, limit: int = 80) -> str:
+    text = "null" if given is None else repr(given)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

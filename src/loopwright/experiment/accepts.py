@@ -1,0 +1,135 @@
+"""Whether a plain value of a configuration fits a type annotation, where that can be told."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import inspect
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+_SEQUENCES = (
+    list,
+    tuple,
+    collections.abc.Sequence,
+    collections.abc.Iterable,
+    collections.abc.Collection,
+    collections.abc.MutableSequence,
+)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def accepts(value: object, annotation: object) -> bool | None:
+    """Whether ``value`` may be given where ``annotation`` stands.
+
+    A bool is no int, an int is a float, a list will do for a tuple, a text is no sequence of texts.
+
+    Returns:
+        None where it is not for us to judge: no annotation, protocols, callables, types that take other things apart.
+    """
+    if annotation is None or annotation is types.NoneType:
+        return value is None
+    if annotation in (bool, int, float, str):
+        return _is_scalar(value, annotation)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return accepts(value, get_args(annotation)[0])
+    if origin is Literal:
+        return any(type(value) is type(option) and value == option for option in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return _accepts_union(value, get_args(annotation))
+    kind = origin or annotation
+    if kind in _SEQUENCES:
+        return _accepts_sequence(value, kind, get_args(annotation))
+    if kind in _MAPPINGS:
+        return _accepts_mapping(value, get_args(annotation))
+    return None
+
+
+def say(annotation: object) -> str:
+    """The annotation as a reader knows it: ``float | Tensor``, ``tuple[int, ...]``, ``'min' | 'max'``."""
+    if annotation is None or annotation is types.NoneType:
+        return "null"
+    if annotation is Ellipsis:
+        return "..."
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return say(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    if origin in (Union, types.UnionType):
+        return " | ".join(map(say, arguments))
+    if origin is not None and arguments and all(not isinstance(argument, list) for argument in arguments):
+        return f"{say(origin)}[{', '.join(map(say, arguments))}]"
+    if isinstance(annotation, type):
+        return annotation.__name__
+    return inspect.formatannotation(annotation).replace("typing.", "")
+
+
+def _is_scalar(value: object, kind: object) -> bool:
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
+
+
+def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
+    verdicts = [accepts(value, member) for member in members]
+    if any(verdict is True for verdict in verdicts):
+        return True
+    unjudged = [member for member, verdict in zip(members, verdicts, strict=True) if verdict is None]
+    # `lr: float | Tensor` given "abc": a text of a configuration is never a Tensor.
+    if len(unjudged) < len(members) and all(_is_never(value, member) for member in unjudged):
+        return False
+    return None
+
+
+def _is_never(value: object, kind: object) -> bool:
+    """Whether no class would take this scalar for an instance of the concrete class ``kind``."""
+    if type(value) not in _SCALARS or not isinstance(kind, type) or kind is object:
+        return False
+    takes_texts = issubclass(kind, (os.PathLike, enum.Enum))
+    return not takes_texts and not inspect.isabstract(kind) and not getattr(kind, "_is_protocol", False)
+
+
+def _accepts_sequence(value: object, kind: object, members: Sequence[object]) -> bool | None:
+    if not isinstance(value, (list, tuple)):
+        # An object that was built, or given at the call, may well be iterable.
+        return False if type(value) in (*_SCALARS, dict) else None
+    if kind is tuple and members and members[-1] is not Ellipsis:
+        if len(value) != len(members):
+            return False
+        return _all_of([accepts(item, member) for item, member in zip(value, members, strict=True)])
+    if not members:
+        return True
+    return _all_of([accepts(item, members[0]) for item in value])
+
+
+def _accepts_mapping(value: object, members: Sequence[object]) -> bool | None:
+    if not isinstance(value, Mapping):
+        return False if type(value) in (*_SCALARS, list, tuple) else None
+    if len(members) != 2:
+        return True
+    return _all_of([accepts(item, kind) for pair in value.items() for item, kind in zip(pair, members, strict=True)])
+
+
+def _all_of(verdicts: Sequence[bool | None]) -> bool | None:
+    if any(verdict is False for verdict in verdicts):
+        return False
+    return None if any(verdict is None for verdict in verdicts) else True
+
+
+def hints_of(function: object, annotations: Mapping[str, object]) -> dict[str, object]:
+    """The annotations of a function as types, one by one; one that cannot be evaluated is left out, unjudged."""
+    scope = getattr(inspect.unwrap(function), "__globals__", {}) if callable(function) else {}
+    hints: dict[str, object] = {}
+    for name, annotation in annotations.items():
+        single: Any = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints[name] = typing.get_type_hints(single, globalns=scope)[name]
+        except (NameError, TypeError, AttributeError, SyntaxError):
+            continue  # imported under TYPE_CHECKING, or no type at all
+    return hints

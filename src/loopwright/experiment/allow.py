@@ -1,0 +1,68 @@
+"""The names that a configuration may give as ``_target_`` without anybody's trust: exact names, no prefixes.
+
+A prefix such as ``torch.*`` would let `torch.load`, `torch.hub.load` and their like in. A class of Loopwright that a
+file under ``conf/`` names is added here in the same commit.
+"""
+
+from __future__ import annotations
+
+_LOOPWRIGHT = """
+    TrainingLoop ValidationLoop Checkpointing Precision
+    loop.TrainingLoop loop.ValidationLoop
+    checkpoint.Checkpointing
+    precision.Precision
+    models.MLP models.CNN
+    data.digits data.synthetic data.Loader data.Splits data.TensorData
+    device.Device
+    optim.warmup_cosine
+    callbacks.LearningRateMonitor
+    loggers.ProgressLogger loggers.JSONLinesLogger
+"""
+
+_LAYERS = """
+    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
+    AlphaDropout AvgPool1d AvgPool2d AvgPool3d BatchNorm1d BatchNorm2d BatchNorm3d Bilinear CELU ChannelShuffle
+    CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d
+    Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d CosineSimilarity
+    Dropout Dropout1d Dropout2d Dropout3d ELU Embedding EmbeddingBag FeatureAlphaDropout Flatten Fold
+    FractionalMaxPool2d FractionalMaxPool3d GELU GLU GRU GRUCell GroupNorm Hardshrink Hardsigmoid Hardswish Hardtanh
+    Identity InstanceNorm1d InstanceNorm2d InstanceNorm3d LPPool1d LPPool2d LPPool3d LSTM LSTMCell LayerNorm LeakyReLU
+    Linear LocalResponseNorm LogSigmoid LogSoftmax MaxPool1d MaxPool2d MaxPool3d MaxUnpool1d MaxUnpool2d MaxUnpool3d
+    Mish ModuleDict ModuleList MultiheadAttention PReLU PairwiseDistance PixelShuffle PixelUnshuffle RMSNorm RNN RNNCell
+    RReLU ReLU ReLU6 ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d
+    SELU Sequential SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign SyncBatchNorm Tanh Tanhshrink
+    Threshold Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer
+    Unflatten Unfold Upsample UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d ZeroPad3d
+"""
+
+_LOSSES = """
+    AdaptiveLogSoftmaxWithLoss BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss
+    HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss
+    MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss
+    TripletMarginWithDistanceLoss
+"""
+
+_OPTIMIZERS = """
+    ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS Muon NAdam RAdam RMSprop Rprop SGD SparseAdam
+"""
+
+_SCHEDULERS = """
+    ChainedScheduler ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LambdaLR LinearLR
+    MultiStepLR MultiplicativeLR OneCycleLR PolynomialLR ReduceLROnPlateau SequentialLR StepLR
+"""
+
+
+def _named(prefix: str, names: str) -> frozenset[str]:
+    return frozenset(f"{prefix}.{name}" for name in names.split())
+
+
+LOOPWRIGHT_TARGETS: frozenset[str] = _named("loopwright", _LOOPWRIGHT)
+
+TORCH_TARGETS: frozenset[str] = (
+    _named("torch.nn", _LAYERS)
+    | _named("torch.nn", _LOSSES)
+    | _named("torch.optim", _OPTIMIZERS)
+    | _named("torch.optim.lr_scheduler", _SCHEDULERS)
+)
+
+LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS

@@ -1,0 +1,150 @@
+"""Every job is checked before the first one starts: names, targets, arguments, and all that is cheap to build."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from loopwright.device import open_device
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment import build
+from loopwright.experiment.arguments import check_arguments
+from loopwright.experiment.instantiate import instantiate
+from loopwright.experiment.job import Job
+from loopwright.experiment.job_plan import describe_job
+from loopwright.experiment.recorded import model_differences
+from loopwright.experiment.tree import TARGET, walk
+from loopwright.experiment.trust import Trust
+from loopwright.loop import TrainingLoop
+
+
+def check_jobs(jobs: Sequence[Job], trust: Trust) -> None:
+    """Refuse what would fail: arguments, values, devices, checkpoints that are not there, plans that cannot be made.
+
+    Models and data of Loopwright's own are built (a model without its weights); those of trusted packages are left
+    to their job, since they may take long or load much. Sections that jobs share are built once.
+
+    Raises:
+        SettingError: for the first job at fault; of several jobs it is named.
+        CheckpointError: for a checkpoint or pattern that leads to nothing.
+    """
+    seen: set[str] = set()
+    for job in jobs:
+        try:
+            _check_job(job, trust, seen)
+        except SettingError as error:
+            if len(jobs) == 1:
+                raise
+            raise SettingError(error.setting, f"{error.problem} (job {job.number}: {job.label})") from None
+
+
+def _check_job(job: Job, trust: Trust, seen: set[str]) -> None:
+    config = job.config
+    check_arguments(config, trust)
+    loop = build.build_loop(config["loop"], trust)
+    _check_paths(job, is_training=isinstance(loop, TrainingLoop))
+    for section in ("device", "precision", "checkpoint", "callbacks", "loggers", "optimizer", "scheduler", "model"):
+        if _is_new(section, config, seen):
+            _check_section(section, config, trust)
+    if _is_ours(config["data"]) and _is_ours(config.get("callbacks")) and _is_new("data", config, seen, also=("loop",)):
+        describe_job(config, trust)
+
+
+def _is_new(section: str, config: Mapping[str, Any], seen: set[str], also: Sequence[str] = ()) -> bool:
+    """Whether this section, with those it is checked with, has not been checked in an earlier job."""
+    also = ("optimizer",) if section == "scheduler" else also
+    key = json.dumps([section, *(config.get(name) for name in (section, *also))], sort_keys=True)
+    is_new = key not in seen
+    seen.add(key)
+    return is_new
+
+
+def _check_section(section: str, config: Mapping[str, Any], trust: Trust) -> None:
+    node = config.get(section)
+    if section == "device":
+        device = build.build_device(node, trust)
+        try:
+            open_device(device)
+        except SettingError as error:
+            raise SettingError("device.kind", error.problem) from None
+    elif section == "precision":
+        build.build_precision(node, trust)
+    elif section == "checkpoint":
+        build.build_checkpointing(node, trust)
+    elif section in ("callbacks", "loggers"):
+        if _is_ours(node):
+            build.build_callbacks(config, section, trust)
+    elif section == "optimizer":
+        _build_dummy_optimizer(node, trust)
+    elif section == "scheduler":
+        _build_dummy_schedulers(config, trust)
+    elif section == "model" and _is_ours(node):
+        with torch.device("meta"):
+            model = instantiate(node, trust, "model")
+        if not isinstance(model, nn.Module):
+            raise SettingError("model", f": expected a torch.nn.Module; its target returned {type(model).__name__}.")
+
+
+def _build_dummy_optimizer(node: Any, trust: Trust) -> Any:
+    """The optimizer of one small parameter: torch's own checks of a learning rate and its kin."""
+    make = build.build_optimizer(node, trust)
+    try:
+        return make([nn.Parameter(torch.zeros(2, 2))])
+    except (ValueError, TypeError) as error:
+        raise SettingError("optimizer", f": {error}") from None
+
+
+def _build_dummy_schedulers(config: Mapping[str, Any], trust: Trust) -> None:
+    for make in build.build_schedulers(config.get("scheduler"), trust):
+        factory = make["scheduler"] if isinstance(make, dict) else make
+        optimizer = _build_dummy_optimizer(config["optimizer"], trust)
+        arguments: dict[str, Any] = {}
+        if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
+            # The real number is the plan's. Large, so that only what is wrong for every run is refused here.
+            arguments["total_steps"] = 10**9
+        try:
+            factory(optimizer, **arguments)
+        except SettingError as error:
+            raise error.under("scheduler") from None
+        except (ValueError, TypeError) as error:
+            raise SettingError("scheduler", f": {error}") from None
+
+
+def _check_paths(job: Job, *, is_training: bool) -> None:
+    settings = job.settings
+    if is_training and settings.ckpt_paths is not None:
+        raise SettingError("ckpt_paths", ": only validations take many checkpoints; add loop=validation.")
+    if not is_training and settings.init_from is not None:
+        raise SettingError("init_from", ": a validation starts from ckpt_path; use ckpt_path=… in its place.")
+    given = settings.ckpt_paths or settings.ckpt_path or settings.init_from or []
+    for path in [given] if isinstance(given, str) else given:
+        if not os.path.lexists(path) and not (settings.ckpt_paths and glob.glob(path, recursive=True)):
+            setting = "init_from" if settings.init_from else "ckpt_paths" if settings.ckpt_paths else "ckpt_path"
+            raise CheckpointError(f"{setting}={path!r}: no such checkpoint or run directory.")
+        if settings.init_from is None and os.path.isdir(path):
+            _check_same_model(job, path)
+
+
+def _check_same_model(job: Job, path: str) -> None:
+    found = model_differences(Path(path), job.config["model"])
+    if found is not None:
+        run_dir, differences = found
+        raise SettingError(
+            "ckpt_path",
+            f"={path!r}: its run had another model ({'; '.join(differences)}); "
+            f"loopwright validate {run_dir} uses the one it recorded.",
+        )
+
+
+def _is_ours(node: Any) -> bool:
+    """Whether a section names nothing but Loopwright's and torch's own."""
+    targets = [entry[TARGET] for _, entry in walk(node) if isinstance(entry, dict) and TARGET in entry]
+    return all(isinstance(name, str) and name.startswith(("loopwright.", "torch.")) for name in targets)

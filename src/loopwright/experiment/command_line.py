@@ -1,0 +1,202 @@
+"""The words after ``loopwright``: a verb, overrides, and flags, of which Hydra is handed only its own.
+
+The flags are read by a parser of our own, without abbreviations, and written out again in full, so that
+nothing reaches Hydra that was not understood here. Standard library only: ``--help`` needs no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+from loopwright.errors import SettingError, did_you_mean
+
+VERBS = {
+    "plan": "print what a run would do, step by step, and train nothing; with -m a table of the jobs",
+    "config": "print the configuration, composed and resolved",
+    "validate": "validate DIR: validate the newest checkpoint of a run with the configuration it recorded",
+}
+
+Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
+
+_REFUSED = {
+    "--experimental-rerun": "it would run what a pickle says; use loopwright validate DIR",
+    "--config-name": "the configuration has one root; choose with group=option",
+    "--config-path": "the configuration has one root; add a directory of your own with --config-dir DIR",
+}
+_NOT_TO_BE_SET = {
+    "hydra": "set a single value of it",
+    "hydra.searchpath": "add a directory of configuration files with --config-dir DIR",
+    "hydra.sweep.subdir": "the jobs of a sweep are numbered",
+    "hydra.mode": "ask for a sweep with -m",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """What was typed, taken apart.
+
+    Args:
+        words: everything after the command's name, as typed.
+        action: what is asked for; all but "run" is answered without running anything.
+        verb: the first word, where it is not an override.
+        directory: the run directory that ``validate`` names.
+        overrides: Hydra's ``key=value`` words.
+        trust: names given by ``--trust``.
+        multirun: whether ``-m`` asks for a sweep.
+        config_dir: a directory of the user's own configuration files.
+        hydra_flags: further flags for Hydra, written out in full.
+    """
+
+    words: tuple[str, ...]
+    action: Action
+    verb: str | None
+    directory: str | None
+    overrides: tuple[str, ...]
+    trust: tuple[str, ...]
+    multirun: bool
+    config_dir: str | None
+    hydra_flags: tuple[str, ...]
+
+
+def read_command_line(words: Sequence[str]) -> CommandLine:
+    """Take the words of a command line apart.
+
+    Raises:
+        SettingError: for unknown verbs and flags, for words that are no overrides, and for what is refused
+            before anything is composed: ``--experimental-rerun``, ``--config-name``, ``--config-path`` and
+            ``hydra.searchpath``.
+    """
+    flags = _parser().parse_intermixed_args(list(words))
+    action = _action(flags)
+    verb, directory, overrides = None, None, list(flags.overrides)
+    if overrides and action != "completion" and not _is_override(overrides[0]):
+        verb = _check_verb(overrides.pop(0))
+        if verb == "validate" and action == "run":
+            if not overrides or _is_override(overrides[0]):
+                raise SettingError("validate", ": expected a run directory; loopwright validate DIR.")
+            directory = overrides.pop(0)
+    if verb is not None and action not in ("run", "help", "version"):
+        raise SettingError(f"--{action.replace('_', '-')}", f": not with the command {verb}.")
+    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "validate")):
+        raise SettingError("--multirun", f": not with {verb or '--' + action}.")
+    if action != "completion":
+        for word in overrides:
+            _check_override(word, flags.multirun)
+    return CommandLine(
+        words=tuple(words),
+        action=action,
+        verb=verb,
+        directory=directory,
+        overrides=tuple(overrides),
+        trust=tuple(flags.trust),
+        multirun=flags.multirun,
+        config_dir=flags.config_dir,
+        hydra_flags=_hydra_flags(flags, action),
+    )
+
+
+def _action(flags: argparse.Namespace) -> Action:
+    asked: list[Action] = []
+    if flags.cfg is not None:
+        asked.append("cfg")
+    if flags.info is not None:
+        asked.append("info")
+    if flags.shell_completion:
+        asked.append("completion")
+    if flags.hydra_help:
+        asked.append("hydra_help")
+    if flags.help:
+        return "help"
+    if flags.version:
+        return "version"
+    if len(asked) > 1:
+        raise SettingError("--" + asked[1].replace("_", "-"), f": not together with --{asked[0].replace('_', '-')}.")
+    if (flags.resolve or flags.package is not None) and asked != ["cfg"]:
+        raise SettingError("--resolve" if flags.resolve else "--package", ": only with --cfg.")
+    return asked[0] if asked else "run"
+
+
+def _hydra_flags(flags: argparse.Namespace, action: Action) -> tuple[str, ...]:
+    if action == "cfg":
+        package = [] if flags.package is None else [f"--package={flags.package}"]
+        return (f"--cfg={flags.cfg}", *package, *(["--resolve"] if flags.resolve else []))
+    if action == "info":
+        return (f"--info={flags.info}",)
+    if action == "completion":
+        return ("--shell-completion",)
+    if action == "hydra_help":
+        return ("--hydra-help",)
+    return ()
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word or word.startswith(("+", "~"))
+
+
+def _check_verb(word: str) -> str:
+    if word in VERBS:
+        return word
+    raise SettingError(
+        word,
+        f": no such command. Available: {', '.join(sorted(VERBS))}; an override has the form key=value."
+        f"{did_you_mean(word, VERBS)}",
+    )
+
+
+def _check_override(word: str, multirun: bool) -> None:
+    if not _is_override(word):
+        raise SettingError(word, ": not an override; expected key=value.")
+    key = word.lstrip("+~").partition("=")[0].partition("@")[0].strip()
+    if key in _NOT_TO_BE_SET or key.startswith("hydra.searchpath."):
+        raise SettingError(word, f": refused; {_NOT_TO_BE_SET.get(key, _NOT_TO_BE_SET['hydra.searchpath'])}.")
+    if key.startswith("hydra.run.") and multirun:
+        raise SettingError(word, ": a sweep has a directory of its own; hydra.sweep.dir=DIR.")
+    if key.startswith("hydra.sweep.") and not multirun:
+        raise SettingError(word, ": only a sweep, with -m, has this directory; hydra.run.dir=DIR.")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `SettingError`s."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message, flags=re.DOTALL)
+        if unknown:
+            flag = unknown[1].split("=")[0]
+            known = [name for name in self._option_string_actions if name.startswith("--") and name not in _REFUSED]
+            raise SettingError(flag, f": no such flag.{did_you_mean(flag, known) or ' See loopwright --help.'}")
+        raise SettingError("command line", f": {message}.")
+
+
+class _Refuse(argparse.Action):
+    """A flag of Hydra's that we do not take."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        raise SettingError(self.option_strings[0], f": refused; {_REFUSED[self.option_strings[0]]}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="loopwright", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--trust", action="append", default=[], metavar="NAME")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--run", "-r", action="store_true")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p", metavar="PACKAGE")
+    parser.add_argument("--info", "-i", nargs="?", const="all",
+                        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])  # fmt: skip
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("--experimental-rerun", action=_Refuse, nargs="?")
+    parser.add_argument("--config-name", "-cn", action=_Refuse, nargs="?")
+    parser.add_argument("--config-path", "-cp", action=_Refuse, nargs="?")
+    return parser

@@ -1,0 +1,124 @@
+"""From checked jobs to Hydra: the directory is made, Hydra runs the jobs, their ends become an exit code."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from loopwright.errors import refuse
+from loopwright.experiment.check import check_jobs
+from loopwright.experiment.closing import print_sweep, show
+from loopwright.experiment.command_line import CommandLine
+from loopwright.experiment.hydra_main import run_hydra
+from loopwright.experiment.job import Job
+from loopwright.experiment.overrides import with_value
+from loopwright.experiment.record import read_summary
+from loopwright.experiment.resolve import resolve
+from loopwright.experiment.run import Ended, RunRequest, run
+from loopwright.experiment.rundir import allocate, check_usable, use
+from loopwright.experiment.speech import complain, one_line_of
+from loopwright.experiment.targets import check_targets
+from loopwright.experiment.trust import Trust
+
+
+def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Check every job, then run them, and return the exit code.
+
+    Raises:
+        SettingError: before anything is made, for a setting of any job.
+        CheckpointError: likewise, for a checkpoint that is not there.
+    """
+    setting = "hydra.sweep.dir" if line.multirun else "hydra.run.dir"
+    first = jobs[0]
+    world_size = os.environ.get("WORLD_SIZE", "1")
+    if world_size != "1":
+        raise refuse("WORLD_SIZE", world_size, "1", "several processes are not built yet")
+    if first.directory is not None:
+        check_usable(setting, Path(first.directory))
+    check_jobs(jobs, trust)
+    if first.directory is not None:
+        directory = use(setting, first.directory)
+    else:
+        directory = allocate(first.settings.name, is_sweep=line.multirun)
+    ended = _run_jobs(line, jobs, trust, directory, with_value(line.overrides, setting, str(directory)))
+    if not line.multirun:
+        return ended[-1].exit_code if ended else 1
+    return _close_sweep(jobs, directory, first.settings.objective, ended)
+
+
+def _run_jobs(
+    line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: Path, overrides: Sequence[str]
+) -> list[Ended]:
+    default_num_threads = torch.get_num_threads()
+    ended: list[Ended] = []
+
+    def task(config: DictConfig) -> float:
+        """What Hydra calls for each job. Returns its objective, NaN if it failed."""
+        request = RunRequest(
+            config=_checked(config, trust),
+            directory=directory / str(_job_number()) if line.multirun else directory,
+            words=["loopwright", *line.words],
+            trust=trust,
+            default_num_threads=default_num_threads,
+            is_quiet=line.multirun,
+        )
+        try:
+            end = run(request)
+        except Exception as error:  # noqa: BLE001  (Hydra would keep it, and with it the frames of the run)
+            end = Ended(state="failed", exit_code=1, error=one_line_of(error))
+            complain(f"failed: {end.error}")
+        ended.append(end)
+        gc.collect()  # a trainer and its callbacks know each other; without this they wait for the next job's garbage
+        if line.multirun:
+            _say_job(len(ended), len(jobs), request.directory, end)
+        if end.state == "interrupted" and line.multirun:
+            raise KeyboardInterrupt
+        return end.objective
+
+    flags = [*(["--multirun"] if line.multirun else []), *_config_dir(line)]
+    try:
+        run_hydra([*flags, *overrides], task)
+    except KeyboardInterrupt:
+        if not ended or ended[-1].state != "interrupted":
+            ended.append(Ended(state="interrupted", exit_code=130))
+    return ended
+
+
+def _checked(config: DictConfig, trust: Trust) -> dict[str, Any]:
+    """What Hydra composed, resolved, and through the gate once more: files may have changed since the check."""
+    plain = resolve(config)
+    assert isinstance(plain, dict)
+    check_targets(plain, trust)
+    return plain
+
+
+def _job_number() -> int:
+    return int(HydraConfig.get().job.num)
+
+
+def _config_dir(line: CommandLine) -> list[str]:
+    return [] if line.config_dir is None else [f"--config-dir={line.config_dir}"]
+
+
+def _say_job(number: int, num_jobs: int, directory: Path, end: Ended) -> None:
+    detail = end.error if end.error else f"objective {show(end.objective)}"
+    print(f"job {number} of {num_jobs} {end.state}: {detail}; {directory}", flush=True)
+
+
+def _close_sweep(jobs: Sequence[Job], directory: Path, objective: str, ended: Sequence[Ended]) -> int:
+    rows = []
+    for job in jobs:
+        summary = read_summary(directory / str(job.number)) or {"state": "not run", "objective": None, "error": None}
+        shown = {key: summary[key] for key in ("state", "objective", "error")}
+        rows.append({"number": job.number, "label": job.label, **shown})
+    print_sweep(rows, objective, directory)
+    if any(end.state == "interrupted" for end in ended):
+        return max(end.exit_code for end in ended if end.state == "interrupted")
+    return 0 if len(ended) == len(jobs) and all(end.exit_code == 0 for end in ended) else 1

@@ -1,0 +1,130 @@
+"""`RunSettings`: the plain values at the top of a configuration, checked; and which sections must be there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
+
+REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
+OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
+
+# Names that every configuration keeps, so that an override or a sweep written for one works with another.
+KEPT_NAMES = (
+    "data.batch_size",
+    "data.num_workers",
+    "device.num_processes",
+    "device.num_threads",
+    "optimizer.lr",
+    "checkpoint.every_n_steps",
+)
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """The plain values of a configuration.
+
+    Args:
+        name: folder of the run under ``outputs/``; letters, digits and ``._-``.
+        seed: of all random streams; None: drawn and recorded.
+        ckpt_path: checkpoint or run directory: resumed by a training loop, validated by a validation loop.
+        ckpt_paths: checkpoints to validate, one after another: paths or globs.
+        init_from: checkpoint whose weights a training starts from.
+        objective: metric of the last validation that a run returns.
+        objective_mode: whether less ("min") or more ("max") of it is better.
+        deterministic: whether torch may use deterministic operations only.
+        log_every_n_steps: steps between two records of training metrics.
+
+    Raises:
+        SettingError: for every other value, and for settings that exclude each other.
+    """
+
+    name: str
+    seed: int | None
+    ckpt_path: str | None
+    ckpt_paths: str | Sequence[str] | None
+    init_from: str | None
+    objective: str
+    objective_mode: str
+    deterministic: bool
+    log_every_n_steps: int
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not isinstance(self.name, str):
+            raise refuse_type("name", self.name, "a word of letters, digits and ._-", "quote it")
+        if not _NAME.fullmatch(self.name) or set(self.name) == {"."}:
+            raise refuse("name", self.name, "a word of letters, digits and ._-")
+        if self.seed is not None:
+            if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+                raise refuse_type("seed", self.seed, "a whole number, 0 or more, or null")
+            if not 0 <= self.seed < 2**63:
+                raise refuse("seed", self.seed, "a whole number, 0 or more and below 2**63, or null")
+        for setting, value in (("ckpt_path", self.ckpt_path), ("init_from", self.init_from)):
+            if value is not None:
+                _check_path(setting, value)
+        for path in [self.ckpt_paths] if isinstance(self.ckpt_paths, str) else self.ckpt_paths or []:
+            _check_path("ckpt_paths", path)
+        if not isinstance(self.objective, str) or not self.objective:
+            raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
+        if self.objective_mode not in ("min", "max"):
+            near = did_you_mean(str(self.objective_mode), ("min", "max")).strip()
+            raise refuse("objective_mode", self.objective_mode, "min or max", near.rstrip("?"))
+        if not isinstance(self.deterministic, bool):
+            raise refuse_type("deterministic", self.deterministic, "true or false")
+        check_count("log_every_n_steps", self.log_every_n_steps)
+        given = [s for s in ("ckpt_path", "ckpt_paths", "init_from") if getattr(self, s) is not None]
+        if len(given) > 1:
+            raise SettingError(given[1], f": expected null beside {given[0]}; use {given[0]}=null or {given[1]}=null.")
+
+
+def read_settings(config: Mapping[str, Any]) -> RunSettings:
+    """Read the plain values of a resolved configuration, and check that nothing is missing or left over.
+
+    Raises:
+        SettingError: for a value that is not accepted, a section that is missing, or one that nobody reads.
+    """
+    names = [field.name for field in fields(RunSettings)]
+    for name in (*REQUIRED_SECTIONS, *names):
+        if name not in config or (name in REQUIRED_SECTIONS and config[name] is None):
+            raise SettingError(name, ": must be given; a run needs it.")
+    if isinstance(config["ckpt_paths"], Sequence) and not config["ckpt_paths"]:
+        raise refuse("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
+    if not isinstance(config["ckpt_paths"], str | list | None):
+        raise refuse_type("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
+    return RunSettings(**{name: config[name] for name in names})
+
+
+def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence[str]) -> None:
+    """Refuse top-level names that nobody reads, and names that every configuration keeps, left out by an override.
+
+    Args:
+        config: the resolved configuration.
+        used: top-level names that interpolations read: a value of the user's own is welcome where it is used.
+        typed: the overrides.
+    """
+    known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(RunSettings))}
+    for name in config:
+        if name not in known and name not in used:
+            raise SettingError(
+                name, f": no such key; nothing reads it.{did_you_mean(name, sorted(known)) or _available(known)}"
+            )
+    for name in KEPT_NAMES:
+        if any(word.startswith("~") and word[1:].split("=")[0] == name for word in typed):
+            raise SettingError(f"~{name}", ": every configuration keeps this name; set it instead.")
+
+
+def _available(names: set[str]) -> str:
+    return f" Available: {', '.join(sorted(names))}."
+
+
+def _check_path(setting: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise refuse_type(setting, value, "a path, or null")
+    if not value.isprintable():
+        raise refuse(setting, value, "a path of printable characters")

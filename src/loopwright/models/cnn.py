@@ -1,0 +1,73 @@
+"""`CNN`: a small convolutional network that classifies images.
+
+Shape suffixes: B batch, I input channels, H height, W width, F features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from loopwright.errors import SettingError, check_count, refuse
+from loopwright.models.classification import classify
+from loopwright.models.settings import check_counts, check_dropout
+
+
+class CNN(nn.Module):
+    """Classifies square images with 3 x 3 convolutions, halving the image after each.
+
+    ``model(batch)`` takes a mapping with ``image`` and ``label`` and returns ``loss``, ``accuracy`` and ``logits``.
+
+    Args:
+        in_channels: channels of an image.
+        channels: channels after each convolution, each followed by a ReLU and 2 x 2 max pooling.
+        image_size: height and width of an image in pixels; at least one pixel must be left after the last pooling.
+        num_classes: classes.
+        dropout: fraction of the last features that are dropped in training, in [0, 1).
+
+    Raises:
+        SettingError: for counts that are none, no channels, too small an image, a fraction outside [0, 1); in
+            `forward`, for images of another shape.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 32),
+        image_size: int = 8,
+        num_classes: int = 10,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        image_size = check_count("image_size", image_size)
+        self.image_shape = (check_count("in_channels", in_channels), image_size, image_size)
+        widths = [self.image_shape[0], *check_counts("channels", channels)]
+        dropout = check_dropout(dropout)
+        num_poolings = len(widths) - 1
+        last_size = image_size >> num_poolings
+        if num_poolings < 1:
+            raise refuse("channels", channels, "at least one convolution")
+        if last_size < 1:
+            raise refuse("image_size", image_size, f"at least {2**num_poolings} pixels for {num_poolings} poolings")
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            layers += [nn.Conv2d(width, next_width, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers.append(nn.Flatten())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        num_features = widths[-1] * last_size**2
+        self.layers = nn.Sequential(*layers, nn.Linear(num_features, check_count("num_classes", num_classes)))
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Classify the images of a batch and compare with its labels."""
+        image_BIHW = batch["image"]
+        if image_BIHW.shape[1:] != self.image_shape:
+            given = tuple(image_BIHW.shape[1:])
+            raise SettingError(
+                "image_size",
+                f": the model takes images of {self.image_shape}, the data has {given}; "
+                "set model.in_channels and model.image_size.",
+            )
+        return classify(self.layers(image_BIHW), batch["label"])

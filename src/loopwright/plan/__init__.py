@@ -1,0 +1,29 @@
+"""The plan of a run: computed first, from settings and lengths alone, and carried out by the engine after."""
+
+from loopwright.plan.build import plan_fit
+from loopwright.plan.cadence import next_multiple
+from loopwright.plan.compare import plan_differences, plan_extensions
+from loopwright.plan.describe import describe, plan_json
+from loopwright.plan.passes import Window
+from loopwright.plan.plan import Plan
+from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
+from loopwright.plan.validation import ValidationSet, eval_steps_note, validation_batches
+
+__all__ = [
+    "Downstream",
+    "Plan",
+    "Save",
+    "Stage",
+    "Train",
+    "Validate",
+    "ValidationSet",
+    "Window",
+    "describe",
+    "eval_steps_note",
+    "next_multiple",
+    "plan_differences",
+    "plan_extensions",
+    "plan_fit",
+    "plan_json",
+    "validation_batches",
+]

@@ -1,0 +1,214 @@
+"""A plan in words: what is printed before a run starts, and kept as ``plan.txt`` and ``plan.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loopwright.plan.encode import Block, Elided, Item, Repeat, encode, encoded_json
+from loopwright.plan.plan import Plan
+from loopwright.plan.validation import ValidationSet
+
+_LABEL_WIDTH = 15
+
+
+def describe(plan: Plan, *, batch_size: int | None = None, num_samples: int | None = None) -> str:
+    """Describe ``plan`` for a reader: how much is trained, when it validates and saves, what is left over.
+
+    Args:
+        plan: a whole plan, or the rest of one.
+        batch_size: samples of a full micro-batch, over all ranks; None: unknown, samples are not counted.
+        num_samples: samples of a pass; None: unknown, every micro-batch is counted as full.
+
+    Returns:
+        Lines without a last newline; their number is bounded, however long the run is.
+    """
+    lines = _head(plan)
+    if plan.total_steps:
+        lines += _rows("micro-batches", [f"{plan.total_micro_batches:,}, {plan.grad_accum_steps:,} a step"])
+        if batch_size is not None:
+            lines += _rows("samples", [_samples(plan, batch_size, num_samples)])
+        lines += _rows("passes", [_passes(plan)])
+        lines += _rows("validates", _validations(plan))
+        lines += _rows("saves", [_saves(plan)])
+        lines += _rows("left over", left_over(plan))
+    lines += _rows("note", plan.notes)
+    stages = _item_lines(plan, encode(plan), indent="    ")
+    return "\n".join([*lines, *(["  stages"] if stages else []), *stages])
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """``plan`` as JSON values: its settings, its counts, and its stages folded as in `describe`."""
+    return {
+        "settings": dict(plan.settings()),
+        "position": plan.position,
+        "total_steps": plan.total_steps,
+        "total_micro_batches": plan.total_micro_batches,
+        "left_over": left_over(plan),
+        "notes": list(plan.notes),
+        "stages": encoded_json(encode(plan)),
+    }
+
+
+def left_over(plan: Plan) -> list[str]:
+    """What does not come out even in ``plan``, a line each: short windows, passes and stretches."""
+    lines = []
+    length, per_step = plan.num_micro_batches, plan.grad_accum_steps
+    short = " or ".join(str(size) for size in _short_windows(plan))
+    if short:
+        lines.append(f"the last step of a pass takes the {_plural(short, 'micro-batch')} left, not {per_step:,}")
+    if length is not None and plan.total_steps:
+        in_pass = _consumed(plan, plan.stop_step) % length
+        if in_pass:
+            lines.append(f"the last pass ends early: {length - in_pass:,} of its {length:,} micro-batches are not used")
+    if plan.eval_every is not None and plan.fit_steps > plan.eval_every:
+        stretch = plan.fit_steps % plan.eval_every
+        if stretch:
+            lines.append(f"the last validation follows {_count(stretch, 'step')}, not {plan.eval_every:,}")
+    return lines
+
+
+def _short_windows(plan: Plan) -> list[int]:
+    """Sizes of the windows that end the passes of this plan, where they are not full."""
+    in_first = plan.passes.steps_in_first_pass
+    if plan.num_micro_batches is None or in_first is None:
+        return []
+    ends = _pass_ends(plan)
+    sizes = set()
+    if plan.position - plan.start_step < in_first and ends:
+        sizes.add((plan.num_micro_batches - plan.passes.start_micro_batch) % plan.grad_accum_steps)
+        ends -= 1
+    if ends:
+        sizes.add(plan.num_micro_batches % plan.grad_accum_steps)
+    return sorted(sizes - {0})
+
+
+def _head(plan: Plan) -> list[str]:
+    if not plan.total_steps:
+        lines = [f"Plan: nothing to train, global_step is {plan.position:,}"]
+    else:
+        steps = _count(plan.total_steps, "step")
+        lines = [f"Plan: train {steps}, from global_step {plan.position:,} to {plan.stop_step:,}"]
+    if plan.position > plan.start_step:
+        begun = f"a fit of {_count(plan.fit_steps, 'step')} from global_step {plan.start_step:,}"
+        lines += _rows("rest of", [begun])
+    return lines
+
+
+def _rows(label: str, values: Iterable[str]) -> list[str]:
+    """A row per value, with the label on the first."""
+    labels = (label if index == 0 else "" for index, _ in enumerate(values))
+    return [f"  {name:<{_LABEL_WIDTH}}{value}" for name, value in zip(labels, values, strict=False)]
+
+
+def _samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
+    total = plan.total_micro_batches * batch_size
+    length = plan.num_micro_batches
+    if num_samples is not None and length is not None:
+        total -= _pass_ends(plan) * max(0, length * batch_size - num_samples)
+    at_most = "" if num_samples is not None else "at most "
+    effective = batch_size * plan.grad_accum_steps
+    return f"{at_most}{total:,}, {batch_size:,} a micro-batch, {effective:,} a step (the effective batch)"
+
+
+def _passes(plan: Plan) -> str:
+    length = plan.num_micro_batches
+    if length is None:
+        return "unknown: the training dataloader has no length"
+    whole, rest = divmod(plan.total_micro_batches, length)
+    steps = _count(plan.passes.steps_per_pass or 0, "step")
+    if not whole:
+        text = f"part of one: {rest:,} of {_count(length, 'micro-batch')} ({steps} in a whole pass)"
+    else:
+        text = f"{whole:,}, each of {_count(length, 'micro-batch')} ({steps})"
+        text += f", and {_count(rest, 'micro-batch')} of the next" if rest else ""
+    start = _consumed(plan, plan.position) % length
+    return f"{text}, beginning at micro-batch {start:,}" if start else text
+
+
+def _validations(plan: Plan) -> list[str]:
+    if plan.eval_every is None:
+        is_off = not dict(plan.loop_settings)["eval_frequency"]
+        return ["never: eval_frequency is off" if is_off else "never: there is no validation dataloader"]
+    num_rounds = plan.num_validations(plan.stop_step) - plan.num_validations(plan.position)
+    num_rounds += plan.validates_at(plan.position)
+    if plan.eval_every >= plan.fit_steps:
+        cadence = "once, after the last step"
+    else:
+        every = "step" if plan.eval_every == 1 else f"{plan.eval_every:,} steps"
+        and_last = " and after the last" if plan.fit_steps % plan.eval_every else ""
+        cadence = f"after every {every}{and_last}, {_count(num_rounds, 'time')}"
+    lines = [f"{cadence}: {', '.join(_batches(val) for val in plan.val)}" if plan.val else cadence]
+    for name, every_n_vals in plan.downstream:
+        often = "each time" if every_n_vals == 1 else f"every {_ordinal(every_n_vals)} time and the last"
+        lines.append(f"downstream {name}: {often}")
+    return lines
+
+
+def _saves(plan: Plan) -> str:
+    parts = []
+    if plan.save_every is not None:
+        every_step = plan.save_every == 1
+        parts.append("after every step" if every_step else f"every {_ordinal(plan.save_every)} global_step")
+    if plan.save_last:
+        parts.append("after the last step")
+    return " and ".join(parts) or "never"
+
+
+def _batches(val: ValidationSet) -> str:
+    """``val (50 of 79)``."""
+    if val.length is None:
+        return f"{val.name} ({val.num_batches:,})"
+    of_all = f"{val.num_batches:,} of {val.length:,}" if val.num_batches < val.length else f"all {val.length:,}"
+    return f"{val.name} ({of_all})"
+
+
+def _item_lines(plan: Plan, items: Iterable[Item], indent: str) -> list[str]:
+    lines = []
+    for item in items:
+        if isinstance(item, Repeat) and len(item.body) == 1 and isinstance(item.body[0], Block):
+            lines.append(f"{indent}{item.times:,} x [ {_block(plan, item.body[0])} ]")
+        elif isinstance(item, Repeat):
+            lines += [f"{indent}{item.times:,} x [", *_item_lines(plan, item.body, indent + "  "), f"{indent}]"]
+        elif isinstance(item, Elided):
+            lines.append(f"{indent}... and so on from step {item.start:,} to {item.stop:,} ...")
+        else:
+            lines.append(indent + _block(plan, item))
+    return lines
+
+
+def _block(plan: Plan, block: Block) -> str:
+    parts = [f"train {block.num_steps:,}"] if block.num_steps else []
+    if block.is_saved:
+        parts.append("save")
+    if block.is_validated:
+        parts += [f"validate {_batches(val)}" for val in plan.val]
+        parts += [f"downstream {name}" for name in block.downstream]
+    return ", ".join(parts)
+
+
+def _consumed(plan: Plan, step: int) -> int:
+    """Micro-batches consumed up to ``step``, counted from the beginning of the pass in which the fit starts."""
+    return plan.passes.start_micro_batch + plan.passes.num_consumed(step - plan.start_step)
+
+
+def _pass_ends(plan: Plan) -> int:
+    """How many passes this plan completes."""
+    length = plan.num_micro_batches
+    if length is None:
+        return 0
+    return _consumed(plan, plan.stop_step) // length - _consumed(plan, plan.position) // length
+
+
+def _count(number: int, noun: str) -> str:
+    return _plural(f"{number:,}", noun)
+
+
+def _plural(number: str, noun: str) -> str:
+    if number == "1":
+        return f"1 {noun}"
+    return f"{number} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def _ordinal(number: int) -> str:
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if number % 100 in (11, 12, 13) else suffix}"

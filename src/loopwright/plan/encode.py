@@ -1,0 +1,198 @@
+"""A plan in a few entries: equal stretches counted, repeating cycles folded.
+
+Nothing is generated to be counted: where a stretch or a cycle repeats follows from the cadences, so a plan of
+10^12 steps takes no longer than one of ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from loopwright.plan.cadence import next_multiple
+from loopwright.plan.plan import Plan
+
+_MAX_RUNS = 40
+_MAX_RUNS_SHOWN = 12
+
+
+class Block(NamedTuple):
+    """A stretch of training and what follows it; only the rest of a plan may begin with one of 0 steps."""
+
+    num_steps: int
+    is_saved: bool
+    is_validated: bool
+    downstream: tuple[str, ...]
+
+
+class Repeat(NamedTuple):
+    """``body``, ``times`` times over."""
+
+    times: int
+    body: tuple[Item, ...]
+
+
+class Elided(NamedTuple):
+    """Stages between the ends of two steps which go on in the same cadences, but in no short cycle."""
+
+    start: int
+    stop: int
+
+
+Item = Block | Repeat | Elided
+
+
+def encode(plan: Plan) -> list[Item]:
+    """Write ``plan`` as few entries, which expand to exactly its stages.
+
+    Only where the cadences make no cycle of up to 40 entries (saves every 997 steps and validations every 1009,
+    say) the middle is left out, as `Elided`.
+    """
+    items: list[Item] = []
+    if plan.validates_at(plan.position):
+        items.append(Block(0, False, True, plan.downstream_at(plan.position)))
+    runs: list[Item] = []
+    first_seen: dict[tuple[int, ...], tuple[int, int]] = {}
+    step = plan.position
+    folded: Repeat | None = None
+    while step < plan.stop_step:
+        phase = _phase(plan, step)
+        if folded is None and phase in first_seen:
+            index, cycle_start = first_seen[phase]
+            num_more = (plan.stop_step - 1 - step) // (step - cycle_start)
+            if num_more:
+                items += _fold(runs[:index])
+                folded, runs = Repeat(1 + num_more, tuple(_fold(runs[index:]))), []
+                step += num_more * (step - cycle_start)
+        if folded is None:
+            first_seen.setdefault(phase, (len(runs), step))
+            if len(runs) == _MAX_RUNS:
+                return items + _cut_short(plan, runs)
+        count, block = _next_run(plan, step)
+        step += count * block.num_steps
+        _append(runs, count, block)
+    return items + _join(folded, _fold(runs))
+
+
+def encoded_json(items: Iterable[Item]) -> list[dict[str, object]]:
+    """The entries as JSON values."""
+    return [_item_json(item) for item in items]
+
+
+def _item_json(item: Item) -> dict[str, object]:
+    if isinstance(item, Repeat):
+        return {"repeat": item.times, "stages": encoded_json(item.body)}
+    if isinstance(item, Elided):
+        return {"elided": [item.start, item.stop]}
+    return {
+        "train": item.num_steps,
+        "save": item.is_saved,
+        "validate": item.is_validated,
+        "downstream": list(item.downstream),
+    }
+
+
+def _phase(plan: Plan, step: int) -> tuple[int, ...]:
+    """Where the end of ``step`` is in each cadence: equal phases are followed by equal stages, until the last step."""
+    save = 0 if plan.save_every is None else step % plan.save_every
+    if plan.eval_every is None:
+        return (save,)
+    since_last = (step - plan.start_step) % plan.eval_every
+    index = (step - plan.start_step) // plan.eval_every
+    return (save, since_last, *(index % every_n_vals for _, every_n_vals in plan.downstream))
+
+
+def _block_between(plan: Plan, step: int, stop: int) -> Block:
+    return Block(stop - step, plan.saves_at(stop), plan.validates_at(stop), plan.downstream_at(stop))
+
+
+def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
+    """The block after ``step``, and how often it comes at once; the block of the last step always counts alone."""
+    stop = plan.next_boundary(step)
+    block = _block_between(plan, step, stop)
+    length = block.num_steps
+    if stop == plan.stop_step:
+        return 1, block
+    limits = [(plan.stop_step - 1 - step) // length]
+    if plan.save_every is not None:
+        if block.is_saved:
+            limits.append(limits[0] if length == plan.save_every else 1)
+        else:
+            limits.append((next_multiple(step, plan.save_every) - 1 - step) // length)
+    if plan.eval_every is not None:
+        if block.is_validated:
+            limits.append(limits[0] if length == plan.eval_every else 1)
+            limits.append(_equal_rounds(plan, stop))
+        else:
+            limits.append((next_multiple(step, plan.eval_every, origin=plan.start_step) - 1 - step) // length)
+    return min(limits), block
+
+
+def _equal_rounds(plan: Plan, step: int) -> int:
+    """How many rounds of validation, that of ``step`` included, run the same downstream validations."""
+    index = plan.num_validations(step)
+    limit = plan.num_validations(plan.stop_step)
+    for _, every_n_vals in plan.downstream:
+        if every_n_vals > 1:
+            limit = min(limit, every_n_vals - index % every_n_vals if index % every_n_vals else 1)
+    return limit
+
+
+def _append(runs: list[Item], count: int, block: Block) -> None:
+    """Append ``count`` times ``block``, joined with the last entry where that repeats the same block."""
+    if runs:
+        last = runs[-1]
+        body = last.body if isinstance(last, Repeat) else (last,)
+        if body == (block,):
+            count += last.times if isinstance(last, Repeat) else 1
+            runs.pop()
+    runs.append(block if count == 1 else Repeat(count, (block,)))
+
+
+def _fold(items: list[Item]) -> list[Item]:
+    """Fold equal neighbouring groups of entries, short groups first."""
+    for size in range(2, _MAX_RUNS // 2 + 1):
+        folded: list[Item] = []
+        index = 0
+        while index < len(items):
+            group, count = items[index : index + size], 1
+            while len(group) == size and items[index + count * size : index + (count + 1) * size] == group:
+                count += 1
+            folded.append(items[index] if count == 1 else Repeat(count, tuple(group)))
+            index += 1 if count == 1 else count * size
+        items = folded
+    return items
+
+
+def _join(folded: Repeat | None, tail: list[Item]) -> list[Item]:
+    """The repeated cycle and the entries after it, which may begin with the cycle once more."""
+    if folded is None:
+        return tail
+    size = len(folded.body)
+    if tuple(tail[:size]) == folded.body:
+        return [Repeat(folded.times + 1, folded.body), *tail[size:]]
+    return [folded, *tail]
+
+
+def _cut_short(plan: Plan, runs: list[Item]) -> list[Item]:
+    """The first entries, what is left out, and the last block."""
+    shown = runs[:_MAX_RUNS_SHOWN]
+    start = plan.position + sum(_num_steps(item) for item in shown)
+    stop = _boundary_before_last(plan)
+    return [*_fold(shown), Elided(start, stop), _block_between(plan, stop, plan.stop_step)]
+
+
+def _boundary_before_last(plan: Plan) -> int:
+    step = plan.stop_step - 1
+    boundaries = [plan.position]
+    if plan.save_every is not None:
+        boundaries.append(step - step % plan.save_every)
+    if plan.eval_every is not None:
+        boundaries.append(step - (step - plan.start_step) % plan.eval_every)
+    return max(boundaries)
+
+
+def _num_steps(item: Item) -> int:
+    if isinstance(item, Repeat):
+        return item.times * sum(_num_steps(entry) for entry in item.body)
+    return 0 if isinstance(item, Elided) else item.num_steps

@@ -1,0 +1,40 @@
+"""The stages of a plan: what a run does, one entry after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train until ``global_step``, now ``start``, is ``stop``."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Save a checkpoint of the end of ``step``."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Validate ``num_batches`` batches of the dataloader ``name``, from its beginning, at the end of ``step``."""
+
+    step: int
+    name: str
+    num_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Downstream:
+    """Run the downstream validation ``name`` at the end of ``step``, after its dataloaders were validated."""
+
+    step: int
+    name: str
+
+
+Stage = Train | Save | Validate | Downstream

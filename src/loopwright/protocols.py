@@ -1,0 +1,91 @@
+"""What the engine asks of objects from other floors: a device, a source of batches, a place for checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class DeviceStream(Protocol):
+    """The random stream of an accelerator."""
+
+    def get_state(self) -> Tensor:
+        """Its state, uint8."""
+        ...
+
+    def set_state(self, state: Tensor) -> None:
+        """Continue from ``state``."""
+        ...
+
+    def seed(self, seed: int) -> None:
+        """Start again from ``seed``."""
+        ...
+
+
+class Accelerator(Protocol):
+    """Where a model computes."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        ...
+
+    @property
+    def is_host(self) -> bool:
+        """Whether batches are there without being moved."""
+        ...
+
+    @property
+    def sum_dtype(self) -> torch.dtype:
+        """The widest floating-point type it can add up in."""
+        ...
+
+    @property
+    def stream(self) -> DeviceStream | None:
+        """Its random stream; None where torch's CPU stream is all there is."""
+        ...
+
+    def move(self, batch: Any) -> Any:
+        """The batch with every tensor in it on this device."""
+        ...
+
+
+class BatchSource(Protocol):
+    """A dataloader as the engine reads it: any pass, from any micro-batch."""
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in a pass; None where that is unknown."""
+        ...
+
+    def read(self, pass_index: int, first: int) -> Iterator[Any]:
+        """The batches of a pass from number ``first`` on."""
+        ...
+
+
+class Saver(Protocol):
+    """Writes the run's state where its checkpoints belong."""
+
+    def __call__(self) -> Path:
+        """Save at the present step and return the checkpoint's folder."""
+        ...
+
+
+class StatefulScheduler(Protocol):
+    """A learning-rate scheduler."""
+
+    def step(self, metric: float = ...) -> None:
+        """Go on by one step; one that needs a metric is handed it."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state."""
+        ...

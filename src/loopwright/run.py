@@ -1,0 +1,60 @@
+"""Where a run is, and what it came to: `RunState`, the one object with counters, and `FitResult`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from loopwright.plan import Plan
+
+
+@dataclass(slots=True)
+class RunState:
+    """The counters of a run; the engine alone moves them.
+
+    Attributes:
+        global_step: steps completed since the run began, across resumes.
+        pass_index: the pass through the training dataloader that is being read.
+        micro_batch_index: micro-batches of that pass already read; 0 again once the pass is exhausted.
+        is_inside_window: whether a step has begun and is not completed.
+        window_start: (pass_index, micro_batch_index) where the present step began.
+        stop_reason: why `Trainer.stop` was called in this fit, if it was.
+    """
+
+    global_step: int = 0
+    pass_index: int = 0
+    micro_batch_index: int = 0
+    is_inside_window: bool = False
+    window_start: tuple[int, int] = (0, 0)
+    stop_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best value so far of the monitored metric, and the step it belongs to."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """What a fit came to.
+
+    Attributes:
+        state: "completed" where the plan was carried out, "stopped" where `Trainer.stop` ended it.
+        global_step: steps completed since the run began.
+        metrics: the last value of each metric, by name.
+        best: the best value of the monitored metric; None where it was never logged.
+        seconds: wall clock of this fit.
+        plan: what was carried out; after a resume, the rest of the run's plan.
+    """
+
+    state: Literal["completed", "stopped"]
+    global_step: int
+    metrics: Mapping[str, float]
+    best: Best | None
+    seconds: float
+    plan: Plan

@@ -1,0 +1,368 @@
+"""`Trainer`: a model, an optimizer, a loop, and what listens to them; it fits, validates, saves and loads.
+
+A facade: the plan says what is done, the engine does it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from loopwright.checkpoint import Checkpoint, Checkpointing, check_state, clean_leftovers, expand, step_folder
+from loopwright.device import Device, open_device
+from loopwright.engine import setup
+from loopwright.engine.binding import bind_hooks, call_hooks
+from loopwright.engine.metrics import MetricLog
+from loopwright.engine.parts import Parts
+from loopwright.errors import SettingError, check_count
+from loopwright.hooks import HOOKS, Callback, Logger
+from loopwright.loop import LoopCallback, ValidationLoop
+from loopwright.plan import Plan
+from loopwright.precision import Precision
+from loopwright.run import Best, FitResult, RunState
+from loopwright.seeding import RandomStreams
+from loopwright.trainer.checkpoints import find_run, load_model, read_run, save_run
+from loopwright.trainer.checks import (
+    check_checkpoint,
+    check_loop,
+    check_precision,
+    check_seed,
+    training_loop,
+    validation_loop,
+)
+from loopwright.trainer.fitting import Fitting
+from loopwright.trainer.validation import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
+
+
+class Trainer:
+    """Fits and validates a model.
+
+    ::
+
+        on_enter_fit; load what was asked for; plan; on_fit_start
+        for each stage of the plan: train steps, save, validate      (engine/fit.py)
+        on_fit_end
+
+    Args:
+        model: a module, or a callable that makes one under the trainer's random streams. ``model(batch)`` returns the
+            loss, a scalar, or a mapping with ``loss`` (a mean over the micro-batch's items), ``num_items`` where items
+            are not simply samples, and any scalars to be averaged and logged beside it.
+        optimizer: a callable of the parameters, or an instance over the parameters of the module given.
+        schedulers: callables of the optimizer, stepped once per step; one with a parameter ``total_steps`` is told the
+            plan's. ``{"scheduler": …, "monitor": metric}`` is stepped with that metric after each validation.
+        loop: a `TrainingLoop`, by default of one epoch, or a `ValidationLoop`.
+        device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
+        precision: by default float32 without clipping.
+        checkpoint: when to save; needs ``run_dir``.
+        callbacks: a list, or a mapping whose names key their state.
+        loggers: likewise.
+        log_every_n_steps: steps between two readings of training values; the last step of a fit is read too.
+        seed: of the trainer's random streams, which are its own; None: drawn, and recorded as `seed`.
+        run_dir: where checkpoints and loggers write; without it nothing is written.
+
+    Raises:
+        SettingError: for settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[], nn.Module],
+        optimizer: Optimizer | Callable[..., Optimizer] | None = None,
+        schedulers: Any = None,
+        loop: LoopCallback | None = None,
+        device: str | torch.device | Device = "auto",
+        precision: Precision | None = None,
+        checkpoint: Checkpointing | None = None,
+        callbacks: Sequence[Callback] | Mapping[str, Callback] | None = None,
+        loggers: Sequence[Logger] | Mapping[str, Logger] | None = None,
+        log_every_n_steps: int = 50,
+        seed: int | None = 0,
+        run_dir: str | Path | None = None,
+    ) -> None:
+        self._loop = check_loop(loop)
+        self._checkpoint = check_checkpoint(checkpoint, run_dir)
+        self._run_dir = None if run_dir is None else Path(run_dir)
+        self._callbacks = setup.name_callbacks(callbacks, Callback, "callbacks")
+        self._loggers = setup.name_callbacks(loggers, Logger, "loggers")
+        specs = setup.read_schedulers(schedulers)
+        accelerator = open_device(device)
+        streams = RandomStreams(check_seed(seed), accelerator.stream)
+        with streams.active():
+            module = setup.build_model(model).to(accelerator.torch_device)
+            self._parts = Parts(
+                trainer=self,
+                model=module,
+                optimizer=setup.build_optimizer(optimizer, module, is_given_model=model is module),
+                device=accelerator,
+                precision=check_precision(precision),
+                streams=streams,
+                state=RunState(),
+                log=MetricLog(checkpoint.monitor, checkpoint.mode) if checkpoint is not None else MetricLog(),
+                log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
+                callbacks=self._listeners(),
+            )
+            self._fitting = Fitting(self._parts, self._checkpoint, specs, self._save_in_run_dir)
+            self._is_closed = False
+            self._set_up()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, on its device."""
+        return self._parts.model
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer, where one was given."""
+        return self._parts.optimizer
+
+    @property
+    def schedulers(self) -> list[Any]:
+        """The schedulers, those with a monitor last; made by the first fit, as they may ask for its length."""
+        return [*self._parts.schedulers, *(scheduler for scheduler, _ in self._parts.monitored)]
+
+    @property
+    def loop(self) -> LoopCallback:
+        """The loop given."""
+        return self._loop
+
+    @property
+    def global_step(self) -> int:
+        """Steps completed since the run began, across resumes."""
+        return self._parts.state.global_step
+
+    @property
+    def micro_batch_index(self) -> int:
+        """The micro-batch of the present pass that is read next."""
+        return self._parts.state.micro_batch_index
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of the present or last fit; after a resume, the rest of the run's."""
+        return self._fitting.plan
+
+    @property
+    def run_dir(self) -> Path | None:
+        """Where this run writes, if anywhere."""
+        return self._run_dir
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks given, in order."""
+        return tuple(callback for _, callback in self._callbacks)
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """The loggers given, in order."""
+        return tuple(logger for _, logger in self._loggers)
+
+    @property
+    def log_every_n_steps(self) -> int:
+        """Steps between two readings of training values."""
+        return self._parts.log_every_n_steps
+
+    @property
+    def seed(self) -> int:
+        """What the random streams of this run were seeded with."""
+        return self._parts.streams.seed
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last value of each metric, by name."""
+        return dict(self._parts.log.latest)
+
+    @property
+    def best(self) -> Best | None:
+        """The best value of the monitored metric so far."""
+        return self._parts.log.best
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the present or last fit was stopped, if it was."""
+        return self._parts.state.stop_reason
+
+    def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
+        """The plan that `fit` would carry out now; nothing is run.
+
+        Raises:
+            SettingError: as `fit`.
+        """
+        return self._fitting.plan_next(training_loop(self._loop), train_dataloader, val_dataloader)
+
+    def fit(
+        self,
+        train_dataloader: Any,
+        val_dataloader: Any = None,
+        ckpt_path: str | Path | None = None,
+        init_from: str | Path | None = None,
+    ) -> FitResult:
+        """Train by the loop's settings, and validate in between.
+
+        A later fit goes on where the last one ended: the same dataloader inside its pass, another with a new pass.
+
+        Args:
+            train_dataloader: any iterable of micro-batches.
+            val_dataloader: one, a list, or a mapping from names.
+            ckpt_path: resume from a checkpoint, a run directory (its newest good checkpoint), "last" or "best"; the
+                plan of the run that it belongs to is kept.
+            init_from: load only the weights of a checkpoint, and begin at step 0.
+
+        Raises:
+            TypeError: if the loop is no `TrainingLoop`.
+            SettingError: if the settings do not fit the data, or there is no optimizer.
+            CheckpointError: if a checkpoint cannot be used.
+        """
+        loop = training_loop(self._loop)
+        if self._parts.optimizer is None:
+            raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
+        if ckpt_path is not None and init_from is not None:
+            raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
+        if init_from is not None and self.global_step:
+            problem = f"={init_from}: begins at step 0, but this trainer is at step {self.global_step}; use a new one."
+            raise SettingError("init_from", problem)
+        self._bind(loop.val_loop)
+        if self._checkpoint is not None and self._run_dir is not None:
+            clean_leftovers(step_folder(self._run_dir, 0).parent)
+
+        def load() -> Checkpoint | None:
+            path = ckpt_path if init_from is None else init_from
+            if path is None:
+                return None
+            checkpoint = read_run(self._parts, find_run(self._parts, path, self._run_dir))
+            if ckpt_path is not None:
+                return checkpoint
+            load_model(self._parts, checkpoint)
+            return None
+
+        return self._fitting.run(loop, train_dataloader, val_dataloader, load)
+
+    def validate(
+        self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
+    ) -> dict[str, float]:
+        """Validate on one dataloader, a list or a mapping of them.
+
+        Args:
+            val_dataloader: read from its beginning.
+            ckpt_path: validate the weights of a checkpoint, which are given back afterwards; None: those in memory.
+            loop: in place of the trainer's own.
+
+        Returns:
+            The averages by name, such as ``val/loss``.
+
+        Raises:
+            SettingError: if a dataloader of unknown length is to be validated as a whole.
+            CheckpointError: if the checkpoint cannot be used.
+        """
+        chosen = validation_loop(loop, self._loop)
+        parts = self._bound_for(chosen)
+        with ExitStack() as stack:
+            stack.enter_context(parts.streams.active())
+            if ckpt_path is not None:
+                stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
+            results = validate_sets(parts, chosen, open_val_sets(val_dataloader, self.seed))
+        return {name: value for metrics in results.values() for name, value in metrics.items()}
+
+    def validate_all(
+        self,
+        val_dataloaders: Any,
+        ckpt_paths: str | Path | Sequence[str | Path] | None = None,
+        loop: LoopCallback | None = None,
+    ) -> list[ValidationRow]:
+        """Validate every dataloader on every checkpoint, and run the downstream validations on each.
+
+        Args:
+            val_dataloaders: one, a list or a mapping.
+            ckpt_paths: paths or patterns, taken in the order of their steps; None: the weights in memory.
+            loop: in place of the trainer's own.
+
+        Returns:
+            A row for each checkpoint and dataloader. Weights in memory are as before.
+
+        Raises:
+            CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
+        """
+        chosen = validation_loop(loop, self._loop)
+        parts = self._bound_for(chosen)
+        folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
+        with parts.streams.active():
+            return validate_checkpoints(parts, chosen, val_dataloaders, folders)
+
+    def save_checkpoint(self, path: str | Path) -> Path:
+        """Save the run as the checkpoint folder ``path``, and return it.
+
+        Raises:
+            RuntimeError: inside a step; the end of one is when ``on_train_batch_end`` sees a new ``global_step``.
+            CheckpointError: if it cannot be written.
+        """
+        return save_run(self._parts, Path(path), self._fitting.plan)
+
+    def stop(self, reason: str) -> None:
+        """End the present fit after this step: it saves, and returns normally. Outside a fit nothing happens."""
+        if self._fitting.is_running:
+            self._parts.state.stop_reason = reason
+
+    def log_metrics(self, **values: Tensor | float) -> None:
+        """Hand values to the loggers at once, for the present step; reading a tensor waits for its device."""
+        self._parts.log.log(values, self.global_step)
+
+    def close(self) -> None:
+        """Finalize callbacks and loggers, once; one that raises keeps no other from being called."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._fitting.close()
+        with ExitStack() as stack:  # calls all of them, last one first, and raises what was raised
+            for finalize in reversed(self._parts.hooks["finalize"]):
+                stack.callback(finalize)
+
+    def __enter__(self) -> Self:
+        """The trainer itself; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the trainer."""
+        self.close()
+
+    def _listeners(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
+        """Everything that listens, in the order in which it is called; ``loop`` stands before the trainer's own."""
+        loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
+        checkpoint = [] if self._checkpoint is None else [("Checkpointing", self._checkpoint)]
+        return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *checkpoint]
+
+    def _bind(self, loop: ValidationLoop) -> None:
+        self._parts.hooks = bind_hooks(self._parts.callbacks, {*HOOKS, *loop.hook_names.values()})
+        bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
+        self._parts.log.connect(bound["log_metrics"], bound["log_timing"])
+
+    def _bound_for(self, loop: ValidationLoop) -> Parts:
+        """The parts with the hooks of ``loop`` bound; those of a fit that is running stay as they are."""
+        callbacks = self._listeners(None if loop is validation_loop(None, self._loop) else loop)
+        own_hooks = set(loop.hook_names.values()) - set(HOOKS)
+        hooks = bind_hooks(callbacks, {*HOOKS, *own_hooks})
+        if own_hooks and not any(hooks[name] for name in own_hooks):
+            warnings.warn(
+                f"Nobody implements a hook of {type(loop).__name__}: {', '.join(sorted(own_hooks))}.", stacklevel=3
+            )
+        return replace(self._parts, hooks=hooks)
+
+    def _set_up(self) -> None:
+        parts = self._parts
+        val_loop = validation_loop(None, self._loop)
+        setup.warn_of_misspelt_hooks(parts.callbacks, tuple(val_loop.hook_names.values()))
+        self._bind(val_loop)
+        for hook in ("pre_setup", "setup", "post_setup"):
+            call_hooks(parts.hooks[hook], self)
+        for name, callback in setup.stateful_callbacks(parts.callbacks).items():
+            check_state(callback.state_dict(), f"callbacks.{name}")
+
+    def _save_in_run_dir(self) -> Path:
+        assert self._run_dir is not None, "a checkpoint needs a run_dir"
+        return save_run(self._parts, step_folder(self._run_dir, self.global_step), self._fitting.plan)

@@ -1,0 +1,86 @@
+"""Validation outside a fit: dataloaders on the weights in memory, or on those of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from loopwright.data import as_source
+from loopwright.engine.binding import call_hooks
+from loopwright.engine.inputs import name_dataloaders
+from loopwright.engine.parts import Parts
+from loopwright.engine.validate import ValidationSet, validate
+from loopwright.loop import ValidationLoop
+from loopwright.plan import validation_batches
+from loopwright.seeding import derive
+from loopwright.trainer.checkpoints import load_model, read_run
+
+
+class ValidationRow(NamedTuple):
+    """One line of `Trainer.validate_all`: a checkpoint (None: the weights in memory) on one dataloader."""
+
+    checkpoint: Path | None
+    dataloader: str
+    metrics: Mapping[str, float]
+
+
+def open_val_sets(val_dataloader: Any, seed: int) -> dict[str, ValidationSet]:
+    """Validation dataloaders by their names, each readable from its beginning, always in the same order."""
+    return {
+        name: ValidationSet(name=name, dataloader=loader, source=as_source(loader, derive(seed, "validate", name)))
+        for name, loader in name_dataloaders(val_dataloader).items()
+    }
+
+
+def validate_sets(
+    parts: Parts, loop: ValidationLoop, val_sets: Mapping[str, ValidationSet]
+) -> dict[str, dict[str, float]]:
+    """Validate each dataloader on the weights in memory; the lengths of all are checked before the first is read."""
+    lengths = {
+        name: validation_batches(data.source.num_batches, loop.eval_steps, name) for name, data in val_sets.items()
+    }
+    return {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}
+
+
+def validate_checkpoints(
+    parts: Parts, loop: ValidationLoop, val_dataloaders: Any, folders: Sequence[Path | None]
+) -> list[ValidationRow]:
+    """Validate each dataloader on each checkpoint, then run the downstream validations on it.
+
+    Args:
+        parts: of this run, with the loop's hooks bound; its weights and step are given back.
+        loop: the validation loop.
+        val_dataloaders: as the user gave them.
+        folders: checkpoints; None: the weights in memory.
+    """
+    val_sets = open_val_sets(val_dataloaders, parts.streams.seed)
+    rows = []
+    with ExitStack() as stack:
+        enter = parts.hooks["on_enter_validate_all"]
+        call_hooks(enter, parts.trainer, stack, val_dataloaders, loop, list(folders))
+        for folder in folders:
+            with nullcontext() if folder is None else weights_of(parts, folder):
+                for name, metrics in validate_sets(parts, loop, val_sets).items():
+                    rows.append(ValidationRow(folder, name, metrics))
+                call_hooks(parts.hooks["run_validation"], parts.trainer, None, True)
+    return rows
+
+
+@contextmanager
+def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
+    """Run the body on the weights and at the step of a checkpoint; give those in memory back."""
+    kept = {name: t.clone() if isinstance(t, Tensor) else t for name, t in parts.model.state_dict().items()}
+    step = parts.state.global_step
+    try:
+        checkpoint = read_run(parts, folder)
+        load_model(parts, checkpoint)
+        parts.state.global_step = checkpoint.step
+        call_hooks(parts.hooks["on_load_checkpoint"], parts.trainer, checkpoint.state)
+        yield
+    finally:
+        parts.model.load_state_dict(kept)
+        parts.state.global_step = step

@@ -1,0 +1,285 @@
+"""Saving with any operation failing, the process killed or the power cut: the old or the new, and no litter."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopwright.checkpoint import (
+    clean_leftovers,
+    read_checkpoint,
+    remove_checkpoint,
+    resolve,
+    step_folder,
+    verify_checkpoint,
+    write,
+    write_checkpoint,
+)
+from loopwright.errors import CheckpointError
+
+Saver = Callable[[int], Path]
+StateMaker = Callable[[int], dict[str, Any]]
+
+OPERATIONS = ("mkdir", "open", "write", "fsync", "rename", "unlink")
+
+
+class Killed(BaseException):
+    """Stands for a process that stopped."""
+
+
+class FailingOs:
+    """`os`, in which operation ``fail_at`` fails: that one alone, or with all after it as in a killed process."""
+
+    def __init__(self, fail_at: int, error: BaseException, disk: Disk | None = None) -> None:
+        self.num_operations = 0
+        self._fail_at, self._error, self._disk = fail_at, error, disk
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        if name not in OPERATIONS:
+            return function
+
+        def counted(*arguments: Any) -> Any:
+            self.count()
+            result = function(*arguments)
+            if self._disk is not None:
+                self._disk.note(name, arguments, result)
+            return result
+
+        return counted
+
+    def disk_usage(self, path: Path) -> Any:
+        return shutil.disk_usage(path)
+
+    def rmtree(self, path: Path) -> None:
+        for child in path.iterdir():
+            self.count()
+            child.unlink()
+        self.count()
+        path.rmdir()
+
+    def count(self) -> None:
+        self.num_operations += 1
+        is_killed = isinstance(self._error, Killed)
+        if self.num_operations == self._fail_at or (is_killed and 0 < self._fail_at < self.num_operations):
+            raise self._error
+
+
+class Disk:
+    """What would survive a power cut: of each file and folder, its content when it was last synced."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.stat(root).st_ino
+        self._paths: dict[int, Any] = {}
+        self._files: dict[int, bytes] = {}
+        self._folders: dict[int, dict[str, int]] = {}
+        for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+            self._sync(folder)
+        for file in (path for path in root.rglob("*") if path.is_file()):
+            self._sync(file)
+
+    def note(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        if name == "open":
+            self._paths[result] = arguments[0]
+        elif name == "fsync":
+            self._sync(self._paths[arguments[0]])
+
+    def _sync(self, path: Path) -> None:
+        inode = os.stat(path).st_ino
+        if path.is_dir():
+            self._folders[inode] = {entry.name: entry.inode() for entry in os.scandir(path)}
+        else:
+            self._files[inode] = path.read_bytes()
+
+    def restore(self, path: Path, inode: int | None = None) -> None:
+        """Write what survived into the new folder ``path``."""
+        inode = self._root if inode is None else inode
+        path.mkdir()
+        for name, child in self._folders.get(inode, {}).items():
+            if child in self._files:
+                (path / name).write_bytes(self._files[child])
+            else:
+                self.restore(path / name, child)
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, failing_os: FailingOs) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "os", failing_os)
+        patch.setattr(write, "shutil", failing_os)
+        yield
+
+
+def count_operations(monkeypatch: pytest.MonkeyPatch, folder: Path, state: dict[str, Any]) -> int:
+    counting = FailingOs(0, OSError())
+    with failing(monkeypatch, counting):
+        write_checkpoint(folder, state, step=2)
+    return counting.num_operations
+
+
+def saved_position(folder: Path) -> int:
+    """The step in the state, which tells an old checkpoint from a new one of the same name."""
+    position: int = read_checkpoint(folder).state["position"]["global_step"]
+    return position
+
+
+@pytest.fixture
+def num_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker) -> int:
+    """Operations of a save that replaces an older checkpoint."""
+    root = tmp_path / "counted"
+    write_checkpoint(step_folder(root, 2), make_state(2), step=2)
+    number = count_operations(monkeypatch, step_folder(root, 2), make_state(7))
+    shutil.rmtree(root)
+    return number
+
+
+def make_run(root: Path, make_state: StateMaker) -> Path:
+    """A run with checkpoints of steps 1 and 2; the folder of step 2."""
+    for step in (1, 2):
+        write_checkpoint(step_folder(root, step), make_state(step), step=step)
+    return step_folder(root, 2)
+
+
+def test_any_failing_operation_leaves_the_old_or_the_new_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker, num_operations: int
+) -> None:
+    outcomes = set()
+    for fail_at in range(1, num_operations + 1):
+        root = tmp_path / str(fail_at)
+        folder = make_run(root, make_state)
+        line = ""
+        try:
+            with failing(monkeypatch, FailingOs(fail_at, OSError(errno.EIO, "Input/output error"))):
+                write_checkpoint(folder, make_state(7), step=2)
+        except CheckpointError as error:
+            line = str(error)
+        outcomes.add((line.removeprefix(f"{folder}: "), saved_position(folder)))
+        clean_leftovers(folder.parent)
+        assert sorted(path.name for path in folder.parent.iterdir()) == ["step_00000001", "step_00000002"]
+        assert resolve(root) == folder
+        shutil.rmtree(root)
+    # Not saved, yet new: only the sync of the rename failed. Saved all the same: only removing the old one failed.
+    fault = "not saved: Input/output error"
+    assert outcomes == {(fault, 2), (fault, 7), ("", 7)}
+
+
+def test_killed_after_any_operation_the_old_or_the_new_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker, num_operations: int
+) -> None:
+    positions = []
+    for fail_at in range(1, num_operations + 1):
+        root = tmp_path / str(fail_at)
+        folder = make_run(root, make_state)
+        with failing(monkeypatch, FailingOs(fail_at, Killed())), pytest.raises(Killed):
+            write_checkpoint(folder, make_state(7), step=2)
+        clean_leftovers(folder.parent)
+        assert sorted(path.name for path in folder.parent.iterdir()) == ["step_00000001", "step_00000002"]
+        assert resolve(root) == folder
+        positions.append(saved_position(folder))
+        shutil.rmtree(root)
+    assert positions == sorted(positions)
+    assert set(positions) == {2, 7}
+
+
+def test_with_the_power_cut_after_any_operation_the_old_or_the_new_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker, num_operations: int
+) -> None:
+    positions = []
+    for fail_at in range(1, num_operations + 2):
+        root, survived = tmp_path / f"run_{fail_at}", tmp_path / f"survived_{fail_at}"
+        folder = make_run(root, make_state)
+        disk = Disk(root)
+        try:
+            with failing(monkeypatch, FailingOs(fail_at, Killed(), disk)):
+                write_checkpoint(folder, make_state(7), step=2)
+        except Killed:
+            pass
+        disk.restore(survived)
+        clean_leftovers(survived / "checkpoints")
+        assert sorted(path.name for path in (survived / "checkpoints").iterdir()) == ["step_00000001", "step_00000002"]
+        positions.append(saved_position(step_folder(survived, 2)))
+        shutil.rmtree(root)
+        shutil.rmtree(survived)
+    assert set(positions) == {2, 7}
+    assert positions[-1] == 7
+
+
+def test_a_first_save_killed_after_any_operation_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
+    number = count_operations(monkeypatch, step_folder(tmp_path / "counted", 2), make_state(2))
+    for fail_at in range(1, number + 1):
+        folder = step_folder(tmp_path / str(fail_at), 2)
+        with failing(monkeypatch, FailingOs(fail_at, Killed())), pytest.raises(Killed):
+            write_checkpoint(folder, make_state(2), step=2)
+        clean_leftovers(folder.parent)
+        if folder.parent.exists():
+            for child in folder.parent.iterdir():
+                verify_checkpoint(child)
+
+
+def test_a_finished_first_save_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    disk = Disk(root)
+    with failing(monkeypatch, FailingOs(0, Killed(), disk)):
+        write_checkpoint(step_folder(root / "some" / "run", 2), make_state(2), step=2)
+    disk.restore(tmp_path / "survived")
+    verify_checkpoint(step_folder(tmp_path / "survived" / "some" / "run", 2))
+
+
+def test_a_checkpoint_is_removed_manifest_first(save: Saver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fail_at in range(1, 9):  # remove the manifest, open, sync, remove four files, remove the folder
+        path = save(1)
+        with failing(monkeypatch, FailingOs(fail_at, Killed())), pytest.raises(Killed):
+            remove_checkpoint(path)
+        assert (path / "manifest.json").exists() == (fail_at == 1)
+        remove_checkpoint(path)
+        assert not path.exists()
+
+
+def test_a_full_disk_is_one_line_with_needed_and_free_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
+    folder = make_run(tmp_path, make_state)
+    error = OSError(errno.ENOSPC, "No space left on device")
+    with failing(monkeypatch, FailingOs(7, error)), pytest.raises(CheckpointError) as caught:
+        write_checkpoint(folder, make_state(7), step=2)
+    assert str(caught.value).startswith(f"{folder}: not saved: No space left on device; ")
+    assert str(caught.value).endswith(" free")
+    assert " bytes needed, " in str(caught.value)
+    assert saved_position(folder) == 2
+    assert len(list(folder.parent.iterdir())) == 2
+
+
+def test_a_real_limit_at_any_size_leaves_the_old_checkpoint_and_no_litter(
+    tmp_path: Path, make_state: StateMaker
+) -> None:
+    folder = make_run(tmp_path, make_state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (0, 1, 100, 200, 300, 400):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(CheckpointError, match=r"not saved: File too large; [\d,]+ bytes needed, [\d,]+ free$"):
+                write_checkpoint(folder, make_state(7), step=2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert saved_position(folder) == 2
+        assert len(list(folder.parent.iterdir())) == 2
+
+
+def test_an_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker) -> None:
+    folder = make_run(tmp_path, make_state)
+    with failing(monkeypatch, FailingOs(8, KeyboardInterrupt())), pytest.raises(KeyboardInterrupt):
+        write_checkpoint(folder, make_state(7), step=2)
+    assert len(list(folder.parent.iterdir())) == 2

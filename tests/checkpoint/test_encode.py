@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+from collections import Counter, OrderedDict, defaultdict, namedtuple
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from loopwright.checkpoint import check_state, decode, encode
+from loopwright.errors import CheckpointError, SettingTypeError
+
+DTYPES = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
+    torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.complex64, torch.complex128, torch.int64,
+    torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8, torch.bool,
+]  # fmt: skip
+
+
+def round_trip(tree: object) -> Any:
+    """Through `encode`, the text of JSON, and `decode`."""
+    json_tree, tensors = encode(tree)
+    return decode(json.loads(json.dumps(json_tree, allow_nan=False)), tensors)
+
+
+def is_same(a: object, b: object) -> bool:
+    """Equal in type, order and every bit."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and bits(a) == bits(b)
+    if isinstance(a, float) and isinstance(b, float):
+        return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return is_same(list(a), list(b)) and is_same(list(a.values()), list(b.values()))
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(is_same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def bits(tensor: Tensor) -> list[int]:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).tolist() if tensor.numel() else []
+
+
+def tensors() -> st.SearchStrategy[Tensor]:
+    shapes = st.lists(st.integers(0, 3), max_size=3)
+    return st.builds(
+        lambda dtype, shape, seed, is_turned: _tensor(dtype, shape, seed, is_turned),
+        st.sampled_from(DTYPES), shapes, st.integers(0, 2**31), st.booleans(),
+    )  # fmt: skip
+
+
+def _tensor(dtype: torch.dtype, shape: list[int], seed: int, is_turned: bool) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    high = 2 if dtype == torch.bool else 256
+    raw = torch.randint(0, high, (num_bytes,), dtype=torch.uint8, generator=generator)
+    tensor = raw.view(dtype).reshape(shape) if num_bytes else torch.empty(shape, dtype=dtype)
+    return tensor.mT if is_turned and tensor.ndim >= 2 else tensor
+
+
+def trees() -> st.SearchStrategy[object]:
+    scalars = st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(),
+        st.text(st.characters(exclude_categories=[]), max_size=5), st.sampled_from(["~tensor", "~", "__metadata__"]),
+        st.integers(-(2**2000), 2**2000),
+    )  # fmt: skip
+    keys = st.one_of(st.integers(), st.text(st.characters(exclude_categories=[]), max_size=3), st.just("~dict"))
+    return st.recursive(
+        st.one_of(scalars, tensors()),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.lists(inner, max_size=3).map(tuple),
+            st.dictionaries(keys, inner, max_size=3),
+            st.dictionaries(keys, st.integers(-3, 3), max_size=3).map(Counter),
+        ),
+        max_leaves=12,
+    )
+
+
+@given(trees())
+@settings(deadline=None, max_examples=200)
+def test_round_trip_is_the_identity(tree: object) -> None:
+    assert is_same(round_trip(tree), tree)
+    check_state(tree, "callbacks.EMA")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_type_of_tensor_comes_back(dtype: torch.dtype) -> None:
+    tree = {"some": _tensor(dtype, [2, 3], 0, True), "scalar": _tensor(dtype, [], 1, False), "none": torch.empty(0, 4)}
+    assert is_same(round_trip(tree), tree)
+
+
+def test_edges_of_numbers_and_text_come_back() -> None:
+    values = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 2**63, -(10**5000), True, 1, 1.0]
+    assert is_same(round_trip(values), values)
+    text = ["\ud800\udc00", "\U00010000", "\udc80", "\x00\n", "é", {"\ud800\udc00": 1, "\U00010000": 2}]
+    assert is_same(round_trip(text), text)
+
+
+def test_random_states_of_python_and_numpy_come_back() -> None:
+    name, keys, position, has_gauss, gauss = np.random.RandomState(0).get_state(legacy=True)
+    tree = {"python": random.Random(0).getstate(), "numpy": (name, keys.tolist(), position, has_gauss, gauss)}
+    assert is_same(round_trip(tree), tree)
+
+
+def test_states_of_torch_schedulers_and_optimizers_come_back() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), amsgrad=True)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    schedulers = torch.optim.lr_scheduler
+    states = [
+        optimizer.state_dict(),
+        schedulers.MultiStepLR(optimizer, [3, 3, 7]).state_dict(),
+        schedulers.ReduceLROnPlateau(optimizer).state_dict(),
+        schedulers.CosineAnnealingLR(optimizer, 10).state_dict(),
+        schedulers.OneCycleLR(optimizer, 0.1, total_steps=10).state_dict(),
+    ]
+    assert is_same(round_trip(states), copy.deepcopy(states))
+
+
+def test_tied_weights_are_kept_once_and_stay_tied() -> None:
+    model = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4, bias=False))
+    model[1].weight = model[0].weight
+    json_tree, tensors = encode(dict(model.state_dict()))
+    assert list(tensors) == ["0.weight"]
+    decoded = decode(json_tree, tensors)
+    assert decoded["0.weight"] is decoded["1.weight"]
+
+
+def test_other_views_of_one_memory_are_kept_each() -> None:
+    base = torch.arange(6.0).reshape(2, 3)
+    tree = [base, base.mT, base[0], base[1], base.view(3, 2), base.view(torch.int32), base.expand(2, 2, 3)]
+    _, tensors = encode(tree)
+    assert len(tensors) == len(tree)
+    assert is_same(round_trip(tree), tree)
+
+
+def test_views_that_negate_or_conjugate_keep_their_values() -> None:
+    base = torch.tensor([1 + 2j, 3 - 4j])
+    tree = [base, base.conj(), base.conj().imag]
+    assert [tensor.tolist() for tensor in round_trip(tree)] == [tensor.tolist() for tensor in tree]
+
+
+def test_kin_of_plain_types_come_back_plain() -> None:
+    tree = [OrderedDict(b=1, a=2), np.float64(0.5), torch.Size([2, 3]), nn.Parameter(torch.ones(2))]
+    assert is_same(round_trip(tree), [{"b": 1, "a": 2}, 0.5, (2, 3), torch.ones(2)])
+
+
+def test_equal_paths_get_different_names() -> None:
+    tree = {"a.b": torch.ones(1), "a": {"b": torch.zeros(1)}, "__metadata__": torch.ones(2), "\udc80": torch.ones(3)}
+    assert is_same(round_trip(tree), tree)
+
+
+Point = namedtuple("Point", ["x"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1, 2}, b"bytes", 1j, object(), print, torch.float32, torch.device("cpu"), np.int64(1), np.ones(2),
+        Point(1), defaultdict(int), torch.ones(2).to_sparse(), torch.ones(2, device="meta"), nn.Linear(1, 1),
+        torch.empty(2, dtype=torch.float8_e8m0fnu),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("refuse", [check_state, encode])
+def test_anything_else_is_refused_with_its_path(value: object, refuse: Any) -> None:
+    with pytest.raises(SettingTypeError) as caught:
+        refuse({"state": [0, 1, 2, value]}, "callbacks.EMA")
+    assert str(caught.value).startswith("callbacks.EMA.state[3]: expected ")
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_other_than_str_and_int_are_refused() -> None:
+    for key in (None, True, 1.5, (1, 2)):
+        with pytest.raises(SettingTypeError, match=r"^callbacks\.EMA\.seen: expected str or int keys, not "):
+            check_state({"seen": {key: 1}}, "callbacks.EMA")
+
+
+def test_depth_is_bounded_and_a_structure_in_itself_is_refused() -> None:
+    deep: object = 0
+    for _ in range(100):
+        deep = {0: deep}
+    assert is_same(round_trip(deep), deep)
+    with pytest.raises(SettingTypeError, match="at most 100 deep"):
+        encode([deep])
+    own: list[object] = []
+    own.append(own)
+    with pytest.raises(SettingTypeError, match="at most 100 deep"):
+        encode(own)
+
+
+def test_checking_reads_no_tensor() -> None:
+    check_state({"a": torch.ones(3)}, "x")
+    with pytest.raises(SettingTypeError):
+        check_state(torch.ones(3, device="meta"), "x")
+
+
+@pytest.mark.parametrize(
+    "json_tree",
+    [
+        {"~pickle": "x"}, {"~tensor": "absent"}, {"~tensor": []}, {"~tensor": "a", "b": 1}, {"~float": "1.5"},
+        {"~int": "zz"}, {"~int": 5}, {"~tuple": 5}, {"~dict": [[1]]}, {"~dict": [[1.5, 2]]}, {"~dict": 3},
+        {"~dict": [[1, 2], [1, 3]]}, {"~dict": [[{"~tuple": []}, 3]]}, {"~counter": {"a": 1}}, {"~str": [2**40]},
+        {"~str": "ab"}, {"~complex": "a"}, {"~dict": [[True, 1]]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_that_encode_does_not_write_are_refused(json_tree: object) -> None:
+    with pytest.raises(CheckpointError):
+        decode([json_tree, {"~tensor": "a"}], {"a": torch.ones(3)})
+
+
+def test_a_tensor_that_belongs_to_nothing_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="'a' belongs to nothing"):
+        decode([1], {"a": torch.ones(3)})

@@ -1,0 +1,321 @@
+"""Reading: every damage and every foreign thing is found and named in one line, and no code runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import random
+import shutil
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loopwright.checkpoint import clean_leftovers, read_checkpoint, read_weights, resolve, verify_checkpoint
+from loopwright.errors import CheckpointError
+
+Saver = Callable[[int], Path]
+
+FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "state.safetensors"]
+DATA_FILES = FILES[1:]
+
+
+def assert_refused(path: Path, file: str, reason: str = "") -> None:
+    """Both ways to check a checkpoint refuse it, in one line that names folder and file."""
+    for read in (read_checkpoint, verify_checkpoint):
+        with pytest.raises(CheckpointError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: {file}: {reason}")
+        assert "\n" not in str(caught.value)
+
+
+def seal(path: Path) -> None:
+    """Make the manifest fit the files, as anyone can who changes them."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    for name in manifest["files"]:
+        data = (path / name).read_bytes()
+        manifest["files"][name] = {"num_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    write_manifest(path, manifest)
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    manifest.pop("sha256", None)
+    manifest["sha256"] = hashlib.sha256(spell(manifest)).hexdigest()
+    (path / "manifest.json").write_bytes(spell(manifest))
+
+
+def spell(values: object) -> bytes:
+    return json.dumps(values, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def test_every_flipped_bit_is_found(save: Saver) -> None:
+    path = save(1)
+    choice = random.Random(0)
+    for name in FILES:
+        whole = (path / name).read_bytes()
+        for bit in choice.sample(range(len(whole) * 8), 100):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (path / name).write_bytes(damaged)
+            with pytest.raises(CheckpointError, match=f"^{path}: ") as caught:
+                verify_checkpoint(path)
+            assert "\n" not in str(caught.value)
+            with pytest.raises(CheckpointError):
+                read_checkpoint(path)
+        (path / name).write_bytes(whole)
+    verify_checkpoint(path)
+
+
+def test_every_truncation_and_every_addition_is_found(save: Saver) -> None:
+    path = save(1)
+    for name in FILES:
+        whole = (path / name).read_bytes()
+        for length in {0, 1, len(whole) // 2, len(whole) - 1}:
+            (path / name).write_bytes(whole[:length])
+            assert_refused(path, name)
+        (path / name).write_bytes(whole + b"\n")
+        assert_refused(path, name)
+        (path / name).write_bytes(whole)
+    verify_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(save: Saver, name: str) -> None:
+    path = save(1)
+    (path / name).unlink()
+    assert_refused(path, name, "missing")
+
+
+@pytest.mark.parametrize("name", DATA_FILES)
+def test_a_file_of_another_step_is_found(save: Saver, name: str) -> None:
+    path, other = save(1), save(2)
+    (path / name).write_bytes((other / name).read_bytes())
+    assert_refused(path, name)
+
+
+def test_what_is_no_checkpoint_folder_is_one_line(tmp_path: Path, save: Saver) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refused(tmp_path / "empty", "manifest.json", "missing")
+    (tmp_path / "file.pt").write_bytes(b"")
+    (tmp_path / "link").symlink_to(save(1))
+    for name, reason in (
+        ("absent", "No such file"),
+        ("file.pt", "not a folder"),
+        ("link", "a link"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(CheckpointError, match=reason):
+            read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2}, {"schema": "1"}, {"step": -1}, {"step": 1.0}, {"step": True}, {"step": "1"}, {"step": None},
+        {"world_size": 0}, {"world_size": 2**0.5}, {"files": {}}, {"files": []}, {"files": None}, {"extra": 1},
+        {"torch": 5}, {"loopwright": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_refused(save: Saver, change: dict[str, Any]) -> None:
+    path = save(1)
+    write_manifest(path, {**json.loads((path / "manifest.json").read_text()), **change})
+    assert_refused(path, "manifest.json")
+
+
+def test_a_manifest_of_another_version_says_so(save: Saver) -> None:
+    path = save(1)
+    write_manifest(path, {**json.loads((path / "manifest.json").read_text()), "schema": 2})
+    assert_refused(path, "manifest.json", "schema=2: expected 1; written by another version")
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../../secret", "state.pkl", "", ".", "MODEL"])
+def test_a_manifest_names_no_other_files(save: Saver, name: str) -> None:
+    path = save(1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    for files in (
+        {**manifest["files"], name: manifest["files"]["state.json"]},
+        {name if key == "state.json" else key: record for key, record in manifest["files"].items()},
+    ):
+        write_manifest(path, {**manifest, "files": files})
+        assert_refused(path, "manifest.json", "names other files")
+
+
+@pytest.mark.parametrize("num_bytes", [2**60, 2**70, -1, 1.5, True, "12", None])
+def test_a_declared_size_is_not_believed(save: Saver, num_bytes: object) -> None:
+    path = save(1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"]["num_bytes"] = num_bytes
+    write_manifest(path, manifest)
+    with pytest.raises(CheckpointError, match=r"bytes; the manifest says|not a manifest"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_links_pipes_and_folders_are_not_opened(save: Saver, name: str, tmp_path: Path) -> None:
+    path = save(1)
+    target = (path / name).rename(tmp_path / "target")
+    (path / name).symlink_to(target)
+    assert_refused(path, name, "not a regular file")
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    assert_refused(path, name, "not a regular file")
+    (path / name).unlink()
+    (path / name).mkdir()
+    assert_refused(path, name, "not a regular file")
+
+
+def test_a_device_is_not_opened(save: Saver) -> None:
+    path = save(1)
+    (path / "state.json").unlink()
+    (path / "state.json").symlink_to("/dev/zero")
+    assert_refused(path, "state.json", "not a regular file")
+
+
+def test_a_huge_manifest_is_not_read(save: Saver) -> None:
+    path = save(1)
+    with open(path / "manifest.json", "wb") as file:
+        file.truncate(1 << 40)
+    tracemalloc.start()
+    assert_refused(path, "manifest.json", f"{1 << 40} bytes; at most")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+
+
+class Payload:
+    """Leaves a file behind if anybody unpickles it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_nothing_is_unpickled(save: Saver, name: str, kind: str, tmp_path: Path) -> None:
+    path = save(1)
+    payload = Payload(str(tmp_path / "ran"))
+    if kind == "pickle":
+        (path / name).write_bytes(pickle.dumps(payload))
+    else:
+        torch.save(payload, path / name)
+    if name != "manifest.json":
+        seal(path)
+    with pytest.raises(CheckpointError, match=f"^{path}: "):
+        read_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def header(fields: object, data: bytes = b"", length: int | None = None) -> bytes:
+    text = json.dumps(fields).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def entry(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\0" * 8, header({}, length=2**60), header({}, length=2**64 - 1), header([]),
+        header({"weight": entry([2**60], 0, 2**62)}), header({"weight": entry([2**62, 2**62], 0, 0)}),
+        header({"weight": entry([2], 0, 8)}, b"1234"), header({"weight": entry([1], 0, 4)}, b"12345678"),
+        header({"weight": entry([2], 0, 8), "count": entry([2], 4, 12)}, b"0" * 12),
+        header({"weight": entry([1], 4, 8)}, b"0" * 8), header({"weight": entry([-1], 0, 4)}, b"0" * 4),
+        header({"weight": entry([1], 0, 4, "PICKLE")}, b"0" * 4), header({"weight": entry([1], 0, 1, "F8_E8M0")}, b"0"),
+        header({"weight": entry([2], 0, 4)}, b"0" * 4), header({"weight": entry([1], 4, 0)}, b"0" * 4),
+        header({"other": entry([1], 0, 4)}, b"0" * 4), header({}),
+    ],
+)  # fmt: skip
+def test_malformed_tensor_files_are_refused(save: Saver, data: bytes) -> None:
+    path = save(1)
+    (path / "model.safetensors").write_bytes(data)
+    seal(path)
+    for read in (read_checkpoint, read_weights):
+        with pytest.raises(CheckpointError, match=f"^{path}: (model.safetensors|state.json): ") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "null", "[]", "{}", '{"model": {}}', '{"model": {}, "state": {}, "more": {}}', "NaN", "{'model': {}}",
+        '{"model": {"a": NaN}, "state": {}}', '{"model": {}, "model": {}, "state": {}}', '{"model": {}, "state": 1',
+        '{"model": {"weight": 1, "weight": 2}, "state": {}}', "[" * 100_000, '{"model":' * 50_000,
+        '{"model": ' + "[" * 300 + "]" * 300 + ', "state": {}}', '{"model": ' + "9" * 5000 + ', "state": {}}',
+        '{"model": [], "state": {}}', '{"model": {"weight": {"~pickle": "x"}}, "state": {}}',
+        '{"model": {"~dict": [[1, 2]]}, "state": {}}', '{"model": {"weight": {"~tensor": "../x"}}, "state": {}}',
+    ],
+    ids=range(20),
+)  # fmt: skip
+def test_malformed_state_is_refused(save: Saver, text: str) -> None:
+    path = save(1)
+    (path / "state.json").write_text(text)
+    seal(path)
+    with pytest.raises(CheckpointError, match=f"^{path}: state.json: ") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused(save: Saver) -> None:
+    path = save(1)
+    text = (path / "state.json").read_text()
+    (path / "state.json").write_text(text.replace('"state":{', '"state":{"extra":1,"extra":2,', 1))
+    seal(path)
+    with pytest.raises(CheckpointError, match=r"state\.json: not JSON as written here \(a key is given twice\)$"):
+        read_checkpoint(path)
+
+
+def test_each_tensor_is_needed(save: Saver) -> None:
+    path = save(1)
+    state = json.loads((path / "state.json").read_text())
+    del state["optimizer"]
+    (path / "state.json").write_text(json.dumps(state))
+    seal(path)
+    with pytest.raises(CheckpointError, match="belongs to nothing"):
+        read_checkpoint(path)
+
+
+def test_a_foreign_file_beside_the_others_is_never_opened(save: Saver, tmp_path: Path) -> None:
+    path = save(1)
+    (path / "data.pkl").write_bytes(pickle.dumps(Payload(str(tmp_path / "ran"))))
+    (path / "latest").symlink_to("/etc/passwd")
+    opened: list[str] = []
+    is_watching = True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if is_watching and event == "open":
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
+    assert read_checkpoint(path).step == 1
+    assert read_weights(path)
+    is_watching = False
+    assert {Path(name) for name in opened if not name.isdigit()} == {path / name for name in FILES}
+
+
+def test_reading_weights_reads_no_other_tensors(save: Saver) -> None:
+    path = save(1)
+    (path / "optimizer.safetensors").write_bytes(b"damaged")
+    assert list(read_weights(path)) == ["weight", "tied", "count"]
+    (path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        read_weights(path)
+
+
+def test_a_moved_checkpoint_is_as_good(save: Saver, tmp_path: Path) -> None:
+    path = save(1)
+    shutil.move(path.parent, tmp_path / "elsewhere")
+    clean_leftovers(tmp_path / "elsewhere")
+    assert read_checkpoint(resolve(tmp_path / "elsewhere")).step == 1

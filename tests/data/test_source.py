@@ -1,0 +1,232 @@
+"""Any dataloader, read from any micro-batch of any pass."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+)
+
+from loopwright.data import Loader, as_source
+from loopwright.data.order import index_batches, num_batches, pass_order
+from loopwright.errors import SettingError
+from loopwright.protocols import BatchSource
+from tiny import rows
+
+
+class Noisy(Dataset[Any]):
+    """Each row with noise from all three streams."""
+
+    def __len__(self) -> int:
+        return 13
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor(
+            [index, random.random(), float(np.random.rand()), torch.rand(()).item()], dtype=torch.float64
+        )
+
+
+class NoisyStream(IterableDataset[Any]):
+    """A stream that draws as it goes."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (torch.tensor([index, torch.rand(()).item()]) for index in range(9))
+
+
+def first_column(batches: Iterator[Any]) -> list[int]:
+    return [int(value) for batch in batches for value in batch[:, 0]]
+
+
+def indices(source: BatchSource, pass_index: int = 0, first: int = 0) -> list[int]:
+    return first_column(source.read(pass_index, first))
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+LOADERS: dict[str, Any] = {
+    "ours": lambda: Loader(Noisy(), batch_size=4, shuffle=True),
+    "ours, 2 workers": lambda: Loader(Noisy(), batch_size=4, shuffle=True, num_workers=2),
+    "torch, plain": lambda: DataLoader(Noisy(), batch_size=4, shuffle=True),
+    "torch, kept workers": lambda: DataLoader(
+        Noisy(), batch_size=4, shuffle=True, num_workers=1, persistent_workers=True
+    ),
+    "torch, sampler": lambda: DataLoader(Noisy(), batch_size=4, sampler=WeightedRandomSampler([1.0] * 13, 13)),
+    "torch, replacement": lambda: DataLoader(Noisy(), batch_size=4, sampler=RandomSampler(Noisy(), replacement=True)),
+    "torch, stream": lambda: DataLoader(NoisyStream(), batch_size=4),
+    "list": lambda: [torch.full((2, 1), float(index)) for index in range(5)],
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_a_pass_read_from_the_middle_is_the_rest_of_the_pass(kind: str) -> None:
+    whole = list(as_source(LOADERS[kind](), 5).read(2, 0))
+    for first in range(len(whole)):
+        assert equal(list(as_source(LOADERS[kind](), 5).read(2, first)), whole[first:])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOADERS if kind != "list"])
+def test_passes_and_seeds_differ_and_no_stream_of_the_callers_moves(kind: str) -> None:
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index]
+    source = as_source(LOADERS[kind](), 5)
+    passes = [list(source.read(index, 0)) for index in (0, 1, 0)]
+    assert equal(passes[0], passes[2]) and not equal(passes[0], passes[1])
+    assert not equal(list(as_source(LOADERS[kind](), 6).read(0, 0)), passes[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[:2]  # type: ignore[index]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_all_ways_to_read_a_shuffled_set_agree() -> None:
+    kinds = ["ours", "ours, 2 workers", "torch, plain", "torch, kept workers"]
+    reference = list(as_source(LOADERS["ours"](), 5).read(1, 0))
+    assert all(equal(list(as_source(LOADERS[kind](), 5).read(1, 0)), reference) for kind in kinds)
+
+
+def test_a_generator_given_to_the_users_loader_still_decides_the_order() -> None:
+    def order(seed: int) -> list[int]:
+        return indices(as_source(DataLoader(Noisy(), shuffle=True, generator=torch.Generator().manual_seed(seed)), 0))
+
+    assert order(1) == order(1) != order(2)
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        DataLoader(Noisy(), batch_size=5, drop_last=True),
+        DataLoader(Noisy(), batch_sampler=BatchSampler(SequentialSampler(Noisy()), 5, drop_last=True)),
+        DataLoader(Noisy(), batch_sampler=[[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]),
+        Loader(Noisy(), batch_size=5, drop_last=True),
+    ],
+)
+def test_the_cut_of_the_users_loader_is_kept(loader: Any) -> None:
+    source = as_source(loader, 0)
+    assert source.num_batches == 2
+    assert [len(batch) for batch in source.read(0, 0)] == [5, 5]
+    assert indices(source) == list(range(10))
+
+
+def test_ready_batches_are_handed_on_as_they_are() -> None:
+    ready = [torch.full((3, 1), float(index)) for index in range(4)]
+    source = as_source(DataLoader(ready, batch_size=None), 0)  # type: ignore[arg-type]
+    assert source.num_batches == 4
+    assert equal(list(source.read(0, 1)), ready[1:])
+
+
+def test_the_users_collate_function_and_worker_function_are_used() -> None:
+    def collate(samples: list[Tensor]) -> Tensor:
+        return torch.stack(samples)[:, :1] * 10
+
+    loader = DataLoader(Noisy(), batch_size=13, collate_fn=collate, num_workers=1, worker_init_fn=_seed_nothing)
+    assert indices(as_source(loader, 0)) == [10 * index for index in range(13)]
+
+
+def _seed_nothing(worker: int) -> None:
+    torch.manual_seed(worker)
+
+
+def test_samplers_with_an_epoch_are_told_the_pass() -> None:
+    class Rotating(SequentialSampler):
+        epoch = 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __iter__(self) -> Iterator[int]:
+            return iter([(index + self.epoch) % 13 for index in range(13)])
+
+    source = as_source(DataLoader(Noisy(), sampler=Rotating(Noisy()), batch_size=2), 0)
+    assert [indices(source, pass_index)[0] for pass_index in (0, 3, 0)] == [0, 3, 0]
+
+
+def test_an_endless_sampler_is_read_as_it_goes() -> None:
+    class Endless(SequentialSampler):
+        def __iter__(self) -> Iterator[int]:
+            return itertools.cycle(range(13))
+
+    batches = as_source(DataLoader(Noisy(), sampler=Endless(Noisy())), 0).read(0, 0)
+    assert first_column(itertools.islice(batches, 30)) == [index % 13 for index in range(30)]
+
+
+def test_a_random_data_set_may_promise_not_to_be() -> None:
+    class Fixed(Noisy):
+        is_random = False
+
+    torch.manual_seed(1)
+    expected = torch.rand(())
+    torch.manual_seed(1)
+    noisy, fixed = next(iter(Loader(Noisy()))), next(iter(Loader(Fixed())))
+    assert fixed[0, 3] == expected.double() != noisy[0, 3]
+
+
+def test_many_rows_are_asked_for_at_once_where_a_data_set_can() -> None:
+    asked: list[list[int]] = []
+
+    class Many:
+        is_random = False
+
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, index: int) -> Tensor:
+            raise AssertionError("asked one by one")
+
+        def __getitems__(self, indices: list[int]) -> list[Tensor]:
+            asked.append(indices)
+            return [torch.tensor([float(index)]) for index in indices]
+
+    assert indices(as_source(Loader(Many(), batch_size=4), 0)) == list(range(6))
+    assert asked == [[0, 1, 2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dataset": 3}, "dataset=3"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"num_workers": -1}, "num_workers=-1"),
+    ],
+)
+def test_a_loader_that_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Loader(**({"dataset": rows(3)} | arguments))
+
+
+def test_what_is_no_dataloader_is_refused() -> None:
+    with pytest.raises(SettingError, match="dataloader=3: expected an iterable"):
+        as_source(3, 0)
+
+
+@given(st.integers(1, 300), st.integers(0, 2**63 - 1), st.integers(0, 10**6), st.integers(1, 40), st.booleans())
+@settings(max_examples=60)
+def test_batches_tile_a_permutation(num_samples: int, seed: int, pass_index: int, size: int, drop_last: bool) -> None:
+    order = pass_order(num_samples, is_shuffled=True, seed=seed, pass_index=pass_index)
+    cut = list(index_batches(order, size, 0, drop_last=drop_last))
+    read = [index for batch in cut for index in batch]
+    assert len(cut) == num_batches(num_samples, size, drop_last=drop_last)
+    assert len(set(read)) == len(read) == (num_samples - num_samples % size if drop_last else num_samples)
+    for first in range(len(cut) + 1):
+        assert list(index_batches(order, size, first, drop_last=drop_last)) == cut[first:]
+
+
+def test_first_places_are_uniform() -> None:
+    counts = Counter(int(pass_order(5, is_shuffled=True, seed=0, pass_index=index)[0]) for index in range(2000))
+    assert all(abs(count - 400) < 100 for count in counts.values()) and len(counts) == 5

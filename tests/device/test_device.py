@@ -1,0 +1,84 @@
+"""Devices: found, refused, moved to."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from loopwright import Trainer, TrainingLoop
+from loopwright.device import Device, move_tensors, open_device
+from loopwright.errors import SettingError
+from tiny import Regression, batches, rows, sgd
+
+META = torch.device("meta")
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+@pytest.mark.parametrize("name", ["cpu", torch.device("cpu"), Device(kind="cpu")])
+def test_the_host_moves_nothing(name: Any) -> None:
+    device = open_device(name)
+    batch = {"x": torch.ones(1)}
+    assert device.is_host and device.stream is None and device.move(batch) is batch
+
+
+def test_auto_is_something() -> None:
+    assert open_device("auto").torch_device.type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["gpu", "cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_said(name: str) -> None:
+    with pytest.raises(SettingError, match="no GPU is available: use cpu or auto"):
+        open_device(name)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: open_device("gpuu"), "device='gpuu': expected one of auto, cpu, gpu, mps"),
+        (lambda: open_device(3), "device=3"),  # type: ignore[arg-type]
+        (lambda: open_device("meta"), "device='meta'"),
+        (lambda: Device(kind="cpuu"), "kind='cpuu'.*Did you mean cpu"),
+        (lambda: Device(num_processes=2), "num_processes=2"),
+        (lambda: Device(num_threads=0), "num_threads=0"),
+        (lambda: Device(num_threads="2"), "num_threads='2'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_device_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        make()
+
+
+def test_every_tensor_of_a_batch_is_moved_and_its_form_kept() -> None:
+    x = torch.ones(2)
+    batch = {"a": [x, "text"], "b": (x, Pair(x, 3)), "c": OrderedDict(d=x)}
+    moved = move_tensors(batch, META)
+    assert moved["a"][0].device == META and moved["a"][1] == "text"
+    assert moved["b"][0].device == META and type(moved["b"][1]) is Pair and moved["b"][1].x.device == META
+    assert type(moved["c"]) is OrderedDict and moved["c"]["d"].device == META
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_fit_on_the_gpu_repeats_itself_and_gives_the_stream_back() -> None:
+    def run() -> list[float]:
+        ours = Trainer(
+            model=lambda: Regression(dropout=0.5), optimizer=sgd, loop=TrainingLoop(num_steps=6), device="gpu"
+        )
+        ours.fit(batches(8), DataLoader(rows(8)))
+        assert all(parameter.device.type == "cuda" for parameter in ours.model.parameters())
+        return [value for tensor in ours.model.state_dict().values() for value in tensor.flatten().tolist()]
+
+    torch.manual_seed(0)
+    expected = torch.rand(3, device="cuda").tolist()
+    torch.manual_seed(0)
+    assert run() == run()
+    assert torch.rand(3, device="cuda").tolist() == expected

@@ -1,0 +1,115 @@
+"""JSON lines: what a run logged, in files that any tool reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from torch.utils.data import DataLoader
+
+import tiny
+from loopwright import TrainingLoop
+from loopwright.loggers import JSONLinesLogger
+
+
+def strict_lines(file: Path) -> list[dict[str, Any]]:
+    def refuse(word: str) -> NoReturn:
+        raise AssertionError(f"{word} is not JSON")
+
+    text = file.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_a_run_leaves_its_metrics_and_its_clocks(tmp_path: Path) -> None:
+    with tiny.trainer(
+        TrainingLoop(num_steps=4), loggers=[JSONLinesLogger()], log_every_n_steps=2, run_dir=tmp_path
+    ) as t:
+        t.fit(tiny.batches(), DataLoader(tiny.rows(6)))
+    metrics = strict_lines(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line["name"]) for line in metrics] == [
+        (2, "train/loss"),
+        (2, "train/error"),
+        (4, "train/loss"),
+        (4, "train/error"),
+        (4, "val/loss"),
+        (4, "val/error"),
+    ]
+    assert all(list(line) == ["step", "name", "value"] and isinstance(line["value"], float) for line in metrics)
+    assert {line["name"] for line in strict_lines(tmp_path / "timing.jsonl")} >= {"train/steps_per_second"}
+
+
+def test_two_runs_of_one_seed_leave_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with tiny.trainer(loggers=[JSONLinesLogger()], log_every_n_steps=1, run_dir=tmp_path / name) as trainer:
+            trainer.fit(tiny.batches(), DataLoader(tiny.rows(6)))
+    assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
+
+
+def test_a_second_fit_and_a_later_validation_are_appended(tmp_path: Path) -> None:
+    with tiny.trainer(TrainingLoop(num_steps=1), loggers=[JSONLinesLogger()], run_dir=tmp_path) as trainer:
+        for _ in range(2):
+            trainer.fit(tiny.batches())
+        trainer.validate(DataLoader(tiny.rows(6)))
+    metrics = strict_lines(tmp_path / "metrics.jsonl")
+    losses = [(line["step"], line["name"]) for line in metrics if line["name"].endswith("loss")]
+    assert losses == [(1, "train/loss"), (2, "train/loss"), (2, "val/loss")]
+
+
+def test_what_is_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
+    counts: list[int] = []
+
+    def count(trainer: Any, batch: Any, batch_idx: int) -> None:
+        counts.append(len(strict_lines(tmp_path / "metrics.jsonl")))
+
+    trainer = tiny.trainer(
+        TrainingLoop(num_steps=3),
+        loggers=[JSONLinesLogger()],
+        callbacks=[tiny.Recorder(count)],
+        log_every_n_steps=1,
+        run_dir=tmp_path,
+    )
+    trainer.fit(tiny.batches())
+    assert counts == [2, 4, 6]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_a_string_that_float_reads(tmp_path: Path, value: float) -> None:
+    logger = JSONLinesLogger()
+    with tiny.trainer(loggers=[logger], run_dir=tmp_path):
+        logger.log_metrics({"loss": value}, 1)
+    (line,) = strict_lines(tmp_path / "metrics.jsonl")
+    assert isinstance(line["value"], str)
+    assert str(float(line["value"])) == str(value)
+
+
+def test_every_finite_value_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3]
+    logger = JSONLinesLogger()
+    with tiny.trainer(loggers=[logger], run_dir=tmp_path):
+        logger.log_metrics({str(index): value for index, value in enumerate(values)}, 1)
+    assert [line["value"].hex() for line in strict_lines(tmp_path / "metrics.jsonl")] == [v.hex() for v in values]
+
+
+def test_nothing_is_written_where_nothing_is_logged(tmp_path: Path) -> None:
+    tiny.trainer(loggers=[JSONLinesLogger()], run_dir=tmp_path / "run").close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_run_directory_it_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^run_dir=null: expected a directory for metrics\.jsonl; give Trainer\(run_dir="
+    ):
+        tiny.trainer(loggers=[JSONLinesLogger()])
+
+
+def test_closing_twice_is_harmless(tmp_path: Path) -> None:
+    logger = JSONLinesLogger()
+    trainer = tiny.trainer(loggers=[logger], run_dir=tmp_path)
+    trainer.fit(tiny.batches())
+    for _ in range(2):
+        trainer.close()
+        logger.finalize()

@@ -1,0 +1,192 @@
+"""Progress: lines in a file, one live line on a terminal, and a terminal given back whatever happens."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+
+import tiny
+from loopwright import Trainer, TrainingLoop, ValidationCallback
+from loopwright.hooks import HOOKS, implements
+from loopwright.loggers import ProgressLogger
+
+SHOW_CURSOR, HIDE_CURSOR, ERASE_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
+LOOP = TrainingLoop(num_steps=6, eval_frequency=3)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    return Terminal()
+
+
+def fit(logger: ProgressLogger, loop: TrainingLoop = LOOP, **settings: Any) -> Trainer:
+    with tiny.trainer(loop, loggers=[logger], **{"log_every_n_steps": 1, **settings}) as trainer:
+        trainer.fit(tiny.batches(), {"a": tiny.batches(2), "b": tiny.batches(1)})
+    return trainer
+
+
+def fit_on(terminal: Terminal, logger: ProgressLogger, **settings: Any) -> str:
+    with redirect_stdout(terminal):
+        fit(logger, **settings)
+    return terminal.getvalue()
+
+
+def test_a_file_gets_the_plan_a_line_per_validation_round_and_sparse_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(ProgressLogger())
+    shown, errors = capsys.readouterr()
+    assert errors == ""
+    assert "\x1b" not in shown
+    head, *lines = re.split(r"\n(?=epoch|step \d)", shown.rstrip("\n"))
+    assert trainer.plan is not None
+    assert head.startswith("Plan: train 6 steps")
+    rounds = [line for line in lines if line.startswith("step")]
+    assert [line.split("  ")[0] for line in rounds] == ["step 3/6", "step 6/6"]
+    assert [re.findall(r"val/\w+/\w+", line) for line in rounds] == [
+        ["val/a/loss", "val/a/error", "val/b/loss", "val/b/error"]
+    ] * 2
+    training = [line for line in lines if line.startswith("epoch")]
+    assert [re.match(r"epoch 1  step \d/6  \d+ %", line)[0] for line in training] == [  # type: ignore[index]
+        "epoch 1  step 1/6  16 %",
+        "epoch 1  step 6/6  100 %",
+    ]
+    assert all("train/loss" in line and "steps/s" in line and " left" in line for line in training)
+
+
+def test_lines_about_training_come_as_often_as_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(ProgressLogger(every_seconds=1e-9))
+    shown = capsys.readouterr().out
+    assert re.findall(r"^epoch 1  step (\d)/6", shown, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_terminal_gets_one_line_that_is_redrawn(terminal: Terminal) -> None:
+    shown = fit_on(terminal, ProgressLogger(refresh_seconds=60))
+    assert HIDE_CURSOR in shown
+    assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
+    live = shown[shown.index(HIDE_CURSOR) : shown.rindex(SHOW_CURSOR)]
+    assert ERASE_LINE in live
+    assert "epoch 1  step 6/6  100 %" in live
+    assert len(re.findall(r"step \d/6  val/a/loss", live)) == 2
+
+
+def test_the_live_line_shows_the_last_validation(terminal: Terminal) -> None:
+    shown = fit_on(terminal, ProgressLogger(refresh_seconds=60))
+    assert re.search(r"step 6/6  100 %.*train/loss \S+  train/error \S+  val/a/loss", shown)
+
+
+def test_the_terminal_is_given_back_after_an_error(terminal: Terminal) -> None:
+    def fail(trainer: Trainer, batch: Any, batch_idx: int) -> None:
+        raise KeyboardInterrupt
+
+    with redirect_stdout(terminal):
+        with pytest.raises(KeyboardInterrupt):
+            fit(ProgressLogger(), callbacks=[tiny.Recorder(fail)])
+        assert sys.stdout is terminal
+    shown = terminal.getvalue()
+    assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
+
+
+def test_no_color_is_respected(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*m", fit_on(terminal, ProgressLogger()))
+
+
+def test_a_dumb_terminal_gets_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    shown = fit_on(terminal, ProgressLogger())
+    assert "\x1b" not in shown
+    assert "epoch 1  step 6/6" in shown
+
+
+def test_off_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(ProgressLogger("off"))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mode", ["live", "lines", "off"])
+def test_every_mode_is_logged_as_plain_lines(mode: str, terminal: Terminal, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="loopwright"):
+        fit_on(terminal, ProgressLogger(mode))
+    said = [message for message in caplog.messages if message.startswith(("Plan", "step", "epoch"))]
+    assert [re.split(" {2}|\n", message)[0] for message in said] == [
+        "Plan: train 6 steps, from global_step 0 to 6",
+        "epoch 1",
+        "step 3/6",
+        "step 6/6",
+        "epoch 1",
+    ]
+
+
+def test_a_downstream_validation_is_shown_in_its_round(capsys: pytest.CaptureFixture[str]) -> None:
+    class Cloze(ValidationCallback):
+        def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
+            trainer.log_metrics(**{"cloze/accuracy": 0.5})
+
+    fit(ProgressLogger(), callbacks=[Cloze()])
+    rounds = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert [line.endswith("cloze/accuracy 0.5") for line in rounds] == [True, True]
+
+
+def test_a_validation_without_a_fit_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with tiny.trainer(loggers=[ProgressLogger()]) as trainer:
+        trainer.validate({"a": tiny.batches(2)})
+        trainer.log_metrics(other=1.0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"step 0  val/a/loss \S+  val/a/error \S+", first)
+    assert second == "step 0  other 1"
+
+
+def test_it_can_be_used_by_a_second_fit_and_closed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = ProgressLogger()
+    with tiny.trainer(TrainingLoop(num_steps=1), loggers=[logger]) as trainer:
+        trainer.fit(tiny.batches())
+        trainer.fit(tiny.batches())
+    logger.finalize()
+    assert capsys.readouterr().out.count("Plan: train 1 step") == 2
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    with caplog.at_level(logging.INFO, logger="loopwright"):
+        assert fit(ProgressLogger()).global_step == 6
+    assert any("stdout was closed" in message for message in caplog.messages)
+
+
+def test_a_step_does_nothing_for_it() -> None:
+    listens_to = {hook for hook in HOOKS if implements(ProgressLogger(), hook)}
+    assert listens_to == {"on_enter_fit", "on_fit_start", "on_enter_validate_all", "on_enter_validate"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"mode": "bar"}, "mode='bar': expected one of auto, live, lines, off."),
+        ({"mode": "line"}, "mode='line': expected one of auto, live, lines, off; did you mean lines."),
+        ({"refresh_seconds": 0}, "refresh_seconds=0: expected a positive number of seconds."),
+        ({"every_seconds": "5"}, "every_seconds='5': expected a positive number of seconds."),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        ProgressLogger(**settings)
+    assert str(caught.value) == line

@@ -1,0 +1,8 @@
+"""Settings of the laws: no deadline for one example, because the cores that tests run on are shared."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("shared_cores", deadline=None)
+settings.load_profile("shared_cores")

@@ -1,0 +1,136 @@
+"""The printed plan, as a user reads it."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopwright.loop import TrainingLoop
+from loopwright.plan import describe, plan_fit, plan_json
+from loopwright.plan.describe import left_over
+from strategies import FitCase, fit_cases
+
+
+def test_the_default_run() -> None:
+    loop = TrainingLoop(max_steps=1000, eval_frequency=100, eval_steps=50)
+    plan = plan_fit(loop, 45, val={"val": 79}, save_every=500, save_last=True)
+    assert describe(plan, batch_size=32, num_samples=1437).splitlines() == [
+        "Plan: train 1,000 steps, from global_step 0 to 1,000",
+        "  micro-batches  1,000, 1 a step",
+        "  samples        31,934, 32 a micro-batch, 32 a step (the effective batch)",
+        "  passes         22, each of 45 micro-batches (45 steps), and 10 micro-batches of the next",
+        "  validates      after every 100 steps, 10 times: val (50 of 79)",
+        "  saves          every 500th global_step and after the last step",
+        "  left over      the last pass ends early: 35 of its 45 micro-batches are not used",
+        "  stages",
+        "    2 x [",
+        "      4 x [ train 100, validate val (50 of 79) ]",
+        "      train 100, save, validate val (50 of 79)",
+        "    ]",
+    ]
+
+
+def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
+    loop = TrainingLoop(num_epochs=3, grad_accum_steps=4, eval_frequency=10, eval_steps=5)
+    val = {"val/dev": None, "val/old": 3}
+    plan = plan_fit(loop, 45, val=val, start_step=2, save_last=True, downstream={"cloze": 2, "bits": 1}).after(12)
+    assert describe(plan, batch_size=8).splitlines() == [
+        "Plan: train 26 steps, from global_step 12 to 38",
+        "  rest of        a fit of 36 steps from global_step 2",
+        "  micro-batches  95, 4 a step",
+        "  samples        at most 760, 8 a micro-batch, 32 a step (the effective batch)",
+        "  passes         2, each of 45 micro-batches (12 steps), and 5 micro-batches of the next, "
+        "beginning at micro-batch 40",
+        "  validates      after every 10 steps and after the last, 4 times: val/dev (5), val/old (all 3)",
+        "                 downstream cloze: every 2nd time and the last",
+        "                 downstream bits: each time",
+        "  saves          after the last step",
+        "  left over      the last step of a pass takes the 1 micro-batch left, not 4",
+        "                 the last validation follows 6 steps, not 10",
+        "  note           num_epochs=3: 36 steps, 12 in an epoch",
+        "                 eval_steps=5: val/old has only 3 batches, which are validated once each",
+        "  stages",
+        "    validate val/dev (5), validate val/old (all 3), downstream bits",
+        "    train 10, validate val/dev (5), validate val/old (all 3), downstream cloze, downstream bits",
+        "    train 10, validate val/dev (5), validate val/old (all 3), downstream bits",
+        "    train 6, save, validate val/dev (5), validate val/old (all 3), downstream cloze, downstream bits",
+    ]
+
+
+def test_a_run_of_unknown_length_that_never_validates() -> None:
+    plan = plan_fit(TrainingLoop(num_steps=1, eval_frequency=None), None, val={"val": 3}, save_every=1)
+    assert describe(plan).splitlines() == [
+        "Plan: train 1 step, from global_step 0 to 1",
+        "  micro-batches  1, 1 a step",
+        "  passes         unknown: the training dataloader has no length",
+        "  validates      never: eval_frequency is off",
+        "  saves          after every step",
+        "  stages",
+        "    train 1, save",
+    ]
+
+
+def test_a_run_that_is_complete() -> None:
+    plan = plan_fit(TrainingLoop(max_steps=100), 10, val={"val": 3}, start_step=100)
+    assert describe(plan, batch_size=32).splitlines() == [
+        "Plan: nothing to train, global_step is 100",
+        "  note           max_steps=100: global_step is 100 already, nothing is left to train",
+    ]
+
+
+def test_a_run_with_only_its_last_validation_left() -> None:
+    plan = plan_fit(TrainingLoop(max_steps=100, eval_frequency=60), 10, val={"val": 3}).after(100)
+    assert describe(plan, batch_size=32).splitlines() == [
+        "Plan: nothing to train, global_step is 100",
+        "  rest of        a fit of 100 steps from global_step 0",
+        "  stages",
+        "    validate val (all 3)",
+    ]
+
+
+@given(case=fit_cases(), data=st.data())
+def test_every_plan_can_be_described_and_kept(case: FitCase, data: st.DataObject) -> None:
+    plan = case.plan.after(data.draw(st.integers(case.plan.start_step, case.plan.stop_step)))
+    text = describe(plan, batch_size=32)
+    assert text == text.strip()
+    assert len(text.splitlines()) < 150
+    as_json = plan_json(plan)
+    assert json.loads(json.dumps(as_json)) == as_json
+    assert as_json["total_steps"] == plan.total_steps
+
+
+def test_descriptions_of_endless_runs_are_short_and_quick() -> None:
+    loop = TrainingLoop(num_steps=10**12, eval_frequency=997)
+    plan = plan_fit(loop, 10**7, val={"val": 3}, save_every=1009, downstream={"cloze": 3, "bits": 7})
+    lines = describe(plan, batch_size=32).splitlines()
+    assert len(lines) < 40
+    assert any(line.strip().startswith("... and so on from step ") for line in lines)
+
+
+@given(case=fit_cases(num_micro_batches=st.integers(1, 20)), batch_size=st.integers(1, 9), data=st.data())
+def test_samples_are_counted_exactly_where_a_pass_is_known(case: FitCase, batch_size: int, data: st.DataObject) -> None:
+    plan, length = case.plan, case.num_micro_batches
+    assert length is not None
+    if plan.total_steps:
+        num_samples = data.draw(st.integers((length - 1) * batch_size + 1, length * batch_size))
+        sizes = [min(batch_size, num_samples - index * batch_size) for index in range(length)]
+        counted = sum(
+            sum(sizes[window.first_micro_batch : window.first_micro_batch + window.num_micro_batches])
+            for window in plan.windows(plan.position, plan.stop_step)
+        )
+        text = describe(plan, batch_size=batch_size, num_samples=num_samples)
+        assert f"  samples        {counted:,}, {batch_size} a micro-batch" in text
+
+
+@given(case=fit_cases(num_micro_batches=st.integers(1, 20)))
+def test_short_windows_are_said_where_there_are_any(case: FitCase) -> None:
+    plan = case.plan
+    sizes = {window.num_micro_batches for window in plan.windows(plan.start_step, plan.stop_step)}
+    said = [line for line in left_over(plan) if line.startswith("the last step of a pass takes the ")]
+    short = sorted(sizes - {plan.grad_accum_steps})
+    assert len(said) == bool(short)
+    if short:
+        noun = "micro-batch" if short == [1] else "micro-batches"
+        assert said[0].split(" takes the ")[1].startswith(" or ".join(map(str, short)) + f" {noun} left")

@@ -1,0 +1,33 @@
+"""How many validation batches there are to validate."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopwright.plan import eval_steps_note, validation_batches
+
+
+@given(length=st.integers(1, 100), eval_steps=st.integers(1, 100))
+def test_no_batch_is_counted_twice(length: int, eval_steps: int) -> None:
+    assert validation_batches(length, eval_steps) == min(length, eval_steps)
+    assert (eval_steps_note(length, eval_steps) is not None) == (eval_steps > length)
+
+
+def test_all_batches_are_validated_where_nothing_is_asked() -> None:
+    assert validation_batches(79) == 79
+    assert eval_steps_note(79, None) is None
+
+
+def test_unknown_length_needs_eval_steps() -> None:
+    assert validation_batches(None, 50) == 50
+    assert eval_steps_note(None, 50) is None
+    with pytest.raises(ValueError, match=r"eval_steps=null: .*'val/a' is unknown"):
+        validation_batches(None, None, "val/a")
+
+
+@pytest.mark.parametrize("eval_steps", [None, 3])
+def test_an_empty_dataloader_is_refused(eval_steps: int | None) -> None:
+    with pytest.raises(ValueError, match=r"len\(val/a\)=0: "):
+        validation_batches(0, eval_steps, "val/a")

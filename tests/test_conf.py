@@ -1,0 +1,120 @@
+"""The shipped configuration files: each is composed, and each object in them is built."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from loopwright import Callback, Checkpointing, Logger, LoopCallback, Precision
+from loopwright.data import Splits
+from loopwright.device import Device
+from loopwright.experiment.conf_dir import conf_dir
+from loopwright.experiment.instantiate import instantiate
+from loopwright.experiment.trust import NO_TRUST
+
+GROUPS = {
+    "loop": {"training", "validation"},
+    "model": {"mlp", "cnn"},
+    "data": {"digits", "synthetic"},
+    "device": {"auto", "cpu", "gpu", "mps"},
+    "optimizer": {"sgd", "adam", "adamw"},
+    "scheduler": {"none", "warmup_cosine", "plateau"},
+    "precision": {"float32"},
+    "checkpoint": {"default", "none"},
+    "callbacks": {"default", "none", "learning_rate"},
+    "loggers": {"default", "none", "progress", "json_lines"},
+}
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "loop": LoopCallback,
+    "model": torch.nn.Module,
+    "data": Splits,
+    "device": Device,
+    "precision": Precision,
+    "checkpoint": Checkpointing,
+    "callbacks": Callback,
+    "loggers": Logger,
+}
+OPTIONS = [(group, option) for group, options in GROUPS.items() for option in sorted(options)]
+FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name != "experiment"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Iterator[None]:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+
+
+def composed(group: str, option: str) -> Any:
+    config = OmegaConf.to_container(compose("config", overrides=[f"{group}={option}"]), resolve=True)
+    assert isinstance(config, dict)
+    return config[group]
+
+
+def test_the_groups_have_these_options() -> None:
+    found = {
+        folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in conf_dir().iterdir() if folder.is_dir()
+    }
+    assert {group: options for group, options in found.items() if group != "experiment"} == GROUPS
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+def test_every_option_is_built(group: str, option: str) -> None:
+    node = composed(group, option)
+    if option == "none":
+        assert node is None
+    elif group in ("optimizer", "scheduler"):
+        made = build_optimizer(node) if group == "optimizer" else build_scheduler(node)
+        assert hasattr(made, "step")
+    else:
+        nodes = list(node.values()) if group in ("callbacks", "loggers") else [node]
+        assert nodes
+        assert all(isinstance(instantiate(part, NO_TRUST, group), KINDS[group]) for part in nodes)
+
+
+def build_optimizer(node: Any) -> Any:
+    make: Any = instantiate(node, NO_TRUST, "optimizer")
+    return make([torch.nn.Parameter(torch.zeros(1))])
+
+
+def build_scheduler(node: Any) -> Any:
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    if "monitor" in node:
+        assert node["monitor"] == "val/loss"
+        make: Any = instantiate(node["scheduler"], NO_TRUST, "scheduler")
+        return make(sgd)
+    make = instantiate(node, NO_TRUST, "scheduler")
+    return make(sgd, total_steps=10)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_value_says_what_it_is_and_what_is_called_a_default_is_one(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    defaults = signature_defaults(text)
+    for line in text.splitlines():
+        setting = re.match(r"^\s*(\w+): +(\S.*?)( +# .*)?$", line)
+        if setting is None or setting[1] == "_target_":
+            continue
+        name, value, comment = setting.groups()
+        assert comment, f"{line}: expected its unit or meaning on the same line"
+        is_default = name in defaults and yaml.safe_load(value) == defaults[name]
+        assert comment.strip().startswith("# default") == is_default, line
+
+
+def signature_defaults(text: str) -> dict[str, Any]:
+    target = re.search(r"_target_: (\S+)", text)
+    if target is None:
+        return {}
+    module, _, name = target[1].rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}

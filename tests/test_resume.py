@@ -1,0 +1,181 @@
+"""A fit that goes on from a checkpoint goes on at the right step and sample."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, WeightedRandomSampler
+
+from loopwright import Callback, Checkpointing, TrainingLoop
+from loopwright.data import Loader
+from loopwright.errors import CheckpointError, SettingError
+from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
+
+LOOP = {"num_steps": 14, "eval_frequency": 3, "grad_accum_steps": 2}
+
+
+def val() -> Loader:
+    return Loader(rows(12), batch_size=5)
+
+
+def build(tmp_path: Path, **settings: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "loop": TrainingLoop(**LOOP),
+        "model": lambda: Regression(dropout=0.3),
+        "optimizer": adamw,
+        "schedulers": [lambda optimizer, total_steps: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps)],
+        "checkpoint": Checkpointing(every_n_steps=1),
+        "run_dir": tmp_path,
+    }
+    return trainer(**(arguments | settings))
+
+
+def loaders(kind: str) -> Any:
+    data = rows(30)
+    if kind == "ours":
+        return Loader(data, batch_size=4, shuffle=True)
+    if kind == "torch":
+        return DataLoader(data, batch_size=4, shuffle=True)
+    if kind == "sampler":
+        return DataLoader(data, batch_size=4, sampler=WeightedRandomSampler([1.0] * 30, 30))
+    return batches(8)
+
+
+@pytest.mark.parametrize("kind", ["ours", "torch", "sampler", "list"])
+def test_every_cut_goes_on_with_the_same_samples_to_the_same_end(kind: str, tmp_path: Path) -> None:
+    samples: list[tuple[int, float]] = []
+    record = Recorder(lambda trainer, batch, batch_idx: samples.append((batch_idx, batch[0].sum().item())))
+    straight = build(tmp_path, callbacks=[record])
+    result = straight.fit(loaders(kind), val())
+    for step in range(1, 15):
+        whole, samples[:] = list(samples), []
+        again = build(tmp_path / "again", seed=99, callbacks=[record])
+        resumed = again.fit(loaders(kind), val(), ckpt_path=tmp_path / f"checkpoints/step_{step:08d}")
+        assert samples == whole[2 * step :]
+        samples[:] = whole
+        assert (resumed.global_step, resumed.metrics, resumed.best) == (14, result.metrics, result.best)
+        assert is_bitwise_equal(weights(again), weights(straight))
+
+
+def test_a_run_directory_means_its_newest_checkpoint(tmp_path: Path) -> None:
+    build(tmp_path).fit(loaders("ours"), val())
+    again = build(tmp_path, loop=TrainingLoop(**(LOOP | {"num_steps": 20})), schedulers=None)
+    with pytest.raises(CheckpointError, match="schedulers: holds the state of 1; this run has 0"):
+        again.fit(loaders("ours"), val(), ckpt_path=tmp_path)
+
+
+def test_a_longer_end_is_allowed_and_other_differences_are_refused_readably(tmp_path: Path) -> None:
+    build(tmp_path, schedulers=None).fit(loaders("ours"), val())
+    longer = build(tmp_path / "longer", schedulers=None, loop=TrainingLoop(**(LOOP | {"num_steps": 20})))
+    assert longer.fit(loaders("ours"), val(), ckpt_path=tmp_path).global_step == 20
+    other = build(tmp_path / "other", schedulers=None, loop=TrainingLoop(**(LOOP | {"grad_accum_steps": 3})))
+    with pytest.raises(SettingError, match=re.escape("grad_accum_steps")):
+        other.fit(loaders("ours"), val(), ckpt_path=tmp_path)
+
+
+def test_num_steps_of_an_interrupted_run_are_not_counted_anew(tmp_path: Path) -> None:
+    def stop(trainer: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 5:
+            trainer.stop("test")
+
+    build(tmp_path, callbacks=[Recorder(stop)]).fit(loaders("ours"), val())
+    again = build(tmp_path / "again")
+    result = again.fit(loaders("ours"), val(), ckpt_path=tmp_path)
+    assert (result.global_step, result.plan.total_steps, result.plan.fit_steps) == (14, 9, 14)
+
+
+def test_weights_alone_begin_at_step_0(tmp_path: Path) -> None:
+    straight = build(tmp_path)
+    straight.fit(loaders("ours"), val())
+    started: list[Any] = []
+
+    class Watching(Callback):
+        def on_fit_start(self, trainer: Any, train_dataloader: Any, val_dataloader: Any, loop: Any) -> None:
+            started.append((trainer.global_step, weights(trainer)))
+
+    fresh = trainer(TrainingLoop(num_steps=2), model=lambda: Regression(dropout=0.3), callbacks=[Watching()])
+    assert fresh.fit(loaders("ours"), init_from=tmp_path).global_step == 2
+    assert started[0][0] == 0 and is_bitwise_equal(started[0][1], weights(straight))
+    with pytest.raises(SettingError, match="begins at step 0, but this trainer is at step 2"):
+        fresh.fit(loaders("ours"), init_from=tmp_path)
+    with pytest.raises(SettingError, match="expected one of the two"):
+        fresh.fit(loaders("ours"), init_from=tmp_path, ckpt_path=tmp_path)
+
+
+def test_last_and_best_are_those_of_this_run(tmp_path: Path) -> None:
+    ours = build(tmp_path, loop=TrainingLoop(num_steps=6, eval_frequency=1), schedulers=None)
+    ours.fit(loaders("ours"), val())
+    best = ours.best
+    assert best is not None
+    assert ours.validate(val(), ckpt_path="best")["val/loss"] == best.value
+    assert ours.validate(val(), ckpt_path="last")["val/loss"] == ours.metrics["val/loss"]
+    with pytest.raises(CheckpointError, match="no run_dir"):
+        trainer().validate(val(), ckpt_path="last")
+
+
+def test_validating_a_checkpoint_leaves_the_weights_in_memory_alone(tmp_path: Path) -> None:
+    ours = build(tmp_path)
+    ours.fit(loaders("ours"), val())
+    before = weights(ours)
+    in_memory = ours.validate(val())
+    rows_of = ours.validate_all({"a": val(), "b": val()}, [tmp_path / "checkpoints/step_0000001*", tmp_path])
+    assert [row.checkpoint.name for row in rows_of[::2]] == [
+        *[f"step_{step:08d}" for step in (10, 11, 12, 13, 14)],
+    ]
+    assert [row.dataloader for row in rows_of[:2]] == ["val/a", "val/b"]
+    assert rows_of[-2].metrics["val/a/loss"] == pytest.approx(in_memory["val/loss"])
+    assert is_bitwise_equal(weights(ours), before) and ours.global_step == 14
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_its_names(tmp_path: Path) -> None:
+    build(tmp_path, schedulers=None).fit(loaders("ours"))
+    other = trainer(model=lambda: torch.nn.Linear(4, 1))
+    with pytest.raises(CheckpointError, match=r"step_00000014: .*layers\.0\.weight"):
+        other.validate(val(), ckpt_path=tmp_path)
+
+
+def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        trainer().fit(batches(5), ckpt_path=tmp_path / "none")
+    with pytest.raises(CheckpointError, match="none"):
+        trainer().validate_all(val(), tmp_path / "none*")
+
+
+def test_callbacks_get_their_state_back(tmp_path: Path) -> None:
+    class Counting(Callback):
+        def __init__(self) -> None:
+            self.count = 0
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            self.count += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"count": self.count}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.count = state_dict["count"]
+
+    straight, again = Counting(), Counting()
+    build(tmp_path, callbacks=[straight]).fit(loaders("ours"), val())
+    build(tmp_path / "again", callbacks=[again]).fit(
+        loaders("ours"), val(), ckpt_path=tmp_path / "checkpoints/step_00000004"
+    )
+    assert again.count == straight.count
+    with pytest.raises(CheckpointError, match=r"callbacks\.Counting: state of a callback"):
+        build(tmp_path / "other").fit(loaders("ours"), val(), ckpt_path=tmp_path)
+
+
+def test_saving_and_resuming_by_hand(tmp_path: Path) -> None:
+    data = loaders("ours")
+    ours = trainer(TrainingLoop(max_steps=4), optimizer=sgd)
+    ours.fit(data)
+    ours.save_checkpoint(tmp_path / "mine")
+    again = trainer(TrainingLoop(max_steps=9), optimizer=sgd)
+    again.fit(data, ckpt_path=tmp_path / "mine")
+    straight = trainer(TrainingLoop(max_steps=9), optimizer=sgd)
+    straight.fit(loaders("ours"))
+    assert is_bitwise_equal(weights(again), weights(straight))

@@ -1,0 +1,91 @@
+"""Tiny real models and data that tests share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from loopwright import Callback, LoopCallback, Trainer, TrainingLoop
+
+sgd = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+adamw = functools.partial(torch.optim.AdamW, lr=0.01)
+
+
+class Regression(nn.Module):
+    """Linear layers with a squared loss, in the type given; no dropout, no batch statistics."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1)).to(dtype)
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        features, target = batch
+        error = self.layers(features) - target
+        return {"loss": error.square().mean(), "error": error.detach().abs().mean()}
+
+
+class NoisyRegression(Regression):
+    """Draws from torch's stream in evaluation mode too."""
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        features, target = batch
+        if not self.training:
+            features = features + torch.randn(features.shape, dtype=features.dtype)
+        return super().forward((features, target))
+
+
+def rows(num_rows: int = 50, dtype: torch.dtype = torch.float32) -> TensorDataset:
+    """Features (4) and a target (1) for each row, always the same."""
+    generator = torch.Generator().manual_seed(7)
+    features = torch.randn(num_rows, 4, generator=generator, dtype=dtype)
+    return TensorDataset(features, torch.randn(num_rows, 1, generator=generator, dtype=dtype))
+
+
+def batches(num_batches: int = 8, batch_size: int = 4) -> list[tuple[Tensor, Tensor]]:
+    """Ready batches of `rows`."""
+    features, target = rows(num_batches * batch_size).tensors
+    return list(zip(features.split(batch_size), target.split(batch_size), strict=True))
+
+
+def trainer(loop: LoopCallback | None = None, **settings: Any) -> Trainer:
+    """A trainer of `Regression` on the CPU; ``settings`` replace any of its arguments."""
+    arguments: dict[str, Any] = {
+        "model": Regression,
+        "optimizer": sgd,
+        "loop": loop or TrainingLoop(num_steps=5),
+        "device": "cpu",
+    }
+    return Trainer(**(arguments | settings))
+
+
+def weights(of: Trainer | nn.Module) -> dict[str, Tensor]:
+    """A copy of every parameter and buffer."""
+    model = of.model if isinstance(of, Trainer) else of
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def is_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether names and bits are the same."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def largest_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """The largest relative difference of a tensor, by norms."""
+    return max(float((a[name] - b[name]).norm() / b[name].norm().clamp_min(1e-300)) for name in b)
+
+
+class Recorder(Callback):
+    """Runs ``act(trainer, batch, batch_idx)`` after every training micro-batch."""
+
+    def __init__(self, act: Any) -> None:
+        self.act = act
+
+    def on_train_batch_end(
+        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
+    ) -> None:
+        self.act(trainer, batch, batch_idx)

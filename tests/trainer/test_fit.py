@@ -1,0 +1,418 @@
+"""`Trainer.fit`: lengths, positions, results, refusals."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from loopwright import Callback, Checkpointing, Logger, TrainingLoop, ValidationLoop
+from loopwright.data import Loader
+from loopwright.errors import DataError, SettingError
+from tiny import Recorder, Regression, batches, is_bitwise_equal, rows, sgd, trainer, weights
+
+
+class Stream(IterableDataset[Any]):
+    """Rows without a length."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.num_rows = num_rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([rows(self.num_rows)[index] for index in range(self.num_rows)])
+
+
+class Memory(Logger):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, str, float]] = []
+        self.timing: list[tuple[int, list[str]]] = []
+
+    def log_metrics(self, metrics: Any, step: int) -> None:
+        self.entries += [(step, name, value) for name, value in metrics.items()]
+
+    def log_timing(self, timing: Any, step: int) -> None:
+        self.timing.append((step, sorted(timing)))
+
+
+def test_the_result_says_what_was_done() -> None:
+    ours = trainer(TrainingLoop(num_steps=6, eval_frequency=2))
+    result = ours.fit(batches(8), DataLoader(rows(10), batch_size=4))
+    assert (result.state, result.global_step, result.plan) == ("completed", 6, ours.plan)
+    assert set(result.metrics) == {"train/loss", "train/error", "val/loss", "val/error"}
+    assert result.best is not None and result.best.name == "val/loss" and result.best.step in (2, 4, 6)
+    assert result.seconds > 0
+    assert ours.metrics == result.metrics
+
+
+def test_max_steps_counts_across_fits_and_num_steps_does_not() -> None:
+    ours = trainer(TrainingLoop(max_steps=5))
+    assert ours.fit(batches(8)).global_step == 5
+    again = trainer(TrainingLoop(num_steps=3))
+    again.fit(batches(8))
+    assert again.fit(batches(8)).global_step == 6
+
+
+def test_a_fit_that_is_there_already_says_so_and_trains_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    ours = trainer(TrainingLoop(max_steps=5))
+    data = batches(8)
+    ours.fit(data)
+    before = weights(ours)
+    result = ours.fit(data)
+    assert result.state == "completed" and result.plan.total_steps == 0
+    assert is_bitwise_equal(weights(ours), before)
+    assert "Nothing to train: global_step is 5" in caplog.text
+
+
+def test_another_dataloader_begins_a_new_pass() -> None:
+    seen: list[float] = []
+    record = Recorder(lambda trainer, batch, batch_idx: seen.append(batch[0][0, 0].item()))
+    ours = trainer(TrainingLoop(num_steps=2), callbacks=[record])
+    first, second = batches(3), batches(3)
+    ours.fit(first)
+    assert ours.micro_batch_index == 2
+    ours.fit(second)
+    assert seen == [batch[0][0, 0].item() for batch in [*first[:2], *second[:2]]]
+
+
+def test_a_dataloader_of_unknown_length_is_read_pass_after_pass() -> None:
+    """5 micro-batches of 2 rows in windows of 2: the third window of each pass holds what is left."""
+    sizes: list[int] = []
+    ours = trainer(
+        TrainingLoop(num_steps=6, grad_accum_steps=2),
+        callbacks=[Recorder(lambda trainer, batch, batch_idx: sizes.append(trainer.global_step))],
+    )
+    ours.fit(DataLoader(Stream(10), batch_size=2))
+    assert sizes == [0, 1, 1, 2, 3, 3, 4, 4, 5, 6]
+    known = trainer(TrainingLoop(num_steps=6, grad_accum_steps=2))
+    known.fit(DataLoader(rows(10), batch_size=2))
+    assert is_bitwise_equal(weights(ours), weights(known))
+
+
+def test_a_generator_that_is_used_up_is_said() -> None:
+    ours = trainer(TrainingLoop(num_steps=5))
+    with pytest.raises(DataError, match="yields nothing in pass 1"):
+        ours.fit(iter(batches(3)))
+
+
+@pytest.mark.parametrize(
+    ("says", "message"), [(5, "ended after 3 micro-batches .* length says 5"), (2, "goes on after 2")]
+)
+def test_a_length_that_lies_is_found(says: int, message: str) -> None:
+    class Lying:
+        def __len__(self) -> int:
+            return says
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(batches(3))
+
+    with pytest.raises(DataError, match=message):
+        trainer(TrainingLoop(num_steps=10)).fit(Lying())
+
+
+def test_a_broken_step_is_begun_again_by_the_next_fit() -> None:
+    class Breaking(Callback):
+        is_armed = True
+
+        def on_train_batch_start(self, *args: Any) -> None:
+            if self.is_armed and args[0].global_step == 2 and args[-1] == 5:
+                self.is_armed = False
+                raise RuntimeError("broken")
+
+    loop = TrainingLoop(max_steps=4, grad_accum_steps=2)
+    data = Loader(rows(40), batch_size=4, shuffle=True)
+    ours = trainer(loop, callbacks=[Breaking()])
+    with pytest.raises(RuntimeError, match="broken"):
+        ours.fit(data)
+    assert (ours.global_step, ours.micro_batch_index) == (2, 4)
+    ours.fit(data)
+    straight = trainer(loop)
+    straight.fit(data)
+    assert is_bitwise_equal(weights(ours), weights(straight))
+
+
+def test_training_values_are_logged_at_log_steps_and_at_the_end() -> None:
+    memory = Memory()
+    trainer(TrainingLoop(num_steps=7), loggers=[memory], log_every_n_steps=3).fit(batches(8))
+    assert [(step, name) for step, name, _ in memory.entries] == [
+        (step, name) for step in (3, 6, 7) for name in ("train/loss", "train/error")
+    ]
+    assert memory.timing == [(step, ["train/seconds", "train/steps_per_second"]) for step in (3, 6, 7)]
+
+
+def test_logged_values_of_a_window_are_weighted_by_items() -> None:
+    memory = Memory()
+    generator = torch.Generator().manual_seed(0)
+    sizes = [4, 1]
+    data = [(torch.randn(n, 4, generator=generator), torch.randn(n, 1, generator=generator)) for n in sizes]
+    ours = trainer(TrainingLoop(num_steps=1, grad_accum_steps=2), loggers=[memory], log_every_n_steps=1)
+    with torch.no_grad():
+        losses = [ours.model(batch)["loss"].item() for batch in data]
+    ours.fit(data)
+    assert memory.entries[0] == (1, "train/loss", pytest.approx((4 * losses[0] + losses[1]) / 5, rel=1e-6))
+
+
+def test_log_metrics_reaches_the_loggers_at_once() -> None:
+    memory = Memory()
+    ours = trainer(loggers={"memory": memory})
+    ours.log_metrics(mine=torch.tensor(2.0), yours=3)
+    assert memory.entries == [(0, "mine", 2.0), (0, "yours", 3.0)]
+    assert ours.metrics["mine"] == 2.0
+
+
+def test_stop_ends_after_the_step_saves_and_is_forgotten_by_the_next_fit(tmp_path: Path) -> None:
+    stopper = Recorder(lambda trainer, batch, batch_idx: trainer.global_step == 3 and trainer.stop("enough"))
+    loop = TrainingLoop(max_steps=10, eval_frequency=5)
+    ours = trainer(loop, callbacks=[stopper], checkpoint=Checkpointing(), run_dir=tmp_path)
+    data, val = batches(8), DataLoader(rows(4))
+    result = ours.fit(data, val)
+    assert (result.state, result.global_step, ours.stop_reason) == ("stopped", 3, "enough")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
+    result = ours.fit(data, val)
+    assert (result.state, result.global_step, ours.stop_reason) == ("completed", 10, None)
+
+
+def test_stop_outside_a_fit_does_nothing() -> None:
+    ours = trainer(TrainingLoop(num_steps=2))
+    ours.stop("never mind")
+    assert ours.fit(batches(2)).state == "completed"
+
+
+def test_checkpoints_are_refused_inside_a_step(tmp_path: Path) -> None:
+    def save(trainer: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx % 2 == 0:
+            with pytest.raises(RuntimeError, match="at a step's end"):
+                trainer.save_checkpoint(tmp_path / "inside")
+        else:
+            trainer.save_checkpoint(tmp_path / f"after_{trainer.global_step}")
+
+    trainer(TrainingLoop(num_steps=2, grad_accum_steps=2), callbacks=[Recorder(save)]).fit(batches(4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after_1", "after_2"]
+
+
+def test_nothing_is_written_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trainer(TrainingLoop(num_steps=2), run_dir=tmp_path / "run").fit(batches(2), DataLoader(rows(4)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_modules_frozen_in_evaluation_mode_stay_so() -> None:
+    modes: list[tuple[bool, bool]] = []
+
+    class Watching(Callback):
+        def on_train_step_start(self, trainer: Any, model: Any, batch: Any) -> None:
+            modes.append((model.training, model.layers[2].training))
+
+        def on_validate_step_start(self, trainer: Any, model: Any, batch: Any) -> None:
+            assert not model.training and not model.layers[2].training
+
+    model = Regression(dropout=0.5)
+    model.layers[2].eval()
+    trainer(TrainingLoop(num_steps=2, eval_frequency=1), model=model, callbacks=[Watching()]).fit(
+        batches(2), DataLoader(rows(4))
+    )
+    assert modes == [(True, False)] * 2
+    assert (model.training, model.layers[2].training) == (True, False)
+
+
+def test_a_model_found_in_evaluation_mode_is_trained_and_left_as_found() -> None:
+    model = Regression(dropout=0.5).eval()
+    modes: list[bool] = []
+    record = Recorder(lambda trainer, batch, batch_idx: modes.append(all(m.training for m in trainer.model.modules())))
+    trainer(TrainingLoop(num_steps=1), model=model, callbacks=[record]).fit(batches(1))
+    assert modes == [True]
+    assert not any(module.training for module in model.modules())
+
+
+class Bad(nn.Module):
+    """Returns what it is told."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.answer = answer
+
+    def forward(self, batch: Any) -> Any:
+        return self.answer(self.weight)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda weight: None, "returned NoneType: expected its loss"),
+        (lambda weight: {"logits": weight}, "the keys logits: expected a scalar tensor as loss"),
+        (lambda weight: {"loss": 0.5}, "loss=float: expected a scalar tensor"),
+        (lambda weight: weight, r"shape \(2,\): expected a scalar; take its mean"),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_told(answer: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        trainer(model=lambda: Bad(answer)).fit(batches(1) * 5)
+
+
+def test_a_model_may_return_the_bare_loss() -> None:
+    ours = trainer(TrainingLoop(num_steps=1), model=lambda: Bad(torch.sum))
+    assert ours.fit(batches(1), DataLoader(rows(3))).metrics == {"train/loss": 2.0, "val/loss": pytest.approx(1.9)}
+
+
+def test_items_that_cannot_be_counted_are_asked_for() -> None:
+    ours = trainer(TrainingLoop(num_steps=1, grad_accum_steps=2), model=lambda: Bad(torch.sum))
+    with pytest.raises(DataError, match="num_items: the batch has no tensor"):
+        ours.fit([["text"], ["more"]])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"loop": ValidationLoop()}, TypeError, "a TrainingLoop for fit; use validate"),
+        ({"optimizer": None}, ValueError, "optimizer=null"),
+        ({"loop": TrainingLoop()}, ValueError, "num_steps.*max_steps.*num_epochs"),
+        ({"loop": TrainingLoop(num_steps=1, grad_accum_steps=9)}, ValueError, "grad_accum_steps=9"),
+    ],
+)
+def test_a_fit_that_cannot_be_is_refused(settings: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        trainer(**settings).fit(batches(8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"checkpoint": Checkpointing()}, "without run_dir"),
+        ({"log_every_n_steps": 0}, "log_every_n_steps=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"device": "gpuu"}, "device='gpuu'"),
+        ({"model": 3}, "model=3"),
+        ({"model": dict}, "model={}"),
+        ({"optimizer": 3}, "optimizer=3"),
+        ({"optimizer": torch.optim.SGD([torch.ones(1, requires_grad=True)])}, "_partial_"),
+        ({"schedulers": [3]}, "schedulers=3"),
+        ({"callbacks": [object()]}, "callbacks=<object"),
+        ({"callbacks": [Logger()]}, "give loggers as"),
+        ({"loggers": [Callback()]}, "loggers="),
+        ({"precision": "float32"}, "precision='float32'"),
+        ({"loop": 3}, "loop=3"),
+        ({"checkpoint": 3, "run_dir": "x"}, "checkpoint=3"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_at_construction(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message.replace("(", r"\(")):
+        trainer(**settings)
+
+
+def test_an_optimizer_instance_is_used_as_given() -> None:
+    model = Regression()
+    optimizer = sgd(model.parameters())
+    ours = trainer(TrainingLoop(num_steps=1), model=model, optimizer=optimizer)
+    ours.fit(batches(1))
+    assert ours.optimizer is optimizer
+
+
+def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked() -> None:
+    asked = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            asked.append(self.param_groups[0]["lr"])
+            super().zero_grad(set_to_none)
+
+    trainer(TrainingLoop(num_steps=3), optimizer=functools.partial(Own, lr=0.5)).fit(batches(3))
+    assert asked == [0.5] * 3
+
+
+def test_parameters_added_later_are_trained_and_their_gradients_dropped() -> None:
+    extra = nn.Parameter(torch.ones(()))
+
+    class Adding(Callback):
+        def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                trainer.optimizer.add_param_group({"params": [extra]})
+
+        def on_before_backward(self, trainer: Any, model: Any, outputs: Any) -> None:
+            outputs["loss"] = outputs["loss"] + extra**2
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            assert args[-1] == 0 or extra.grad is None
+
+    trainer(TrainingLoop(num_steps=3), callbacks=[Adding()]).fit(batches(3))
+    assert extra.item() != 1.0
+
+
+def test_two_stateful_callbacks_of_one_name_are_refused() -> None:
+    class Keeping(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"count": 1}
+
+    with pytest.raises(SettingError, match="two of them keep state under the name Keeping"):
+        trainer(callbacks=[Keeping(), Keeping()])
+    trainer(callbacks={"a": Keeping(), "b": Keeping()})
+    trainer(callbacks=[Callback(), Callback()])
+
+
+def test_a_state_that_cannot_be_stored_is_refused_at_setup() -> None:
+    class Keeping(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"deep": [{"set": {1}}]}
+
+    with pytest.raises(SettingError, match=r"callbacks\.Keeping\.deep\[0\]\.set"):
+        trainer(callbacks=[Keeping()])
+
+
+def test_eval_steps_beyond_the_dataloader_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    ours = trainer(TrainingLoop(num_steps=4, eval_frequency=1, eval_steps=100))
+    ours.fit(batches(4), DataLoader(rows(4)))
+    assert caplog.text.count("eval_steps=100") == 1
+
+
+def test_eval_frequency_one_warns_where_it_was_hardly_meant() -> None:
+    ours = trainer(TrainingLoop(num_steps=101, eval_frequency=1))
+    with pytest.warns(UserWarning, match="eval_frequency=1"):
+        ours.fit(batches(8), DataLoader(rows(1)))
+    ours.fit(batches(8), DataLoader(rows(1)))
+
+
+def test_a_list_of_batches_is_not_taken_for_a_list_of_dataloaders() -> None:
+    with pytest.raises(SettingError, match="expected a list of dataloaders; wrap a list of batches"):
+        trainer().validate(batches(2))
+    assert set(trainer().validate([batches(2)])) == {"val/0/loss", "val/0/error"}
+
+
+def test_the_default_loop_is_one_epoch() -> None:
+    ours = trainer(loop=None)
+    ours = type(ours)(model=Regression, optimizer=sgd, device="cpu")
+    assert ours.fit(batches(7)).global_step == 7
+
+
+def test_a_trainer_may_not_fit_inside_its_own_fit() -> None:
+    def fit_again(trainer: Any, batch: Any, batch_idx: int) -> None:
+        trainer.fit(batches(1))
+
+    with pytest.raises(RuntimeError, match="in a fit already"):
+        trainer(callbacks=[Recorder(fit_again)]).fit(batches(5))
+
+
+def test_infinite_streams_end_by_the_plan() -> None:
+    class Endless:
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            return itertools.cycle(batches(2))
+
+    assert trainer(TrainingLoop(num_steps=5)).fit(Endless()).global_step == 5
+
+
+def test_messages_go_through_the_logger_of_the_package(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="loopwright")
+    ours = trainer(TrainingLoop(max_steps=1))
+    data = batches(2)
+    ours.fit(data)
+    ours.fit(data)
+    assert [record.name for record in caplog.records] == ["loopwright"]

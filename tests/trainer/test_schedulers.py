@@ -1,0 +1,83 @@
+"""Schedulers: stepped once per step, told the plan's length, or handed a metric."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader
+
+from loopwright import TrainingLoop
+from loopwright.errors import SettingError
+from loopwright.optim import warmup_cosine
+from tiny import Recorder, batches, rows, trainer
+
+
+def rates(**settings: Any) -> list[float]:
+    seen: list[float] = []
+    record = Recorder(lambda trainer, batch, batch_idx: seen.append(trainer.optimizer.param_groups[0]["lr"]))
+    loop = settings.pop("loop", TrainingLoop(num_steps=4, grad_accum_steps=2, eval_frequency=1))
+    optimizer = functools.partial(torch.optim.SGD, lr=1.0)
+    ours = trainer(loop, callbacks=[record], optimizer=optimizer, log_every_n_steps=1, **settings)
+    ours.fit(batches(8), DataLoader(rows(4)))
+    return seen
+
+
+def test_a_scheduler_is_stepped_once_per_step_and_not_per_micro_batch() -> None:
+    halving = rates(schedulers=[lambda optimizer: LambdaLR(optimizer, lambda step: 0.5**step)])
+    assert halving == [1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625]
+
+
+def test_several_schedulers_are_stepped_in_order() -> None:
+    both = [functools.partial(StepLR, step_size=1, gamma=0.5), functools.partial(StepLR, step_size=2, gamma=0.1)]
+    assert rates(schedulers=both)[1::2] == pytest.approx([0.5, 0.025, 0.0125, 0.000625])
+
+
+def test_a_scheduler_with_total_steps_is_told_those_of_the_plan() -> None:
+    told: list[int] = []
+
+    def make(optimizer: Any, total_steps: int) -> Any:
+        told.append(total_steps)
+        return OneCycleLR(optimizer, max_lr=1.0, total_steps=total_steps)
+
+    rates(schedulers=[make])
+    rates(schedulers=[functools.partial(OneCycleLR, max_lr=1.0)])
+    rates(schedulers=functools.partial(OneCycleLR, max_lr=1.0, total_steps=77))
+    assert told == [4]
+
+
+def test_warmup_cosine_ends_where_the_plan_ends() -> None:
+    seen = rates(schedulers=[functools.partial(warmup_cosine, warmup_steps=1)])
+    assert seen[-1] == pytest.approx(0.0, abs=1e-9) and max(seen) == pytest.approx(1.0)
+
+
+def test_a_monitored_scheduler_is_handed_its_metric_after_each_validation() -> None:
+    plateau = functools.partial(ReduceLROnPlateau, factor=0.5, patience=0, threshold=1e9)
+    seen = rates(schedulers=[{"scheduler": plateau, "monitor": "val/loss"}])
+    assert seen[0] == 1.0 and seen[-1] < 1.0 and sorted(seen, reverse=True) == seen
+
+
+def test_a_monitored_metric_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(SettingError, match=r"monitor=val/los: expected a metric .*val/loss.* Did you mean val/loss"):
+        rates(schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/los"}])
+
+
+def test_a_monitored_scheduler_needs_validations() -> None:
+    with pytest.raises(SettingError, match="this plan has none"):
+        rates(
+            schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/loss"}],
+            loop=TrainingLoop(num_steps=2, eval_frequency=None),
+        )
+
+
+def test_a_later_fit_keeps_the_schedulers() -> None:
+    ours = trainer(TrainingLoop(num_steps=2), schedulers=[functools.partial(StepLR, step_size=1, gamma=0.5)])
+    assert ours.schedulers == []
+    ours.fit(batches(4))
+    first = ours.schedulers[0]
+    ours.fit(batches(4))
+    assert ours.schedulers == [first]
+    assert ours.optimizer is not None and ours.optimizer.param_groups[0]["lr"] == pytest.approx(0.05 / 16)
