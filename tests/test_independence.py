@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from loopwright import Callback, Trainer, TrainingLoop
 from loopwright.data import Loader
 from loopwright.seeding import RandomStreams
-from tiny import NoisyRegression, is_bitwise_equal, rows, trainer, weights
+from tiny import NoisyRegression, Recorder, is_bitwise_equal, rows, trainer, weights
 
 CADENCES = [None, 1, 7, 0.5]
 
@@ -135,8 +135,11 @@ def test_validation_results_repeat_and_do_not_depend_on_workers() -> None:
     assert ours.validate(Loader(Augmented(), batch_size=8, num_workers=2)) == first
 
 
-def test_workers_leave_no_process_behind() -> None:
-    ours = trainer(TrainingLoop(num_steps=3))
-    with ours:
-        ours.fit(Loader(rows(30), batch_size=4, num_workers=2))
-    assert not multiprocessing.active_children()
+def test_workers_live_for_a_fit_and_no_longer() -> None:
+    before = set(multiprocessing.active_children())
+    during: list[int] = []
+    count = Recorder(lambda *args: during.append(len(set(multiprocessing.active_children()) - before)))
+    ours = trainer(TrainingLoop(num_steps=3), callbacks=[count])
+    ours.fit(Loader(rows(30), batch_size=4, num_workers=2))
+    assert during == [2, 2, 2]
+    assert set(multiprocessing.active_children()) <= before

@@ -62,6 +62,11 @@ class BatchSource(Protocol):
         """Batches in a pass; None where that is unknown."""
         ...
 
+    @property
+    def is_sought(self) -> bool:
+        """Whether reading may begin anywhere at no cost."""
+        ...
+
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """The batches of a pass from number ``first`` on."""
         ...

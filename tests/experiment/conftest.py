@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from command import SMALL, Answer
 from loopwright.cli import main
-
-SMALL = (
-    "data=synthetic",
-    "data.num_train=24",
-    "data.num_val=8",
-    "data.batch_size=4",
-    "model.hidden=[4]",
-    "loop.max_steps=4",
-    "loop.eval_frequency=2",
-    "checkpoint.every_n_steps=2",
-    "loggers=json_lines",
-)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command gave back."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -51,12 +30,6 @@ def small(cli: Callable[..., Answer]) -> Callable[..., Answer]:
 
     def call(*words: str) -> Answer:
         keys = {word.lstrip("+~").split("=")[0] for word in words}
-        return cli(*[word for word in SMALL if word.split("=")[0] not in keys], *words)
+        return cli(*words, *[word for word in SMALL if word.split("=")[0] not in keys])
 
     return call
-
-
-def run_dirs(root: Path) -> list[Path]:
-    """The run directories under ``outputs``, oldest first."""
-    found = [path.parent for path in root.glob("outputs/*/*/summary.json")]
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns)

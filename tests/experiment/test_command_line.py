@@ -18,7 +18,6 @@ def test_words_are_taken_apart_wherever_flags_stand() -> None:
     assert (line.multirun, line.config_dir, line.action) == (True, "mine", "run")
 
 
-
 def test_validate_takes_a_directory() -> None:
     line = read_command_line(["validate", "outputs/x", "data.batch_size=4"])
     assert (line.verb, line.directory, line.overrides) == ("validate", "outputs/x", ("data.batch_size=4",))

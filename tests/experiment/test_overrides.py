@@ -13,9 +13,7 @@ from loopwright.experiment.overrides import quoted, split_jobs, with_value
 
 def test_jobs_are_the_product_of_the_values_with_hydras_settings_first() -> None:
     jobs = split_jobs(["a=1,2", "b=choice(x,y)", "c='1,2'", "hydra.sweep.dir=out"])
-    assert jobs == [
-        ["hydra.sweep.dir=out", f"a={a}", f"b={b}", "c='1,2'"] for a in (1, 2) for b in ("x", "y")
-    ]
+    assert jobs == [["hydra.sweep.dir=out", f"a={a}", f"b={b}", "c='1,2'"] for a in (1, 2) for b in ("x", "y")]
 
 
 def test_a_sweep_without_values_is_one_job() -> None:

@@ -151,6 +151,8 @@ class IndexedSource:
         seed: what the order is keyed by, with the pass.
     """
 
+    is_sought = True
+
     def __init__(
         self,
         reader: SampleReader,

@@ -98,6 +98,8 @@ class SampledSource:
         seed: of the run.
     """
 
+    is_sought = True
+
     def __init__(self, reader: SampleReader, sampler: Any, workers: Workers, seed: int) -> None:
         self._blocks = BlockReader(reader, workers)
         self._sampler = sampler
@@ -135,6 +137,8 @@ class ForeignSource:
         dataloader: the iterable; one with a ``set_epoch`` is told the pass.
         seed: of the run.
     """
+
+    is_sought = False
 
     def __init__(self, dataloader: Any, seed: int) -> None:
         self._dataloader = dataloader

@@ -15,7 +15,7 @@ _END = object()
 class Feed:
     """Hands out training micro-batches and keeps the position of a run.
 
-    Between fits it lives on with its dataloader, so that nothing is read twice.
+    Between fits it lives on, so that a dataloader that can only be read forward is not read twice.
 
     Args:
         source: the training dataloader.
@@ -61,9 +61,10 @@ class Feed:
             self._ahead = next(self._batches, _END)
         return self._ahead is not _END
 
-    def close(self) -> None:
-        """Let go of the dataloader's iterator, and with it of its workers."""
-        self._batches = None
+    def rest(self) -> None:
+        """Training pauses: where reading may begin anywhere, let go of the dataloader's iterator and its workers."""
+        if self._source.is_sought:
+            self._batches, self._ahead = None, _END
 
     def _first_of_next_pass(self) -> Any:
         state = self._state

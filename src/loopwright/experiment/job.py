@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopwright.errors import SettingError, refuse
+from loopwright.errors import SettingError, refuse, refuse_type
 from loopwright.experiment.compose import Composer
 from loopwright.experiment.hydra_tree import check_hydra_tree
 from loopwright.experiment.instantiate import instantiate
@@ -50,6 +50,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
         try:
             composed = composer.compose(overrides)
             check_hydra_tree(composed.hydra, pristine, composed.overrides)
+            _check_verbose(composed.hydra["verbose"])
             made.append(
                 _check_config(
                     composed.config,
@@ -94,6 +95,13 @@ def _check_config(
     return Job(
         number=number, overrides=tuple(overrides), config=config, settings=settings, directory=directory, label=label
     )
+
+
+def _check_verbose(value: object) -> None:
+    """The one typed setting of Hydra's that is no directory; Hydra asserts what it takes."""
+    names = value if isinstance(value, list) else [value]
+    if not isinstance(value, bool) and not all(isinstance(name, str) and name for name in names):
+        raise refuse_type("hydra.verbose", value, "true, false, or names of Python loggers")
 
 
 def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:

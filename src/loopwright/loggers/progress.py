@@ -112,7 +112,7 @@ class ProgressLogger(Logger):
         elif self._fit is None:
             self._say(f"{step_text(step, None)}  {metrics_text(metrics)}")
         else:
-            self._fit.training |= metrics
+            self._fit.training = {**self._fit.training, **metrics}  # replaced: the live line may be reading the old one
             self._fit.has_unsaid = True
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:

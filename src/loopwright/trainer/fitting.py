@@ -161,11 +161,8 @@ class Fitting:
             save_last=checkpoint is not None,
             downstream={name: every_n_vals for name, every_n_vals, _ in self._downstream()},
         )
-        if (
-            any(monitor is not None for _, monitor in self._scheduler_specs)
-            and plan.eval_every is None
-            and plan.total_steps
-        ):
+        is_monitoring = any(monitor is not None for _, monitor in self._scheduler_specs)
+        if is_monitoring and plan.eval_every is None and plan.total_steps:
             raise SettingError(
                 "schedulers",
                 ": one is stepped with a metric of the validations, and this plan has none; "
@@ -252,6 +249,8 @@ class Fitting:
             yield
         finally:
             self.is_running = False
+            if self._feed is not None:
+                self._feed.rest()
             if state.is_inside_window:
                 state.is_inside_window = False
                 state.pass_index, state.micro_batch_index = state.window_start

@@ -1,0 +1,378 @@
+"""The command as a user sees it: what is refused, and what a run, a validation and a sweep leave behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from command import Answer, run_dirs
+from loopwright.experiment.conf_dir import conf_dir
+from loopwright.models import MLP
+from loopwright.trainer import Trainer
+
+Cli = Callable[..., Answer]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["loop.max_stepz=3"], "loop.max_stepz=3: no such key. Did you mean loop.max_steps?"),
+        (["loop.max_steps=abc"], "loop.max_steps='abc': expected"),
+        (
+            ["loop.eval_frequency=1.5"],
+            "loop.eval_frequency=1.5: expected a positive whole number of steps or a fraction",
+        ),
+        (["loop.num_steps=3", "loop.num_epochs=4"], "loop.num_epochs=null"),
+        (["loop.grad_accum_steps=1000"], "loop.grad_accum_steps=1000: expected at most"),
+        (["model.dropout=2"], "model.dropout=2: expected a fraction"),
+        (["+model.depth=2"], "model.depth=2: no such setting of loopwright.models"),
+        (["data.batch_size=0"], "data.batch_size=0: expected a whole number"),
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["optimizer.lr=fast"], "optimizer.lr='fast': expected"),
+        (["optimizer.lr=1e400"], "optimizer.lr=inf: expected a finite number."),
+        (["optimizer._partial_=false"], "optimizer"),
+        (["scheduler=plateau", "scheduler.scheduler.factor=7"], "scheduler: Factor should be < 1.0."),
+        (["scheduler.final_fraction=7"], "scheduler.final_fraction=7: expected a fraction"),
+        (["device=mps"], "device.kind='mps': expected a device of this machine"),
+        (["device.num_threads=0"], "device.num_threads=0: expected a whole number"),
+        (["precision.dtype=float8"], "precision.dtype='float8': expected"),
+        (["checkpoint.every_n_steps=0"], "checkpoint.every_n_steps=0: expected a whole number"),
+        (["~loop"], "loop: must be given; a run needs it."),
+        (["+foo=3"], "foo: no such key; nothing reads it."),
+        (["model._target_=os.system"], "model._target_='os.system': expected a name that Loopwright lists"),
+        (["hydra.verbose=3"], "hydra.verbose=3: expected true, false, or names of Python loggers."),
+        (["seed=-1"], "seed=-1: expected a whole number"),
+        (["name=a/b"], "name='a/b': expected a word"),
+        (["objective_mode=mn"], "objective_mode='mn': expected min or max"),
+        (["ckpt_paths=x"], "ckpt_paths: only validations take many checkpoints; add loop=validation."),
+        (["loop=validation", "init_from=x"], "init_from: a validation starts from ckpt_path"),
+        (["--trust", "no_such_package"], "--trust='no_such_package': expected an installed package"),
+        (["plan", "loop.max_stepz=3"], "loop.max_stepz=3: no such key."),
+        (["--cfg", "job", "loop.max_stepz=3"], "loop.max_stepz=3: no such key."),
+    ],
+)
+def test_a_wrong_setting_is_one_line_exit_2_and_leaves_nothing(
+    cli: Cli, tmp_path: Path, words: list[str], said: str
+) -> None:
+    answer = cli(*words)
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+    assert answer.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "swept", ["loop.max_steps=4,abc", "model.dropout=0.1,2", "loop.grad_accum_steps=1,1000", "model=mlp,cn"]
+)
+def test_a_wrong_value_in_the_second_job_of_a_sweep_starts_none(small: Cli, tmp_path: Path, swept: str) -> None:
+    answer = small("-m", swept)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "job 1" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_that_are_not_there_are_exit_3(cli: Cli, tmp_path: Path) -> None:
+    for words in (["ckpt_path=no"], ["init_from=no"], ["loop=validation", "ckpt_paths='no/*'"]):
+        answer = cli(*words)
+        assert answer.code == 3
+        assert answer.err.endswith(": no such checkpoint or run directory.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_leaves_a_whole_run_directory(small: Cli, tmp_path: Path) -> None:
+    answer = small()
+    assert (answer.code, answer.err) == (0, "")
+    (run_dir,) = run_dirs(tmp_path)
+    assert run_dir.parent == tmp_path / "outputs" / "digits"
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["state"] == "completed"
+    assert summary["error"] is None
+    assert summary["global_step"] == 4
+    assert summary["objective"] == summary["metrics"]["val/loss"]
+    assert summary["best"]["name"] == "val/loss"
+    assert len(summary["weights_sha256"]) == 64
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert config["device"]["num_threads"] == torch.get_num_threads()
+    assert config["checkpoint"]["monitor"] == "val/loss"
+    assert (run_dir / "command.txt").read_text().startswith("loopwright data=synthetic data.num_train=24 ")
+    assert json.loads((run_dir / "environment.json").read_text())["torch"] == torch.__version__
+    assert "train 4 steps" in (run_dir / "plan.txt").read_text()
+    assert json.loads((run_dir / "plan.json").read_text())["total_steps"] == 4
+    assert "trained 4 steps" in (run_dir / "run.log").read_text()
+    assert (run_dir / "metrics.jsonl").exists()
+    assert sorted(path.name for path in (run_dir / "checkpoints").iterdir()) == ["step_00000002", "step_00000004"]
+    assert f"Validate it: loopwright validate {run_dir.relative_to(tmp_path)}" in answer.out
+    assert "Final: val/loss " in answer.out
+    assert not (run_dir / "cli.log").exists()
+
+
+def test_the_plan_is_printed_and_nothing_is_made(small: Cli, tmp_path: Path) -> None:
+    answer = small("plan")
+    assert answer.code == 0
+    assert list(tmp_path.iterdir()) == []
+    small()
+    assert (run_dirs(tmp_path)[0] / "plan.txt").read_text() == answer.out
+
+
+def test_the_plan_of_a_sweep_is_a_table_of_samples_and_effective_batches(small: Cli, tmp_path: Path) -> None:
+    answer = small("plan", "-m", "loop.grad_accum_steps=1,2,4")
+    assert answer.code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if "│" in line]
+    assert rows == [
+        ["0", "loop.grad_accum_steps=1", "4", "4", "4", "16"],
+        ["1", "loop.grad_accum_steps=2", "4", "8", "8", "32"],
+        ["2", "loop.grad_accum_steps=4", "4", "12", "16", "48"],
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_of_a_validation(cli: Cli) -> None:
+    answer = cli("plan", "loop=validation", "loop.eval_steps=5")
+    assert answer.out == "Plan: validate, train nothing\n  val: 5 of 12 batches\n"
+
+
+@pytest.mark.parametrize("file", sorted((conf_dir() / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_opens_with_its_command_and_can_be_planned(cli: Cli, file: Path) -> None:
+    package, command = file.read_text().splitlines()[:2]
+    assert package == "# @package _global_"
+    assert command == f"# loopwright experiment={file.stem}"
+    assert cli("plan", f"experiment={file.stem}").code == 0
+
+
+def test_the_configuration_is_printed_resolved(small: Cli) -> None:
+    config = yaml.safe_load(small("config").out)
+    assert config["checkpoint"]["monitor"] == "val/loss"
+    assert config["data"]["num_train"] == 24
+
+
+def test_the_same_command_twice_gives_the_same_numbers(small: Cli, tmp_path: Path) -> None:
+    small()
+    small()
+    first, second = run_dirs(tmp_path)
+    assert (first / "metrics.jsonl").read_bytes() == (second / "metrics.jsonl").read_bytes()
+    assert _summary(first)["weights_sha256"] == _summary(second)["weights_sha256"]
+
+
+def test_a_seed_that_is_drawn_is_recorded(small: Cli, tmp_path: Path) -> None:
+    assert small("seed=null").code == 0
+    assert isinstance(yaml.safe_load((run_dirs(tmp_path)[0] / "config.yaml").read_text())["seed"], int)
+
+
+def test_validating_by_path_by_pattern_and_by_run_directory(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=trained")
+    expected = _summary(tmp_path / "trained")["metrics"]["val/loss"]
+    data = ["data=synthetic", "data.num_train=24", "data.num_val=8", "data.batch_size=4", "model.hidden=[4]"]
+
+    answer = cli("loop=validation", "ckpt_path=trained", "hydra.run.dir=one", "loggers=none", *data)
+    assert (answer.code, answer.err) == (0, "")
+    summary = _summary(tmp_path / "one")
+    assert (summary["metrics"]["val/loss"], summary["global_step"]) == (expected, 4)
+    assert summary["objective"] == expected
+
+    answer = cli("loop=validation", "ckpt_paths='trained/checkpoints/*'", "hydra.run.dir=all", "loggers=none", *data)
+    assert answer.code == 0
+    rows = _summary(tmp_path / "all")["rows"]
+    assert [Path(row["checkpoint"]).name for row in rows] == ["step_00000002", "step_00000004"]
+    assert rows[1]["metrics"]["val/loss"] == expected
+    assert answer.out.index("step_00000002") < answer.out.index("step_00000004")
+
+    before = sorted(tmp_path.rglob("*"))
+    answer = cli("validate", "trained")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"val/loss {expected:.4g}\n" in answer.out
+    answer = cli("validate", "trained", "ckpt_path=trained/checkpoints/step_00000002")
+    assert answer.out.startswith("Validated: trained/checkpoints/step_00000002\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_of_another_model_is_refused_naming_validate(small: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=trained")
+    answer = small("ckpt_path=trained/checkpoints/step_00000004", "model.hidden=[5]")
+    assert answer.code == 2
+    assert "model.hidden: [4] there, [5] here" in answer.err
+    assert "loopwright validate trained" in answer.err
+
+
+def test_resuming_and_beginning_from_weights(small: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=half")
+    small("hydra.run.dir=whole", "loop.max_steps=8", "scheduler=none")
+    answer = small("hydra.run.dir=rest", "loop.max_steps=8", "ckpt_path=half")
+    assert answer.code == 0, answer.err
+    assert _summary(tmp_path / "rest")["global_step"] == 8
+    answer = small("hydra.run.dir=new", "init_from=half")
+    assert answer.code == 0, answer.err
+    assert _summary(tmp_path / "new")["global_step"] == 4
+
+
+def test_a_damaged_checkpoint_is_exit_3(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=trained")
+    for file in tmp_path.glob("trained/checkpoints/*/model.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    answer = cli("validate", "trained")
+    assert answer.code == 3
+    assert answer.err.count("\n") == 1
+    assert "model.safetensors" in answer.err
+
+
+def test_a_sweep_runs_every_job_and_shows_a_table(small: Cli, tmp_path: Path) -> None:
+    answer = small("-m", "loop.grad_accum_steps=1,2", "hydra.sweep.dir=sweep")
+    assert (answer.code, answer.err) == (0, "")
+    for number in ("0", "1"):
+        assert _summary(tmp_path / "sweep" / number)["state"] == "completed"
+        assert f"sweep/{number}" in answer.out
+    assert "loop.grad_accum_steps=2" in answer.out
+    assert "Done: 2 of 2 jobs completed." in answer.out
+    assert answer.out.count("Plan:") == 0
+    config = yaml.safe_load((tmp_path / "sweep" / "1" / "config.yaml").read_text())
+    assert config["loop"]["grad_accum_steps"] == 2
+
+
+def test_nothing_of_a_job_survives_it(small: Cli) -> None:
+    small("-m", "seed=1,2,3")
+    assert _alive(Trainer, MLP) == []
+
+
+_MODELS = """
+import torch
+from torch import nn
+
+class Fragile(nn.Module):
+    def __init__(self, fails: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.fails = fails
+
+    def forward(self, batch):
+        if self.fails:
+            raise ArithmeticError("this model\\nfails")
+        return {"loss": (self.weight - 1) ** 2}
+
+class Interrupted(Fragile):
+    def forward(self, batch):
+        raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def own_models(tmp_path: Path) -> None:
+    """Models of the user's own in the current directory, and a directory of configuration files that name them."""
+    (tmp_path / "fragile_models.py").write_text(_MODELS)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "fragile.yaml").write_text("_target_: fragile_models.Fragile\nfails: true\n")
+    (tmp_path / "conf" / "model" / "stopped.yaml").write_text("_target_: fragile_models.Interrupted\n")
+
+
+def test_a_failed_run_is_one_line_and_its_traceback_is_in_the_log(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    answer = cli(*_WITH_OWN_MODEL, "model=fragile", "hydra.run.dir=out")
+    assert answer.code == 1
+    assert answer.err.startswith("ArithmeticError: this model fails")
+    assert answer.err.endswith("(traceback in out/run.log)\n")
+    assert answer.err.count("\n") == 1
+    summary = _summary(tmp_path / "out")
+    assert summary["state"] == "failed"
+    assert summary["error"].startswith("ArithmeticError: this model fails")
+    assert summary["objective"] is None
+    assert "Traceback (most recent call last)" in (tmp_path / "out" / "run.log").read_text()
+
+
+def test_a_failed_job_does_not_stop_the_others(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    answer = cli(*_WITH_OWN_MODEL, "-m", "model=fragile", "model.fails=true,false", "hydra.sweep.dir=out")
+    assert answer.code == 1
+    assert _summary(tmp_path / "out" / "0")["state"] == "failed"
+    assert _summary(tmp_path / "out" / "1")["state"] == "completed"
+    assert "job 0: ArithmeticError: this model fails" in answer.out
+    assert "Done: 1 of 2 jobs completed." in answer.out
+    assert "nan" in answer.out
+    assert _alive(Trainer, nn.Module) == []
+
+
+def test_an_interrupted_run_says_so_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    answer = cli(*_WITH_OWN_MODEL, "model=stopped", "hydra.run.dir=one")
+    assert answer.code == 130
+    assert _summary(tmp_path / "one")["state"] == "interrupted"
+    answer = cli(*_WITH_OWN_MODEL, "-m", "model=stopped", "seed=1,2", "hydra.sweep.dir=two")
+    assert answer.code == 130
+    assert _summary(tmp_path / "two" / "0")["state"] == "interrupted"
+    assert not (tmp_path / "two" / "1").exists()
+
+
+def test_an_untrusted_model_is_refused_before_it_is_imported(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    (tmp_path / "fragile_models.py").write_text("raise SystemExit('imported')")
+    answer = cli("--config-dir", "conf", "model=fragile")
+    assert answer.code == 2
+    assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
+
+
+def test_the_objective_is_what_the_configuration_names(small: Cli, tmp_path: Path) -> None:
+    small("objective=val/accuracy", "objective_mode=max", "hydra.run.dir=out")
+    summary = _summary(tmp_path / "out")
+    assert summary["objective"] == summary["metrics"]["val/accuracy"]
+    assert summary["best"]["name"] == "val/accuracy"
+    answer = small("objective=val/acuracy", "hydra.run.dir=other")
+    assert answer.code == 0
+    assert "Did you mean val/accuracy?" in answer.err
+    assert _summary(tmp_path / "other")["objective"] is None
+
+
+def test_threads_and_determinism_hold_during_the_run_alone(small: Cli, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    assert small("device.num_threads=1", "deterministic=true", "hydra.run.dir=out").code == 0
+    assert json.loads((tmp_path / "out" / "environment.json").read_text())["num_threads"] == 1
+    assert torch.get_num_threads() == before
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_directory_that_holds_a_run_is_refused(small: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=out")
+    before = _summary(tmp_path / "out")
+    answer = small("hydra.run.dir=out")
+    assert (answer.code, answer.err) == (2, "hydra.run.dir='out': holds a run already; name a new directory.\n")
+    assert _summary(tmp_path / "out") == before
+
+
+def test_several_processes_are_refused(small: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert small().err == "WORLD_SIZE='2': expected 1; several processes are not built yet.\n"
+
+
+def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> None:
+    answer = small("loop.eval_frequency=null", "~checkpoint", "hydra.run.dir=out")
+    assert answer.code == 2
+    answer = small("loop.eval_frequency=null", "checkpoint.every_n_steps=null", "hydra.run.dir=out")
+    assert answer.code == 0
+    assert "objective='val/loss': no such metric" in answer.err
+    assert math.isfinite(_summary(tmp_path / "out")["metrics"]["train/loss"])
+
+
+_WITH_OWN_MODEL = (
+    "--config-dir",
+    "conf",
+    "--trust",
+    "fragile_models",
+    "data=synthetic",
+    "data.num_train=24",
+    "data.num_val=8",
+    "loop.max_steps=2",
+    "loop.eval_frequency=2",
+    "loggers=none",
+)
+
+
+def _alive(*kinds: type) -> list[type]:
+    """The types of all objects of these kinds that are still reachable."""
+    gc.collect()
+    return [type(found) for found in gc.get_objects() if issubclass(type(found), kinds)]
+
+
+def _summary(run_dir: Path) -> Any:
+    return json.loads((run_dir / "summary.json").read_text())

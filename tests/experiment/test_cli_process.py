@@ -1,0 +1,116 @@
+"""The command in a process of its own: what it imports, signals, and readers that go away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from command import SMALL
+
+
+def _environment(*first: Path) -> dict[str, str]:
+    paths = [*map(str, first), *(entry for entry in sys.path if entry)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _run(cwd: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "loopwright", *words]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def no_torch(tmp_path: Path) -> dict[str, str]:
+    """An environment in which importing torch raises."""
+    (tmp_path / "trap" / "torch").mkdir(parents=True)
+    (tmp_path / "trap" / "torch" / "__init__.py").write_text("raise RuntimeError('torch was imported')\n")
+    return _environment(tmp_path / "trap")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--help"], 0, "model: cnn, mlp"),
+        (["--version"], 0, "loopwright "),
+        (["-sc", "install=bash"], 0, "complete "),
+        (["config"], 0, "loop:"),
+        (["loop.max_stepz=3"], 2, "loop.max_stepz=3: no such key. Did you mean loop.max_steps?"),
+        (["data=digit"], 2, "data=digit: no such option. Available: digits, synthetic. Did you mean digits?"),
+        (["seed=???"], 2, "seed=???: this must be given."),
+        (["seed=${nothing}"], 2, "seed: Interpolation key 'nothing' not found"),
+        (["seed=[1"], 2, "seed=[1: cannot be read"),
+        (["-m", "loop.max_steps=1,abc"], 2, "loop.max_steps='abc': expected"),
+    ],
+)
+def test_help_completion_and_mistakes_import_no_torch(
+    tmp_path: Path, no_torch: dict[str, str], words: list[str], code: int, said: str
+) -> None:
+    done = _run(tmp_path, *words, env=no_torch)
+    assert done.returncode == code, done.stderr
+    assert said in (done.stdout if code == 0 else done.stderr)
+    assert done.stderr.count("\n") == (0 if code == 0 else 1)
+
+
+def test_the_trap_is_sprung_by_a_run(tmp_path: Path, no_torch: dict[str, str]) -> None:
+    done = _run(tmp_path, env=no_torch)
+    assert done.returncode == 1
+    assert done.stderr.startswith("RuntimeError: torch was imported")
+
+
+def test_completion_offers_options(tmp_path: Path, no_torch: dict[str, str]) -> None:
+    line = "loopwright model="
+    done = _run(tmp_path, "-sc", "query=bash", env={**no_torch, "COMP_LINE": line, "COMP_POINT": str(len(line))})
+    assert done.stdout.split() == ["model=cnn", "model=mlp"]
+
+
+def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "hydra_plugins").mkdir()
+    for name in ("hydra_plugins/__init__", "hydra_plugins/evil", "yaml", "rich"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('foreign code was run')\n")
+    done = _run(tmp_path, "config", env=_environment())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
+    words = [*SMALL, "loop.max_steps=10000000", "loop.eval_frequency=null", "hydra.run.dir=out", "scheduler=none"]
+    keys = [word.split("=")[0] for word in words]
+    words = [word for i, word in enumerate(words) if word.split("=")[0] not in keys[i + 1 :]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopwright", *words],
+        cwd=tmp_path,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "out" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said == "interrupted\n"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["state"] == "interrupted"
+    assert summary["global_step"] > 0
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=100) == 0, said
+    assert said == ""
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"
