@@ -267,6 +267,23 @@ def test_a_downstream_validation_runs_every_nth_time_and_last() -> None:
     assert ran == [(4, False), (7, True)]
 
 
+def test_a_round_in_which_nothing_is_due_ends_a_train_loop_all_the_same() -> None:
+    """So that the numbers of train loops and batches do not depend on where a run was cut."""
+    spy = Spy()
+
+    class Downstream(ValidationCallback):
+        def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
+            spy.calls.append(f"downstream {loop_idx}")
+
+    loop = TrainingLoop(num_steps=4, eval_frequency=1)
+    trainer(loop, callbacks=[spy, Downstream(every_n_vals=2)]).fit(batches(4))
+    told = [call for call in spy.calls if call.startswith(("on_train_start", "downstream", "on_train_batch_end"))]
+    assert told == [
+        *["on_train_start 0", "on_train_batch_end 0", "on_train_start 1", "on_train_batch_end 0", "downstream 1"],
+        *["on_train_start 2", "on_train_batch_end 0", "on_train_start 3", "on_train_batch_end 0", "downstream 3"],
+    ]
+
+
 def test_callbacks_that_misspell_a_hook_are_told() -> None:
     class Misspelt(Callback):
         def on_train_batch_ends(self) -> None: ...

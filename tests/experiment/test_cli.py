@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,7 @@ def test_nothing_of_a_job_survives_it(small: Cli) -> None:
 
 
 _MODELS = """
+import warnings
 import torch
 from torch import nn
 
@@ -257,6 +259,11 @@ class Fragile(nn.Module):
             raise ArithmeticError("this model\\nfails")
         return {"loss": (self.weight - 1) ** 2}
 
+class Warning(Fragile):
+    def __init__(self):
+        super().__init__(False)
+        warnings.warn("careful")
+
 class Interrupted(Fragile):
     def forward(self, batch):
         raise KeyboardInterrupt
@@ -269,6 +276,7 @@ def own_models(tmp_path: Path) -> None:
     (tmp_path / "fragile_models.py").write_text(_MODELS)
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "fragile.yaml").write_text("_target_: fragile_models.Fragile\nfails: true\n")
+    (tmp_path / "conf" / "model" / "warning.yaml").write_text("_target_: fragile_models.Warning\n")
     (tmp_path / "conf" / "model" / "stopped.yaml").write_text("_target_: fragile_models.Interrupted\n")
 
 
@@ -293,7 +301,7 @@ def test_a_failed_job_does_not_stop_the_others(cli: Cli, own_models: None, tmp_p
     assert "job 0: ArithmeticError: this model fails" in answer.out
     assert "Done: 1 of 2 jobs completed." in answer.out
     assert "nan" in answer.out
-    assert _alive(Trainer, nn.Module) == []
+    assert _alive(Trainer) == []
 
 
 def test_an_interrupted_run_says_so_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:
@@ -311,6 +319,17 @@ def test_an_untrusted_model_is_refused_before_it_is_imported(cli: Cli, own_model
     answer = cli("--config-dir", "conf", "model=fragile")
     assert answer.code == 2
     assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
+
+
+def test_what_python_warns_of_is_one_line_and_in_the_log(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    words = [*_WITH_OWN_MODEL, "model=warning", "hydra.run.dir=out"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        answer = cli(*words)
+    assert answer.code == 0
+    assert answer.err.count("\n") == 1
+    assert "UserWarning: careful" in answer.err
+    assert "UserWarning: careful" in (tmp_path / "out" / "run.log").read_text()
 
 
 def test_the_objective_is_what_the_configuration_names(small: Cli, tmp_path: Path) -> None:

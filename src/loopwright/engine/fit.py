@@ -76,13 +76,18 @@ class FitLoop:
     def run(self) -> None:
         """Carry out the plan, or what of it comes before `Trainer.stop`."""
         self._clock.begin(self._state.global_step)
-        for is_validation, stages in groupby(self._inputs.plan, key=lambda s: isinstance(s, Validate | Downstream)):
+        for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
             if is_validation:
                 self._validation_round(stages)
             else:
                 self._train_loop(stages)
             if self._state.stop_reason is not None:
                 return
+
+    def _place(self, stage: Stage) -> tuple[int, bool]:
+        """(loop_idx, is_validation): the train loop that a stage belongs to, or whose validations it is one of."""
+        step = stage.start if isinstance(stage, Train) else stage.step - 1
+        return self._inputs.plan.loop_position(step)[0], isinstance(stage, Validate | Downstream)
 
     def _train_loop(self, stages: Iterable[Stage]) -> None:
         parts, inputs = self._parts, self._inputs
