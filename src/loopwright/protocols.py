@@ -49,6 +49,10 @@ class Accelerator(Protocol):
         """Its random stream; None where torch's CPU stream is all there is."""
         ...
 
+    def peak_memory_bytes(self) -> int:
+        """The most memory that this process has held at once, on the device that it computes on."""
+        ...
+
     def move(self, batch: Any) -> Any:
         """The batch with every tensor in it on this device."""
         ...

@@ -146,7 +146,8 @@ def test_training_values_are_logged_at_log_steps_and_at_the_end() -> None:
     assert [(step, name) for step, name, _ in memory.entries] == [
         (step, name) for step in (3, 6, 7) for name in ("train/loss", "train/error")
     ]
-    assert memory.timing == [(step, ["train/seconds", "train/steps_per_second"]) for step in (3, 6, 7)]
+    names = ["peak_memory_bytes", "train/seconds", "train/steps_per_second"]
+    assert memory.timing == [(step, names) for step in (3, 6, 7)]
 
 
 def test_logged_values_of_a_window_are_weighted_by_items() -> None:
@@ -385,6 +386,12 @@ def test_a_list_of_batches_is_not_taken_for_a_list_of_dataloaders() -> None:
     with pytest.raises(SettingError, match="expected a list of dataloaders; wrap a list of batches"):
         trainer().validate(batches(2))
     assert set(trainer().validate([batches(2)])) == {"val/0/loss", "val/0/error"}
+
+
+def test_validating_nothing_is_refused() -> None:
+    for nothing in (None, [], {}):
+        with pytest.raises(SettingError, match="expected a dataloader, or a list or mapping of them"):
+            trainer().validate(nothing)
 
 
 def test_the_default_loop_is_one_epoch() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,11 @@ class Cpu:
     is_host = True
     sum_dtype = torch.float64
     stream: DeviceStream | None = None
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory that this process has held at once."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS bytes
 
     def move(self, batch: Any) -> Any:
         """The batch itself."""
@@ -38,6 +45,10 @@ class CudaGpu:
         self.torch_device = torch.device("cuda", index)
         self.stream: DeviceStream | None = _CudaStream(self.torch_device)
 
+    def peak_memory_bytes(self) -> int:
+        """The most memory that tensors of this process have taken at once."""
+        return torch.cuda.max_memory_allocated(self.torch_device)
+
     def move(self, batch: Any) -> Any:
         """The batch with every tensor in it on the GPU; pinned memory is copied without waiting."""
         return move_tensors(batch, self.torch_device)
@@ -52,6 +63,10 @@ class MpsGpu:
 
     def __init__(self) -> None:
         self.stream: DeviceStream | None = _MpsStream()
+
+    def peak_memory_bytes(self) -> int:
+        """The memory that torch's driver holds now, as a peak is not kept."""
+        return torch.mps.driver_allocated_memory()
 
     def move(self, batch: Any) -> Any:
         """The batch with every tensor in it on the GPU."""

@@ -128,7 +128,8 @@ class FitLoop:
     def _log(self, values: Mapping[str, Any]) -> None:
         parts, step = self._parts, self._state.global_step
         parts.log.log({f"train/{key}": value for key, value in values.items()}, step)
-        parts.log.log_timing(self._clock.lap(step), step)
+        memory = {"peak_memory_bytes": parts.device.peak_memory_bytes()}
+        parts.log.log_timing({**self._clock.lap(step), **memory}, step)
         self._next_log = next_multiple(step, parts.log_every_n_steps)
 
     def _save(self) -> None:

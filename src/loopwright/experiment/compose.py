@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +26,9 @@ from loopwright.experiment.resolvers import lock_resolvers
 from loopwright.experiment.speech import one_line
 
 CONFIG_NAME = "config"
+
+# Hydra 1.3 behaves like older versions unless told; 1.4 knows one behaviour, and warns of being told.
+VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 _INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
@@ -124,7 +128,7 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
     if directory is not None:
         check_config_files(directory)
     lock_resolvers()
-    with initialize_config_dir(str(conf_dir()), job_name="loopwright", version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
         yield Composer(directory)
 
 

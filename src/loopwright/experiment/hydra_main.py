@@ -8,7 +8,7 @@ from typing import Any
 
 import hydra
 
-from loopwright.experiment.compose import CONFIG_NAME
+from loopwright.experiment.compose import CONFIG_NAME, VERSION_BASE
 from loopwright.experiment.conf_dir import conf_dir
 
 
@@ -25,7 +25,7 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
     before = sys.argv
     sys.argv = ["loopwright", *words]
     try:
-        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(task)()
+        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
     finally:

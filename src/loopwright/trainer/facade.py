@@ -23,7 +23,7 @@ from loopwright.engine import setup
 from loopwright.engine.binding import bind_hooks, call_hooks
 from loopwright.engine.metrics import MetricLog
 from loopwright.engine.parts import Parts
-from loopwright.errors import SettingError, check_count
+from loopwright.errors import SettingError, check_count, refuse_type
 from loopwright.hooks import HOOKS, Callback, Logger
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
@@ -262,12 +262,15 @@ class Trainer:
             CheckpointError: if the checkpoint cannot be used.
         """
         chosen = validation_loop(loop, self._loop)
+        val_sets = open_val_sets(val_dataloader, self.seed)
+        if not val_sets:
+            raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
         parts = self._bound_for(chosen)
         with ExitStack() as stack:
             stack.enter_context(parts.streams.active())
             if ckpt_path is not None:
                 stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
-            results = validate_sets(parts, chosen, open_val_sets(val_dataloader, self.seed))
+            results = validate_sets(parts, chosen, val_sets)
         return {name: value for metrics in results.values() for name, value in metrics.items()}
 
     def validate_all(
