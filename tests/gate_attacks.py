@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loopwright.experiment.trust import Trust
+from loopwright.experiment.gate.trust import Trust
 
 PLANTED = "planted_by_a_stranger"
 NO_TRUST = Trust()
@@ -78,7 +78,7 @@ TARGETS = [
     "loopwright.models.torch.load",
     "loopwright.models.MLP.load_state_dict",
     "loopwright.errors.difflib.get_close_matches",
-    "loopwright.experiment.instantiate.instantiate",
+    "loopwright.experiment.gate.instantiate.instantiate",
     "loopwright.Trainer",
     "loopwright.models.MLP ",
     " loopwright.models.MLP",

@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from loopwright import Callback, Checkpointing, Logger, LoopCallback, Precision
 from loopwright.data import Splits
 from loopwright.device import Device
-from loopwright.experiment.conf_dir import conf_dir
-from loopwright.experiment.instantiate import instantiate
-from loopwright.experiment.trust import NO_TRUST
+from loopwright.experiment.compose.conf_dir import conf_dir
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.trust import NO_TRUST
 
 GROUPS = {
     "loop": {"training", "validation"},

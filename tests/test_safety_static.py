@@ -89,7 +89,7 @@ def test_nothing_is_unpickled_evaluated_or_given_to_a_shell() -> None:
 
 def test_hydra_instantiates_in_one_place() -> None:
     calls = {file.relative_to(SOURCE).as_posix(): hydra_instantiate_calls(tree) for file, tree in trees()}
-    assert {file: count for file, count in calls.items() if count} == {"experiment/instantiate.py": 1}
+    assert {file: count for file, count in calls.items() if count} == {"experiment/gate/instantiate.py": 1}
 
 
 def test_the_search_finds_what_it_looks_for() -> None:

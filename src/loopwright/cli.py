@@ -11,10 +11,10 @@ from pathlib import Path
 
 from loopwright import __version__
 from loopwright.errors import CheckpointError, SettingError
-from loopwright.experiment.command_line import CommandLine, read_command_line
-from loopwright.experiment.conf_dir import conf_dir
-from loopwright.experiment.help_text import help_text
-from loopwright.experiment.speech import complain, one_line_of
+from loopwright.experiment.command.command_line import CommandLine, read_command_line
+from loopwright.experiment.command.help_text import help_text
+from loopwright.experiment.command.speech import complain, one_line_of
+from loopwright.experiment.compose.conf_dir import conf_dir
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,4 +66,4 @@ def _execute(line: CommandLine) -> int:
         print(help_text([conf_dir(), *extra]), end="")
         return 0
     # Imported only now: Hydra, which this imports, looks for plugins on sys.path, and help needs none of it.
-    return int(import_module("loopwright.experiment.entry").execute(line))
+    return int(import_module("loopwright.experiment.command.entry").execute(line))

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from command import Answer, run_dirs
-from loopwright.experiment.conf_dir import conf_dir
+from loopwright.experiment.compose.conf_dir import conf_dir
 from loopwright.models import MLP
 from loopwright.trainer import Trainer
 

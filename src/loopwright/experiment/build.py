@@ -12,10 +12,10 @@ from loopwright.checkpoint import Checkpointing
 from loopwright.data import Splits
 from loopwright.device import Device
 from loopwright.errors import SettingError, refuse_type
-from loopwright.experiment.instantiate import factory, instantiate
+from loopwright.experiment.gate.instantiate import factory, instantiate
+from loopwright.experiment.gate.tree import PARTIAL, TARGET, is_target
+from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.settings import RunSettings
-from loopwright.experiment.tree import PARTIAL, TARGET, is_target
-from loopwright.experiment.trust import Trust
 from loopwright.hooks import Callback
 from loopwright.loop import LoopCallback
 from loopwright.precision import Precision

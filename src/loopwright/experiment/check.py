@@ -16,13 +16,13 @@ from torch import nn
 from loopwright.device import open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment import build
-from loopwright.experiment.arguments import check_arguments
-from loopwright.experiment.instantiate import instantiate
+from loopwright.experiment.gate.arguments import check_arguments
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.tree import TARGET, walk
+from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.job_plan import describe_job
-from loopwright.experiment.recorded import model_differences
-from loopwright.experiment.tree import TARGET, walk
-from loopwright.experiment.trust import Trust
+from loopwright.experiment.rundir.recorded import model_differences
 from loopwright.loop import TrainingLoop
 
 

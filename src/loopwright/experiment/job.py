@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopwright.errors import SettingError, refuse, refuse_type
-from loopwright.experiment.compose import Composer
-from loopwright.experiment.hydra_tree import check_hydra_tree
-from loopwright.experiment.instantiate import instantiate
+from loopwright.experiment.compose.composer import Composer
+from loopwright.experiment.gate.hydra_tree import check_hydra_tree
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.targets import check_targets
+from loopwright.experiment.gate.tree import TARGET, walk
+from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.settings import RunSettings, check_names, read_settings
-from loopwright.experiment.targets import check_targets
-from loopwright.experiment.tree import TARGET, walk
-from loopwright.experiment.trust import Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

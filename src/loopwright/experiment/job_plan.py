@@ -10,7 +10,7 @@ from loopwright.data import Splits, as_source
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.errors import SettingError
 from loopwright.experiment import build
-from loopwright.experiment.trust import Trust
+from loopwright.experiment.gate.trust import Trust
 from loopwright.hooks import ValidationCallback
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.plan import Plan, describe, plan_fit, validation_batches

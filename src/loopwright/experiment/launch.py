@@ -14,18 +14,18 @@ from omegaconf import DictConfig
 
 from loopwright.errors import refuse
 from loopwright.experiment.check import check_jobs
-from loopwright.experiment.closing import print_sweep, show
-from loopwright.experiment.command_line import CommandLine
-from loopwright.experiment.hydra_main import run_hydra
+from loopwright.experiment.command.closing import print_sweep, show
+from loopwright.experiment.command.command_line import CommandLine
+from loopwright.experiment.command.speech import complain, one_line_of
+from loopwright.experiment.compose.hydra_main import run_hydra
+from loopwright.experiment.compose.overrides import with_value
+from loopwright.experiment.gate.resolve import resolve
+from loopwright.experiment.gate.targets import check_targets
+from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
-from loopwright.experiment.overrides import with_value
-from loopwright.experiment.record import read_summary
-from loopwright.experiment.resolve import resolve
 from loopwright.experiment.run import Ended, RunRequest, run
-from loopwright.experiment.rundir import allocate, check_usable, use
-from loopwright.experiment.speech import complain, one_line_of
-from loopwright.experiment.targets import check_targets
-from loopwright.experiment.trust import Trust
+from loopwright.experiment.rundir.directory import allocate, check_usable, use
+from loopwright.experiment.rundir.record import read_summary
 
 
 def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:

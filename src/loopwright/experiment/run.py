@@ -6,7 +6,6 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,17 @@ from typing import Any
 from loopwright.checkpoint import plain_names, weights_digest
 from loopwright.errors import CheckpointError, SettingError, did_you_mean
 from loopwright.experiment.build import build_run_data, build_trainer
-from loopwright.experiment.closing import closing_text, print_rows
-from loopwright.experiment.environment import environment, git_state
-from loopwright.experiment.job_plan import Counts, count_samples, describe_validation
+from loopwright.experiment.command.closing import closing_text, print_rows
+from loopwright.experiment.command.speech import complain, one_line_of, tell
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.job_plan import count_samples, describe_validation
 from loopwright.experiment.process import process_settings
-from loopwright.experiment.record import RunRecord
-from loopwright.experiment.run_log import log_only, run_log
+from loopwright.experiment.rundir.environment import environment, git_state
+from loopwright.experiment.rundir.record import RunRecord
+from loopwright.experiment.rundir.recorder import RunRecorder
+from loopwright.experiment.rundir.run_log import log_only, run_log
 from loopwright.experiment.settings import RunSettings, read_settings
-from loopwright.experiment.speech import complain, one_line_of, tell
-from loopwright.experiment.trust import Trust
-from loopwright.hooks import Callback
-from loopwright.loop import LoopCallback, TrainingLoop
-from loopwright.plan import describe, plan_json
+from loopwright.loop import TrainingLoop
 from loopwright.seeding import draw_seed
 from loopwright.trainer import Trainer
 
@@ -106,7 +104,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
     with process_settings(num_threads, deterministic=settings.deterministic):
         git, diff = git_state(Path.cwd())
         record.write_beginning(config, request.words, environment(num_threads, git), diff)
-        recorder = RunRecorder(record)
+        recorder = RunRecorder(record, config)
         built_from = _without_progress(config) if request.is_quiet else config
         trainer = build_trainer(built_from, settings, request.trust, request.directory, {"run_recorder": recorder})
         live.trainer = trainer
@@ -216,27 +214,3 @@ def _end_by(error: BaseException, record: RunRecord, live: _Live, request: RunRe
         where = f" (traceback in {request.directory / 'run.log'})" if exit_code == 1 else ""
         complain(f"{said}{where}")
     return Ended(state=state, exit_code=exit_code, error=said)
-
-
-class RunRecorder(Callback):
-    """Writes the plan of a fit into the run directory when the fit starts, and notes the step that is validated.
-
-    Args:
-        record: of the run.
-    """
-
-    def __init__(self, record: RunRecord) -> None:
-        self._record = record
-        self.counts = Counts(None, None)
-        self.validated_step = 0
-
-    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Write the plan, which after a resume is the rest of the run's."""
-        plan = trainer.plan
-        assert plan is not None, "a fit that starts has a plan"
-        text = describe(plan, batch_size=self.counts.batch_size, num_samples=self.counts.num_samples)
-        self._record.write_plan(text, plan_json(plan))
-
-    def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Note the step: outside a fit it is that of a checkpoint, only while this is validated."""
-        self.validated_step = trainer.global_step

@@ -1,0 +1,1 @@
+"""The words after ``loopwright`` and what is said in answer."""

@@ -1,0 +1,52 @@
+"""What a command line asks for, carried out: composed and checked before anything is run.
+
+Importing this imports Hydra; torch is imported later still, when every job has been composed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import yaml  # comes with omegaconf
+
+from loopwright.experiment.command.command_line import CommandLine
+from loopwright.experiment.command.speech import tell
+from loopwright.experiment.compose.composer import composing
+from loopwright.experiment.compose.hydra_main import run_nothing
+from loopwright.experiment.compose.overrides import split_jobs
+from loopwright.experiment.gate.resolvers import lock_resolvers
+from loopwright.experiment.gate.trust import Trust, read_trust
+from loopwright.experiment.job import Job, compose_jobs
+
+
+def execute(line: CommandLine) -> int:
+    """Do what a command line asks for and return the exit code.
+
+    Raises:
+        SettingError: for a wrong setting, before anything is run.
+        CheckpointError: for a checkpoint that cannot be used, likewise.
+    """
+    lock_resolvers()
+    if line.action in ("completion", "hydra_help"):
+        return run_nothing([*line.hydra_flags, *(line.overrides if line.action == "completion" else ())])
+    trust = read_trust(line.trust, Path.cwd())
+    if line.verb == "validate":
+        return _after_torch("loopwright.experiment.command.validate_verb", "validate", line, (), trust)
+    with composing(line.config_dir) as composer:
+        overrides = split_jobs(line.overrides) if line.multirun else [list(line.overrides)]
+        jobs = compose_jobs(composer, overrides, trust)
+    if line.action in ("cfg", "info"):
+        config_dir = [] if line.config_dir is None else [f"--config-dir={line.config_dir}"]
+        return run_nothing([*line.hydra_flags, *config_dir, *line.overrides])
+    if line.verb == "config":
+        tell(yaml.safe_dump(jobs[0].config, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"))
+        return 0
+    if line.verb == "plan":
+        return _after_torch("loopwright.experiment.command.plan_verb", "print_plans", line, jobs, trust)
+    return _after_torch("loopwright.experiment.launch", "launch", line, jobs, trust)
+
+
+def _after_torch(module: str, function: str, line: CommandLine, jobs: tuple[Job, ...] | list[Job], trust: Trust) -> int:
+    """Call a function whose module imports torch, which takes seconds: a wrong override should be said before."""
+    return int(getattr(import_module(module), function)(line, jobs, trust))

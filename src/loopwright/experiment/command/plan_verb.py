@@ -1,0 +1,55 @@
+"""``loopwright plan``: what a run would do, printed, and nothing run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from loopwright.experiment.check import check_jobs
+from loopwright.experiment.command.closing import print_table
+from loopwright.experiment.command.command_line import CommandLine
+from loopwright.experiment.command.speech import tell
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.job import Job
+from loopwright.experiment.job_plan import Counts, describe_job
+from loopwright.plan import Plan
+
+
+def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Print the plan of a job; of a sweep a table with the effective batch and the samples of each job.
+
+    Raises:
+        SettingError: as for a run.
+    """
+    check_jobs(jobs, trust)
+    described = [describe_job(job.config, trust) for job in jobs]
+    if not line.multirun:
+        tell(described[0][0])
+        return 0
+    table = Table("job", "overrides")
+    for column in ("steps", "micro-batches", "effective batch", "samples"):
+        table.add_column(column, justify="right")
+    for job, (_, plan, counts) in zip(jobs, described, strict=True):
+        table.add_row(str(job.number), job.label, *_cells(plan, counts))
+    print_table(table)
+    return 0
+
+
+def _cells(plan: Plan | None, counts: Counts) -> list[str]:
+    if plan is None:
+        return ["0", "0", "", "0"]
+    size = counts.batch_size
+    effective = "unknown" if size is None else f"{size * plan.grad_accum_steps:,}"
+    return [f"{plan.total_steps:,}", f"{plan.total_micro_batches:,}", effective, _samples(plan, counts)]
+
+
+def _samples(plan: Plan, counts: Counts) -> str:
+    """Samples of a run: full micro-batches, less what the last one of each pass lacks."""
+    size, in_pass, length = counts.batch_size, counts.num_samples, plan.num_micro_batches
+    if size is None:
+        return "unknown"
+    total = plan.total_micro_batches * size
+    if in_pass is None or length is None:
+        return f"at most {total:,}"
+    return f"{total - plan.total_micro_batches // length * max(0, length * size - in_pass):,}"

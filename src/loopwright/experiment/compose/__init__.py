@@ -1,0 +1,1 @@
+"""Hydra: where configurations are found, composed, and handed over to be run."""

@@ -1,0 +1,146 @@
+"""Configurations composed by Hydra from the shipped files and a user's own, before Hydra's main is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from loopwright.errors import SettingError, refuse
+from loopwright.experiment.command.help_text import config_groups
+from loopwright.experiment.command.speech import one_line
+from loopwright.experiment.compose.conf_dir import conf_dir
+from loopwright.experiment.compose.errors import composition_error
+from loopwright.experiment.compose.overrides import parse_overrides, quoted
+from loopwright.experiment.gate.config_files import check_config_files
+from loopwright.experiment.gate.hydra_tree import override_key
+from loopwright.experiment.gate.resolve import resolve
+from loopwright.experiment.gate.resolvers import lock_resolvers
+
+CONFIG_NAME = "config"
+
+# Hydra 1.3 behaves like older versions unless told; 1.4 knows one behaviour, and warns of being told.
+VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+_INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """One composed job.
+
+    Args:
+        overrides: what was given.
+        config: the configuration without Hydra's part, resolved to plain dicts, lists and scalars.
+        interpolated: top-level names that interpolations in it read.
+        hydra: Hydra's part, plain, not resolved.
+        directory: ``hydra.run.dir`` or, of a sweep, ``hydra.sweep.dir``, where it was typed.
+    """
+
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    interpolated: frozenset[str]
+    hydra: dict[str, Any]
+    directory: str | None
+
+
+class Composer:
+    """Composes job after job from one set of directories; made by `composing`."""
+
+    def __init__(self, config_dir: Path | None) -> None:
+        self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
+        self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{config_dir}')}]"]
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """The options of each configuration group, and of those of Hydra's that a user may choose from."""
+        return config_groups(self._directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """Compose and resolve one job.
+
+        Raises:
+            SettingError: one line for everything that is wrong with the overrides or the files.
+        """
+        parse_overrides(overrides)
+        try:
+            whole = self._compose(overrides)
+        except Exception as error:  # noqa: BLE001  (Hydra raises of every kind, and all become one line)
+            raise composition_error(error, overrides, self.groups, self._keys_under) from None
+        task = whole.copy()
+        OmegaConf.set_struct(task, False)
+        del task["hydra"]
+        config = resolve(task)
+        return Composed(
+            overrides=tuple(overrides),
+            config=config,
+            interpolated=frozenset(_INTERPOLATED_NAME.findall(OmegaConf.to_yaml(task))),
+            hydra=self._hydra_part(whole),
+            directory=_typed_directory(whole, overrides),
+        )
+
+    def pristine(self) -> dict[str, Any]:
+        """Hydra's part of what the shipped files alone are composed to."""
+        return self._hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
+
+    def _hydra_part(self, whole: DictConfig) -> dict[str, Any]:
+        part = OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)
+        assert isinstance(part, dict)
+        if self._search_path:
+            # Ours, and the only one: Hydra takes a search path from the root configuration and the command line alone.
+            part["searchpath"] = []
+            part["overrides"]["hydra"] = [word for word in part["overrides"]["hydra"] if word not in self._search_path]
+        return {str(key): value for key, value in part.items()}
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
+
+    def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
+        """The configuration with the choices of options alone; None where these are wrong themselves."""
+        try:
+            whole = self._compose(group_overrides)
+        except Exception:  # noqa: BLE001  (only to explain another error, which is raised)
+            return None
+        config = OmegaConf.to_container(whole, resolve=False)
+        assert isinstance(config, dict)
+        return {str(key): value for key, value in config.items()}
+
+
+@contextmanager
+def composing(config_dir: str | None) -> Iterator[Composer]:
+    """Open the configuration files: the shipped ones, then those in ``config_dir``.
+
+    Raises:
+        SettingError: if ``config_dir`` is no directory.
+    """
+    directory = None if config_dir is None else Path(config_dir).resolve()
+    if directory is not None and not directory.is_dir():
+        raise SettingError("--config-dir", f"={config_dir!r}: no such directory.")
+    if directory is not None:
+        check_config_files(directory)
+    lock_resolvers()
+    with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
+        yield Composer(directory)
+
+
+def _typed_directory(whole: DictConfig, overrides: Sequence[str]) -> str | None:
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if any(override_key(word) == key for word in overrides):
+            section = whole.hydra[key.split(".")[1]]
+            try:
+                directory = section.dir
+            except OmegaConfBaseException as error:
+                raise SettingError(key, f": {one_line(str(error).splitlines()[0])}.") from None
+            if not isinstance(directory, str) or not directory or not directory.isprintable():
+                raise refuse(key, directory, "a directory")
+            return directory
+    return None

@@ -1,0 +1,42 @@
+"""The one call of Hydra's main."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+
+from loopwright.experiment.compose.composer import CONFIG_NAME, VERSION_BASE
+from loopwright.experiment.compose.conf_dir import conf_dir
+
+
+def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
+    """Hand a command line to Hydra, which calls ``task`` with each job's configuration.
+
+    Args:
+        words: flags and overrides that have been checked.
+        task: must raise nothing that holds a run.
+
+    Returns:
+        Hydra's exit code.
+    """
+    before = sys.argv
+    sys.argv = ["loopwright", *words]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
+    finally:
+        sys.argv = before
+    return 0
+
+
+def run_nothing(words: Sequence[str]) -> int:
+    """Hand a command line to Hydra that only asks for information."""
+    return run_hydra(words, _refuse)
+
+
+def _refuse(config: Any) -> float:
+    raise AssertionError("asked for information, Hydra runs no job")

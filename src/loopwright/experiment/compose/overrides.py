@@ -1,0 +1,80 @@
+"""Overrides in Hydra's grammar: read, compared, split into the jobs of a sweep, and quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# The splitting is the basic sweeper's own, so that what is checked before a sweep is what it runs.
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from loopwright.errors import SettingError
+from loopwright.experiment.command.speech import joined, one_line
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Parse each override.
+
+    Raises:
+        SettingError: naming each that cannot be read, and each key that is given twice.
+    """
+    parser = OverridesParser.create()
+    parsed: list[Override] = []
+    problems: list[str] = []
+    for word in overrides:
+        try:
+            parsed.append(parser.parse_override(word))
+        except (HydraException, RecursionError) as error:
+            detail = one_line(str(error).split("\nSee https")[0]) or "too deeply nested"
+            problems.append(f"{one_line(word)}: cannot be read ({detail}); expected key=value, quoted where needed.")
+    problems += _given_twice(parsed)
+    if problems:
+        raise SettingError(joined(problems), "")
+    return parsed
+
+
+def _given_twice(parsed: Sequence[Override]) -> list[str]:
+    seen: set[tuple[str, str | None]] = set()
+    problems = []
+    for override in parsed:
+        key = (override.key_or_group, override.package)
+        if key in seen:
+            problems.append(f"{override.input_line}: {override.key_or_group} is given twice; give it once.")
+        seen.add(key)
+    return problems
+
+
+def split_jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a sweep, in the order in which the sweep runs them.
+
+    Settings of Hydra itself come first in every job, as the sweep gives them.
+
+    Raises:
+        SettingError: for what cannot be read, an empty sweep, and sweeps over Hydra's settings or intervals.
+    """
+    parsed = parse_overrides(overrides)
+    hydra = [override for override in parsed if override.is_hydra_override()]
+    for override in hydra:
+        if override.is_sweep_override():
+            raise SettingError(str(override.input_line), ": a setting of Hydra's cannot be swept.")
+    try:
+        batches = BasicSweeper.split_arguments([o for o in parsed if not o.is_hydra_override()], None)
+    except (HydraException, ValueError, TypeError) as error:
+        raise SettingError("--multirun", f": {one_line(error)}.") from None
+    jobs = [job for batch in batches for job in batch]
+    if not jobs:
+        raise SettingError("--multirun", ": no job; a swept range is empty.")
+    return [[str(override.input_line) for override in hydra] + job for job in jobs]
+
+
+def quoted(text: str) -> str:
+    """``text`` as a value of an override that stands for exactly this text."""
+    return str(QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes())
+
+
+def with_value(overrides: Sequence[str], key: str, value: str) -> list[str]:
+    """The overrides with that of ``key`` replaced by, or ended by, ``key=value``."""
+    kept = [word for word in overrides if word.lstrip("+").split("=", 1)[0] != key]
+    return [*kept, f"{key}={quoted(value)}"]

@@ -1,0 +1,75 @@
+"""From the checked name of a target to the object itself, which must be what the name says."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+
+from loopwright.errors import SettingError, did_you_mean, refuse
+from loopwright.experiment.gate.allow import LISTED_TARGETS
+from loopwright.experiment.gate.tree import TARGET, join
+from loopwright.experiment.gate.trust import Trust, is_inside, serve_from_cwd
+
+
+def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
+    """Import the class or function that `check_targets` has let pass.
+
+    Args:
+        name: its dotted name.
+        trust: what the user trusts.
+        path: where its node stands in the configuration, for the message.
+
+    Raises:
+        SettingError: where the name leads to nothing, to something that is neither a class nor a function, or to an
+            object that was made elsewhere: a trusted package may have imported `os.system`, and that is not its own.
+    """
+    is_listed = name in LISTED_TARGETS
+    package = name.partition(".")[0] if is_listed else trust.package_of(name)
+    where = join(path, TARGET)
+    if package is None:
+        raise refuse(where, name, "a checked target")
+    serve_from_cwd(trust)
+    found = _follow(name, package, where)
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        raise refuse(where, name, "a class or a function", f"it is a {type(found).__name__}")
+    home = getattr(found, "__module__", None)
+    if not isinstance(home, str) or not is_inside(home, package):
+        raise refuse(where, name, f"an object made in {package}", f"it was made in {home}")
+    if is_listed and found.__name__ != name.rpartition(".")[2]:
+        raise refuse(where, name, "the object of that name", f"it is {home}.{found.__qualname__}")
+    return found
+
+
+def _follow(name: str, package: str, where: str) -> object:
+    """Walk the parts of ``name``, importing modules of ``package`` only."""
+    parts = name.split(".")
+    found: object = _import(parts[0], name, where)
+    for i, part in enumerate(parts[1:], start=1):
+        if isinstance(found, ModuleType):
+            if not is_inside(found.__name__, package) and not is_inside(package, found.__name__):
+                raise refuse(where, name, f"an object made in {package}", f"it passes through {found.__name__}")
+            if not hasattr(found, part):
+                _import(".".join(parts[: i + 1]), name, where, parent=found)
+        elif not inspect.isclass(found):
+            raise refuse(where, name, "a class or a function", f"{'.'.join(parts[:i])} is neither, nor a module")
+        if not hasattr(found, part):
+            raise _nothing_there(found, part, name, where)
+        found = getattr(found, part)
+    return found
+
+
+def _import(module: str, name: str, where: str, parent: ModuleType | None = None) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if parent is not None and error.name == module:
+            raise _nothing_there(parent, module.rpartition(".")[2], name, where) from error
+        raise SettingError(where, f"={name!r}: expected an importable module; {error}.") from error
+
+
+def _nothing_there(holder: object, part: str, name: str, where: str) -> SettingError:
+    options = [option for option in dir(holder) if not option.startswith("_")]
+    label = getattr(holder, "__name__", type(holder).__name__)
+    return SettingError(where, f"={name!r}: {label} has no {part}.{did_you_mean(part, options)}")

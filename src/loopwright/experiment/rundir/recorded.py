@@ -1,0 +1,113 @@
+"""Configurations that runs recorded: read as strictly as those of strangers, which they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # comes with omegaconf
+
+from loopwright.errors import SettingError
+from loopwright.experiment.command.speech import joined
+from loopwright.experiment.compose.errors import unknown_key
+from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.gate.config_files import check_config_file
+from loopwright.experiment.gate.tree import TARGET
+
+
+def read_recorded(run_dir: Path) -> dict[str, Any]:
+    """The configuration that a run recorded in its ``config.yaml``.
+
+    Raises:
+        SettingError: if there is none, or it is anything but one plain mapping: tags, aliases, keys given twice and
+            files that are too large or too deep are refused.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file() or file.is_symlink():
+        raise SettingError(str(run_dir), ": expected a run directory; it has no config.yaml.")
+    check_config_file(file)
+    text = file.read_text(encoding="utf-8")
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise SettingError(f"{file}:{event.start_mark.line + 1}", ": aliases are not accepted.")
+    _check_keys(file, yaml.compose(text, Loader=yaml.SafeLoader))
+    config = yaml.safe_load(text)
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise SettingError(str(file), ": expected a mapping of names to values.")
+    return config
+
+
+def _check_keys(file: Path, node: yaml.Node | None) -> None:
+    """Refuse a key that is given twice in one mapping, of which a loader would keep the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise SettingError(f"{file}:{key.start_mark.line + 1}", f": {key.value} is given twice.")
+            seen.add(key.value)
+            _check_keys(file, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(file, value)
+
+
+def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set values in a recorded configuration, in place; there are no groups to choose from any more.
+
+    Raises:
+        SettingError: for what is not ``key=value`` of a key that exists.
+    """
+    problems = []
+    for override in parse_overrides(overrides):
+        key, line = override.key_or_group, override.input_line
+        if override.is_sweep_override():
+            problems.append(f"{line}: several values; expected one.")
+        elif override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
+            problems.append(f"{line}: expected key=value of a key that the run recorded.")
+        elif not _set(config, key.split("."), override.value()):
+            problems.append(f"{line}: no such key.{unknown_key(key, config)}")
+    if problems:
+        raise SettingError(joined(problems), "")
+
+
+def model_differences(path: Path, model: Any) -> tuple[Path, list[str]] | None:
+    """How ``model`` differs from that of the run to which a checkpoint belongs.
+
+    Returns:
+        The run directory and a line for each difference; None where there is none, or no run around the checkpoint.
+    """
+    for run_dir in (path, path.parent, path.parent.parent):
+        if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():
+            differences = _differences(read_recorded(run_dir).get("model"), model, "model")
+            return (run_dir, differences) if differences else None
+    return None
+
+
+def _differences(theirs: Any, ours: Any, path: str) -> list[str]:
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        if theirs.get(TARGET) != ours.get(TARGET):
+            return [f"{path}: {theirs.get(TARGET)} there, {ours.get(TARGET)} here"]
+        keys = [*theirs, *(key for key in ours if key not in theirs)]
+        missing = object()
+        lines = []
+        for key in keys:
+            their, our = theirs.get(key, missing), ours.get(key, missing)
+            if their is missing or our is missing:
+                shown = ["not set" if value is missing else repr(value) for value in (their, our)]
+                lines.append(f"{path}.{key}: {shown[0]} there, {shown[1]} here")
+            else:
+                lines += _differences(their, our, f"{path}.{key}")
+        return lines
+    return [] if theirs == ours else [f"{path}: {theirs!r} there, {ours!r} here"]
+
+
+def _set(section: Any, parts: Sequence[str], value: Any) -> bool:
+    for part in parts[:-1]:
+        if not isinstance(section, dict) or part not in section:
+            return False
+        section = section[part]
+    if not isinstance(section, dict) or parts[-1] not in section:
+        return False
+    section[parts[-1]] = value
+    return True

@@ -1,0 +1,53 @@
+"""`run.log`: what a run said, with the time at which it said it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from loopwright.experiment.command.speech import one_line
+
+LOGGER = logging.getLogger("loopwright")
+_WARNINGS = logging.getLogger("py.warnings")
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(record.getMessage())
+
+
+@contextmanager
+def run_log(file: Path) -> Iterator[None]:
+    """Write what is logged under ``loopwright`` to ``file`` while the context is open; warnings go to stderr too.
+
+    What Python's `warnings` would show is recorded in the same way.
+    """
+    to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setLevel(logging.WARNING)
+    to_stderr.setFormatter(_OneLine())
+    to_stderr.addFilter(lambda record: not getattr(record, "is_said", False))
+    level = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    for logger in (LOGGER, _WARNINGS):
+        logger.addHandler(to_file)
+        logger.addHandler(to_stderr)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        LOGGER.setLevel(level)
+        for logger in (LOGGER, _WARNINGS):
+            logger.removeHandler(to_file)
+            logger.removeHandler(to_stderr)
+        to_file.close()
+
+
+def log_only(message: str) -> None:
+    """Record ``message`` in the run's log as an error that is said on stderr in another form."""
+    LOGGER.error(message, extra={"is_said": True})

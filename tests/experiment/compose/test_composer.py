@@ -1,0 +1,103 @@
+"""Composition, and each of its mistakes as one line with the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loopwright.errors import SettingError
+from loopwright.experiment.compose.composer import composing
+
+
+def compose_error(*overrides: str, config_dir: Path | None = None) -> str:
+    with composing(None if config_dir is None else str(config_dir)) as composer:
+        with pytest.raises(SettingError) as caught:
+            composer.compose(overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_default_is_composed_of_groups() -> None:
+    with composing(None) as composer:
+        composed = composer.compose([])
+    assert composed.config["loop"]["_target_"] == "loopwright.loop.TrainingLoop"
+    assert composed.config["model"]["_target_"] == "loopwright.models.MLP"
+    assert composed.config["name"] == "digits"
+    assert "hydra" not in composed.config
+    assert composed.directory is None
+
+
+def test_the_command_line_wins_over_the_experiment() -> None:
+    with composing(None) as composer:
+        config = composer.compose(["experiment=digits", "model=cnn", "loop=validation", "name=other"]).config
+    assert config["model"]["_target_"] == "loopwright.models.CNN"
+    assert config["loop"]["_target_"] == "loopwright.loop.ValidationLoop"
+    assert config["name"] == "other"
+
+
+def test_a_typed_directory_is_resolved_once() -> None:
+    with composing(None) as composer:
+        composed = composer.compose(["hydra.run.dir='a [b], ${name}'"])
+    assert composed.directory == "a [b], digits"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("loop.max_stepz=5", "loop.max_stepz=5: no such key. Did you mean loop.max_steps?"),
+        ("max_steps=5", "max_steps=5: no such key. Did you mean loop.max_steps?"),
+        ("modl=cnn", "modl=cnn: no such key. Did you mean model?"),
+        ("lop.max_steps=5", "lop.max_steps=5: no such key. Did you mean loop.max_steps?"),
+        ("data=digit", "data=digit: no such option. Available: digits, synthetic. Did you mean digits?"),
+        ("model=", "model=: no such option. Available: cnn, mlp."),
+        ("model=null", "model=null: expected an option; to leave model out write ~model."),
+        ("+model=cnn", "+model=cnn: one option of model is chosen already"),
+        ("model@other=cnn", "model@other=cnn: packages cannot be chosen; model=OPTION."),
+        ("+seed=4", "+seed=4: seed exists already; write it without the plus."),
+        ("~sed", "~sed: nothing of that name to leave out. Did you mean seed?"),
+        ("seed=1,2", "seed=1,2: several values; sweep over them with -m, or quote or bracket them."),
+        ("seed=[1", "seed=[1: cannot be read ("),
+        ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
+        ("seed=???", "seed=???: this must be given."),
+        ("hydra/launcher=fast", "hydra/launcher=fast: no such option. Available: basic."),
+        ("hydra/job_logging=colour", "hydra/job_logging=colour: Hydra's own settings are fixed."),
+        ("hydra.job.nam=x", "hydra.job.nam=x: no such key. Did you mean hydra.job.name?"),
+    ],
+)
+def test_a_mistake_is_one_line(override: str, said: str) -> None:
+    assert compose_error(override).startswith(said)
+
+
+def test_all_mistakes_are_said_at_once() -> None:
+    line = compose_error("model=x", "loop.max_stepz=3", "data=digts")
+    assert "model=x: no such option." in line
+    assert "Did you mean digits?" in line
+    assert "Did you mean loop.max_steps?" in line
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    assert compose_error("seed=1", "seed=2") == "seed=2: seed is given twice; give it once."
+
+
+def test_a_directory_of_the_users_own_adds_options_and_shadows_none(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: my_models.Mine\nwidth: 3\n")
+    (tmp_path / "model" / "mlp.yaml").write_text("_target_: os.system\n")
+    with composing(str(tmp_path)) as composer:
+        assert composer.compose(["model=mine"]).config["model"] == {"_target_": "my_models.Mine", "width": 3}
+        assert composer.compose([]).config["model"]["_target_"] == "loopwright.models.MLP"
+    assert compose_error("model=min", config_dir=tmp_path).endswith("Available: cnn, mine, mlp. Did you mean mine?")
+
+
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "mine.yaml"
+    file.write_text("width: 3\nheight: [1\n")
+    with pytest.raises(SettingError, match=r"mine\.yaml:3"), composing(str(tmp_path)):
+        pass
+
+
+def test_a_missing_directory_is_named() -> None:
+    with pytest.raises(SettingError, match=r"--config-dir='nowhere': no such directory\."), composing("nowhere"):
+        pass

@@ -1,0 +1,235 @@
+"""What configurations are built into, and how what goes wrong is told."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gate_attacks import NO_TRUST, PLANTED, nothing_imported
+from loopwright.errors import SettingError
+from loopwright.experiment.gate.instantiate import factory, instantiate
+from loopwright.experiment.gate.locate import locate
+from loopwright.experiment.gate.trust import Trust
+
+LINEAR = {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 4}
+PACKAGE = "gate_trusted"
+TRUST = Trust(packages=(PACKAGE,))
+SOURCE = """
+from __future__ import annotations
+import os, subprocess, functools, json, torch
+from os import system
+from typing import TYPE_CHECKING
+from loopwright.errors import check_count
+if TYPE_CHECKING:
+    from nowhere import Thing
+
+class Model:
+    def __init__(self, width: int = 1, thing: Thing | None = None, extra=None) -> None:
+        self.width, self.thing, self.extra = check_count("width", width), thing, extra
+
+    @classmethod
+    def tiny(cls):
+        return cls(1)
+
+    @staticmethod
+    def small(width: int = 2):
+        return Model(width)
+
+class Options:
+    def __init__(self, **options):
+        self.options = options
+
+def keep(value, *values, other=None):
+    return value, values, other
+
+def fail(kind: str = "value"):
+    if kind == "disk":
+        raise OSError(28, "disk full")
+    raise {"value": ValueError, "type": TypeError, "key": KeyError, "runtime": RuntimeError}[kind]("no\\nmore lines")
+
+alias = system
+bound = Model(3).__init__
+partial = functools.partial(system)
+instance = Model(2)
+loads = json.loads
+Tensor = torch.Tensor
+code = keep.__code__
+"""
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / PACKAGE).mkdir()
+    (tmp_path / PACKAGE / "__init__.py").write_text(SOURCE)
+    (tmp_path / PACKAGE / "deep.py").write_text("from collections import OrderedDict\nclass Deep: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+def build(node: object, path: str = "", call: dict[str, object] | None = None) -> Any:
+    return instantiate(node, TRUST, path, call)
+
+
+def test_plain_values_stay_and_containers_are_new() -> None:
+    node = {"a": [1, {"b": None}], "c": "x"}
+    built = build(node)
+    assert built == node
+    built["a"][1]["b"] = 1
+    assert node["a"] == [1, {"b": None}]
+
+
+def test_nested_nodes_become_objects() -> None:
+    model = build({"_target_": "torch.nn.Sequential", "_args_": [LINEAR, {"_target_": "torch.nn.ReLU"}]})
+    assert [type(layer).__name__ for layer in model] == ["Linear", "ReLU"]
+    built = build({"first": None, "second": {"_target_": f"{PACKAGE}.Model", "extra": [LINEAR]}})
+    assert built["first"] is None
+    assert isinstance(built["second"].extra[0], torch.nn.Linear)
+
+
+def test_a_partial_node_becomes_a_plain_partial() -> None:
+    optimizer = build({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
+    assert type(optimizer) is functools.partial
+    assert optimizer.func is torch.optim.SGD
+    assert optimizer.keywords == {"lr": 0.5}
+    assert copy.deepcopy(optimizer).func is torch.optim.SGD
+    assert optimizer([torch.zeros(1)]).param_groups[0]["lr"] == 0.5
+
+
+def test_classes_are_given_plain_containers_and_whatever_the_call_gives_as_it_is() -> None:
+    value, values, _ = build({"_target_": f"{PACKAGE}.keep", "_args_": [{"a": [1]}, [2]]})
+    assert type(value) is dict
+    assert type(value["a"]) is list
+    assert type(values[0]) is list
+    given = torch.nn.Linear(1, 1)
+    value, _, other = build({"_target_": f"{PACKAGE}.keep", "value": 1}, call={"value": given, "other": [given]})
+    assert value is given
+    assert other[0] is given
+
+
+def test_nodes_below_a_node_that_is_not_recursive_stay_as_they_are() -> None:
+    node = {"_target_": f"{PACKAGE}.keep", "_recursive_": False, "value": {"x": LINEAR}, "_args_": []}
+    assert build(node)[0] == {"x": LINEAR}
+    with pytest.raises(SettingError, match=r"os\.system"):
+        build({**node, "value": {"x": {"_target_": "os.system"}}})
+
+
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${x}", "${oc.create:{_target_:os.system}}", "${", "???x"])
+def test_texts_are_not_interpolated_again(text: str) -> None:
+    value, values, other = build({"_target_": f"{PACKAGE}.keep", "_args_": [text, text], "other": {text: [text]}})
+    assert (value, values, other) == (text, (text,), {text: [text]})
+
+
+def test_a_target_given_at_the_call_is_refused(tmp_path: Path) -> None:
+    keep = {"_target_": f"{PACKAGE}.keep"}
+    build({**keep, "value": 1})
+    with nothing_imported(tmp_path):
+        for smuggled in ({"_target_": f"{PLANTED}.Model"}, [{"a": {"_target_": "torch.nn.ReLU"}}]):
+            with pytest.raises(SettingError, match="may not name a _target_"):
+                build(keep, "model", {"value": smuggled})
+    with pytest.raises(SettingError, match="may not name a _target_"):
+        build(keep, "model", {"_target_": "os.system"})
+    with pytest.raises(SettingError, match="need a _target_"):
+        build({"a": 1}, "model", {"value": 1})
+
+
+@pytest.mark.parametrize(
+    "name", ["Model", "keep", "Options", "deep.Deep", "Model.small"]
+)  # fmt: skip
+def test_what_a_trusted_package_made_is_found(name: str) -> None:
+    assert callable(locate(f"{PACKAGE}.{name}", TRUST))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("alias", "class or a function"),
+        ("system", "class or a function"),
+        ("os.system", "passes through os"),
+        ("os.path.join", "passes through os"),
+        ("subprocess.Popen", "passes through subprocess"),
+        ("subprocess.run", "passes through subprocess"),
+        ("torch.load", "passes through torch"),
+        ("loads", "made in"),
+        ("Tensor", "made in"),
+        ("deep.OrderedDict", "made in"),
+        ("check_count", "made in"),
+        ("bound", "class or a function"),
+        ("partial", "class or a function"),
+        ("instance", "class or a function"),
+        ("instance.width", "is neither"),
+        ("Model.tiny", "class or a function"),
+        ("os", "class or a function"),
+        ("deep", "class or a function"),
+        ("code", "class or a function"),
+        ("Mode", r"has no Mode\. Did you mean Model\?"),
+        ("deep.nothing", "has no nothing"),
+        ("missing.Model", "has no missing"),
+    ],
+)
+def test_what_a_trusted_package_only_holds_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(SettingError, match=reason) as caught:
+        build({"_target_": f"{PACKAGE}.{name}"}, "model")
+    assert str(caught.value).startswith(f"model._target_='{PACKAGE}.{name}'")
+    assert str(caught.value).isprintable()
+
+
+def test_a_package_that_is_not_there_is_told() -> None:
+    with pytest.raises(SettingError, match="No module named 'gate_absent'"):
+        instantiate({"_target_": "gate_absent.Model"}, Trust(packages=("gate_absent",)))
+
+
+def test_a_setting_is_told_with_its_path() -> None:
+    with pytest.raises(SettingError) as caught:
+        build({"model": [{"_target_": f"{PACKAGE}.Model", "width": -1}]})
+    assert str(caught.value) == "model[0].width=-1: expected a whole number, 1 or more."
+
+
+@pytest.mark.parametrize("kind", ["value", "type", "key", "runtime"])
+def test_what_refuses_its_arguments_is_told_in_one_line(kind: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        build({"_target_": f"{PACKAGE}.fail", "kind": kind}, "data")
+    assert str(caught.value).startswith(f"data: {PACKAGE}.fail refused its arguments: ")
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.__cause__ is not None
+
+
+def test_what_is_no_settings_fault_passes() -> None:
+    with pytest.raises(OSError, match="disk full") as caught:
+        build({"_target_": f"{PACKAGE}.fail", "kind": "disk"}, "data")
+    assert caught.value.__notes__ == [f"while {PACKAGE}.fail was built for data"]
+
+
+def test_unknown_keys_may_vanish_only_where_a_class_takes_any() -> None:
+    assert build({"_target_": f"{PACKAGE}.Options", "anything": 1}).options == {"anything": 1}
+    with pytest.raises(SettingError, match="no such setting"):
+        build({"_target_": f"{PACKAGE}.Model", "anything": 1})
+
+
+def test_annotations_for_the_checker_only_do_not_hide_the_others() -> None:
+    assert build({"_target_": f"{PACKAGE}.Model", "thing": "anything"}).thing == "anything"
+    with pytest.raises(SettingError, match="width='x': expected int"):
+        build({"_target_": f"{PACKAGE}.Model", "width": "x"})
+
+
+def test_a_factory_is_checked_now_and_builds_anew_each_time() -> None:
+    make = factory({"_target_": "torch.nn.Sequential", "_args_": [LINEAR]}, NO_TRUST, "model")
+    first, second = make(), make()
+    assert isinstance(first, torch.nn.Sequential)
+    assert isinstance(second, torch.nn.Sequential)
+    assert first[0] is not second[0]
+    with pytest.raises(SettingError, match=r"^model\.bias='x'"):
+        factory({**LINEAR, "bias": "x"}, NO_TRUST, "model")
+
+
+def test_hydras_own_list_is_a_second_fence() -> None:
+    with pytest.raises(SettingError):
+        instantiate({"_target_": "subprocess.run", "_args_": [["true"]]}, Trust(packages=("subprocess",)))

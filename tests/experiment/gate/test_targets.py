@@ -1,0 +1,136 @@
+"""No target outside the allow-list passes, wherever it stands, and nothing is imported to find that out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gate_attacks import NO_TRUST, PLACES, PLANTED, TARGETS, nothing_imported
+from loopwright.errors import SettingError
+from loopwright.experiment.gate.allow import LISTED_TARGETS, LOOPWRIGHT_TARGETS, TORCH_TARGETS
+from loopwright.experiment.gate.locate import locate
+from loopwright.experiment.gate.targets import check_call, check_targets
+from loopwright.experiment.gate.trust import Trust
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_target_is_refused_in_every_place(place: str, tmp_path: Path) -> None:
+    with nothing_imported(tmp_path):
+        for target in TARGETS:
+            with pytest.raises(SettingError, match=r"_target_.*expected") as caught:
+                check_targets(PLACES[place](target), NO_TRUST)
+            assert str(caught.value).isprintable(), target  # one line, and no sequence that a terminal would obey
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", [None, 3, True, [], ["os", "system"], {}, {"_target_": "os.system"}, b"os.system"])
+def test_a_target_that_is_no_text_is_refused(place: str, name: Any) -> None:
+    with pytest.raises(SettingError, match="_target_"):
+        check_targets(PLACES[place](name), NO_TRUST)
+
+
+def test_a_text_that_only_looks_plain_is_refused() -> None:
+    class Text(str):
+        """Compares equal to a listed name and is none."""
+
+    with pytest.raises(SettingError):
+        check_targets({"model": {"_target_": Text("torch.nn.Linear")}}, NO_TRUST)
+
+
+def test_every_listed_name_is_accepted_and_leads_to_a_class_or_function() -> None:
+    assert len(LISTED_TARGETS) >= 60
+    for name in LISTED_TARGETS:
+        check_targets({"model": {"_target_": name, "_partial_": True}}, NO_TRUST)
+    for name in TORCH_TARGETS:
+        locate(name, NO_TRUST)
+
+
+@pytest.mark.parametrize("name", sorted(LOOPWRIGHT_TARGETS))
+def test_every_name_of_our_own_leads_to_a_class_or_function(name: str) -> None:
+    assert callable(locate(name, NO_TRUST))
+
+
+def test_the_message_has_three_parts() -> None:
+    with pytest.raises(SettingError) as caught:
+        check_targets({"_target_": "os.system"}, NO_TRUST, path="model")
+    assert str(caught.value) == (
+        "model._target_='os.system': expected a name that Loopwright lists, or one in a package you trust; "
+        "add --trust os only if os may run its code here."
+    )
+    with pytest.raises(SettingError, match=r"did you mean loopwright\.models\.MLP\?$"):
+        check_targets({"_target_": "loopwright.models.MPL"}, NO_TRUST)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_allowed"),
+    [
+        ("my_pkg.Model", True),
+        ("my_pkg.deep.Model", True),
+        ("my_pkg", False),
+        ("my_pkgs.Model", False),
+        ("my.pkg.Model", False),
+        ("other.my_pkg.Model", False),
+        ("my_pkg.Model.__init__", False),
+        ("other.part.Model", True),
+        ("other.Model", False),
+        ("other.parts.Model", False),
+    ],
+)
+def test_trust_is_for_whole_parts_of_a_name(name: str, is_allowed: bool) -> None:
+    trust = Trust(packages=("my_pkg", "other.part"))
+    if is_allowed:
+        check_targets({"_target_": name}, trust)
+    else:
+        with pytest.raises(SettingError):
+            check_targets({"_target_": name}, trust)
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"_partial_": "yes"},
+        {"_partial_": 1},
+        {"_recursive_": None},
+        {"_args_": {"0": 1}},
+        {"_args_": "abc"},
+        {"_convert_": "none"},
+        {"_convert_": ["all"]},
+        {3: 4},
+    ],
+)
+def test_special_keys_take_only_their_own_values(special: dict[Any, Any]) -> None:
+    with pytest.raises(SettingError):
+        check_targets({"model": {"_target_": "torch.nn.Linear", **special}}, NO_TRUST)
+
+
+def test_a_tree_has_a_largest_size() -> None:
+    bomb: Any = "x"
+    for _ in range(9):
+        bomb = [bomb] * 10  # 10^9 values in 90 places, as aliases make them
+    deep: Any = "x"
+    for _ in range(5_000):
+        deep = {"a": deep}
+    ring: list[Any] = []
+    ring.append(ring)
+    start = time.perf_counter()
+    for tree in (bomb, deep, ring, ["x" * 1_000_001], {"x" * 1_000_001: 1}, list(range(10_001))):
+        with pytest.raises(SettingError, match="expected at most"):
+            check_targets(tree, NO_TRUST)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("tree", [{"a": object()}, {"a": {1, 2}}, {"a": b"x"}, {("a", "b"): 1}, {"a\x1b[2J": 1}])
+def test_only_plain_data_with_printable_keys(tree: dict[Any, Any]) -> None:
+    with pytest.raises(SettingError) as caught:
+        check_targets(tree, NO_TRUST)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_target_is_smuggled_in_at_the_call(place: str) -> None:
+    with pytest.raises(SettingError, match="_target_"):
+        check_call({"argument": PLACES[place](f"{PLANTED}.Model")}, "model")
+    check_call({"argument": {"loss": object(), "names": ["a", "b"]}}, "model")

@@ -1,0 +1,85 @@
+"""Run directories: never shared by two runs, shared by the processes of one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loopwright.errors import SettingError
+from loopwright.experiment.rundir.directory import allocate, use
+
+_ALLOCATE = """
+import sys, time
+from datetime import datetime
+import loopwright.experiment.rundir.directory as rundir
+class Frozen(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 1, 2, 3, 4, 5)
+rundir.datetime = Frozen
+sys.stdin.read()
+print(rundir.allocate("same", is_sweep=False))
+"""
+
+
+def _start(cwd: Path, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _ALLOCATE],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _release(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """Let all of them go on at once, and collect what they print."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    return [process.communicate(timeout=100)[0].strip() for process in processes]
+
+
+def test_16_processes_in_one_second_make_16_directories(tmp_path: Path) -> None:
+    made = _release([_start(tmp_path) for _ in range(16)])
+    assert len(set(made)) == 16
+    assert all(path.startswith("outputs/same/2026-01-02_03-04-05_") and (tmp_path / path).is_dir() for path in made)
+
+
+def test_the_processes_of_one_torchrun_share_a_directory(tmp_path: Path) -> None:
+    launch = {"WORLD_SIZE": "3", "TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
+    made = _release([_start(tmp_path, RANK=str(rank), **launch) for rank in (2, 1, 0)])
+    assert len(set(made)) == 1
+    assert len([path for path in (tmp_path / "outputs" / "same").iterdir() if path.is_dir()]) == 1
+
+
+def test_several_machines_need_a_typed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=r"hydra\.run\.dir=DIR"):
+        allocate("x", is_sweep=False, environ={"WORLD_SIZE": "2", "RANK": "0", "GROUP_WORLD_SIZE": "2"})
+
+
+def test_a_sweep_is_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert allocate("x", is_sweep=True, environ={}).name.endswith("_sweep")
+
+
+def test_a_typed_directory_is_used_exactly_unless_it_holds_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert use("hydra.run.dir", str(path)) == path
+    assert path.is_dir()
+    use("hydra.run.dir", str(path))
+    (path / "summary.json").touch()
+    with pytest.raises(SettingError, match=r"^hydra\.run\.dir=.*: holds a run already; name a new directory\.$"):
+        use("hydra.run.dir", str(path))
+    with pytest.raises(SettingError, match="holds a run already"):
+        use("hydra.sweep.dir", str(path.parent))
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="expected a directory; a file is there"):
+        use("hydra.run.dir", str(tmp_path / "file"))

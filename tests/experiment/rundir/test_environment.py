@@ -1,0 +1,53 @@
+"""What is recorded of where a run ran."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from loopwright.experiment.process import process_settings
+from loopwright.experiment.rundir.environment import environment, git_state
+
+
+def _git(directory: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def test_the_environment_is_json_and_holds_no_foreign_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "swordfish")
+    recorded = environment(2, {"commit": None, "is_dirty": None})
+    assert recorded["torch"] == torch.__version__
+    assert recorded["num_threads"] == 2
+    assert "swordfish" not in json.dumps(recorded)
+
+
+def test_commit_and_diff_of_the_repository_around(tmp_path: Path) -> None:
+    _git(tmp_path, "init")
+    (tmp_path / "file").write_text("one\n")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-m", "first")
+    state, diff = git_state(tmp_path)
+    assert len(state["commit"]) == 40
+    assert (state["is_dirty"], diff) == (False, "")
+    (tmp_path / "file").write_text("two\n")
+    state, diff = git_state(tmp_path)
+    assert state["is_dirty"] is True
+    assert diff is not None
+    assert "+two" in diff
+
+
+def test_without_a_repository_nothing_is_recorded(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == ({"commit": None, "is_dirty": None}, None)
+
+
+def test_process_settings_are_given_back() -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with process_settings(1, deterministic=True):
+        assert torch.get_num_threads() == 1
+        assert torch.are_deterministic_algorithms_enabled()
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
