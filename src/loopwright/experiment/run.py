@@ -182,7 +182,9 @@ def _validate(trainer: Trainer, settings: RunSettings, val: Any) -> _Outcome:
         {"checkpoint": str(row.checkpoint), "dataloader": row.dataloader, "metrics": dict(row.metrics)} for row in rows
     ]
     last = {name: value for row in rows if row.checkpoint == rows[-1].checkpoint for name, value in row.metrics.items()}
-    return _Outcome(last, f"validated {len({row.checkpoint for row in rows})} checkpoints", rows=shown)
+    num_checkpoints = len({row.checkpoint for row in rows})
+    did = f"validated {num_checkpoints} checkpoint{'s' if num_checkpoints > 1 else ''}"
+    return _Outcome(last, did, rows=shown)
 
 
 def _objective(settings: RunSettings, metrics: Mapping[str, float]) -> float:

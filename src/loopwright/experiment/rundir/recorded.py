@@ -24,6 +24,8 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
             files that are too large or too deep are refused.
     """
     file = run_dir / "config.yaml"
+    if not run_dir.is_dir():
+        raise SettingError(str(run_dir), ": no such folder; expected a run directory.")
     if not file.is_file() or file.is_symlink():
         raise SettingError(str(run_dir), ": expected a run directory; it has no config.yaml.")
     check_config_file(file)
