@@ -143,3 +143,20 @@ def test_workers_live_for_a_fit_and_no_longer() -> None:
     ours.fit(Loader(rows(30), batch_size=4, num_workers=2))
     assert during == [2, 2, 2]
     assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_validation_draws_otherwise_at_another_step() -> None:
+    seen: dict[int, float] = {}
+
+    class Noting(Callback):
+        def on_validate_end(self, ours: Trainer, model: nn.Module, loop: Any) -> None:
+            seen[ours.global_step] = ours.metrics["val/loss"]
+
+    def still(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.0)
+
+    loop = TrainingLoop(num_steps=3, eval_frequency=1)
+    ours = trainer(loop, model=lambda: NoisyRegression(), optimizer=still, callbacks=[Noting()])
+    ours.fit(Loader(rows(30), batch_size=4), Loader(rows(20), batch_size=8))
+    assert len(set(seen.values())) == 3
+    assert ours.validate(Loader(rows(20), batch_size=8))["val/loss"] == seen[3]

@@ -46,6 +46,21 @@ def test_clipping_is_torchs(precision: Precision) -> None:
     assert is_bitwise_equal(weights(ours), weights(model))
 
 
+def test_gradients_are_clipped_when_they_are_those_of_the_whole_window() -> None:
+    data = rows(12, torch.float64)
+    results = []
+    for batch_size, grad_accum_steps in [(12, 1), (4, 3), (5, 3)]:
+        ours = trainer(
+            TrainingLoop(num_steps=4, grad_accum_steps=grad_accum_steps),
+            model=lambda: Regression(torch.float64),
+            precision=Precision(max_gradient_norm=0.05),
+        )
+        ours.fit(DataLoader(data, batch_size=batch_size))
+        results.append(weights(ours))
+    for cut in results[1:]:
+        assert largest_difference(cut, results[0]) < 1e-12
+
+
 @pytest.mark.parametrize("num_rows", [36, 41, 47])
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_any_cut_of_twelve_rows_trains_the_same(num_rows: int, is_shuffled: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,4 +179,18 @@ def test_saving_and_resuming_by_hand(tmp_path: Path) -> None:
     again.fit(data, ckpt_path=tmp_path / "mine")
     straight = trainer(TrainingLoop(max_steps=9), optimizer=sgd)
     straight.fit(loaders("ours"))
+    assert is_bitwise_equal(weights(again), weights(straight))
+
+
+def test_a_monitored_scheduler_gets_its_state_back(tmp_path: Path) -> None:
+    plateau = {
+        "scheduler": partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=2, threshold=1e9),
+        "monitor": "val/loss",
+    }
+    settings: dict[str, Any] = {"schedulers": [plateau], "loop": TrainingLoop(num_steps=9, eval_frequency=1)}
+    straight = build(tmp_path, **settings)
+    straight.fit(loaders("ours"), val())
+    again = build(tmp_path / "again", **settings)
+    again.fit(loaders("ours"), val(), ckpt_path=tmp_path / "checkpoints/step_00000005")
+    assert again.schedulers[0].state_dict() == straight.schedulers[0].state_dict()
     assert is_bitwise_equal(weights(again), weights(straight))

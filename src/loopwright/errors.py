@@ -80,10 +80,10 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 
 
 def _three_parts(given: object, expected: str, remedy: str) -> str:
-    ending = f"; {remedy}." if remedy else "."
+    ending = f"; {remedy}{'' if remedy.endswith('?') else '.'}" if remedy else "."
     return f"={_shorten(given)}: expected {expected}{ending}"
 
 
 def _shorten(given: object, limit: int = 80) -> str:
-    text = "null" if given is None else repr(given)
+    text = "null" if given is None else " ".join(repr(given).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -17,7 +17,7 @@ class Precision:
 
     Args:
         dtype: "float32" casts nothing: a float64 model stays float64.
-        max_gradient_norm: scale the gradients of a step down to this L2 norm, taken over all parameters; None: off.
+        max_gradient_norm: scale the gradients of a step down to this L2 norm, over all the optimizer's; None: off.
         max_gradient_value: clamp each gradient entry to [-value, value]; None: off. Excludes ``max_gradient_norm``.
 
     Raises:

@@ -1,9 +1,8 @@
-"""What the engine asks of objects from other floors: a device, a source of batches, a place for checkpoints."""
+"""What the engine asks of objects from other floors: a device, a source of batches, a scheduler."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -71,16 +70,13 @@ class BatchSource(Protocol):
         """Whether reading may begin anywhere at no cost."""
         ...
 
-    def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on."""
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether nothing of it can be read twice."""
         ...
 
-
-class Saver(Protocol):
-    """Writes the run's state where its checkpoints belong."""
-
-    def __call__(self) -> Path:
-        """Save at the present step and return the checkpoint's folder."""
+    def read(self, pass_index: int, first: int) -> Iterator[Any]:
+        """The batches of a pass from number ``first`` on."""
         ...
 
 

@@ -18,6 +18,8 @@ class RunState:
         pass_index: the pass through the training dataloader that is being read.
         micro_batch_index: micro-batches of that pass already read; 0 again once the pass is exhausted.
         is_inside_window: whether a step has begun and is not completed.
+        is_updated: whether the present step has changed the parameters.
+        is_log_step: whether the values of the present step are read and logged.
         window_start: (pass_index, micro_batch_index) where the present step began.
         stop_reason: why `Trainer.stop` was called in this fit, if it was.
     """
@@ -26,6 +28,8 @@ class RunState:
     pass_index: int = 0
     micro_batch_index: int = 0
     is_inside_window: bool = False
+    is_updated: bool = False
+    is_log_step: bool = False
     window_start: tuple[int, int] = (0, 0)
     stop_reason: str | None = None
 

@@ -7,6 +7,7 @@ and, where there is one, the accelerator's.
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
 import secrets
 import sys
@@ -32,10 +33,17 @@ def derive(seed: int, *key: int | str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def sample_seed(seed: int, pass_index: int, index: int) -> int:
-    """A 64-bit seed for reading one sample in one pass; by splitmix64 (Steele et al. 2014), as `derive` is slower."""
+def sample_seed(seed: int, pass_index: int, index: Any) -> int:
+    """A 64-bit seed for reading one sample in one pass; by splitmix64 (Steele et al. 2014), as `derive` is slower.
+
+    Whole numbers of any type are the same index; other keys of a data set, such as names, go by their ``repr``.
+    """
+    try:
+        key = operator.index(index)
+    except TypeError:
+        key = derive(0, repr(index))
     mixed = seed & _MASK
-    for word in (pass_index, index):
+    for word in (pass_index, key):
         mixed = (mixed + 0x9E3779B97F4A7C15 * (word + 1)) & _MASK
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -74,6 +82,62 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
         device.set_state(states["device"])
 
 
+class SideStreams:
+    """Streams for reading data beside the training: entered and left for every batch, and so made to be quick.
+
+    Copying the state of NumPy's legacy generator takes
+    100 times as long as putting another bit generator in its place, so that is what is done; the one thing it costs
+    is a second normal number that the generator may have kept. `forget_spare_normal` does the same to the training's
+    where a batch is read elsewhere, so that it does not matter where.
+
+    Args:
+        seed: what they start from.
+        is_continued: whether a body goes on from where the last one ended; one that seeds anew need not.
+    """
+
+    def __init__(self, seed: int, *, is_continued: bool) -> None:
+        numpy = sys.modules.get("numpy")
+        self._is_continued = is_continued
+        self._numpy = None if numpy is None else numpy.random.MT19937(seed)
+        self._python: Any = random.Random(seed).getstate()
+        self._torch = torch.Generator().manual_seed(seed).get_state()
+        self._kept: tuple[Any, torch.Tensor, Any] | None = None
+
+    def __enter__(self) -> None:
+        """Put these streams in the place of those that are active."""
+        self._kept = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
+        if self._is_continued:
+            random.setstate(self._python)
+            torch.default_generator.set_state(self._torch)
+
+    def __exit__(self, *_: object) -> None:
+        """Give back those that were active."""
+        assert self._kept is not None, "left without being entered"
+        python, torch_state, numpy = self._kept
+        if self._is_continued:
+            self._python, self._torch = random.getstate(), torch.default_generator.get_state()
+        random.setstate(python)
+        torch.default_generator.set_state(torch_state)
+        _swap_numpy(numpy)
+
+
+def forget_spare_normal() -> None:
+    """Let NumPy's legacy generator forget the second normal number that it may have kept, as `SideStreams` does."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        _swap_numpy(numpy.random.get_bit_generator())
+
+
+def _swap_numpy(bit_generator: Any) -> Any:
+    """Put a bit generator under NumPy's legacy functions, and return the one that was there."""
+    if bit_generator is None:
+        return None
+    numpy = sys.modules["numpy"]
+    before = numpy.random.get_bit_generator()
+    numpy.random.set_bit_generator(bit_generator)
+    return before
+
+
 class RandomStreams:
     """Streams of their own: swapped in while `active`, continued the next time, never seen by the caller.
 
@@ -86,6 +150,7 @@ class RandomStreams:
         self._seed = seed
         self._device = device
         self._is_active = False
+        self._trunk: dict[str, Any] | None = None
         with self._caller_kept():
             self._seed_all(seed)
             self._states = capture(device)
@@ -113,13 +178,20 @@ class RandomStreams:
     @contextmanager
     def branch(self, *key: int | str) -> Iterator[None]:
         """Run the body under streams seeded by (seed, *key), and give back what was there before."""
-        with self._caller_kept():
-            self._seed_all(derive(self._seed, *key))
-            yield
+        with self._caller_kept() as kept:
+            is_first = self._is_active and self._trunk is None
+            if is_first:
+                self._trunk = kept
+            try:
+                self._seed_all(derive(self._seed, *key))
+                yield
+            finally:
+                if is_first:
+                    self._trunk = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed and the present state, as lists and tensors."""
-        states = capture(self._device) if self._is_active else dict(self._states)
+        """The seed and the present state, as lists and tensors; inside a branch, that which it will give back."""
+        states = dict(self._trunk or (capture(self._device) if self._is_active else self._states))
         if states["numpy"] is not None:
             name, keys, *rest = states["numpy"]
             states["numpy"] = (str(name), [int(key) for key in keys], *rest)
@@ -133,10 +205,10 @@ class RandomStreams:
             restore(self._states, self._device)
 
     @contextmanager
-    def _caller_kept(self) -> Iterator[None]:
+    def _caller_kept(self) -> Iterator[dict[str, Any]]:
         kept = capture(self._device)
         try:
-            yield
+            yield kept
         finally:
             restore(kept, self._device)
 

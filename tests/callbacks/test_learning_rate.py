@@ -11,7 +11,6 @@ import torch
 import tiny
 from loopwright import Logger, TrainingLoop
 from loopwright.callbacks import LearningRateMonitor
-from loopwright.hooks import HOOKS, implements
 from loopwright.optim import warmup_cosine
 
 
@@ -69,5 +68,6 @@ def test_a_rate_that_is_a_tensor_is_logged_as_a_number() -> None:
     assert type(rates["lr"]) is float
 
 
-def test_it_listens_to_one_hook() -> None:
-    assert [hook for hook in HOOKS if implements(LearningRateMonitor(), hook)] == ["on_after_optimizer_step"]
+def test_it_is_a_metric_of_the_run() -> None:
+    ours = tiny.trainer(TrainingLoop(num_steps=3), callbacks=[LearningRateMonitor()])
+    assert ours.fit(tiny.batches()).metrics["lr"] == 0.05

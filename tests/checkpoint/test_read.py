@@ -11,13 +11,14 @@ import shutil
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from loopwright.checkpoint import clean_leftovers, read_checkpoint, read_weights, resolve, verify_checkpoint
+from loopwright.checkpoint import clean_leftovers, read_checkpoint, resolve, verify_checkpoint
 from loopwright.errors import CheckpointError
 
 Saver = Callable[[int], Path]
@@ -241,7 +242,7 @@ def test_malformed_tensor_files_are_refused(save: Saver, data: bytes) -> None:
     path = save(1)
     (path / "model.safetensors").write_bytes(data)
     seal(path)
-    for read in (read_checkpoint, read_weights):
+    for read in (read_checkpoint, partial(read_checkpoint, weights_only=True)):
         with pytest.raises(CheckpointError, match=f"^{path}: (model.safetensors|state.json): ") as caught:
             read(path)
         assert "\n" not in str(caught.value)
@@ -300,7 +301,7 @@ def test_a_foreign_file_beside_the_others_is_never_opened(save: Saver, tmp_path:
 
     sys.addaudithook(watch)
     assert read_checkpoint(path).step == 1
-    assert read_weights(path)
+    assert read_checkpoint(path, weights_only=True).state["model"]
     is_watching = False
     assert {Path(name) for name in opened if not name.isdigit()} == {path / name for name in FILES}
 
@@ -308,10 +309,10 @@ def test_a_foreign_file_beside_the_others_is_never_opened(save: Saver, tmp_path:
 def test_reading_weights_reads_no_other_tensors(save: Saver) -> None:
     path = save(1)
     (path / "optimizer.safetensors").write_bytes(b"damaged")
-    assert list(read_weights(path)) == ["weight", "tied", "count"]
+    assert list(read_checkpoint(path, weights_only=True).state["model"]) == ["weight", "tied", "count"]
     (path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        read_weights(path)
+        read_checkpoint(path, weights_only=True).state["model"]
 
 
 def test_a_moved_checkpoint_is_as_good(save: Saver, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from loopwright.checkpoint import (
     load_weights,
     plain_names,
-    read_weights,
+    read_checkpoint,
     step_folder,
     weights_digest,
     write_checkpoint,
@@ -111,7 +111,7 @@ def test_untied_weights_do_not_fit_a_tied_model() -> None:
 def test_a_checkpoint_loads_tied_weights(tmp_path: Path) -> None:
     source, target = tied(), tied()
     path = write_checkpoint(step_folder(tmp_path, 1), {"model": plain_names(source)}, step=1)
-    load_weights(target, read_weights(path))
+    load_weights(target, read_checkpoint(path, weights_only=True).state["model"])
     assert target[0].weight is target[1].weight
     assert torch.equal(target[0].weight, source[0].weight)
 

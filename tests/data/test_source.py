@@ -230,3 +230,84 @@ def test_batches_tile_a_permutation(num_samples: int, seed: int, pass_index: int
 def test_first_places_are_uniform() -> None:
     counts = Counter(int(pass_order(5, is_shuffled=True, seed=0, pass_index=index)[0]) for index in range(2000))
     assert all(abs(count - 400) < 100 for count in counts.values()) and len(counts) == 5
+
+
+def test_keys_of_samplers_are_handed_on_as_they_are() -> None:
+    """As torch does: a list for a ready batch, whole numbers of any type, names."""
+    ready = DataLoader(rows(10), batch_size=None, sampler=BatchSampler(SequentialSampler(range(10)), 4, False))
+    assert [len(batch[0]) for batch in as_source(ready, 0).read(0, 0)] == [4, 4, 2]
+
+    class Named(Noisy):
+        def __getitem__(self, index: Any) -> Tensor:
+            return super().__getitem__(int(index.removeprefix("row") if isinstance(index, str) else index))
+
+    for keys in (np.arange(4), torch.arange(4), ["row0", "row1", "row2", "row3"]):
+        loader = DataLoader(Named(), batch_size=2, sampler=keys)
+        assert indices(as_source(loader, 0)) == [0, 1, 2, 3]
+    for batch in (np.arange(2), (0, 1), torch.arange(2)):
+        assert indices(as_source(DataLoader(Noisy(), batch_sampler=[batch]), 0)) == [0, 1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_samplers_with_random_numbers_of_their_own_are_not_asked_twice_in_a_pass(num_workers: int) -> None:
+    class Own(SequentialSampler):
+        chance = random.Random(3)
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(self.chance.sample(range(13), 13))
+
+    source = as_source(DataLoader(Noisy(), sampler=Own(Noisy()), num_workers=num_workers), 0)
+    begun = source.read(0, 0)
+    first = [int(next(begun)[0, 0]) for _ in range(5)]
+    del begun
+    assert sorted(first + indices(source, 0, 5)) == list(range(13))
+
+
+def test_a_samplers_generator_is_asked_for_the_same_order_again() -> None:
+    def loader() -> Any:
+        sampler = WeightedRandomSampler([1.0] * 13, 13, generator=torch.Generator().manual_seed(4))
+        return DataLoader(Noisy(), batch_size=2, sampler=sampler)
+
+    whole = [indices(as_source(loader(), 0), pass_index) for pass_index in range(3)]
+    assert whole[0] != whole[1] != whole[2]
+    assert indices(as_source(loader(), 0), 2, 3) == whole[2][6:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_collate_function_may_draw(num_workers: int) -> None:
+    reference = list(as_source(DataLoader(rows(12), batch_size=4, collate_fn=_mixed), 0).read(0, 0))
+    loader = DataLoader(rows(12), batch_size=4, collate_fn=_mixed, num_workers=num_workers)
+    assert equal(list(as_source(loader, 0).read(0, 0)), reference)
+    assert equal(list(as_source(loader, 0).read(0, 1)), reference[1:])
+
+
+def _mixed(samples: list[Any]) -> Tensor:
+    features = torch.stack([sample[0] for sample in samples])
+    return features * torch.rand(()) + features.flip(0) * float(np.random.rand()) * random.random()
+
+
+def test_a_worker_is_told_of_the_users_data_set() -> None:
+    loader = DataLoader(Noisy(), batch_size=13, num_workers=1, worker_init_fn=_check_worker)
+    assert indices(as_source(loader, 0)) == list(range(13))
+
+
+def _check_worker(worker: int) -> None:
+    info = torch.utils.data.get_worker_info()
+    assert info is not None and isinstance(info.dataset, Noisy)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_reading_treats_numpys_spare_normal_the_same_everywhere(num_workers: int) -> None:
+    np.random.seed(0)
+    batches = as_source(Loader(Noisy(), batch_size=4, num_workers=num_workers), 0).read(0, 0)
+    drawn = [float(np.random.randn()) for _ in batches for _ in range(3)]
+    np.random.seed(0)
+    again = as_source(Loader(Noisy(), batch_size=4, num_workers=1 - num_workers), 0).read(0, 0)
+    assert drawn == [float(np.random.randn()) for _ in again for _ in range(3)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_sample_is_read_otherwise_in_another_pass(num_workers: int) -> None:
+    source = as_source(Loader(Noisy(), batch_size=13, num_workers=num_workers), 0)
+    (first,), (second,) = source.read(0, 0), source.read(1, 0)
+    assert torch.equal(first[:, 0], second[:, 0]) and not (first[:, 1:] == second[:, 1:]).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -82,3 +84,16 @@ def test_a_fit_on_the_gpu_repeats_itself_and_gives_the_stream_back() -> None:
     torch.manual_seed(0)
     assert run() == run()
     assert torch.rand(3, device="cuda").tolist() == expected
+
+
+def test_batches_of_other_kinds_are_moved() -> None:
+    @dataclasses.dataclass
+    class Batch:
+        x: torch.Tensor
+        name: str
+
+    counted = collections.defaultdict(list, {"x": torch.ones(1)})
+    assert move_tensors(counted, META)["x"].device == META and counted["x"].device.type == "cpu"
+    assert move_tensors(Batch(torch.ones(1), "a"), META).x.device == META
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])
+    assert move_tensors(packed, torch.device("cpu")).data.tolist() == [1.0, 1.0, 1.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -395,3 +396,23 @@ def _alive(*kinds: type) -> list[type]:
 
 def _summary(run_dir: Path) -> Any:
     return json.loads((run_dir / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("place", ["file", "override"])
+def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path: Path, place: str) -> None:
+    (tmp_path / "confs" / "experiment").mkdir(parents=True)
+    trusts = "trust: [own_models]\n" if place == "file" else ""
+    text = f"# @package _global_\nmodel:\n  _target_: own_models.Failing\n{trusts}"
+    (tmp_path / "confs" / "experiment" / "shared.yaml").write_text(text)
+    words = ["--config-dir=confs", "experiment=shared", *(["+trust=[own_models]"] if place == "override" else [])]
+    answer = cli(*words)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "own_models" not in sys.modules
+
+
+def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -> None:
+    assert small("hydra.run.dir=first").code == 0
+    answer = small("plan", "ckpt_path=first", "loop.max_steps=6")
+    assert "train 2 steps, from global_step 4 to 6" in answer.out
+    answer = small("plan", "ckpt_path=first", "loop.grad_accum_steps=2")
+    assert answer.code == 2 and "grad_accum_steps: 1 -> 2" in answer.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loopwright.hooks import Callback
 
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 class LearningRateMonitor(Callback):
     """Logs the learning rate with which each logged step was made.
 
-    The name is ``lr``; with several parameter groups ``lr/0``, ``lr/1``, … At other steps it looks at the step's number
-    and does nothing.
+    The name is ``lr``; with several parameter groups ``lr/0``, ``lr/1``, …
     """
 
+    def __init__(self) -> None:
+        self._rates: dict[str, float] = {}
+
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Log the rate just used, before a scheduler changes it."""
-        step = trainer.global_step + 1  # moves when the step is completed, after the schedulers
-        if step % trainer.log_every_n_steps and (trainer.plan is None or step != trainer.plan.stop_step):
-            return
-        rates = [float(group["lr"]) for group in optimizer.param_groups]
-        metrics = {"lr": rates[0]} if len(rates) == 1 else {f"lr/{index}": rate for index, rate in enumerate(rates)}
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step)
+        """Note the rate just used, before a scheduler changes it."""
+        if trainer.is_log_step:
+            rates = [float(group["lr"]) for group in optimizer.param_groups]
+            is_one = len(rates) == 1
+            self._rates = {"lr" if is_one else f"lr/{index}": rate for index, rate in enumerate(rates)}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
+    ) -> None:
+        """Log what was noted, now that the step is counted."""
+        if self._rates:
+            trainer.log_metrics(**self._rates)
+            self._rates = {}

@@ -13,7 +13,8 @@ class Checkpointing(Callback):
 
     Args:
         every_n_steps: also save where ``global_step`` is a multiple of this; None: the last step only.
-        monitor: metric that tells the best checkpoint, such as ``val/loss``; None: none is best.
+        monitor: metric whose best value a fit reports, such as ``val/loss``; the step it belongs to is a checkpoint only
+            where one was saved then. None: the first one named ``val/…loss``.
         mode: whether the best ``monitor`` is its least (``min``) or its greatest (``max``).
 
     Raises:

@@ -11,7 +11,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
 
 from loopwright.checkpoint.encode import decode
 from loopwright.checkpoint.files import (
@@ -40,31 +39,22 @@ class Checkpoint:
     manifest: Manifest
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify a whole checkpoint folder.
+def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
+    """Read and verify a whole checkpoint folder, or of its state the weights alone.
 
     Raises:
-        CheckpointError: ``folder: file: fault``, if anything is missing, damaged or foreign.
+        CheckpointError: ``folder: file: fault``, if anything that is read is missing, damaged or foreign.
     """
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
     state = {"model": _decode(path, MODEL, trees["model"], manifest)}
+    if weights_only:
+        return Checkpoint(path, manifest.step, state, manifest)
     optimizer = _decode(path, OPTIMIZER, trees.get("optimizer", {}), manifest)
     if "optimizer" in trees:
         state["optimizer"] = optimizer
     rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
     return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read and verify the model of a checkpoint folder, and nothing else of it.
-
-    Raises:
-        CheckpointError: as `read_checkpoint`.
-    """
-    manifest = read_manifest(path)
-    weights: dict[str, Tensor] = _decode(path, MODEL, _read_trees(path, manifest)["model"], manifest)
-    return weights
 
 
 def verify_checkpoint(path: Path) -> Manifest:

@@ -30,7 +30,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
 
     Args:
         model: may be wrapped otherwise than it was when the weights were saved.
-        tensors: by plain names, as from `plain_names` or `read_weights`.
+        tensors: by plain names, as from `plain_names` or a checkpoint.
 
     Raises:
         CheckpointError: listing missing and unexpected names, each with its shape and the nearest name, and shapes

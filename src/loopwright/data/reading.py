@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, get_worker_info
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, default_convert, get_worker_info
 
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
-from loopwright.seeding import capture, restore, sample_seed, seed_host_streams
+from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
 
-# Reading these runs no code of a user's, so it cannot draw random numbers.
+# Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
+_PLAIN_COLLATES = (default_collate, default_convert)
 
-# (pass, indices of one batch)
-Block = tuple[int, list[int]]
+# (pass, the keys of one batch): whole numbers, or whatever a sampler of the user's yields
+Block = tuple[int, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,38 +52,42 @@ class SampleReader:
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
         self.dataset = dataset
         self._collate = collate
-        self._seed = seed
+        self.seed = seed
         self._is_batched = is_batched
-        self._is_random = getattr(dataset, "is_random", type(dataset) not in _PLAIN_TYPES)
+        self._reads_seeded = getattr(dataset, "is_random", type(dataset) not in _PLAIN_TYPES)
+        self._collates_seeded = collate not in _PLAIN_COLLATES
         self._takes_rows = collate is default_collate
-        self._reads_many = is_batched and not self._is_random and hasattr(dataset, "__getitems__")
+        self._reads_many = is_batched and not self._reads_seeded and hasattr(dataset, "__getitems__")
+        self._side = SideStreams(derive(seed, "read"), is_continued=False)
+
+    @property
+    def draws(self) -> bool:
+        """Whether reading a batch may draw random numbers."""
+        return self._reads_seeded or self._collates_seeded
 
     def read(self, block: Block) -> Any:
         """One batch, leaving the streams of this process as they were."""
-        if not self._is_random:
+        if not self.draws:
             return self.read_freely(block)
-        kept = capture()
-        try:
+        with self._side:
             return self.read_freely(block)
-        finally:
-            restore(kept)
 
     def read_freely(self, block: Block) -> Any:
         """One batch; streams are left as the last sample left them, as nobody else uses those of a worker."""
         pass_index, indices = block
-        dataset = self.dataset
         if self._reads_many:
-            rows = dataset.__getitems__(indices)
-            return rows.batch if self._takes_rows and type(rows) is Rows else self._collate(rows)
-        if not self._is_batched:
-            return self._collate(self._sample(pass_index, indices[0]))
-        if self._is_random:
-            return self._collate([self._sample(pass_index, index) for index in indices])
-        return self._collate([dataset[index] for index in indices])
+            samples = self.dataset.__getitems__(indices)
+            if self._takes_rows and type(samples) is Rows:
+                return samples.batch
+        else:
+            samples = [self._sample(pass_index, index) for index in indices]
+        if self._collates_seeded:
+            seed_host_streams(derive(self.seed, "collate", pass_index, repr(indices[:1])))
+        return self._collate(samples if self._is_batched else samples[0])
 
-    def _sample(self, pass_index: int, index: int) -> Any:
-        if self._is_random:
-            seed_host_streams(sample_seed(self._seed, pass_index, index))
+    def _sample(self, pass_index: int, index: Any) -> Any:
+        if self._reads_seeded:
+            seed_host_streams(sample_seed(self.seed, pass_index, index))
         return self.dataset[index]
 
 
@@ -89,10 +95,23 @@ class _Blocks(Dataset[Any]):
     """A data set whose samples are ready batches, addressed by blocks; torch's `DataLoader` reads it."""
 
     def __init__(self, reader: SampleReader) -> None:
-        self._reader = reader
+        self.reader = reader
 
     def __getitem__(self, block: Block) -> Any:
-        return self._reader.read(block) if get_worker_info() is None else self._reader.read_freely(block)
+        return self.reader.read(block) if get_worker_info() is None else self.reader.read_freely(block)
+
+
+class _StartWorker:
+    """Starts a worker as the user's loader would: its data set, and not ours, is what ``get_worker_info`` tells of."""
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
+        self._worker_init_fn = worker_init_fn
+
+    def __call__(self, worker: int) -> None:
+        info: Any = get_worker_info()
+        object.__setattr__(info, "dataset", info.dataset.reader.dataset)  # it refuses to be assigned to
+        if self._worker_init_fn is not None:
+            self._worker_init_fn(worker)
 
 
 class _Course:
@@ -118,13 +137,18 @@ class BlockReader:
         self._course = _Course()
         self._loader: DataLoader[Any] | None = None
         if workers.is_needed:
+            options = dict(workers.options)
+            start = _StartWorker(options.pop("worker_init_fn", None)) if workers.num_workers else None
             self._loader = DataLoader(
                 _Blocks(reader),
                 batch_size=None,
                 sampler=self._course,
                 collate_fn=_same,
                 num_workers=workers.num_workers,
-                **workers.options,
+                worker_init_fn=start,
+                # an iterator draws a seed for its workers: from nobody else's stream
+                generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
+                **options,
             )
 
     def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
@@ -132,11 +156,14 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        kept = capture()  # an iterator over workers draws a seed from torch's global stream
-        try:
-            return iter(self._loader)
-        finally:
-            restore(kept)
+        batches = iter(self._loader)
+        return map(_with_spare_normal_forgotten, batches) if self._reader.draws else batches
+
+
+def _with_spare_normal_forgotten(batch: Any) -> Any:
+    """The batch, read elsewhere, with the one effect on this process that reading it here would have had."""
+    forget_spare_normal()
+    return batch
 
 
 class IndexedSource:
@@ -152,6 +179,7 @@ class IndexedSource:
     """
 
     is_sought = True
+    is_one_shot = False
 
     def __init__(
         self,

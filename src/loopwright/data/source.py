@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from loopwright.data.loader import Loader
-from loopwright.data.reading import Block, BlockReader, IndexedSource, SampleReader, Workers
+from loopwright.data.reading import IndexedSource, SampleReader, Workers
+from loopwright.data.sampled import SampledSource, length_of, tell_pass
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource
-from loopwright.seeding import RandomStreams, derive
+from loopwright.seeding import SideStreams, derive
 
 _log = logging.getLogger("loopwright")
 
-# Batches of indices that a sampler is asked for at a time: swapping random streams costs more than an index.
-_NUM_BATCHES_AHEAD = 64
 
-
-def as_source(dataloader: Any, seed: int) -> BatchSource:
+def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
     """Make any dataloader readable from any micro-batch of any pass.
 
     Our own `Loader`, and a plain `torch.utils.data.DataLoader` over a plain sampler, are read in our order, which is
@@ -31,6 +29,7 @@ def as_source(dataloader: Any, seed: int) -> BatchSource:
     Args:
         dataloader: anything iterable.
         seed: of the run.
+        name: of the argument, for the error.
 
     Raises:
         SettingTypeError: if ``dataloader`` cannot be iterated over.
@@ -39,8 +38,10 @@ def as_source(dataloader: Any, seed: int) -> BatchSource:
         return dataloader.source(seed)
     if type(dataloader) is DataLoader and not isinstance(dataloader.dataset, IterableDataset):
         return _torch_source(dataloader, seed)
+    if isinstance(dataloader, list | tuple):
+        return ListSource(dataloader)
     if not hasattr(dataloader, "__iter__"):
-        raise refuse_type("dataloader", dataloader, "an iterable of batches")
+        raise refuse_type(name, dataloader, "an iterable of batches")
     return ForeignSource(dataloader, seed)
 
 
@@ -60,7 +61,9 @@ def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
             workers=workers,
             seed=seed if generator is None else derive(seed, generator.initial_seed()),
         )
-    return SampledSource(reader, sampler if batch_sampler is None else batch_sampler, workers, seed)
+    is_batched = batch_sampler is not None
+    chosen = batch_sampler if is_batched else sampler
+    return SampledSource(reader, chosen, is_batched=is_batched, workers=workers, seed=seed)
 
 
 def _is_plain_sampler(sampler: Any, dataset: Any) -> bool:
@@ -85,47 +88,27 @@ def _worker_options(loader: DataLoader[Any]) -> dict[str, Any]:
     return options
 
 
-class SampledSource:
-    """A data set read in the order of a sampler of the user's, whose indices are skipped and not the data.
-
-    The sampler draws from streams keyed by (seed, pass), so its order can be asked for again. One with a
-    ``set_epoch`` is told the pass.
+class ListSource:
+    """A list of ready batches.
 
     Args:
-        reader: reads the samples.
-        sampler: yields indices, or lists of them where batches are made.
-        workers: how many processes read ahead.
-        seed: of the run.
+        batches: the batches of every pass.
     """
 
     is_sought = True
+    is_one_shot = False
 
-    def __init__(self, reader: SampleReader, sampler: Any, workers: Workers, seed: int) -> None:
-        self._blocks = BlockReader(reader, workers)
-        self._sampler = sampler
-        self._seed = seed
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self._batches = batches
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in a pass, where the sampler knows."""
-        return _length(self._sampler)
+        """Batches in a pass."""
+        return len(self._batches)
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on."""
-        return self._blocks.read(itertools.islice(self._indices(pass_index), first, None))
-
-    def _indices(self, pass_index: int) -> Iterator[Block]:
-        streams = RandomStreams(derive(self._seed, "sampler", pass_index))
-        with streams.active():
-            _tell_pass(self._sampler, pass_index)
-            drawn = iter(self._sampler)
-        while True:
-            with streams.active():
-                ahead = list(itertools.islice(drawn, _NUM_BATCHES_AHEAD))
-            if not ahead:
-                return
-            for indices in ahead:
-                yield pass_index, indices if isinstance(indices, list) else [indices]
+        """The batches from number ``first`` on, the same in every pass."""
+        return iter(self._batches[first:])
 
 
 class ForeignSource:
@@ -143,18 +126,23 @@ class ForeignSource:
     def __init__(self, dataloader: Any, seed: int) -> None:
         self._dataloader = dataloader
         self._seed = seed
-        self._draws_here = type(dataloader) not in (list, tuple) and not getattr(dataloader, "num_workers", 0)
+        self._draws_here = not getattr(dataloader, "num_workers", 0)
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether it is an iterator, which cannot be read again."""
+        return isinstance(self._dataloader, Iterator)
 
     @property
     def num_batches(self) -> int | None:
         """Batches in a pass, where the dataloader knows."""
-        return _length(self._dataloader)
+        return length_of(self._dataloader)
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """The batches of a pass from number ``first`` on; those before it are read and dropped."""
-        streams = RandomStreams(derive(self._seed, "data", pass_index))
-        with streams.active():
-            _tell_pass(self._dataloader, pass_index)
+        streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
+        with streams:
+            tell_pass(self._dataloader, pass_index)
             batches = iter(self._dataloader)
             if first:
                 num_skipped = sum(1 for _ in itertools.islice(batches, first))
@@ -166,25 +154,11 @@ class ForeignSource:
         return _under(streams, batches) if self._draws_here else batches
 
 
-def _under(streams: RandomStreams, batches: Iterator[Any]) -> Iterator[Any]:
+def _under(streams: SideStreams, batches: Iterator[Any]) -> Iterator[Any]:
     end = object()
     while True:
-        with streams.active():
+        with streams:
             batch = next(batches, end)
         if batch is end:
             return
         yield batch
-
-
-def _tell_pass(dataloader: Any, pass_index: int) -> None:
-    for part in (dataloader, getattr(dataloader, "batch_sampler", None), getattr(dataloader, "sampler", None)):
-        set_epoch = getattr(part, "set_epoch", None)
-        if set_epoch is not None:
-            set_epoch(pass_index)
-
-
-def _length(dataloader: Any) -> int | None:
-    try:
-        return len(dataloader)
-    except (TypeError, NotImplementedError):
-        return None

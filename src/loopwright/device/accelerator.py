@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import resource
 import sys
 from collections.abc import Mapping
@@ -74,17 +76,28 @@ class MpsGpu:
 
 
 def move_tensors(batch: Any, device: torch.device) -> Any:
-    """``batch`` with every tensor in its mappings, lists and tuples on ``device``; anything else stays as it is."""
+    """``batch`` with every tensor in its mappings, lists, tuples and dataclasses on ``device``.
+
+    What has a ``to`` of its own is asked; anything else stays as it is.
+    """
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
+    if hasattr(batch, "to"):  # such as a PackedSequence, or a batch class of the user's
+        return batch.to(device)
+    if isinstance(batch, dict):
+        moved = copy.copy(batch)
+        moved.update({key: move_tensors(value, device) for key, value in batch.items()})
+        return moved
     if isinstance(batch, Mapping):
-        moved = {key: move_tensors(value, device) for key, value in batch.items()}
-        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+        return {key: move_tensors(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(move_tensors(value, device) for value in batch))
     if isinstance(batch, list | tuple):
         return type(batch)(move_tensors(value, device) for value in batch)
-    return batch.to(device) if hasattr(batch, "to") else batch
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch) if field.init}
+        return dataclasses.replace(batch, **{name: move_tensors(value, device) for name, value in values.items()})
+    return batch
 
 
 class _CudaStream:

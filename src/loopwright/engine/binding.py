@@ -37,11 +37,16 @@ def call_hooks(hooks: tuple[Hook, ...], *args: Any) -> None:
 
 @contextmanager
 def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
-    """Tell ``hooks`` of an exception that leaves the body, and let it go on."""
+    """Tell ``hooks`` of an exception that leaves the body, and let it go on, also where one of them raises another."""
     try:
         yield
     except Exception as error:
-        call_hooks(hooks, trainer, error)
+        for hook in hooks:
+            try:
+                hook(trainer, error)
+            except Exception as another:  # noqa: BLE001  (the first one is what the run ends by)
+                notes = " ".join(getattr(another, "__notes__", []))
+                error.add_note(f"While it was reported: {type(another).__name__}: {another} {notes}".rstrip())
         raise
 
 

@@ -61,6 +61,17 @@ class Feed:
             self._ahead = next(self._batches, _END)
         return self._ahead is not _END
 
+    def rewind(self) -> None:
+        """Go back to where the present step began; what can only be read once goes on where it is."""
+        if not self._source.is_one_shot:
+            self._state.pass_index, self._state.micro_batch_index = self._state.window_start
+            self._batches, self._ahead = None, _END
+
+    @property
+    def is_sought(self) -> bool:
+        """Whether reading may begin anywhere at no cost."""
+        return self._source.is_sought
+
     def rest(self) -> None:
         """Training pauses: where reading may begin anywhere, let go of the dataloader's iterator and its workers."""
         if self._source.is_sought:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from loopwright.engine.binding import Hook, call_hooks, reporting
@@ -71,18 +72,20 @@ class FitLoop:
         self._state = parts.state
         self._step = Step(parts, optimizer, inputs.feed)
         self._clock = TrainClock()
-        self._next_log = 0
+        self._step_saved = inputs.plan.position
 
     def run(self) -> None:
-        """Carry out the plan, or what of it comes before `Trainer.stop`."""
+        """Carry out the plan, or what of it comes before `Trainer.stop`; a stopped fit is saved where it stands."""
         self._clock.begin(self._state.global_step)
         for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
+            if self._state.stop_reason is not None:
+                break
             if is_validation:
                 self._validation_round(stages)
             else:
                 self._train_loop(stages)
-            if self._state.stop_reason is not None:
-                return
+        if self._state.stop_reason is not None and self._step_saved != self._state.global_step:
+            self._save()
 
     def _place(self, stage: Stage) -> tuple[int, bool]:
         """(loop_idx, is_validation): the train loop that a stage belongs to, or whose validations it is one of."""
@@ -97,62 +100,60 @@ class FitLoop:
             stack.enter_context(reporting(hooks["on_train_exception"], trainer))
             call_hooks(hooks["on_enter_train"], trainer, stack, inputs.train_dataloader, loop, loop_idx)
             call_hooks(hooks["on_train_start"], trainer, parts.model, inputs.train_dataloader, loop, loop_idx)
-            step_saved = None
             for stage in stages:
+                if self._state.stop_reason is not None:
+                    break
                 if isinstance(stage, Train):
                     batch_idx = self._train(stage, batch_idx)
                 elif isinstance(stage, Save):
                     self._save()
-                    step_saved = stage.step
-                if self._state.stop_reason is not None:
-                    break
-            if self._state.stop_reason is not None and step_saved != self._state.global_step:
-                self._save()
             call_hooks(hooks["on_train_end"], trainer, parts.model, loop, loop_idx)
 
     def _train(self, stage: Train, batch_idx: int) -> int:
         """Train the steps of ``stage``; returns the number of the next micro-batch in this train loop."""
         state, run, log = self._state, self._step.run, self._log
-        last = self._inputs.plan.stop_step
-        self._next_log = next_multiple(stage.start, self._parts.log_every_n_steps)
+        every, last = self._parts.log_every_n_steps, self._inputs.plan.stop_step
+        next_log = next_multiple(stage.start, every)
         self._clock.start()
         for window in self._inputs.plan.windows(stage.start, stage.stop):
             step = state.global_step + 1
-            is_log_step = step == self._next_log or step == last
-            batch_idx += run(window.num_micro_batches, batch_idx, log if is_log_step else None)
+            state.is_log_step = step in (next_log, last)
+            batch_idx += run(window.num_micro_batches, batch_idx, log if state.is_log_step else None)
+            if state.is_log_step:
+                next_log = next_multiple(step, every)
             if state.stop_reason is not None:
                 break
         self._clock.stop()
         return batch_idx
 
-    def _log(self, values: Mapping[str, Any]) -> None:
+    def _log(self, values: Mapping[str, Tensor | float]) -> None:
         parts, step = self._parts, self._state.global_step
         parts.log.log({f"train/{key}": value for key, value in values.items()}, step)
         memory = {"peak_memory_bytes": parts.device.peak_memory_bytes()}
         parts.log.log_timing({**self._clock.lap(step), **memory}, step)
-        self._next_log = next_multiple(step, parts.log_every_n_steps)
 
     def _save(self) -> None:
         if self._inputs.save is not None:
             self._inputs.save()
+            self._step_saved = self._state.global_step
 
     def _validation_round(self, stages: Iterable[Stage]) -> None:
         parts, inputs, state = self._parts, self._inputs, self._state
         val_loop = inputs.loop.val_loop
-        metrics: dict[str, float] = {}
+        parts.log.begin_round()
         with ExitStack() as stack:
             enter = parts.hooks["on_enter_validate_all"]
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
             for stage in stages:
                 if isinstance(stage, Validate):
-                    metrics |= validate(parts, val_loop, inputs.val_sets[stage.name], stage.num_batches)
+                    validate(parts, val_loop, inputs.val_sets[stage.name], stage.num_batches)
                 elif isinstance(stage, Downstream):
                     loop_idx, _ = inputs.plan.loop_position(state.global_step)
                     is_last = stage.step == inputs.plan.stop_step
                     inputs.downstream[stage.name](parts.trainer, loop_idx - 1, is_last)
                 if state.stop_reason is not None:
                     return
-            self._step_monitored(metrics)
+            self._step_monitored(parts.log.of_round)
 
     def _step_monitored(self, metrics: Mapping[str, float]) -> None:
         for scheduler, monitor in self._parts.monitored:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from loopwright.errors import DataError
+from loopwright.errors import DataError, refuse_type
 
 
 def as_outputs(returned: Any) -> dict[str, Any]:
@@ -41,7 +43,11 @@ def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
     """
     given = outputs.get("num_items")
     if given is not None:
-        return given.detach() if isinstance(given, Tensor) else int(given)
+        if isinstance(given, Tensor) and not given.ndim:
+            return given.detach()
+        if isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < 0:
+            raise refuse_type("num_items", given, "a whole number, 0 or more, or a scalar tensor on the device")
+        return int(given)
     first = _first_tensor(batch)
     if first is None or not first.ndim:
         raise DataError(
@@ -56,13 +62,18 @@ def scalars(outputs: Mapping[str, Any]) -> dict[str, Tensor | float]:
     return {
         name: value.detach() if isinstance(value, Tensor) else value
         for name, value in outputs.items()
-        if name != "num_items" and (not value.ndim if isinstance(value, Tensor) else isinstance(value, int | float))
+        if name != "num_items" and (not value.ndim if isinstance(value, Tensor) else isinstance(value, numbers.Real))
     }
 
 
 def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     """The values as Python floats: the one place where the host waits for the device."""
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    for name, value in on_device.items():
+        if value.ndim or value.is_complex():
+            raise refuse_type(
+                name, f"tensor of shape {tuple(value.shape)}, {value.dtype}", "a real scalar to be logged"
+            )
     read: dict[str, float] = {}
     if on_device:
         wide = [
@@ -88,7 +99,12 @@ class WeightedMean:
         """Count one batch."""
         for name, value in values.items():
             wide = value.to(self._dtype) if isinstance(value, Tensor) else value
-            self._sums[name] = self._sums.get(name, 0.0) + wide * weight
+            # a mean over no items is NaN, and NaN times 0 too
+            if isinstance(weight, Tensor):
+                weighed: Tensor | float = torch.where(weight > 0, wide * weight, 0.0)
+            else:
+                weighed = wide * weight if weight else 0.0
+            self._sums[name] = self._sums.get(name, 0.0) + weighed
             self._weights[name] = self._weights.get(name, 0) + weight
 
     def result(self) -> dict[str, float]:
@@ -100,6 +116,8 @@ class WeightedMean:
 def _first_tensor(batch: Any) -> Tensor | None:
     if isinstance(batch, Tensor):
         return batch
+    if is_dataclass(batch) and not isinstance(batch, type):
+        batch = [getattr(batch, field.name) for field in fields(batch)]
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
     for part in parts:
         found = _first_tensor(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,12 @@ from loopwright.run import Best
 class MetricLog:
     """The metrics of a run, on their way to the loggers.
 
+    Attributes:
+        latest: the last value of each metric.
+        best: the best value of the monitored one.
+        of_round: what was logged since the present round of validations began.
+        keeps_best: whether values count for `best`: those of a fit do, those of validations apart from one do not.
+
     Args:
         monitor: metric whose best value is kept; None: the first one named ``val…/loss``.
         mode: "min" or "max".
@@ -28,17 +35,25 @@ class MetricLog:
         self._timing_loggers: tuple[Hook, ...] = ()
         self.latest: dict[str, float] = {}
         self.best: Best | None = None
+        self.keeps_best = False
+        self.of_round: dict[str, float] = {}
 
     def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
         """Name the loggers' bound ``log_metrics`` and ``log_timing``."""
         self._loggers = loggers
         self._timing_loggers = timing_loggers
 
+    def begin_round(self) -> None:
+        """A round of validations begins."""
+        self.of_round = {}
+
     def log(self, values: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
         """Read the values, hand them to every logger, and return them as floats."""
         metrics = read_back(values)
         self.latest |= metrics
-        self._note_best(metrics, step)
+        self.of_round |= metrics
+        if self.keeps_best:
+            self._note_best(metrics, step)
         for log_metrics in self._loggers:
             log_metrics(metrics, step)
         return metrics
@@ -57,10 +72,12 @@ class MetricLog:
         """Continue from what `state_dict` returned."""
         self.latest = dict(state["latest"])
         self.best = Best(**state["best"]) if state["best"] else None
+        if self.best is not None and self._monitor is None:
+            self._monitor = self.best.name
 
     def _note_best(self, metrics: Mapping[str, float], step: int) -> None:
         if self._monitor is None:
-            self._monitor = next((name for name in metrics if name.startswith("val") and name.endswith("/loss")), None)
+            self._monitor = next((name for name in metrics if re.fullmatch(r"val/(.+/)?loss", name)), None)
         if self._monitor is None or self._monitor not in metrics:
             return
         value = metrics[self._monitor]

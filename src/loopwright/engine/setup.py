@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from loopwright.errors import SettingError, SettingTypeError, refuse_type
 from loopwright.hooks import Callback, Logger, implements, misspelt_hooks
@@ -44,6 +45,7 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
     if optimizer is None:
         return None
     if isinstance(optimizer, Optimizer):
+        _check_no_closure(optimizer)
         owned = {id(parameter) for parameter in model.parameters()}
         given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if not is_given_model or any(id(parameter) not in owned for parameter in given):
@@ -58,7 +60,15 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
         given_or_made = optimizer if made is None else made
         remedy = "in a configuration: _partial_: true"
         raise refuse_type("optimizer", given_or_made, "a callable of the parameters that makes an optimizer", remedy)
+    _check_no_closure(made)
     return made
+
+
+def _check_no_closure(optimizer: Optimizer) -> None:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        name = type(optimizer).__name__
+        raise SettingTypeError("optimizer", f"={name}(…): expected one whose step needs no closure; {name}'s does.")
 
 
 def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
@@ -80,19 +90,29 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
     return specs
 
 
-def build_scheduler(factory: Callable[..., Any], optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
-    """Make a scheduler; one that takes ``total_steps`` and was not given them is told those of the plan."""
-    takes_total = "total_steps" in inspect.signature(factory).parameters
-    bound = factory.keywords if isinstance(factory, functools.partial) else {}
-    scheduler = (
-        factory(optimizer, total_steps=total_steps)
-        if takes_total and bound.get("total_steps") is None
-        else factory(optimizer)
-    )
+def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
+    """Make a scheduler; one that takes ``total_steps`` and was given no length is told that of the plan.
+
+    Raises:
+        SettingTypeError: if the callable makes no scheduler, or one that needs a metric and has no ``monitor``.
+    """
+    factory, monitor = spec
+    scheduler = factory(optimizer, total_steps=total_steps) if is_told_total(factory) else factory(optimizer)
     if not hasattr(scheduler, "step"):
         raise refuse_type("schedulers", scheduler, "schedulers, which have a method step")
+    if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
+        raise SettingTypeError(
+            "schedulers", '=ReduceLROnPlateau(…): expected {"scheduler": …, "monitor": metric}, as it needs a metric.'
+        )
     made: StatefulScheduler = scheduler
     return made
+
+
+def is_told_total(factory: Callable[..., Any]) -> bool:
+    """Whether a scheduler's callable takes ``total_steps`` and was not given them, nor epochs in their place."""
+    bound = factory.keywords if isinstance(factory, functools.partial) else {}
+    has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
+    return not has_length and "total_steps" in inspect.signature(factory).parameters
 
 
 def name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple[str, Any]]:
@@ -101,6 +121,8 @@ def name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple
     Raises:
         SettingTypeError: for anything that is no ``kind``; and for a logger among the callbacks.
     """
+    if not isinstance(given, Mapping | Sequence | None):
+        raise refuse_type(setting, given, f"a list or a mapping of objects of class {kind.__name__}")
     entries = given.items() if isinstance(given, Mapping) else [(None, entry) for entry in given or ()]
     named = []
     for name, entry in entries:

@@ -9,6 +9,11 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.setup import stateful_callbacks
 from loopwright.errors import CheckpointError, did_you_mean
 
+STATE_KEYS = ("schedulers", "monitored", "position", "plan", "streams", "metrics", "callbacks")
+
+# What OneCycleLR makes of the total that it is told; a run with a longer end tells another.
+_MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
+
 
 def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> dict[str, Any]:
     """Everything but the weights that a run needs to go on.
@@ -41,8 +46,7 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], path: object) -> Non
     Raises:
         CheckpointError: naming what is missing or left over.
     """
-    needed = gather_state(parts, None).keys()
-    missing = [key for key in needed if key not in saved]
+    missing = [key for key in ("optimizer", *STATE_KEYS) if key not in saved]
     if missing:
         raise CheckpointError(
             f"{path}: holds no {', '.join(missing)}; expected the checkpoint of a fit (init_from takes weights alone)."
@@ -50,6 +54,7 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], path: object) -> Non
     for key, own in (("schedulers", parts.schedulers), ("monitored", parts.monitored)):
         if len(saved[key]) != len(own):
             raise CheckpointError(f"{path}: {key}: holds the state of {len(saved[key])}; this run has {len(own)}.")
+    _check_optimizer(parts, saved["optimizer"], path)
     own_names, saved_names = set(stateful_callbacks(parts.callbacks)), set(saved["callbacks"])
     for name in sorted(own_names ^ saved_names):
         whose = "this run has none" if name in saved_names else "the checkpoint has none"
@@ -62,7 +67,10 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
     parts.optimizer.load_state_dict(saved["optimizer"])
     for scheduler, state in zip(parts.schedulers, saved["schedulers"], strict=True):
-        scheduler.load_state_dict(state)
+        made = scheduler.state_dict()
+        scheduler.load_state_dict(
+            {**state, **{key: made[key] for key in _MADE_OF_TOTAL if key in made and key in state}}
+        )
     for (scheduler, _), state in zip(parts.monitored, saved["monitored"], strict=True):
         scheduler.load_state_dict(state)
     parts.state.global_step = saved["position"]["global_step"]
@@ -72,3 +80,18 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     for name, callback in stateful_callbacks(parts.callbacks).items():
         callback.load_state_dict(saved["callbacks"][name])
     parts.streams.load_state_dict(saved["streams"])
+
+
+def _check_optimizer(parts: Parts, saved: Mapping[str, Any], path: object) -> None:
+    assert parts.optimizer is not None, "fit checks that there is an optimizer"
+    own_groups, saved_groups = parts.optimizer.param_groups, saved["param_groups"]
+    own_sizes = [len(group["params"]) for group in own_groups]
+    saved_sizes = [len(group["params"]) for group in saved_groups]
+    if own_sizes != saved_sizes:
+        problem = f"has parameter groups of {saved_sizes} parameters; this run's has {own_sizes}"
+        raise CheckpointError(f"{path}: optimizer: {problem}.")
+    for index, (own, given) in enumerate(zip(own_groups, saved_groups, strict=True)):
+        missing = sorted(own.keys() - given.keys() - {"initial_lr"})
+        if missing:
+            problem = f"was saved by another kind: group {index} lacks {', '.join(missing)}"
+            raise CheckpointError(f"{path}: optimizer: {problem}; this run's is {type(parts.optimizer).__name__}.")

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,9 @@ from loopwright.engine.forward import Forward
 from loopwright.engine.items import WeightedMean, num_items, scalars
 from loopwright.engine.parts import Parts
 from loopwright.engine.update import Update
+
+# Takes the values of a step, by name; those of a window of one are still on the device.
+Log = Callable[[Mapping[str, Tensor | float]], None]
 
 
 class Step:
@@ -48,7 +52,7 @@ class Step:
         self._before_backward = hooks["on_before_backward"]
         self._after_backward = hooks["on_after_backward"]
 
-    def run(self, num_micro_batches: int, batch_idx: int, log: Any) -> int:
+    def run(self, num_micro_batches: int, batch_idx: int, log: Log | None) -> int:
         """Train one step.
 
         Args:
@@ -61,7 +65,7 @@ class Step:
         """
         state, feed = self._state, self._feed
         state.window_start = (state.pass_index, state.micro_batch_index)
-        state.is_inside_window = True
+        state.is_inside_window, state.is_updated = True, False
         batch = feed.take()
         if num_micro_batches == 1 or not feed.has_more():
             self._micro_batch(batch, batch_idx, None, True, log)
@@ -75,7 +79,7 @@ class Step:
         self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
         return num_taken
 
-    def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Any) -> None:
+    def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None) -> None:
         trainer, model = self._trainer, self._model
         if self._move is not None:
             batch = self._move(batch)
@@ -90,7 +94,8 @@ class Step:
             outputs["loss"].backward()
         else:
             weight = num_items(outputs, batch)
-            (outputs["loss"] * weight).backward()
+            if isinstance(weight, Tensor) or weight:  # no items, no gradient, whatever the mean over them may be
+                (outputs["loss"] * weight).backward()
             window.add(outputs, weight)
         for hook in self._after_backward:
             hook(trainer, model, outputs)

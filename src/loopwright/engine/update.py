@@ -22,6 +22,7 @@ class Update:
     def __init__(self, parts: Parts, optimizer: Optimizer) -> None:
         hooks = parts.hooks
         self._trainer, self._model, self._optimizer = parts.trainer, parts.model, optimizer
+        self._state = parts.state
         self._schedulers = parts.schedulers
         self._precision = parts.precision
         self._is_clipping = parts.precision.is_clipping
@@ -50,12 +51,13 @@ class Update:
         if self._is_clipping:
             self._precision.clip([p for group in optimizer.param_groups for p in group["params"]])
         optimizer.step()
+        self._state.is_updated = True
         for hook in self._after_step:
             hook(trainer, model, optimizer)
         for hook in self._before_zero:
             hook(trainer, model, optimizer)
         if self._drops_plainly:
-            for group in optimizer.param_groups:  # the live groups: add_param_group may have added one
+            for group in optimizer.param_groups:  # live, as add_param_group may have added one
                 for parameter in group["params"]:
                     parameter.grad = None
         else:

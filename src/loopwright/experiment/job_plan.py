@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from loopwright.checkpoint import read_checkpoint, resolve
 from loopwright.data import Splits, as_source
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.errors import SettingError
 from loopwright.experiment import build
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.settings import RunSettings, read_settings
 from loopwright.hooks import ValidationCallback
+from loopwright.loggers.lines import sizes_of
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.plan import Plan, describe, plan_fit, validation_batches
+from loopwright.trainer.checkpoints import rest_of_run, saved_plan
+
+_LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +36,20 @@ class Counts:
     num_samples: int | None
 
 
-def count_samples(dataloader: Any) -> Counts:
-    """What a dataloader says of itself, in the attributes that torch's own has."""
-    batch_size = getattr(dataloader, "batch_size", None)
-    try:
-        num_samples = len(dataloader.dataset)
-    except (AttributeError, TypeError, NotImplementedError):
-        num_samples = None
-    if getattr(dataloader, "drop_last", False):
-        num_samples = None
-    return Counts(batch_size if isinstance(batch_size, int) else None, num_samples)
+def count_samples(dataloader: Any, num_micro_batches: int | None) -> Counts:
+    """What a training dataloader with this many micro-batches a pass says of itself."""
+    return Counts(*sizes_of(dataloader, num_micro_batches))
 
 
-def job_plan(config: Mapping[str, Any], loop: TrainingLoop, data: Splits, trust: Trust) -> Plan:
-    """The plan of a fit from the beginning, by the settings of ``config``.
+def job_plan(config: Mapping[str, Any], settings: RunSettings, loop: TrainingLoop, data: Splits, trust: Trust) -> Plan:
+    """The plan of a fit by the settings of ``config``, from the beginning or from ``ckpt_path``.
 
     Raises:
-        SettingError: if the settings do not fit the data.
+        SettingError: if the settings do not fit the data, or not the run that is to go on.
+        CheckpointError: if the checkpoint cannot be used.
     """
+    checkpoint = None if settings.ckpt_path is None else read_checkpoint(resolve(settings.ckpt_path))
+    saved = None if checkpoint is None else saved_plan(checkpoint)
     checkpointing = build.build_checkpointing(config.get("checkpoint"), trust)
     downstream = {
         callback.name or name: callback.every_n_vals
@@ -54,27 +57,30 @@ def job_plan(config: Mapping[str, Any], loop: TrainingLoop, data: Splits, trust:
         if isinstance(callback, ValidationCallback)
     }
     try:
-        return plan_fit(
+        plan = plan_fit(
             loop,
             as_source(data.train, 0).num_batches,
             val=_lengths(data),
+            start_step=0 if saved is None else saved["start_step"],
+            start_micro_batch=0 if saved is None else saved["start_micro_batch"],
             save_every=None if checkpointing is None else checkpointing.every_n_steps,
             save_last=checkpointing is not None,
             downstream=downstream,
         )
     except SettingError as error:
-        raise error.under("loop") from None
+        raise (error.under("loop") if error.setting in _LOOP_SETTINGS else error) from None
+    return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
 
 
 def describe_job(config: Mapping[str, Any], trust: Trust) -> tuple[str, Plan | None, Counts]:
     """The plan in words, the plan of a fit, and what is known of its data."""
     loop = build.build_loop(config["loop"], trust)
     data = build.build_data(config["data"], trust)
-    counts = count_samples(data.train)
     if isinstance(loop, TrainingLoop):
-        plan = job_plan(config, loop, data, trust)
+        plan = job_plan(config, read_settings(config), loop, data, trust)
+        counts = count_samples(data.train, plan.num_micro_batches)
         return describe(plan, batch_size=counts.batch_size, num_samples=counts.num_samples), plan, counts
-    return describe_validation(loop, data), None, counts
+    return describe_validation(loop, data), None, Counts(None, None)
 
 
 def describe_validation(loop: LoopCallback, data: Splits) -> str:

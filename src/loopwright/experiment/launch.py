@@ -77,7 +77,7 @@ def _run_jobs(
         ended.append(end)
         gc.collect()  # a trainer and its callbacks know each other; without this they wait for the next job's garbage
         if line.multirun:
-            _say_job(len(ended), len(jobs), request.directory, end)
+            _say_job(len(ended) - 1, len(jobs), request.directory, end)
         if end.state == "interrupted" and line.multirun:
             raise KeyboardInterrupt
         return end.objective
@@ -109,7 +109,7 @@ def _config_dir(line: CommandLine) -> list[str]:
 
 def _say_job(number: int, num_jobs: int, directory: Path, end: Ended) -> None:
     detail = end.error if end.error else f"objective {show(end.objective)}"
-    print(f"job {number} of {num_jobs} {end.state}: {detail}; {directory}", flush=True)
+    print(f"job {number} ({number + 1} of {num_jobs}) {end.state}: {detail}; {directory}", flush=True)
 
 
 def _close_sweep(jobs: Sequence[Job], directory: Path, objective: str, ended: Sequence[Ended]) -> int:

@@ -16,7 +16,7 @@ from loopwright.experiment.build import build_run_data, build_trainer
 from loopwright.experiment.command.closing import closing_text, print_rows
 from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.job_plan import count_samples, describe_validation
+from loopwright.experiment.job_plan import describe_validation
 from loopwright.experiment.process import process_settings
 from loopwright.experiment.rundir.environment import environment, git_state
 from loopwright.experiment.rundir.record import RunRecord
@@ -110,7 +110,6 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
         live.trainer = trainer
         with trainer:
             data = build_run_data(config, request.trust, trainer.seed)
-            recorder.counts = count_samples(data.train)
             if isinstance(trainer.loop, TrainingLoop):
                 outcome = _fit(trainer, settings, data.train, data.val)
             else:
@@ -122,7 +121,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
         record.end(
             "completed",
             0,
-            global_step=trainer.global_step or recorder.validated_step,
+            global_step=recorder.validated_step if trainer.plan is None else trainer.global_step,
             metrics=dict(outcome.metrics),
             best=outcome.best,
             rows=outcome.rows or None,

@@ -80,10 +80,11 @@ class JSONLinesLogger(Logger):
 
 
 def _line(step: int, name: str, value: float) -> str:
-    return json.dumps({"step": step, "name": name, "value": _strict(float(value))}, allow_nan=False) + "\n"
+    return json.dumps({"step": step, "name": name, "value": strict_number(float(value))}, allow_nan=False) + "\n"
 
 
-def _strict(value: float) -> float | str:
+def strict_number(value: float) -> float | str:
+    """``value`` as strict JSON has it: what is not finite is a text that ``float`` reads."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -11,15 +11,21 @@ from loopwright.plan import Plan, describe
 
 def plan_text(plan: Plan, train_dataloader: Any) -> str:
     """The summary of a plan, in samples too where the training dataloader tells its batch size as torch's does."""
-    batch_size = getattr(train_dataloader, "batch_size", None)
+    batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
+    return describe(plan, batch_size=batch_size, num_samples=num_samples)
+
+
+def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None, int | None]:
+    """(samples of a full micro-batch, samples of a pass) of a dataloader; None for what it does not tell."""
+    batch_size = getattr(dataloader, "batch_size", None)
     if not isinstance(batch_size, int):
-        return describe(plan)
+        return None, None
     try:
-        num_samples = len(train_dataloader.dataset)
+        num_samples = len(dataloader.dataset)
     except (AttributeError, TypeError, NotImplementedError):
-        return describe(plan, batch_size=batch_size)
-    is_whole_pass = math.ceil(num_samples / batch_size) == plan.num_micro_batches  # no drop_last, no sampler
-    return describe(plan, batch_size=batch_size, num_samples=num_samples if is_whole_pass else None)
+        return batch_size, None
+    is_whole_pass = math.ceil(num_samples / batch_size) == num_micro_batches  # no drop_last, no sampler
+    return batch_size, num_samples if is_whole_pass else None
 
 
 def step_text(step: int, stop_step: int | None) -> str:

@@ -3,7 +3,7 @@
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple
 from loopwright.plan.compare import plan_differences, plan_extensions
-from loopwright.plan.describe import describe, plan_json
+from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
@@ -18,6 +18,7 @@ __all__ = [
     "Validate",
     "ValidationSet",
     "Window",
+    "count_samples",
     "describe",
     "eval_steps_note",
     "next_multiple",

@@ -100,14 +100,20 @@ def _rows(label: str, values: Iterable[str]) -> list[str]:
     return [f"  {name:<{_LABEL_WIDTH}}{value}" for name, value in zip(labels, values, strict=False)]
 
 
-def _samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
+def count_samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
+    """How many samples ``plan`` trains on, in words: ``63,868``, or ``at most 64,000`` where a pass is not known."""
     total = plan.total_micro_batches * batch_size
     length = plan.num_micro_batches
     if num_samples is not None and length is not None:
         total -= _pass_ends(plan) * max(0, length * batch_size - num_samples)
     at_most = "" if num_samples is not None else "at most "
+    return f"{at_most}{total:,}"
+
+
+def _samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
     effective = batch_size * plan.grad_accum_steps
-    return f"{at_most}{total:,}, {batch_size:,} a micro-batch, {effective:,} a step (the effective batch)"
+    total = count_samples(plan, batch_size, num_samples)
+    return f"{total}, {batch_size:,} a micro-batch, {effective:,} a step (the effective batch)"
 
 
 def _passes(plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from pathlib import Path
 
 from loopwright.checkpoint import Checkpointing
@@ -42,11 +43,11 @@ def check_seed(seed: int | None) -> int:
     """The seed given, or one that is drawn."""
     if seed is None:
         return draw_seed()
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise refuse_type("seed", seed, "a whole number, 0 or more", "use null to draw one")
     if not 0 <= seed < 1 << 63:
         raise refuse("seed", seed, "a whole number in [0, 2**63)", "use null to draw one")
-    return seed
+    return int(seed)
 
 
 def training_loop(loop: LoopCallback) -> TrainingLoop:

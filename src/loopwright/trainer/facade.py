@@ -5,7 +5,6 @@ A facade: the plan says what is done, the engine does it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,20 +16,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpoint, Checkpointing, check_state, clean_leftovers, expand, step_folder
+from loopwright.checkpoint import Checkpoint, Checkpointing, clean_leftovers, expand, step_folder
 from loopwright.device import Device, open_device
 from loopwright.engine import setup
-from loopwright.engine.binding import bind_hooks, call_hooks
+from loopwright.engine.binding import call_hooks
 from loopwright.engine.metrics import MetricLog
 from loopwright.engine.parts import Parts
 from loopwright.errors import SettingError, check_count, refuse_type
-from loopwright.hooks import HOOKS, Callback, Logger
+from loopwright.hooks import Callback, Logger
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.run import Best, FitResult, RunState
 from loopwright.seeding import RandomStreams
-from loopwright.trainer.checkpoints import find_run, load_model, read_run, save_run
+from loopwright.trainer.checkpoints import find_run, read_run, save_run
 from loopwright.trainer.checks import (
     check_checkpoint,
     check_loop,
@@ -40,6 +39,7 @@ from loopwright.trainer.checks import (
     validation_loop,
 )
 from loopwright.trainer.fitting import Fitting
+from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.validation import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
 
 
@@ -91,8 +91,7 @@ class Trainer:
         self._loop = check_loop(loop)
         self._checkpoint = check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
-        self._callbacks = setup.name_callbacks(callbacks, Callback, "callbacks")
-        self._loggers = setup.name_callbacks(loggers, Logger, "loggers")
+        self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
         specs = setup.read_schedulers(schedulers)
         accelerator = open_device(device)
         streams = RandomStreams(check_seed(seed), accelerator.stream)
@@ -108,7 +107,7 @@ class Trainer:
                 state=RunState(),
                 log=MetricLog(checkpoint.monitor, checkpoint.mode) if checkpoint is not None else MetricLog(),
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
-                callbacks=self._listeners(),
+                callbacks=self._listeners.named(),
             )
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._save_in_run_dir)
             self._is_closed = False
@@ -157,17 +156,22 @@ class Trainer:
     @property
     def callbacks(self) -> tuple[Callback, ...]:
         """The callbacks given, in order."""
-        return tuple(callback for _, callback in self._callbacks)
+        return self._listeners.callbacks
 
     @property
     def loggers(self) -> tuple[Logger, ...]:
         """The loggers given, in order."""
-        return tuple(logger for _, logger in self._loggers)
+        return self._listeners.loggers
 
     @property
     def log_every_n_steps(self) -> int:
         """Steps between two readings of training values."""
         return self._parts.log_every_n_steps
+
+    @property
+    def is_log_step(self) -> bool:
+        """Whether the training values of the present step are read and logged."""
+        return self._parts.state.is_log_step
 
     @property
     def seed(self) -> int:
@@ -220,6 +224,7 @@ class Trainer:
             SettingError: if the settings do not fit the data, or there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
         """
+        self._check_open()
         loop = training_loop(self._loop)
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
@@ -228,7 +233,7 @@ class Trainer:
         if init_from is not None and self.global_step:
             problem = f"={init_from}: begins at step 0, but this trainer is at step {self.global_step}; use a new one."
             raise SettingError("init_from", problem)
-        self._bind(loop.val_loop)
+        self._parts.hooks = self._listeners.bind(loop.val_loop)
         if self._checkpoint is not None and self._run_dir is not None:
             clean_leftovers(step_folder(self._run_dir, 0).parent)
 
@@ -236,13 +241,10 @@ class Trainer:
             path = ckpt_path if init_from is None else init_from
             if path is None:
                 return None
-            checkpoint = read_run(self._parts, find_run(self._parts, path, self._run_dir))
-            if ckpt_path is not None:
-                return checkpoint
-            load_model(self._parts, checkpoint)
-            return None
+            folder = find_run(self._parts, path, self._run_dir)
+            return read_run(self._parts, folder, weights_only=ckpt_path is None)
 
-        return self._fitting.run(loop, train_dataloader, val_dataloader, load)
+        return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
 
     def validate(
         self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
@@ -305,6 +307,7 @@ class Trainer:
             RuntimeError: inside a step; the end of one is when ``on_train_batch_end`` sees a new ``global_step``.
             CheckpointError: if it cannot be written.
         """
+        self._check_open()
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str) -> None:
@@ -321,10 +324,11 @@ class Trainer:
         if self._is_closed:
             return
         self._is_closed = True
-        self._fitting.close()
-        with ExitStack() as stack:  # calls all of them, last one first, and raises what was raised
-            for finalize in reversed(self._parts.hooks["finalize"]):
-                stack.callback(finalize)
+        try:
+            self._finalize()
+        finally:  # otherwise trainer and parts keep each other, and so the model, until garbage is collected
+            self._fitting.close()
+            self._parts.trainer, self._parts.hooks = None, {}
 
     def __enter__(self) -> Self:
         """The trainer itself; it is closed at the end of the block."""
@@ -334,37 +338,35 @@ class Trainer:
         """Close the trainer."""
         self.close()
 
-    def _listeners(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
-        """Everything that listens, in the order in which it is called; ``loop`` stands before the trainer's own."""
-        loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
-        checkpoint = [] if self._checkpoint is None else [("Checkpointing", self._checkpoint)]
-        return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *checkpoint]
-
-    def _bind(self, loop: ValidationLoop) -> None:
-        self._parts.hooks = bind_hooks(self._parts.callbacks, {*HOOKS, *loop.hook_names.values()})
-        bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
-        self._parts.log.connect(bound["log_metrics"], bound["log_timing"])
-
-    def _bound_for(self, loop: ValidationLoop) -> Parts:
-        """The parts with the hooks of ``loop`` bound; those of a fit that is running stay as they are."""
-        callbacks = self._listeners(None if loop is validation_loop(None, self._loop) else loop)
-        own_hooks = set(loop.hook_names.values()) - set(HOOKS)
-        hooks = bind_hooks(callbacks, {*HOOKS, *own_hooks})
-        if own_hooks and not any(hooks[name] for name in own_hooks):
-            warnings.warn(
-                f"Nobody implements a hook of {type(loop).__name__}: {', '.join(sorted(own_hooks))}.", stacklevel=3
-            )
-        return replace(self._parts, hooks=hooks)
-
     def _set_up(self) -> None:
         parts = self._parts
         val_loop = validation_loop(None, self._loop)
-        setup.warn_of_misspelt_hooks(parts.callbacks, tuple(val_loop.hook_names.values()))
-        self._bind(val_loop)
-        for hook in ("pre_setup", "setup", "post_setup"):
-            call_hooks(parts.hooks[hook], self)
-        for name, callback in setup.stateful_callbacks(parts.callbacks).items():
-            check_state(callback.state_dict(), f"callbacks.{name}")
+        self._listeners.warn_of_misspelt_hooks(val_loop)
+        parts.hooks = self._listeners.bind(val_loop)
+        parts.log.connect(*self._listeners.bind_loggers())
+        try:
+            for hook in ("pre_setup", "setup", "post_setup"):
+                call_hooks(parts.hooks[hook], self)
+            self._listeners.check_states()
+        except BaseException:
+            self._finalize()
+            raise
+
+    def _finalize(self) -> None:
+        with ExitStack() as stack:  # calls all of them, last one first, and raises what was raised
+            for finalize in reversed(self._parts.hooks["finalize"]):
+                stack.callback(finalize)
+
+    def _bound_for(self, loop: ValidationLoop) -> Parts:
+        """The parts with the hooks of ``loop`` bound; those of a fit that is running stay as they are."""
+        self._check_open()
+        hooks = self._listeners.bind(loop)
+        self._listeners.warn_if_unheard(loop, hooks)
+        return replace(self._parts, hooks=hooks)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("This trainer is closed; make another.")
 
     def _save_in_run_dir(self) -> Path:
         assert self._run_dir is not None, "a checkpoint needs a run_dir"

@@ -17,13 +17,14 @@ from loopwright.engine.fit import FitInputs, FitLoop
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.engine.modes import training
 from loopwright.engine.parts import Parts
-from loopwright.engine.setup import SchedulerSpec, build_scheduler
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.engine.setup import SchedulerSpec, build_scheduler, is_told_total
+from loopwright.errors import SettingError
 from loopwright.hooks import ValidationCallback, implements
 from loopwright.loop import TrainingLoop
-from loopwright.plan import Plan, eval_steps_note, plan_differences, plan_extensions, plan_fit
+from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
+from loopwright.protocols import BatchSource
 from loopwright.run import FitResult
-from loopwright.trainer.checkpoints import resume_run
+from loopwright.trainer.checkpoints import entry_of, load_model, rest_of_run, resume_run, saved_plan
 from loopwright.trainer.validation import open_val_sets
 
 _log = logging.getLogger("loopwright")
@@ -52,7 +53,7 @@ class Fitting:
         self._save = save
         self._train_dataloader: Any = None
         self._feed: Feed | None = None
-        self._has_schedulers = False
+        self._told_steps: int | None = None
         self._said: set[str] = set()
         self.is_running = False
         self.plan: Plan | None = None
@@ -61,14 +62,19 @@ class Fitting:
         """The plan that a fit would carry out now."""
         seed = self._parts.streams.seed
         lengths = {
-            name: as_source(loader, seed).num_batches for name, loader in name_dataloaders(val_dataloader).items()
+            name: as_source(loader, seed, "val_dataloader").num_batches
+            for name, loader in name_dataloaders(val_dataloader).items()
         }
-        is_same = train_dataloader is self._train_dataloader
-        start = (self._parts.state.global_step, self._parts.state.micro_batch_index if is_same else 0)
-        return self._plan(loop, as_source(train_dataloader, seed).num_batches, lengths, start)
+        return self._plan(loop, self._open(train_dataloader, seed).num_batches, lengths, self._start(train_dataloader))
 
     def run(
-        self, loop: TrainingLoop, train_dataloader: Any, val_dataloader: Any, load: Callable[[], Checkpoint | None]
+        self,
+        loop: TrainingLoop,
+        train_dataloader: Any,
+        val_dataloader: Any,
+        load: Callable[[], Checkpoint | None],
+        *,
+        resumes: bool,
     ) -> FitResult:
         """Fit; hooks are bound.
 
@@ -76,19 +82,21 @@ class Fitting:
             loop: the training loop.
             train_dataloader: as the user gave it.
             val_dataloader: as the user gave it.
-            load: loads weights, or reads the checkpoint to go on from and returns it.
+            load: reads the checkpoint to begin with, if any.
+            resumes: whether the run goes on from it, or takes its weights alone.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
+        assert parts.optimizer is not None, "checked by fit"
         begun = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._running())
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
-            inputs = self._prepare(loop, train_dataloader, val_dataloader, load())
+            inputs = self._prepare(loop, train_dataloader, val_dataloader, load(), resumes=resumes)
             stack.enter_context(training(parts.model))
+            parts.optimizer.zero_grad()  # a gradient that was there before is not of this fit
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
-            assert parts.optimizer is not None, "checked by fit"
             FitLoop(parts, parts.optimizer, inputs).run()
             call_hooks(hooks["on_fit_end"], trainer, loop)
         return FitResult(
@@ -101,36 +109,43 @@ class Fitting:
         )
 
     def close(self) -> None:
-        """Let go of the training dataloader, and with it of its workers."""
+        """Let go of the training dataloader, and with it of its workers; and of the trainer."""
+        self._save = _refuse_to_save
         self._feed = None
         self._train_dataloader = None
 
+    def _open(self, train_dataloader: Any, seed: int) -> BatchSource:
+        return as_source(train_dataloader, seed, "train_dataloader")
+
+    def _start(self, train_dataloader: Any) -> tuple[int, int]:
+        """(global_step, micro-batch of the pass) where a fit on this dataloader starts: another begins a new pass."""
+        state = self._parts.state
+        is_same = train_dataloader is self._train_dataloader
+        return state.global_step, state.micro_batch_index if is_same else 0
+
     def _prepare(
-        self, loop: TrainingLoop, train_dataloader: Any, val_dataloader: Any, checkpoint: Checkpoint | None
+        self,
+        loop: TrainingLoop,
+        train_dataloader: Any,
+        val_dataloader: Any,
+        checkpoint: Checkpoint | None,
+        *,
+        resumes: bool,
     ) -> FitInputs:
-        parts, state = self._parts, self._parts.state
-        seed = parts.streams.seed if checkpoint is None else _saved(checkpoint, "streams")["seed"]
+        parts = self._parts
+        is_resumed = checkpoint is not None and resumes
+        seed = entry_of(checkpoint, "streams")["seed"] if checkpoint is not None and resumes else parts.streams.seed
+        source = self._open(train_dataloader, seed)
         val_sets = open_val_sets(val_dataloader, seed)
         lengths = {name: data.source.num_batches for name, data in val_sets.items()}
-        if checkpoint is not None:
-            source = as_source(train_dataloader, seed)
+        if checkpoint is not None and resumes:
             self.plan = self._resume(loop, source.num_batches, lengths, checkpoint)
-            self._feed = Feed(source, state)
         else:
-            if train_dataloader is not self._train_dataloader or self._feed is None:
-                source = as_source(train_dataloader, seed)
-                is_new = self._train_dataloader is not train_dataloader and state.micro_batch_index > 0
-                start = (state.global_step, 0 if is_new else state.micro_batch_index)
-                self.plan = self._plan(loop, source.num_batches, lengths, start)
-                if is_new:
-                    state.pass_index, state.micro_batch_index = state.pass_index + 1, 0
-                self._feed = Feed(source, state)
-            else:
-                self.plan = self._plan(
-                    loop, self._feed.num_batches, lengths, (state.global_step, state.micro_batch_index)
-                )
+            self.plan = self._plan(loop, source.num_batches, lengths, self._start(train_dataloader))
+            if checkpoint is not None:
+                load_model(parts, checkpoint)
             self._make_schedulers(self.plan)
-        self._train_dataloader = train_dataloader
+        self._feed = self._make_feed(train_dataloader, source, is_resumed=is_resumed)
         self._say(self.plan, loop)
         return FitInputs(
             loop=loop,
@@ -139,9 +154,21 @@ class Fitting:
             feed=self._feed,
             val_dataloader=val_dataloader,
             val_sets=val_sets,
-            downstream=self._downstream_hooks(),
+            downstream={name: hook for name, _, hook in self._downstream()},
             save=None if self._checkpoint is None else self._save,
         )
+
+    def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
+        """The feed from where the run is; one that can only be read forward is kept from the last fit."""
+        state = self._parts.state
+        is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
+        if is_resumed:
+            return Feed(source, state)
+        if is_same and self._feed is not None and not self._feed.is_sought:
+            return self._feed
+        if not is_same and state.micro_batch_index > 0:
+            state.pass_index, state.micro_batch_index = state.pass_index + 1, 0
+        return Feed(source, state)
 
     def _plan(
         self,
@@ -178,36 +205,34 @@ class Fitting:
         checkpoint: Checkpoint,
     ) -> Plan:
         """Go on from ``checkpoint``: the plan of its fit, computed again, and of it what is left."""
-        saved = _saved(checkpoint, "plan")
-        if saved is None:
-            raise CheckpointError(
-                f"{checkpoint.path}: was saved before the first fit; expected the checkpoint of a fit."
-            )
+        saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
-        differences = plan_differences(saved, whole.settings())
-        if differences:
-            raise SettingError(
-                "ckpt_path",
-                f"={checkpoint.path}: its run was planned otherwise ({'; '.join(differences)}); "
-                "expected the same settings, or a longer end; init_from begins a new run with its weights.",
-            )
+        rest = rest_of_run(checkpoint, saved, whole)
         for extension in plan_extensions(saved, whole.settings()):
             _log.warning("%s: %s.", checkpoint.path, extension)
+        if whole.stop_step > saved["stop_step"] and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
+            _log.warning("%s: a scheduler that is told the end is stretched to the later one.", checkpoint.path)
         self._make_schedulers(whole)
         resume_run(self._parts, checkpoint)
-        return whole.after(self._parts.state.global_step)
+        return rest
 
     def _make_schedulers(self, plan: Plan) -> None:
         parts = self._parts
-        if self._has_schedulers or parts.optimizer is None:
-            return
-        for factory, monitor in self._scheduler_specs:
-            scheduler = build_scheduler(factory, parts.optimizer, plan.fit_steps)
-            if monitor is None:
-                parts.schedulers.append(scheduler)
-            else:
-                parts.monitored.append((scheduler, monitor))
-        self._has_schedulers = True
+        assert parts.optimizer is not None, "checked by fit"
+        if self._told_steps is None:
+            for spec in self._scheduler_specs:
+                scheduler = build_scheduler(spec, parts.optimizer, plan.fit_steps)
+                if spec[1] is None:
+                    parts.schedulers.append(scheduler)
+                else:
+                    parts.monitored.append((scheduler, spec[1]))
+            self._told_steps = plan.stop_step
+        elif plan.stop_step > self._told_steps and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
+            _log.warning(
+                "A scheduler was told in the first fit that training ends at step %d; this fit goes on to %d.",
+                self._told_steps,
+                plan.stop_step,
+            )
 
     def _downstream(self) -> list[tuple[str, int, Hook]]:
         """(name, every_n_vals, run_validation) of the callbacks that validate on their own."""
@@ -221,9 +246,6 @@ class Fitting:
             )
             for (name, cb), hook in zip(listeners, bound, strict=True)
         ]
-
-    def _downstream_hooks(self) -> dict[str, Hook]:
-        return {name: hook for name, _, hook in self._downstream()}
 
     def _say(self, plan: Plan, loop: TrainingLoop) -> None:
         """Say once what a user would not expect of the plan."""
@@ -240,26 +262,32 @@ class Fitting:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running; where it breaks inside a step, go back to the step's beginning."""
+        """Mark the fit as running, and leave things in order however it ends."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
             raise RuntimeError("This trainer is in a fit already.")
-        self.is_running, state.stop_reason = True, None
+        self.is_running = parts.log.keeps_best = True
+        state.stop_reason = None
         try:
             yield
         finally:
-            self.is_running = False
+            self.is_running = parts.log.keeps_best = False
+            if state.is_inside_window:
+                self._leave_broken_step()
             if self._feed is not None:
                 self._feed.rest()
-            if state.is_inside_window:
-                state.is_inside_window = False
-                state.pass_index, state.micro_batch_index = state.window_start
-                self._feed = None
-                if parts.optimizer is not None:
-                    parts.optimizer.zero_grad()
+
+    def _leave_broken_step(self) -> None:
+        """A step whose update was made counts as done; any other is begun again by the next fit."""
+        state, optimizer = self._parts.state, self._parts.optimizer
+        state.is_inside_window = False
+        if state.is_updated:
+            state.global_step += 1
+        elif self._feed is not None:
+            self._feed.rewind()
+        if optimizer is not None:
+            optimizer.zero_grad()
 
 
-def _saved(checkpoint: Checkpoint, key: str) -> Any:
-    if key not in checkpoint.state:
-        raise CheckpointError(f"{checkpoint.path}: holds no {key}; expected the checkpoint of a fit.")
-    return checkpoint.state[key]
+def _refuse_to_save() -> object:
+    raise RuntimeError("This trainer is closed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -14,10 +15,13 @@ from loopwright.engine.binding import call_hooks
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.engine.parts import Parts
 from loopwright.engine.validate import ValidationSet, validate
+from loopwright.errors import refuse_type
 from loopwright.loop import ValidationLoop
-from loopwright.plan import validation_batches
+from loopwright.plan import eval_steps_note, validation_batches
 from loopwright.seeding import derive
 from loopwright.trainer.checkpoints import load_model, read_run
+
+_log = logging.getLogger("loopwright")
 
 
 class ValidationRow(NamedTuple):
@@ -29,9 +33,18 @@ class ValidationRow(NamedTuple):
 
 
 def open_val_sets(val_dataloader: Any, seed: int) -> dict[str, ValidationSet]:
-    """Validation dataloaders by their names, each readable from its beginning, always in the same order."""
+    """Validation dataloaders by their names, each readable from its beginning, always in the same order.
+
+    Raises:
+        SettingTypeError: for an iterator, which has a beginning only once.
+    """
+    for name, loader in name_dataloaders(val_dataloader).items():
+        if isinstance(loader, Iterator):
+            raise refuse_type(name, loader, "a dataloader that can be read again, and not an iterator")
     return {
-        name: ValidationSet(name=name, dataloader=loader, source=as_source(loader, derive(seed, "validate", name)))
+        name: ValidationSet(
+            name=name, dataloader=loader, source=as_source(loader, derive(seed, "validate", name), name)
+        )
         for name, loader in name_dataloaders(val_dataloader).items()
     }
 
@@ -43,6 +56,10 @@ def validate_sets(
     lengths = {
         name: validation_batches(data.source.num_batches, loop.eval_steps, name) for name, data in val_sets.items()
     }
+    for name, data in val_sets.items():
+        note = eval_steps_note(data.source.num_batches, loop.eval_steps, name)
+        if note is not None:
+            _log.warning("%s.", note)
     return {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}
 
 
@@ -58,6 +75,8 @@ def validate_checkpoints(
         folders: checkpoints; None: the weights in memory.
     """
     val_sets = open_val_sets(val_dataloaders, parts.streams.seed)
+    if not val_sets and not parts.hooks["run_validation"]:
+        raise refuse_type("val_dataloaders", val_dataloaders, "a dataloader, or a list or mapping of them")
     rows = []
     with ExitStack() as stack:
         enter = parts.hooks["on_enter_validate_all"]
@@ -72,11 +91,18 @@ def validate_checkpoints(
 
 @contextmanager
 def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
-    """Run the body on the weights and at the step of a checkpoint; give those in memory back."""
+    """Run the body on the weights and at the step of a checkpoint; give those in memory back.
+
+    Raises:
+        RuntimeError: inside a step, whose backward needs the weights in memory.
+        CheckpointError: if the checkpoint cannot be used.
+    """
+    if parts.state.is_inside_window:
+        raise RuntimeError("A checkpoint is not loaded inside a step; validate it at a step's end.")
     kept = {name: t.clone() if isinstance(t, Tensor) else t for name, t in parts.model.state_dict().items()}
     step = parts.state.global_step
     try:
-        checkpoint = read_run(parts, folder)
+        checkpoint = read_run(parts, folder, weights_only=True)
         load_model(parts, checkpoint)
         parts.state.global_step = checkpoint.step
         call_hooks(parts.hooks["on_load_checkpoint"], parts.trainer, checkpoint.state)

@@ -121,12 +121,12 @@ def test_values_that_are_not_ours_to_judge(value: Any, annotation: Any) -> None:
 @pytest.mark.parametrize(
     ("annotation", "text"),
     [
-        (int, "int"),
-        (int | None, "int | null"),
-        (tuple[int, ...], "tuple[int, ...]"),
-        (Literal["min", "max"], "'min' | 'max'"),
-        (Sequence[float | None], "Sequence[float | null]"),
-        (Annotated[float, "seconds"], "float"),
+        (int, "a whole number"),
+        (int | None, "a whole number or null"),
+        (tuple[int, ...], "a list of whole numbers"),
+        (Literal["min", "max"], "'min' or 'max'"),
+        (Sequence[float | None], "a list"),
+        (Annotated[float, "seconds"], "a number"),
         (Any, "Any"),
     ],
 )
@@ -151,9 +151,9 @@ def test_one_annotation_that_cannot_be_evaluated_spoils_no_other() -> None:
             "Accepted: in_features, out_features, bias, device, dtype. Did you mean in_features?",
         ),
         ({"_target_": "torch.nn.Linear", "in_features": 3}, f"model.out_features: missing; {LAYER} needs it."),
-        ({**LINEAR, "bias": 1}, "model.bias=1: expected bool."),
-        ({**LINEAR, "in_features": None}, "model.in_features=null: expected int."),
-        ({"_target_": "torch.nn.Linear", "_args_": [3, "x"]}, "model._args_[1]='x': expected int."),
+        ({**LINEAR, "bias": 1}, "model.bias=1: expected true or false."),
+        ({**LINEAR, "in_features": None}, "model.in_features=null: expected a whole number."),
+        ({"_target_": "torch.nn.Linear", "_args_": [3, "x"]}, "model._args_[1]='x': expected a whole number."),
         ({**LINEAR, "_args_": [3]}, "model.in_features: given twice, here and in _args_."),
         (
             {"_target_": "torch.nn.Linear", "_args_": [1, 2, True, None, None, 6]},
@@ -161,9 +161,9 @@ def test_one_annotation_that_cannot_be_evaluated_spoils_no_other() -> None:
         ),
         (
             {"_target_": "torch.optim.SGD", "_partial_": True, "lr": "abc"},
-            "model.lr='abc': expected float | Tensor.",
+            "model.lr='abc': expected a number or Tensor.",
         ),
-        ({**SEQUENTIAL, "_args_": [{**LINEAR, "bias": "no"}]}, "model._args_[0].bias='no': expected bool."),
+        ({**SEQUENTIAL, "_args_": [{**LINEAR, "bias": "no"}]}, "model._args_[0].bias='no': expected true or false."),
         ({"_target_": "loopwright.loop.TrainingLoop", "max_step": 1}, None),
     ],
 )  # fmt: skip

@@ -216,7 +216,7 @@ def test_unknown_keys_may_vanish_only_where_a_class_takes_any() -> None:
 
 def test_annotations_for_the_checker_only_do_not_hide_the_others() -> None:
     assert build({"_target_": f"{PACKAGE}.Model", "thing": "anything"}).thing == "anything"
-    with pytest.raises(SettingError, match="width='x': expected int"):
+    with pytest.raises(SettingError, match="width='x': expected a whole number"):
         build({"_target_": f"{PACKAGE}.Model", "width": "x"})
 
 

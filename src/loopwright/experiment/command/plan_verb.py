@@ -13,7 +13,7 @@ from loopwright.experiment.command.speech import tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.job_plan import Counts, describe_job
-from loopwright.plan import Plan
+from loopwright.plan import Plan, count_samples
 
 
 def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
@@ -41,15 +41,5 @@ def _cells(plan: Plan | None, counts: Counts) -> list[str]:
         return ["0", "0", "", "0"]
     size = counts.batch_size
     effective = "unknown" if size is None else f"{size * plan.grad_accum_steps:,}"
-    return [f"{plan.total_steps:,}", f"{plan.total_micro_batches:,}", effective, _samples(plan, counts)]
-
-
-def _samples(plan: Plan, counts: Counts) -> str:
-    """Samples of a run: full micro-batches, less what the last one of each pass lacks."""
-    size, in_pass, length = counts.batch_size, counts.num_samples, plan.num_micro_batches
-    if size is None:
-        return "unknown"
-    total = plan.total_micro_batches * size
-    if in_pass is None or length is None:
-        return f"at most {total:,}"
-    return f"{total - plan.total_micro_batches // length * max(0, length * size - in_pass):,}"
+    samples = "unknown" if size is None else count_samples(plan, size, counts.num_samples)
+    return [f"{plan.total_steps:,}", f"{plan.total_micro_batches:,}", effective, samples]

@@ -50,23 +50,29 @@ def accepts(value: object, annotation: object) -> bool | None:
     return None
 
 
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
 def say(annotation: object) -> str:
-    """The annotation as a reader knows it: ``float | Tensor``, ``tuple[int, ...]``, ``'min' | 'max'``."""
+    """The annotation in a reader's words: ``a whole number or null``, ``a list of numbers``, ``'min' or 'max'``."""
     if annotation is None or annotation is types.NoneType:
         return "null"
-    if annotation is Ellipsis:
-        return "..."
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return say(arguments[0])
     if origin is Literal:
-        return " | ".join(map(repr, arguments))
+        return " or ".join(map(repr, arguments))
     if origin in (Union, types.UnionType):
-        return " | ".join(map(say, arguments))
-    if origin is not None and arguments and all(not isinstance(argument, list) for argument in arguments):
-        return f"{say(origin)}[{', '.join(map(say, arguments))}]"
+        return " or ".join(dict.fromkeys(map(say, arguments)))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a mapping"
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        members = [member for member in arguments if member is not Ellipsis]
+        of_what = _PLURALS.get(members[0]) if len(set(members)) == 1 else None
+        return f"a list of {of_what}" if of_what else "a list"
     if isinstance(annotation, type):
-        return annotation.__name__
+        return _WORDS.get(annotation, annotation.__name__)
     return inspect.formatannotation(annotation).replace("typing.", "")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import time
@@ -15,6 +14,7 @@ import yaml
 
 from loopwright.errors import SettingError
 from loopwright.experiment.settings import RunSettings
+from loopwright.loggers.json_lines import strict_number
 
 State = str  # "running", "completed", "interrupted" or "failed"
 
@@ -94,9 +94,9 @@ class RunRecord:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in strict JSON: numbers that are not finite become the texts "nan", "inf" and "-inf"."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    """``value`` in strict JSON: numbers that are not finite become texts, as in metrics.jsonl."""
+    if isinstance(value, float):
+        return strict_number(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from loopwright.experiment.job_plan import Counts
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.hooks import Callback
+from loopwright.loggers.lines import plan_text
 from loopwright.loop import LoopCallback
-from loopwright.plan import describe, plan_json
+from loopwright.plan import plan_json
 
 if TYPE_CHECKING:
     from loopwright.trainer import Trainer
@@ -27,15 +27,13 @@ class RunRecorder(Callback):
     def __init__(self, record: RunRecord, config: Mapping[str, Any]) -> None:
         self._record = record
         self._config = config
-        self.counts = Counts(None, None)
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Write the plan, which after a resume is the rest of the run's."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
-        text = describe(plan, batch_size=self.counts.batch_size, num_samples=self.counts.num_samples)
-        self._record.write_plan(text, plan_json(plan))
+        self._record.write_plan(plan_text(plan, train_dataloader), plan_json(plan))
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """Note the step: outside a fit it is that of a checkpoint, only while this is validated."""

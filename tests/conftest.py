@@ -1,4 +1,4 @@
-"""Settings of the laws: no deadline for one example, because the cores that tests run on are shared."""
+"""Settings of all laws: no deadline for one example, because the cores that tests run on are shared."""
 
 from __future__ import annotations
 

@@ -1,0 +1,76 @@
+"""`Listeners`: who is called by a trainer's hooks, and in what order."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from loopwright.checkpoint import Checkpointing, check_state
+from loopwright.engine.binding import Hook, bind_hooks
+from loopwright.engine.setup import name_callbacks, stateful_callbacks, warn_of_misspelt_hooks
+from loopwright.hooks import HOOKS, Callback, Logger
+from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
+
+
+class Listeners:
+    """The loop, callbacks as given, loggers, checkpointing: called in this order.
+
+    Args:
+        loop: of the trainer.
+        callbacks: a list, or a mapping whose names key their state.
+        loggers: likewise.
+        checkpoint: when to save; None: never.
+
+    Raises:
+        SettingError: for anything that is not what its argument says.
+    """
+
+    def __init__(self, loop: LoopCallback, callbacks: Any, loggers: Any, checkpoint: Checkpointing | None) -> None:
+        self._loop = loop
+        self._callbacks = name_callbacks(callbacks, Callback, "callbacks")
+        self._loggers = name_callbacks(loggers, Logger, "loggers")
+        self._checkpoint = [] if checkpoint is None else [("Checkpointing", checkpoint)]
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks given, in order."""
+        return tuple(callback for _, callback in self._callbacks)
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """The loggers given, in order."""
+        return tuple(logger for _, logger in self._loggers)
+
+    def named(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
+        """(name, listener) for all of them; ``loop``, where it is another, stands before the trainer's own."""
+        loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
+        return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
+
+    def bind(self, loop: ValidationLoop) -> dict[str, tuple[Hook, ...]]:
+        """Every hook with those who listen to it, those that ``loop`` names of its own included."""
+        is_given = not isinstance(self._loop, TrainingLoop) or loop is not self._loop.val_loop
+        return bind_hooks(self.named(loop if is_given else None), {*HOOKS, *loop.hook_names.values()})
+
+    def bind_loggers(self) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+        """The loggers' ``log_metrics`` and ``log_timing``."""
+        bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
+        return bound["log_metrics"], bound["log_timing"]
+
+    def warn_of_misspelt_hooks(self, loop: ValidationLoop) -> None:
+        """Warn of methods that are almost, but not, a hook."""
+        warn_of_misspelt_hooks(self.named(), tuple(loop.hook_names.values()))
+
+    def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
+        """Warn where ``loop`` has hooks of its own and nobody listens to any."""
+        own = sorted(set(loop.hook_names.values()) - set(HOOKS))
+        if own and not any(hooks[name] for name in own):
+            warnings.warn(f"Nobody implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
+
+    def check_states(self) -> None:
+        """Refuse states that cannot be stored.
+
+        Raises:
+            SettingError: with the path to what cannot be stored.
+        """
+        for name, callback in stateful_callbacks(self.named()).items():
+            check_state(callback.state_dict(), f"callbacks.{name}")

@@ -1,0 +1,314 @@
+"""What goes wrong at the edges of a fit: stopping, saving, breaking, closing."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from loopwright import Callback, Checkpointing, TrainingLoop, ValidationCallback
+from loopwright.data import Loader
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.run import Best
+from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
+
+
+class On(Callback):
+    """Does ``act(trainer)`` in one hook."""
+
+    def __init__(self, hook: str, act: Any) -> None:
+        setattr(self, hook, lambda ours, *_: act(ours))
+
+
+@pytest.mark.parametrize("hook", ["on_validate_start", "on_validate_end", "on_train_end", "on_enter_validate"])
+def test_a_stop_from_anywhere_saves(hook: str, tmp_path: Path) -> None:
+    stop = On(hook, lambda ours: ours.stop("enough"))
+    loop = TrainingLoop(num_steps=6, eval_frequency=3)
+    ours = trainer(loop, callbacks=[stop], checkpoint=Checkpointing(), run_dir=tmp_path)
+    result = ours.fit(batches(6), DataLoader(rows(4)))
+    assert (result.state, result.global_step) == ("stopped", 3)
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
+
+
+def test_a_stop_before_the_first_step_trains_and_saves_nothing(tmp_path: Path) -> None:
+    stop = On("on_fit_start", lambda ours: ours.stop("at once"))
+    ours = trainer(callbacks=[stop], checkpoint=Checkpointing(), run_dir=tmp_path)
+    assert ours.fit(batches(6)).global_step == 0
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("hook", ["on_enter_validate", "on_validate_batch_end", "on_validate_end", "on_train_end"])
+def test_a_checkpoint_saved_inside_a_validation_resumes_exactly(hook: str, tmp_path: Path) -> None:
+    loop = TrainingLoop(num_steps=6, eval_frequency=3)
+
+    def build(*callbacks: Callback) -> Any:
+        return trainer(loop, model=lambda: Regression(dropout=0.5), optimizer=adamw, callbacks=callbacks)
+
+    def save(ours: Any) -> None:
+        if ours.global_step == 3:
+            ours.save_checkpoint(tmp_path / "mine")
+
+    data, val = Loader(rows(24), batch_size=4, shuffle=True), DataLoader(rows(4))
+    straight = build(On(hook, save))
+    straight.fit(data, val)
+    again = build()
+    again.fit(data, val, ckpt_path=tmp_path / "mine")
+    assert is_bitwise_equal(weights(again), weights(straight))
+
+
+@pytest.mark.parametrize("hook", ["on_after_optimizer_step", "on_train_step_end", "on_after_scheduler_step"])
+def test_a_step_that_breaks_after_its_update_is_not_made_twice(hook: str) -> None:
+    data = Loader(rows(24), batch_size=4, shuffle=True)
+    settings: dict[str, Any] = {"schedulers": [functools.partial(torch.optim.lr_scheduler.StepLR, step_size=99)]}
+    seen: list[Tensor] = []
+
+    def fail_once(ours: Any) -> None:
+        if ours.global_step == 2 and not seen:
+            seen.append(weights(ours)["layers.0.weight"])
+            raise RuntimeError("broken")
+
+    ours = trainer(TrainingLoop(max_steps=5), callbacks=[On(hook, fail_once)], **settings)
+    with pytest.raises(RuntimeError, match="broken"):
+        ours.fit(data)
+    assert (ours.global_step, ours.micro_batch_index) == (3, 3)
+    ours.fit(data)
+    straight = trainer(TrainingLoop(max_steps=5), **settings)
+    straight.fit(data)
+    assert is_bitwise_equal(weights(ours), weights(straight))
+
+
+def test_gradients_from_before_a_fit_are_not_of_it() -> None:
+    ours, other = trainer(), trainer()
+    ours.model(batches(1)[0])["loss"].backward()
+    for each in (ours, other):
+        each.fit(batches(5))
+    assert is_bitwise_equal(weights(ours), weights(other))
+
+
+class Masked(nn.Module):
+    """A mean over unmasked items that is NaN where there are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(2, 1).double()
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
+        features, mask = batch
+        count = int(mask.sum())
+        errors = self.head(features).squeeze(-1).square()
+        return {"loss": (errors * mask).sum() / mask.sum(), "num_items": count}
+
+
+def test_a_micro_batch_without_items_changes_nothing() -> None:
+    features = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = torch.tensor([1.0, 1, 0, 0, 1, 1, 1, 0])
+    results = []
+    for size in (8, 2):
+        data = list(zip(features.split(size), mask.split(size), strict=True))
+        ours = trainer(TrainingLoop(num_steps=2, grad_accum_steps=8 // size), model=Masked)
+        results.append((weights(ours.model), ours.fit(data, [data]).metrics, weights(ours)))
+    assert results[1][1] == pytest.approx(results[0][1], rel=1e-12)
+    assert torch.allclose(results[0][2]["head.weight"], results[1][2]["head.weight"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("given", [2.5, "5", True, -1, torch.tensor([5])])
+def test_num_items_that_count_nothing_are_refused(given: Any) -> None:
+    class Wrong(Regression):
+        def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
+            return super().forward(batch) | {"num_items": given}
+
+    with pytest.raises(SettingError, match=r"num_items=.*a whole number, 0 or more, or a scalar tensor"):
+        trainer(model=Wrong).validate(DataLoader(rows(4)))
+
+
+def test_a_scheduler_that_is_told_the_end_goes_on_to_a_later_one(tmp_path: Path) -> None:
+    one_cycle = functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1)
+    data = batches(8)
+
+    def build(max_steps: int) -> Any:
+        settings: dict[str, Any] = {"checkpoint": Checkpointing(), "run_dir": tmp_path / str(max_steps)}
+        return trainer(TrainingLoop(max_steps=max_steps), schedulers=[one_cycle], **settings)
+
+    build(4).fit(data)
+    longer = build(8)
+    longer.fit(data, ckpt_path=tmp_path / "4")
+    straight = build(8)
+    straight.fit(data)
+    rates = [each.optimizer.param_groups[0]["lr"] for each in (longer, straight)]
+    assert rates[0] == rates[1]
+
+
+def test_a_later_fit_says_that_a_schedule_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    def halving(optimizer: Any, total_steps: int) -> Any:
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total_steps))
+
+    ours = trainer(TrainingLoop(num_steps=2), schedulers=[halving])
+    ours.fit(batches(4))
+    ours.fit(batches(4))
+    assert "told in the first fit that training ends at step 2; this fit goes on to 4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (adamw, "optimizer: was saved by another kind: group 0 lacks amsgrad, betas"),
+        (
+            lambda parameters: torch.optim.SGD([{"params": [p]} for p in parameters], lr=0.1),
+            r"parameter groups of \[4\] parameters; this run's has \[1, 1, 1, 1\]",
+        ),
+    ],
+)
+def test_a_refused_resume_leaves_the_trainer_as_it_was(optimizer: Any, message: str, tmp_path: Path) -> None:
+    saved = trainer()
+    saved.fit(batches(5))
+    saved.save_checkpoint(tmp_path / "saved")
+    other = trainer(optimizer=optimizer, seed=4)
+    before = weights(other)
+    with pytest.raises(CheckpointError, match=message):
+        other.fit(batches(5), ckpt_path=tmp_path / "saved")
+    assert is_bitwise_equal(weights(other), before) and other.global_step == 0
+
+
+def test_weights_are_not_taken_where_the_plan_is_refused(tmp_path: Path) -> None:
+    trainer(checkpoint=Checkpointing(), run_dir=tmp_path).fit(batches(5))
+    other = trainer(TrainingLoop(num_steps=1, grad_accum_steps=9), seed=4)
+    before = weights(other)
+    with pytest.raises(SettingError, match="grad_accum_steps=9"):
+        other.fit(batches(5), init_from=tmp_path)
+    assert is_bitwise_equal(weights(other), before)
+
+
+def test_the_best_is_that_of_the_fit(tmp_path: Path) -> None:
+    old = trainer(TrainingLoop(num_steps=9), checkpoint=Checkpointing(), run_dir=tmp_path)
+    old.fit(batches(9), DataLoader(rows(8)))
+    ours = trainer(TrainingLoop(num_steps=1), checkpoint=Checkpointing(monitor="val/loss"), run_dir=tmp_path / "new")
+    ours.validate_all(DataLoader(rows(8)), tmp_path)
+    ours.validate({"z": DataLoader(rows(8))})
+    best = ours.fit(batches(9), DataLoader(rows(8))).best
+    assert best is not None and (best.name, best.step) == ("val/loss", 1)
+
+
+def test_a_best_that_was_not_saved_is_said(tmp_path: Path) -> None:
+    ours = trainer(TrainingLoop(num_steps=4, eval_frequency=1), checkpoint=Checkpointing(), run_dir=tmp_path)
+    with pytest.raises(CheckpointError, match="is known to the trainer that logged it; expected a path"):
+        ours.validate(DataLoader(rows(8)), ckpt_path="best")
+    ours.fit(batches(9), DataLoader(rows(8)))
+    assert ours.best is not None
+    ours._parts.log.best = Best(name="val/loss", value=0.0, step=2)
+    with pytest.raises(CheckpointError, match="best val/loss is that of step 2, which was not saved"):
+        ours.validate(DataLoader(rows(8)), ckpt_path="best")
+
+
+def test_a_monitored_scheduler_may_look_at_a_downstream_metric() -> None:
+    class Probe(ValidationCallback):
+        def run_validation(self, ours: Any, loop_idx: int | None, is_last: bool) -> None:
+            ours.log_metrics(**{"probe/accuracy": 0.5})
+
+    plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "probe/accuracy"}
+    trainer(callbacks=[Probe()], schedulers=[plateau]).fit(batches(5), DataLoader(rows(4)))
+
+
+def test_a_hook_that_fails_while_an_exception_is_told_does_not_replace_it() -> None:
+    def fail(ours: Any) -> None:
+        raise KeyError("second")
+
+    def fail_first(ours: Any) -> None:
+        raise ZeroDivisionError("first")
+
+    callbacks = {"a": On("on_train_batch_end", fail_first), "b": On("on_fit_exception", fail)}
+    with pytest.raises(ZeroDivisionError, match="first") as caught:
+        trainer(callbacks=callbacks).fit(batches(5))
+    assert any("While it was reported: KeyError: 'second'" in note for note in caught.value.__notes__)
+
+
+def test_callbacks_that_were_set_up_are_finalized_where_another_fails() -> None:
+    told: list[str] = []
+
+    class Failing(Callback):
+        def post_setup(self, ours: Any) -> None:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        trainer(callbacks=[On("setup", lambda ours: told.append("up")), _Finalized(told), Failing()])
+    assert told == ["up", "down"]
+
+
+class _Finalized(Callback):
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def finalize(self) -> None:
+        self.told.append("down")
+
+
+def test_a_closed_trainer_lets_go_of_its_model_and_says_that_it_is_closed() -> None:
+    gc.disable()
+    try:
+        with trainer() as ours:
+            ours.fit(batches(5), DataLoader(rows(4)))
+        model = weakref.ref(ours.model)
+        with pytest.raises(RuntimeError, match="closed"):
+            ours.fit(batches(5))
+        with pytest.raises(RuntimeError, match="closed"):
+            ours.validate(DataLoader(rows(4)))
+        assert ours.plan is not None and ours.global_step == 5
+        del ours
+        assert model() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedulers": [torch.optim.lr_scheduler.ReduceLROnPlateau]}, '{"scheduler": …, "monitor": metric}'),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS.*needs no closure"),
+        ({"callbacks": Callback()}, "a list or a mapping of objects of class Callback"),
+    ],
+)
+def test_what_torch_would_refuse_at_the_first_step_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message.replace("{", r"\{")):
+        trainer(**settings).fit(batches(5))
+
+
+def test_an_iterator_is_no_validation_dataloader() -> None:
+    with pytest.raises(SettingError, match="can be read again"):
+        trainer(TrainingLoop(num_steps=2, eval_steps=1)).fit(batches(5), iter(batches(5)))
+
+
+def test_an_iterator_goes_on_where_it_is_after_an_exception() -> None:
+    seen: list[float] = []
+
+    def record(ours: Any, batch: Any, batch_idx: int) -> None:
+        seen.append(batch[0][0, 0].item())
+        if len(seen) == 2:
+            raise RuntimeError("broken")
+
+    data = batches(6)
+    endless = iter(data)
+    ours = trainer(TrainingLoop(max_steps=5), callbacks=[Recorder(record)], optimizer=sgd)
+    with pytest.raises(RuntimeError, match="broken"):
+        ours.fit(endless)
+    ours.fit(endless)
+    assert seen == [batch[0][0, 0].item() for batch in data[:5]]
+
+
+def test_a_data_set_that_grew_between_fits_is_seen() -> None:
+    data = batches(4)
+    ours = trainer(TrainingLoop(num_epochs=1))
+    ours.fit(data)
+    data.extend(batches(2))
+    assert ours.plan_fit(data).total_steps == 6
+    assert ours.fit(data).global_step == 10
+
+
+def test_values_that_are_no_scalars_are_not_logged() -> None:
+    with pytest.raises(SettingError, match=r"a=.*a real scalar"):
+        trainer().log_metrics(a=torch.ones(1), b=torch.ones(()))
