@@ -13,8 +13,8 @@ class Checkpointing(Callback):
 
     Args:
         every_n_steps: also save where ``global_step`` is a multiple of this; None: the last step only.
-        monitor: metric whose best value a fit reports, such as ``val/loss``; the step it belongs to is a checkpoint only
-            where one was saved then. None: the first one named ``val/…loss``.
+        monitor: metric whose best value a fit reports, such as ``val/loss``; its step has a checkpoint where one was
+            saved then. None: the first one named ``val/…loss``.
         mode: whether the best ``monitor`` is its least (``min``) or its greatest (``max``).
 
     Raises:
@@ -43,7 +43,7 @@ class Checkpointing(Callback):
 
     @property
     def monitor(self) -> str | None:
-        """The metric that tells the best checkpoint, if any."""
+        """The metric whose best value a fit reports, if one is named."""
         return self._monitor
 
     @property
