@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from loopwright.cli import main
-
 if __name__ == "__main__":
+    # Python puts the current directory first, and what is imported next must not come from there.
+    if not sys.flags.safe_path:
+        del sys.path[0]
+    from loopwright.cli import main
+
     sys.exit(main())

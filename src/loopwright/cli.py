@@ -13,7 +13,7 @@ from loopwright import __version__
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.command.command_line import CommandLine, read_command_line
 from loopwright.experiment.command.help_text import help_text
-from loopwright.experiment.command.speech import complain, one_line_of
+from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.compose.conf_dir import conf_dir
 
 
@@ -24,7 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done; 1 the run failed; 2 a wrong setting; 3 a bad checkpoint; 130 and 143 after SIGINT and
         SIGTERM.
     """
-    leave_current_directory()
+    try:
+        leave_current_directory()
+    except FileNotFoundError:
+        complain("the current directory is gone; change to another.")
+        return 2
     try:
         return _execute(read_command_line(sys.argv[1:] if argv is None else argv))
     except SettingError as error:
@@ -59,11 +63,11 @@ def leave_current_directory() -> None:
 
 def _execute(line: CommandLine) -> int:
     if line.action == "version":
-        print(f"loopwright {__version__}")
+        tell(f"loopwright {__version__}")
         return 0
     if line.action == "help":
         extra = [] if line.config_dir is None else [Path(line.config_dir)]
-        print(help_text([conf_dir(), *extra]), end="")
+        tell(help_text([conf_dir(), *extra]).rstrip("\n"))
         return 0
     # Imported only now: Hydra, which this imports, looks for plugins on sys.path, and help needs none of it.
     return int(import_module("loopwright.experiment.command.entry").execute(line))

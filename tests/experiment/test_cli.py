@@ -339,7 +339,7 @@ def test_the_objective_is_what_the_configuration_names(small: Cli, tmp_path: Pat
     assert summary["objective"] == summary["metrics"]["val/accuracy"]
     assert summary["best"]["name"] == "val/accuracy"
     answer = small("objective=val/acuracy", "hydra.run.dir=other")
-    assert answer.code == 0
+    assert answer.code == 2
     assert "Did you mean val/accuracy?" in answer.err
     assert _summary(tmp_path / "other")["objective"] is None
 
@@ -370,7 +370,7 @@ def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> 
     assert answer.code == 2
     answer = small("loop.eval_frequency=null", "checkpoint.every_n_steps=null", "hydra.run.dir=out")
     assert answer.code == 0
-    assert "objective='val/loss': no such metric" in answer.err
+    assert "objective='val/loss': nothing was validated" in answer.err
     assert math.isfinite(_summary(tmp_path / "out")["metrics"]["train/loss"])
 
 
@@ -416,3 +416,94 @@ def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -
     assert "train 2 steps, from global_step 4 to 6" in answer.out
     answer = small("plan", "ckpt_path=first", "loop.grad_accum_steps=2")
     assert answer.code == 2 and "grad_accum_steps: 1 -> 2" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "difference"),
+    [
+        (["optimizer.lr=0.1"], "optimizer.lr: 0.003 there, 0.1 here"),
+        (["optimizer=sgd"], "optimizer: torch.optim.AdamW there, torch.optim.SGD here"),
+        (["seed=5"], "seed: 0 there, 5 here"),
+        (["data.num_train=32"], "data.num_train: 24 there, 32 here"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_settings(
+    small: Cli, tmp_path: Path, words: list[str], difference: str
+) -> None:
+    small("hydra.run.dir=base")
+    answer = small("hydra.run.dir=other", "ckpt_path=base", "loop.max_steps=6", *words)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert difference in answer.err and "init_from" in answer.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tmp_path: Path) -> None:
+    answer = small("objective=val/los", "hydra.run.dir=out")
+    assert answer.code == 2 and "objective='val/los': no such metric." in answer.err
+    assert answer.err.endswith("Did you mean val/loss?\n")
+    assert _summary(tmp_path / "out")["global_step"] == 2
+    answer = small("checkpoint.monitor=foo", "hydra.run.dir=other")
+    assert answer.code == 0 and "checkpoint.monitor='foo': no such metric was logged." in answer.err
+
+
+def test_a_run_that_validates_nothing_is_not_blamed_for_its_objective(small: Cli) -> None:
+    answer = small("loop.eval_frequency=null", "hydra.run.dir=out")
+    assert (answer.code, answer.err) == (0, "objective='val/loss': nothing was validated, so this run has none.\n")
+
+
+def test_the_closing_command_names_what_was_trusted(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    answer = cli(*_WITH_OWN_MODEL, "model=fragile", "model.fails=false", "hydra.run.dir=out")
+    command = answer.out.split("Validate it: loopwright ")[1].split("\n")[0].split()
+    assert command == ["validate", "--trust=fragile_models", "out"]
+    assert cli(*command).code == 0
+
+
+def test_a_sweep_is_recorded_and_its_jobs_can_be_run_alone(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    answer = cli(*_WITH_OWN_MODEL, "-m", "model=fragile", "model.fails=true,false", "hydra.sweep.dir=out")
+    assert answer.err.count("\n") == 1 and answer.err.startswith("job 0: ArithmeticError: this model fails")
+    jobs = json.loads((tmp_path / "out" / "sweep.json").read_text())["jobs"]
+    assert [job["state"] for job in jobs] == ["failed", "completed"]
+    assert "model.fails=false" in [word.lower() for word in jobs[1]["overrides"]]
+    command = (tmp_path / "out" / "1" / "command.txt").read_text().split()[1:]
+    assert (
+        "-m" not in command and "model.fails=false" in map(str.lower, command) and "--trust=fragile_models" in command
+    )
+
+
+def test_files_that_would_never_be_read_are_refused(cli: Cli, tmp_path: Path) -> None:
+    for name in ("model/mlp.yaml", "hydra/launcher/mine.yaml"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / name).write_text("hidden: [3]\n")
+        answer = cli("config", "--config-dir=mine")
+        assert answer.code == 2 and answer.err.count("\n") == 1 and name in answer.err
+        (tmp_path / "mine" / name).unlink()
+
+
+def test_modules_that_cannot_be_imported_are_said(cli: Cli, own_models: None, tmp_path: Path) -> None:
+    for text, what in (("def", "SyntaxError"), ("raise SystemExit(3)", "SystemExit")):
+        name = f"unusable_{what.lower()}"
+        (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / "conf" / "model" / "unusable.yaml").write_text(f"_target_: {name}.Model\n")
+        answer = cli("--config-dir=conf", f"--trust={name}", "model=unusable")
+        assert answer.code == 2 and "expected an importable module" in answer.err and what in answer.err
+
+
+def test_places_that_cannot_be_written_to_are_exit_2(small: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = small("hydra.run.dir=file/run")
+    assert answer.code == 2 and "hydra.run.dir='file/run': cannot be made (Not a directory" in answer.err
+    (tmp_path / "outputs").write_text("")
+    answer = small()
+    assert answer.code == 2 and "cannot be made" in answer.err and "hydra.run.dir=DIR" in answer.err
+
+
+def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:
+    answer = small("plan", "-m", "precision=glob(*)")
+    assert answer.code == 0 and "precision=float32" in answer.out
+    assert small("-sc").code == 2
+
+
+def test_a_group_cannot_be_chosen_for_a_recorded_run(small: Cli, cli: Cli) -> None:
+    small("hydra.run.dir=base")
+    answer = cli("validate", "base", "data=digits")
+    assert answer.code == 2 and "set single values of it" in answer.err

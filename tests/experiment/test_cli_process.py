@@ -101,7 +101,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130, said
-    assert said == "interrupted\n"
+    assert said == "interrupted (run directory: out)\n"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["state"] == "interrupted"
     assert summary["global_step"] > 0

@@ -59,7 +59,7 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
     try:
         chosen = torch.device("cuda" if device == "gpu" else device)
     except RuntimeError:
-        remedy = did_you_mean(str(device), KINDS).strip().rstrip("?")
+        remedy = did_you_mean(str(device), KINDS).strip()
         raise refuse("device", device, f"one of {', '.join(KINDS)}, or a torch device", remedy) from None
     if chosen.type == "cpu":
         return Cpu()

@@ -22,7 +22,7 @@ from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.job_plan import describe_job
-from loopwright.experiment.rundir.recorded import model_differences
+from loopwright.experiment.rundir.recorded import RESUMED_SECTIONS, run_differences
 from loopwright.loop import TrainingLoop
 
 
@@ -130,18 +130,19 @@ def _check_paths(job: Job, *, is_training: bool) -> None:
             setting = "init_from" if settings.init_from else "ckpt_paths" if settings.ckpt_paths else "ckpt_path"
             raise CheckpointError(f"{setting}={path!r}: no such checkpoint or run directory.")
         if settings.init_from is None and os.path.isdir(path):
-            _check_same_model(job, path)
+            _check_same_run(job, path, is_training=is_training)
 
 
-def _check_same_model(job: Job, path: str) -> None:
-    found = model_differences(Path(path), job.config["model"])
-    if found is not None:
-        run_dir, differences = found
-        raise SettingError(
-            "ckpt_path",
-            f"={path!r}: its run had another model ({'; '.join(differences)}); "
-            f"loopwright validate {run_dir} uses the one it recorded.",
-        )
+def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
+    found = run_differences(Path(path), job.config, RESUMED_SECTIONS if is_training else ("model",))
+    if found is None:
+        return
+    run_dir, differences = found
+    remedy = f"loopwright validate {run_dir} uses the one it recorded"
+    if is_training:
+        remedy = f"a run goes on as it was begun; init_from begins a new one with its weights, {remedy}"
+    what = "was run otherwise" if is_training else "had another model"
+    raise SettingError("ckpt_path", f"={path!r}: its run {what} ({'; '.join(differences)}); {remedy}.")
 
 
 def _is_ours(node: Any) -> bool:

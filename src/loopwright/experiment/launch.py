@@ -16,7 +16,7 @@ from loopwright.errors import refuse
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.command.closing import print_sweep, show
 from loopwright.experiment.command.command_line import CommandLine
-from loopwright.experiment.command.speech import complain, one_line_of
+from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.compose.hydra_main import run_hydra
 from loopwright.experiment.compose.overrides import with_value
 from loopwright.experiment.gate.resolve import resolve
@@ -25,7 +25,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.run import Ended, RunRequest, run
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
-from loopwright.experiment.rundir.record import read_summary
+from loopwright.experiment.rundir.record import read_summary, write_sweep
 
 
 def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
@@ -64,7 +64,7 @@ def _run_jobs(
         request = RunRequest(
             config=_checked(config, trust),
             directory=directory / str(_job_number()) if line.multirun else directory,
-            words=["loopwright", *line.words],
+            words=_words(line),
             trust=trust,
             default_num_threads=default_num_threads,
             is_quiet=line.multirun,
@@ -78,6 +78,8 @@ def _run_jobs(
         gc.collect()  # a trainer and its callbacks know each other; without this they wait for the next job's garbage
         if line.multirun:
             _say_job(len(ended) - 1, len(jobs), request.directory, end)
+            if end.error is not None:
+                complain(f"job {len(ended) - 1}: {end.error}")
         if end.state == "interrupted" and line.multirun:
             raise KeyboardInterrupt
         return end.objective
@@ -89,6 +91,14 @@ def _run_jobs(
         if not ended or ended[-1].state != "interrupted":
             ended.append(Ended(state="interrupted", exit_code=130))
     return ended
+
+
+def _words(line: CommandLine) -> list[str]:
+    """The command that would run this job alone: of a sweep, its own overrides in place of the swept ones."""
+    if not line.multirun:
+        return ["loopwright", *line.words]
+    flags = [*_config_dir(line), *(f"--trust={name}" for name in line.trust)]
+    return ["loopwright", *flags, *HydraConfig.get().overrides.task]
 
 
 def _checked(config: DictConfig, trust: Trust) -> dict[str, Any]:
@@ -108,8 +118,8 @@ def _config_dir(line: CommandLine) -> list[str]:
 
 
 def _say_job(number: int, num_jobs: int, directory: Path, end: Ended) -> None:
-    detail = end.error if end.error else f"objective {show(end.objective)}"
-    print(f"job {number} ({number + 1} of {num_jobs}) {end.state}: {detail}; {directory}", flush=True)
+    detail = f": objective {show(end.objective)}" if end.error is None else ""
+    tell(f"job {number} ({number + 1} of {num_jobs}) {end.state}{detail}; {directory}")
 
 
 def _close_sweep(jobs: Sequence[Job], directory: Path, objective: str, ended: Sequence[Ended]) -> int:
@@ -118,6 +128,18 @@ def _close_sweep(jobs: Sequence[Job], directory: Path, objective: str, ended: Se
         summary = read_summary(directory / str(job.number)) or {"state": "not run", "objective": None, "error": None}
         shown = {key: summary[key] for key in ("state", "objective", "error")}
         rows.append({"number": job.number, "label": job.label, **shown})
+    write_sweep(
+        directory,
+        [
+            {
+                "state": row["state"],
+                "overrides": list(job.overrides),
+                "objective": row["objective"],
+                "error": row["error"],
+            }
+            for job, row in zip(jobs, rows, strict=True)
+        ],
+    )
     print_sweep(rows, objective, directory)
     if any(end.state == "interrupted" for end in ended):
         return max(end.exit_code for end in ended if end.state == "interrupted")

@@ -6,7 +6,7 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
     with process_settings(num_threads, deterministic=settings.deterministic):
         git, diff = git_state(Path.cwd())
         record.write_beginning(config, request.words, environment(num_threads, git), diff)
-        recorder = RunRecorder(record, config)
+        recorder = RunRecorder(record, config, _named_metrics(config))
         built_from = _without_progress(config) if request.is_quiet else config
         trainer = build_trainer(built_from, settings, request.trust, request.directory, {"run_recorder": recorder})
         live.trainer = trainer
@@ -130,7 +130,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
         )
     if not request.is_quiet:
         print_rows(outcome.rows)
-        tell(closing_text(outcome.did, outcome.metrics, outcome.best, request.directory))
+        tell(closing_text(outcome.did, outcome.metrics, outcome.best, request.directory, request.trust.packages))
     _log.info("%s", outcome.did)
     return Ended(state="completed", exit_code=0, objective=objective)
 
@@ -160,9 +160,7 @@ def _without_progress(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fit(trainer: Trainer, settings: RunSettings, train: Any, val: Any) -> _Outcome:
     result = trainer.fit(train, val, ckpt_path=settings.ckpt_path, init_from=settings.init_from)
-    best = None
-    if result.best is not None:
-        best = {"name": result.best.name, "value": result.best.value, "step": result.best.step}
+    best = None if result.best is None else asdict(result.best)
     num_steps = result.plan.total_steps
     did = f"trained {num_steps:,} steps to global_step {result.global_step:,} in {result.seconds:.1f} s"
     if result.state == "stopped":
@@ -186,8 +184,20 @@ def _validate(trainer: Trainer, settings: RunSettings, val: Any) -> _Outcome:
     return _Outcome(last, did, rows=shown)
 
 
+def _named_metrics(config: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that name a metric, with the name."""
+    named = {"objective": config["objective"]}
+    checkpoint = config.get("checkpoint") or {}
+    if checkpoint.get("monitor") is not None:
+        named["checkpoint.monitor"] = checkpoint["monitor"]
+    return named
+
+
 def _objective(settings: RunSettings, metrics: Mapping[str, float]) -> float:
     value = metrics.get(settings.objective)
+    if value is None and settings.objective.startswith("val/") and not any(name.startswith("val/") for name in metrics):
+        _log.warning("objective=%r: nothing was validated, so this run has none.", settings.objective)
+        return math.nan
     if value is None:
         known = ", ".join(sorted(metrics)) or "none"
         hint = did_you_mean(settings.objective, metrics)
@@ -206,12 +216,16 @@ def _end_by(error: BaseException, record: RunRecord, live: _Live, request: RunRe
         exit_code = 3
     elif isinstance(error, SettingError):
         exit_code = 2
-    said = "interrupted" if state == "interrupted" else str(error) if exit_code in (2, 3) else one_line_of(error)
+    said = state if state == "interrupted" else str(error) if exit_code in (2, 3) else one_line_of(error)
     log_only(f"{state}: {''.join(traceback.format_exception(error)).rstrip()}")
     trainer = live.trainer
-    known = {} if trainer is None else {"global_step": trainer.global_step, "metrics": dict(trainer.metrics)}
+    known: dict[str, Any] = {}
+    if trainer is not None:
+        best = None if trainer.best is None else asdict(trainer.best)
+        known = {"global_step": trainer.global_step, "metrics": dict(trainer.metrics), "best": best}
     record.end(state, exit_code, error=said, **known)
     if not request.is_quiet:
         where = f" (traceback in {request.directory / 'run.log'})" if exit_code == 1 else ""
+        where = f" (run directory: {request.directory})" if state == "interrupted" else where
         complain(f"{said}{where}")
     return Ended(state=state, exit_code=exit_code, error=said)

@@ -74,7 +74,7 @@ class RunSettings:
             raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
         if self.objective_mode not in ("min", "max"):
             near = did_you_mean(str(self.objective_mode), ("min", "max")).strip()
-            raise refuse("objective_mode", self.objective_mode, "min or max", near.rstrip("?"))
+            raise refuse("objective_mode", self.objective_mode, "min or max", near)
         if not isinstance(self.deterministic, bool):
             raise refuse_type("deterministic", self.deterministic, "true or false")
         check_count("log_every_n_steps", self.log_every_n_steps)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loopwright.errors import SettingError
-from loopwright.experiment.rundir.recorded import apply_overrides, model_differences, read_recorded
+from loopwright.experiment.rundir.recorded import apply_overrides, read_recorded, run_differences
 
 
 def _write(run_dir: Path, text: str) -> Path:
@@ -56,10 +56,13 @@ def test_another_model_is_told_by_its_settings(tmp_path: Path) -> None:
     run_dir = _write(tmp_path / "run", "model: {_target_: a.B, width: 3, depth: 1}\n")
     checkpoint = run_dir / "checkpoints" / "step_00000001"
     checkpoint.mkdir(parents=True)
-    assert model_differences(checkpoint, {"_target_": "a.B", "width": 3, "depth": 1}) is None
-    assert model_differences(checkpoint, {"_target_": "a.B", "width": 4}) == (
+    assert run_differences(checkpoint, {"model": {"_target_": "a.B", "width": 3, "depth": 1}}, ["model"]) is None
+    assert run_differences(checkpoint, {"model": {"_target_": "a.B", "width": 4}}, ["model"]) == (
         run_dir,
         ["model.width: 3 there, 4 here", "model.depth: 1 there, not set here"],
     )
-    assert model_differences(run_dir, {"_target_": "a.C"}) == (run_dir, ["model: a.B there, a.C here"])
-    assert model_differences(tmp_path / "bare", {"_target_": "a.C"}) is None
+    assert run_differences(run_dir, {"model": {"_target_": "a.C"}}, ["model"]) == (
+        run_dir,
+        ["model: a.B there, a.C here"],
+    )
+    assert run_differences(tmp_path / "bare", {"model": {"_target_": "a.C"}}, ["model"]) is None

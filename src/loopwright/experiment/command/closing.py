@@ -17,8 +17,14 @@ from loopwright.experiment.command.speech import tell
 _WIDE = 200  # columns, where nobody looks at a terminal and a table must not be cut
 
 
-def closing_text(did: str, metrics: Mapping[str, float], best: Mapping[str, Any] | None, directory: Path) -> str:
-    """What was done, best and final metrics, where everything is, and how to validate it."""
+def closing_text(
+    did: str,
+    metrics: Mapping[str, float],
+    best: Mapping[str, Any] | None,
+    directory: Path,
+    trusted: Sequence[str] = (),
+) -> str:
+    """What was done, best and final metrics, where everything is, and how to validate it, trusting the same again."""
     lines = [f"Done: {did}."]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if name.startswith("val/")]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
@@ -28,7 +34,8 @@ def closing_text(did: str, metrics: Mapping[str, float], best: Mapping[str, Any]
         lines.append(f"Best: {best['name']} {show(best['value'])} at step {best['step']:,}")
     lines.append(f"Run directory: {directory}")
     if (directory / "checkpoints").is_dir():
-        lines.append(f"Validate it: loopwright validate {shlex.quote(str(directory))}")
+        flags = [f"--trust={name}" for name in trusted]
+        lines.append(f"Validate it: {shlex.join(['loopwright', 'validate', *flags, str(directory)])}")
     return "\n".join(lines)
 
 

@@ -83,6 +83,8 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         raise SettingError(f"--{action.replace('_', '-')}", f": not with the command {verb}.")
     if flags.multirun and (action in ("cfg", "info") or verb in ("config", "validate")):
         raise SettingError("--multirun", f": not with {verb or '--' + action}.")
+    if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
+        raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
     if action != "completion":
         for word in overrides:
             _check_override(word, flags.multirun)

@@ -34,7 +34,7 @@ def execute(line: CommandLine) -> int:
     if line.verb == "validate":
         return _after_torch("loopwright.experiment.command.validate_verb", "validate", line, (), trust)
     with composing(line.config_dir) as composer:
-        overrides = split_jobs(line.overrides) if line.multirun else [list(line.overrides)]
+        overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
     if line.action in ("cfg", "info"):
         config_dir = [] if line.config_dir is None else [f"--config-dir={line.config_dir}"]

@@ -11,6 +11,8 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -64,6 +66,11 @@ class Composer:
     def groups(self) -> Mapping[str, Sequence[str]]:
         """The options of each configuration group, and of those of Hydra's that a user may choose from."""
         return config_groups(self._directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
+
+    @property
+    def loader(self) -> ConfigLoader | None:
+        """What knows the options of the shipped groups; None where there are others, which it does not see."""
+        return None if self._search_path else GlobalHydra.instance().config_loader()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose and resolve one job.
@@ -127,9 +134,21 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
         raise SettingError("--config-dir", f"={config_dir!r}: no such directory.")
     if directory is not None:
         check_config_files(directory)
+        _check_names(directory)
     lock_resolvers()
     with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
         yield Composer(directory)
+
+
+def _check_names(directory: Path) -> None:
+    """Refuse files that would never be read: what we ship comes first, and Hydra's own tree is fixed."""
+    shipped = conf_dir()
+    for file in sorted(directory.rglob("*.yaml")):
+        name = file.relative_to(directory)
+        if name.parts[0] == "hydra":
+            raise SettingError(str(file), ": the settings of Hydra are fixed; expected other groups.")
+        if (shipped / name).exists():
+            raise SettingError(str(file), f": the shipped {name} would be read in its place; give yours another name.")
 
 
 def _typed_directory(whole: DictConfig, overrides: Sequence[str]) -> str | None:

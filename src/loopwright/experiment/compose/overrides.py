@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 # The splitting is the basic sweeper's own, so that what is checked before a sweep is what it runs.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
@@ -14,8 +15,8 @@ from loopwright.errors import SettingError
 from loopwright.experiment.command.speech import joined, one_line
 
 
-def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """Parse each override.
+def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
+    """Parse each override; ``config_loader`` tells the options that a ``glob`` stands for.
 
     Raises:
         SettingError: naming each that cannot be read, and each key that is given twice.
@@ -25,7 +26,9 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     problems: list[str] = []
     for word in overrides:
         try:
-            parsed.append(parser.parse_override(word))
+            override = parser.parse_override(word)
+            override.config_loader = config_loader
+            parsed.append(override)
         except (HydraException, RecursionError) as error:
             detail = one_line(str(error).split("\nSee https")[0]) or "too deeply nested"
             problems.append(f"{one_line(word)}: cannot be read ({detail}); expected key=value, quoted where needed.")
@@ -46,7 +49,7 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
     return problems
 
 
-def split_jobs(overrides: Sequence[str]) -> list[list[str]]:
+def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
     """The overrides of each job of a sweep, in the order in which the sweep runs them.
 
     Settings of Hydra itself come first in every job, as the sweep gives them.
@@ -54,7 +57,7 @@ def split_jobs(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         SettingError: for what cannot be read, an empty sweep, and sweeps over Hydra's settings or intervals.
     """
-    parsed = parse_overrides(overrides)
+    parsed = parse_overrides(overrides, config_loader)
     hydra = [override for override in parsed if override.is_hydra_override()]
     for override in hydra:
         if override.is_sweep_override():
@@ -62,6 +65,9 @@ def split_jobs(overrides: Sequence[str]) -> list[list[str]]:
     try:
         batches = BasicSweeper.split_arguments([o for o in parsed if not o.is_hydra_override()], None)
     except (HydraException, ValueError, TypeError) as error:
+        if "ConfigLoader is not set" in str(error):
+            problem = ": glob() cannot be used with --config-dir; list the options, separated by commas."
+            raise SettingError("--multirun", problem) from None
         raise SettingError("--multirun", f": {one_line(error)}.") from None
     jobs = [job for batch in batches for job in batch]
     if not jobs:

@@ -67,6 +67,9 @@ def _import(module: str, name: str, where: str, parent: ModuleType | None = None
         if parent is not None and error.name == module:
             raise _nothing_there(parent, module.rpartition(".")[2], name, where) from error
         raise SettingError(where, f"={name!r}: expected an importable module; {error}.") from error
+    except (SyntaxError, SystemExit) as error:  # a module that ends the program while it is imported ends the import
+        what = f"{type(error).__name__}: {error}"
+        raise SettingError(where, f"={name!r}: expected an importable module; {what}.") from error
 
 
 def _nothing_there(holder: object, part: str, name: str, where: str) -> SettingError:

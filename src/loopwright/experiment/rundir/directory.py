@@ -14,6 +14,7 @@ from pathlib import Path
 from loopwright.errors import SettingError
 
 OUTPUTS = Path("outputs")
+_TYPED = "hydra.run.dir=DIR, of a sweep hydra.sweep.dir=DIR"
 _RUN_FILES = ("config.yaml", "summary.json", "checkpoints", "multirun.yaml", ".hydra")
 
 
@@ -32,7 +33,7 @@ def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.envir
         OSError: if the directory cannot be made.
     """
     parent = OUTPUTS / name
-    parent.mkdir(parents=True, exist_ok=True)
+    _make("run directory", parent)
     if int(environ.get("WORLD_SIZE", "1")) == 1:
         return _make_new(parent, is_sweep)
     if int(environ.get("GROUP_WORLD_SIZE", "1")) > 1:
@@ -48,8 +49,17 @@ def use(setting: str, directory: str) -> Path:
     """
     path = Path(directory)
     check_usable(setting, path)
-    path.mkdir(parents=True, exist_ok=True)
+    _make(setting, path)
     return path
+
+
+def _make(setting: str, path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        problem = f"={str(path)!r}: cannot be made ({reason}: {error.filename}); name a directory with {_TYPED}."
+        raise SettingError(setting, problem) from error
 
 
 def check_usable(setting: str, path: Path) -> None:

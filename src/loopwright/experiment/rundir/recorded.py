@@ -67,22 +67,35 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
             problems.append(f"{line}: several values; expected one.")
         elif override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
             problems.append(f"{line}: expected key=value of a key that the run recorded.")
+        elif isinstance(_get(config, key.split(".")), dict):
+            problems.append(f"{line}: a run has recorded which it was; set single values of it.")
         elif not _set(config, key.split("."), override.value()):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")
     if problems:
         raise SettingError(joined(problems), "")
 
 
-def model_differences(path: Path, model: Any) -> tuple[Path, list[str]] | None:
-    """How ``model`` differs from that of the run to which a checkpoint belongs.
+# What a resumed run has from the run that it goes on, beside its plan; `data.num_workers` changes nothing in it.
+RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
+
+
+def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[str]) -> tuple[Path, list[str]] | None:
+    """How ``config`` differs from that of the run to which a checkpoint belongs.
+
+    Args:
+        path: a checkpoint or a run directory.
+        config: resolved.
+        sections: names of the top level that are compared.
 
     Returns:
         The run directory and a line for each difference; None where there is none, or no run around the checkpoint.
     """
     for run_dir in (path, path.parent, path.parent.parent):
         if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():
-            differences = _differences(read_recorded(run_dir).get("model"), model, "model")
-            return (run_dir, differences) if differences else None
+            theirs = read_recorded(run_dir)
+            lines = [line for name in sections for line in _differences(theirs.get(name), config.get(name), name)]
+            lines = [line for line in lines if not line.startswith("data.num_workers:")]
+            return (run_dir, lines) if lines else None
     return None
 
 
@@ -102,6 +115,12 @@ def _differences(theirs: Any, ours: Any, path: str) -> list[str]:
                 lines += _differences(their, our, f"{path}.{key}")
         return lines
     return [] if theirs == ours else [f"{path}: {theirs!r} there, {ours!r} here"]
+
+
+def _get(section: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
 
 
 def _set(section: Any, parts: Sequence[str], value: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.hooks import Callback
 from loopwright.loggers.lines import plan_text
@@ -16,17 +18,22 @@ if TYPE_CHECKING:
     from loopwright.trainer import Trainer
 
 
+_log = logging.getLogger("loopwright")
+
+
 class RunRecorder(Callback):
     """Writes the plan of a fit when it starts, the configuration into every checkpoint, and notes the step validated.
 
     Args:
         record: of the run.
         config: resolved.
+        named_metrics: settings that name a metric, with the name.
     """
 
-    def __init__(self, record: RunRecord, config: Mapping[str, Any]) -> None:
+    def __init__(self, record: RunRecord, config: Mapping[str, Any], named_metrics: Mapping[str, str]) -> None:
         self._record = record
         self._config = config
+        self._named_metrics = named_metrics
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -34,6 +41,24 @@ class RunRecorder(Callback):
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
         self._record.write_plan(plan_text(plan, train_dataloader), plan_json(plan))
+
+    def on_enter_train(
+        self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
+    ) -> None:
+        """After the first validation, refuse settings that name a metric of it that there is not."""
+        validated = [name for name in trainer.metrics if name.startswith("val/")]
+        for setting, name in self._named_metrics.items():
+            if validated and name.startswith("val/") and name not in validated:
+                problem = f"={name!r}: no such metric. Available: {', '.join(validated)}."
+                raise SettingError(setting, problem + did_you_mean(name, validated))
+
+    def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
+        """Say which metric was named and never logged, other than the objective, which the end of the run tells of."""
+        for setting, name in self._named_metrics.items():
+            if setting != "objective" and trainer.metrics and name not in trainer.metrics and trainer.global_step:
+                is_unvalidated = trainer.plan is not None and trainer.plan.eval_every is None
+                if not (is_unvalidated and name.startswith("val/")):
+                    _log.warning("%s=%r: no such metric was logged.", setting, name)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """Note the step: outside a fit it is that of a checkpoint, only while this is validated."""
