@@ -14,25 +14,48 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from loopwright import Callback, Checkpointing, Logger, LoopCallback, Precision
 from loopwright.data import Splits
 from loopwright.device import Device
+from loopwright.experiment.compose.composer import VERSION_BASE
 from loopwright.experiment.compose.conf_dir import conf_dir
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.trust import NO_TRUST
+from photos import write_photos
+
+pytestmark = pytest.mark.hydra
 
 GROUPS = {
     "loop": {"training", "validation"},
-    "model": {"mlp", "cnn"},
-    "data": {"digits", "synthetic"},
+    "model": {"mlp", "mlp_regressor", "cnn", "gpt", "vit"},
+    "data": {
+        "digits",
+        "stdlib_text",
+        "synthetic",
+        "synthetic_regression",
+        "synthetic_tokens",
+        "csv",
+        "image_folder",
+        "tensor_file",
+    },
     "device": {"auto", "cpu", "gpu", "mps"},
     "optimizer": {"sgd", "adam", "adamw"},
-    "scheduler": {"none", "warmup_cosine", "plateau"},
+    "scheduler": {
+        "none",
+        "constant",
+        "inverse_sqrt",
+        "linear",
+        "plateau",
+        "step",
+        "warmup_cosine",
+        "warmup_stable_decay",
+    },
     "precision": {"float32"},
     "checkpoint": {"default", "none"},
-    "callbacks": {"default", "none", "learning_rate"},
-    "loggers": {"default", "none", "progress", "json_lines"},
+    "callbacks": {"default", "none", "learning_rate", "metrics", "sample_text", "compression_baseline"},
+    "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }
 KINDS: dict[str, type | tuple[type, ...]] = {
     "loop": LoopCallback,
@@ -44,18 +67,30 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "callbacks": Callback,
     "loggers": Logger,
 }
+# What must be given for an option, `???` in its file.
+GIVEN = {
+    ("data", "csv"): ["data.path=loopwright:wine.csv", "data.target=cultivar"],
+    ("data", "image_folder"): ["data.path=photos"],
+    ("data", "tensor_file"): ["data.path=rows.safetensors"],
+}
+# What an option needs that an extra installs.
+NEEDED = {("callbacks", "metrics"): "torchmetrics"}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in sorted(options)]
+# Groups whose options set values of others; tests of their own run them.
+GLOBAL = {"experiment", "debug"}
 FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name != "experiment"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def composing() -> Iterator[None]:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
         yield
 
 
 def composed(group: str, option: str) -> Any:
-    config = OmegaConf.to_container(compose("config", overrides=[f"{group}={option}"]), resolve=True)
+    config = OmegaConf.to_container(
+        compose("config", overrides=[f"{group}={option}", *GIVEN.get((group, option), ())]), resolve=True
+    )
     assert isinstance(config, dict)
     return config[group]
 
@@ -64,11 +99,16 @@ def test_the_groups_have_these_options() -> None:
     found = {
         folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in conf_dir().iterdir() if folder.is_dir()
     }
-    assert {group: options for group, options in found.items() if group != "experiment"} == GROUPS
+    assert {group: options for group, options in found.items() if group not in GLOBAL} == GROUPS
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
-def test_every_option_is_built(group: str, option: str) -> None:
+def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if (group, option) in NEEDED:
+        pytest.importorskip(NEEDED[group, option])
+    write_photos(tmp_path / "photos")
+    save_file({"image": torch.zeros(5, 1, 8, 8)}, tmp_path / "rows.safetensors")
     node = composed(group, option)
     if option == "none":
         assert node is None
@@ -83,7 +123,7 @@ def test_every_option_is_built(group: str, option: str) -> None:
 
 def build_optimizer(node: Any) -> Any:
     make: Any = instantiate(node, NO_TRUST, "optimizer")
-    return make([torch.nn.Parameter(torch.zeros(1))])
+    return make([("weight", torch.nn.Parameter(torch.zeros(1)))])
 
 
 def build_scheduler(node: Any) -> Any:

@@ -130,7 +130,10 @@ class Callback:
         """Called when the validation of one dataloader starts."""
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Called when the validation of one dataloader has ended and its averages are logged."""
+        """Called when the validation of one dataloader has ended and its averages are logged.
+
+        What is logged here, as ``f"{trainer.validation_name}/…"``, counts as a result of the validation.
+        """
 
     def on_validate_exception(self, trainer: Trainer, exception: Exception) -> None:
         """Called when an exception ends a validation; it is raised again afterwards."""
@@ -239,6 +242,9 @@ class Logger(Callback):
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
         """Record clocks and rates (names carry the unit) that belong to ``step``; most loggers need not."""
+
+    def log_text(self, texts: Mapping[str, str], step: int) -> None:
+        """Record texts, such as what a language model wrote at ``step``; most loggers need not."""
 
 
 _STATE_METHODS = frozenset({"state_dict", "load_state_dict"})

@@ -22,6 +22,7 @@ class RunState:
         is_log_step: whether the values of the present step are read and logged.
         window_start: (pass_index, micro_batch_index) where the present step began.
         stop_reason: why `Trainer.stop` was called in this fit, if it was.
+        validation_name: of the validation set being validated: the prefix of its metrics.
     """
 
     global_step: int = 0
@@ -32,6 +33,7 @@ class RunState:
     is_log_step: bool = False
     window_start: tuple[int, int] = (0, 0)
     stop_reason: str | None = None
+    validation_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

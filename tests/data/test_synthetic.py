@@ -1,14 +1,16 @@
-"""Synthetic images: drawn from a seed of their own, as hard as asked for."""
+"""Synthetic data: of a seed of their own, as hard as asked for, and with a best loss that is known."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from loopwright.data import Loader, synthetic
+from loopwright.data import Loader, synthetic, synthetic_regression, synthetic_tokens
+from loopwright.data.synthetic import regression_weights, token_entropy
 
 
 def everything(loader: Loader) -> dict[str, Tensor]:
@@ -63,21 +65,63 @@ def test_a_separation_of_six_is_nearly_learnable() -> None:
     assert 0.97 < accuracy < 1.0
 
 
+def test_the_best_regression_is_the_one_that_is_known() -> None:
+    splits = synthetic_regression(num_train=20_000, num_val=20_000, num_features=5, noise=0.5, seed=3)
+    train, val = everything(splits.train), everything(splits.val)
+    weight = regression_weights(5, seed=3)
+    assert weight.norm() == pytest.approx(1, abs=1e-3)
+    fitted = torch.linalg.lstsq(train["features"].double(), train["target"].double()[:, None]).solution[:, 0]
+    assert (fitted - weight).abs().max() < 0.02
+    loss = (val["features"].double() @ weight - val["target"]).square().mean()
+    assert loss.item() == pytest.approx(0.25, rel=0.05)
+    assert val["target"].square().mean().item() == pytest.approx(1.25, rel=0.05)
+
+
+def test_a_regression_without_noise_is_exact() -> None:
+    data = everything(synthetic_regression(num_train=100, noise=0).train)
+    exact = data["features"].double() @ regression_weights()
+    assert torch.equal(data["target"], exact.float())
+    assert (data["features"].shape, data["target"].shape) == ((100, 16), (100,))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.25, 1.0])
+def test_tokens_follow_their_rule_with_the_entropy_that_is_known(noise: float) -> None:
+    tokens = everything(synthetic_tokens(num_train=2000, vocab_size=8, noise=noise).train)["tokens"]
+    assert (tokens.shape, tokens.dtype) == ((2000, 65), torch.int64)
+    step = (tokens[:, 1:] - tokens[:, :-1]) % 8
+    counts = step.flatten().bincount(minlength=8).double() / step.numel()
+    expected = torch.full((8,), noise / 8, dtype=torch.float64)
+    expected[1] += 1 - noise
+    assert (counts - expected).abs().max() < 0.005
+    entropy = torch.special.entr(counts).sum().item()
+    assert entropy == pytest.approx(token_entropy(8, noise), abs=0.01)
+
+
+def test_the_entropy_of_tokens_drawn_at_random_is_that_of_a_die() -> None:
+    assert token_entropy(6, 1.0) == pytest.approx(math.log(6))
+    assert token_entropy(6, 0.0) == 0
+    assert token_entropy() == pytest.approx(1.578, abs=0.001)  # what conf/data/synthetic_tokens.yaml says
+
+
 @pytest.mark.parametrize(
-    ("settings", "line"),
+    ("make", "settings", "line"),
     [
-        ({"shape": []}, "shape=[]: expected at least one dimension."),
-        ({"shape": "8x8"}, "shape='8x8': expected a list of whole numbers, such as [1, 8, 8]."),
-        ({"shape": [1, 0]}, "shape[1]=0: expected a whole number, 1 or more."),
-        ({"num_classes": True}, "num_classes=True: expected a whole number, 1 or more."),
-        ({"num_val": 0}, "num_val=0: expected a whole number, 1 or more."),
-        ({"separation": -1}, "separation=-1: expected a number, 0 or more."),
-        ({"separation": float("nan")}, "separation=nan: expected a number, 0 or more."),
-        ({"separation": "far"}, "separation='far': expected a number, 0 or more."),
-        ({"seed": 1.5}, "seed=1.5: expected a whole number."),
+        (synthetic, {"shape": []}, "shape=[]: expected at least one dimension."),
+        (synthetic, {"shape": "8x8"}, "shape='8x8': expected a list of whole numbers, such as [1, 8, 8]."),
+        (synthetic, {"shape": [1, 0]}, "shape[1]=0: expected a whole number, 1 or more."),
+        (synthetic, {"num_classes": True}, "num_classes=True: expected a whole number, 1 or more."),
+        (synthetic, {"num_val": 0}, "num_val=0: expected a whole number, 1 or more."),
+        (synthetic, {"separation": -1}, "separation=-1: expected a number, 0 or more."),
+        (synthetic, {"separation": float("nan")}, "separation=nan: expected a number, 0 or more."),
+        (synthetic, {"separation": "far"}, "separation='far': expected a number, 0 or more."),
+        (synthetic, {"seed": 1.5}, "seed=1.5: expected a whole number."),
+        (synthetic_regression, {"num_features": 0}, "num_features=0: expected a whole number, 1 or more."),
+        (synthetic_regression, {"noise": math.inf}, "noise=inf: expected a number, 0 or more."),
+        (synthetic_tokens, {"noise": 1.5}, "noise=1.5: expected a fraction in [0, 1]."),
+        (synthetic_tokens, {"vocab_size": 0}, "vocab_size=0: expected a whole number, 1 or more."),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None:
+def test_wrong_settings_are_refused(make: Any, settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
-        synthetic(**settings)
+        make(**settings)
     assert str(caught.value) == line

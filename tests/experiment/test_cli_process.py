@@ -37,12 +37,12 @@ def no_torch(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--help"], 0, "model: cnn, mlp"),
+        (["--help"], 0, "model: cnn, "),
         (["--version"], 0, "loopwright "),
         (["-sc", "install=bash"], 0, "complete "),
         (["config"], 0, "loop:"),
         (["loop.max_stepz=3"], 2, "loop.max_stepz=3: no such key. Did you mean loop.max_steps?"),
-        (["data=digit"], 2, "data=digit: no such option. Available: digits, synthetic. Did you mean digits?"),
+        (["data=digit"], 2, "data=digit: no such option. Available: csv, digits, "),
         (["seed=???"], 2, "seed=???: this must be given."),
         (["seed=${nothing}"], 2, "seed: Interpolation key 'nothing' not found"),
         (["seed=[1"], 2, "seed=[1: cannot be read"),
@@ -67,7 +67,7 @@ def test_the_trap_is_sprung_by_a_run(tmp_path: Path, no_torch: dict[str, str]) -
 def test_completion_offers_options(tmp_path: Path, no_torch: dict[str, str]) -> None:
     line = "loopwright model="
     done = _run(tmp_path, "-sc", "query=bash", env={**no_torch, "COMP_LINE": line, "COMP_POINT": str(len(line))})
-    assert done.stdout.split() == ["model=cnn", "model=mlp"]
+    assert {"model=cnn", "model=mlp"} <= set(done.stdout.split())
 
 
 def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> None:

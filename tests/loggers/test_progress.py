@@ -7,12 +7,14 @@ import logging
 import re
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
-from loopwright import Trainer, TrainingLoop, ValidationCallback
+from loopwright import Callback, Trainer, TrainingLoop, ValidationCallback
+from loopwright.experiment.rundir.run_log import run_log
 from loopwright.hooks import HOOKS, implements
 from loopwright.loggers import ProgressLogger
 
@@ -79,13 +81,75 @@ def test_a_terminal_gets_one_line_that_is_redrawn(terminal: Terminal) -> None:
     assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
     live = shown[shown.index(HIDE_CURSOR) : shown.rindex(SHOW_CURSOR)]
     assert ERASE_LINE in live
-    assert "epoch 1  step 6/6  100 %" in live
+    assert re.search(r"epoch 1  step 6/6  \S+ steps/s  \S+ left  train/loss", live)
     assert len(re.findall(r"step \d/6  val/a/loss", live)) == 2
 
 
 def test_the_live_line_shows_the_last_validation(terminal: Terminal) -> None:
     shown = fit_on(terminal, ProgressLogger(refresh_seconds=60))
-    assert re.search(r"step 6/6  100 %.*train/loss \S+  train/error \S+  val/a/loss", shown)
+    assert re.search(
+        r"step 6/6 .* left  train/loss \S+  val/a/loss \S+  val/b/loss \S+  train/error \S+  val/a/error", shown
+    )
+
+
+def test_the_live_line_keeps_the_losses_on_a_narrow_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = fit_on(terminal, ProgressLogger(refresh_seconds=60)).splitlines()
+    (last,) = [line for line in lines if re.search(r"epoch 1  step 6/6  \S+ steps/s  \S+ left  train/loss .*…", line)]
+    assert len(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", last)) <= 80
+
+
+def test_the_live_line_shows_how_far_a_validation_is(terminal: Terminal) -> None:
+    shown: list[str] = []
+
+    class Look(Callback):
+        def on_validate_batch_start(self, trainer: Trainer, model: Any, batch: Any, batch_idx: int) -> None:
+            assert logger._fit is not None
+            shown.append(logger._fit.live_text())
+
+    logger = ProgressLogger(refresh_seconds=60)
+    fit_on(terminal, logger, callbacks=[Look()])
+    seen = [re.findall(r"validating \S+(?: \d+/\d+)?", line) for line in shown]
+    assert seen == [["validating val/a"], ["validating val/a 1/2"], ["validating val/b"]] * 2
+    assert all("left" in line for line in shown)
+
+
+def test_a_validation_without_a_fit_has_a_live_line_too(terminal: Terminal) -> None:
+    with redirect_stdout(terminal), tiny.trainer(loggers=[ProgressLogger(refresh_seconds=60)]) as trainer:
+        trainer.validate({"a": tiny.batches(2)})
+        assert sys.stdout is terminal
+    shown = terminal.getvalue()
+    assert "validating val/a 2/2  0:00 left" in shown
+    assert shown.rindex(SHOW_CURSOR) < shown.rindex("step 0  val/a/loss")
+
+
+def test_what_is_said_meanwhile_stands_above_the_live_line(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def speak(trainer: Trainer, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 2:
+            logging.getLogger("loopwright").warning("a warning")
+            print("a word of the user's")
+
+    monkeypatch.setattr("sys.stderr", terminal)
+    with run_log(tmp_path / "run.log"):
+        shown = fit_on(terminal, ProgressLogger(refresh_seconds=60), callbacks=[tiny.Recorder(speak)])
+    for said in ("a warning", "a word of the user's"):
+        assert re.search(rf"\x1b\[(?:2K|\?25l){said}\n", shown), shown  # the live line was erased, or not yet drawn
+
+
+def test_a_file_that_stderr_was_sent_to_gets_the_warnings(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def warn(trainer: Trainer, batch: Any, batch_idx: int) -> None:
+        logging.getLogger("loopwright").warning("a warning")
+
+    with run_log(tmp_path / "run.log"):
+        shown = fit_on(terminal, ProgressLogger(), callbacks=[tiny.Recorder(warn)])
+    assert capsys.readouterr().err.count("a warning\n") == 6
+    assert "a warning" not in shown
 
 
 def test_the_terminal_is_given_back_after_an_error(terminal: Terminal) -> None:
@@ -174,7 +238,13 @@ def test_a_reader_that_goes_away_does_not_end_the_run(
 
 def test_a_step_does_nothing_for_it() -> None:
     listens_to = {hook for hook in HOOKS if implements(ProgressLogger(), hook)}
-    assert listens_to == {"on_enter_fit", "on_fit_start", "on_enter_validate_all", "on_enter_validate"}
+    assert listens_to == {
+        "on_enter_fit",
+        "on_fit_start",
+        "on_enter_validate_all",
+        "on_enter_validate",
+        "on_validate_batch_end",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,10 @@
 """Callbacks that configurations name, one a file."""
 
+from loopwright.callbacks.anomaly import DetectAnomaly
+from loopwright.callbacks.compression_baseline import CompressionBaseline
 from loopwright.callbacks.learning_rate import LearningRateMonitor
+from loopwright.callbacks.metrics import Metrics
+from loopwright.callbacks.overfit import OverfitOneBatch
+from loopwright.callbacks.sample_text import SampleText
 
-__all__ = ["LearningRateMonitor"]
+__all__ = ["CompressionBaseline", "DetectAnomaly", "LearningRateMonitor", "Metrics", "OverfitOneBatch", "SampleText"]

@@ -1,10 +1,31 @@
 """Data: our own loader, any dataloader as a source of batches, and the data sets that configurations name."""
 
+from loopwright.data.csv import csv
 from loopwright.data.digits import digits
+from loopwright.data.image_folder import ImageFolder, image_folder
 from loopwright.data.loader import Loader
 from loopwright.data.source import as_source
 from loopwright.data.splits import Splits
-from loopwright.data.synthetic import synthetic
+from loopwright.data.stdlib_text import stdlib_text
+from loopwright.data.synthetic import synthetic, synthetic_regression, synthetic_tokens
+from loopwright.data.tensor_file import TensorFile, tensor_file
 from loopwright.data.tensors import TensorData
+from loopwright.data.text_windows import TextWindows
 
-__all__ = ["Loader", "Splits", "TensorData", "as_source", "digits", "synthetic"]
+__all__ = [
+    "ImageFolder",
+    "Loader",
+    "Splits",
+    "TensorData",
+    "TensorFile",
+    "TextWindows",
+    "as_source",
+    "csv",
+    "digits",
+    "image_folder",
+    "stdlib_text",
+    "synthetic",
+    "synthetic_regression",
+    "synthetic_tokens",
+    "tensor_file",
+]

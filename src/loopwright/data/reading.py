@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, default_convert, get_worker_info
 
+from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
+from loopwright.errors import DataError
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
 
 # Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
@@ -76,19 +78,28 @@ class SampleReader:
         """One batch; streams are left as the last sample left them, as nobody else uses those of a worker."""
         pass_index, indices = block
         if self._reads_many:
-            samples = self.dataset.__getitems__(indices)
+            try:
+                samples = self.dataset.__getitems__(indices)
+            except Exception as error:
+                raise unreadable(self.dataset, indices, error) from error
             if self._takes_rows and type(samples) is Rows:
                 return samples.batch
         else:
             samples = [self._sample(pass_index, index) for index in indices]
         if self._collates_seeded:
             seed_host_streams(derive(self.seed, "collate", pass_index, repr(indices[:1])))
-        return self._collate(samples if self._is_batched else samples[0])
+        try:
+            return self._collate(samples if self._is_batched else samples[0])
+        except Exception as error:
+            raise unreadable(self.dataset, indices, error, "make no batch") from error
 
     def _sample(self, pass_index: int, index: Any) -> Any:
         if self._reads_seeded:
             seed_host_streams(sample_seed(self.seed, pass_index, index))
-        return self.dataset[index]
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            raise unreadable(self.dataset, [index], error) from error
 
 
 class _Blocks(Dataset[Any]):
@@ -98,7 +109,12 @@ class _Blocks(Dataset[Any]):
         self.reader = reader
 
     def __getitem__(self, block: Block) -> Any:
-        return self.reader.read(block) if get_worker_info() is None else self.reader.read_freely(block)
+        if get_worker_info() is None:
+            return self.reader.read(block)
+        try:
+            return self.reader.read_freely(block)
+        except DataError as error:  # torch would raise it again with a traceback for its message
+            return WorkerFailure.of(error)
 
 
 class _StartWorker:
@@ -156,14 +172,15 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        batches = iter(self._loader)
-        return map(_with_spare_normal_forgotten, batches) if self._reader.draws else batches
+        return map(self._received, iter(self._loader))
 
-
-def _with_spare_normal_forgotten(batch: Any) -> Any:
-    """The batch, read elsewhere, with the one effect on this process that reading it here would have had."""
-    forget_spare_normal()
-    return batch
+    def _received(self, batch: Any) -> Any:
+        """A batch that was read elsewhere: its failure, or the one effect that reading it here would have had."""
+        if isinstance(batch, WorkerFailure):
+            raise batch.error()
+        if self._reader.draws:
+            forget_spare_normal()
+        return batch
 
 
 class IndexedSource:

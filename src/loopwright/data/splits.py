@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -14,7 +14,9 @@ class Splits:
     Attributes:
         train: the training dataloader.
         val: a validation dataloader, a mapping of several by name, or None: no validation.
+        facts: what a run's ``summary.json`` records of its data, such as the hash of a text.
     """
 
     train: Any
     val: Any | Mapping[str, Any] | None = None
+    facts: Mapping[str, str | int] = field(default_factory=dict)

@@ -140,8 +140,7 @@ class FitLoop:
     def _validation_round(self, stages: Iterable[Stage]) -> None:
         parts, inputs, state = self._parts, self._inputs, self._state
         val_loop = inputs.loop.val_loop
-        parts.log.begin_round()
-        with ExitStack() as stack:
+        with ExitStack() as stack, parts.log.collecting() as metrics:
             enter = parts.hooks["on_enter_validate_all"]
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
             for stage in stages:
@@ -153,7 +152,7 @@ class FitLoop:
                     inputs.downstream[stage.name](parts.trainer, loop_idx - 1, is_last)
                 if state.stop_reason is not None:
                     return
-            self._step_monitored(parts.log.of_round)
+            self._step_monitored(metrics)
 
     def _step_monitored(self, metrics: Mapping[str, float]) -> None:
         for scheduler, monitor in self._parts.monitored:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +21,6 @@ class MetricLog:
     Attributes:
         latest: the last value of each metric.
         best: the best value of the monitored one.
-        of_round: what was logged since the present round of validations began.
         keeps_best: whether values count for `best`: those of a fit do, those of validations apart from one do not.
 
     Args:
@@ -33,30 +33,37 @@ class MetricLog:
         self._sign = 1.0 if mode == "min" else -1.0
         self._loggers: tuple[Hook, ...] = ()
         self._timing_loggers: tuple[Hook, ...] = ()
+        self._collected: list[dict[str, float]] = []
         self.latest: dict[str, float] = {}
         self.best: Best | None = None
         self.keeps_best = False
-        self.of_round: dict[str, float] = {}
 
     def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
         """Name the loggers' bound ``log_metrics`` and ``log_timing``."""
         self._loggers = loggers
         self._timing_loggers = timing_loggers
 
-    def begin_round(self) -> None:
-        """A round of validations begins."""
-        self.of_round = {}
-
     def log(self, values: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
         """Read the values, hand them to every logger, and return them as floats."""
         metrics = read_back(values)
         self.latest |= metrics
-        self.of_round |= metrics
+        for collected in self._collected:
+            collected |= metrics
         if self.keeps_best:
             self._note_best(metrics, step)
         for log_metrics in self._loggers:
             log_metrics(metrics, step)
         return metrics
+
+    @contextmanager
+    def collecting(self) -> Iterator[dict[str, float]]:
+        """Everything that is logged while the context is open, by whomever."""
+        collected: dict[str, float] = {}
+        self._collected.append(collected)
+        try:
+            yield collected
+        finally:
+            self._collected.pop()
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
         """Hand clocks and rates to every logger that wants them."""

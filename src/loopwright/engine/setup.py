@@ -35,12 +35,14 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
     """The optimizer over the parameters of ``model``.
 
     Args:
-        optimizer: a callable of the parameters; or an instance, which needs parameters that existed before it.
+        optimizer: a callable of the parameters, or, where it has a parameter ``named_parameters``, of pairs of name and
+            parameter; or an instance, which needs parameters that existed before it.
         model: as built.
         is_given_model: whether the model was given as a module and not made by a callable.
 
     Raises:
         SettingTypeError: if it is no optimizer, or one over other parameters.
+        SettingError: what the callable raises of its settings.
     """
     if optimizer is None:
         return None
@@ -55,7 +57,12 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
                 "callable of the parameters (in a configuration: _partial_: true).",
             )
         return optimizer
-    made = optimizer(model.parameters()) if callable(optimizer) else None
+    made = None
+    if callable(optimizer):
+        try:
+            made = make_optimizer(optimizer, model)
+        except SettingError as error:
+            raise error.under("optimizer") from error
     if not isinstance(made, Optimizer):
         given_or_made = optimizer if made is None else made
         remedy = "in a configuration: _partial_: true"
@@ -69,6 +76,15 @@ def _check_no_closure(optimizer: Optimizer) -> None:
     if closure is not None and closure.default is inspect.Parameter.empty:
         name = type(optimizer).__name__
         raise SettingTypeError("optimizer", f"={name}(…): expected one whose step needs no closure; {name}'s does.")
+
+
+def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
+    """Call ``factory`` with the parameters of ``model``; with their names where it asks for ``named_parameters``."""
+    try:
+        takes_names = "named_parameters" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        takes_names = False  # written in C without a signature
+    return factory(named_parameters=model.named_parameters()) if takes_names else factory(model.parameters())
 
 
 def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:

@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from loopwright.engine.parts import Parts
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.protocols import BatchSource
+from loopwright.run import RunState
 
 _log = logging.getLogger("loopwright")
 
@@ -54,7 +56,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
         max_batches: batches to read from the beginning.
 
     Returns:
-        The averages by their full names.
+        The averages by their full names, and whatever else was logged meanwhile, by a callback for example.
 
     Raises:
         DataError: if the dataloader yields nothing.
@@ -63,14 +65,26 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
     with ExitStack() as stack:
         stack.enter_context(reporting(hooks[names["exception"]], trainer))
         stack.enter_context(parts.streams.branch("validate", parts.state.global_step, data.name))
+        stack.enter_context(_named(parts.state, data.name))
+        metrics = stack.enter_context(parts.log.collecting())
         call_hooks(hooks["on_enter_validate"], trainer, stack, data.dataloader, loop)
         stack.enter_context(evaluating(model))
         call_hooks(hooks[names["start"]], trainer, model, data.dataloader, loop)
         with torch.no_grad():
             means = _run_batches(parts, loop, data, max_batches)
-        metrics = parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
+        parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
         call_hooks(hooks[names["end"]], trainer, model, loop)
     return metrics
+
+
+@contextmanager
+def _named(state: RunState, name: str) -> Iterator[None]:
+    """Tell callbacks which set is validated, which may be from inside another validation."""
+    outer, state.validation_name = state.validation_name, name
+    try:
+        yield
+    finally:
+        state.validation_name = outer
 
 
 def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:

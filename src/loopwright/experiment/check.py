@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from loopwright.device import open_device
+from loopwright.engine.setup import make_optimizer
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment import build
 from loopwright.experiment.gate.arguments import check_arguments
@@ -22,8 +23,13 @@ from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.job_plan import describe_job
+from loopwright.experiment.learning_rate import sketch_optimizer
 from loopwright.experiment.rundir.recorded import RESUMED_SECTIONS, run_differences
 from loopwright.loop import TrainingLoop
+from loopwright.optim import NAME_ARGUMENTS
+
+# What a plan, and the learning rates shown with it, are made from, besides the data.
+_PLANNED = ("loop", "optimizer", "scheduler")
 
 
 def check_jobs(jobs: Sequence[Job], trust: Trust) -> None:
@@ -54,13 +60,13 @@ def _check_job(job: Job, trust: Trust, seen: set[str]) -> None:
     for section in ("device", "precision", "checkpoint", "callbacks", "loggers", "optimizer", "scheduler", "model"):
         if _is_new(section, config, seen):
             _check_section(section, config, trust)
-    if _is_ours(config["data"]) and _is_ours(config.get("callbacks")) and _is_new("data", config, seen, also=("loop",)):
+    if _is_ours(config["data"]) and _is_ours(config.get("callbacks")) and _is_new("data", config, seen, also=_PLANNED):
         describe_job(config, trust)
 
 
 def _is_new(section: str, config: Mapping[str, Any], seen: set[str], also: Sequence[str] = ()) -> bool:
     """Whether this section, with those it is checked with, has not been checked in an earlier job."""
-    also = ("optimizer",) if section == "scheduler" else also
+    also = {"scheduler": ("optimizer",), "optimizer": ("model",)}.get(section, also)
     key = json.dumps([section, *(config.get(name) for name in (section, *also))], sort_keys=True)
     is_new = key not in seen
     seen.add(key)
@@ -83,29 +89,37 @@ def _check_section(section: str, config: Mapping[str, Any], trust: Trust) -> Non
         if _is_ours(node):
             build.build_callbacks(config, section, trust)
     elif section == "optimizer":
-        _build_dummy_optimizer(node, trust)
+        _check_optimizer(config, trust)
     elif section == "scheduler":
         _build_dummy_schedulers(config, trust)
     elif section == "model" and _is_ours(node):
-        with torch.device("meta"):
-            model = instantiate(node, trust, "model")
-        if not isinstance(model, nn.Module):
-            raise SettingError("model", f": expected a torch.nn.Module; its target returned {type(model).__name__}.")
+        _weightless(node, trust)
 
 
-def _build_dummy_optimizer(node: Any, trust: Trust) -> Any:
-    """The optimizer of one small parameter: torch's own checks of a learning rate and its kin."""
-    make = build.build_optimizer(node, trust)
-    try:
-        return make([nn.Parameter(torch.zeros(2, 2))])
-    except (ValueError, TypeError) as error:
-        raise SettingError("optimizer", f": {error}") from None
+def _check_optimizer(config: Mapping[str, Any], trust: Trust) -> None:
+    """Torch's own checks of a learning rate and its kin; and that name patterns match parameters of the model."""
+    sketch_optimizer(config["optimizer"], trust)
+    has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
+    if has_patterns and _is_ours(config["model"]):
+        try:
+            make_optimizer(build.build_optimizer(config["optimizer"], trust), _weightless(config["model"], trust))
+        except SettingError as error:
+            raise error.under("optimizer") from None
+
+
+def _weightless(node: Any, trust: Trust) -> nn.Module:
+    """The model without its weights."""
+    with torch.device("meta"):
+        model = instantiate(node, trust, "model")
+    if not isinstance(model, nn.Module):
+        raise SettingError("model", f": expected a torch.nn.Module; its target returned {type(model).__name__}.")
+    return model
 
 
 def _build_dummy_schedulers(config: Mapping[str, Any], trust: Trust) -> None:
     for make in build.build_schedulers(config.get("scheduler"), trust):
         factory = make["scheduler"] if isinstance(make, dict) else make
-        optimizer = _build_dummy_optimizer(config["optimizer"], trust)
+        optimizer = sketch_optimizer(config["optimizer"], trust)
         arguments: dict[str, Any] = {}
         if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
             # The real number is the plan's. Large, so that only what is wrong for every run is refused here.

@@ -13,6 +13,7 @@ from loopwright.engine.inputs import name_dataloaders
 from loopwright.errors import SettingError
 from loopwright.experiment import build
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.learning_rate import learning_rate_course
 from loopwright.experiment.settings import RunSettings, read_settings
 from loopwright.hooks import ValidationCallback
 from loopwright.loggers.lines import sizes_of
@@ -79,7 +80,9 @@ def describe_job(config: Mapping[str, Any], trust: Trust) -> tuple[str, Plan | N
     if isinstance(loop, TrainingLoop):
         plan = job_plan(config, read_settings(config), loop, data, trust)
         counts = count_samples(data.train, plan.num_micro_batches)
-        return describe(plan, batch_size=counts.batch_size, num_samples=counts.num_samples), plan, counts
+        course = learning_rate_course(config, trust)(plan) if plan.total_steps else None
+        counted = {"batch_size": counts.batch_size, "num_samples": counts.num_samples}
+        return describe(plan, **counted, learning_rate=course), plan, counts
     return describe_validation(loop, data), None, Counts(None, None)
 
 

@@ -17,6 +17,7 @@ from loopwright.experiment.command.closing import closing_text, print_rows
 from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job_plan import describe_validation
+from loopwright.experiment.learning_rate import learning_rate_course
 from loopwright.experiment.process import process_settings
 from loopwright.experiment.rundir.environment import environment, git_state
 from loopwright.experiment.rundir.record import RunRecord
@@ -24,6 +25,7 @@ from loopwright.experiment.rundir.recorder import RunRecorder
 from loopwright.experiment.rundir.run_log import log_only, run_log
 from loopwright.experiment.settings import RunSettings, read_settings
 from loopwright.loop import TrainingLoop
+from loopwright.records import draw_curves
 from loopwright.seeding import draw_seed
 from loopwright.trainer import Trainer
 
@@ -104,12 +106,14 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
     with process_settings(num_threads, deterministic=settings.deterministic):
         git, diff = git_state(Path.cwd())
         record.write_beginning(config, request.words, environment(num_threads, git), diff)
-        recorder = RunRecorder(record, config, _named_metrics(config))
+        course = learning_rate_course(config, request.trust)
+        recorder = RunRecorder(record, config, course, _named_metrics(config))
         built_from = _without_progress(config) if request.is_quiet else config
         trainer = build_trainer(built_from, settings, request.trust, request.directory, {"run_recorder": recorder})
         live.trainer = trainer
         with trainer:
             data = build_run_data(config, request.trust, trainer.seed)
+            record.write_data(data.facts)
             if isinstance(trainer.loop, TrainingLoop):
                 outcome = _fit(trainer, settings, data.train, data.val)
             else:
@@ -128,6 +132,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
             objective=None if math.isnan(objective) else objective,
             weights_sha256=weights_digest(plain_names(trainer.model)),
         )
+    _draw(request.directory)
     if not request.is_quiet:
         print_rows(outcome.rows)
         tell(closing_text(outcome.did, outcome.metrics, outcome.best, request.directory, request.trust.packages))
@@ -228,4 +233,13 @@ def _end_by(error: BaseException, record: RunRecord, live: _Live, request: RunRe
         where = f" (traceback in {request.directory / 'run.log'})" if exit_code == 1 else ""
         where = f" (run directory: {request.directory})" if state == "interrupted" else where
         complain(f"{said}{where}")
+    _draw(request.directory)
     return Ended(state=state, exit_code=exit_code, error=said)
+
+
+def _draw(directory: Path) -> None:
+    """Draw the curves. What was trained is as good without a picture, so nothing that goes wrong here ends a run."""
+    try:
+        draw_curves(directory)
+    except Exception as error:  # noqa: BLE001  (a library's, a font's, a full disk's)
+        _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))

@@ -1,6 +1,8 @@
 """Loggers: where the metrics of a run go."""
 
+from loopwright.loggers.csv_table import CSVLogger
 from loopwright.loggers.json_lines import JSONLinesLogger
 from loopwright.loggers.progress import ProgressLogger
+from loopwright.loggers.tensor_board import TensorBoardLogger
 
-__all__ = ["JSONLinesLogger", "ProgressLogger"]
+__all__ = ["CSVLogger", "JSONLinesLogger", "ProgressLogger", "TensorBoardLogger"]

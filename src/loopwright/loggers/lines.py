@@ -9,10 +9,10 @@ from typing import Any
 from loopwright.plan import Plan, describe
 
 
-def plan_text(plan: Plan, train_dataloader: Any) -> str:
+def plan_text(plan: Plan, train_dataloader: Any, learning_rate: str | None = None) -> str:
     """The summary of a plan, in samples too where the training dataloader tells its batch size as torch's does."""
     batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
-    return describe(plan, batch_size=batch_size, num_samples=num_samples)
+    return describe(plan, batch_size=batch_size, num_samples=num_samples, learning_rate=learning_rate)
 
 
 def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None, int | None]:

@@ -9,32 +9,28 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
 from loopwright.errors import nearest, refuse, refuse_type
 from loopwright.hooks import Logger
-from loopwright.loggers.lines import duration_text, epoch_number, metrics_text, plan_text, rate_text, step_text
-from loopwright.loop import TrainingLoop
+from loopwright.loggers.lines import metrics_text, plan_text, step_text
+from loopwright.loggers.live_line import LiveLine, View
+from loopwright.loggers.views import FitView, ValidationView
+from loopwright.loop import TrainingLoop, ValidationLoop
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from loopwright.loop import LoopCallback
-    from loopwright.plan import Plan
     from loopwright.trainer import Trainer
 
 MODES = ("auto", "live", "lines", "off")
 
-_BAR_WIDTH = 20
 _log = logging.getLogger("loopwright")
 
 
@@ -62,7 +58,9 @@ class ProgressLogger(Logger):
         self._mode = mode
         self._refresh_seconds = _check_seconds("refresh_seconds", refresh_seconds)
         self._every_seconds = _check_seconds("every_seconds", every_seconds)
-        self._fit: _Fit | None = None
+        self._fit: FitView | None = None
+        self._live: LiveLine | None = None
+        self._validation: ValidationView | None = None
         self._round: dict[str, float] | None = None
         self._round_step = 0
 
@@ -77,15 +75,8 @@ class ProgressLogger(Logger):
         assert trainer.plan is not None, "a fit that starts has a plan"
         self._say(plan_text(trainer.plan, train_dataloader))
         steps_per_epoch = loop.steps_per_epoch if isinstance(loop, TrainingLoop) else None
-        self._fit = _Fit(trainer, trainer.plan, steps_per_epoch)
-        if self._is_live():
-            self._fit.live = Live(
-                console=Console(file=sys.stdout, force_terminal=True),
-                get_renderable=self._fit.render,
-                refresh_per_second=1 / self._refresh_seconds,
-                transient=True,
-            )
-            self._fit.live.start()
+        self._fit = FitView(trainer, trainer.plan, steps_per_epoch)
+        self._start_live(self._fit)
 
     def on_enter_validate_all(
         self,
@@ -100,9 +91,23 @@ class ProgressLogger(Logger):
             self._begin_round(stack)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Begin a line for what one validation logs, unless it belongs to a round."""
+        """Show how far this validation is, and begin a line for what it logs, unless it belongs to a round."""
         if self._round is None:
             self._begin_round(stack)
+        view = ValidationView(str(trainer.validation_name), _num_batches(val_dataloader, loop))
+        stack.callback(self._end_validation, self._validation)
+        self._validation = view
+        if self._fit is not None:
+            self._fit.inside = view
+        elif self._live is None:
+            self._start_live(view)
+
+    def on_validate_batch_end(
+        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
+    ) -> None:
+        """Count it."""
+        if self._validation is not None:
+            self._validation.num_done += 1
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Take what is shown next."""
@@ -122,6 +127,11 @@ class ProgressLogger(Logger):
             if time.monotonic() >= self._fit.next_line_seconds:
                 self._say_training(self._fit)
 
+    def log_text(self, texts: Mapping[str, str], step: int) -> None:
+        """Show each text, set in under its name."""
+        for name, text in texts.items():
+            self._say(f"{step_text(step, None)}  {name}\n{textwrap.indent(text, '    ')}")
+
     def _begin_round(self, stack: ExitStack) -> None:
         self._round = {}
         stack.callback(self._end_round)
@@ -138,26 +148,24 @@ class ProgressLogger(Logger):
         fit, self._fit = self._fit, None
         if fit is None:
             return
-        if fit.live is not None:
-            fit.live.stop()
-            fit.live = None
+        self._stop_live()
         if fit.has_unsaid:
             self._say_training(fit)
 
-    def _say_training(self, fit: _Fit) -> None:
+    def _say_training(self, fit: FitView) -> None:
         fit.has_unsaid = False
         fit.next_line_seconds = time.monotonic() + self._every_seconds
         line = fit.line()
         _log.info(line)
-        if self._mode != "off" and fit.live is None:
+        if self._mode != "off" and self._live is None:
             self._print(line)
 
     def _say(self, text: str) -> None:
         _log.info(text)
         if self._mode == "off":
             return
-        if self._fit is not None and self._fit.live is not None:
-            self._fit.live.console.print(Text(text), soft_wrap=True)
+        if self._live is not None:
+            self._live.print(text)
         else:
             self._print(text)
 
@@ -168,60 +176,22 @@ class ProgressLogger(Logger):
             self._mode = "off"
             _log.info("stdout was closed: progress is not printed any more.")
 
-    def _is_live(self) -> bool:
-        if self._mode == "auto":
-            return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-        return self._mode == "live"
+    def _end_validation(self, outer: ValidationView | None) -> None:
+        self._validation = outer
+        if self._fit is not None:
+            self._fit.inside = outer
+        elif outer is None:
+            self._stop_live()
 
+    def _start_live(self, view: View) -> None:
+        is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+        if self._mode == "live" or (self._mode == "auto" and is_terminal):
+            self._live = LiveLine(view, self._refresh_seconds)
 
-@dataclass(slots=True, eq=False)
-class _Fit:
-    """What is shown of the fit under way; the live line's thread reads it while training goes on."""
-
-    trainer: Trainer
-    plan: Plan
-    steps_per_epoch: int | None
-    training: dict[str, float] = field(default_factory=dict)
-    validation: dict[str, float] = field(default_factory=dict)
-    steps_per_second: float | None = None
-    live: Live | None = None
-    has_unsaid: bool = False
-    next_line_seconds: float = 0.0
-    began_seconds: float = field(default_factory=time.monotonic)
-
-    def line(self) -> str:
-        """How far training is, as one line."""
-        step = self.trainer.global_step
-        total = max(self.plan.stop_step, 1)
-        parts = [
-            f"epoch {epoch_number(self.plan, self.steps_per_epoch, step)}",
-            step_text(step, self.plan.stop_step),
-            f"{100 * step // total} %",
-            *self._pace(step),
-            metrics_text(dict(sorted(self.training.items(), key=lambda item: not item[0].startswith("train/")))),
-        ]
-        return "  ".join(part for part in parts if part)
-
-    def render(self) -> RenderableType:
-        """The live line: a bar, `line`, and the last validation; cut off at the edge of the terminal."""
-        plan = self.plan
-        num_done = self.trainer.global_step - plan.position
-        bar = ProgressBar(
-            plan.total_steps or 1, num_done, width=_BAR_WIDTH, complete_style="cyan", finished_style="green"
-        )
-        text = "  ".join(part for part in (self.line(), metrics_text(self.validation)) if part)
-        row = Table.grid(padding=(0, 2, 0, 0))
-        row.add_row(bar, Text(text, no_wrap=True, overflow="ellipsis"))
-        return row
-
-    def _pace(self, step: int) -> list[str]:
-        """The rate of training, and the time left by the clock, validation and saving included."""
-        num_done, seconds = step - self.plan.position, time.monotonic() - self.began_seconds
-        if num_done <= 0 or seconds <= 0:
-            return []
-        rate = num_done / seconds
-        left = duration_text((self.plan.stop_step - step) / rate)
-        return [rate_text(self.steps_per_second or rate), f"{left} left"]
+    def _stop_live(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
 
 
 def _check_seconds(setting: str, value: float) -> float:
@@ -230,3 +200,13 @@ def _check_seconds(setting: str, value: float) -> float:
     if not 0 < value < float("inf"):
         raise refuse(setting, value, "a positive number of seconds")
     return float(value)
+
+
+def _num_batches(val_dataloader: Any, loop: LoopCallback) -> int | None:
+    """How many batches are validated; None where the dataloader does not tell and no setting says it."""
+    eval_steps = loop.eval_steps if isinstance(loop, ValidationLoop | TrainingLoop) else None
+    try:
+        length = len(val_dataloader)
+    except (TypeError, NotImplementedError):
+        return eval_steps
+    return length if eval_steps is None else min(length, eval_steps)

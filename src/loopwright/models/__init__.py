@@ -1,6 +1,8 @@
-"""Models that classify images; each returns its loss and its accuracy."""
+"""Models: each documents the batch that it takes and what it returns beside its loss."""
 
 from loopwright.models.cnn import CNN
-from loopwright.models.mlp import MLP
+from loopwright.models.gpt import GPT
+from loopwright.models.mlp import MLP, MLPRegressor
+from loopwright.models.vit import ViT
 
-__all__ = ["CNN", "MLP"]
+__all__ = ["CNN", "GPT", "MLP", "MLPRegressor", "ViT"]

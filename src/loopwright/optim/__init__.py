@@ -1,5 +1,20 @@
-"""Learning-rate schedules that torch does not have."""
+"""Optimizers with groups by parameter names, and learning-rate schedules over the whole of a run."""
 
-from loopwright.optim.warmup_cosine import warmup_cosine
+from loopwright.optim.groups import group_parameters
+from loopwright.optim.optimizers import NAME_ARGUMENTS, adam, adamw, kind_of, sgd
+from loopwright.optim.schedules import constant, inverse_sqrt, linear, step_decay, warmup_cosine, warmup_stable_decay
 
-__all__ = ["warmup_cosine"]
+__all__ = [
+    "NAME_ARGUMENTS",
+    "adam",
+    "adamw",
+    "constant",
+    "group_parameters",
+    "inverse_sqrt",
+    "kind_of",
+    "linear",
+    "sgd",
+    "step_decay",
+    "warmup_cosine",
+    "warmup_stable_decay",
+]

@@ -3,6 +3,7 @@
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple
 from loopwright.plan.compare import plan_differences, plan_extensions
+from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
@@ -20,7 +21,9 @@ __all__ = [
     "Window",
     "count_samples",
     "describe",
+    "draw_curve",
     "eval_steps_note",
+    "in_ascii",
     "next_multiple",
     "plan_differences",
     "plan_extensions",

@@ -104,7 +104,7 @@ def _cut_passes(loop: TrainingLoop, num_micro_batches: int | None, start_micro_b
     if num_micro_batches is not None:
         num_micro_batches = _check_whole("num_micro_batches", num_micro_batches)
         if num_micro_batches == 0:
-            remedy = "is the data set smaller than a batch that drop_last drops?"
+            remedy = "give it data; drop_last leaves nothing of a set that is smaller than a batch"
             raise refuse("num_micro_batches", 0, "a training dataloader of 1 micro-batch or more", remedy)
         if loop.grad_accum_steps > num_micro_batches:
             expected = f"at most {num_micro_batches}, the micro-batches of one pass over the training dataloader"

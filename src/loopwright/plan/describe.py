@@ -11,13 +11,20 @@ from loopwright.plan.validation import ValidationSet
 _LABEL_WIDTH = 15
 
 
-def describe(plan: Plan, *, batch_size: int | None = None, num_samples: int | None = None) -> str:
+def describe(
+    plan: Plan,
+    *,
+    batch_size: int | None = None,
+    num_samples: int | None = None,
+    learning_rate: str | None = None,
+) -> str:
     """Describe ``plan`` for a reader: how much is trained, when it validates and saves, what is left over.
 
     Args:
         plan: a whole plan, or the rest of one.
         batch_size: samples of a full micro-batch, over all ranks; None: unknown, samples are not counted.
         num_samples: samples of a pass; None: unknown, every micro-batch is counted as full.
+        learning_rate: its course, in a line; None: not shown.
 
     Returns:
         Lines without a last newline; their number is bounded, however long the run is.
@@ -30,6 +37,8 @@ def describe(plan: Plan, *, batch_size: int | None = None, num_samples: int | No
         lines += _rows("passes", [_passes(plan)])
         lines += _rows("validates", _validations(plan))
         lines += _rows("saves", [_saves(plan)])
+        if learning_rate is not None:
+            lines += _rows("learning rate", [learning_rate])
         lines += _rows("left over", left_over(plan))
     lines += _rows("note", plan.notes)
     stages = _item_lines(plan, encode(plan), indent="    ")

@@ -56,7 +56,8 @@ class Trainer:
         model: a module, or a callable that makes one under the trainer's random streams. ``model(batch)`` returns the
             loss, a scalar, or a mapping with ``loss`` (a mean over the micro-batch's items), ``num_items`` where items
             are not simply samples, and any scalars to be averaged and logged beside it.
-        optimizer: a callable of the parameters, or an instance over the parameters of the module given.
+        optimizer: a callable of the parameters, or an instance over the parameters of the module given. A callable
+            with a parameter ``named_parameters`` is given pairs of name and parameter, to group them by name.
         schedulers: callables of the optimizer, stepped once per step; one with a parameter ``total_steps`` is told the
             plan's. ``{"scheduler": …, "monitor": metric}`` is stepped with that metric after each validation.
         loop: a `TrainingLoop`, by default of one epoch, or a `ValidationLoop`.
@@ -192,6 +193,11 @@ class Trainer:
     def stop_reason(self) -> str | None:
         """Why the present or last fit was stopped, if it was."""
         return self._parts.state.stop_reason
+
+    @property
+    def validation_name(self) -> str | None:
+        """The validation set being validated, ``val``, ``val/0`` or ``val/<name>``, as its metrics begin; or None."""
+        return self._parts.state.validation_name
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
         """The plan that `fit` would carry out now; nothing is run.

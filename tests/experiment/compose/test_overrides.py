@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from loopwright.errors import SettingError
 from loopwright.experiment.compose.overrides import quoted, split_jobs, with_value
 
+pytestmark = pytest.mark.hydra
+
 
 def test_jobs_are_the_product_of_the_values_with_hydras_settings_first() -> None:
     jobs = split_jobs(["a=1,2", "b=choice(x,y)", "c='1,2'", "hydra.sweep.dir=out"])

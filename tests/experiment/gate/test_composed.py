@@ -18,6 +18,8 @@ from loopwright.experiment.gate.hydra_tree import check_hydra_tree
 from loopwright.experiment.gate.resolve import resolve
 from loopwright.experiment.gate.targets import check_targets
 
+pytestmark = pytest.mark.hydra
+
 EVIL = f"{PLANTED}.Model"
 
 # Bodies of a file in the user's directory, chosen by an override: conf/experiment/stranger.yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from gate_attacks import NO_TRUST, PLACES, PLANTED, TARGETS, nothing_imported
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.allow import LISTED_TARGETS, LOOPWRIGHT_TARGETS, TORCH_TARGETS
+from loopwright.experiment.gate.allow import LISTED_TARGETS, LOOPWRIGHT_TARGETS, METRIC_TARGETS, TORCH_TARGETS
 from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.targets import check_call, check_targets
 from loopwright.experiment.gate.trust import Trust
@@ -51,6 +52,18 @@ def test_every_listed_name_is_accepted_and_leads_to_a_class_or_function() -> Non
 @pytest.mark.parametrize("name", sorted(LOOPWRIGHT_TARGETS))
 def test_every_name_of_our_own_leads_to_a_class_or_function(name: str) -> None:
     assert callable(locate(name, NO_TRUST))
+
+
+def test_every_listed_metric_is_there() -> None:
+    pytest.importorskip("torchmetrics")
+    for name in METRIC_TARGETS:
+        locate(name, NO_TRUST)
+
+
+def test_a_listed_package_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(SettingError, match=r"torchmetrics is not installed: pip install 'loopwright\[metrics\]'\.$"):
+        locate("torchmetrics.regression.R2Score", NO_TRUST, path="callbacks.metrics")
 
 
 def test_the_message_has_three_parts() -> None:

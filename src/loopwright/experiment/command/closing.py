@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loopwright.experiment.command.speech import tell
+from loopwright.records import CURVES_FILE
 
 _WIDE = 200  # columns, where nobody looks at a terminal and a table must not be cut
 
@@ -32,6 +33,8 @@ def closing_text(
         lines.append(f"Final: {', '.join(final)}")
     if best is not None:
         lines.append(f"Best: {best['name']} {show(best['value'])} at step {best['step']:,}")
+    if (directory / CURVES_FILE).is_file():
+        lines.append(f"Curves: {directory / CURVES_FILE}")
     lines.append(f"Run directory: {directory}")
     if (directory / "checkpoints").is_dir():
         flags = [f"--trust={name}" for name in trusted]

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from loopwright.plan import in_ascii
+
 
 def one_line(text: object) -> str:
     """``text`` on a single line, its control characters shown as escapes."""
@@ -31,6 +33,11 @@ def complain(problem: object) -> None:
 
 def tell(text: str) -> None:
     """Print ``text`` to standard output; that its reader has gone is no failure of a run."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
     try:
         print(text, flush=True)
     except BrokenPipeError:

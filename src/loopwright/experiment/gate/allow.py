@@ -6,17 +6,23 @@ file under ``conf/`` names is added here in the same commit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 _LOOPWRIGHT = """
     TrainingLoop ValidationLoop Checkpointing Precision
     loop.TrainingLoop loop.ValidationLoop
     checkpoint.Checkpointing
     precision.Precision
-    models.MLP models.CNN
-    data.digits data.synthetic data.Loader data.Splits data.TensorData
+    models.MLP models.MLPRegressor models.CNN models.GPT models.ViT
+    data.digits data.stdlib_text data.synthetic data.synthetic_regression data.synthetic_tokens
+    data.csv data.image_folder data.tensor_file data.Loader data.Splits data.TensorData
     device.Device
-    optim.warmup_cosine
-    callbacks.LearningRateMonitor
-    loggers.ProgressLogger loggers.JSONLinesLogger
+    optim.sgd optim.adam optim.adamw
+    optim.constant optim.linear optim.warmup_cosine optim.warmup_stable_decay optim.inverse_sqrt optim.step_decay
+    callbacks.DetectAnomaly callbacks.OverfitOneBatch
+    callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
+    loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """
 
 _LAYERS = """
@@ -51,6 +57,22 @@ _SCHEDULERS = """
     MultiStepLR MultiplicativeLR OneCycleLR PolynomialLR ReduceLROnPlateau SequentialLR StepLR
 """
 
+# Of torchmetrics those that compute a number and read nothing but their inputs: no files, no pretrained networks.
+_CLASSIFICATION = """
+    BinaryAUROC BinaryAccuracy BinaryAveragePrecision BinaryCalibrationError BinaryCohenKappa BinaryF1Score
+    BinaryFBetaScore BinaryHammingDistance BinaryHingeLoss BinaryJaccardIndex BinaryMatthewsCorrCoef BinaryPrecision
+    BinaryRecall BinarySpecificity
+    MulticlassAUROC MulticlassAccuracy MulticlassAveragePrecision MulticlassCalibrationError MulticlassCohenKappa
+    MulticlassF1Score MulticlassFBetaScore MulticlassHammingDistance MulticlassHingeLoss MulticlassJaccardIndex
+    MulticlassMatthewsCorrCoef MulticlassPrecision MulticlassRecall MulticlassSpecificity
+"""
+
+_REGRESSION = """
+    ConcordanceCorrCoef CosineSimilarity ExplainedVariance KLDivergence LogCoshError MeanAbsoluteError
+    MeanAbsolutePercentageError MeanSquaredError MeanSquaredLogError MinkowskiDistance PearsonCorrCoef R2Score
+    RelativeSquaredError SpearmanCorrCoef SymmetricMeanAbsolutePercentageError TweedieDevianceScore
+"""
+
 
 def _named(prefix: str, names: str) -> frozenset[str]:
     return frozenset(f"{prefix}.{name}" for name in names.split())
@@ -65,4 +87,11 @@ TORCH_TARGETS: frozenset[str] = (
     | _named("torch.optim.lr_scheduler", _SCHEDULERS)
 )
 
-LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS
+METRIC_TARGETS: frozenset[str] = _named("torchmetrics.classification", _CLASSIFICATION) | _named(
+    "torchmetrics.regression", _REGRESSION
+)
+
+LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TARGETS
+
+# Listed packages that an extra installs.
+EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from loopwright.errors import SettingError, did_you_mean, refuse
-from loopwright.experiment.gate.allow import LISTED_TARGETS
+from loopwright.experiment.gate.allow import EXTRAS, LISTED_TARGETS
 from loopwright.experiment.gate.tree import TARGET, join
 from loopwright.experiment.gate.trust import Trust, is_inside, serve_from_cwd
 
@@ -66,7 +66,9 @@ def _import(module: str, name: str, where: str, parent: ModuleType | None = None
     except ModuleNotFoundError as error:
         if parent is not None and error.name == module:
             raise _nothing_there(parent, module.rpartition(".")[2], name, where) from error
-        raise SettingError(where, f"={name!r}: expected an importable module; {error}.") from error
+        extra = EXTRAS.get(module) if error.name == module else None
+        remedy = f"{error}" if extra is None else f"{module} is not installed: pip install 'loopwright[{extra}]'"
+        raise SettingError(where, f"={name!r}: expected an importable module; {remedy}.") from error
     except (SyntaxError, SystemExit) as error:  # a module that ends the program while it is imported ends the import
         what = f"{type(error).__name__}: {error}"
         raise SettingError(where, f"={name!r}: expected an importable module; {what}.") from error

@@ -62,7 +62,7 @@ def _check_target(where: str, name: object, trust: Trust) -> None:
 def _not_allowed(where: str, name: str) -> SettingError:
     top = name.partition(".")[0]
     expected = "a name that Loopwright lists, or one in a package you trust"
-    if top in ("loopwright", "torch"):
+    if top in ("loopwright", "torch", "torchmetrics"):
         near = nearest(name, (listed for listed in LISTED_TARGETS if listed.startswith(f"{top}.")))
         remedy = f"did you mean {near}?" if near else "name a class of your own that uses it, and --trust its package"
         return SettingError(where, f"={name!r}: expected {expected}; {remedy}{'' if near else '.'}")

@@ -14,7 +14,7 @@ import yaml
 
 from loopwright.errors import SettingError
 from loopwright.experiment.settings import RunSettings
-from loopwright.loggers.json_lines import strict_number
+from loopwright.loggers.run_files import number
 
 State = str  # "running", "completed", "interrupted" or "failed"
 
@@ -50,6 +50,8 @@ class RunRecord:
             "objective_mode": settings.objective_mode,
             "seconds": 0.0,
             "weights_sha256": None,
+            "data": {},
+            "optimizer": None,
         }
         self._write_summary()
 
@@ -75,6 +77,16 @@ class RunRecord:
         """Write ``plan.txt`` and ``plan.json``."""
         self._write("plan.txt", text.rstrip("\n") + "\n")
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
+
+    def write_data(self, facts: Mapping[str, Any]) -> None:
+        """Put what is known of the data into the summary."""
+        self._summary["data"] = dict(facts)
+        self._write_summary()
+
+    def write_optimizer(self, facts: Mapping[str, Any]) -> None:
+        """Put the optimizer that was used into the summary."""
+        self._summary["optimizer"] = dict(facts)
+        self._write_summary()
 
     def end(self, state: State, exit_code: int, **values: Any) -> None:
         """Write how the run ended; ``values`` are entries of the summary, as far as they are known."""
@@ -102,7 +114,7 @@ def write_sweep(directory: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
 def plain(value: Any) -> Any:
     """``value`` in strict JSON: numbers that are not finite become texts, as in metrics.jsonl."""
     if isinstance(value, float):
-        return strict_number(value)
+        return number(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -8,13 +8,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import SettingError, did_you_mean
+from loopwright.experiment.learning_rate import Course
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.hooks import Callback
 from loopwright.loggers.lines import plan_text
 from loopwright.loop import LoopCallback
+from loopwright.optim import kind_of
 from loopwright.plan import plan_json
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from loopwright.trainer import Trainer
 
 
@@ -22,25 +26,34 @@ _log = logging.getLogger("loopwright")
 
 
 class RunRecorder(Callback):
-    """Writes the plan of a fit when it starts, the configuration into every checkpoint, and notes the step validated.
+    """Writes the plan of a fit and its optimizer when it starts, the configuration into every checkpoint.
+
+    It notes the step validated, too.
 
     Args:
         record: of the run.
         config: resolved.
+        course: the line that shows the learning rates of a plan.
         named_metrics: settings that name a metric, with the name.
     """
 
-    def __init__(self, record: RunRecord, config: Mapping[str, Any], named_metrics: Mapping[str, str]) -> None:
+    def __init__(
+        self, record: RunRecord, config: Mapping[str, Any], course: Course, named_metrics: Mapping[str, str]
+    ) -> None:
         self._record = record
         self._config = config
+        self._course = course
         self._named_metrics = named_metrics
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Write the plan, which after a resume is the rest of the run's."""
+        """Write the plan, which after a resume is the rest of the run's, and the optimizer that carries it out."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
-        self._record.write_plan(plan_text(plan, train_dataloader), plan_json(plan))
+        course = self._course(plan) if plan.total_steps else None
+        self._record.write_plan(plan_text(plan, train_dataloader, course), plan_json(plan))
+        assert trainer.optimizer is not None, "checked by fit"
+        self._record.write_optimizer(_facts(trainer.optimizer))
 
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
@@ -67,3 +80,18 @@ class RunRecorder(Callback):
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Put the configuration into the checkpoint, so that it explains itself wherever it is taken."""
         state_dict["config"] = dict(self._config)
+
+
+def _facts(optimizer: Optimizer) -> dict[str, Any]:
+    """Its class, and the kind of step, the settings and the size of each parameter group."""
+    groups = [
+        {
+            "kind": kind_of(group),
+            "lr": float(group.get("initial_lr", group["lr"])),
+            "weight_decay": float(group.get("weight_decay", 0.0)),
+            "num_tensors": len(group["params"]),
+            "num_values": sum(parameter.numel() for parameter in group["params"]),
+        }
+        for group in optimizer.param_groups
+    ]
+    return {"name": type(optimizer).__name__, "groups": groups}

@@ -16,7 +16,20 @@ _WARNINGS = logging.getLogger("py.warnings")
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return one_line(record.getMessage())
+        message = record.getMessage()
+        if record.name == _WARNINGS.name:
+            message = message.strip().partition("\n")[0]  # what follows is source and tracebacks: for the file
+        return one_line(message)
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what ``sys.stderr`` is at the time: a live line puts itself in its place, to keep below all else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            self.handleError(record)
 
 
 @contextmanager
@@ -27,7 +40,7 @@ def run_log(file: Path) -> Iterator[None]:
     """
     to_file = logging.FileHandler(file, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr = _ToStderr()
     to_stderr.setLevel(logging.WARNING)
     to_stderr.setFormatter(_OneLine())
     to_stderr.addFilter(lambda record: not getattr(record, "is_said", False))

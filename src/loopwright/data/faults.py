@@ -1,0 +1,44 @@
+"""A sample that cannot be read is named: data set, index, worker; in this process as in a worker."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import get_worker_info
+
+from loopwright.errors import DataError
+
+
+def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str = "cannot be read") -> DataError:
+    """The error that names the samples of ``dataset`` that could not be read, and the worker; ``error`` says why."""
+    worker = get_worker_info()
+    where = "" if worker is None else f" (worker {worker.id})"
+    named = f"sample {indices[0]}" if len(indices) == 1 else f"samples {_shorten(indices)}"
+    return DataError(f"{type(dataset).__name__}: {named} {what}{where}: {type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailure:
+    """What a worker hands over in place of a batch: the line, and the traceback that stays behind in it."""
+
+    line: str
+    report: str
+
+    @classmethod
+    def of(cls, error: DataError) -> WorkerFailure:
+        """The failure that ``error`` tells of."""
+        return cls(str(error), "".join(traceback.format_exception(error)))
+
+    def error(self) -> DataError:
+        """The same as an exception of this process; its cause is the worker's traceback in words."""
+        error = DataError(self.line)
+        error.__cause__ = RuntimeError(f"in the worker:\n{self.report}")
+        return error
+
+
+def _shorten(indices: Sequence[int]) -> str:
+    shown = ", ".join(map(str, indices[:4]))
+    return shown if len(indices) <= 4 else f"{shown}, … ({len(indices)} in all)"

@@ -1,0 +1,39 @@
+"""Files and folders that a user names: found, or refused in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from loopwright.errors import SettingError, did_you_mean, refuse_type
+
+
+def find_file(setting: str, given: str | os.PathLike[str]) -> Path:
+    """The file at ``given``, a path from the current directory; ``~`` is the user's home.
+
+    Raises:
+        SettingError: if there is none, with the nearest name in its folder; if it is a folder.
+    """
+    return _find(setting, given, "file", Path.is_file)
+
+
+def find_folder(setting: str, given: str | os.PathLike[str]) -> Path:
+    """The folder at ``given``, in the same words as `find_file`.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    return _find(setting, given, "folder", Path.is_dir)
+
+
+def _find(setting: str, given: str | os.PathLike[str], kind: str, is_kind: Callable[[Path], bool]) -> Path:
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise refuse_type(setting, given, f"the path of a {kind}")
+    path = Path(given).expanduser()
+    if is_kind(path):
+        return path
+    if path.exists():
+        raise SettingError(setting, f"={str(given)!r}: expected a {kind}.")
+    beside = os.listdir(path.parent) if path.parent.is_dir() else []
+    raise SettingError(setting, f"={str(given)!r}: no such {kind}.{did_you_mean(path.name, beside)}")

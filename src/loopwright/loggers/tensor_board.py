@@ -1,0 +1,96 @@
+"""`TensorBoardLogger`: the metrics of a run for TensorBoard."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loopwright.errors import refuse
+from loopwright.hooks import Logger
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from torch.utils.tensorboard import SummaryWriter
+
+    from loopwright.loop import LoopCallback
+    from loopwright.trainer import Trainer
+
+FOLDER = "tensorboard"
+
+
+class TensorBoardLogger(Logger):
+    """Writes metrics, clocks and rates as event files to ``tensorboard/`` in the run directory.
+
+    Look at all runs at once with ``tensorboard --logdir outputs``. What is logged is on disk after each validation
+    and when the trainer is closed; TensorBoard leaves out what a resumed run does again.
+
+    Raises:
+        ImportError: when the trainer is built without tensorboard: ``pip install 'loopwright[tensorboard]'``.
+        SettingError: when it is built without a ``run_dir``.
+    """
+
+    def __init__(self) -> None:
+        self._run_dir: Path | None = None
+        self._writer: SummaryWriter | None = None
+        self._first_step = 0
+
+    def setup(self, trainer: Trainer) -> None:
+        """Take the trainer's run directory; a file is made with the first value."""
+        if trainer.run_dir is None:
+            raise refuse("run_dir", None, f"a directory for {FOLDER}", "give Trainer(run_dir=…)")
+        _summary_writer()  # a missing extra is said before anything is trained
+        self.finalize()
+        self._run_dir = Path(trainer.run_dir)
+
+    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+        """Note where the run goes on, for values of an earlier attempt from there on to be left out."""
+        self._first_step = trainer.global_step + 1
+
+    def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
+        """See to it that what was logged is on disk when the validation has ended."""
+        stack.callback(self._flush)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write a point for each value."""
+        writer = self._open()
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+
+    def log_timing(self, timing: Mapping[str, float], step: int) -> None:
+        """Write a point for each clock and rate."""
+        self.log_metrics(timing, step)
+
+    def log_text(self, texts: Mapping[str, str], step: int) -> None:
+        """Write each text, as it stands."""
+        for name, text in texts.items():
+            self._open().add_text(name, textwrap.indent(text, "    "), step)  # TensorBoard reads Markdown
+
+    def finalize(self) -> None:
+        """Write what is left and close the file."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _open(self) -> SummaryWriter:
+        assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
+        if self._writer is None:
+            purge_step = self._first_step if self._first_step > 1 else None
+            self._writer = _summary_writer()(self._run_dir / FOLDER, purge_step=purge_step)
+        return self._writer
+
+
+def _summary_writer() -> type[SummaryWriter]:
+    """The class that writes; imported here because it takes a second, and may be missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        remedy = "pip install 'loopwright[tensorboard]'"
+        raise ImportError(f"loggers: TensorBoardLogger needs {error.name or 'tensorboard'}; {remedy}.") from error
+    return SummaryWriter

@@ -1,0 +1,101 @@
+"""What is shown of a fit and of a validation under way; the live line's thread reads it while they go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from loopwright.loggers.lines import duration_text, epoch_number, metrics_text, rate_text, step_text
+
+if TYPE_CHECKING:
+    from loopwright.plan import Plan
+    from loopwright.trainer import Trainer
+
+
+@dataclass(slots=True, eq=False)
+class ValidationView:
+    """A validation of one dataloader.
+
+    Args:
+        name: of the validation set.
+        num_batches: to be validated; None: unknown.
+    """
+
+    name: str
+    num_batches: int | None
+    num_done: int = 0
+    began_seconds: float = field(default_factory=time.monotonic)
+
+    def text(self) -> str:
+        """How far it is: ``validating val 12/79``; a loop with hooks of its own is not counted."""
+        if not self.num_done:
+            return f"validating {self.name}"
+        return f"validating {self.name} {self.num_done}{'' if self.num_batches is None else f'/{self.num_batches}'}"
+
+    def live_text(self) -> str:
+        """`text`, and the time left."""
+        if not self.num_done or self.num_batches is None:
+            return self.text()
+        seconds = (time.monotonic() - self.began_seconds) / self.num_done * (self.num_batches - self.num_done)
+        return f"{self.text()}  {duration_text(seconds)} left"
+
+    def done_and_total(self) -> tuple[int, int]:
+        """In batches."""
+        return self.num_done, self.num_batches or 0
+
+
+@dataclass(slots=True, eq=False)
+class FitView:
+    """A fit, and inside it the validation under way, if there is one."""
+
+    trainer: Trainer
+    plan: Plan
+    steps_per_epoch: int | None
+    training: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+    steps_per_second: float | None = None
+    inside: ValidationView | None = None
+    has_unsaid: bool = False
+    next_line_seconds: float = 0.0
+    began_seconds: float = field(default_factory=time.monotonic)
+
+    def line(self) -> str:
+        """How far training is, as one line that stands for itself."""
+        step = self.trainer.global_step
+        return _joined(
+            *self._place(step),
+            f"{100 * step // max(self.plan.stop_step, 1)} %",
+            *self._pace(step),
+            metrics_text(dict(sorted(self.training.items(), key=lambda item: not item[0].startswith("train/")))),
+        )
+
+    def live_text(self) -> str:
+        """The same in an order that may be cut off: losses before other metrics, and in a validation how far it is."""
+        step, inside = self.trainer.global_step, self.inside
+        pace = self._pace(step) if inside is None else [inside.text(), *self._pace(step)[1:]]
+        metrics = {**self.training, **self.validation}
+        losses = {name: value for name, value in metrics.items() if name.endswith("/loss")}
+        return _joined(*self._place(step), *pace, metrics_text({**losses, **metrics}))
+
+    def done_and_total(self) -> tuple[int, int]:
+        """In steps of this fit."""
+        return self.trainer.global_step - self.plan.position, self.plan.total_steps
+
+    def _place(self, step: int) -> tuple[str, str]:
+        epoch = epoch_number(self.plan, self.steps_per_epoch, step)
+        return f"epoch {epoch}", step_text(step, self.plan.stop_step)
+
+    def _pace(self, step: int) -> list[str]:
+        """The rate of training, and the time left by the clock, validation and saving included."""
+        num_done, seconds = step - self.plan.position, time.monotonic() - self.began_seconds
+        if num_done <= 0 or seconds <= 0:
+            return []
+        rate = num_done / seconds
+        left = duration_text((self.plan.stop_step - step) / rate)
+        return [rate_text(self.steps_per_second or rate), f"{left} left"]
+
+
+def _joined(*parts: str) -> str:
+    return "  ".join(part for part in parts if part)

@@ -1,0 +1,84 @@
+"""Parameter groups by name: which parameters decay, and which learn at a rate of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor
+
+from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
+
+_MAX_NAMES_SHOWN = 6
+
+
+def group_parameters(
+    named_parameters: Iterable[tuple[str, Tensor]],
+    lr: float,
+    weight_decay: float,
+    without_decay: Sequence[str] = (),
+    rate_factors: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Put parameters with the same learning rate and weight decay into one group.
+
+    Patterns are those of a shell, matched with the whole name: ``*.bias``, ``blocks.[01].*``.
+
+    Args:
+        named_parameters: (name, parameter), what ``model.named_parameters()`` yields.
+        lr: learning rate.
+        weight_decay: of parameters that no pattern takes out.
+        without_decay: patterns of the parameters whose weights do not decay.
+        rate_factors: pattern → factor of ``lr``, 0 or more; the first pattern that matches a parameter is taken.
+
+    Returns:
+        Groups for a torch optimizer, in the order of their first parameters. Without patterns one group of all.
+
+    Raises:
+        SettingError: for a pattern that matches no parameter, and for values outside these ranges.
+    """
+    parameters = _check_pairs(named_parameters)
+    factors = _check_factors(rate_factors)
+    _check_patterns("without_decay", without_decay, parameters)
+    _check_patterns("rate_factors", list(factors), parameters)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in parameters.items():
+        decay = 0.0 if any(fnmatchcase(name, pattern) for pattern in without_decay) else weight_decay
+        factor = next((factor for pattern, factor in factors.items() if fnmatchcase(name, pattern)), 1.0)
+        group = groups.setdefault((decay, factor), {"params": [], "lr": lr * factor, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _check_pairs(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    pairs: list[Any] = list(named_parameters)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            kind = type(pair).__name__
+            raise refuse_type("named_parameters", kind, "(name, parameter) pairs", "give model.named_parameters()")
+    return dict(pairs)
+
+
+def _check_factors(rate_factors: Mapping[str, float] | None) -> dict[str, float]:
+    if rate_factors is not None and not isinstance(rate_factors, Mapping):
+        raise refuse_type("rate_factors", rate_factors, "a mapping from name patterns to factors, or null")
+    factors = dict(rate_factors or {})
+    for pattern, factor in factors.items():
+        setting = f"rate_factors.{pattern}"
+        if isinstance(factor, bool) or not isinstance(factor, int | float):
+            raise refuse_type(setting, factor, "a number, 0 or more")
+        if not 0 <= factor < math.inf:
+            raise refuse(setting, factor, "a number, 0 or more")
+    return factors
+
+
+def _check_patterns(setting: str, patterns: Sequence[str], names: Iterable[str]) -> None:
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise refuse_type(setting, patterns, "a list of name patterns, such as ['*.bias']")
+    known = list(names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            shown = ", ".join(known[:_MAX_NAMES_SHOWN]) + (", …" if len(known) > _MAX_NAMES_SHOWN else "")
+            hint = did_you_mean(pattern, known)
+            raise SettingError(setting, f"={pattern!r}: matches no parameter. Parameters: {shown}.{hint}")

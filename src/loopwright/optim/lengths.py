@@ -1,0 +1,74 @@
+"""Lengths in steps, or as fractions of a run; checked, and counted exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from loopwright.errors import SettingError, refuse, refuse_type
+
+_STEPS = "a whole number of steps, 0 or more, or a fraction in (0, 1) of the run"
+
+
+def check_total(total_steps: object) -> None:
+    """Refuse what is no length of a run."""
+    if isinstance(total_steps, bool) or not isinstance(total_steps, int):
+        raise refuse_type("total_steps", total_steps, "a whole number, 0 or more")
+    if total_steps < 0:
+        raise refuse("total_steps", total_steps, "a whole number, 0 or more")
+
+
+def check_fraction(setting: str, value: object) -> float:
+    """Return ``value`` where it is in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refuse_type(setting, value, "a fraction in [0, 1]")
+    if not 0 <= value <= 1:
+        raise refuse(setting, value, "a fraction in [0, 1]")
+    return float(value)
+
+
+def count_steps(setting: str, value: int | float, total_steps: int) -> int:
+    """``value`` in steps; a fraction is taken for the shortest decimal that prints it, and rounded up exactly.
+
+    >>> count_steps("warmup_steps", 0.07, 100)
+    7
+    """
+    check_total(total_steps)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refuse_type(setting, value, _STEPS)
+    if isinstance(value, float):
+        if not 0 < value < 1 and value != 0:
+            raise refuse(setting, value, _STEPS)
+        return math.ceil(Fraction(float.__repr__(value)) * total_steps)
+    if value < 0:
+        raise refuse(setting, value, _STEPS)
+    return value
+
+
+def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
+    """The steps of a warm-up, which fits into the run; of a run without steps nothing is asked."""
+    count = count_steps("warmup_steps", warmup_steps, total_steps)
+    if count > total_steps > 0:
+        raise SettingError(
+            "warmup_steps",
+            f"={warmup_steps}: expected at most the {total_steps} steps of the run; a fraction in (0, 1) goes with any "
+            "length.",
+        )
+    return count
+
+
+def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_steps: int) -> list[int]:
+    """The milestones in steps; each lies after the warm-up, and within the run where that has any steps."""
+    if isinstance(milestones, str) or not isinstance(milestones, Sequence):
+        raise refuse_type("milestones", milestones, f"a list, each {_STEPS}")
+    counts = [count_steps("milestones", milestone, total_steps) for milestone in milestones]
+    for milestone, count in zip(milestones, counts, strict=True):
+        is_within = num_warmup <= count < total_steps or (isinstance(milestone, float) and count <= total_steps)
+        if total_steps and not is_within:
+            raise SettingError(
+                "milestones",
+                f"={milestone}: expected steps from {num_warmup} (the end of the warm-up) to {total_steps - 1} (the "
+                "last of the run); a fraction in (0, 1) goes with any length.",
+            )
+    return counts

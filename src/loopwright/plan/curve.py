@@ -1,0 +1,31 @@
+"""A curve as a line of characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_BARS = "▁▂▃▄▅▆▇█"
+_PLAIN = str.maketrans(_BARS, "_.:-=+*#")
+
+
+def draw_curve(values: Sequence[float], width: int = 48) -> str:
+    """Draw ``values`` as bars from 0 to the largest, each character the largest of its share.
+
+    Args:
+        values: 0 or more each, at equal distances.
+        width: characters at most.
+
+    >>> draw_curve([0, 1, 2, 3, 4, 3, 2, 1, 0])
+    '▁▂▄▆█▆▄▂▁'
+    """
+    num = min(width, len(values))
+    heights = [max(values[i * len(values) // num : (i + 1) * len(values) // num]) for i in range(num)]
+    highest = max(heights, default=0.0)
+    if not highest > 0:
+        return _BARS[0] * num
+    return "".join(_BARS[max(0, min(7, int(height / highest * 8 + 0.5) - 1))] for height in heights)
+
+
+def in_ascii(text: str) -> str:
+    """The same with the bars of `draw_curve` as plain characters, for an output that has no others."""
+    return text.translate(_PLAIN)

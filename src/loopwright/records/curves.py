@@ -1,0 +1,250 @@
+"""``curves.png``: the metrics of one run as a picture, to be read at a glance."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loopwright.records.series import Series, read_series, read_summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CURVES_FILE = "curves.png"
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart; black and yellow are left out.
+TRAIN_COLOUR = "#0072B2"
+OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v")
+_GREY = "#595959"
+
+_MAX_PANELS = 24
+_PANEL_INCHES = (4.4, 2.8)
+_MANY_POINTS = 200  # more are drawn pale, with their moving mean on top
+_LOG_RANGE = 20.0  # largest over smallest value from which a loss is drawn on a logarithmic axis
+_RATE = "learning rate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """One pair of axes: what is measured, and its series by where each was measured."""
+
+    title: str
+    series: Mapping[str, Series]
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best value of one metric."""
+
+    name: str
+    step: int
+    value: float
+
+
+def draw_curves(run_dir: Path) -> Path | None:
+    """Draw the metrics of a run into its ``curves.png``.
+
+    Losses first, then other metrics, each beside its counterpart of other sets; the learning rate last. Where values
+    are not finite the line is broken and the first such step marked.
+
+    Args:
+        run_dir: with ``metrics.jsonl``, and ``summary.json`` for the title and the best point.
+
+    Returns:
+        The picture; None where the run has logged nothing.
+    """
+    series = read_series(run_dir)
+    if not series:
+        return None
+    # Imported only here: it takes half a second, which only a run that is over can spare.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    summary = read_summary(run_dir)
+    panels = _panels(series)
+    num_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
+    num_rows = math.ceil(min(len(panels), _MAX_PANELS) / num_columns)
+    width, height = num_columns * _PANEL_INCHES[0], num_rows * _PANEL_INCHES[1] + 0.7
+    figure = Figure(figsize=(max(width, 6.2), height), dpi=100)
+    FigureCanvasAgg(figure)
+    figure.subplots_adjust(
+        left=0.75 / width, right=1 - 0.25 / width, top=1 - 1.0 / height, bottom=0.55 / height, wspace=0.22, hspace=0.45
+    )
+    best = _best(series, summary)
+    _write_title(figure, run_dir, summary, best, max(0, len(panels) - _MAX_PANELS))
+    sources = _sources(panels)
+    last_step = max(s.steps[-1] for s in series.values())
+    for index, panel in enumerate(panels[:_MAX_PANELS]):
+        axes = figure.add_subplot(num_rows, num_columns, index + 1)
+        _draw_panel(axes, panel, sources, best, last_step)
+    partial = run_dir / f".curves-{os.getpid()}.png"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a sign that the font lacks is drawn as a box; there is no more to say
+            figure.savefig(partial, metadata={"Software": None})
+        return partial.replace(run_dir / CURVES_FILE)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _panels(series: Mapping[str, Series]) -> list[_Panel]:
+    """Series that measure the same thing share a panel: train/loss, val/loss and val/extra/loss are all losses."""
+    grouped: dict[str, dict[str, Series]] = {}
+    for name, one in series.items():
+        source, _, key = name.rpartition("/")
+        if name == "lr" or source == "lr":
+            source, key = "" if name == "lr" else f"group {key}", _RATE
+        grouped.setdefault(key, {})[source] = one
+    rank = {"loss": 0, _RATE: 2}
+    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # a stable sort: else as they first appeared
+    return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
+
+
+def _sources(panels: Sequence[_Panel]) -> dict[str, int]:
+    """A number for each source of the run, which keeps its colour in every panel; -1 is training."""
+    names = [source for panel in panels if panel.title != _RATE for source in panel.series if source != "train"]
+    return {"train": -1, **{source: index for index, source in enumerate(dict.fromkeys(names))}}
+
+
+def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | None:
+    """The best point that the run noted, or else the best value of its objective."""
+    noted = summary.get("best")
+    if isinstance(noted, Mapping) and isinstance(noted.get("value"), int | float) and noted.get("name") in series:
+        return _Best(noted["name"], int(noted["step"]), float(noted["value"]))
+    name = summary.get("objective_name", "val/loss")
+    point = series[name].best(summary.get("objective_mode", "min")) if name in series else None
+    return None if point is None else _Best(name, *point)
+
+
+def _write_title(
+    figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, num_left_out: int
+) -> None:
+    """The run's name, how it ended, its best value, and what was left out."""
+    path = run_dir.resolve().parts
+    begin = len(path) - path[::-1].index("outputs") if "outputs" in path[:-1] else -1
+    parts = [str(summary["state"])] if summary.get("state") else []
+    if summary.get("global_step"):
+        parts.append(f"{summary['global_step']:,} step{'s' if summary['global_step'] > 1 else ''}")
+    if best is not None:
+        parts.append(f"best {best.name} {best.value:.4g} at step {best.step:,}")
+    if num_left_out:
+        parts.append(f"{num_left_out} more metrics in metrics.jsonl")
+    width, height = figure.get_size_inches()
+    figure.text(0.25 / width, 1 - 0.30 / height, " / ".join(path[begin:]), size=12, weight="bold", parse_math=False)
+    figure.text(0.25 / width, 1 - 0.55 / height, "  ·  ".join(parts), size=9.5, color=_GREY, parse_math=False)
+
+
+def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Best | None, last_step: int) -> None:
+    is_rate = panel.title == _RATE
+    for index, (source, series) in enumerate(panel.series.items()):
+        number = index - 1 if is_rate else sources[source]
+        _draw_series(axes, series, source, number, is_noisy=not is_rate)
+    finite = [value for series in panel.series.values() for _, value in series.finite]
+    is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
+    if is_log:
+        axes.set_yscale("log")
+    title = f"{panel.title} (log scale)" if is_log else panel.title
+    axes.set_title(title, size=11, loc="left", parse_math=False)
+    _style(axes, last_step)
+    if not is_rate or len(panel.series) > 1:
+        for text in axes.legend(fontsize=8, frameon=False, loc="best").get_texts():
+            text.set_parse_math(False)
+    _mark_lost(axes, panel)
+    if not finite:
+        axes.set_yticks([])
+    for series in panel.series.values():
+        if best is not None and series.name == best.name:
+            _mark_best(axes, best, series, last_step)
+
+
+def _style(axes: Axes, last_step: int) -> None:
+    """Whole steps from 0 on, plain numbers, and nothing that draws the eye but the curves."""
+    axes.set_xlim(0, max(last_step, 1) * 1.02)
+    axes.locator_params(axis="x", integer=True, nbins=6)
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_xlabel("step", size=9, color=_GREY)
+    axes.tick_params(labelsize=8, colors=_GREY)
+    axes.grid(color="#E6E6E6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noisy: bool) -> None:
+    """A line, broken where values are not finite; a validation set has a marker beside its colour."""
+    is_train = number < 0
+    colour = TRAIN_COLOUR if is_train else OTHER_COLOURS[number % len(OTHER_COLOURS)]
+    values = [value if math.isfinite(value) else math.nan for value in series.values]
+    num_points, label = len(values), source or series.name
+    label = f" {label}" if label.startswith("_") else label  # what begins with _ is left out of legends
+    if num_points > _MANY_POINTS and is_train and is_noisy:
+        axes.plot(series.steps, values, color=colour, linewidth=0.6, alpha=0.3)
+        reach = num_points // 100
+        values, label = _moving_mean(values, reach), f"{label}, mean of {2 * reach + 1} values"
+    (line,) = axes.plot(series.steps, values, color=colour, linewidth=1.3, label=label)
+    if num_points == 1 or not is_train:
+        line.set_marker("o" if is_train else _MARKERS[number % len(_MARKERS)])
+        line.set_markersize(7 if num_points == 1 else 3.5)
+        line.set_markevery(max(1, num_points // 20))  # so many that the line is known by them, and no more
+
+
+def _mark_lost(axes: Axes, panel: _Panel) -> None:
+    """Say where the first value is not finite: there is no curve that would show it."""
+    lost = [
+        (step, source)
+        for source, series in panel.series.items()
+        for step, value in zip(series.steps, series.values, strict=True)
+        if not math.isfinite(value)
+    ]
+    if not lost:
+        return
+    step, source = min(lost)
+    axes.axvline(step, color=_GREY, linewidth=1, linestyle=":")
+    axes.annotate(
+        f"{source} not finite at step {step:,}".strip(),
+        (step, 0.04),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        rotation=90,
+        size=8,
+        color=_GREY,
+        parse_math=False,
+    )
+
+
+def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
+    """A ring, and the value: above a curve that sinks, below one that rises, where it has not been."""
+    is_right = best.step > last_step / 2
+    _, height = axes.transAxes.inverted().transform(axes.transData.transform((best.step, best.value)))
+    if best.value <= series.finite[0][1]:
+        points_up = 30 if height > 0.35 else 55
+    else:
+        points_up = -36 if height < 0.65 else -61
+    axes.plot([best.step], [best.value], marker="o", markersize=9, fillstyle="none", color="black", zorder=5)
+    axes.annotate(
+        f"best {best.value:.4g} at step {best.step:,}",
+        (best.step, best.value),
+        xytext=(-16 if is_right else 16, points_up),
+        textcoords="offset points",
+        ha="right" if is_right else "left",
+        size=8.5,
+        zorder=6,
+        bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#BFBFBF", "alpha": 0.9},
+        arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.8, "shrinkB": 5},
+    )
+
+
+def _moving_mean(values: Sequence[float], reach: int) -> list[float]:
+    """The mean of each value and up to ``reach`` on either side; NaN where one of them is."""
+    windows = (values[max(0, at - reach) : at + reach + 1] for at in range(len(values)))
+    return [sum(window) / len(window) for window in windows]

@@ -1,0 +1,192 @@
+"""Metrics of torchmetrics: exact over whole sets, apart for each set, and part of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import tiny
+from loopwright import Checkpointing, Logger, Trainer, TrainingLoop
+from loopwright.callbacks import Metrics
+
+torchmetrics = pytest.importorskip("torchmetrics", reason="needs the extra metrics")
+
+
+class Predicting(tiny.Regression):
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        features, target = batch
+        prediction = self.layers(features)
+        return {"loss": (prediction - target).square().mean(), "prediction": prediction}
+
+
+class Named(Predicting):
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return super().forward((batch["features"], batch["target"]))
+
+
+class Seen(Logger):
+    def __init__(self) -> None:
+        self.values: dict[tuple[int, str], float] = {}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        self.values |= {(step, name): value for name, value in metrics.items()}
+
+
+def validation() -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(tiny.rows(8), batch_size=4)
+
+
+def r2(**metrics: Any) -> Metrics:
+    return Metrics(metrics or {"r2": torchmetrics.R2Score()}, inputs=("prediction", 1))
+
+
+def trainer(loop: TrainingLoop, callback: Metrics, **settings: Any) -> Trainer:
+    return tiny.trainer(loop, **{"model": Predicting, "callbacks": [callback], **settings})
+
+
+def r2_of(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+    features, target = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    with torch.no_grad():
+        prediction = model((features, target))["prediction"]
+    return float(1 - (target - prediction).square().sum() / (target - target.mean()).square().sum())
+
+
+def test_a_validation_is_exact_over_the_whole_set_for_each_dataloader() -> None:
+    sets = {"a": tiny.batches(3), "b": [*tiny.batches(2), tiny.batches(1, 3)[0]]}
+    with trainer(TrainingLoop(num_steps=4), r2()) as t:
+        result = t.fit(tiny.batches(), sets)
+        validated = t.validate(sets)
+        rows = t.validate_all(sets)
+    for name, batches in sets.items():
+        expected = pytest.approx(r2_of(t.model, batches), rel=1e-5)
+        assert result.metrics[f"val/{name}/r2"] == expected
+        assert validated[f"val/{name}/r2"] == expected
+    assert [sorted(row.metrics) for row in rows] == [["val/a/loss", "val/a/r2"], ["val/b/loss", "val/b/r2"]]
+    assert t.validation_name is None
+
+
+def test_training_is_read_at_log_steps_over_the_micro_batches_since_the_last() -> None:
+    seen = Seen()
+    counting = Metrics({"count": torchmetrics.SumMetric()}, inputs=(1,))
+    ones = [(torch.randn(2, 4), torch.ones(2, 1)) for _ in range(20)]
+    with trainer(
+        TrainingLoop(num_steps=7, grad_accum_steps=2),
+        counting,
+        loggers=[seen],
+        log_every_n_steps=3,
+    ) as t:
+        t.fit(ones)
+    counts = {step: value for (step, name), value in seen.values.items() if name == "train/count"}
+    assert counts == {3: 12.0, 6: 12.0, 7: 4.0}  # steps x 2 micro-batches x 2 samples
+
+
+def test_a_batch_that_is_a_mapping_gives_its_parts_by_name() -> None:
+    batches = [dict(zip(("features", "target"), batch, strict=True)) for batch in tiny.batches()]
+    named = Metrics({"mse": torchmetrics.MeanSquaredError()}, inputs=("prediction", "target"))
+    with trainer(TrainingLoop(num_steps=2), named, model=Named) as t:
+        metrics = t.fit(batches, {"a": batches}).metrics
+    assert metrics["val/a/mse"] == pytest.approx(metrics["val/a/loss"], rel=1e-5)
+
+
+def test_it_changes_nothing_in_what_is_trained() -> None:
+    trained = []
+    for callbacks in ([], [r2()]):
+        with tiny.trainer(TrainingLoop(num_steps=6, eval_frequency=2), model=Predicting, callbacks=callbacks) as t:
+            t.fit(tiny.batches(), validation())
+        trained.append(tiny.weights(t))
+    assert tiny.is_bitwise_equal(*trained)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef` will save all")
+@pytest.mark.parametrize("make", ["R2Score", "SpearmanCorrCoef"])  # sums, and a list of all values seen
+def test_a_resumed_run_logs_what_the_straight_run_logs(tmp_path: Path, make: str) -> None:
+    def run(name: str, num_steps: int, ckpt_path: Path | None = None) -> dict[tuple[int, str], float]:
+        seen = Seen()
+        callback = Metrics({"m": getattr(torchmetrics, make)()}, inputs=("prediction", 1))
+        with trainer(
+            TrainingLoop(max_steps=num_steps),
+            callback,
+            loggers=[seen],
+            log_every_n_steps=4,
+            checkpoint=Checkpointing(every_n_steps=3),
+            run_dir=tmp_path / name,
+        ) as t:
+            t.fit(tiny.batches(), ckpt_path=ckpt_path)
+        return seen.values
+
+    straight = run("straight", 8)
+    resumed = run("resumed", 8, tmp_path / "straight" / "checkpoints" / "step_00000003")
+    assert resumed == {key: value for key, value in straight.items() if key[0] > 3}
+    assert (4, "train/m") in resumed
+
+
+def test_a_metric_that_computes_a_mapping_is_logged_by_its_keys() -> None:
+    both = torchmetrics.MetricCollection({"mse": torchmetrics.MeanSquaredError(), "r2": torchmetrics.R2Score()})
+    with trainer(TrainingLoop(num_steps=1), r2(all=both)) as t:
+        assert {"val/all_mse", "val/all_r2"} <= t.fit(tiny.batches(), validation()).metrics.keys()
+
+
+def test_a_metric_can_be_monitored() -> None:
+    monitored = {"scheduler": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o), "monitor": "val/r2"}
+    with trainer(TrainingLoop(num_steps=2), r2(), schedulers=[monitored]) as t:
+        t.fit(tiny.batches(), validation())
+
+
+def test_what_was_given_stays_as_it_was_and_the_callback_serves_a_second_trainer() -> None:
+    given = torchmetrics.R2Score()
+    callback = r2(r2=given)
+    for _ in range(2):
+        with trainer(TrainingLoop(num_steps=2), callback) as t:
+            t.fit(tiny.batches(), validation())
+    assert given.update_count == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Metrics({}), "metrics={}: expected a mapping of names to metrics of torchmetrics."),
+        (lambda: Metrics({"x": torchmetrics.R2Score}), "expected a torchmetrics.Metric."),
+        (lambda: Metrics({"x": nn.Linear(1, 1)}), "expected a torchmetrics.Metric."),
+        (lambda: Metrics({"x": torchmetrics.R2Score()}, inputs="logits"), "expected names such as [logits, target]."),
+    ],
+)
+def test_wrong_settings_are_refused(make: Any, said: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        make()
+    assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (
+            lambda: Metrics({"r2": torchmetrics.R2Score()}, inputs=("predictions", 1)),
+            "inputs: predictions is not there; expected one of the model's outputs (loss, prediction) or of the batch "
+            "(0, 1). Did you mean prediction?",
+        ),
+        (
+            lambda: r2(loss=torchmetrics.R2Score()),
+            "metrics.loss: the model's outputs have this name; expected another.",
+        ),
+    ],
+)
+def test_what_only_a_batch_shows_is_said_then(callback: Any, said: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught, trainer(TrainingLoop(num_steps=1), callback()) as t:
+        t.fit(tiny.batches())
+    assert str(caught.value).startswith(said)
+
+
+def test_a_value_that_is_no_single_number_is_refused() -> None:
+    class Two(torchmetrics.SumMetric):  # type: ignore[misc]
+        def compute(self) -> Tensor:
+            return torch.zeros(2)
+
+    callback = Metrics({"two": Two()}, inputs=(1,))
+    with pytest.raises(ValueError, match=r"metrics\.two: computes a value of shape \(2,\); expected a single number"):
+        trainer(TrainingLoop(num_steps=1), callback).fit(tiny.batches())

@@ -1,0 +1,252 @@
+"""Tables: what becomes of their columns, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from loopwright.data import Loader, csv
+
+Write = Callable[..., str]
+
+HOUSES = """area,city,rooms,price
+10,Rome,1,100
+20,Bern,2,200
+30,Rome,3,300
+40,Oslo,4,400
+60,Bern,9,900
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write a table into the current directory and give its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str | bytes, name: str = "houses.csv") -> str:
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return name
+
+    return write
+
+
+def everything(loader: Loader) -> dict[str, Tensor]:
+    batch: dict[str, Tensor] = loader.dataset.__getitems__(list(range(len(loader.dataset)))).batch
+    return batch
+
+
+def test_numbers_are_standardised_by_the_training_rows_alone(write: Write) -> None:
+    splits = csv(write(HOUSES), "price")
+    train, val = everything(splits.train), everything(splits.val)
+    encoding = splits.train.dataset.encoding
+    assert encoding.feature_names == ("area", "city=Bern", "city=Oslo", "city=Rome", "rooms")
+    area = torch.tensor([10.0, 20, 30, 40])
+    expected = (area - 25) / area.std(correction=0)
+    assert torch.allclose(train["features"][:, 0], expected)
+    assert torch.allclose(train["target"], expected)
+    assert val["features"][0, 0].item() == pytest.approx((60 - 25) / area.std(correction=0).item())
+    assert (val["target"] * encoding.target_scale + encoding.target_mean).item() == pytest.approx(900)
+    assert train["features"][:, 1:4].tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert {value.dtype for value in train.values()} == {torch.float32}
+
+
+def test_numbers_may_be_left_as_they_are(write: Write) -> None:
+    train = everything(csv(write(HOUSES), "price", standardizes=False).train)
+    assert train["target"].tolist() == [100, 200, 300, 400]
+    assert train["features"][:, 4].tolist() == [1, 2, 3, 4]
+
+
+def test_a_category_to_predict_makes_labels(write: Write) -> None:
+    splits = csv(write(HOUSES), "city", types={"rooms": "category", "area": "ignore"})
+    assert splits.train.dataset.encoding.classes == ("Bern", "Oslo", "Rome")
+    assert everything(splits.train)["label"].tolist() == [2, 0, 2, 1]
+    assert everything(splits.val)["label"].tolist() == [0]
+    assert splits.train.dataset.encoding.feature_names == ("rooms=1", "rooms=2", "rooms=3", "rooms=4", "price")
+    assert everything(splits.val)["features"][0, :4].tolist() == [0, 0, 0, 0]  # 9 rooms: no training row has them
+    assert splits.facts["num_features"] == 5
+
+
+def test_categories_that_are_numbers_are_in_their_order(write: Write) -> None:
+    rows = "".join(f"{10 - row},{row}\n" for row in range(10))
+    classes = csv(write("y,x\n" + rows), "y", types={"y": "category"}).train.dataset.encoding.classes
+    assert classes == tuple(str(number) for number in range(1, 11))
+
+
+def test_a_column_that_never_changes_becomes_zero(write: Write) -> None:
+    train = everything(csv(write("x,y\n" + "7,1\n7,2\n" * 5), "y").train)
+    assert train["features"].abs().max() == 0
+
+
+def test_quotes_blanks_delimiters_and_a_mark_at_the_beginning(write: Write) -> None:
+    text = '\ufeff"a; b"; y\n 1 ; "two\nlines"\n\n2;B\n3;B\n4;B\n5;B\n'
+    splits = csv(write(text), "y", delimiter=";", standardizes=False)
+    assert splits.train.dataset.encoding.feature_names == ("a; b",)
+    assert splits.train.dataset.encoding.classes == ("B", "two\nlines")
+    assert everything(splits.train)["features"][:, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_a_table_of_validation_rows(write: Write) -> None:
+    write("area,city,rooms,price\n50,Paris,5,500\n", "val.csv")
+    splits = csv(write(HOUSES), "price", val_path="val.csv", standardizes=False)
+    assert (len(splits.train.dataset), len(splits.val.dataset)) == (5, 1)
+    assert everything(splits.val)["features"].tolist() == [[50, 0, 0, 0, 5]]
+
+
+def test_the_shipped_table_is_scikit_learns() -> None:
+    from sklearn.datasets import load_wine
+
+    splits = csv("loopwright:wine.csv", "cultivar", standardizes=False)
+    values, labels = load_wine(return_X_y=True)
+    is_val = torch.arange(178) % 5 == 4
+    assert torch.equal(everything(splits.train)["features"], torch.tensor(values, dtype=torch.float32)[~is_val])
+    assert torch.equal(everything(splits.val)["label"], torch.tensor(labels)[is_val])
+
+
+WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
+    "missing": ("", {"path": "house.csv"}, "path='house.csv': no such file. Did you mean houses.csv?"),
+    "folder": ("", {"path": "."}, "path='.': expected a file."),
+    "no path": ("", {"path": 3}, "path=3: expected the path of a file."),
+    "not shipped": ("", {"path": "loopwright:w.csv"}, "path='loopwright:w.csv': expected one of loopwright:wine.csv."),
+    "empty": ("", {}, "path='houses.csv': is empty; expected a row of column names, and rows below it."),
+    "no rows": ("x,y\n", {}, "path='houses.csv': has no rows below the column names; expected at least one."),
+    "one row": (
+        "x,y\n1,2\n",
+        {},
+        "val_fraction=0.2: expected a fraction that leaves rows to train on and rows to validate, of 1.",
+    ),
+    "no names": (
+        "1,2\n3,4\n",
+        {},
+        "path='houses.csv', row 1: expected the names of the columns, found numbers; add a first row with names.",
+    ),
+    "unnamed": (",y\n1,2\n", {}, "path='houses.csv', row 1: column 1 has no name; expected a name for each column."),
+    "same name": (
+        "y,y\n1,2\n",
+        {},
+        "path='houses.csv', row 1: two columns are called 'y'; expected a name of its own for each.",
+    ),
+    "delimiter": (
+        "x;y\n1;2\n",
+        {},
+        "path='houses.csv', row 1: has one column, 'x;y'; expected at least two columns, with ',' between them; "
+        "set delimiter if it is another.",
+    ),
+    "short row": (
+        "x,y\n1,2\n\n3\n",
+        {},
+        "path='houses.csv', row 4: expected 2 cells, one for each column name, found 1.",
+    ),
+    "quote": ('x,y\n1,"2\n', {}, "path='houses.csv', row 2: unexpected end of data."),
+    "bytes": (
+        b"x,y\n1,caf\xe9\n",
+        {},
+        "path='houses.csv': expected text in UTF-8, found a byte 0xe9; save the table as UTF-8.",
+    ),
+    "odd number": (
+        "x,y\n1,2\nn/a,3\n",
+        {},
+        "path='houses.csv', row 3, column x='n/a': expected a number, as row 2 has '1'; "
+        "types={x: category} reads both as categories.",
+    ),
+    "nan": (
+        "x,y\n1,2\nnan,3\n",
+        {"types": {"x": "number"}},
+        "path='houses.csv', row 3, column x='nan': expected a number; types={x: ignore} leaves the column out.",
+    ),
+    "underscore": (
+        "x,y\n1_0,2\n",
+        {"types": {"x": "number"}},
+        "path='houses.csv', row 2, column x='1_0': expected a number; types={x: ignore} leaves the column out.",
+    ),
+    "odd text": (
+        "x,y\na,2\n7,3\n",
+        {},
+        "path='houses.csv', row 3, column x='7': expected a text, as row 2 has 'a'; "
+        "types={x: category} reads both as categories.",
+    ),
+    "empty cell": (
+        "x,y\n1,2\n ,3\n",
+        {},
+        "path='houses.csv', row 3, column x: is empty; expected a value; types={x: ignore} leaves the column out.",
+    ),
+    "first cell empty": (
+        "x,y\n,2\n",
+        {},
+        "path='houses.csv', row 2, column x: is empty; expected a value; types={x: ignore} leaves the column out.",
+    ),
+    "target": (
+        HOUSES,
+        {"target": "prise"},
+        "target='prise': no such column in 'houses.csv'. Available: area, city, rooms, price. Did you mean price?",
+    ),
+    "ignored target": (
+        HOUSES,
+        {"target": "price", "types": {"price": "ignore"}},
+        "target='price': expected a column that is read; types.price says ignore.",
+    ),
+    "typed column": (
+        HOUSES,
+        {"target": "price", "types": {"aera": "number"}},
+        "types.aera: no such column. Available: area, city, rooms, price. Did you mean area?",
+    ),
+    "type": (
+        HOUSES,
+        {"target": "price", "types": {"area": "float"}},
+        "types.area='float': expected number, category or ignore.",
+    ),
+    "types": ("", {"types": ["x"]}, "types=['x']: expected a mapping of columns to number, category or ignore."),
+    "no features": (
+        "x,y\n1,2\n" * 1 + "1,2\n" * 9,
+        {"types": {"x": "ignore"}},
+        "path='houses.csv': expected a column beside y to make features of; all are ignored.",
+    ),
+    "notes": (
+        "x,y\n" + "".join(f"note {row},{row}\n" for row in range(400)),
+        {},
+        "path='houses.csv', column x: expected at most 256 categories, found 320; "
+        "types={x: ignore} leaves the column out.",
+    ),
+    "delimiters": ("", {"delimiter": ", "}, "delimiter=', ': expected one character."),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line_with_file_row_and_column(write: Write, case: str) -> None:
+    text, settings, line = WRONG[case]
+    path = write(text)
+    with pytest.raises(ValueError) as caught:
+        csv(**{"path": path, "target": "y", **settings})
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "line"),
+    [
+        (
+            "area,city,rooms,price\n1,Paris,1,1\n",
+            "city",
+            ", row 2, column city='Paris': expected a class that the training table has: Bern, Oslo, Rome.",
+        ),
+        (
+            "aera,city,rooms,price\n1,Rome,1,1\n",
+            "city",
+            ": has no column area, as 'houses.csv' has. Did you mean aera?",
+        ),
+        ("area,city,rooms,price,id\n1,Rome,1,1,1\n", "city", ": has a column id, which 'houses.csv' has not."),
+        (
+            "area,city,rooms,price\n1,3,1,1\n",
+            "price",
+            ", column city: holds a number where 'houses.csv' holds a category; say with types={city: …} which it is.",
+        ),
+    ],
+)
+def test_validation_rows_that_are_of_another_kind_are_refused(write: Write, text: str, target: str, line: str) -> None:
+    write(text, "val.csv")
+    with pytest.raises(ValueError) as caught:
+        csv(write(HOUSES), target, val_path="val.csv")
+    assert str(caught.value) == f"val_path='val.csv'{line}"

@@ -1,0 +1,57 @@
+"""A sample that cannot be read is named with its data set, index and worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from loopwright.data import Loader, as_source
+from loopwright.errors import DataError
+
+
+class Broken:
+    """Row 5 is broken; row 3 is shorter than the others where ``ragged``."""
+
+    def __init__(self, ragged: bool = False) -> None:
+        self.ragged = ragged
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 5 and not self.ragged:
+            raise KeyError("no such row")
+        return torch.zeros(2 if self.ragged and index == 3 else 4)
+
+
+class BrokenMany(Broken):
+    is_random = False
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        return [self[index] for index in indices]
+
+
+@pytest.mark.parametrize("kind", [Loader, DataLoader])
+@pytest.mark.parametrize(("num_workers", "where"), [(0, ""), (1, r" \(worker 0\)")])
+def test_a_broken_sample_is_named(kind: Any, num_workers: int, where: str) -> None:
+    source = as_source(kind(Broken(), batch_size=2, num_workers=num_workers), 0)
+    with pytest.raises(DataError, match=f"^Broken: sample 5 cannot be read{where}: KeyError: 'no such row'$") as caught:
+        list(source.read(0, 0))
+    assert caught.value.__cause__ is not None and "no such row" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_ragged_samples_are_named(num_workers: int) -> None:
+    source = as_source(Loader(Broken(ragged=True), batch_size=4, num_workers=num_workers), 0)
+    with pytest.raises(DataError, match=r"^Broken: samples 0, 1, 2, 3 make no batch.*RuntimeError"):
+        list(source.read(0, 0))
+
+
+def test_samples_asked_for_at_once_are_named_together() -> None:
+    source = as_source(Loader(BrokenMany(), batch_size=8), 0)
+    with pytest.raises(DataError, match=r"^BrokenMany: samples 0, 1, 2, 3, … \(8 in all\) cannot be read"):
+        list(source.read(0, 0))

@@ -1,0 +1,159 @@
+"""Images in folders: decoded alike, mirrored by their own draw, and refused with their path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from loopwright.data import ImageFolder, as_source, image_folder
+from loopwright.errors import DataError
+from photos import write_photos
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos")
+    return "photos"
+
+
+def read(splits: Any, pass_index: int = 0, seed: int = 0) -> list[dict[str, Tensor]]:
+    return list(as_source(splits.train, seed).read(pass_index, 0))
+
+
+def test_a_batch_is_what_the_models_take(photos: str) -> None:
+    splits = image_folder(photos, batch_size=4, image_size=4)
+    batch = next(iter(splits.train))
+    assert (batch["image"].shape, batch["image"].dtype) == ((4, 3, 4, 4), torch.float32)
+    assert (batch["label"].shape, batch["label"].dtype) == ((4,), torch.int64)
+    assert (batch["image"].min(), batch["image"].max()) == (0, 1)
+    assert splits.facts["classes"] == "cat, dog"
+
+
+def test_labels_and_split_follow_the_sorted_names(photos: str) -> None:
+    splits = image_folder(photos, image_size=4)
+    greens = [round(float(row["image"][1].mean()) * 25.5) for row in splits.val.dataset]
+    assert [int(row["label"]) for row in splits.train.dataset] == [0, 0, 0, 1, 1, 1]
+    assert ([int(row["label"]) for row in splits.val.dataset], greens) == ([1], [1])
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 4), (3, 8)])
+def test_images_become_squares_of_the_size_asked_for(photos: str, channels: int, size: int) -> None:
+    image = image_folder(photos, image_size=size, channels=channels).train.dataset[0]["image"]
+    assert image.shape == (channels, size, size)
+    assert image[0, :, 0].max() < 0.1 and image[0, :, -1].min() > 0.2
+
+
+def test_an_image_that_is_not_square_is_cut_on_both_sides(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 6), dtype=np.uint8)
+    pixels[:, 2] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    image = ImageFolder([str(tmp_path / "wide.png")], [0], image_size=2, channels=1)[0]["image"]
+    assert image.tolist() == [[[1, 0], [1, 0]]]
+
+
+def test_other_kinds_of_images_are_converted(tmp_path: Path) -> None:
+    upright = Image.new("L", (4, 8))
+    upright.paste(255, (0, 0, 4, 4))
+    turned = Image.Exif()
+    turned[0x0112] = 3  # to be shown upside down
+    upright.save(tmp_path / "turned.jpg", exif=turned)
+    Image.new("P", (4, 4)).save(tmp_path / "palette.gif")
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    names = ["turned.jpg", "palette.gif", "clear.png"]
+    data = ImageFolder([str(tmp_path / name) for name in names], [0, 0, 0], image_size=4)
+    assert [tuple(row["image"].shape) for row in data] == [(3, 4, 4)] * 3
+    assert data[0]["image"][0, 0].max() < 0.1 and data[0]["image"][0, -1].min() > 0.9
+
+
+def test_only_a_set_that_mirrors_is_random(photos: str) -> None:
+    splits = image_folder(photos, flip_fraction=0.5)
+    assert (splits.train.dataset.is_random, splits.val.dataset.is_random) == (True, False)
+    assert not image_folder(photos).train.dataset.is_random
+
+
+def test_mirroring_depends_on_seed_pass_and_sample_and_on_nothing_else(photos: str) -> None:
+    def is_flipped(num_workers: int, pass_index: int, seed: int = 0, batch_size: int = 2) -> dict[float, bool]:
+        splits = image_folder(photos, batch_size, num_workers, image_size=4, flip_fraction=0.5)
+        images = torch.cat([batch["image"] for batch in read(splits, pass_index, seed)])
+        labels = torch.cat([batch["label"] for batch in read(splits, pass_index, seed)])
+        flipped = (images[:, 0, :, 0] > 0.5).all(dim=1).tolist()
+        keys = (labels + images[:, 1, 0, 0]).tolist()
+        assert len(set(keys)) == 6
+        return dict(zip(keys, flipped, strict=True))
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = [is_flipped(0, pass_index) for pass_index in range(4)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first == [is_flipped(1, pass_index, batch_size=3) for pass_index in range(4)]
+    assert first[0] != first[1] or first[1] != first[2]
+    drawn = [flip for flips in first for flip in flips.values()]
+    assert 0 < sum(drawn) < len(drawn)
+    assert first != [is_flipped(0, pass_index, seed=1) for pass_index in range(4)]
+
+
+def test_a_fraction_of_one_mirrors_all(photos: str) -> None:
+    plain, mirrored = (image_folder(photos, flip_fraction=fraction).train.dataset for fraction in (0, 1))
+    assert torch.equal(mirrored[0]["image"], plain[0]["image"].flip(-1))
+
+
+def test_a_folder_of_validation_images(photos: str, tmp_path: Path) -> None:
+    write_photos(tmp_path / "val", {"dog": 2})
+    splits = image_folder(photos, val_path="val")
+    assert (len(splits.train.dataset), [int(row["label"]) for row in splits.val.dataset]) == (7, [1, 1])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_file_is_said_with_its_path(photos: str, tmp_path: Path, num_workers: int) -> None:
+    broken = tmp_path / photos / "cat" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:45])
+    with pytest.raises(DataError, match=r"photos/cat/1\.png: cannot be read as an image"):
+        read(image_folder(photos, num_workers=num_workers))
+
+
+def test_files_that_are_no_images_are_left_out(photos: str, tmp_path: Path) -> None:
+    for name in ("notes.txt", ".hidden.png"):
+        (tmp_path / photos / "cat" / name).write_text("no image")
+    (tmp_path / photos / ".cache").mkdir()
+    assert len(image_folder(photos).train.dataset) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"path": "photo"}, "path='photo': no such folder. Did you mean photos?"),
+        ({"path": "photos/cat/0.png"}, "path='photos/cat/0.png': expected a folder."),
+        (
+            {"path": "photos/cat"},
+            "path='photos/cat': expected a folder for each class, with images in it; found no folders.",
+        ),
+        (
+            {"path": "hollow"},
+            "path='hollow': the class ant has no images; expected files that end in "
+            ".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp.",
+        ),
+        (
+            {"val_path": "other"},
+            "val_path='other': has a class dogs; expected one of those to train: cat, dog. Did you mean dog?",
+        ),
+        ({"image_size": 0}, "image_size=0: expected a whole number, 1 or more."),
+        ({"channels": 2}, "channels=2: expected 3 (red, green, blue) or 1 (brightness)."),
+        ({"channels": True}, "channels=True: expected 3 (red, green, blue) or 1 (brightness)."),
+        ({"flip_fraction": 1.5}, "flip_fraction=1.5: expected a fraction in [0, 1]."),
+        ({"flip_fraction": "half"}, "flip_fraction='half': expected a fraction in [0, 1]."),
+        ({"val_fraction": 0.01}, "val_fraction=0.01: expected a fraction that leaves rows to train on"),
+    ],
+)
+def test_what_is_wrong_is_one_line(photos: str, tmp_path: Path, settings: dict[str, Any], line: str) -> None:
+    (tmp_path / "hollow" / "ant").mkdir(parents=True)
+    write_photos(tmp_path / "other", {"dogs": 1})
+    with pytest.raises(ValueError) as caught:
+        image_folder(**{"path": photos, **settings})
+    assert str(caught.value).startswith(line)

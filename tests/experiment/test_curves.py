@@ -1,0 +1,66 @@
+"""Every run that has metrics leaves its picture, however it ended, and no run fails for want of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command import Answer, run_dirs
+
+Cli = Callable[..., Answer]
+
+MODULE = """
+from loopwright import Callback
+class Ends(Callback):
+    def __init__(self, how): self.how = how
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if trainer.global_step == 3 and self.how == "stops": trainer.stop("enough")
+        if trainer.global_step == 3 and self.how == "fails": raise RuntimeError("broken")
+        if trainer.global_step == 3 and self.how == "is_interrupted": raise KeyboardInterrupt
+"""
+
+
+def test_a_run_leaves_its_curves_and_says_where(small: Cli, tmp_path: Path) -> None:
+    answer = small()
+    (run_dir,) = run_dirs(tmp_path)
+    assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert f"Curves: {run_dir.relative_to(tmp_path)}/curves.png\n" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "code"),
+    [("stops", "completed", 0), ("fails", "failed", 1), ("is_interrupted", "interrupted", 130)],
+)
+def test_so_does_a_run_that_ends_early(small: Cli, tmp_path: Path, how: str, state: str, code: int) -> None:
+    name = f"module_that_{how}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    end = f"+callbacks.ends={{_target_: {name}.Ends, how: {how}}}"
+    assert small("--trust", name, end, "log_every_n_steps=1").code == code
+    (run_dir,) = run_dirs(tmp_path)
+    assert json.loads((run_dir / "summary.json").read_text())["state"] == state
+    assert (run_dir / "curves.png").is_file()
+
+
+def test_so_do_the_jobs_of_a_sweep(small: Cli, tmp_path: Path) -> None:
+    small("-m", "seed=0,1")
+    assert len(list(tmp_path.glob("outputs/*/*_sweep/*/curves.png"))) == 2
+
+
+def test_a_run_without_metrics_has_none(small: Cli, tmp_path: Path) -> None:
+    answer = small("loggers=none")
+    assert answer.code == 0
+    assert "Curves" not in answer.out
+    assert list(tmp_path.rglob("curves.png")) == []
+
+
+def test_a_picture_that_cannot_be_written_fails_no_run(small: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "curves.png").mkdir(parents=True)
+    answer = small("hydra.run.dir=mine")
+    assert answer.code == 0
+    assert "curves.png: cannot be drawn: IsADirectoryError" in answer.err
+    assert "Curves" not in answer.out
+    assert json.loads((tmp_path / "mine" / "summary.json").read_text())["state"] == "completed"
+    assert list((tmp_path / "mine").glob(".curves*")) == []

@@ -1,0 +1,96 @@
+"""TensorBoard: event files that its own reader reads; and one clear line where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import tiny
+from loopwright import Checkpointing, TrainingLoop
+from loopwright.loggers import TensorBoardLogger
+
+needs_extra = pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs the extra tensorboard")
+
+
+def events(run_dir: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(run_dir / "tensorboard")).Reload()
+
+
+def points(run_dir: Path, name: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events(run_dir).Scalars(name)]
+
+
+def validation() -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(tiny.rows(8), batch_size=4)
+
+
+@needs_extra
+def test_its_own_reader_finds_metrics_clocks_and_texts(tmp_path: Path) -> None:
+    logger = TensorBoardLogger()
+    with tiny.trainer(TrainingLoop(num_steps=4), loggers=[logger], log_every_n_steps=2, run_dir=tmp_path) as trainer:
+        result = trainer.fit(tiny.batches(), validation())
+        logger.log_text({"val/sample": "a b\nc"}, 4)
+    assert points(tmp_path, "val/loss") == [(4, pytest.approx(result.metrics["val/loss"]))]
+    assert [step for step, _ in points(tmp_path, "train/loss")] == [2, 4]
+    assert [step for step, _ in points(tmp_path, "train/steps_per_second")] == [2, 4]
+    assert "val/sample/text_summary" in events(tmp_path).Tags()["tensors"]
+
+
+@needs_extra
+def test_what_is_logged_is_on_disk_after_each_validation(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    def look(trainer: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step in (3, 5):
+            seen.append([step for step, _ in points(tmp_path, "val/loss")])
+
+    loop = TrainingLoop(num_steps=5, eval_frequency=2)
+    with tiny.trainer(
+        loop, loggers=[TensorBoardLogger()], callbacks=[tiny.Recorder(look)], run_dir=tmp_path
+    ) as trainer:
+        trainer.fit(tiny.batches(), validation())
+    assert seen == [[2], [2, 4]]
+
+
+@needs_extra
+def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
+    def run(num_steps: int, ckpt_path: Path | None = None) -> None:
+        with tiny.trainer(
+            TrainingLoop(max_steps=num_steps),
+            loggers=[TensorBoardLogger()],
+            checkpoint=Checkpointing(every_n_steps=2),
+            log_every_n_steps=1,
+            run_dir=tmp_path,
+        ) as trainer:
+            trainer.fit(tiny.batches(), ckpt_path=ckpt_path)
+
+    run(4)
+    run(5, tmp_path / "checkpoints" / "step_00000002")
+    assert [step for step, _ in points(tmp_path, "train/loss")] == [1, 2, 3, 4, 5]
+
+
+@needs_extra
+def test_nothing_is_written_where_nothing_is_logged_and_closing_twice_is_harmless(tmp_path: Path) -> None:
+    logger = TensorBoardLogger()
+    tiny.trainer(loggers=[logger], run_dir=tmp_path / "run").close()
+    logger.finalize()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_run_directory_it_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^run_dir=null: expected a directory for tensorboard"):
+        tiny.trainer(loggers=[TensorBoardLogger()])
+
+
+def test_a_missing_extra_is_named_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"pip install 'loopwright\[tensorboard\]'"):
+        tiny.trainer(loggers=[TensorBoardLogger()], run_dir=tmp_path)

@@ -1,0 +1,102 @@
+"""GPT computes what GPT-2 of transformers does, from the same weights."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from loopwright.models import GPT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a package that is not ours, while it is imported
+    transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'loopwright[lm]'")
+
+VOCAB_SIZE, CONTEXT_LENGTH, WIDTH, NUM_LAYERS, NUM_HEADS = 61, 17, 24, 3, 4
+
+# Our names to those of transformers; its Conv1D keeps the weight of a linear layer transposed.
+OUTER = {
+    "token_embedding.weight": "transformer.wte.weight",
+    "position_embedding.weight": "transformer.wpe.weight",
+    "transformer.norm.weight": "transformer.ln_f.weight",
+    "transformer.norm.bias": "transformer.ln_f.bias",
+}
+INNER = {
+    "attention_norm": "ln_1",
+    "attention.query_key_value": "attn.c_attn",
+    "attention.output": "attn.c_proj",
+    "feed_forward_norm": "ln_2",
+    "feed_forward.0": "mlp.c_fc",
+    "feed_forward.2": "mlp.c_proj",
+}
+
+
+def names() -> dict[str, str]:
+    found = dict(OUTER)
+    for layer in range(NUM_LAYERS):
+        for ours, theirs in INNER.items():
+            for kind in ("weight", "bias"):
+                found[f"transformer.blocks.{layer}.{ours}.{kind}"] = f"transformer.h.{layer}.{theirs}.{kind}"
+    return found
+
+
+def as_theirs(name: str, tensor: Tensor) -> Tensor:
+    is_linear = name.endswith("weight") and ("attention." in name or "feed_forward." in name)
+    return tensor.T if is_linear else tensor
+
+
+def models(attention: str) -> tuple[GPT, nn.Module]:
+    ours = GPT(VOCAB_SIZE, CONTEXT_LENGTH, WIDTH, NUM_LAYERS, NUM_HEADS)
+    config = transformers.GPT2Config(
+        vocab_size=VOCAB_SIZE,
+        n_positions=CONTEXT_LENGTH,
+        n_embd=WIDTH,
+        n_layer=NUM_LAYERS,
+        n_head=NUM_HEADS,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        attn_implementation=attention,
+    )
+    theirs = transformers.GPT2LMHeadModel(config)
+    generator = torch.Generator().manual_seed(1)
+    state = theirs.state_dict()
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            # Larger than at the start of a training, so that no part of the sum hides behind the residual stream.
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+            state[names()[name]].copy_(as_theirs(name, parameter))
+    return ours, theirs
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("is_padded", [False, True], ids=["whole", "padded"])
+def test_loss_and_gradients_are_those_of_transformers_gpt2(attention: str, is_padded: bool) -> None:
+    ours, theirs = models(attention)
+    tokens = torch.randint(VOCAB_SIZE, (5, CONTEXT_LENGTH + 1), generator=torch.Generator().manual_seed(2))
+    if is_padded:
+        tokens[0, 4:] = -100
+        tokens[3, 11:] = -100
+    outputs = ours({"tokens": tokens})
+    # transformers shifts labels by itself; the last token of a row is a label only.
+    logits = theirs(input_ids=tokens[:, :-1].clamp_min(0)).logits
+    loss = nn.functional.cross_entropy(logits.flatten(end_dim=1), tokens[:, 1:].flatten())
+    torch.testing.assert_close(outputs["loss"], loss, rtol=1e-5, atol=0)
+    outputs["loss"].backward()
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    assert len(names()) == len(dict(ours.named_parameters())) == len(gradients)
+    for name, parameter in ours.named_parameters():
+        their_gradient = gradients[names()[name]]
+        assert parameter.grad is not None and their_gradient is not None
+        difference = as_theirs(name, parameter.grad) - their_gradient
+        assert difference.norm() <= 1e-5 * their_gradient.norm(), name
+
+
+def test_the_loss_of_whole_rows_is_the_one_that_transformers_takes_from_labels() -> None:
+    ours, theirs = models("sdpa")
+    tokens = torch.randint(VOCAB_SIZE, (3, CONTEXT_LENGTH), generator=torch.Generator().manual_seed(3))
+    loss = theirs(input_ids=tokens, labels=tokens).loss
+    torch.testing.assert_close(ours({"tokens": tokens})["loss"], loss, rtol=1e-5, atol=0)

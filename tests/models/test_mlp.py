@@ -1,0 +1,86 @@
+"""The perceptrons on rows of a table: one batch for classes, one for numbers, and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from loopwright.models import MLP, MLPRegressor
+
+
+def table(num_rows: int = 6, *target_shape: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "features": torch.randn(num_rows, 5, generator=generator),
+        "target": torch.randn(num_rows, *target_shape, generator=generator),
+    }
+
+
+def test_rows_are_classified_as_images_are() -> None:
+    model, image = MLP(in_features=64), torch.rand(3, 1, 8, 8)
+    label = torch.tensor([0, 1, 2])
+    first, second = model({"image": image, "label": label}), model({"features": image.flatten(1), "label": label})
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3)])
+def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, ...]) -> None:
+    batch = table(6, *shape)
+    model = MLPRegressor(in_features=5, hidden=[8], num_targets=batch["target"][0].numel())
+    outputs = model(batch)
+    assert set(outputs) == {"loss", "mean_absolute_error", "prediction"}
+    assert outputs["prediction"].shape == batch["target"].shape
+    assert torch.equal(outputs["loss"], functional.mse_loss(outputs["prediction"], batch["target"]))
+    error = (outputs["prediction"] - batch["target"]).abs().mean()
+    assert outputs["mean_absolute_error"].item() == pytest.approx(error.item())
+    assert not outputs["mean_absolute_error"].requires_grad
+    outputs["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "line"),
+    [
+        (
+            MLPRegressor(in_features=5, hidden=[]),
+            {"features": torch.zeros(2, 5), "label": torch.zeros(2).long()},
+            "model: expected features (or image) and target in a batch, found features, label; "
+            "model=mlp takes a label, model=mlp_regressor a target.",
+        ),
+        (
+            MLP(in_features=5, hidden=[]),
+            table(),
+            "model: expected features (or image) and label in a batch, found features, target; "
+            "model=mlp takes a label, model=mlp_regressor a target.",
+        ),
+        (
+            MLP(),
+            {"tokens": torch.zeros(2, 5).long()},
+            "model: expected features (or image) and label in a batch, found tokens.",
+        ),
+        (MLPRegressor(in_features=4), table(), "in_features=4: expected 5, the values in a sample."),
+        (
+            MLPRegressor(in_features=5, num_targets=2),
+            table(6, 3),
+            "num_targets=2: expected 3, the targets of a sample.",
+        ),
+        (
+            MLP(in_features=5, num_classes=3),
+            {"features": torch.zeros(2, 5), "label": torch.tensor([1, 3])},
+            "num_classes=3: expected classes for labels from 1 to 3, counted from 0.",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_with_what_to_change(model: Any, batch: dict[str, Tensor], line: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        model(batch)
+    assert str(caught.value) == line
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^num_targets=0: expected a whole number, 1 or more\.$"):
+        MLPRegressor(num_targets=0)

@@ -1,0 +1,96 @@
+"""The optimizers: torch's own, bitwise, with groups by name and the kind of their step said."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from loopwright import Checkpointing, TrainingLoop
+from loopwright.optim import adam, adamw, kind_of, sgd
+from tiny import batches, is_bitwise_equal, trainer, weights
+
+Make = Callable[..., Optimizer]
+PAIRS: list[tuple[Make, Make, dict[str, Any]]] = [
+    (sgd, SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True}),
+    (adam, Adam, {"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.01}),
+    (adamw, AdamW, {"lr": 0.01, "betas": [0.8, 0.9], "eps": 1e-6}),
+]
+
+
+def trained(optimizer: Make) -> tuple[dict[str, torch.Tensor], Optimizer]:
+    ours = trainer(TrainingLoop(num_steps=8), optimizer=optimizer)
+    ours.fit(batches(8))
+    assert ours.optimizer is not None
+    return weights(ours), ours.optimizer
+
+
+@pytest.mark.parametrize("kind", ["auto", "for_loop", "foreach"])
+@pytest.mark.parametrize(("ours", "torchs", "settings"), PAIRS)
+def test_on_the_cpu_they_are_torchs_bitwise(ours: Make, torchs: Make, settings: dict[str, Any], kind: str) -> None:
+    of_ours, optimizer = trained(functools.partial(ours, **settings, kind=kind))
+    assert is_bitwise_equal(of_ours, trained(functools.partial(torchs, **settings))[0])
+    assert kind_of(optimizer.param_groups[0]) == ("for_loop" if kind == "auto" else kind)
+
+
+@pytest.mark.parametrize(("ours", "torchs", "settings"), PAIRS)
+def test_fused_is_torchs_fused(ours: Make, torchs: Make, settings: dict[str, Any]) -> None:
+    of_ours, optimizer = trained(functools.partial(ours, **settings, kind="fused"))
+    assert is_bitwise_equal(of_ours, trained(functools.partial(torchs, **settings, fused=True))[0])
+    assert kind_of(optimizer.param_groups[0]) == "fused"
+
+
+def test_torchs_own_leave_the_kind_to_torch() -> None:
+    assert kind_of(AdamW([nn.Parameter(torch.zeros(1))]).param_groups[0]) == "default"
+
+
+def test_the_trainer_gives_the_names_of_its_model() -> None:
+    make = functools.partial(adamw, without_decay=["*.bias"], rate_factors={"layers.0.*": 0})
+    of_ours, optimizer = trained(make)
+    untrained = weights(trainer())
+    assert [(len(group["params"]), group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [
+        (1, 0.0, 0.01),
+        (1, 0.0, 0.0),
+        (1, 0.001, 0.01),
+        (1, 0.001, 0.0),
+    ]
+    unmoved = [name for name, value in of_ours.items() if torch.equal(value, untrained[name])]
+    assert unmoved == ["layers.0.weight", "layers.0.bias"]
+
+
+def test_a_pattern_that_matches_nothing_is_said_with_its_setting() -> None:
+    with pytest.raises(
+        ValueError, match=r"^optimizer\.without_decay='norm': matches no parameter\. Parameters: layers"
+    ):
+        trainer(optimizer=functools.partial(adamw, without_decay=["norm"]))
+
+
+def test_kinds_are_refused_that_are_none_or_do_not_go_with_the_parameters() -> None:
+    named = [("weight", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))]
+    with pytest.raises(ValueError, match=r"^kind='fast': expected auto, for_loop, foreach or fused\.$"):
+        sgd(named, kind="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^kind='fused': expected another kind: .*; use auto\.$"):
+        sgd(named, kind="fused")
+
+
+@pytest.mark.parametrize("kind", ["for_loop", "foreach", "fused"])
+def test_a_resumed_run_goes_on_in_its_kind_and_its_groups(kind: str, tmp_path: Path) -> None:
+    def run(max_steps: int, run_dir: Path, kind: str, ckpt_path: Path | None = None) -> Any:
+        make = functools.partial(adamw, without_decay=["*.bias"], rate_factors={"layers.3.*": 0.1}, kind=kind)
+        loop = TrainingLoop(max_steps=max_steps, eval_frequency=None)
+        ours = trainer(loop, optimizer=make, checkpoint=Checkpointing(), run_dir=run_dir)
+        ours.fit(data, ckpt_path=ckpt_path)
+        return ours
+
+    data = batches(8)
+    straight = run(8, tmp_path / "straight", kind)
+    run(3, tmp_path / "begun", kind)
+    resumed = run(8, tmp_path / "resumed", "auto", tmp_path / "begun")
+    assert is_bitwise_equal(weights(resumed), weights(straight))
+    assert {kind_of(group) for group in resumed.optimizer.param_groups} == {kind}

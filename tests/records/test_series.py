@@ -1,0 +1,47 @@
+"""Reading a run's metrics back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import tiny
+from loopwright import TrainingLoop
+from loopwright.loggers import JSONLinesLogger
+from loopwright.records import Series, read_series, read_summary
+
+
+def test_what_a_logger_wrote_is_read_back(tmp_path: Path) -> None:
+    logger = JSONLinesLogger()
+    with tiny.trainer(TrainingLoop(num_steps=3), loggers=[logger], log_every_n_steps=1, run_dir=tmp_path) as trainer:
+        result = trainer.fit(tiny.batches())
+        logger.log_metrics({"odd": math.nan, "huge": -math.inf}, 3)
+    series = read_series(tmp_path)
+    assert list(series) == ["train/loss", "train/error", "odd", "huge"]
+    assert list(series["train/loss"].steps) == [1, 2, 3]
+    assert series["train/loss"].values[-1] == result.metrics["train/loss"]
+    assert math.isnan(series["odd"].values[0]) and series["huge"].values == [-math.inf]
+
+
+def test_lines_that_are_no_metrics_are_passed_over_and_the_last_value_of_a_step_counts(tmp_path: Path) -> None:
+    lines = ['{"step": 2, "name": "a", "value": 1.0}', '{"step": 1, "name": "a", "value": 5}', "[]", "7", "{}", "\x00"]
+    lines += ['{"step": 2, "name": "a", "value": "Infinity"}', '{"step": 3, "name": "a", "va']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert read_series(tmp_path) == {"a": Series("a", [1, 2], [5.0, math.inf])}
+
+
+def test_a_run_that_logged_nothing_has_no_series_and_no_summary(tmp_path: Path) -> None:
+    assert read_series(tmp_path) == {}
+    assert read_summary(tmp_path) == {}
+    (tmp_path / "summary.json").write_text("[]")
+    assert read_summary(tmp_path) == {}
+    (tmp_path / "summary.json").write_text(json.dumps({"state": "completed"}))
+    assert read_summary(tmp_path) == {"state": "completed"}
+
+
+def test_the_best_value_is_the_first_best_finite_one() -> None:
+    series = Series("a", [1, 2, 3, 4, 5], [math.nan, 2.0, 1.0, 1.0, -math.inf])
+    assert series.best("min") == (3, 1.0)
+    assert series.best("max") == (2, 2.0)
+    assert Series("a", [1], [math.nan]).best("min") is None

@@ -1,0 +1,58 @@
+"""Every example of docs/extending.md runs, from Python and from the command."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import sqlite3
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from command import run_dirs
+from loopwright.cli import main
+
+DOC = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+CALLBACK, LOGGER, USE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+FILES = re.findall(r"```\n(mine\.py.*?)```", DOC, re.DOTALL)[0]
+(COMMAND,) = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
+
+
+def table(file: Path) -> list[tuple[int, str, float]]:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        return database.execute("SELECT step, name, value FROM metrics").fetchall()
+
+
+def test_each_is_about_40_lines() -> None:
+    assert len(CALLBACK.splitlines()) <= 42 and len(LOGGER.splitlines()) <= 42
+
+
+def test_the_example_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "extending"}
+    with contextlib.redirect_stdout(None):
+        exec(compile(CALLBACK + LOGGER + USE, "extending.md", "exec"), names)
+    result = names["result"]
+    assert result.state == "stopped"  # type: ignore[attr-defined]
+    assert result.metrics["val/num_worse"] == 2  # type: ignore[attr-defined]
+    logged = table(Path("outputs/extended/metrics.db"))
+    assert {name for _, name, _ in logged} >= {"train/loss", "val/loss", "val/num_worse"}
+
+
+def test_the_example_from_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(CALLBACK + LOGGER, encoding="utf-8")
+    for name, text in re.findall(r"^(my_conf\S+) +(\S.*\n(?: {20,}\S.*\n)*)", FILES, re.MULTILINE):
+        file = Path(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(" " * FILES.index("the two classes") + text), encoding="utf-8")
+    program, *words = shlex.split(COMMAND)
+    assert program == "loopwright"
+    assert main(words) == 0, capsys.readouterr().err
+    (run_dir,) = run_dirs(tmp_path)
+    assert "stopped at global_step" in capsys.readouterr().out
+    assert {name for _, name, _ in table(run_dir / "metrics.db")} >= {"train/loss", "val/loss", "val/num_worse", "lr"}

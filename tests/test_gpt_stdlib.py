@@ -1,0 +1,40 @@
+"""The experiment with Python's documentation, cut short: what it shows and records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loopwright.cli import main
+from loopwright.data import stdlib_text
+
+SHORT = (
+    "experiment=gpt_stdlib",
+    "model.width=8",
+    "model.num_layers=1",
+    "model.num_heads=2",
+    "data.window_length=32",
+    "callbacks.sample_text.num_tokens=12",
+    "loop.max_steps=4",
+    "loop.eval_frequency=2",
+    "loop.eval_steps=2",
+    "hydra.run.dir=run",
+)
+
+
+def test_compressors_stand_beside_the_result_and_the_text_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*SHORT]) == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["data"] == dict(stdlib_text().facts)
+    assert {"val/bits_per_byte", "val/gzip_9", "val/xz_9e", "val/xz_9e_after_train"} <= summary["metrics"].keys()
+    assert 1 < summary["metrics"]["val/xz_9e_after_train"] < summary["metrics"]["val/xz_9e"] < 4
+    out = capsys.readouterr().out
+    (final,) = [line for line in out.splitlines() if line.startswith("Final:")]
+    assert "val/bits_per_byte" in final and "val/gzip_9 2." in final and "val/xz_9e_after_train 1." in final
+    assert out.count("val/sample") == 2
+    assert (tmp_path / "run/run.log").read_text().count("val/sample") == 2

@@ -1,0 +1,58 @@
+"""What a callback logs during a validation belongs to the result of that validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from loopwright import Callback, LoopCallback, Trainer, TrainingLoop
+
+
+class Names(Callback):
+    """Logs a value of its own for each validation set, and notes the names it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str | None] = []
+
+    def on_enter_validate(self, trainer: Trainer, stack: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+        self.seen.append(trainer.validation_name)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.seen.append(trainer.validation_name)
+
+    def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
+        trainer.log_metrics(**{f"{trainer.validation_name}/own": torch.tensor(len(self.seen))})
+
+
+def test_a_callback_learns_the_name_and_its_values_are_returned() -> None:
+    names = Names()
+    sets = {"a": tiny.batches(2), "b": tiny.batches(1)}
+    with tiny.trainer(TrainingLoop(num_steps=1), callbacks=[names]) as trainer:
+        result = trainer.fit(tiny.batches(), sets)
+        validated = trainer.validate(sets)
+        rows = trainer.validate_all(sets)
+    assert names.seen == [None, *["val/a", "val/b"] * 3]
+    assert (result.metrics["val/a/own"], result.metrics["val/b/own"]) == (2, 3)
+    assert list(validated) == ["val/a/loss", "val/a/error", "val/a/own", "val/b/loss", "val/b/error", "val/b/own"]
+    assert [row.metrics["val/a/own" if row.dataloader == "val/a" else "val/b/own"] for row in rows] == [6, 7]
+
+
+def test_a_scheduler_can_be_stepped_with_such_a_value() -> None:
+    plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "val/a/own"}
+    with tiny.trainer(TrainingLoop(num_steps=2), callbacks=[Names()], schedulers=[plateau]) as trainer:
+        trainer.fit(tiny.batches(), {"a": tiny.batches(1)})
+
+
+def test_the_name_is_forgotten_after_an_error() -> None:
+    class Fails(Callback):
+        def on_validate_start(self, *_: Any) -> None:
+            raise RuntimeError("broken")
+
+    with tiny.trainer(callbacks=[Fails()]) as trainer:
+        with pytest.raises(RuntimeError, match="broken"):
+            trainer.validate({"a": tiny.batches(1)})
+        assert trainer.validation_name is None
