@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done; 1 the run failed; 2 a wrong setting; 3 a bad checkpoint; 130 and 143 after SIGINT and
         SIGTERM.
     """
+    _open_closed_streams()
     try:
         leave_current_directory()
     except FileNotFoundError:
@@ -45,6 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(f"{one_line_of(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
         return 1
+
+
+def _open_closed_streams() -> None:
+    """Where the standard output or error was closed, let what is said there go nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (open for good)
 
 
 def leave_current_directory() -> None:

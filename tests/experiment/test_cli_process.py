@@ -120,3 +120,10 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     assert process.wait(timeout=100) == 0, said
     assert said == ""
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"
+
+
+def test_closed_streams_are_no_failure(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m loopwright loop.max_steps=5 hydra.run.dir=out >&- 2>&-'
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=_environment(), check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"
