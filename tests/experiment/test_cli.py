@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -407,14 +406,15 @@ def _summary(run_dir: Path) -> Any:
 
 @pytest.mark.parametrize("place", ["file", "override"])
 def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path: Path, place: str) -> None:
-    (tmp_path / "confs" / "experiment").mkdir(parents=True)
-    trusts = "trust: [own_models]\n" if place == "file" else ""
-    text = f"# @package _global_\nmodel:\n  _target_: own_models.Failing\n{trusts}"
-    (tmp_path / "confs" / "experiment" / "shared.yaml").write_text(text)
-    words = ["--config-dir=confs", "experiment=shared", *(["+trust=[own_models]"] if place == "override" else [])]
+    (tmp_path / "fragile_models.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "conf" / "experiment").mkdir()
+    trusts = "trust: [fragile_models]\n" if place == "file" else ""
+    text = f"# @package _global_\ndefaults:\n  - override /model: fragile\n{trusts}"
+    (tmp_path / "conf" / "experiment" / "shared.yaml").write_text(text)
+    words = ["--config-dir=conf", "experiment=shared", *(["+trust=[fragile_models]"] if place == "override" else [])]
     answer = cli(*words)
     assert answer.code == 2 and answer.err.count("\n") == 1
-    assert "own_models" not in sys.modules
+    assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
 
 
 def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -> None:
