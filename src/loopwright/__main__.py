@@ -8,6 +8,6 @@ if __name__ == "__main__":
     # Python puts the current directory first, and what is imported next must not come from there.
     if not sys.flags.safe_path:
         del sys.path[0]
-    from loopwright.cli import main
+    from loopwright.cli import console
 
-    sys.exit(main())
+    sys.exit(console())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import traceback
@@ -113,6 +114,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
         live.trainer = trainer
         with trainer:
             data = build_run_data(config, request.trust, trainer.seed)
+            _collect_garbage_from_here()
             record.write_data(data.facts)
             if isinstance(trainer.loop, TrainingLoop):
                 outcome = _fit(trainer, settings, data.train, data.val)
@@ -138,6 +140,13 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
         tell(closing_text(outcome.did, outcome.metrics, outcome.best, request.directory, request.trust.packages))
     _log.info("%s", outcome.did)
     return Ended(state="completed", exit_code=0, objective=objective)
+
+
+def _collect_garbage_from_here() -> None:
+    """Turn on the garbage collector that `loopwright.cli.console` put off; what is there by now it need not look at."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _settle(request: RunRequest) -> tuple[dict[str, Any], int]:

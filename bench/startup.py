@@ -1,0 +1,89 @@
+"""From the command to the first step of the default experiment, beside a raw script that does no more than it must.
+
+    python bench/startup.py               # 11 pairs
+    python bench/startup.py --pairs 21
+
+The raw script imports torch and Hydra, composes our configuration, builds the same network, optimizer and batch, and
+makes one step. Both end in the moment after their first step. They take turns; wall and CPU time of whole processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+RAW = f"""
+import os
+import torch
+from torch import nn
+from hydra import compose, initialize_config_dir
+
+with initialize_config_dir({str(ROOT / "conf")!r}, version_base="1.3"):
+    config = compose("config")
+torch.manual_seed(0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, 10))
+optimizer = torch.optim.AdamW(model.parameters(), lr=config.optimizer.lr)
+images, labels = torch.rand(32, 1, 8, 8), torch.randint(10, (32,))
+nn.functional.cross_entropy(model(images), labels).backward()
+optimizer.step()
+os._exit(0)
+"""
+
+LEAVE = """
+import os
+
+from loopwright import Callback
+
+
+class Leave(Callback):
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        os._exit(0)
+"""
+
+
+def seconds_of(command: list[str], cwd: Path) -> tuple[float, float]:
+    """(wall, CPU) seconds of one process."""
+    before, start = os.times(), time.perf_counter()
+    subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall, cpu
+
+
+def main() -> None:
+    """Print the medians and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=11, help="pairs of starts to time")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "leave.py").write_text(LEAVE)
+        (work / "raw.py").write_text(RAW)
+        (work / "own" / "callbacks").mkdir(parents=True)
+        (work / "own" / "callbacks" / "leave.yaml").write_text("leave:\n  _target_: leave.Leave\n")
+        raw = [sys.executable, "raw.py"]
+        command = str(Path(sys.executable).with_name("loopwright"))
+        ours = [command, "--config-dir=own", "--trust=leave", "callbacks=[default,leave]"]
+        seconds_of(raw, work), seconds_of(ours, work)
+        pairs = [(seconds_of(ours, work), seconds_of(raw, work)) for _ in range(options.pairs)]
+    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+    for index, what in enumerate(("wall", "CPU")):
+        ratios = [mine[index] / other[index] for mine, other in pairs]
+        mine, other = (statistics.median(pair[side][index] for pair in pairs) for side in (0, 1))
+        print(
+            f"{what:4}  loopwright {mine:.2f} s  raw {other:.2f} s  median ratio {statistics.median(ratios):.3f}  "
+            f"({min(ratios):.3f} to {max(ratios):.3f}, {options.pairs} pairs)"
+        )
+
+
+if __name__ == "__main__":
+    main()
