@@ -1,13 +1,21 @@
-"""`RunFiles`: files in the run directory that grow by whole lines, open for as long as a fit lasts."""
+"""`RunFiles`: files in the run directory that grow by whole lines, and the base of the loggers that write them."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from loopwright.errors import refuse
+from loopwright.hooks import Logger
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from loopwright.loop import LoopCallback
+    from loopwright.trainer import Trainer
 
 
 class RunFiles:
@@ -53,6 +61,44 @@ class RunFiles:
         while self._files:
             _, file = self._files.popitem()
             file.close()
+
+
+class FileLogger(Logger, ABC):
+    """A logger that appends to files of the run directory, open for as long as a fit lasts.
+
+    Subclasses name the file that stands for them, and append in `log_metrics` and its kin.
+
+    Raises:
+        SettingError: when the trainer is built without a ``run_dir``.
+    """
+
+    file_name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._files: RunFiles | None = None
+
+    def setup(self, trainer: Trainer) -> None:
+        """Take the trainer's run directory; a file is made with its first line."""
+        self.finalize()
+        self._files = RunFiles(trainer.run_dir, self.file_name)
+
+    def on_enter_fit(
+        self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
+    ) -> None:
+        """Keep the files open for as long as the fit lasts."""
+        self.files.keep_open()
+        stack.callback(self.finalize)
+
+    def finalize(self) -> None:
+        """Close the files."""
+        if self._files is not None:
+            self._files.close()
+
+    @property
+    def files(self) -> RunFiles:
+        """The files of this run."""
+        assert self._files is not None, "a trainer sets its loggers up before it logs"
+        return self._files
 
 
 def number(value: float) -> float | str:
