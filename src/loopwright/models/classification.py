@@ -1,6 +1,6 @@
-"""What the classifiers return for a batch.
+"""What the classifiers have in common: the check of their images, and what they return for a batch.
 
-Shape suffixes: B batch, C classes.
+Shape suffixes: B batch, C classes, I channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -8,7 +8,22 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from loopwright.errors import refuse
+from loopwright.errors import SettingError, refuse
+
+
+def check_images(image_BIHW: Tensor, image_shape: tuple[int, int, int]) -> None:
+    """Refuse images of another shape than the model was made for.
+
+    Raises:
+        SettingError: naming both shapes.
+    """
+    if image_BIHW.shape[1:] != image_shape:
+        given = tuple(image_BIHW.shape[1:])
+        raise SettingError(
+            "image_size",
+            f": the model takes images of {image_shape}, the data has {given}; "
+            "set model.in_channels and model.image_size.",
+        )
 
 
 def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from loopwright.errors import SettingError, check_count, refuse
-from loopwright.models.classification import classify
+from loopwright.errors import check_count, refuse
+from loopwright.models.classification import check_images, classify
 from loopwright.models.settings import check_counts, check_dropout
 
 
@@ -63,11 +63,5 @@ class CNN(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Classify the images of a batch and compare with its labels."""
         image_BIHW = batch["image"]
-        if image_BIHW.shape[1:] != self.image_shape:
-            given = tuple(image_BIHW.shape[1:])
-            raise SettingError(
-                "image_size",
-                f": the model takes images of {self.image_shape}, the data has {given}; "
-                "set model.in_channels and model.image_size.",
-            )
+        check_images(image_BIHW, self.image_shape)
         return classify(self.layers(image_BIHW), batch["label"])

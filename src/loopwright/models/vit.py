@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from loopwright.errors import SettingError, check_count, refuse
-from loopwright.models.classification import classify
+from loopwright.errors import check_count, refuse
+from loopwright.models.classification import check_images, classify
 from loopwright.models.transformer import Transformer, initialise
 
 
@@ -64,13 +64,7 @@ class ViT(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Classify the images of a batch and compare with its labels."""
         image_BIHW = batch["image"]
-        if image_BIHW.shape[1:] != self.image_shape:
-            given = tuple(image_BIHW.shape[1:])
-            raise SettingError(
-                "image_size",
-                f": the model takes images of {self.image_shape}, the data has {given}; "
-                "set model.in_channels and model.image_size.",
-            )
+        check_images(image_BIHW, self.image_shape)
         x_BTD = self.patch_embedding(image_BIHW).flatten(start_dim=2).transpose(1, 2)
         x_BTD = self.transformer(self.dropout(x_BTD + self.position_embedding.weight))
         return classify(self.head(torch.mean(x_BTD, dim=1)), batch["label"])
