@@ -5,6 +5,7 @@ Nothing is unpickled, nothing outside the folder is opened, no size that a file 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,23 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
         state["optimizer"] = optimizer
     rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
     return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
+
+
+def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
+    """Read entries of a checkpoint's state that hold no tensors, as far as they are there; no tensor is read.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`, for the manifest and ``state.json``.
+    """
+    manifest = read_manifest(path)
+    tree = _read_trees(path, manifest)["state"]
+    if not isinstance(tree, dict):
+        raise fault(path, STATE, f"expected names and values for {STATE_TENSORS}")
+    try:
+        state = {name: decode(tree[name], {}) for name in names if name in tree}
+    except CheckpointError as error:
+        raise fault(path, STATE, str(error)) from error
+    return Checkpoint(path, manifest.step, state, manifest)
 
 
 def verify_checkpoint(path: Path) -> Manifest:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import read_checkpoint, resolve
+from loopwright.checkpoint import Checkpoint, read_entries, resolve, verify_checkpoint
 from loopwright.data import Splits, as_source
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.errors import SettingError
@@ -49,7 +50,7 @@ def job_plan(config: Mapping[str, Any], settings: RunSettings, loop: TrainingLoo
         SettingError: if the settings do not fit the data, or not the run that is to go on.
         CheckpointError: if the checkpoint cannot be used.
     """
-    checkpoint = None if settings.ckpt_path is None else read_checkpoint(resolve(settings.ckpt_path))
+    checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
     saved = None if checkpoint is None else saved_plan(checkpoint)
     checkpointing = build.build_checkpointing(config.get("checkpoint"), trust)
     downstream = {
@@ -71,6 +72,14 @@ def job_plan(config: Mapping[str, Any], settings: RunSettings, loop: TrainingLoo
     except SettingError as error:
         raise (error.under("loop") if error.setting in _LOOP_SETTINGS else error) from None
     return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
+
+
+def _read_plan(ckpt_path: str) -> Checkpoint:
+    """What is needed of a checkpoint to plan the rest of its run; its tensors wait until they are used."""
+    folder = resolve(ckpt_path)
+    if folder == Path(ckpt_path):  # the newest of a run was verified when it was chosen
+        verify_checkpoint(folder)
+    return read_entries(folder, ["plan"])
 
 
 def describe_job(config: Mapping[str, Any], trust: Trust) -> tuple[str, Plan | None, Counts]:
