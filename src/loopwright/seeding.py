@@ -85,10 +85,10 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
 class SideStreams:
     """Streams for reading data beside the training: entered and left for every batch, and so made to be quick.
 
-    Copying the state of NumPy's legacy generator takes
-    100 times as long as putting another bit generator in its place, so that is what is done; the one thing it costs
-    is a second normal number that the generator may have kept. `forget_spare_normal` does the same to the training's
-    where a batch is read elsewhere, so that it does not matter where.
+    Copying the state of NumPy's legacy generator takes 100 times as long as putting another bit generator in its
+    place, so the latter is done. What it costs is a second normal number that the generator may have kept;
+    `forget_spare_normal` does the same to the training's where a batch is read elsewhere, so that it does not matter
+    where.
 
     Args:
         seed: what they start from.

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -72,8 +73,7 @@ class MetricLog:
 
     def state_dict(self) -> dict[str, Any]:
         """The last and the best values."""
-        best = self.best and {"name": self.best.name, "value": self.best.value, "step": self.best.step}
-        return {"latest": dict(self.latest), "best": best}
+        return {"latest": dict(self.latest), "best": None if self.best is None else asdict(self.best)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""

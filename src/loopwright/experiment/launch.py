@@ -75,8 +75,8 @@ def _run_jobs(
             end = Ended(state="failed", exit_code=1, error=one_line_of(error))
             complain(f"failed: {end.error}")
         ended.append(end)
-        gc.collect()  # a trainer and its callbacks know each other; without this they wait for the next job's garbage
         if line.multirun:
+            gc.collect()  # what callbacks of a user's hold in circles would wait for the next job's garbage
             _say_job(len(ended) - 1, len(jobs), request.directory, end)
             if end.error is not None:
                 complain(f"job {len(ended) - 1}: {end.error}")
@@ -84,7 +84,7 @@ def _run_jobs(
             raise KeyboardInterrupt
         return end.objective
 
-    flags = [*(["--multirun"] if line.multirun else []), *_config_dir(line)]
+    flags = [*(["--multirun"] if line.multirun else []), *line.config_dir_flag]
     try:
         run_hydra([*flags, *overrides], task)
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def _words(line: CommandLine) -> list[str]:
     """The command that would run this job alone: of a sweep, its own overrides in place of the swept ones."""
     if not line.multirun:
         return ["loopwright", *line.words]
-    flags = [*_config_dir(line), *(f"--trust={name}" for name in line.trust)]
+    flags = [*line.config_dir_flag, *(f"--trust={name}" for name in line.trust)]
     return ["loopwright", *flags, *HydraConfig.get().overrides.task]
 
 
@@ -113,33 +113,17 @@ def _job_number() -> int:
     return int(HydraConfig.get().job.num)
 
 
-def _config_dir(line: CommandLine) -> list[str]:
-    return [] if line.config_dir is None else [f"--config-dir={line.config_dir}"]
-
-
 def _say_job(number: int, num_jobs: int, directory: Path, end: Ended) -> None:
     detail = f": objective {show(end.objective)}" if end.error is None else ""
     tell(f"job {number} ({number + 1} of {num_jobs}) {end.state}{detail}; {directory}")
 
 
 def _close_sweep(jobs: Sequence[Job], directory: Path, objective: str, ended: Sequence[Ended]) -> int:
-    rows = []
-    for job in jobs:
-        summary = read_summary(directory / str(job.number)) or {"state": "not run", "objective": None, "error": None}
-        shown = {key: summary[key] for key in ("state", "objective", "error")}
-        rows.append({"number": job.number, "label": job.label, **shown})
-    write_sweep(
-        directory,
-        [
-            {
-                "state": row["state"],
-                "overrides": list(job.overrides),
-                "objective": row["objective"],
-                "error": row["error"],
-            }
-            for job, row in zip(jobs, rows, strict=True)
-        ],
-    )
+    unknown = {"state": "not run", "objective": None, "error": None}
+    summaries = [read_summary(directory / str(job.number)) or unknown for job in jobs]
+    shown = [{key: summary[key] for key in unknown} for summary in summaries]
+    write_sweep(directory, [{**each, "overrides": list(job.overrides)} for job, each in zip(jobs, shown, strict=True)])
+    rows = [{"number": job.number, "label": job.label, **each} for job, each in zip(jobs, shown, strict=True)]
     print_sweep(rows, objective, directory)
     if any(end.state == "interrupted" for end in ended):
         return max(end.exit_code for end in ended if end.state == "interrupted")

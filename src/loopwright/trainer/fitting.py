@@ -133,19 +133,19 @@ class Fitting:
         resumes: bool,
     ) -> FitInputs:
         parts = self._parts
-        is_resumed = checkpoint is not None and resumes
-        seed = entry_of(checkpoint, "streams")["seed"] if checkpoint is not None and resumes else parts.streams.seed
+        resumed = checkpoint if resumes else None
+        seed = parts.streams.seed if resumed is None else entry_of(resumed, "streams")["seed"]
         source = self._open(train_dataloader, seed)
         val_sets = open_val_sets(val_dataloader, seed)
         lengths = {name: data.source.num_batches for name, data in val_sets.items()}
-        if checkpoint is not None and resumes:
-            self.plan = self._resume(loop, source.num_batches, lengths, checkpoint)
+        if resumed is not None:
+            self.plan = self._resume(loop, source.num_batches, lengths, resumed)
         else:
             self.plan = self._plan(loop, source.num_batches, lengths, self._start(train_dataloader))
             if checkpoint is not None:
                 load_model(parts, checkpoint)
             self._make_schedulers(self.plan)
-        self._feed = self._make_feed(train_dataloader, source, is_resumed=is_resumed)
+        self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
         self._say(self.plan, loop)
         return FitInputs(
             loop=loop,

@@ -61,6 +61,11 @@ class CommandLine:
     config_dir: str | None
     hydra_flags: tuple[str, ...]
 
+    @property
+    def config_dir_flag(self) -> list[str]:
+        """``--config-dir`` as it is handed on, where it was given."""
+        return [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
+
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
     """Take the words of a command line apart.

@@ -37,8 +37,7 @@ def execute(line: CommandLine) -> int:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
     if line.action in ("cfg", "info"):
-        config_dir = [] if line.config_dir is None else [f"--config-dir={line.config_dir}"]
-        return run_nothing([*line.hydra_flags, *config_dir, *line.overrides])
+        return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
     if line.verb == "config":
         tell(yaml.safe_dump(jobs[0].config, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"))
         return 0
