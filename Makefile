@@ -7,8 +7,10 @@ JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 NEXT := .venv-hydra-next
+EXTRAS := .venv-extras
+OPTIONAL := pandas tensorboard torchmetrics transformers
 
-.PHONY: install train test test-hydra-next check format
+.PHONY: install train test test-hydra-next test-extras check format
 
 install: $(STAMP)
 
@@ -24,14 +26,24 @@ train: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-# The tests marked hydra, with the release candidate of Hydra's next version. It has an environment of its own, behind
-# which that of .venv stands for everything else.
+# Tests that need what .venv lacks have an environment of their own, behind which .venv stands for everything else.
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+define layer
+	test -x $(1)/bin/python || $(BIN)/python -m venv --without-pip $(1)
+	$(BIN)/python $(SITE) > "$$($(1)/bin/python $(SITE))/zz_rest.pth"
+	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check $(2)
+endef
+
+# The tests marked hydra, with the release candidate of Hydra's next version.
 test-hydra-next: $(STAMP)
-	test -x $(NEXT)/bin/python || $(BIN)/python -m venv --without-pip $(NEXT)
-	$(BIN)/python -m pip --python $(NEXT)/bin/python install --quiet --disable-pip-version-check hydra-core==$(HYDRA_NEXT)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$($(NEXT)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_rest.pth"
+	$(call layer,$(NEXT),hydra-core==$(HYDRA_NEXT))
 	PYTHONPATH=src $(NEXT)/bin/python -m pytest -q -n $(JOBS) -m hydra tests $(ARGS)
+
+# The tests marked extras, which skip themselves where an optional package is missing. Here none may be.
+test-extras: $(STAMP)
+	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
+	$(EXTRAS)/bin/python -W ignore -c 'import pandas, tensorboard, torchmetrics, transformers'
+	PYTHONPATH=src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -76,6 +76,7 @@ GIVEN = {
 # What an option needs that an extra installs.
 NEEDED = {("callbacks", "metrics"): "torchmetrics"}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in sorted(options)]
+BUILT = [pytest.param(*option, marks=pytest.mark.extras if option in NEEDED else ()) for option in OPTIONS]
 # Groups whose options set values of others; tests of their own run them.
 GLOBAL = {"experiment", "debug"}
 FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name != "experiment"]
@@ -102,7 +103,7 @@ def test_the_groups_have_these_options() -> None:
     assert {group: options for group, options in found.items() if group not in GLOBAL} == GROUPS
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+@pytest.mark.parametrize(("group", "option"), BUILT)
 def test_every_option_is_built(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if (group, option) in NEEDED:

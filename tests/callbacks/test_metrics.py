@@ -17,6 +17,8 @@ from loopwright.callbacks import Metrics
 
 torchmetrics = pytest.importorskip("torchmetrics", reason="needs the extra metrics")
 
+pytestmark = pytest.mark.extras
+
 
 class Predicting(tiny.Regression):
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -74,6 +74,7 @@ def test_every_value_comes_back(tmp_path: Path, value: float) -> None:
     assert math.isnan(float(row["value"])) if math.isnan(value) else float(row["value"]).hex() == value.hex()
 
 
+@pytest.mark.extras
 def test_pandas_makes_a_row_per_step_and_a_column_per_metric(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     with tiny.trainer(loggers=[CSVLogger()], log_every_n_steps=1, run_dir=tmp_path) as trainer:

@@ -32,6 +32,7 @@ def validation() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(tiny.rows(8), batch_size=4)
 
 
+@pytest.mark.extras
 @needs_extra
 def test_its_own_reader_finds_metrics_clocks_and_texts(tmp_path: Path) -> None:
     logger = TensorBoardLogger()
@@ -44,6 +45,7 @@ def test_its_own_reader_finds_metrics_clocks_and_texts(tmp_path: Path) -> None:
     assert "val/sample/text_summary" in events(tmp_path).Tags()["tensors"]
 
 
+@pytest.mark.extras
 @needs_extra
 def test_what_is_logged_is_on_disk_after_each_validation(tmp_path: Path) -> None:
     seen: list[list[int]] = []
@@ -60,6 +62,7 @@ def test_what_is_logged_is_on_disk_after_each_validation(tmp_path: Path) -> None
     assert seen == [[2], [2, 4]]
 
 
+@pytest.mark.extras
 @needs_extra
 def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
     def run(num_steps: int, ckpt_path: Path | None = None) -> None:
@@ -77,6 +80,7 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
     assert [step for step, _ in points(tmp_path, "train/loss")] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.extras
 @needs_extra
 def test_nothing_is_written_where_nothing_is_logged_and_closing_twice_is_harmless(tmp_path: Path) -> None:
     logger = TensorBoardLogger()

@@ -14,6 +14,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a package that is not ours, while it is imported
     transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'loopwright[lm]'")
 
+pytestmark = pytest.mark.extras
+
 VOCAB_SIZE, CONTEXT_LENGTH, WIDTH, NUM_LAYERS, NUM_HEADS = 61, 17, 24, 3, 4
 
 # Our names to those of transformers; its Conv1D keeps the weight of a linear layer transposed.

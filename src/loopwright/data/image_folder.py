@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps  # Pillow comes with matplotlib
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from loopwright.data.held_out import hold_out

@@ -54,6 +54,7 @@ def test_every_name_of_our_own_leads_to_a_class_or_function(name: str) -> None:
     assert callable(locate(name, NO_TRUST))
 
 
+@pytest.mark.extras
 def test_every_listed_metric_is_there() -> None:
     pytest.importorskip("torchmetrics")
     for name in METRIC_TARGETS:
