@@ -54,7 +54,15 @@ GROUPS = {
     },
     "precision": {"float32"},
     "checkpoint": {"default", "none"},
-    "callbacks": {"default", "none", "learning_rate", "metrics", "sample_text", "compression_baseline"},
+    "callbacks": {
+        "default",
+        "none",
+        "learning_rate",
+        "stop_on_non_finite",
+        "metrics",
+        "sample_text",
+        "compression_baseline",
+    },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }
 KINDS: dict[str, type | tuple[type, ...]] = {

@@ -43,6 +43,10 @@ class DataError(RuntimeError):
     """A dataloader that does not do what it says: empty, shorter or longer than its length."""
 
 
+class NonFiniteError(ArithmeticError):
+    """A loss, a gradient or weights that are NaN or infinite."""
+
+
 def refuse(setting: str, given: object, expected: str, remedy: str = "") -> SettingError:
     """Build the error for one value: ``setting=given: expected …; remedy.``"""
     return SettingError(setting, _three_parts(given, expected, remedy))

@@ -6,5 +6,14 @@ from loopwright.callbacks.learning_rate import LearningRateMonitor
 from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
 from loopwright.callbacks.sample_text import SampleText
+from loopwright.callbacks.stop_on_non_finite import StopOnNonFinite
 
-__all__ = ["CompressionBaseline", "DetectAnomaly", "LearningRateMonitor", "Metrics", "OverfitOneBatch", "SampleText"]
+__all__ = [
+    "CompressionBaseline",
+    "DetectAnomaly",
+    "LearningRateMonitor",
+    "Metrics",
+    "OverfitOneBatch",
+    "SampleText",
+    "StopOnNonFinite",
+]

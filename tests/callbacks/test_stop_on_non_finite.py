@@ -1,0 +1,157 @@
+"""A loss, a gradient or weights that are not finite: found before the update, and named."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+import tiny
+from loopwright import Callback, Checkpointing, Logger, TrainingLoop
+from loopwright.callbacks import StopOnNonFinite
+from loopwright.checkpoint import read_checkpoint
+from loopwright.errors import NonFiniteError
+
+
+def spoilt(at: set[int], value: float = math.nan, num_batches: int = 20) -> list[tuple[Tensor, Tensor]]:
+    """Batches of which those at these places hold a value in one row."""
+    batches = [(features.clone(), target) for features, target in tiny.batches(num_batches)]
+    for index in at:
+        batches[index][0][1, 2] = value
+    return batches
+
+
+def fit(callback: StopOnNonFinite, batches: Any, **settings: Any) -> Any:
+    trainer = tiny.trainer(TrainingLoop(num_epochs=1), callbacks=[callback], **settings)
+    trainer.fit(batches)
+    return trainer
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step", [1, 2, 7, 20])
+def test_every_step_ends_the_fit_before_the_update(value: float, step: int) -> None:
+    trainer = tiny.trainer(TrainingLoop(num_epochs=1), callbacks=[StopOnNonFinite(every_step=True)])
+    with pytest.raises(NonFiniteError, match=rf"in step {step} \(learning rate 0\.05\)\. Last good checkpoint: none"):
+        trainer.fit(spoilt({step - 1}, value))
+    sound = tiny.trainer(TrainingLoop(num_steps=step - 1)) if step > 1 else tiny.trainer()
+    if step > 1:
+        sound.fit(tiny.batches(20))
+    assert tiny.is_bitwise_equal(tiny.weights(trainer), tiny.weights(sound))
+    assert trainer.global_step == step - 1
+
+
+def test_the_first_step_and_log_steps_are_looked_at_by_default() -> None:
+    with pytest.raises(NonFiniteError, match=r"The loss is nan in step 1 .* divisions by 0"):
+        fit(StopOnNonFinite(), spoilt({0}))
+    with pytest.raises(NonFiniteError, match=r"in step 10 .* precision\.max_gradient_norm"):
+        fit(StopOnNonFinite(), spoilt({5}), log_every_n_steps=10)
+
+
+def test_a_loss_in_the_middle_of_a_window_is_seen() -> None:
+    trainer = tiny.trainer(TrainingLoop(num_epochs=1, grad_accum_steps=3), callbacks=[StopOnNonFinite(every_step=True)])
+    with pytest.raises(NonFiniteError, match="in step 2 "):
+        trainer.fit(spoilt({3}))
+
+
+class InfiniteGradient(tiny.Regression):
+    """A finite loss, 0, whose gradient is not."""
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {"loss": (self.layers(batch[0]) * 0).abs().sqrt().mean()}
+
+
+def test_a_gradient_is_seen_where_the_loss_is_finite() -> None:
+    with pytest.raises(NonFiniteError, match="The gradient is not finite in step 1 "):
+        fit(StopOnNonFinite(), tiny.batches(), model=InfiniteGradient)
+
+
+class Spoiling(Callback):
+    """Makes a weight infinite after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            with torch.no_grad():
+                next(model.parameters())[0, 0] = math.inf
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    trainer = tiny.trainer(
+        TrainingLoop(num_epochs=1),
+        callbacks=[Spoiling(5), StopOnNonFinite()],
+        checkpoint=Checkpointing(every_n_steps=3),
+        run_dir=tmp_path,
+    )
+    last = tmp_path / "checkpoints" / "step_00000003"
+    with pytest.raises(NonFiniteError, match=rf"not finite after step 6; they are not saved\. Last good .*: {last};"):
+        trainer.fit(tiny.batches(20))
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
+    weights = read_checkpoint(last, weights_only=True).state["model"]
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+class Seen(Logger):
+    def __init__(self) -> None:
+        self.values: dict[int, float] = {}
+
+    def log_metrics(self, metrics: Any, step: int) -> None:
+        if "skipped_updates" in metrics:
+            self.values[step] = metrics["skipped_updates"]
+
+
+def test_skipped_updates_change_nothing_and_are_counted() -> None:
+    seen = Seen()
+    skipping = fit(StopOnNonFinite(every_step=True, skip=2), spoilt({3, 4, 9}), loggers=[seen], optimizer=tiny.adamw)
+    assert seen.values == {4: 1, 5: 2, 10: 3}
+    assert skipping.global_step == 20
+    sound = [batch for index, batch in enumerate(tiny.batches(20)) if index not in (3, 4, 9)]
+    without = fit(StopOnNonFinite(), sound, optimizer=tiny.adamw)
+    assert tiny.is_bitwise_equal(tiny.weights(skipping), tiny.weights(without))
+
+
+def test_more_than_the_allowed_updates_in_a_row_end_the_fit() -> None:
+    with pytest.raises(NonFiniteError, match=r"in step 6, 3 steps in a row \("):
+        fit(StopOnNonFinite(every_step=True, skip=2), spoilt({0, 3, 4, 5}))
+
+
+def test_the_counts_go_on_after_a_resume(tmp_path: Path) -> None:
+    def make(num_steps: int, name: str) -> Any:
+        return tiny.trainer(
+            TrainingLoop(max_steps=num_steps),
+            callbacks=[StopOnNonFinite(every_step=True, skip=2)],
+            checkpoint=Checkpointing(),
+            run_dir=tmp_path / name,
+        )
+
+    make(5, "begun").fit(spoilt({3, 4, 5}))
+    with pytest.raises(NonFiniteError, match="in step 6, 3 steps in a row"):
+        make(20, "resumed").fit(spoilt({3, 4, 5}), ckpt_path=tmp_path / "begun")
+
+
+def test_it_looks_at_the_first_step_and_at_log_steps_alone() -> None:
+    trainer = tiny.trainer(TrainingLoop(num_steps=30), callbacks=[StopOnNonFinite()], log_every_n_steps=10)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        trainer.fit(tiny.batches(30))
+    norms = sum(event.count for event in profiler.key_averages() if event.key == "aten::_foreach_norm")
+    assert norms == 4  # steps 1, 10, 20 and 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every_step": 1}, r"^every_step=1: expected true or false\.$"),
+        ({"skip": -1}, r"^skip=-1: expected a whole number, 0 or more\.$"),
+        ({"skip": True}, r"^skip=True: expected a whole number, 0 or more\.$"),
+        ({"skip": 2}, r"^skip=2: expected every_step=true beside it, or 0\.$"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StopOnNonFinite(**settings)
