@@ -260,3 +260,17 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None
     with pytest.raises(ValueError, match="expected") as caught:
         ProgressLogger(**settings)
     assert str(caught.value) == line
+
+
+class Counting(Callback):
+    """Logs the step at its end, as callbacks do."""
+
+    def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer.log_metrics(counted=trainer.global_step)
+
+
+def test_a_line_shows_what_callbacks_log_in_the_same_step(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(ProgressLogger(every_seconds=1e-9), callbacks=[Counting()])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    shown = [re.findall(r"step (\d)/6 .* counted (\d)", line) for line in lines]
+    assert shown == [[(str(step), str(step))] for step in range(1, 7)]

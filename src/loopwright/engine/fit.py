@@ -121,14 +121,18 @@ class FitLoop:
             batch_idx += run(window.num_micro_batches, batch_idx, log if state.is_log_step else None)
             if state.is_log_step:
                 next_log = next_multiple(step, every)
+                self._log_timing()
             if state.stop_reason is not None:
                 break
         self._clock.stop()
         return batch_idx
 
     def _log(self, values: Mapping[str, Tensor | float]) -> None:
+        self._parts.log.log({f"train/{key}": value for key, value in values.items()}, self._state.global_step)
+
+    def _log_timing(self) -> None:
+        """Comes last at a log step, whose values have been waited for and to which callbacks have added theirs."""
         parts, step = self._parts, self._state.global_step
-        parts.log.log({f"train/{key}": value for key, value in values.items()}, step)
         memory = {"peak_memory_bytes": parts.device.peak_memory_bytes()}
         parts.log.log_timing({**self._clock.lap(step), **memory}, step)
 
