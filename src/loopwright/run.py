@@ -21,7 +21,10 @@ class RunState:
         is_updated: whether the present step has changed the parameters.
         is_log_step: whether the values of the present step are read and logged.
         window_start: (pass_index, micro_batch_index) where the present step began.
-        stop_reason: why `Trainer.stop` was called in this fit, if it was.
+        validated: (``global_step``, validations completed of the round that follows it), of the last round.
+        stop_reason: why this fit is to end after the present step, if it is.
+        is_interrupted: whether that is an interruption, after which the run is to be resumed: a validation that is
+            under way is cut short, to be begun again.
         validation_name: of the validation set being validated: the prefix of its metrics.
     """
 
@@ -32,8 +35,14 @@ class RunState:
     is_updated: bool = False
     is_log_step: bool = False
     window_start: tuple[int, int] = (0, 0)
+    validated: tuple[int, int] = (0, 0)
     stop_reason: str | None = None
+    is_interrupted: bool = False
     validation_name: str | None = None
+
+
+class Interruption(BaseException):
+    """Ends a validation for a fit that is interrupted; it never leaves the fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,8 @@ class FitResult:
     """What a fit came to.
 
     Attributes:
-        state: "completed" where the plan was carried out, "stopped" where `Trainer.stop` ended it.
+        state: "completed" where the plan was carried out, "stopped" where `Trainer.stop` ended it, "interrupted"
+            where it is to be resumed.
         global_step: steps completed since the run began.
         metrics: the last value of each metric, by name.
         best: the best value of the monitored metric; None where it was never logged.
@@ -58,7 +68,7 @@ class FitResult:
         plan: what was carried out; after a resume, the rest of the run's plan.
     """
 
-    state: Literal["completed", "stopped"]
+    state: Literal["completed", "stopped", "interrupted"]
     global_step: int
     metrics: Mapping[str, float]
     best: Best | None

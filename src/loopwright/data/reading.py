@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,8 +127,19 @@ class _StartWorker:
     def __call__(self, worker: int) -> None:
         info: Any = get_worker_info()
         object.__setattr__(info, "dataset", info.dataset.reader.dataset)  # it refuses to be assigned to
+        _outlive_signals()
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker)
+
+
+def _outlive_signals() -> None:
+    """A signal to a whole group of processes is the main one's affair, which needs the rest of its step from here.
+
+    A second SIGTERM ends a worker: that is how one that does not react is shut down for good.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 class _Course:

@@ -7,7 +7,7 @@
         Save(step):             a checkpoint
         Validate(step, name):   one dataloader, from its beginning
         Downstream(step, name): one callback's run_validation
-        stop where Trainer.stop was called: save, leave the rest
+        stop where Trainer.stop was called or a signal came: save, leave the rest
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from loopwright.engine.validate import ValidationSet, validate
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Downstream, Plan, Save, Stage, Train, Validate, next_multiple
+from loopwright.run import Interruption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +78,16 @@ class FitLoop:
     def run(self) -> None:
         """Carry out the plan, or what of it comes before `Trainer.stop`; a stopped fit is saved where it stands."""
         self._clock.begin(self._state.global_step)
-        for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
-            if self._state.stop_reason is not None:
-                break
-            if is_validation:
-                self._validation_round(stages)
-            else:
-                self._train_loop(stages)
+        try:
+            for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
+                if self._state.stop_reason is not None:
+                    break
+                if is_validation:
+                    self._validation_round(stages)
+                else:
+                    self._train_loop(stages)
+        except Interruption:
+            pass  # of a round of validations, which is begun again when the run is resumed
         if self._state.stop_reason is not None and self._step_saved != self._state.global_step:
             self._save()
 
@@ -147,15 +151,20 @@ class FitLoop:
         with ExitStack() as stack, parts.log.collecting() as metrics:
             enter = parts.hooks["on_enter_validate_all"]
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
-            for stage in stages:
+            step, num_done = state.validated
+            num_before = num_done if step == state.global_step else 0
+            if num_before:  # of a round that was interrupted: what was logged then belongs to it
+                metrics |= parts.log.latest
+            for num_done, stage in enumerate(stages, num_before + 1):
+                if state.is_interrupted:
+                    raise Interruption
                 if isinstance(stage, Validate):
                     validate(parts, val_loop, inputs.val_sets[stage.name], stage.num_batches)
                 elif isinstance(stage, Downstream):
                     loop_idx, _ = inputs.plan.loop_position(state.global_step)
                     is_last = stage.step == inputs.plan.stop_step
                     inputs.downstream[stage.name](parts.trainer, loop_idx - 1, is_last)
-                if state.stop_reason is not None:
-                    return
+                state.validated = (state.global_step, num_done)
             self._step_monitored(metrics)
 
     def _step_monitored(self, metrics: Mapping[str, float]) -> None:

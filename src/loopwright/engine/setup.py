@@ -151,18 +151,31 @@ def name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple
 
 
 def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
-    """The callbacks that keep state, by the name that keys it.
+    """The callbacks other than loggers that keep state, by the name that keys it.
 
     Raises:
         SettingError: if two of them share a name.
     """
+    return _stateful([(name, callback) for name, callback in callbacks if not isinstance(callback, Logger)])
+
+
+def stateful_loggers(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
+    """The loggers among the callbacks that keep state, by the name that keys it.
+
+    Raises:
+        SettingError: if two of them share a name.
+    """
+    return _stateful([(name, callback) for name, callback in callbacks if isinstance(callback, Logger)])
+
+
+def _stateful(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
     stateful: dict[str, Callback] = {}
     for name, callback in callbacks:
         if implements(callback, "state_dict"):
             if name in stateful:
+                kind = "loggers" if isinstance(callback, Logger) else "callbacks"
                 raise SettingError(
-                    "callbacks",
-                    f": two of them keep state under the name {name}; give a mapping from names to callbacks.",
+                    kind, f": two of them keep state under the name {name}; give a mapping from names to {kind}."
                 )
             stateful[name] = callback
     return stateful

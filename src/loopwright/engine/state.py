@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from loopwright.engine.parts import Parts
-from loopwright.engine.setup import stateful_callbacks
+from loopwright.engine.setup import stateful_callbacks, stateful_loggers
 from loopwright.errors import CheckpointError, did_you_mean
 
-STATE_KEYS = ("schedulers", "monitored", "position", "plan", "streams", "metrics", "callbacks")
+STATE_KEYS = ("schedulers", "monitored", "position", "plan", "streams", "metrics", "callbacks", "loggers")
 
 # What OneCycleLR makes of the total that it is told; a run with a longer end tells another.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
@@ -32,11 +32,13 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
             "global_step": state.global_step,
             "pass_index": state.pass_index,
             "micro_batch_index": state.micro_batch_index,
+            "num_validated": state.validated[1] if state.validated[0] == state.global_step else 0,
         },
         "plan": None if plan_settings is None else dict(plan_settings),
         "streams": parts.streams.state_dict(),
         "metrics": parts.log.state_dict(),
         "callbacks": {name: cb.state_dict() for name, cb in stateful_callbacks(parts.callbacks).items()},
+        "loggers": {name: logger.state_dict() for name, logger in stateful_loggers(parts.callbacks).items()},
     }
 
 
@@ -73,12 +75,17 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
         )
     for (scheduler, _), state in zip(parts.monitored, saved["monitored"], strict=True):
         scheduler.load_state_dict(state)
-    parts.state.global_step = saved["position"]["global_step"]
-    parts.state.pass_index = saved["position"]["pass_index"]
-    parts.state.micro_batch_index = saved["position"]["micro_batch_index"]
+    position = saved["position"]
+    parts.state.global_step = position["global_step"]
+    parts.state.pass_index = position["pass_index"]
+    parts.state.micro_batch_index = position["micro_batch_index"]
+    parts.state.validated = (position["global_step"], position["num_validated"])
     parts.log.load_state_dict(saved["metrics"])
     for name, callback in stateful_callbacks(parts.callbacks).items():
         callback.load_state_dict(saved["callbacks"][name])
+    for name, logger in stateful_loggers(parts.callbacks).items():  # what is recorded of a run does not change it
+        if name in saved["loggers"]:
+            logger.load_state_dict(saved["loggers"][name])
     parts.streams.load_state_dict(saved["streams"])
 
 

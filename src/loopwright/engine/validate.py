@@ -26,7 +26,7 @@ from loopwright.engine.parts import Parts
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.protocols import BatchSource
-from loopwright.run import RunState
+from loopwright.run import Interruption, RunState
 
 _log = logging.getLogger("loopwright")
 
@@ -60,6 +60,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
 
     Raises:
         DataError: if the dataloader yields nothing.
+        Interruption: after a batch, if the fit around it is interrupted.
     """
     trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
     with ExitStack() as stack:
@@ -102,6 +103,8 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
         call_hooks(step_end, trainer, model, outputs, batch)
         mean.add(scalars(outputs), num_items(outputs, batch))
         call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
+        if parts.state.is_interrupted:
+            raise Interruption
         num_done += 1
     if num_done < max_batches:
         _check_early_end(data, num_done, max_batches)

@@ -27,7 +27,7 @@ class CSVLogger(FileLogger):
         SettingError: when the trainer is built without a ``run_dir``.
     """
 
-    file_name = METRICS_FILE
+    file_names = (METRICS_FILE,)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append a row for each value."""

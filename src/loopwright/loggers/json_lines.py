@@ -23,7 +23,7 @@ class JSONLinesLogger(FileLogger):
         SettingError: when the trainer is built without a ``run_dir``.
     """
 
-    file_name = METRICS_FILE
+    file_names = (METRICS_FILE, TIMING_FILE)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append to ``metrics.jsonl``."""

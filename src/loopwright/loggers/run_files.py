@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from abc import ABC
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from loopwright.loop import LoopCallback
     from loopwright.trainer import Trainer
+
+
+_log = logging.getLogger("loopwright")
 
 
 class RunFiles:
@@ -55,32 +60,71 @@ class RunFiles:
         if not self._is_kept_open:
             self.close()
 
+    def size(self, name: str) -> int:
+        """Bytes of the file ``name``, which survive a loss of power when this returns; 0 where there is none."""
+        try:
+            with (self._run_dir / name).open("rb") as file:
+                os.fsync(file.fileno())
+                return file.seek(0, os.SEEK_END)
+        except FileNotFoundError:
+            return 0
+
+    def cut_back(self, name: str, size: int) -> None:
+        """Take off everything after the first ``size`` bytes of the file ``name``."""
+        path = self._run_dir / name
+        present = path.stat().st_size if path.exists() else 0
+        if present < size:
+            _log.warning("%s: %d bytes are missing of the history up to the checkpoint.", path, size - present)
+        elif present > size:
+            self._close_file(name)
+            os.truncate(path, size)
+
     def close(self) -> None:
         """Close the files; a later call opens them again."""
         self._is_kept_open = False
-        while self._files:
-            _, file = self._files.popitem()
+        for name in list(self._files):
+            self._close_file(name)
+
+    def _close_file(self, name: str) -> None:
+        file = self._files.pop(name, None)
+        if file is not None:
             file.close()
 
 
 class FileLogger(Logger, ABC):
     """A logger that appends to files of the run directory, open for as long as a fit lasts.
 
-    Subclasses name the file that stands for them, and append in `log_metrics` and its kin.
+    Subclasses name their files, and append in `log_metrics` and its kin. A checkpoint holds how long each file was;
+    when its run goes on in the same directory, what was written after it is taken off again.
 
     Raises:
         SettingError: when the trainer is built without a ``run_dir``.
     """
 
-    file_name: ClassVar[str]
+    file_names: ClassVar[tuple[str, ...]]
 
     def __init__(self) -> None:
         self._files: RunFiles | None = None
+        self._is_own_run = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sizes of the files, in bytes."""
+        return {"sizes": {name: self.files.size(name) for name in self.file_names}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Cut the files back, where the checkpoint is one of this run directory."""
+        if self._is_own_run:
+            for name in self.file_names:
+                self.files.cut_back(name, int(state_dict["sizes"].get(name, 0)))
+
+    def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
+        """Note whether this run wrote it."""
+        self._is_own_run = is_of_run(ckpt_path, trainer.run_dir)
 
     def setup(self, trainer: Trainer) -> None:
         """Take the trainer's run directory; a file is made with its first line."""
         self.finalize()
-        self._files = RunFiles(trainer.run_dir, self.file_name)
+        self._files = RunFiles(trainer.run_dir, self.file_names[0])
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
@@ -99,6 +143,11 @@ class FileLogger(Logger, ABC):
         """The files of this run."""
         assert self._files is not None, "a trainer sets its loggers up before it logs"
         return self._files
+
+
+def is_of_run(ckpt_path: Path, run_dir: Path | None) -> bool:
+    """Whether a checkpoint lies where a run keeps its own."""
+    return run_dir is not None and ckpt_path.resolve().parent.parent == run_dir.resolve()
 
 
 def number(value: float) -> float | str:

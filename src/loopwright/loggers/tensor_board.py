@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import refuse
 from loopwright.hooks import Logger
+from loopwright.loggers.run_files import is_of_run
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -25,7 +27,8 @@ class TensorBoardLogger(Logger):
     """Writes metrics, clocks and rates as event files to ``tensorboard/`` in the run directory.
 
     Look at all runs at once with ``tensorboard --logdir outputs``. What is logged is on disk after each validation
-    and when the trainer is closed; TensorBoard leaves out what a resumed run does again.
+    and when the trainer is closed. When a run goes on from one of its checkpoints, what was written after it is taken
+    off again.
 
     Raises:
         ImportError: when the trainer is built without tensorboard: ``pip install 'loopwright[tensorboard]'``.
@@ -35,7 +38,28 @@ class TensorBoardLogger(Logger):
     def __init__(self) -> None:
         self._run_dir: Path | None = None
         self._writer: SummaryWriter | None = None
-        self._first_step = 0
+        self._is_own_run = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The event files and their sizes, in bytes."""
+        self._flush()
+        return {"sizes": {file.name: file.stat().st_size for file in self._event_files()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Cut the event files back, where the checkpoint is one of this run directory; later ones are removed."""
+        if not self._is_own_run:
+            return
+        self.finalize()
+        for file in self._event_files():
+            size = state_dict["sizes"].get(file.name)
+            if size is None:
+                file.unlink()
+            elif file.stat().st_size > size:
+                os.truncate(file, size)
+
+    def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
+        """Note whether this run wrote it."""
+        self._is_own_run = is_of_run(ckpt_path, trainer.run_dir)
 
     def setup(self, trainer: Trainer) -> None:
         """Take the trainer's run directory; a file is made with the first value."""
@@ -44,10 +68,6 @@ class TensorBoardLogger(Logger):
         _summary_writer()  # a missing extra is said before anything is trained
         self.finalize()
         self._run_dir = Path(trainer.run_dir)
-
-    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Note where the run goes on, for values of an earlier attempt from there on to be left out."""
-        self._first_step = trainer.global_step + 1
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """See to it that what was logged is on disk when the validation has ended."""
@@ -78,11 +98,14 @@ class TensorBoardLogger(Logger):
         if self._writer is not None:
             self._writer.flush()
 
+    def _event_files(self) -> list[Path]:
+        assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
+        return sorted((self._run_dir / FOLDER).glob("events.out.tfevents.*"))
+
     def _open(self) -> SummaryWriter:
         assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
         if self._writer is None:
-            purge_step = self._first_step if self._first_step > 1 else None
-            self._writer = _summary_writer()(self._run_dir / FOLDER, purge_step=purge_step)
+            self._writer = _summary_writer()(self._run_dir / FOLDER)
         return self._writer
 
 

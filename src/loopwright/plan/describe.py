@@ -145,7 +145,7 @@ def _validations(plan: Plan) -> list[str]:
         is_off = not dict(plan.loop_settings)["eval_frequency"]
         return ["never: eval_frequency is off" if is_off else "never: there is no validation dataloader"]
     num_rounds = plan.num_validations(plan.stop_step) - plan.num_validations(plan.position)
-    num_rounds += plan.validates_at(plan.position)
+    num_rounds += plan.begins_with_validation
     if plan.eval_every >= plan.fit_steps:
         cadence = "once, after the last step"
     else:

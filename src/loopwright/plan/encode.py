@@ -49,7 +49,7 @@ def encode(plan: Plan) -> list[Item]:
     say) the middle is left out, as `Elided`.
     """
     items: list[Item] = []
-    if plan.validates_at(plan.position):
+    if plan.begins_with_validation:
         items.append(Block(0, False, True, plan.downstream_at(plan.position)))
     runs: list[Item] = []
     first_seen: dict[tuple[int, ...], tuple[int, int]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from loopwright.errors import refuse
 from loopwright.plan.cadence import next_multiple
@@ -25,6 +26,7 @@ class Plan:
         start_step: ``global_step`` at which the fit starts.
         stop_step: ``global_step`` at which the fit ends.
         position: ``global_step`` from which on this plan, the rest of the fit, is left to do.
+        num_validated: stages of the round of validations at ``position`` that are done, too.
         passes: how they are cut into the micro-batches of steps.
         eval_every: steps between validations; None: never, or there is nothing to validate.
         val: the dataloaders to validate, in order.
@@ -48,6 +50,7 @@ class Plan:
     loop_settings: LoopSettings
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    num_validated: int = 0
 
     @property
     def total_steps(self) -> int:
@@ -76,8 +79,8 @@ class Plan:
 
     def __iter__(self) -> Iterator[Stage]:
         step = self.position
-        if self.validates_at(step):
-            yield from self._round_at(step)
+        if self.begins_with_validation:
+            yield from islice(self._round_at(step), self.num_validated, None)
         while step < self.stop_step:
             stop = self.next_boundary(step)
             yield Train(step, stop)
@@ -87,18 +90,24 @@ class Plan:
                 yield from self._round_at(stop)
             step = stop
 
-    def after(self, step: int) -> Plan:
+    @property
+    def begins_with_validation(self) -> bool:
+        """Whether a round of validations, or the rest of one, is the first that is left to do."""
+        size = len(self.val) + len(self.downstream_at(self.position))
+        return self.validates_at(self.position) and self.num_validated < size
+
+    def after(self, step: int, num_validated: int = 0) -> Plan:
         """The rest of this plan for a run whose newest state is that of the end of ``step``.
 
         Everything up to ``step`` is trained and its save, where one is due, is done; validations at ``step``
-        are not, and so begin the rest. The stages of the rest are the last of this plan's, with the first
-        `Train` cut short.
+        are not, but for the first ``num_validated``, and so begin the rest. The stages of the rest are the last
+        of this plan's, with the first `Train` cut short.
 
         Raises:
             ValueError: if ``step`` is before what is left to do, or after its end.
         """
         self._check_step(step, self.position, self.stop_step)
-        return replace(self, position=step)
+        return replace(self, position=step, num_validated=num_validated)
 
     def window(self, step: int) -> Window:
         """The micro-batches of the step that begins when ``global_step`` is ``step``.

@@ -107,7 +107,7 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan) -
             f"={checkpoint.path}: its run was planned otherwise ({'; '.join(differences)}); "
             "expected the same settings, or a longer end; init_from begins a new run with its weights.",
         )
-    return whole.after(checkpoint.step)
+    return whole.after(checkpoint.step, entry_of(checkpoint, "position")["num_validated"])
 
 
 def entry_of(checkpoint: Checkpoint, key: str) -> Any:

@@ -225,10 +225,15 @@ class Trainer:
                 plan of the run that it belongs to is kept.
             init_from: load only the weights of a checkpoint, and begin at step 0.
 
+        In the main thread SIGINT, SIGTERM and SIGUSR1 end the fit after its step, which is saved first; a second
+        one ends it at once.
+
         Raises:
             TypeError: if the loop is no `TrainingLoop`.
             SettingError: if the settings do not fit the data, or there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
+            KeyboardInterrupt: after SIGINT.
+            SystemExit: with code 143, after SIGTERM and SIGUSR1.
         """
         self._check_open()
         loop = training_loop(self._loop)
@@ -316,10 +321,17 @@ class Trainer:
         self._check_open()
         return save_run(self._parts, Path(path), self._fitting.plan)
 
-    def stop(self, reason: str) -> None:
-        """End the present fit after this step: it saves, and returns normally. Outside a fit nothing happens."""
+    def stop(self, reason: str, *, is_interruption: bool = False) -> None:
+        """End the present fit after this step: it saves, and returns normally. Outside a fit nothing happens.
+
+        Args:
+            reason: said to the user.
+            is_interruption: the run is to be resumed: its state is "interrupted", and a validation that is under way
+                is cut short, to be begun again.
+        """
         if self._fitting.is_running:
             self._parts.state.stop_reason = reason
+            self._parts.state.is_interrupted |= is_interruption
 
     def log_metrics(self, **values: Tensor | float) -> None:
         """Hand values to the loggers at once, for the present step; reading a tensor waits for its device."""

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from loopwright.checkpoint import Checkpoint, Checkpointing
 from loopwright.data import as_source
@@ -23,8 +23,9 @@ from loopwright.hooks import ValidationCallback, implements
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
-from loopwright.run import FitResult
+from loopwright.run import FitResult, RunState
 from loopwright.trainer.checkpoints import entry_of, load_model, rest_of_run, resume_run, saved_plan
+from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.validation import open_val_sets
 
 _log = logging.getLogger("loopwright")
@@ -90,6 +91,7 @@ class Fitting:
         begun = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._running())
+            signals = stack.enter_context(StopSignals(parts.state))
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
@@ -99,8 +101,11 @@ class Fitting:
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
             FitLoop(parts, parts.optimizer, inputs).run()
             call_hooks(hooks["on_fit_end"], trainer, loop)
+        end = signals.end()
+        if end is not None:
+            raise end
         return FitResult(
-            state="completed" if parts.state.stop_reason is None else "stopped",
+            state=_state_of(parts.state),
             global_step=parts.state.global_step,
             metrics=dict(parts.log.latest),
             best=parts.log.best,
@@ -267,7 +272,7 @@ class Fitting:
         if self.is_running:
             raise RuntimeError("This trainer is in a fit already.")
         self.is_running = parts.log.keeps_best = True
-        state.stop_reason = None
+        state.stop_reason, state.is_interrupted = None, False
         try:
             yield
         finally:
@@ -287,6 +292,12 @@ class Fitting:
             self._feed.rewind()
         if optimizer is not None:
             optimizer.zero_grad()
+
+
+def _state_of(state: RunState) -> Literal["completed", "stopped", "interrupted"]:
+    if state.is_interrupted:
+        return "interrupted"
+    return "completed" if state.stop_reason is None else "stopped"
 
 
 def _refuse_to_save() -> object:

@@ -7,7 +7,7 @@ from typing import Any
 
 from loopwright.checkpoint import Checkpointing, check_state
 from loopwright.engine.binding import Hook, bind_hooks
-from loopwright.engine.setup import name_callbacks, stateful_callbacks, warn_of_misspelt_hooks
+from loopwright.engine.setup import name_callbacks, stateful_callbacks, stateful_loggers, warn_of_misspelt_hooks
 from loopwright.hooks import HOOKS, Callback, Logger
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 
@@ -74,3 +74,5 @@ class Listeners:
         """
         for name, callback in stateful_callbacks(self.named()).items():
             check_state(callback.state_dict(), f"callbacks.{name}")
+        for name, logger in stateful_loggers(self.named()).items():
+            check_state(logger.state_dict(), f"loggers.{name}")

@@ -1,0 +1,218 @@
+"""A fit that a signal interrupts, wherever it comes, is saved; resumed in its directory it is the run without it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+import tiny
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop, ValidationCallback
+from loopwright.data import Loader
+from loopwright.loggers import CSVLogger, JSONLinesLogger
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+
+
+class Noisy(Dataset[Any]):
+    """Rows with noise on top."""
+
+    def __init__(self, num_rows: int = 34) -> None:
+        self.features, self.target = tiny.rows(num_rows).tensors
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.features[index] + 0.1 * torch.randn(4), self.target[index]
+
+
+class Model(nn.Module):
+    """Dropout and batch statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return {"loss": (self.layers(batch[0]) - batch[1]).square().mean()}
+
+
+class Raising(Callback):
+    """Sends this process a signal the ``nth`` time that ``hook`` is called."""
+
+    def __init__(self, hook: str, nth: int, number: signal.Signals) -> None:
+        self._nth = nth
+        self._number = number
+        setattr(self, hook, self._count)
+
+    def _count(self, *_: Any) -> None:
+        self._nth -= 1
+        if self._nth == 0:
+            signal.raise_signal(self._number)
+
+
+class Downstream(ValidationCallback):
+    """Validates once more, on its own data."""
+
+    def run_validation(self, trainer: Trainer, loop_idx: int, is_last: bool) -> None:
+        trainer.validate({"downstream": Loader(tiny.rows(9), batch_size=4)})
+
+
+class Counting(Callback):
+    """Counts validated sets, as callbacks with patience do."""
+
+    def __init__(self) -> None:
+        self.num_ends = 0
+
+    def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: Any) -> None:
+        self.num_ends += 1
+        trainer.log_metrics(num_ends=self.num_ends)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_ends": self.num_ends}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.num_ends = state_dict["num_ends"]
+
+
+def build(run_dir: Path, *callbacks: Callback) -> Trainer:
+    plateau = {
+        "scheduler": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, patience=0),
+        "monitor": "val/a/loss",
+    }
+    return tiny.trainer(
+        TrainingLoop(num_steps=11, eval_frequency=3, grad_accum_steps=2),
+        model=Model,
+        optimizer=tiny.adamw,
+        schedulers=[lambda o, total_steps: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps), plateau],
+        callbacks=[Counting(), Downstream(every_n_vals=2, name="downstream"), *callbacks],
+        loggers=[JSONLinesLogger(), CSVLogger()],
+        checkpoint=Checkpointing(every_n_steps=4),
+        log_every_n_steps=1,
+        run_dir=run_dir,
+    )
+
+
+def fit(trainer: Trainer, ckpt_path: str | Path | None = None) -> Any:
+    val = {"a": Loader(tiny.rows(10), batch_size=4), "b": Loader(tiny.rows(5), batch_size=4)}
+    with trainer:
+        return trainer.fit(Loader(Noisy(), batch_size=4, shuffle=True), val, ckpt_path=ckpt_path)
+
+
+def same_run(a: Trainer, b: Trainer, a_dir: Path, b_dir: Path) -> None:
+    assert tiny.is_bitwise_equal(tiny.weights(a.model), tiny.weights(b.model))
+    assert a.optimizer is not None and b.optimizer is not None
+    mine, theirs = a.optimizer.state_dict()["state"], b.optimizer.state_dict()["state"]
+    assert all(torch.equal(mine[key][name], theirs[key][name]) for key in mine for name in mine[key])
+    for name in ("metrics.jsonl", "metrics.csv"):
+        assert (a_dir / name).read_text() == (b_dir / name).read_text(), name
+
+
+MOMENTS = [
+    ("on_train_batch_start", 1),
+    ("on_train_batch_start", 9),
+    ("on_before_backward", 8),
+    ("on_after_optimizer_step", 4),
+    ("on_train_batch_end", 12),
+    ("on_train_batch_end", 20),
+    ("on_save_checkpoint", 1),
+    ("on_after_save_checkpoint", 1),
+    ("on_enter_validate_all", 2),
+    ("on_validate_start", 3),
+    ("on_validate_batch_end", 1),
+    ("on_validate_batch_end", 3),
+    ("on_validate_batch_end", 4),
+    ("on_validate_batch_end", 12),
+    ("on_validate_end", 1),
+    ("on_validate_end", 2),
+    ("on_validate_end", 5),
+    ("on_validate_end", 6),
+    ("on_after_scheduler_step", 8),
+    ("on_train_end", 2),
+]
+
+
+@pytest.mark.parametrize("moment", range(len(MOMENTS)), ids=["-".join(map(str, moment)) for moment in MOMENTS])
+def test_a_fit_interrupted_anywhere_goes_on_as_if_it_had_not_been(moment: int, tmp_path: Path) -> None:
+    number = SIGNALS[moment % 3]
+    straight = build(tmp_path / "straight", Raising("finalize", 9, number))
+    fit(straight)
+    cut = build(tmp_path / "cut", Raising(*MOMENTS[moment], number))
+    handlers = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as caught:
+        fit(cut)
+    if number != signal.SIGINT:
+        assert caught.value.args == (143,)
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
+    newest = max((tmp_path / "cut" / "checkpoints").iterdir())
+    assert newest.name == f"step_{cut.global_step:08d}"
+    resumed = build(tmp_path / "cut", Raising("finalize", 9, number))
+    assert fit(resumed, "last").state == "completed"
+    same_run(resumed, straight, tmp_path / "cut", tmp_path / "straight")
+
+
+def test_a_chain_of_interruptions_is_one_run(tmp_path: Path) -> None:
+    straight = build(tmp_path / "straight")
+    fit(straight)
+    ckpt_path = None
+    for _ in range(60):
+        trainer = build(tmp_path / "cut", Raising("on_train_batch_end", 3, signal.SIGINT))
+        try:
+            fit(trainer, ckpt_path)
+        except KeyboardInterrupt:
+            ckpt_path = "last"
+        else:
+            break
+    same_run(trainer, straight, tmp_path / "cut", tmp_path / "straight")
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    class Twice(Callback):
+        def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
+            if trainer.global_step == 6:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+                raise AssertionError("the second one raises")
+
+    cut = build(tmp_path, Twice())
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut)
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000004"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        fit(build(tmp_path, Raising("on_train_batch_end", 3, signal.SIGINT)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_fits_without_signals(tmp_path: Path) -> None:
+    trainer = build(tmp_path)
+    thread = threading.Thread(target=fit, args=(trainer,))
+    thread.start()
+    thread.join()
+    assert trainer.global_step == 11
+
+
+def test_stop_can_interrupt_and_returns(tmp_path: Path) -> None:
+    class Limit(Callback):
+        def on_validate_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.stop("time is up", is_interruption=True)
+
+    trainer = build(tmp_path / "cut", Limit())
+    result = fit(trainer)
+    assert (result.state, result.global_step, trainer.stop_reason) == ("interrupted", 3, "time is up")
+    straight, resumed = build(tmp_path / "straight", Callback()), build(tmp_path / "cut", Callback())
+    fit(straight)
+    assert fit(resumed, "last").state == "completed"
+    same_run(resumed, straight, tmp_path / "cut", tmp_path / "straight")
