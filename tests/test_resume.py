@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from loopwright import Callback, Checkpointing, TrainingLoop
-from loopwright.data import Loader
+from loopwright.checkpoint import read_checkpoint, write_checkpoint
+from loopwright.data import Loader, as_source, synthetic_regression
 from loopwright.errors import CheckpointError, SettingError
 from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
 
@@ -194,3 +198,57 @@ def test_a_monitored_scheduler_gets_its_state_back(tmp_path: Path) -> None:
     again.fit(loaders("ours"), val(), ckpt_path=tmp_path / "checkpoints/step_00000005")
     assert again.schedulers[0].state_dict() == straight.schedulers[0].state_dict()
     assert is_bitwise_equal(weights(again), weights(straight))
+
+
+class Row(torch.nn.Linear):
+    """A model of the rows of `synthetic_regression`."""
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(super().forward(batch["features"])[:, 0], batch["target"])
+
+
+def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[int, Any]:
+    """Function calls, Python's and C's, from the beginning of a fit to the end of its first step; and its batch."""
+    num_calls, first_batch = 0, None
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal num_calls
+        num_calls += event in ("call", "c_call")
+
+    def leave(trainer: Any, batch: Any, batch_idx: int) -> None:
+        nonlocal first_batch
+        sys.setprofile(None)
+        first_batch = batch
+        trainer.stop("test")
+
+    gc.collect()
+    gc.disable()  # a collection in between would call finalizers
+    sys.setprofile(count)
+    try:
+        fit(Recorder(leave))
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return num_calls, first_batch
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls of its own")
+def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Path) -> None:
+    """The order of a billion samples is sought, and so is the plan with its validations and saves."""
+    data = synthetic_regression(num_train=10**9, num_val=8)
+
+    def fit(record: Callback, run_dir: str, ckpt_path: Path | None = None) -> None:
+        loop = TrainingLoop(max_steps=2 * 10**6, eval_frequency=300)
+        save = Checkpointing(every_n_steps=300)
+        ours = trainer(loop, model=partial(Row, 16, 1), checkpoint=save, run_dir=tmp_path / run_dir, callbacks=[record])
+        ours.fit(data.train, data.val, ckpt_path=ckpt_path)
+
+    fit(Recorder(lambda trainer, batch, batch_idx: trainer.global_step == 10 and trainer.stop("test")), "run")
+    state = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").state
+    num_calls = {}
+    for step in (10, 10**6, 10):  # the first fills caches, and is measured again
+        position = {"global_step": step, "pass_index": 0, "micro_batch_index": step}
+        path = write_checkpoint(tmp_path / f"at_{step}", {**state, "position": position}, step=step)
+        num_calls[step], batch = calls_and_batch_of_first_step(lambda record, path=path: fit(record, "again", path))
+        assert is_bitwise_equal(batch, next(as_source(data.train, 0).read(0, step)))
+    assert num_calls[10**6] == pytest.approx(num_calls[10], rel=0.01)

@@ -81,6 +81,7 @@ def test_wrong_data_are_one_line_exit_2_and_leave_nothing(cli: Cli, files: Path,
         ["data=image_folder", "data.path=photos", "data.image_size=8", "data.channels=1", "data.flip_fraction=0.5"],
         ["data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3"],
         ["data=synthetic_regression", "model=mlp_regressor"],
+        ["data=synthetic", "data.num_train=1000000000"],
     ],
     ids=lambda words: " ".join(words[:2]),
 )

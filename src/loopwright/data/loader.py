@@ -15,10 +15,11 @@ from loopwright.errors import check_count, refuse_type
 class Loader:
     """Reads a data set with known length in batches; the trainer may begin anywhere, in any pass.
 
-    The order of a pass is a permutation keyed by (seed of the run, pass), independent of workers. A data set
-    with ``is_random = False`` promises that reading it draws no random numbers, and is read as it is, by whole batches
-    where it has ``__getitems__``; every other is read under streams seeded by (seed, pass, index), in workers too.
-    Iterating over it directly reads pass 0 with seed 0.
+    The order of a pass is a permutation keyed by (seed of the run, pass), independent of workers; that of more than
+    2**20 samples is computed as it is read, and never held. A data set with ``is_random = False`` promises that reading
+    it draws no random numbers, and is read as it is, by whole batches where it has ``__getitems__``; every other is
+    read under streams seeded by (seed, pass, index), in workers too. Iterating over it directly reads pass 0 with
+    seed 0.
 
     Args:
         dataset: has ``__len__`` and ``__getitem__``.

@@ -1,0 +1,137 @@
+"""From the start of a process to the first step after a resume, at step 10 and at step 1,000,000 of the same run.
+
+    python bench/resume.py               # 15 rounds
+    python bench/resume.py --rounds 31
+
+The run trains an MLP on `synthetic` data of 1,000,000,000 samples, 32 a step, shuffled, with a validation and a save
+every 300 steps planned. It is trained for 10 steps, and its checkpoint is the near one. Nobody trains a million steps
+for this: the far checkpoint is the near one with its position set (``read_checkpoint``, another ``position``,
+``write_checkpoint``), and so holds the same weights and as many bytes. A process then resumes by
+``Trainer.fit(ckpt_path=…)`` and ends in the moment after its first step.
+
+In each round one process resumes from the far checkpoint and two from the near one, in an order that turns: far beside
+near, and near beside itself, which shows how much of the scatter is the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+NEAR_STEP, FAR_STEP = 10, 1_000_000
+
+RUN = f"""
+import os
+import sys
+import time
+from functools import partial
+
+import torch
+
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
+from loopwright.checkpoint import read_checkpoint, write_checkpoint
+from loopwright.data import synthetic
+from loopwright.models import MLP
+
+
+class Leave(Callback):
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        print(trainer.global_step, time.perf_counter() - begun, flush=True)
+        os._exit(0)
+
+
+class StopNear(Callback):
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if trainer.global_step == {NEAR_STEP}:
+            trainer.stop("that is near enough")
+
+
+torch.set_num_threads(1)
+checkpoint = sys.argv[1] if len(sys.argv) > 1 else None
+data = synthetic(num_train=1_000_000_000)
+trainer = Trainer(
+    model=MLP,
+    optimizer=partial(torch.optim.AdamW, lr=0.003),
+    loop=TrainingLoop(max_steps=2_000_000, eval_frequency=300),
+    checkpoint=Checkpointing(every_n_steps=300),
+    callbacks=[Leave() if checkpoint else StopNear()],
+    run_dir="run",
+)
+begun = time.perf_counter()
+trainer.fit(data.train, data.val, ckpt_path=checkpoint)
+near = trainer.save_checkpoint("near")
+position = {{"global_step": {FAR_STEP}, "pass_index": 0, "micro_batch_index": {FAR_STEP}}}
+write_checkpoint(near.with_name("far"), {{**read_checkpoint(near).state, "position": position}}, step={FAR_STEP})
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one process took to its first step; ``fit_seconds`` from the call of ``fit``, the others from its start."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    fit_seconds: float
+    peak_mebibytes: float
+
+
+def resume(checkpoint: str, folder: Path) -> Start:
+    """Resume from the checkpoint "near" or "far" in a new process."""
+    begun = perf_counter()
+    with subprocess.Popen([sys.executable, "run.py", checkpoint], cwd=folder, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_seconds = perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"resuming from {checkpoint} failed"
+    step, fit_seconds = printed.split()
+    assert int(step) == 1 + (FAR_STEP if checkpoint == "far" else NEAR_STEP), f"{checkpoint}: made step {int(step)}"
+    peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Start(wall_seconds, usage.ru_utime + usage.ru_stime, float(fit_seconds), peak_bytes / 2**20)
+
+
+def quartiles(values: Sequence[float]) -> str:
+    """Median, and the quartiles around it."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def main() -> None:
+    """Print medians, and ratios round by round."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of three processes to time")
+    options = parser.parse_args()
+    order = ["near", "far", "near again"]
+    starts: dict[str, list[Start]] = {name: [] for name in order}
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        (folder / "run.py").write_text(RUN)
+        subprocess.run([sys.executable, "run.py"], cwd=folder, check=True)
+        resume("far", folder), resume("near", folder)
+        for index in range(options.rounds):
+            for name in order[index % 3 :] + order[: index % 3]:
+                starts[name].append(resume(name.removesuffix(" again"), folder))
+    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, one thread")
+    print(f"near: step {NEAR_STEP:,}; far: step {FAR_STEP:,}, by a position that was set; {options.rounds} rounds")
+    for what in ("wall_seconds", "cpu_seconds", "fit_seconds", "peak_mebibytes"):
+        values = {name: [getattr(start, what) for start in starts[name]] for name in order}
+        near, far = statistics.median(values["near"]), statistics.median(values["far"])
+        ratios, scatter = (
+            quartiles([mine / other for mine, other in zip(values[name], values["near"], strict=True)])
+            for name in ("far", "near again")
+        )
+        print(f"{what:14}  near {near:8.4g}  far {far:8.4g}  far/near {ratios}  near/near {scatter}")
+
+
+if __name__ == "__main__":
+    main()
