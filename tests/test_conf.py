@@ -59,6 +59,7 @@ GROUPS = {
         "none",
         "learning_rate",
         "stop_on_non_finite",
+        "time_limit",
         "metrics",
         "sample_text",
         "compression_baseline",
@@ -77,6 +78,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 }
 # What must be given for an option, `???` in its file.
 GIVEN = {
+    ("callbacks", "time_limit"): ["callbacks.time_limit.minutes=1"],
     ("data", "csv"): ["data.path=loopwright:wine.csv", "data.target=cultivar"],
     ("data", "image_folder"): ["data.path=photos"],
     ("data", "tensor_file"): ["data.path=rows.safetensors"],

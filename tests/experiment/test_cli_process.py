@@ -101,10 +101,16 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130, said
-    assert said == "interrupted (run directory: out)\n"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    step = summary["global_step"]
     assert summary["state"] == "interrupted"
-    assert summary["global_step"] > 0
+    assert step > 0
+    assert said.splitlines() == [
+        "",
+        "SIGINT: the step is finished and saved, then the run ends; once more: at once.",
+        f"interrupted by SIGINT at global_step {step:,}; go on with: loopwright resume out",
+    ]
+    assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:

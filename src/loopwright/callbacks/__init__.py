@@ -7,6 +7,7 @@ from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
 from loopwright.callbacks.sample_text import SampleText
 from loopwright.callbacks.stop_on_non_finite import StopOnNonFinite
+from loopwright.callbacks.time_limit import TimeLimit
 
 __all__ = [
     "CompressionBaseline",
@@ -16,4 +17,5 @@ __all__ = [
     "OverfitOneBatch",
     "SampleText",
     "StopOnNonFinite",
+    "TimeLimit",
 ]

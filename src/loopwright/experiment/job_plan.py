@@ -79,7 +79,7 @@ def _read_plan(ckpt_path: str) -> Checkpoint:
     folder = resolve(ckpt_path)
     if folder == Path(ckpt_path):  # the newest of a run was verified when it was chosen
         verify_checkpoint(folder)
-    return read_entries(folder, ["plan"])
+    return read_entries(folder, ["plan", "position"])
 
 
 def describe_job(config: Mapping[str, Any], trust: Trust) -> tuple[str, Plan | None, Counts]:

@@ -19,11 +19,12 @@ from loopwright.experiment.command.command_line import CommandLine
 from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.compose.hydra_main import run_hydra
 from loopwright.experiment.compose.overrides import with_value
+from loopwright.experiment.ending import Ended, RunRequest
 from loopwright.experiment.gate.resolve import resolve
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
-from loopwright.experiment.run import Ended, RunRequest, run
+from loopwright.experiment.run import run
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.rundir.record import read_summary, write_sweep
 

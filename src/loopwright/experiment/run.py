@@ -5,78 +5,39 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import plain_names, weights_digest
-from loopwright.errors import CheckpointError, SettingError, did_you_mean
+from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.build import build_run_data, build_trainer
 from loopwright.experiment.command.closing import closing_text, print_rows
-from loopwright.experiment.command.speech import complain, one_line_of, tell
-from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.command.speech import tell
+from loopwright.experiment.ending import Ended, Live, RunRequest, draw, end_by, way_on
 from loopwright.experiment.job_plan import describe_validation
 from loopwright.experiment.learning_rate import learning_rate_course
-from loopwright.experiment.process import process_settings
-from loopwright.experiment.rundir.environment import environment, git_state
+from loopwright.experiment.process import ending_on_signals, process_settings
+from loopwright.experiment.rundir.environment import (
+    environment,
+    environment_differences,
+    git_state,
+    read_environment,
+)
+from loopwright.experiment.rundir.lock import hold
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.experiment.rundir.recorder import RunRecorder
-from loopwright.experiment.rundir.run_log import log_only, run_log
+from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.settings import RunSettings, read_settings
 from loopwright.loop import TrainingLoop
-from loopwright.records import draw_curves
 from loopwright.seeding import draw_seed
 from loopwright.trainer import Trainer
 
 _PROGRESS = "loopwright.loggers.ProgressLogger"
+_MAX_CHANGES = 5  # that are said; the summary has all
 _log = logging.getLogger("loopwright")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """What is to be run.
-
-    Args:
-        config: resolved and checked.
-        directory: the run directory; exists and holds no run.
-        words: the command line.
-        trust: what the user trusts.
-        default_num_threads: threads of the CPU's operations where the configuration says nothing.
-        is_quiet: whether the run is one of many and prints nothing but warnings.
-    """
-
-    config: Mapping[str, Any]
-    directory: Path
-    words: Sequence[str]
-    trust: Trust
-    default_num_threads: int
-    is_quiet: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a run ended; holds nothing that was alive in it.
-
-    Args:
-        state: "completed", "interrupted" or "failed".
-        exit_code: 0, 1 (failed), 2 (a wrong setting), 3 (a bad checkpoint), 130 or 143 (a signal).
-        objective: value of the run's objective; NaN where there is none.
-        error: what went wrong, in a line.
-    """
-
-    state: str
-    exit_code: int
-    objective: float = math.nan
-    error: str | None = None
-
-
-@dataclass(slots=True)
-class _Live:
-    """What a run has built so far, for whoever has to say how it ended."""
-
-    trainer: Trainer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +51,43 @@ class _Outcome:
 
 
 def run(request: RunRequest) -> Ended:
-    """Carry out one run. Exceptions end here: in ``run.log`` with their traceback, and as one line on stderr."""
+    """Carry out one run in a directory of its own."""
+    with opened(request.directory):
+        return carry_out(request)
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[None]:
+    """While the context is open, this process alone works on a run directory, and what is logged goes to ``run.log``.
+
+    SIGTERM and SIGUSR1 raise ``SystemExit(143)``, except in a fit, which handles them itself.
+
+    Raises:
+        CheckpointError: if another process works on it.
+    """
+    with hold(directory), run_log(directory / "run.log"), ending_on_signals():
+        yield
+
+
+def carry_out(request: RunRequest) -> Ended:
+    """Carry out one run whose directory is `opened`.
+
+    Exceptions end here: in ``run.log`` with their traceback, and as one line on stderr.
+    """
     settings = read_settings(request.config)
-    record = RunRecord(request.directory, settings)
-    with run_log(request.directory / "run.log"):
-        live = _Live()
-        try:
-            return _carry_out(request, settings, record, live)
-        except BaseException as error:  # noqa: BLE001  (nothing of a run may outlive it: frames would keep its model)
-            return _end_by(error, record, live, request)
+    record = RunRecord(request.directory, settings, is_resumed=request.resume_from is not None)
+    live = Live()
+    try:
+        return _carry_out(request, settings, record, live)
+    except BaseException as error:  # noqa: BLE001  (nothing of a run may outlive it: frames would keep its model)
+        return end_by(error, record, live, request)
 
 
-def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, live: _Live) -> Ended:
+def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, live: Live) -> Ended:
     config, num_threads = _settle(request)
     settings = read_settings(config)
     with process_settings(num_threads, deterministic=settings.deterministic):
-        git, diff = git_state(Path.cwd())
-        record.write_beginning(config, request.words, environment(num_threads, git), diff)
+        _record_beginning(request, record, config, num_threads)
         course = learning_rate_course(config, request.trust)
         recorder = RunRecorder(record, config, course, _named_metrics(config))
         built_from = _without_progress(config) if request.is_quiet else config
@@ -117,7 +98,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
             _collect_garbage_from_here()
             record.write_data(data.facts)
             if isinstance(trainer.loop, TrainingLoop):
-                outcome = _fit(trainer, settings, data.train, data.val)
+                outcome = _fit(trainer, request, settings, data.train, data.val)
             else:
                 if data.val is None:
                     raise SettingError("data", ": has no validation data; choose data that have, or loop=training.")
@@ -134,10 +115,10 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
             objective=None if math.isnan(objective) else objective,
             weights_sha256=weights_digest(plain_names(trainer.model)),
         )
-    _draw(request.directory)
+    draw(request.directory)
     if not request.is_quiet:
         print_rows(outcome.rows)
-        tell(closing_text(outcome.did, outcome.metrics, outcome.best, request.directory, request.trust.packages))
+        tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, *way_on(request, is_done=True)))
     _log.info("%s", outcome.did)
     return Ended(state="completed", exit_code=0, objective=objective)
 
@@ -172,8 +153,28 @@ def _without_progress(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "loggers": {**loggers, **quiet}}
 
 
-def _fit(trainer: Trainer, settings: RunSettings, train: Any, val: Any) -> _Outcome:
-    result = trainer.fit(train, val, ckpt_path=settings.ckpt_path, init_from=settings.init_from)
+def _record_beginning(request: RunRequest, record: RunRecord, config: Mapping[str, Any], num_threads: int) -> None:
+    git, diff = git_state(Path.cwd())
+    here = environment(num_threads, git)
+    if request.resume_from is None:
+        record.write_beginning(config, request.words, here, diff)
+        return
+    _log.info("resumed from %s", request.resume_from)
+    changes = environment_differences(read_environment(request.directory), here)
+    if changes:
+        shown = "; ".join(changes[:_MAX_CHANGES])
+        more = f"; and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
+        _log.warning("Resumed in another environment, in which numbers may differ: %s%s.", shown, more)
+    record.write_resumption(config, request.words, request.resume_from, changes)
+
+
+def _fit(trainer: Trainer, request: RunRequest, settings: RunSettings, train: Any, val: Any) -> _Outcome:
+    if request.resume_from is None:
+        result = trainer.fit(train, val, ckpt_path=settings.ckpt_path, init_from=settings.init_from)
+    else:
+        result = trainer.fit(train, val, ckpt_path=request.resume_from)
+    if result.state == "interrupted":
+        raise SystemExit(143)
     best = None if result.best is None else asdict(result.best)
     num_steps = result.plan.total_steps
     did = f"trained {num_steps:,} steps to global_step {result.global_step:,} in {result.seconds:.1f} s"
@@ -218,37 +219,3 @@ def _objective(settings: RunSettings, metrics: Mapping[str, float]) -> float:
         _log.warning("objective=%r: no such metric. Available: %s.%s", settings.objective, known, hint)
         return math.nan
     return float(value)
-
-
-def _end_by(error: BaseException, record: RunRecord, live: _Live, request: RunRequest) -> Ended:
-    state, exit_code = "failed", 1
-    if isinstance(error, KeyboardInterrupt):
-        state, exit_code = "interrupted", 130
-    elif isinstance(error, SystemExit):
-        state, exit_code = ("interrupted", 143) if error.code == 143 else ("failed", 1)
-    elif isinstance(error, CheckpointError):
-        exit_code = 3
-    elif isinstance(error, SettingError):
-        exit_code = 2
-    said = state if state == "interrupted" else str(error) if exit_code in (2, 3) else one_line_of(error)
-    log_only(f"{state}: {''.join(traceback.format_exception(error)).rstrip()}")
-    trainer = live.trainer
-    known: dict[str, Any] = {}
-    if trainer is not None:
-        best = None if trainer.best is None else asdict(trainer.best)
-        known = {"global_step": trainer.global_step, "metrics": dict(trainer.metrics), "best": best}
-    record.end(state, exit_code, error=said, **known)
-    if not request.is_quiet:
-        where = f" (traceback in {request.directory / 'run.log'})" if exit_code == 1 else ""
-        where = f" (run directory: {request.directory})" if state == "interrupted" else where
-        complain(f"{said}{where}")
-    _draw(request.directory)
-    return Ended(state=state, exit_code=exit_code, error=said)
-
-
-def _draw(directory: Path) -> None:
-    """Draw the curves. What was trained is as good without a picture, so nothing that goes wrong here ends a run."""
-    try:
-        draw_curves(directory)
-    except Exception as error:  # noqa: BLE001  (a library's, a font's, a full disk's)
-        _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))

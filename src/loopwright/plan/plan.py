@@ -109,6 +109,10 @@ class Plan:
         self._check_step(step, self.position, self.stop_step)
         return replace(self, position=step, num_validated=num_validated)
 
+    def whole(self) -> Plan:
+        """The plan of the whole fit, of which this one may be the rest."""
+        return replace(self, position=self.start_step, num_validated=0)
+
     def window(self, step: int) -> Window:
         """The micro-batches of the step that begins when ``global_step`` is ``step``.
 

@@ -40,8 +40,8 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["plna"], "plna: no such command. Available: config, plan, validate; an override has the form key=value. Did"),
-        (["resume", "DIR"], "resume: no such command."),
+        (["plna"], "plna: no such command. Available: config, plan, resume, validate; an override has the form key=value. Did"),
+        (["reproduce", "DIR"], "reproduce: no such command."),
         (["plan", "model"], "model: not an override; expected key=value."),
         (["validate"], "validate: expected a run directory"),
         (["validate", "loop.eval_steps=3"], "validate: expected a run directory"),

@@ -19,14 +19,14 @@ _WIDE = 200  # columns, where nobody looks at a terminal and a table must not be
 
 
 def closing_text(
-    did: str,
+    headline: str,
     metrics: Mapping[str, float],
     best: Mapping[str, Any] | None,
     directory: Path,
-    trusted: Sequence[str] = (),
+    commands: Mapping[str, str],
 ) -> str:
-    """What was done, best and final metrics, where everything is, and how to validate it, trusting the same again."""
-    lines = [f"Done: {did}."]
+    """What was done, best and final metrics, where everything is, and the commands that go on from there."""
+    lines = [headline]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if name.startswith("val/")]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
     if final:
@@ -36,10 +36,13 @@ def closing_text(
     if (directory / CURVES_FILE).is_file():
         lines.append(f"Curves: {directory / CURVES_FILE}")
     lines.append(f"Run directory: {directory}")
-    if (directory / "checkpoints").is_dir():
-        flags = [f"--trust={name}" for name in trusted]
-        lines.append(f"Validate it: {shlex.join(['loopwright', 'validate', *flags, str(directory)])}")
+    lines += [f"{label}: {command}" for label, command in commands.items()]
     return "\n".join(lines)
+
+
+def command_on(verb: str, directory: Path, trusted: Sequence[str]) -> str:
+    """The command that does something with a run, trusting the same again."""
+    return shlex.join(["loopwright", verb, *(f"--trust={name}" for name in trusted), str(directory)])
 
 
 def show(value: object) -> str:

@@ -17,6 +17,7 @@ from loopwright.errors import SettingError, did_you_mean
 VERBS = {
     "plan": "print what a run would do, step by step, and train nothing; with -m a table of the jobs",
     "config": "print the configuration, composed and resolved",
+    "resume": "resume DIR: go on with a run that was interrupted; with loop.max_steps=N to a later end",
     "validate": "validate DIR: validate the newest checkpoint of a run with the configuration it recorded",
 }
 
@@ -43,7 +44,7 @@ class CommandLine:
         words: everything after the command's name, as typed.
         action: what is asked for; all but "run" is answered without running anything.
         verb: the first word, where it is not an override.
-        directory: the run directory that ``validate`` names.
+        directory: the run directory that ``validate`` and ``resume`` name.
         overrides: Hydra's ``key=value`` words.
         trust: names given by ``--trust``.
         multirun: whether ``-m`` asks for a sweep.
@@ -80,13 +81,13 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     verb, directory, overrides = None, None, list(flags.overrides)
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
-        if verb == "validate" and action == "run":
+        if verb in ("validate", "resume") and action == "run":
             if not overrides or _is_override(overrides[0]):
-                raise SettingError("validate", ": expected a run directory; loopwright validate DIR.")
+                raise SettingError(verb, f": expected a run directory; loopwright {verb} DIR.")
             directory = overrides.pop(0)
     if verb is not None and action not in ("run", "help", "version"):
         raise SettingError(f"--{action.replace('_', '-')}", f": not with the command {verb}.")
-    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "validate")):
+    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "validate", "resume")):
         raise SettingError("--multirun", f": not with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")

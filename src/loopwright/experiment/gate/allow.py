@@ -20,7 +20,7 @@ _LOOPWRIGHT = """
     device.Device
     optim.sgd optim.adam optim.adamw
     optim.constant optim.linear optim.warmup_cosine optim.warmup_stable_decay optim.inverse_sqrt optim.step_decay
-    callbacks.DetectAnomaly callbacks.OverfitOneBatch callbacks.StopOnNonFinite
+    callbacks.DetectAnomaly callbacks.OverfitOneBatch callbacks.StopOnNonFinite callbacks.TimeLimit
     callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """

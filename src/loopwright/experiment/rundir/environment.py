@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ _VARIABLES = (
     "SLURM_JOB_ID",
     "WORLD_SIZE",
 )
+_OF_THE_JOB = {"RANK", "SLURM_JOB_ID"}  # which no number depends on
 _GIT_SECONDS = 20.0
 
 
@@ -42,6 +45,33 @@ def environment(num_threads: int, git: dict[str, Any]) -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "git": git,
     }
+
+
+def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two environments and may change numbers, a line each such as ``torch: 2.13.0 -> 2.14.0``."""
+    lines = [
+        f"{name}: {before.get(name)} -> {now.get(name)}"
+        for name in ("python", "platform", "torch", "num_threads")
+        if before.get(name) != now.get(name)
+    ]
+    for section in ("packages", "hardware", "variables", "git"):
+        old, new = before.get(section), now.get(section)
+        old, new = (part if isinstance(part, Mapping) else {} for part in (old, new))
+        lines += [
+            f"{section}.{name}: {old.get(name)} -> {new.get(name)}"
+            for name in sorted({*old, *new} - _OF_THE_JOB)
+            if old.get(name) != new.get(name)
+        ]
+    return lines
+
+
+def read_environment(directory: Path) -> dict[str, Any]:
+    """What a run recorded of its environment; nothing where that cannot be read."""
+    try:
+        found = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:

@@ -27,15 +27,20 @@ class RunRecord:
     Args:
         directory: the run directory; exists.
         settings: of the run; the summary names its objective.
+        is_resumed: whether the directory holds the beginning of this run.
 
     Raises:
-        SettingError: if the directory holds a run already.
+        SettingError: if the directory holds a run already that is not to be resumed.
     """
 
-    def __init__(self, directory: Path, settings: RunSettings) -> None:
-        if (directory / "summary.json").exists():
+    def __init__(self, directory: Path, settings: RunSettings, *, is_resumed: bool = False) -> None:
+        if (directory / "summary.json").exists() and not is_resumed:
             raise SettingError("run directory", f"={str(directory)!r}: holds a run already.")
         self.directory = directory
+        self.is_resumed = is_resumed
+        before = (read_summary(directory) or {}) if is_resumed else {}
+        self._data_before = before.get("data")
+        self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
         self._summary: dict[str, Any] = {
             "state": "running",
@@ -52,6 +57,7 @@ class RunRecord:
             "weights_sha256": None,
             "data": {},
             "optimizer": None,
+            "resumes": before["resumes"] if isinstance(before.get("resumes"), list) else [],
         }
         self._write_summary()
 
@@ -73,13 +79,38 @@ class RunRecord:
         if diff is not None:
             self._write("git.diff", diff)
 
+    def write_resumption(
+        self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
+    ) -> None:
+        """Note that the run goes on.
+
+        Args:
+            config: the resolved configuration, which may have a later end than before.
+            words: the command line.
+            checkpoint: from which it goes on.
+            differences: between the environment in which it began and this one.
+        """
+        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120))
+        with (self.directory / "command.txt").open("a", encoding="utf-8") as file:
+            file.write(shlex.join(words) + "\n")
+        self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
+        self._write_summary()
+
     def write_plan(self, text: str, data: Mapping[str, Any]) -> None:
         """Write ``plan.txt`` and ``plan.json``."""
         self._write("plan.txt", text.rstrip("\n") + "\n")
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Put what is known of the data into the summary."""
+        """Put what is known of the data into the summary.
+
+        Raises:
+            SettingError: if a run that is resumed began with other data.
+        """
+        found = json.loads(json.dumps(plain(facts)))
+        changed = [name for name, value in (self._data_before or {}).items() if found.get(name) != value]
+        if changed:
+            raise SettingError("data", f": not what the run began with ({', '.join(changed)}); expected the same data.")
         self._summary["data"] = dict(facts)
         self._write_summary()
 
@@ -92,7 +123,8 @@ class RunRecord:
         """Write how the run ended; ``values`` are entries of the summary, as far as they are known."""
         unknown = values.keys() - self._summary.keys()
         assert not unknown, unknown
-        self._summary |= {"state": state, "exit_code": exit_code, "seconds": time.monotonic() - self._started, **values}
+        seconds = self._seconds_before + time.monotonic() - self._started
+        self._summary |= {"state": state, "exit_code": exit_code, "seconds": seconds, **values}
         self._write_summary()
 
     def _write_summary(self) -> None:

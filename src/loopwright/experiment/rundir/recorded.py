@@ -93,16 +93,18 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
     for run_dir in (path, path.parent, path.parent.parent):
         if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():
             theirs = read_recorded(run_dir)
-            lines = [line for name in sections for line in _differences(theirs.get(name), config.get(name), name)]
+            lines = [line for name in sections for line in differences(theirs.get(name), config.get(name), name)]
             lines = [line for line in lines if not line.startswith("data.num_workers:")]
             return (run_dir, lines) if lines else None
     return None
 
 
-def _differences(theirs: Any, ours: Any, path: str) -> list[str]:
+def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    """How two configurations, or parts of them at ``path``, differ: a line each, ``path: there, here``."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         if theirs.get(TARGET) != ours.get(TARGET):
             return [f"{path}: {theirs.get(TARGET)} there, {ours.get(TARGET)} here"]
+        prefix = f"{path}." if path else ""
         keys = [*theirs, *(key for key in ours if key not in theirs)]
         missing = object()
         lines = []
@@ -110,9 +112,9 @@ def _differences(theirs: Any, ours: Any, path: str) -> list[str]:
             their, our = theirs.get(key, missing), ours.get(key, missing)
             if their is missing or our is missing:
                 shown = ["not set" if value is missing else repr(value) for value in (their, our)]
-                lines.append(f"{path}.{key}: {shown[0]} there, {shown[1]} here")
+                lines.append(f"{prefix}{key}: {shown[0]} there, {shown[1]} here")
             else:
-                lines += _differences(their, our, f"{path}.{key}")
+                lines += differences(their, our, f"{prefix}{key}")
         return lines
     return [] if theirs == ours else [f"{path}: {theirs!r} there, {ours!r} here"]
 

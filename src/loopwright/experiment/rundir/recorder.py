@@ -47,9 +47,11 @@ class RunRecorder(Callback):
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Write the plan, which after a resume is the rest of the run's, and the optimizer that carries it out."""
+        """Write the plan, where a run goes on in its directory the whole one, and the optimizer that carries it out."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
+        if self._record.is_resumed:
+            plan = plan.whole()
         course = self._course(plan) if plan.total_steps else None
         self._record.write_plan(plan_text(plan, train_dataloader, course), plan_json(plan))
         assert trainer.optimizer is not None, "checked by fit"

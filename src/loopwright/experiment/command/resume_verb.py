@@ -1,0 +1,84 @@
+"""``loopwright resume DIR``: a run goes on in its directory, with the configuration that it recorded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loopwright.checkpoint import resolve
+from loopwright.errors import SettingError
+from loopwright.experiment.check import check_jobs
+from loopwright.experiment.command.command_line import CommandLine
+from loopwright.experiment.command.speech import tell
+from loopwright.experiment.ending import RunRequest
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.job import Job, make_recorded_job
+from loopwright.experiment.run import carry_out, opened
+from loopwright.experiment.rundir.environment import read_environment
+from loopwright.experiment.rundir.record import read_summary
+from loopwright.experiment.rundir.recorded import apply_overrides, differences, read_recorded
+
+# What may be set anew: a later end, and what changes nothing in the run.
+_LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs")
+_MAY_CHANGE = (*_LENGTHS, "data.num_workers", "callbacks.time_limit.minutes")
+
+
+def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Go on with a run from its newest good checkpoint to the end of its plan, and return the exit code.
+
+    Raises:
+        SettingError: if the directory holds no training run, or for a setting other than a later end.
+        CheckpointError: if no checkpoint of the run is good, or another process is running it.
+    """
+    assert line.directory is not None
+    directory = Path(line.directory)
+    recorded = read_recorded(directory)
+    config = copy.deepcopy(recorded)
+    apply_overrides(config, line.overrides)
+    changes = _check_changes(recorded, config)
+    with opened(directory):
+        summary = read_summary(directory) or {}
+        if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
+            tell(
+                f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
+                f"To a later end: loopwright resume {directory} loop.max_steps=N"
+            )
+            return 0
+        checkpoint = resolve(directory)
+        here = {"ckpt_path": str(checkpoint), "ckpt_paths": None, "init_from": None}
+        check_jobs([make_recorded_job({**config, **here}, line.overrides, trust)], trust)
+        ended = carry_out(
+            RunRequest(
+                config=config,
+                directory=directory,
+                words=["loopwright", *line.words],
+                trust=trust,
+                default_num_threads=_num_threads(directory),
+                is_quiet=False,
+                resume_from=checkpoint,
+            )
+        )
+        return ended.exit_code
+
+
+def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The settings that were changed, all of which may be."""
+    changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
+    refused = [line for name, line in changes.items() if name not in _MAY_CHANGE]
+    if refused:
+        raise SettingError(
+            "resume",
+            f": a run goes on as it was begun ({'; '.join(refused)}); only a later end can be given, such as "
+            "loop.max_steps=N.",
+        )
+    return list(changes)
+
+
+def _num_threads(directory: Path) -> int:
+    """As many as the run began with."""
+    recorded = read_environment(directory).get("num_threads")
+    return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()

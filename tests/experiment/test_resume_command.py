@@ -1,0 +1,234 @@
+"""``loopwright resume DIR``: the same directory, the recorded configuration, to the end of the plan."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from command import Answer
+from loopwright.callbacks import LearningRateMonitor
+from loopwright.errors import CheckpointError
+from loopwright.experiment.rundir.lock import hold
+
+Cli = Callable[..., Answer]
+
+LENGTH = ("loop.max_steps=12", "checkpoint.every_n_steps=5", "loop.eval_frequency=3", "log_every_n_steps=2")
+LOGGERS = ("loggers=[json_lines,csv]",)
+
+
+def summary(directory: Path) -> dict[str, Any]:
+    found = json.loads((directory / "summary.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture
+def interrupted(small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """The answer to a run in ``cut`` that a signal ended in step 7, beside the same in ``straight`` that none did."""
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningRateMonitor, "on_train_batch_end", _interrupt_in_step_7)
+        answer = small("hydra.run.dir=cut", *LENGTH, *LOGGERS)
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningRateMonitor, "on_train_batch_end", lambda *_: None)
+        small("hydra.run.dir=straight", *LENGTH, *LOGGERS)
+    monkeypatch.setattr(LearningRateMonitor, "on_train_batch_end", lambda *_: None)
+    return answer
+
+
+def _interrupt_in_step_7(callback: Any, trainer: Any, *_: Any) -> None:
+    if trainer.global_step == 7:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interrupted_run_says_how_to_go_on(interrupted: Answer, tmp_path: Path) -> None:
+    assert interrupted.code == 143
+    assert interrupted.err.splitlines()[-1] == (
+        "interrupted by SIGTERM at global_step 7; go on with: loopwright resume cut"
+    )
+    assert "Interrupted by SIGTERM at global_step 7.\n" in interrupted.out
+    assert interrupted.out.endswith("Resume it: loopwright resume cut\nValidate it: loopwright validate cut\n")
+    found = summary(tmp_path / "cut")
+    assert (found["state"], found["exit_code"], found["global_step"]) == ("interrupted", 143, 7)
+
+
+def test_it_goes_on_as_if_it_had_not_been_interrupted(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    answer = cli("resume", "cut")
+    assert (answer.code, answer.err) == (0, "")
+    cut, straight = tmp_path / "cut", tmp_path / "straight"
+    for name in ("metrics.jsonl", "metrics.csv", "plan.txt", "plan.json", "config.yaml"):
+        assert (cut / name).read_text() == (straight / name).read_text(), name
+    ours, theirs = summary(cut), summary(straight)
+    for key in ("state", "global_step", "metrics", "best", "objective", "weights_sha256", "data", "exit_code"):
+        assert ours[key] == theirs[key], key
+    assert ours["resumes"] == [{"checkpoint": "step_00000007", "differences": []}]
+    assert (cut / "command.txt").read_text().splitlines()[1:] == ["loopwright resume cut"]
+    log = (cut / "run.log").read_text()
+    assert "INFO interrupted by SIGTERM at global_step 7\n" in log
+    assert "INFO resumed from cut/checkpoints/step_00000007\n" in log
+
+
+def test_a_completed_run_says_so(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    before = summary(tmp_path / "straight")
+    answer = cli("resume", "straight")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == (
+        "straight: completed at global_step 12; nothing is left to do. "
+        "To a later end: loopwright resume straight loop.max_steps=N\n"
+    )
+    assert summary(tmp_path / "straight") == before
+
+
+def test_a_later_end_is_recorded(interrupted: Answer, small: Cli, cli: Cli, tmp_path: Path) -> None:
+    answer = cli("resume", "straight", "loop.max_steps=15")
+    assert answer.code == 0, answer.err
+    assert "global_step 12 -> 15" in answer.err
+    assert yaml.safe_load((tmp_path / "straight" / "config.yaml").read_text())["loop"]["max_steps"] == 15
+    assert summary(tmp_path / "straight")["global_step"] == 15
+    assert cli("resume", "straight").out.startswith("straight: completed at global_step 15;")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps.count(14) == steps.count(2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=3"], "resume: a run goes on as it was begun (seed: 0 there, 3 here); only a later end can be given, "),
+        (["optimizer.lr=1", "model.hidden=[9]"], "(model.hidden: [4] there, [9] here; optimizer.lr: 0.003 there, 1 "),
+        (["loop.max_steps=6"], "an earlier end, global_step 12 -> 6"),
+        (["loop.max_stepz=30"], "loop.max_stepz=30: no such key. Did you mean loop.max_steps?"),
+        (["loop.max_steps=abc"], "loop.max_steps='abc': expected a whole number or null"),
+        (["model=cnn"], "model=cnn: a run has recorded which it was"),
+    ],
+)
+def test_anything_but_a_later_end_is_refused(
+    words: list[str], said: str, interrupted: Answer, cli: Cli, tmp_path: Path
+) -> None:
+    before = summary(tmp_path / "cut")
+    answer = cli("resume", "cut", *words)
+    assert answer.code == 2
+    assert said in answer.err and answer.err.count("\n") == 1
+    assert summary(tmp_path / "cut") == before
+
+
+def test_what_changes_nothing_may_be_set(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    assert cli("resume", "cut", "data.num_workers=1").code == 0
+    assert summary(tmp_path / "cut")["weights_sha256"] == summary(tmp_path / "straight")["weights_sha256"]
+
+
+def test_a_damaged_checkpoint_falls_back_and_none_is_exit_3(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    for number, step in enumerate(("step_00000007", "step_00000005")):
+        with (tmp_path / "cut" / "checkpoints" / step / "model.safetensors").open("r+b") as file:
+            file.truncate(100)
+        if number == 0:
+            shutil.copytree(tmp_path / "cut", tmp_path / "back")
+            answer = cli("resume", "back")
+            assert answer.code == 0
+            assert "step_00000007: model.safetensors: " in answer.err
+            assert answer.err.count("\n") == 1
+            assert (tmp_path / "back/metrics.jsonl").read_text() == (tmp_path / "straight/metrics.jsonl").read_text()
+    answer = cli("resume", "cut")
+    assert answer.code == 3
+    assert "step_00000007" in answer.err and "step_00000005" in answer.err and answer.err.count("\n") == 1
+    assert summary(tmp_path / "cut")["state"] == "interrupted"
+
+
+def test_what_is_no_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert cli("resume").err == "resume: expected a run directory; loopwright resume DIR.\n"
+    assert cli("resume", "none").err == "none: no such folder; expected a run directory.\n"
+    assert cli("resume", "empty").err == "empty: expected a run directory; it has no config.yaml.\n"
+    assert list((tmp_path / "empty").iterdir()) == []
+    small("hydra.run.dir=trained")
+    shutil.rmtree(tmp_path / "trained" / "checkpoints")
+    (tmp_path / "trained" / "summary.json").unlink()
+    answer = cli("resume", "trained")
+    assert (answer.code, answer.err) == (
+        3,
+        "trained: no checkpoint in it; expected a checkpoint, a run directory or its checkpoints.\n",
+    )
+
+
+def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=run")
+    found = summary(tmp_path / "run")
+    found |= {"state": "running", "data": {"num_train": 3}}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(found))
+    answer = cli("resume", "run")
+    assert answer.code == 2
+    assert answer.err == "data: not what the run began with (num_train); expected the same data.\n"
+
+
+def test_another_environment_is_said_and_recorded(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "cut" / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"torch": "2.11.0", "num_threads": 1}))
+    answer = cli("resume", "cut")
+    assert answer.code == 0
+    assert "Resumed in another environment, in which numbers may differ: torch: 2.11.0 -> " in answer.err
+    assert summary(tmp_path / "cut")["resumes"][0]["differences"][0].startswith("torch: 2.11.0 -> ")
+
+
+def test_a_run_that_another_process_holds_is_exit_3(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "cut", ready, done))
+    holder.start()
+    assert ready.wait(60)
+    answer = cli("resume", "cut")
+    done.set()
+    holder.join()
+    assert answer.code == 3
+    assert answer.err.startswith(f"cut: is being run by process {holder.pid} on ")
+    assert answer.err.count("\n") == 1
+    assert cli("resume", "cut").code == 0
+
+
+def _hold(directory: Path, ready: Any, done: Any) -> None:
+    with hold(directory):
+        ready.set()
+        done.wait(60)
+
+
+def test_a_holder_that_was_killed_does_not_block(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for _ in range(20):
+        ready, done = context.Event(), context.Event()
+        holder = context.Process(target=_hold, args=(tmp_path, ready, done))
+        holder.start()
+        assert ready.wait(60)
+        with pytest.raises(CheckpointError, match=f"process {holder.pid} on"), hold(tmp_path):
+            raise AssertionError
+        os.kill(holder.pid or 0, signal.SIGKILL)
+        holder.join()
+        with hold(tmp_path):
+            pass
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError), hold(tmp_path / "run"):
+        raise AssertionError
+    assert (tmp_path / "elsewhere").read_text() == "kept"
+
+
+def test_a_place_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with hold(tmp_path):
+        assert "cannot be locked (Operation not supported)" in caplog.text
