@@ -40,7 +40,10 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["plna"], "plna: no such command. Available: config, plan, resume, validate; an override has the form key=value. Did"),
+        (
+            ["plna"],
+            "plna: no such command. Available: config, plan, resume, validate; an override has the form key=value.",
+        ),
         (["reproduce", "DIR"], "reproduce: no such command."),
         (["plan", "model"], "model: not an override; expected key=value."),
         (["validate"], "validate: expected a run directory"),
