@@ -1,0 +1,333 @@
+"""Cuts a run in every way there is, and counts how often it goes on as if nothing had happened.
+
+    python bench/chaos.py           # the full tier: half an hour
+    python bench/chaos.py --fast    # a tenth of it, which the tests run too
+
+Each experiment compares SHA-256 digests over weights, optimizer state, averaged weights and ``metrics.jsonl`` with
+those of the run that was left alone; "bitwise" means that they are equal. A run is that of `chaos_run.py`, in a process
+forked from this one, which is really killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import random
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from chaos_run import NOISES, NUM_STEPS, Child, Run, Telling, digest
+
+from loopwright.checkpoint import resolve, verify_checkpoint
+from loopwright.errors import CheckpointError
+from loopwright.experiment.rundir import directory as run_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What an experiment found: how many of its tries went well, and what else was counted."""
+
+    name: str
+    num_good: int
+    num_tries: int
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.num_good}/{self.num_tries}{f' ({self.detail})' if self.detail else ''}"
+
+
+def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
+    """SIGKILL at random moments, half of them aimed at saves; two workers read the data."""
+    straight = Run(directory=root / "straight", num_workers=2)
+    expected = straight.finish()
+    num_inside = num_unreadable = num_lost = num_leftovers = num_equal = num_killed = 0
+    while num_killed < num_tries:
+        cut = Run(directory=root / f"cut_{num_killed}", num_workers=2)
+        letters = _kill_somewhere(cut, rng, is_aimed=num_killed % 2 == 0)
+        if letters is None:  # it had ended before the kill came
+            shutil.rmtree(cut.directory)
+            continue
+        num_killed += 1
+        num_inside += letters.endswith("B")
+        newest, is_readable = _newest(cut.directory)
+        num_unreadable += not is_readable
+        num_lost += newest < cut.save_every * letters.count("E")
+        num_equal += cut.resumed().finish() == expected
+        num_leftovers += any(path.name.startswith(".") for path in (cut.directory / "checkpoints").iterdir())
+        shutil.rmtree(cut.directory)
+    yield Row("SIGKILL at random moments, resumed bitwise", num_equal, num_tries, f"{num_inside} inside saves")
+    yield Row("  every checkpoint under its own name readable", num_tries - num_unreadable, num_tries)
+    yield Row("  nothing lost beyond the last completed save", num_tries - num_lost, num_tries)
+    yield Row("  nothing left over after the next start", num_tries - num_leftovers, num_tries)
+
+
+def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | None:
+    """Kill a run after its first save; what it told until then, or None where it was done before."""
+    reader, writer = os.pipe()
+    run = replace(cut, callbacks=(Telling(writer),))
+    child = Child(run.fit)
+    os.close(writer)
+    letters, goal = "", rng.randrange(1, NUM_STEPS // cut.save_every)
+    while letters.count("E") < goal and _readable(reader, 30):
+        letters += os.read(reader, 1).decode()
+    if is_aimed:
+        while not letters.endswith("B") and _readable(reader, 30):
+            letters += os.read(reader, 1).decode()
+        time.sleep(rng.uniform(0, 0.008))
+    else:
+        time.sleep(rng.uniform(0, 0.1))
+    child.kill(signal.SIGKILL)
+    code = child.wait()
+    child.read()
+    while _readable(reader, 0) and (letter := os.read(reader, 1).decode()):
+        letters += letter
+    os.close(reader)
+    return letters if code == -signal.SIGKILL else None
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def _newest(directory: Path) -> tuple[int, bool]:
+    """The step of the newest checkpoint, and whether every one under its own name is whole."""
+    folders = sorted((directory / "checkpoints").glob("step_*"))
+    try:
+        steps = [verify_checkpoint(folder).step for folder in folders]
+    except CheckpointError:
+        return 0, False
+    return max(steps, default=0), True
+
+
+def operations(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
+    """The process stopped after each file operation of one save."""
+    expected = Run(directory=root / "straight", save_every=15).finish()
+    num_tries = num_equal = 0
+    for at in itertools.count(1, stride):
+        cut = Run(directory=root / f"cut_{at}", save_every=15)
+        child = Child(lambda cut=cut, at=at: _fit_and_stop_after(cut, at))
+        if child.wait() == 0:
+            child.read()
+            break
+        child.read()
+        newest, is_readable = _newest(cut.directory)
+        num_tries += 1
+        num_equal += is_readable and newest in (15, 30) and cut.resumed().finish() == expected
+    yield Row("stopped after each file operation of a save, resumed bitwise", num_equal, num_tries)
+
+
+def _fit_and_stop_after(cut: Run, at: int) -> None:
+    """Fit; in the second save the process stops after its file operation ``at``; with fewer of them it ends."""
+    from loopwright import Callback
+
+    class Counting(Callback):
+        num_saves = num_done = 0
+
+        def on_save_checkpoint(self, *_: object) -> None:
+            self.num_saves += 1
+
+        def on_after_save_checkpoint(self, *_: object) -> None:
+            if self.num_saves == 2:
+                os._exit(0)
+
+    counting = Counting()
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **keywords: object) -> object:
+            result = function(*arguments, **keywords)
+            if counting.num_saves == 2:
+                counting.num_done += 1
+                if counting.num_done == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    for name in ("open", "write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir", "close"):
+        setattr(os, name, counted(getattr(os, name)))
+    replace(cut, callbacks=(counting,)).fit()
+
+
+def every_step(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
+    """A resume at each step, in a new process with another seed."""
+    straight = Run(directory=root / "straight", save_every=1)
+    expected = straight.finish()
+    num_equal, steps = 0, range(1, NUM_STEPS + 1, stride)
+    for step in steps:
+        copy = root / f"copy_{step}"
+        _copy_up_to(straight.directory, copy, step)
+        resumed = Run(directory=copy, ckpt_path=copy, seed=1000 + step, save_every=1)
+        num_equal += resumed.finish() == expected
+        shutil.rmtree(copy)
+    yield Row("resumed at each step, bitwise", num_equal, len(steps))
+
+
+def _copy_up_to(source: Path, target: Path, step: int) -> None:
+    """A copy of a run in which the checkpoints after ``step`` are missing, so that it goes on from there."""
+    shutil.copytree(source, target)
+    for folder in (target / "checkpoints").iterdir():
+        if verify_checkpoint(folder).step > step:
+            shutil.rmtree(folder)
+
+
+def pairs(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
+    """A cut point, workers before and after it, and noise of one kind, all at random."""
+    expected = {noise: Run(directory=root / f"straight_{noise}", noise=noise).finish() for noise in NOISES}
+    num_equal = 0
+    for index in range(num_tries):
+        noise, workers = NOISES[index % 4], (0, 1, 2, 4)[index // 4 % 4]
+        cut = Run(
+            directory=root / f"cut_{index}",
+            noise=noise,
+            num_workers=workers,
+            stop_at=rng.randrange(1, NUM_STEPS),
+            save_every=1000,
+        )
+        Child(lambda cut=cut: digest(cut.fit())).result()
+        cut = cut.resumed(num_workers=rng.choice((0, 1, 2, 4)), stop_at=None)
+        num_equal += cut.finish() == expected[noise]
+        shutil.rmtree(cut.directory)
+    yield Row("cut point x workers x noise, bitwise", num_equal, num_tries)
+
+
+def flips(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
+    """A single bit of a checkpoint flipped."""
+    Run(directory=root / "run", save_every=30).finish()
+    folder = resolve(root / "run")
+    files = sorted(folder.iterdir())
+    sizes = [file.stat().st_size for file in files]
+    num_found = 0
+    for _ in range(num_tries):
+        file = rng.choices(files, sizes)[0]
+        content = bytearray(file.read_bytes())
+        position, bit = rng.randrange(len(content)), rng.randrange(8)
+        content[position] ^= 1 << bit
+        file.write_bytes(content)
+        try:
+            verify_checkpoint(folder)
+        except CheckpointError as error:
+            num_found += file.name in str(error) or "manifest" in str(error)
+        content[position] ^= 1 << bit
+        file.write_bytes(content)
+    verify_checkpoint(folder)
+    yield Row("single flipped bits found", num_found, num_tries)
+
+
+def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
+    """SIGINT, SIGTERM or SIGUSR1 at a random moment, to the process alone or with its workers."""
+    straight = Run(directory=root / "straight", num_workers=2, save_every=20)
+    begun = time.monotonic()
+    expected = straight.finish()
+    seconds = time.monotonic() - begun
+    num_good = num_sent = 0
+    while num_sent < num_tries:
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)[num_sent % 3]
+        cut = Run(directory=root / f"cut_{num_sent}", num_workers=2, save_every=20)
+        code = _signal_somewhere(cut, number, rng.uniform(0, 0.5 * seconds), whole_group=num_sent % 2 == 1)
+        if code == 0:  # it had ended before
+            shutil.rmtree(cut.directory)
+            continue
+        num_sent += 1
+        _, is_readable = _newest(cut.directory)
+        is_expected = code == (130 if number == signal.SIGINT else 143)
+        num_good += is_expected and is_readable and cut.resumed().finish() == expected
+        shutil.rmtree(cut.directory)
+    yield Row("signals at random moments: saved, right exit code, resumed bitwise", num_good, num_tries)
+
+
+def _signal_somewhere(cut: Run, number: int, delay: float, *, whole_group: bool) -> int:
+    reader, writer = os.pipe()
+    run = replace(cut, callbacks=(Telling(writer),))
+    child = Child(lambda: digest(run.fit()))
+    os.close(writer)
+    os.read(reader, 1)
+    time.sleep(delay)
+    child.kill(number, whole_group=whole_group)
+    code = child.wait()
+    child.read()
+    os.close(reader)
+    return code
+
+
+def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
+    """Runs that start in the same second."""
+
+    class Frozen(run_directory.datetime):  # type: ignore[misc, name-defined]
+        @classmethod
+        def now(cls, tz: object = None) -> Frozen:  # noqa: ARG003
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    barrier, gate = os.pipe()
+
+    def start() -> str:
+        os.chdir(root)
+        run_directory.datetime = Frozen  # type: ignore[attr-defined]
+        os.close(gate)
+        os.read(barrier, 1)  # until all are there
+        return str(run_directory.allocate("same", is_sweep=False, environ={}))
+
+    children = [Child(start) for _ in range(num_tries)]
+    os.close(gate)
+    names = [child.result() for child in children]
+    os.close(barrier)
+    is_one_second = len({name.rsplit("_", 1)[0] for name in names}) == 1
+    yield Row("starts in one second, folders", len(set(names)) if is_one_second else 0, num_tries)
+
+
+Experiment = Callable[[Path, random.Random, int], Iterator[Row]]
+
+# How often each experiment is tried; of those that go through all there is, every how manieth.
+FULL: dict[Experiment, int] = {
+    kills: 200, operations: 1, every_step: 1, pairs: 64, flips: 1000, signals: 60, starts: 64
+}  # fmt: skip
+FAST: dict[Experiment, int] = {
+    kills: 8, operations: 6, every_step: 12, pairs: 6, flips: 100, signals: 6, starts: 16
+}  # fmt: skip
+
+
+def run_one(experiment: Experiment, size: int, seed: int = 0) -> list[Row]:
+    """One experiment in a directory of its own, with one thread, as forked processes must have it."""
+    with tempfile.TemporaryDirectory() as root, _one_thread():
+        return list(experiment(Path(root), random.Random(seed), size))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def main() -> int:
+    """Print a row for each experiment; the exit code is 1 where anything went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True
+    )
+    is_good = True
+    for experiment, size in (FAST if arguments.fast else FULL).items():
+        for row in run_one(experiment, size, arguments.seed):
+            print(row, flush=True)
+            is_good &= row.num_good == row.num_tries
+    return 0 if is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""The run that `chaos.py` cuts, and processes to run it in.
+
+Everything that a cut could spoil is in it: dropout, batch statistics, AdamW with a schedule, an average of the weights,
+early stopping's counters, shuffled data with noise on each sample, read in workers, steps of three micro-batches with a
+shorter last one in each pass, validations that fall between saves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
+from loopwright.callbacks import EarlyStopping, ExponentialMovingAverage
+from loopwright.data import Loader
+from loopwright.loggers import JSONLinesLogger
+
+NUM_STEPS = 60  # three passes of 59 micro-batches, 20 steps each
+NOISES = ("none", "torch", "numpy", "python")
+
+
+class Rows(Dataset[Any]):
+    """Rows of numbers with noise on top of one kind."""
+
+    def __init__(self, num_rows: int, noise: str) -> None:
+        generator = torch.Generator().manual_seed(5)
+        self._features = torch.randn(num_rows, 8, generator=generator)
+        self._target = torch.randn(num_rows, 1, generator=generator)
+        self._noise = noise
+
+    def __len__(self) -> int:
+        return len(self._target)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        noise = {
+            "none": lambda: 0.0,
+            "torch": lambda: torch.randn(8),
+            "numpy": lambda: torch.from_numpy(numpy.random.randn(8)).float(),
+            "python": lambda: random.gauss(0.0, 1.0),
+        }[self._noise]()
+        return self._features[index] + 0.1 * noise, self._target[index]
+
+
+class Model(nn.Module):
+    """A small network with dropout and batch statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 1))
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """The mean squared error of a batch of (features, targets)."""
+        return {"loss": (self.layers(batch[0]) - batch[1]).square().mean()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run, or a part of one.
+
+    Args:
+        directory: of the run.
+        ckpt_path: what it goes on from.
+        seed: of the trainer; a resume takes that of the checkpoint.
+        save_every: steps between saves.
+        num_workers: of the training dataloader.
+        noise: on the samples: one of `NOISES`.
+        stop_at: step after which it is stopped and saved; None: its end.
+        callbacks: further ones.
+    """
+
+    directory: Path
+    ckpt_path: Path | None = None
+    seed: int = 0
+    save_every: int = 4
+    num_workers: int = 0
+    noise: str = "torch"
+    stop_at: int | None = None
+    callbacks: tuple[Callback, ...] = field(default=())
+
+    def fit(self) -> Trainer:
+        """Carry it out."""
+        stop = [] if self.stop_at is None else [_StopAt(self.stop_at)]
+        trainer = Trainer(
+            model=Model,
+            optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
+            schedulers=[_cosine],
+            loop=TrainingLoop(max_steps=NUM_STEPS, eval_frequency=7, grad_accum_steps=3),
+            device="cpu",
+            checkpoint=Checkpointing(every_n_steps=self.save_every),
+            callbacks={
+                "early_stopping": EarlyStopping(patience=100),
+                "average": ExponentialMovingAverage(decay=0.9),
+                **{f"callback_{index}": callback for index, callback in enumerate((*stop, *self.callbacks))},
+            },
+            loggers={"json_lines": JSONLinesLogger()},
+            log_every_n_steps=1,
+            seed=self.seed,
+            run_dir=self.directory,
+        )
+        train = Loader(Rows(236, self.noise), batch_size=4, shuffle=True, num_workers=self.num_workers)
+        with trainer:
+            trainer.fit(train, Loader(Rows(30, "none"), batch_size=8), ckpt_path=self.ckpt_path)
+        return trainer
+
+    def finish(self) -> str:
+        """Carry it out in a process of its own, and return its digest."""
+        child = Child(lambda: digest(self.fit()))
+        return str(child.result())
+
+    def resumed(self, **changes: Any) -> Run:
+        """The run that goes on in the same directory from its newest checkpoint."""
+        return replace(self, ckpt_path=self.directory, callbacks=(), **changes)
+
+
+def _cosine(optimizer: Any, total_steps: int) -> Any:
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
+
+
+class _StopAt(Callback):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self._step:
+            trainer.stop("cut here", is_interruption=True)
+
+
+class Telling(Callback):
+    """Writes a letter down a pipe when a fit starts (S), a save begins (B) and has ended (E)."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Tell of the fit."""
+        os.write(self._descriptor, b"S")
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        """Tell of the beginning of a save."""
+        os.write(self._descriptor, b"B")
+
+    def on_after_save_checkpoint(self, *_: Any) -> None:
+        """Tell of its end."""
+        os.write(self._descriptor, b"E")
+
+
+def digest(trainer: Trainer) -> str:
+    """SHA-256 over weights, optimizer state, average and the metrics of the whole run."""
+    assert trainer.optimizer is not None and trainer.run_dir is not None
+    hasher = hashlib.sha256()
+    average = next(callback for callback in trainer.callbacks if isinstance(callback, ExponentialMovingAverage))
+    _update(hasher, [trainer.model.state_dict(), trainer.optimizer.state_dict(), average.state_dict()])
+    hasher.update((trainer.run_dir / "metrics.jsonl").read_bytes())
+    return hasher.hexdigest()
+
+
+def _update(hasher: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        hasher.update(repr((value.dtype, tuple(value.shape))).encode() + value.contiguous().numpy().tobytes())
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            hasher.update(repr(key).encode())
+            _update(hasher, item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _update(hasher, item)
+    else:
+        hasher.update(repr(value).encode())
+
+
+class Child:
+    """A function in a process of its own, forked from this one, so that torch need not be imported again.
+
+    Args:
+        function: what it does; its result, in JSON, and its exit code are those of a command.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._reader, writer = os.pipe()
+        sys.stdout.flush()
+        self.process_id = os.fork()
+        if self.process_id == 0:
+            os.close(self._reader)
+            _live(function, writer)
+        os.close(writer)
+
+    def kill(self, number: int, *, whole_group: bool = False) -> None:
+        """Send it a signal, and to its workers, too."""
+        (os.killpg if whole_group else os.kill)(self.process_id, number)
+
+    def wait(self) -> int:
+        """Its exit code; of one that a signal ended, minus that signal."""
+        _, status = os.waitpid(self.process_id, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def result(self) -> Any:
+        """What its function returned.
+
+        Raises:
+            RuntimeError: if it failed.
+        """
+        code = self.wait()
+        text = self.read()
+        if code != 0:
+            raise RuntimeError(f"exit code {code}: {text}")
+        return json.loads(text)
+
+    def read(self) -> str:
+        """What it has written; workers that outlive it for a moment may hold the pipe, so this does not wait."""
+        os.set_blocking(self._reader, False)
+        parts = []
+        try:
+            while part := os.read(self._reader, 65536):
+                parts.append(part)
+        except BlockingIOError:
+            pass
+        os.close(self._reader)
+        return b"".join(parts).decode()
+
+
+def _live(function: Callable[[], object], writer: int) -> None:
+    """The whole life of a child; it never returns."""
+    code, text = 1, ""
+    try:
+        os.setpgid(0, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        warnings.simplefilter("ignore")  # of more workers than there are cores
+        text, code = json.dumps(function()), 0
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:
+        code = int(str(end.code))
+    except BaseException:  # noqa: BLE001  (told to the parent)
+        text = traceback.format_exc()
+    finally:
+        os.write(writer, text.encode()[-60000:])
+        os._exit(code)
