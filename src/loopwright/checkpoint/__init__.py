@@ -4,6 +4,7 @@ from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode
 from loopwright.checkpoint.files import Manifest
 from loopwright.checkpoint.find import expand, resolve, step_folder
+from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
 from loopwright.checkpoint.weights import load_weights, plain_names, weights_digest
 from loopwright.checkpoint.write import clean_leftovers, remove_checkpoint, write_checkpoint
@@ -21,6 +22,7 @@ __all__ = [
     "plain_names",
     "read_checkpoint",
     "read_entries",
+    "read_torch_weights",
     "remove_checkpoint",
     "resolve",
     "step_folder",

@@ -19,7 +19,11 @@ VERBS = {
     "config": "print the configuration, composed and resolved",
     "resume": "resume DIR: go on with a run that was interrupted; with loop.max_steps=N to a later end",
     "validate": "validate DIR: validate the newest checkpoint of a run with the configuration it recorded",
+    "export": "export DIR: write its weights alone, as one safetensors file; output=FILE, weights=averaged",
+    "import-weights": "import-weights FILE: weights of torch.save as a checkpoint for init_from; output=DIR, key=NAME",
 }
+
+_WITH_PATH = {"resume": "DIR", "validate": "DIR", "export": "DIR", "import-weights": "FILE"}
 
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
@@ -44,7 +48,7 @@ class CommandLine:
         words: everything after the command's name, as typed.
         action: what is asked for; all but "run" is answered without running anything.
         verb: the first word, where it is not an override.
-        directory: the run directory that ``validate`` and ``resume`` name.
+        directory: the run directory, or the file, that a verb such as ``resume`` names.
         overrides: Hydra's ``key=value`` words.
         trust: names given by ``--trust``.
         multirun: whether ``-m`` asks for a sweep.
@@ -81,13 +85,14 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     verb, directory, overrides = None, None, list(flags.overrides)
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
-        if verb in ("validate", "resume") and action == "run":
+        if verb in _WITH_PATH and action == "run":
             if not overrides or _is_override(overrides[0]):
-                raise SettingError(verb, f": expected a run directory; loopwright {verb} DIR.")
+                what = "a run directory" if _WITH_PATH[verb] == "DIR" else "a file"
+                raise SettingError(verb, f": expected {what}; loopwright {verb} {_WITH_PATH[verb]}.")
             directory = overrides.pop(0)
     if verb is not None and action not in ("run", "help", "version"):
         raise SettingError(f"--{action.replace('_', '-')}", f": not with the command {verb}.")
-    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "validate", "resume")):
+    if flags.multirun and (action in ("cfg", "info") or verb == "config" or verb in _WITH_PATH):
         raise SettingError("--multirun", f": not with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")

@@ -31,8 +31,9 @@ def execute(line: CommandLine) -> int:
     if line.action in ("completion", "hydra_help"):
         return run_nothing([*line.hydra_flags, *(line.overrides if line.action == "completion" else ())])
     trust = read_trust(line.trust, Path.cwd())
-    if line.verb in ("validate", "resume"):
-        return _after_torch(f"loopwright.experiment.command.{line.verb}_verb", line.verb, line, (), trust)
+    if line.directory is not None and line.verb is not None:
+        verb = line.verb.replace("-", "_")
+        return _after_torch(f"loopwright.experiment.command.{verb}_verb", verb, line, (), trust)
     with composing(line.config_dir) as composer:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)

@@ -42,7 +42,7 @@ def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
 
 def help_text(directories: Sequence[Path]) -> str:
     """The whole help, for the configuration files in ``directories``."""
-    verbs = "".join(f"  loopwright {verb:<12} {meaning}\n" for verb, meaning in VERBS.items())
+    verbs = "".join(f"  loopwright {verb:<15} {meaning}\n" for verb, meaning in VERBS.items())
     groups = "".join(f"  {group}: {', '.join(options)}\n" for group, options in config_groups(directories).items())
     return (
         f"{_HEAD}\nCommands\n{verbs}\n{_FLAGS}\nConfiguration groups (group=option)\n{groups}\n"

@@ -1,0 +1,27 @@
+"""``name=value`` words of the commands that compose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from loopwright.errors import SettingError, did_you_mean
+
+
+def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The options of a command, those not given as in ``defaults``.
+
+    Raises:
+        SettingError: for a name that is not among them, one given twice, and an empty value.
+    """
+    given: dict[str, str | None] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in defaults:
+            hint = did_you_mean(name, defaults)
+            raise SettingError(word, f": no such option. Available: {', '.join(defaults)}.{hint}")
+        if name in given:
+            raise SettingError(name, ": given twice.")
+        if not value:
+            raise SettingError(name, "=: expected a value.")
+        given[name] = value
+    return {**defaults, **given}

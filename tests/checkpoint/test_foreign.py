@@ -1,0 +1,136 @@
+"""Files of torch.save: tensors come in, anything else stays out and runs nothing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from loopwright.checkpoint import read_torch_weights
+from loopwright.errors import CheckpointError
+
+WEIGHTS = {"layers.0.weight": torch.arange(6.0).view(2, 3), "layers.0.bias": torch.ones(2, dtype=torch.bfloat16)}
+
+
+def same(found: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == WEIGHTS.keys() and all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        (WEIGHTS, None),
+        (OrderedDict(WEIGHTS), None),
+        ({"state_dict": WEIGHTS, "epoch": 3, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}, None),
+        ({"model": WEIGHTS, "ema": WEIGHTS}, "model"),
+        ({"nets": {"best": WEIGHTS, "last": {}}}, "nets.best"),
+        ({f"module.{name}": tensor for name, tensor in WEIGHTS.items()}, None),
+        ({f"_orig_mod.{name}": tensor for name, tensor in WEIGHTS.items()}, None),
+        ({f"module._orig_mod.{name}": tensor for name, tensor in WEIGHTS.items()}, None),
+        ({name.replace("layers.0.", "layers.0._orig_mod."): tensor for name, tensor in WEIGHTS.items()}, None),
+    ],
+)
+def test_weights_are_found_under_plain_names(content: Any, key: str | None, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "file.pt")
+    assert same(read_torch_weights(tmp_path / "file.pt", key))
+
+
+def test_parameters_become_tensors(tmp_path: Path) -> None:
+    torch.save({name: nn.Parameter(tensor) for name, tensor in WEIGHTS.items()}, tmp_path / "file.pt")
+    found = read_torch_weights(tmp_path / "file.pt")
+    assert same(found) and not any(tensor.requires_grad for tensor in found.values())
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def _bomb(file: Path) -> None:
+    torch.save({"weight": torch.ones(2), "extra": Bomb(file.parent / "exploded")}, file)
+
+
+def _module(file: Path) -> None:
+    torch.save(nn.Linear(2, 2), file)
+
+
+def _pickle(file: Path) -> None:
+    file.write_bytes(pickle.dumps({"weight": Bomb(file.parent / "exploded")}))
+
+
+def _old_format(file: Path) -> None:
+    torch.save(WEIGHTS, file, _use_new_zipfile_serialization=False)
+
+
+def _compressed(file: Path) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 10_000_000)
+
+
+def _other_zip(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+
+
+def _truncated(file: Path) -> None:
+    torch.save(WEIGHTS, file)
+    file.write_bytes(file.read_bytes()[:-30])
+
+
+def _text(file: Path) -> None:
+    file.write_text("weights")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_bomb, "cannot be read as tensors alone"),
+        (_module, "cannot be read as tensors alone"),
+        (_pickle, "expected a file that torch.save wrote, of its zip format"),
+        (_old_format, "expected a file that torch.save wrote, of its zip format"),
+        (_compressed, "holds compressed or overlapping entries"),
+        (_other_zip, "cannot be read as tensors alone"),
+        (_truncated, "expected a file that torch.save wrote, of its zip format"),
+        (_text, "expected a file that torch.save wrote, of its zip format"),
+        (Path.mkdir, "no such file"),
+    ],
+)
+def test_anything_else_is_refused_in_a_line_and_runs_nothing(
+    make: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "file.pt")
+    with pytest.raises(CheckpointError) as caught:
+        read_torch_weights(tmp_path / "file.pt")
+    assert str(caught.value).startswith(f"{tmp_path / 'file.pt'}: ")
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "said"),
+    [
+        ({"model": WEIGHTS, "ema": WEIGHTS}, None, "found several: model, ema; name it with key=NAME"),
+        ({"epoch": 3}, None, "found none among epoch; name it with key=NAME"),
+        ([torch.ones(2)], None, "found none among nothing"),
+        ({"model": WEIGHTS}, "modle", "key=modle: has no modle. Available: model. Did you mean model?"),
+        ({"model": WEIGHTS, "epoch": 3}, "epoch", "key=epoch: expected a mapping of names to tensors"),
+    ],
+)
+def test_unclear_places_are_named(content: Any, key: str | None, said: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError) as caught:
+        read_torch_weights(tmp_path / "file.pt", key)
+    assert said in str(caught.value)

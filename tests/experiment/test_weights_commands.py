@@ -1,0 +1,78 @@
+"""``loopwright export DIR`` and ``loopwright import-weights FILE``: weights alone, out and in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from command import Answer
+from loopwright.checkpoint import read_checkpoint, resolve
+
+Cli = Callable[..., Answer]
+
+
+def test_weights_go_out_and_come_in_again(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    small("hydra.run.dir=run")
+    sha256 = json.loads((tmp_path / "run" / "summary.json").read_text())["weights_sha256"]
+    answer = cli("export", "run")
+    assert (answer.code, answer.err) == (0, "")
+    file = Path("run/step_00000004.safetensors")
+    assert f"File: {file} (4 tensors, " in answer.out
+    assert f"weights_sha256: {sha256}\n" in answer.out
+    weights = load_file(file)
+    kept = read_checkpoint(resolve("run")).state["model"]
+    assert weights.keys() == kept.keys() and all(torch.equal(weights[name], kept[name]) for name in kept)
+
+    torch.save({"state_dict": weights, "epoch": 1}, tmp_path / "foreign.pt")
+    answer = cli("import-weights", "foreign.pt")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"weights_sha256: {sha256}\n" in answer.out
+    assert answer.out.endswith("Train from them: loopwright init_from=foreign_weights\n")
+    assert small("init_from=foreign_weights", "hydra.run.dir=again").code == 0
+    assert small("init_from=run", "hydra.run.dir=same").code == 0
+    ours, theirs = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("again", "same"))
+    assert ours["weights_sha256"] == theirs["weights_sha256"] != sha256
+
+
+def test_averaged_weights_are_exported_where_they_are_kept(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    average = "callbacks=[default,exponential_moving_average]"
+    assert small("hydra.run.dir=run", average).code == 0
+    assert cli("export", "run/checkpoints/step_00000002", "weights=averaged", "output=mean.safetensors").code == 0
+    state = read_checkpoint(tmp_path / "run" / "checkpoints" / "step_00000002").state
+    weights = load_file("mean.safetensors")
+    averages = state["callbacks"]["exponential_moving_average"]["averaged_weights"]
+    assert weights.keys() == state["model"].keys()
+    assert all(torch.equal(weights[name], averages[name]) for name in averages)
+    assert not torch.equal(weights["layers.0.weight"], state["model"]["layers.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["export"], 2, "export: expected a run directory; loopwright export DIR."),
+        (["export", "none"], 3, "none: no such folder; expected a checkpoint or a run directory."),
+        (["export", "run", "out=x"], 2, "out=x: no such option. Available: output, weights."),
+        (["export", "run", "output=run/summary.json"], 2, "output='run/summary.json': is there already; name another"),
+        (["export", "run", "output=none/x"], 2, "output='none/x': cannot be written"),
+        (["export", "run", "weights=mean"], 2, "weights='mean': expected trained or averaged."),
+        (["export", "run", "weights=averaged"], 3, "run/checkpoints/step_00000004: holds no averaged weights;"),
+        (["export", "run", "output=a", "output=b"], 2, "output: given twice."),
+        (["export", "run", "output="], 2, "output=: expected a value."),
+        (["-m", "export", "run"], 2, "--multirun: not with export."),
+        (["import-weights"], 2, "import-weights: expected a file; loopwright import-weights FILE."),
+        (["import-weights", "none.pt"], 3, "none.pt: no such file; expected one that torch.save wrote."),
+        (["import-weights", "run/summary.json"], 3, "run/summary.json: expected a file that torch.save wrote"),
+        (["import-weights", "x.pt", "output=run"], 2, "output='run': is there already; name another directory."),
+    ],
+)
+def test_mistakes_are_said_in_a_line(words: list[str], code: int, said: str, small: Cli, cli: Cli) -> None:
+    small("hydra.run.dir=run")
+    answer = cli(*words)
+    assert answer.code == code
+    assert answer.err.startswith(said), answer.err
+    assert answer.err.count("\n") == 1
