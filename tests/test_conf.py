@@ -60,6 +60,7 @@ GROUPS = {
         "learning_rate",
         "stop_on_non_finite",
         "time_limit",
+        "early_stopping",
         "metrics",
         "sample_text",
         "compression_baseline",

@@ -2,6 +2,7 @@
 
 from loopwright.callbacks.anomaly import DetectAnomaly
 from loopwright.callbacks.compression_baseline import CompressionBaseline
+from loopwright.callbacks.early_stopping import EarlyStopping
 from loopwright.callbacks.learning_rate import LearningRateMonitor
 from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
@@ -12,6 +13,7 @@ from loopwright.callbacks.time_limit import TimeLimit
 __all__ = [
     "CompressionBaseline",
     "DetectAnomaly",
+    "EarlyStopping",
     "LearningRateMonitor",
     "Metrics",
     "OverfitOneBatch",
