@@ -61,6 +61,7 @@ GROUPS = {
         "stop_on_non_finite",
         "time_limit",
         "early_stopping",
+        "ema",
         "metrics",
         "sample_text",
         "compression_baseline",
