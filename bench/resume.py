@@ -69,7 +69,7 @@ trainer = Trainer(
 begun = time.perf_counter()
 trainer.fit(data.train, data.val, ckpt_path=checkpoint)
 near = trainer.save_checkpoint("near")
-position = {{"global_step": {FAR_STEP}, "pass_index": 0, "micro_batch_index": {FAR_STEP}}}
+position = {{"global_step": {FAR_STEP}, "pass_index": 0, "micro_batch_index": {FAR_STEP}, "num_validated": 0}}
 write_checkpoint(near.with_name("far"), {{**read_checkpoint(near).state, "position": position}}, step={FAR_STEP})
 """
 

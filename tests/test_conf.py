@@ -60,6 +60,8 @@ GROUPS = {
         "learning_rate",
         "stop_on_non_finite",
         "time_limit",
+        "early_stopping",
+        "ema",
         "metrics",
         "sample_text",
         "compression_baseline",

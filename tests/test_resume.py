@@ -247,7 +247,7 @@ def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Pa
     state = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").state
     num_calls = {}
     for step in (10, 10**6, 10):  # the first fills caches, and is measured again
-        position = {"global_step": step, "pass_index": 0, "micro_batch_index": step}
+        position = {"global_step": step, "pass_index": 0, "micro_batch_index": step, "num_validated": 0}
         path = write_checkpoint(tmp_path / f"at_{step}", {**state, "position": position}, step=step)
         num_calls[step], batch = calls_and_batch_of_first_step(lambda record, path=path: fit(record, "again", path))
         assert is_bitwise_equal(batch, next(as_source(data.train, 0).read(0, step)))

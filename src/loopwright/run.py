@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from loopwright.plan import Plan
@@ -26,6 +27,7 @@ class RunState:
         is_interrupted: whether that is an interruption, after which the run is to be resumed: a validation that is
             under way is cut short, to be begun again.
         validation_name: of the validation set being validated: the prefix of its metrics.
+        validation_checkpoint: the checkpoint whose weights are being validated; None: those of the run.
     """
 
     global_step: int = 0
@@ -39,6 +41,7 @@ class RunState:
     stop_reason: str | None = None
     is_interrupted: bool = False
     validation_name: str | None = None
+    validation_checkpoint: Path | None = None
 
 
 class Interruption(BaseException):

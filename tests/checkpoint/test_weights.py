@@ -11,6 +11,7 @@ from torch import nn
 from loopwright.checkpoint import (
     load_weights,
     plain_names,
+    plain_parameters,
     read_checkpoint,
     step_folder,
     weights_digest,
@@ -51,6 +52,14 @@ def test_names_of_compiled_models_are_plain() -> None:
     part = Net()
     part.module = compiled(part.module)  # type: ignore[assignment]
     assert sorted(plain_names(part)) == sorted(NAMES)
+
+
+def test_parameters_have_the_same_names_a_tied_one_each_of_its_own() -> None:
+    model = Net()
+    model.again = model.module
+    parameters = plain_parameters(nn.DataParallel(model))
+    assert list(parameters) == [*NAMES[:4], "again.weight", "again.bias"]
+    assert parameters["again.weight"] is parameters["module.weight"] is model.module.weight
 
 
 def test_weights_go_from_a_wrapped_model_to_a_plain_one_and_back() -> None:

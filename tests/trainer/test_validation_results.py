@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import tiny
 from loopwright import Callback, LoopCallback, Trainer, TrainingLoop
+from loopwright.errors import CheckpointError
 
 
 class Names(Callback):
@@ -39,6 +41,30 @@ def test_a_callback_learns_the_name_and_its_values_are_returned() -> None:
     assert (result.metrics["val/a/own"], result.metrics["val/b/own"]) == (2, 3)
     assert list(validated) == ["val/a/loss", "val/a/error", "val/a/own", "val/b/loss", "val/b/error", "val/b/own"]
     assert [row.metrics["val/a/own" if row.dataloader == "val/a" else "val/b/own"] for row in rows] == [6, 7]
+
+
+def test_a_callback_learns_whose_weights_are_validated(tmp_path: Path) -> None:
+    seen: list[Path | None] = []
+
+    class Seen(Callback):
+        def on_enter_validate(self, trainer: Trainer, stack: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+            seen.append(trainer.validation_checkpoint)
+
+        def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
+            if loop_idx is None:
+                trainer.validate(data, ckpt_path=paths[0])
+                seen.append(trainer.validation_checkpoint)
+
+    data = {"a": tiny.batches(1)}
+    with tiny.trainer(TrainingLoop(num_steps=1), callbacks=[Seen()]) as trainer:
+        trainer.fit(tiny.batches(), data)
+        paths = [trainer.save_checkpoint(tmp_path / name) for name in ("first", "second")]
+        trainer.validate(data, ckpt_path=paths[1])
+        trainer.validate_all(data, [paths[1]])
+        with pytest.raises(CheckpointError):
+            trainer.validate(data, ckpt_path=tmp_path / "none")
+        assert trainer.validation_checkpoint is None
+    assert seen == [None, paths[1], paths[1], paths[0], paths[1]]
 
 
 def test_a_scheduler_can_be_stepped_with_such_a_value() -> None:

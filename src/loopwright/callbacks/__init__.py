@@ -2,6 +2,8 @@
 
 from loopwright.callbacks.anomaly import DetectAnomaly
 from loopwright.callbacks.compression_baseline import CompressionBaseline
+from loopwright.callbacks.early_stopping import EarlyStopping
+from loopwright.callbacks.exponential_moving_average import ExponentialMovingAverage
 from loopwright.callbacks.learning_rate import LearningRateMonitor
 from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
@@ -12,6 +14,8 @@ from loopwright.callbacks.time_limit import TimeLimit
 __all__ = [
     "CompressionBaseline",
     "DetectAnomaly",
+    "EarlyStopping",
+    "ExponentialMovingAverage",
     "LearningRateMonitor",
     "Metrics",
     "OverfitOneBatch",

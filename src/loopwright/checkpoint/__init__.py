@@ -6,7 +6,7 @@ from loopwright.checkpoint.files import Manifest
 from loopwright.checkpoint.find import expand, resolve, step_folder
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
-from loopwright.checkpoint.weights import load_weights, plain_names, weights_digest
+from loopwright.checkpoint.weights import load_weights, plain_names, plain_parameters, weights_digest
 from loopwright.checkpoint.write import clean_leftovers, remove_checkpoint, write_checkpoint
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "expand",
     "load_weights",
     "plain_names",
+    "plain_parameters",
     "read_checkpoint",
     "read_entries",
     "read_torch_weights",

@@ -25,6 +25,12 @@ def plain_names(model: nn.Module) -> dict[str, Any]:
     return {_plain(name, wrappers): tensor for name, tensor in model.state_dict().items()}
 
 
+def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The model's parameters by plain names, those of `plain_names`; a tied one under each of its names."""
+    wrappers = _wrappers(model)
+    return {_plain(name, wrappers): each for name, each in model.named_parameters(remove_duplicate=False)}
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
     """Copy weights into a model; every name, shape and type must fit, or nothing is changed.
 

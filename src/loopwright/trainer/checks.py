@@ -50,6 +50,15 @@ def check_seed(seed: int | None) -> int:
     return int(seed)
 
 
+def check_start(ckpt_path: str | Path | None, init_from: str | Path | None, global_step: int) -> None:
+    """Refuse to begin a fit with two checkpoints, or with the weights of one in the middle of a run."""
+    if ckpt_path is not None and init_from is not None:
+        raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
+    if init_from is not None and global_step:
+        problem = f"={init_from}: begins at step 0, but this trainer is at step {global_step}; use a new one."
+        raise SettingError("init_from", problem)
+
+
 def training_loop(loop: LoopCallback) -> TrainingLoop:
     """The loop of a fit.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpoint, Checkpointing, clean_leftovers, expand, step_folder
+from loopwright.checkpoint import Checkpoint, Checkpointing, clean_leftovers, expand, plain_parameters, step_folder
 from loopwright.device import Device, open_device
 from loopwright.engine import setup
 from loopwright.engine.binding import call_hooks
@@ -35,6 +35,7 @@ from loopwright.trainer.checks import (
     check_loop,
     check_precision,
     check_seed,
+    check_start,
     training_loop,
     validation_loop,
 )
@@ -120,6 +121,11 @@ class Trainer:
         return self._parts.model
 
     @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The model's parameters by plain names, those that checkpoints use; a tied one under each of its names."""
+        return plain_parameters(self._parts.model)
+
+    @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer, where one was given."""
         return self._parts.optimizer
@@ -199,6 +205,11 @@ class Trainer:
         """The validation set being validated, ``val``, ``val/0`` or ``val/<name>``, as its metrics begin; or None."""
         return self._parts.state.validation_name
 
+    @property
+    def validation_checkpoint(self) -> Path | None:
+        """The checkpoint whose weights are being validated; None: none, or those of the run itself are."""
+        return self._parts.state.validation_checkpoint
+
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
         """The plan that `fit` would carry out now; nothing is run.
 
@@ -239,11 +250,7 @@ class Trainer:
         loop = training_loop(self._loop)
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
-        if ckpt_path is not None and init_from is not None:
-            raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
-        if init_from is not None and self.global_step:
-            problem = f"={init_from}: begins at step 0, but this trainer is at step {self.global_step}; use a new one."
-            raise SettingError("init_from", problem)
+        check_start(ckpt_path, init_from, self.global_step)
         self._parts.hooks = self._listeners.bind(loop.val_loop)
         if self._checkpoint is not None and self._run_dir is not None:
             clean_leftovers(step_folder(self._run_dir, 0).parent)

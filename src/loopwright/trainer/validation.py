@@ -100,13 +100,15 @@ def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is not loaded inside a step; validate it at a step's end.")
     kept = {name: t.clone() if isinstance(t, Tensor) else t for name, t in parts.model.state_dict().items()}
-    step = parts.state.global_step
+    state = parts.state
+    step, outer = state.global_step, state.validation_checkpoint
+    state.validation_checkpoint = folder
     try:
         checkpoint = read_run(parts, folder, weights_only=True)
         load_model(parts, checkpoint)
-        parts.state.global_step = checkpoint.step
+        state.global_step = checkpoint.step
         call_hooks(parts.hooks["on_load_checkpoint"], parts.trainer, checkpoint.state)
         yield
     finally:
         parts.model.load_state_dict(kept)
-        parts.state.global_step = step
+        state.global_step, state.validation_checkpoint = step, outer

@@ -23,7 +23,7 @@ from loopwright.experiment.rundir.record import read_summary
 from loopwright.experiment.rundir.recorded import apply_overrides, differences, read_recorded
 
 # What may be set anew: a later end, and what changes nothing in the run.
-_LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs")
+_LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
 _MAY_CHANGE = (*_LENGTHS, "data.num_workers", "callbacks.time_limit.minutes")
 
 

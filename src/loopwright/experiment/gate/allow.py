@@ -21,6 +21,7 @@ _LOOPWRIGHT = """
     optim.sgd optim.adam optim.adamw
     optim.constant optim.linear optim.warmup_cosine optim.warmup_stable_decay optim.inverse_sqrt optim.step_decay
     callbacks.DetectAnomaly callbacks.OverfitOneBatch callbacks.StopOnNonFinite callbacks.TimeLimit
+    callbacks.EarlyStopping callbacks.ExponentialMovingAverage
     callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """

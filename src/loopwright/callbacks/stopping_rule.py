@@ -1,0 +1,97 @@
+"""`StoppingRule`: decides from the values of a metric when a run is over. Pure; `EarlyStopping` listens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from loopwright.errors import check_count, refuse, refuse_type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of a metric so far; None: nothing yet.
+
+    Attributes:
+        best: its best value, ``best_step`` the step it belongs to.
+        last: its last value, ``last_step`` the step it belongs to.
+        num_not_better: validations since the best one.
+    """
+
+    best: float | None = None
+    best_step: int | None = None
+    last: float | None = None
+    last_step: int | None = None
+    num_not_better: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppingRule:
+    """When a metric says that a run is over; the arguments are those of `EarlyStopping`.
+
+    Raises:
+        SettingError: for values other than these.
+    """
+
+    monitor: str
+    mode: str
+    patience: int
+    min_delta: float
+    divergence_threshold: float | None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        expected = "the name of a metric, such as 'val/loss'"
+        if not isinstance(self.monitor, str):
+            raise refuse_type("monitor", self.monitor, expected)
+        if not self.monitor.strip():
+            raise refuse("monitor", self.monitor, expected)
+        if self.mode not in ("min", "max"):
+            raise refuse("mode", self.mode, "'min' or 'max'")
+        check_count("patience", self.patience, "a whole number of validations, 1 or more")
+        _check_number("min_delta", self.min_delta, "a number, 0 or more")
+        if self.min_delta < 0:
+            raise refuse("min_delta", self.min_delta, "a number, 0 or more")
+        if self.divergence_threshold is not None:
+            _check_number("divergence_threshold", self.divergence_threshold, "a number, or null for none")
+
+    def after(self, seen: Seen, value: float, step: int) -> Seen:
+        """What was seen once the metric is ``value`` at ``step``.
+
+        A second value of the same step changes nothing: it is one validation, however often it is made.
+        """
+        if step == seen.last_step:
+            return seen
+        if seen.best is None or self._is_better(value, seen.best):
+            return Seen(best=value, best_step=step, last=value, last_step=step)
+        return replace(seen, last=value, last_step=step, num_not_better=seen.num_not_better + 1)
+
+    def reason(self, seen: Seen) -> str | None:
+        """Why the run is over after what was seen; None: it is not."""
+        if seen.last is None:
+            return None
+        now = f"{self.monitor} is {seen.last:.6g} after step {seen.last_step}"
+        if not math.isfinite(seen.last):
+            return f"{now}, which is not finite"
+        threshold = self.divergence_threshold
+        if threshold is not None and self._sign * seen.last > self._sign * threshold:
+            return f"{now}, worse than divergence_threshold={threshold:g}"
+        if seen.num_not_better < self.patience:
+            return None
+        by = f" by more than {self.min_delta:g}" if self.min_delta else ""
+        since = f"{seen.num_not_better} validation{'s' if seen.num_not_better > 1 else ''}"
+        return f"{now}; the best, {seen.best:.6g} after step {seen.best_step}, was not improved{by} in {since}"
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.mode == "min" else -1
+
+    def _is_better(self, value: float, best: float) -> bool:
+        return self._sign * (best - value) > self.min_delta
+
+
+def _check_number(setting: str, value: object, expected: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refuse_type(setting, value, expected)
+    if not math.isfinite(value):
+        raise refuse(setting, value, expected)

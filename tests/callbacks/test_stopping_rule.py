@@ -1,0 +1,99 @@
+"""When a metric says that a run is over: laws of the rule alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopwright.callbacks.stopping_rule import Seen, StoppingRule
+
+VALUES = st.lists(st.integers(-5, 5).map(float) | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=12)
+
+
+def rule(**settings: Any) -> StoppingRule:
+    given = {"monitor": "val/loss", "mode": "min", "patience": 2, "min_delta": 0.0, "divergence_threshold": None}
+    return StoppingRule(**(given | settings))
+
+
+def seen_of(ours: StoppingRule, values: list[float]) -> Seen:
+    seen = Seen()
+    for step, value in enumerate(values, start=1):
+        seen = ours.after(seen, value, step)
+    return seen
+
+
+def is_over(values: list[float], patience: int, min_delta: float, threshold: float | None) -> bool:
+    """The same for ``mode="min"``, from the whole history."""
+    if not values:
+        return False
+    if not math.isfinite(values[-1]) or (threshold is not None and values[-1] > threshold):
+        return True
+    best_index = 0
+    for index, value in enumerate(values):
+        if values[best_index] - value > min_delta:
+            best_index = index
+    return len(values) - 1 - best_index >= patience
+
+
+@given(
+    values=VALUES,
+    patience=st.integers(1, 4),
+    min_delta=st.sampled_from([0.0, 0.5, 2.0]),
+    threshold=st.sampled_from([None, 3.0]),
+)
+def test_it_says_what_the_whole_history_says(
+    values: list[float], patience: int, min_delta: float, threshold: float | None
+) -> None:
+    ours = rule(patience=patience, min_delta=min_delta, divergence_threshold=threshold)
+    is_finite_before = all(map(math.isfinite, values[:-1]))  # a run does not go on after a value that is not
+    if is_finite_before:
+        assert (ours.reason(seen_of(ours, values)) is not None) == is_over(values, patience, min_delta, threshold)
+
+
+@given(VALUES)
+def test_more_of_one_metric_is_less_of_its_negative(values: list[float]) -> None:
+    less, more = (
+        rule(mode=mode, min_delta=1.0, divergence_threshold=sign * 4.0) for mode, sign in (("min", 1), ("max", -1))
+    )
+    negated = [-value for value in values]
+    assert (less.reason(seen_of(less, values)) is None) == (more.reason(seen_of(more, negated)) is None)
+
+
+@given(VALUES, st.floats())
+def test_a_second_value_of_a_step_is_not_counted(values: list[float], again: float) -> None:
+    ours = rule()
+    seen = seen_of(ours, values)
+    if values:
+        assert ours.after(seen, again, len(values)) is seen
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "said"),
+    [
+        (
+            {},
+            [1.0, 0.5, 0.75, 0.625],
+            "val/loss is 0.625 after step 4; the best, 0.5 after step 2, was not improved in 2 validations",
+        ),
+        (
+            {"patience": 1, "min_delta": 0.25, "mode": "max"},
+            [0.5, 0.625],
+            "val/loss is 0.625 after step 2; the best, 0.5 after step 1, was not improved by more than 0.25 in "
+            "1 validation",
+        ),
+        (
+            {"divergence_threshold": 3},
+            [1.0, 4.5],
+            "val/loss is 4.5 after step 2, worse than divergence_threshold=3",
+        ),
+        ({}, [math.nan], "val/loss is nan after step 1, which is not finite"),
+    ],
+)
+def test_the_reason_has_the_numbers(settings: dict[str, Any], values: list[float], said: str) -> None:
+    ours = rule(**settings)
+    assert ours.reason(seen_of(ours, values[:-1])) is None
+    assert ours.reason(seen_of(ours, values)) == said
