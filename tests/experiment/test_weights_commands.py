@@ -40,12 +40,12 @@ def test_weights_go_out_and_come_in_again(small: Cli, cli: Cli, tmp_path: Path) 
 
 
 def test_averaged_weights_are_exported_where_they_are_kept(small: Cli, cli: Cli, tmp_path: Path) -> None:
-    average = "callbacks=[default,exponential_moving_average]"
+    average = "callbacks=[default,ema]"
     assert small("hydra.run.dir=run", average).code == 0
     assert cli("export", "run/checkpoints/step_00000002", "weights=averaged", "output=mean.safetensors").code == 0
     state = read_checkpoint(tmp_path / "run" / "checkpoints" / "step_00000002").state
     weights = load_file("mean.safetensors")
-    averages = state["callbacks"]["exponential_moving_average"]["averaged_weights"]
+    averages = state["callbacks"]["ema"]["averaged_weights"]
     assert weights.keys() == state["model"].keys()
     assert all(torch.equal(weights[name], averages[name]) for name in averages)
     assert not torch.equal(weights["layers.0.weight"], state["model"]["layers.0.weight"])
