@@ -79,6 +79,14 @@ class BatchSource(Protocol):
         """The batches of a pass from number ``first`` on."""
         ...
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """What is needed beside the position to go on; None: nothing."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, where that was not None."""
+        ...
+
 
 class StatefulScheduler(Protocol):
     """A learning-rate scheduler."""

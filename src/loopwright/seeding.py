@@ -120,6 +120,22 @@ class SideStreams:
         torch.default_generator.set_state(torch_state)
         _swap_numpy(numpy)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where streams that are continued stand, as lists and tensors."""
+        numpy = None if self._numpy is None else self._numpy.state["state"]
+        return {
+            "python": self._python,
+            "torch": self._torch,
+            "numpy": None if numpy is None else {"key": [int(word) for word in numpy["key"]], "pos": int(numpy["pos"])},
+        }
+
+    def load_state_dict(self, states: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._python, self._torch = states["python"], states["torch"]
+        if self._numpy is not None and states["numpy"] is not None:
+            key = sys.modules["numpy"].array(states["numpy"]["key"], dtype="uint32")
+            self._numpy.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": states["numpy"]["pos"]}}
+
 
 def forget_spare_normal() -> None:
     """Let NumPy's legacy generator forget the second normal number that it may have kept, as `SideStreams` does."""

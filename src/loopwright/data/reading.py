@@ -232,6 +232,12 @@ class IndexedSource:
         """Batches in a pass."""
         return num_batches(self._num_samples, self._batch_size, drop_last=self._drop_last)
 
+    def state_dict(self) -> None:
+        """None: the position says it all."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called, as there is no state."""
+
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """The batches of a pass from number ``first`` on."""
         order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=pass_index)

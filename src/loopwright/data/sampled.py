@@ -52,6 +52,12 @@ class SampledSource:
         """Batches in a pass, where the sampler knows."""
         return length_of(self._sampler)
 
+    def state_dict(self) -> None:
+        """None: the position says it all."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called, as there is no state."""
+
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """The batches of a pass from number ``first`` on."""
         if self._pass.pass_index != pass_index or not self._pass.reaches_back_to(first):

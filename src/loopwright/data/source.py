@@ -106,18 +106,25 @@ class ListSource:
         """Batches in a pass."""
         return len(self._batches)
 
+    def state_dict(self) -> None:
+        """None: the position says it all."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called, as there is no state."""
+
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """The batches from number ``first`` on, the same in every pass."""
         return iter(self._batches[first:])
 
 
 class ForeignSource:
-    """Any other iterable: used as it is, read forward to where a run is.
+    """Any other iterable: used as it is; it goes on by its own state, or is read forward to where a run is.
 
     What it draws in this process comes from streams keyed by (seed, pass).
 
     Args:
-        dataloader: the iterable; one with a ``set_epoch`` is told the pass.
+        dataloader: the iterable; one with a ``set_epoch`` is told the pass; ``state_dict`` and ``load_state_dict``,
+            where it has both, are used to go on inside a pass.
         seed: of the run.
     """
 
@@ -127,6 +134,8 @@ class ForeignSource:
         self._dataloader = dataloader
         self._seed = seed
         self._draws_here = not getattr(dataloader, "num_workers", 0)
+        self._streams: SideStreams | None = None
+        self._restored: dict[str, Any] | None = None
 
     @property
     def is_one_shot(self) -> bool:
@@ -138,20 +147,38 @@ class ForeignSource:
         """Batches in a pass, where the dataloader knows."""
         return length_of(self._dataloader)
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Where the dataloader and its streams stand; None where it keeps no state of its own."""
+        if not (hasattr(self._dataloader, "state_dict") and hasattr(self._dataloader, "load_state_dict")):
+            return None
+        streams = None if self._streams is None else self._streams.state_dict()
+        return {"dataloader": self._dataloader.state_dict(), "streams": streams}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned when it is read next."""
+        self._restored = state
+
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on; those before it are read and dropped."""
-        streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
+        """The batches of a pass from number ``first`` on; those before it are read and dropped, or known by a state."""
+        streams = self._streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
+        restored, self._restored = self._restored, None
+        if restored is not None and first and restored["streams"] is not None:
+            streams.load_state_dict(restored["streams"])
         with streams:
             tell_pass(self._dataloader, pass_index)
+            if restored is not None:
+                self._dataloader.load_state_dict(restored["dataloader"])
             batches = iter(self._dataloader)
-            if first:
-                num_skipped = sum(1 for _ in itertools.islice(batches, first))
-                _log.warning("Read over %d micro-batches of the training dataloader to go on where it was.", first)
-                if num_skipped < first:
-                    raise DataError(
-                        f"The dataloader ended after {num_skipped} micro-batches; {first} were read before."
-                    )
+            if first and restored is None:
+                _read_over(batches, first)
         return _under(streams, batches) if self._draws_here else batches
+
+
+def _read_over(batches: Iterator[Any], num_batches: int) -> None:
+    num_skipped = sum(1 for _ in itertools.islice(batches, num_batches))
+    _log.warning("Read over %d micro-batches of the training dataloader to go on where it was.", num_batches)
+    if num_skipped < num_batches:
+        raise DataError(f"The dataloader ended after {num_skipped} micro-batches; {num_batches} were read before.")
 
 
 def _under(streams: SideStreams, batches: Iterator[Any]) -> Iterator[Any]:

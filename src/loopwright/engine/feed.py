@@ -30,6 +30,11 @@ class Feed:
         self._ahead: Any = _END
 
     @property
+    def source(self) -> BatchSource:
+        """What it reads from."""
+        return self._source
+
+    @property
     def num_batches(self) -> int | None:
         """Micro-batches of a pass; None where that is unknown."""
         return self._num_batches
@@ -59,6 +64,8 @@ class Feed:
             return True
         if self._ahead is _END and self._batches is not None:
             self._ahead = next(self._batches, _END)
+            if self._ahead is _END:  # known now, and so part of the position: a resume must not look for it again
+                self._next_pass()
         return self._ahead is not _END
 
     def rewind(self) -> None:
@@ -85,8 +92,7 @@ class Feed:
                 f"{state.pass_index}; its length says {self._num_batches}."
             )
         if state.micro_batch_index:
-            state.pass_index += 1
-            state.micro_batch_index = 0
+            self._next_pass()
         self._batches = self._source.read(state.pass_index, 0)
         batch = next(self._batches, _END)
         if batch is _END:
@@ -103,6 +109,9 @@ class Feed:
                 f"The training dataloader goes on after {state.micro_batch_index} micro-batches of pass "
                 f"{state.pass_index}; its length says no more."
             )
+        self._next_pass()
+
+    def _next_pass(self) -> None:
         self._batches = None
-        state.pass_index += 1
-        state.micro_batch_index = 0
+        self._state.pass_index += 1
+        self._state.micro_batch_index = 0

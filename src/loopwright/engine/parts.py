@@ -12,7 +12,7 @@ from loopwright.engine.binding import Hooks
 from loopwright.engine.metrics import MetricLog
 from loopwright.hooks import Callback
 from loopwright.precision import Precision
-from loopwright.protocols import Accelerator, StatefulScheduler
+from loopwright.protocols import Accelerator, BatchSource, StatefulScheduler
 from loopwright.run import RunState
 from loopwright.seeding import RandomStreams
 
@@ -28,6 +28,7 @@ class Parts:
         schedulers: stepped once per step.
         monitored: (scheduler, metric): stepped after each round of validations.
         log_every_n_steps: steps between two readings of training values.
+        data: the training dataloader of the present or last fit, whose state is saved where it has one.
         callbacks: (name, callback) in the order in which they are called.
         hooks: those of the callbacks, bound for this run.
     """
@@ -43,5 +44,6 @@ class Parts:
     log_every_n_steps: int
     schedulers: list[StatefulScheduler] = field(default_factory=list)
     monitored: list[tuple[StatefulScheduler, str]] = field(default_factory=list)
+    data: BatchSource | None = None
     callbacks: list[tuple[str, Callback]] = field(default_factory=list)
     hooks: Hooks = field(default_factory=dict)

@@ -9,7 +9,7 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.setup import stateful_callbacks, stateful_loggers
 from loopwright.errors import CheckpointError, did_you_mean
 
-STATE_KEYS = ("schedulers", "monitored", "position", "plan", "streams", "metrics", "callbacks", "loggers")
+STATE_KEYS = ("schedulers", "monitored", "position", "data", "plan", "streams", "metrics", "callbacks", "loggers")
 
 # What OneCycleLR makes of the total that it is told; a run with a longer end tells another.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
@@ -34,6 +34,7 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
             "micro_batch_index": state.micro_batch_index,
             "num_validated": state.validated[1] if state.validated[0] == state.global_step else 0,
         },
+        "data": None if parts.data is None else parts.data.state_dict(),
         "plan": None if plan_settings is None else dict(plan_settings),
         "streams": parts.streams.state_dict(),
         "metrics": parts.log.state_dict(),
@@ -56,6 +57,10 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], path: object) -> Non
     for key, own in (("schedulers", parts.schedulers), ("monitored", parts.monitored)):
         if len(saved[key]) != len(own):
             raise CheckpointError(f"{path}: {key}: holds the state of {len(saved[key])}; this run has {len(own)}.")
+    assert parts.data is not None, "a fit that resumes has data"
+    if (parts.data.state_dict() is None) != (saved["data"] is None):
+        problem = "the checkpoint holds none" if saved["data"] is None else "this run's keeps none"
+        raise CheckpointError(f"{path}: data: state of the training dataloader; {problem}.")
     _check_optimizer(parts, saved["optimizer"], path)
     own_names, saved_names = set(stateful_callbacks(parts.callbacks)), set(saved["callbacks"])
     for name in sorted(own_names ^ saved_names):
@@ -80,6 +85,8 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     parts.state.pass_index = position["pass_index"]
     parts.state.micro_batch_index = position["micro_batch_index"]
     parts.state.validated = (position["global_step"], position["num_validated"])
+    if saved["data"] is not None and parts.data is not None:
+        parts.data.load_state_dict(saved["data"])
     parts.log.load_state_dict(saved["metrics"])
     for name, callback in stateful_callbacks(parts.callbacks).items():
         callback.load_state_dict(saved["callbacks"][name])

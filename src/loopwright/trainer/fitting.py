@@ -140,7 +140,7 @@ class Fitting:
         parts = self._parts
         resumed = checkpoint if resumes else None
         seed = parts.streams.seed if resumed is None else entry_of(resumed, "streams")["seed"]
-        source = self._open(train_dataloader, seed)
+        source = parts.data = self._open(train_dataloader, seed)
         val_sets = open_val_sets(val_dataloader, seed)
         lengths = {name: data.source.num_batches for name, data in val_sets.items()}
         if resumed is not None:
@@ -151,6 +151,7 @@ class Fitting:
                 load_model(parts, checkpoint)
             self._make_schedulers(self.plan)
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
+        parts.data = self._feed.source
         self._say(self.plan, loop)
         return FitInputs(
             loop=loop,
