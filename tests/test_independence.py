@@ -6,6 +6,7 @@ import multiprocessing
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from loopwright import Callback, Trainer, TrainingLoop
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
 from loopwright.data import Loader
+from loopwright.loggers import JSONLinesLogger
 from loopwright.seeding import RandomStreams
 from tiny import NoisyRegression, Recorder, is_bitwise_equal, rows, trainer, weights
 
@@ -96,6 +98,21 @@ def test_weights_do_not_depend_on_logging_and_more_callbacks(log_every_n_steps: 
     reference = train(None, Loader(rows(30), batch_size=4, shuffle=True))
     other = train(7, Loader(rows(30), batch_size=4, shuffle=True), log_every_n_steps=log_every_n_steps)
     assert is_bitwise_equal(other, reference)
+
+
+@pytest.mark.parametrize("every_n_steps", [1, 7, None])
+def test_weights_do_not_depend_on_saving(every_n_steps: int | None, tmp_path: Path) -> None:
+    reference = train(None, Loader(Augmented(), batch_size=4, shuffle=True))
+    saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=every_n_steps), "run_dir": tmp_path}
+    other = train(5, Loader(Augmented(), batch_size=4, shuffle=True), loggers=[JSONLinesLogger()], **saving)
+    assert is_bitwise_equal(other, reference)
+
+
+@pytest.mark.parametrize("prefetch_factor", [2, 8])
+def test_weights_do_not_depend_on_prefetching(prefetch_factor: int) -> None:
+    reference = train(None, Loader(Augmented(), batch_size=4, shuffle=True))
+    ahead = DataLoader(Augmented(), batch_size=4, shuffle=True, num_workers=1, prefetch_factor=prefetch_factor)
+    assert is_bitwise_equal(train(5, ahead), reference)
 
 
 def test_the_callers_streams_are_given_back_on_exceptions_too() -> None:
