@@ -113,6 +113,32 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
 
+def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None:
+    words = [word for word in SMALL if not word.startswith(("loop.", "checkpoint."))]
+    words += ["loop.max_steps=300", "loop.eval_frequency=100", "checkpoint.every_n_steps=20", "data.num_workers=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopwright", *words, "hydra.run.dir=cut"],
+        cwd=tmp_path,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    saved = tmp_path / "cut" / "checkpoints"
+    deadline = time.monotonic() + 100
+    while not (saved.exists() and len(list(saved.glob("step_*"))) > 1) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert json.loads((tmp_path / "cut" / "summary.json").read_text())["state"] == "running"
+    for command in ([*words, "hydra.run.dir=straight"], ["resume", "cut"]):
+        done = _run(tmp_path, *command, env=_environment())
+        assert (done.returncode, done.stderr) == (0, "")
+    cut, straight = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("cut", "straight"))
+    assert cut["weights_sha256"] == straight["weights_sha256"]
+    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (tmp_path / "straight/metrics.jsonl").read_bytes()
+    assert not [path for path in saved.iterdir() if path.name.startswith(".")]
+
+
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
