@@ -27,8 +27,9 @@ class SettingError(ValueError):
         self.problem = problem
 
     def under(self, path: str) -> SettingError:
-        """The same error for the setting at ``path.setting`` of a configuration."""
-        return type(self)(f"{path}.{self.setting}" if path else self.setting, self.problem)
+        """The same error for the setting at ``path.setting`` of a configuration; one for ``path`` itself stays so."""
+        is_whole = self.setting == path or not path
+        return type(self)(self.setting if is_whole else f"{path}.{self.setting}", self.problem)
 
 
 class SettingTypeError(SettingError, TypeError):
@@ -89,5 +90,6 @@ def _three_parts(given: object, expected: str, remedy: str) -> str:
 
 
 def _shorten(given: object, limit: int = 80) -> str:
-    text = "null" if given is None else " ".join(repr(given).split())
+    is_plain = type(given).__repr__ is not object.__repr__  # which would say an address
+    text = "null" if given is None else " ".join(repr(given).split()) if is_plain else f"{type(given).__name__}(…)"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -44,10 +44,13 @@ def test_a_broken_sample_is_named(kind: Any, num_workers: int, where: str) -> No
     assert caught.value.__cause__ is not None and "no such row" in str(caught.value.__cause__)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_ragged_samples_are_named(num_workers: int) -> None:
+@pytest.mark.parametrize(
+    ("num_workers", "why"),
+    [(0, ": RuntimeError: stack expects"), (1, r" \(worker 0\): their tensors differ in shape$")],
+)
+def test_ragged_samples_are_named(num_workers: int, why: str) -> None:
     source = as_source(Loader(Broken(ragged=True), batch_size=4, num_workers=num_workers), 0)
-    with pytest.raises(DataError, match=r"^Broken: samples 0, 1, 2, 3 make no batch.*RuntimeError"):
+    with pytest.raises(DataError, match=f"^Broken: samples 0, 1, 2, 3 make no batch{why}"):
         list(source.read(0, 0))
 
 

@@ -249,10 +249,16 @@ class Bad(nn.Module):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda weight: None, "returned NoneType: expected its loss"),
+        (lambda weight: None, "returned None: expected its loss"),
+        (lambda weight: (weight,), "an object of class tuple: expected its loss"),
         (lambda weight: {"logits": weight}, "the keys logits: expected a scalar tensor as loss"),
-        (lambda weight: {"loss": 0.5}, "loss=float: expected a scalar tensor"),
+        (lambda weight: {"los": weight.sum()}, "the keys los: .*; rename los to loss"),
+        (lambda weight: {}, "an empty mapping: expected a scalar tensor as loss"),
+        (lambda weight: {"loss": 0.5}, "loss of class float: expected a scalar tensor"),
         (lambda weight: weight, r"shape \(2,\): expected a scalar; take its mean"),
+        (lambda weight: weight.detach().sum(), "a loss without a gradient: expected one computed from its parameters"),
+        (lambda weight: torch.tensor(1), "a loss of type torch.int64: expected a real floating-point scalar"),
+        (lambda weight: weight.sum() + 0j, "a loss of type torch.complex64: expected a real"),
     ],
 )
 def test_a_model_that_breaks_the_contract_is_told(answer: Any, message: str) -> None:
@@ -298,7 +304,7 @@ def test_a_fit_that_cannot_be_is_refused(settings: dict[str, Any], error: type[E
         ({"optimizer": 3}, "optimizer=3"),
         ({"optimizer": torch.optim.SGD([torch.ones(1, requires_grad=True)])}, "_partial_"),
         ({"schedulers": [3]}, "schedulers=3"),
-        ({"callbacks": [object()]}, "callbacks=<object"),
+        ({"callbacks": [object()]}, "callbacks=object(…"),
         ({"callbacks": [Logger()]}, "give loggers as"),
         ({"loggers": [Callback()]}, "loggers="),
         ({"precision": "float32"}, "precision='float32'"),

@@ -61,7 +61,7 @@ def test_a_monitored_scheduler_is_handed_its_metric_after_each_validation() -> N
 
 
 def test_a_monitored_metric_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(SettingError, match=r"monitor=val/los: expected a metric .*val/loss.* Did you mean val/loss"):
+    with pytest.raises(SettingError, match=r"monitor='val/los': expected a metric .*val/loss.* Did you mean val/loss"):
         rates(schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/los"}])
 
 

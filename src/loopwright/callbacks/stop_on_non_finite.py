@@ -136,10 +136,10 @@ class StopOnNonFinite(Callback):
 
     def _remedy(self, trainer: Trainer) -> str:
         last = "none" if self._last_checkpoint is None else str(self._last_checkpoint)
-        remedy = "a lower learning rate, or gradients clipped by precision.max_gradient_norm"
+        remedy = "try a lower learning rate, or gradients clipped by precision.max_gradient_norm"
         if trainer.global_step == 0:
             remedy = "look at the data and the loss for divisions by 0 and logarithms of 0"
-        return f"Last good checkpoint: {last}; expected a finite one, try {remedy}."
+        return f"Last good checkpoint: {last}; expected finite numbers; {remedy}."
 
 
 def _largest(tensors: list[Tensor]) -> Tensor:

@@ -11,13 +11,18 @@ from torch.utils.data import get_worker_info
 
 from loopwright.errors import DataError
 
+# What torch says in a worker of tensors that differ in shape
+_RAGGED = "Trying to resize storage that is not resizable"
+
 
 def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str = "cannot be read") -> DataError:
     """The error that names the samples of ``dataset`` that could not be read, and the worker; ``error`` says why."""
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
     named = f"sample {indices[0]}" if len(indices) == 1 else f"samples {_shorten(indices)}"
-    return DataError(f"{type(dataset).__name__}: {named} {what}{where}: {type(error).__name__}: {error}")
+    why = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    why = "their tensors differ in shape" if str(error) == _RAGGED else why
+    return DataError(f"{type(dataset).__name__}: {named} {what}{where}: {why}")
 
 
 @dataclass(frozen=True, slots=True)

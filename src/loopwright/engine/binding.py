@@ -46,7 +46,7 @@ def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
                 hook(trainer, error)
             except Exception as another:  # noqa: BLE001  (the first one is what the run ends by)
                 notes = " ".join(getattr(another, "__notes__", []))
-                error.add_note(f"While it was reported: {type(another).__name__}: {another} {notes}".rstrip())
+                error.add_note(f"While it was reported: {type(another).__name__}: {another}. {notes}".rstrip())
         raise
 
 

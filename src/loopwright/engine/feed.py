@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from loopwright.engine.faults import note_reading
 from loopwright.errors import DataError
 from loopwright.protocols import BatchSource
 from loopwright.run import RunState
@@ -43,19 +44,24 @@ class Feed:
         """The next micro-batch; the position moves over it, at a pass's end to the next pass.
 
         Raises:
-            DataError: if the dataloader ends before, or goes on after, its length; or yields nothing at all.
+            DataError: if the dataloader ends before, or goes on after, its length; or yields nothing at all. What it
+                raises itself gets a note.
         """
         state = self._state
-        if self._batches is None:
-            self._batches = self._source.read(state.pass_index, state.micro_batch_index)
-        batch, self._ahead = self._ahead, _END
-        if batch is _END:
-            batch = next(self._batches, _END)
+        try:
+            if self._batches is None:
+                self._batches = self._source.read(state.pass_index, state.micro_batch_index)
+            batch, self._ahead = self._ahead, _END
             if batch is _END:
-                batch = self._first_of_next_pass()
-        state.micro_batch_index += 1
-        if state.micro_batch_index == self._num_batches:
-            self._end_pass()
+                batch = next(self._batches, _END)
+                if batch is _END:
+                    batch = self._first_of_next_pass()
+            state.micro_batch_index += 1
+            if state.micro_batch_index == self._num_batches:
+                self._end_pass()
+        except Exception as error:
+            self._note(error)
+            raise
         return batch
 
     def has_more(self) -> bool:
@@ -63,7 +69,11 @@ class Feed:
         if self._num_batches is not None:
             return True
         if self._ahead is _END and self._batches is not None:
-            self._ahead = next(self._batches, _END)
+            try:
+                self._ahead = next(self._batches, _END)
+            except Exception as error:
+                self._note(error)
+                raise
             if self._ahead is _END:  # known now, and so part of the position: a resume must not look for it again
                 self._next_pass()
         return self._ahead is not _END
@@ -84,6 +94,10 @@ class Feed:
         if self._source.is_sought:
             self._batches, self._ahead = None, _END
 
+    def _note(self, error: Exception) -> None:
+        state = self._state
+        note_reading(error, "training dataloader", f"micro-batch {state.micro_batch_index} of pass {state.pass_index}")
+
     def _first_of_next_pass(self) -> Any:
         state = self._state
         if self._num_batches is not None:
@@ -96,9 +110,10 @@ class Feed:
         self._batches = self._source.read(state.pass_index, 0)
         batch = next(self._batches, _END)
         if batch is _END:
+            remedy = "give one that can be iterated over again, or fewer steps" if state.pass_index else "give it data"
             raise DataError(
-                f"The training dataloader yields nothing in pass {state.pass_index}; "
-                "give one that can be iterated over again, or fewer steps."
+                f"The training dataloader yields nothing in pass {state.pass_index}: "
+                f"expected at least one micro-batch; {remedy}."
             )
         return batch
 

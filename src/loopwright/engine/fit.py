@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from loopwright.engine.binding import Hook, call_hooks, reporting
 from loopwright.engine.clock import TrainClock
+from loopwright.engine.faults import naming_dead_workers
 from loopwright.engine.feed import Feed
 from loopwright.engine.parts import Parts
 from loopwright.engine.step import Step
@@ -75,6 +76,7 @@ class FitLoop:
         self._clock = TrainClock()
         self._step_saved = inputs.plan.position
 
+    @naming_dead_workers()
     def run(self) -> None:
         """Carry out the plan, or what of it comes before `Trainer.stop`; a stopped fit is saved where it stands."""
         self._clock.begin(self._state.global_step)
@@ -172,6 +174,6 @@ class FitLoop:
             if monitor not in metrics:
                 hint = did_you_mean(monitor, metrics)
                 raise SettingError(
-                    "monitor", f"={monitor}: expected a metric of the validation: {', '.join(metrics)}.{hint}"
+                    "monitor", f"={monitor!r}: expected a metric of the validation: {', '.join(metrics)}.{hint}"
                 )
             self._step.update.step_scheduler(scheduler, metrics[monitor])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopwright.engine.faults import note_model
 from loopwright.engine.items import as_outputs
 from loopwright.engine.parts import Parts
+from loopwright.errors import SettingError
 
 
 class Forward:
@@ -15,24 +17,34 @@ class Forward:
         parts: of this run, with its hooks bound.
     """
 
-    __slots__ = ("_after", "_before", "_model", "_trainer")
+    __slots__ = ("_after", "_before", "_model", "_state", "_trainer")
 
     def __init__(self, parts: Parts) -> None:
         self._trainer = parts.trainer
         self._model = parts.model
+        self._state = parts.state
         self._before = parts.hooks["on_before_forward"]
         self._after = parts.hooks["on_after_forward"]
 
     def __call__(self, batch: Any) -> dict[str, Any]:
-        """The model's outputs, with a scalar tensor as ``loss``."""
-        if self._before:
-            args: list[Any] = [batch]
-            kwargs: dict[str, Any] = {}
-            for hook in self._before:
-                hook(self._trainer, self._model, batch, args, kwargs)
-            outputs = as_outputs(self._model(*args, **kwargs))
-        else:
-            outputs = as_outputs(self._model(batch))
+        """The model's outputs, with a scalar tensor as ``loss``.
+
+        Raises:
+            TypeError: if the model returns no loss.
+            SettingError: what the model raises of its settings, as settings of ``model``; other exceptions get a note.
+        """
+        args: list[Any] = [batch]
+        kwargs: dict[str, Any] = {}
+        for hook in self._before:
+            hook(self._trainer, self._model, batch, args, kwargs)
+        try:
+            returned = self._model(*args, **kwargs)
+        except SettingError as error:
+            raise error.under("model") from error
+        except Exception as error:
+            note_model(error, self._model, self._state)
+            raise
+        outputs = as_outputs(returned)
         for hook in self._after:
             hook(self._trainer, self._model, outputs, batch)
         return outputs

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.errors import DataError, refuse_type
+from loopwright.errors import DataError, nearest
 
 
 def as_outputs(returned: Any) -> dict[str, Any]:
@@ -22,14 +22,13 @@ def as_outputs(returned: Any) -> dict[str, Any]:
     outputs = returned if type(returned) is dict else {"loss": returned} if isinstance(returned, Tensor) else None
     if outputs is None:
         if not isinstance(returned, Mapping):
-            raise TypeError(f"The model returned {type(returned).__name__}: expected its loss, or a mapping with loss.")
+            given = "None" if returned is None else f"an object of class {type(returned).__name__}"
+            problem = 'expected its loss, a scalar tensor, or a mapping with it: {"loss": loss}.'
+            raise TypeError(f"The model returned {given}: {problem}")
         outputs = dict(returned)
     loss = outputs.get("loss")
     if not isinstance(loss, Tensor):
-        given = (
-            f"loss={type(loss).__name__}" if "loss" in outputs else f"the keys {', '.join(map(str, outputs)) or '-'}"
-        )
-        raise TypeError(f"The model returned a mapping with {given}: expected a scalar tensor as loss.")
+        raise _without_loss(outputs)
     if loss.ndim:
         raise TypeError(f"The model returned a loss of shape {tuple(loss.shape)}: expected a scalar; take its mean.")
     return outputs
@@ -39,6 +38,7 @@ def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
     """The number of items that a micro-batch's loss is a mean over: ``num_items``, or else the samples.
 
     Raises:
+        TypeError: if the model names something that is no number of items.
         DataError: if the model names none and the batch holds no tensor to count samples in.
     """
     given = outputs.get("num_items")
@@ -46,7 +46,9 @@ def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
         if isinstance(given, Tensor) and not given.ndim:
             return given.detach()
         if isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < 0:
-            raise refuse_type("num_items", given, "a whole number, 0 or more, or a scalar tensor on the device")
+            given = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+            expected = "expected a whole number, 0 or more, or a scalar tensor on the device"
+            raise TypeError(f"The model returned num_items={given}: {expected}.")
         return int(given)
     first = _first_tensor(batch)
     if first is None or not first.ndim:
@@ -67,13 +69,16 @@ def scalars(outputs: Mapping[str, Any]) -> dict[str, Tensor | float]:
 
 
 def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """The values as Python floats: the one place where the host waits for the device."""
+    """The values as Python floats: the one place where the host waits for the device.
+
+    Raises:
+        TypeError: for a tensor that is no real scalar.
+    """
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     for name, value in on_device.items():
         if value.ndim or value.is_complex():
-            raise refuse_type(
-                name, f"tensor of shape {tuple(value.shape)}, {value.dtype}", "a real scalar to be logged"
-            )
+            given = f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
+            raise TypeError(f"{name} is {given}: expected a real scalar to be logged.")
     read: dict[str, float] = {}
     if on_device:
         wide = [
@@ -111,6 +116,21 @@ class WeightedMean:
         """The averages; NaN for a metric all of whose batches were without items."""
         sums, weights = read_back(self._sums), read_back(self._weights)
         return {name: sums[name] / weights[name] if weights[name] else float("nan") for name in sums}
+
+
+def _without_loss(outputs: Mapping[Any, Any]) -> TypeError:
+    expected = "expected a scalar tensor as loss"
+    if "loss" in outputs:
+        loss = outputs["loss"]
+        given = f"a loss of class {type(loss).__name__}"
+        remedy = "; leave out what made a number of it, such as item()" if isinstance(loss, numbers.Real) else ""
+        return TypeError(f"The model returned a mapping with {given}: {expected}{remedy}.")
+    if not outputs:
+        return TypeError(f"The model returned an empty mapping: {expected}.")
+    names = [str(name) for name in outputs]
+    near = nearest("loss", names)
+    remedy = f"; rename {near} to loss" if near else ""
+    return TypeError(f"The model returned a mapping with the keys {', '.join(names)}: {expected}{remedy}.")
 
 
 def _first_tensor(batch: Any) -> Tensor | None:

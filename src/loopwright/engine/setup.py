@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from loopwright.errors import SettingError, SettingTypeError, refuse_type
 from loopwright.hooks import Callback, Logger, implements, misspelt_hooks
+from loopwright.plan import Plan
 from loopwright.protocols import StatefulScheduler
 
 SchedulerSpec = tuple[Callable[..., Any], str | None]
@@ -42,7 +43,7 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
 
     Raises:
         SettingTypeError: if it is no optimizer, or one over other parameters.
-        SettingError: what the callable raises of its settings.
+        SettingError: what the callable raises of its settings; and if there are no parameters.
     """
     if optimizer is None:
         return None
@@ -63,6 +64,11 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
             made = make_optimizer(optimizer, model)
         except SettingError as error:
             raise error.under("optimizer") from error
+        except ValueError as error:
+            if next(model.parameters(), None) is None:  # torch's words for it do not say whose list is empty
+                problem = f"={type(model).__name__}(…): expected parameters to be trained; it has none."
+                raise SettingError("model", problem) from error
+            raise
     if not isinstance(made, Optimizer):
         given_or_made = optimizer if made is None else made
         remedy = "in a configuration: _partial_: true"
@@ -104,6 +110,20 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
             raise refuse_type("schedulers", entry, expected, "in a configuration: _partial_: true")
         specs.append((factory, monitor))
     return specs
+
+
+def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
+    """Refuse a scheduler that needs a metric of validations where the plan has none.
+
+    Raises:
+        SettingError: saying what to give.
+    """
+    if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
+        raise SettingError(
+            "schedulers",
+            ": one is stepped with a metric of the validations, and this plan has none; "
+            "give val_dataloader and eval_frequency.",
+        )
 
 
 def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from loopwright.engine.faults import check_has_gradient, note_model
 from loopwright.engine.feed import Feed
 from loopwright.engine.forward import Forward
 from loopwright.engine.items import WeightedMean, num_items, scalars
@@ -90,12 +91,17 @@ class Step:
         outputs = self._forward(batch)
         for hook in self._before_backward:
             hook(trainer, model, outputs)
-        if window is None:
-            outputs["loss"].backward()
-        else:
-            weight = num_items(outputs, batch)
-            if isinstance(weight, Tensor) or weight:  # no items, no gradient, whatever the mean over them may be
-                (outputs["loss"] * weight).backward()
+        loss, weight = outputs["loss"], 1 if window is None else num_items(outputs, batch)
+        try:
+            if window is None:
+                loss.backward()
+            elif isinstance(weight, Tensor) or weight:  # no items, no gradient, whatever the mean over them may be
+                (loss * weight).backward()
+        except Exception as error:
+            check_has_gradient(loss)
+            note_model(error, model, self._state, "the backward of model")
+            raise
+        if window is not None:
             window.add(outputs, weight)
         for hook in self._after_backward:
             hook(trainer, model, outputs)

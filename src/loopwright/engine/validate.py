@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from loopwright.engine.binding import call_hooks, reporting
+from loopwright.engine.faults import naming_dead_workers, note_reading
 from loopwright.engine.forward import Forward
 from loopwright.engine.items import WeightedMean, num_items, scalars
 from loopwright.engine.modes import evaluating
@@ -29,6 +31,7 @@ from loopwright.protocols import BatchSource
 from loopwright.run import Interruption, RunState
 
 _log = logging.getLogger("loopwright")
+_END = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class ValidationSet:
     source: BatchSource
 
 
+@naming_dead_workers()
 def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:
     """Validate one dataloader and log the averages as ``<name>/<key>``.
 
@@ -59,7 +63,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
         The averages by their full names, and whatever else was logged meanwhile, by a callback for example.
 
     Raises:
-        DataError: if the dataloader yields nothing.
+        DataError: if the dataloader yields nothing, or does not end where its length says, or a worker of it dies.
         Interruption: after a batch, if the fit around it is interrupted.
     """
     trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
@@ -94,8 +98,7 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     step_start, step_end = hooks[names["step_start"]], hooks[names["step_end"]]
     forward = Forward(parts)
     mean = WeightedMean(parts.device.sum_dtype)
-    num_done = 0
-    for batch_idx, host_batch in zip(range(max_batches), data.source.read(0, 0), strict=False):
+    for batch_idx, host_batch in enumerate(_read(data, max_batches)):
         batch = parts.device.move(host_batch)
         call_hooks(batch_start, trainer, model, batch, batch_idx)
         call_hooks(step_start, trainer, model, batch)
@@ -105,10 +108,26 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
         call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
         if parts.state.is_interrupted:
             raise Interruption
-        num_done += 1
+    return mean.result()
+
+
+def _read(data: ValidationSet, max_batches: int) -> Iterator[Any]:
+    """The first ``max_batches`` batches; where these are all, the dataloader is to end with them."""
+    num_done, goes_on = 0, False
+    try:
+        batches = data.source.read(0, 0)
+        for batch in itertools.islice(batches, max_batches):
+            yield batch
+            num_done += 1
+        if max_batches == data.source.num_batches:
+            goes_on = next(batches, _END) is not _END
+    except Exception as error:
+        note_reading(error, f"dataloader of {data.name}", f"batch {num_done}")
+        raise
     if num_done < max_batches:
         _check_early_end(data, num_done, max_batches)
-    return mean.result()
+    if goes_on:
+        raise DataError(f"{data.name}: the dataloader goes on after the {max_batches} batches in its length.")
 
 
 def _check_early_end(data: ValidationSet, num_done: int, max_batches: int) -> None:
@@ -117,5 +136,5 @@ def _check_early_end(data: ValidationSet, num_done: int, max_batches: int) -> No
             f"{data.name}: the dataloader ended after {num_done} of the {max_batches} batches in its length."
         )
     if not num_done:
-        raise DataError(f"{data.name}: the dataloader yields nothing.")
+        raise DataError(f"{data.name}: the dataloader yields nothing; expected at least one batch.")
     _log.warning("%s: the dataloader ended after %d of %d batches.", data.name, num_done, max_batches)

@@ -17,8 +17,7 @@ from loopwright.engine.fit import FitInputs, FitLoop
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.engine.modes import training
 from loopwright.engine.parts import Parts
-from loopwright.engine.setup import SchedulerSpec, build_scheduler, is_told_total
-from loopwright.errors import SettingError
+from loopwright.engine.setup import SchedulerSpec, build_scheduler, check_monitored, is_told_total
 from loopwright.hooks import ValidationCallback, implements
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
@@ -194,13 +193,7 @@ class Fitting:
             save_last=checkpoint is not None,
             downstream={name: every_n_vals for name, every_n_vals, _ in self._downstream()},
         )
-        is_monitoring = any(monitor is not None for _, monitor in self._scheduler_specs)
-        if is_monitoring and plan.eval_every is None and plan.total_steps:
-            raise SettingError(
-                "schedulers",
-                ": one is stepped with a metric of the validations, and this plan has none; "
-                "give val_dataloader and eval_frequency.",
-            )
+        check_monitored(self._scheduler_specs, plan)
         return plan
 
     def _resume(

@@ -205,7 +205,7 @@ def test_what_refuses_its_arguments_is_told_in_one_line(kind: str) -> None:
 def test_what_is_no_settings_fault_passes() -> None:
     with pytest.raises(OSError, match="disk full") as caught:
         build({"_target_": f"{PACKAGE}.fail", "kind": "disk"}, "data")
-    assert caught.value.__notes__ == [f"while {PACKAGE}.fail was built for data"]
+    assert caught.value.__notes__ == [f"Raised while {PACKAGE}.fail was built for data."]
 
 
 def test_unknown_keys_may_vanish_only_where_a_class_takes_any() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +18,16 @@ def one_line(text: object) -> str:
 
 def one_line_of(error: BaseException) -> str:
     """The error's type, message and notes on a single line, as for a failed job."""
-    parts = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
-    return one_line("; ".join(parts))
+    message = _without_traceback(str(error)).strip()
+    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    notes = getattr(error, "__notes__", [])
+    return one_line(" ".join([said if not notes or said.endswith((".", "?")) else f"{said}.", *notes]))
+
+
+def _without_traceback(message: str) -> str:
+    """What torch says of an error in a worker, without the traceback of it that it puts into the message."""
+    head, is_there, traceback = message.partition("Original Traceback (most recent call last):")
+    return head + re.split(r"\n {2,}[^\n]*", traceback)[-1] if is_there else message
 
 
 def joined(problems: Sequence[str]) -> str:

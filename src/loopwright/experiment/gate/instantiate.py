@@ -127,7 +127,7 @@ def _call(
     except Exception as error:
         if isinstance(error, _SETTING_FAULTS) or type(error) is RuntimeError:
             raise SettingError(path or name, f": {name} refused its arguments: {_first_line(error)}") from error
-        error.add_note(f"while {name} was built for {path or 'the configuration'}")
+        error.add_note(f"Raised while {name} was built for {path or 'the configuration'}.")
         raise
 
 

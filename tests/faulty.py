@@ -1,0 +1,177 @@
+"""What users bring that fails: a model, data and a callback, each of which fails in the way that its argument says."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from loopwright import Callback
+from loopwright.data import Loader, Splits
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+ANSWERS: dict[str, Callable[[Tensor], Any]] = {
+    "loss": lambda loss: loss,
+    "None": lambda loss: None,
+    "text": lambda loss: "loss",
+    "tuple": lambda loss: (loss, loss),
+    "number": lambda loss: 0.5,
+    "misspelt": lambda loss: {"los": loss, "logits": loss},
+    "empty": lambda loss: {},
+    "number_as_loss": lambda loss: {"loss": loss.item()},
+    "None_as_loss": lambda loss: {"loss": None},
+    "four": lambda loss: loss.expand(4),
+    "detached": lambda loss: {"loss": loss.detach()},
+    "whole": lambda loss: loss.long(),
+    "complex": lambda loss: loss + 0j,
+    "not_a_number": lambda loss: loss * math.nan,
+    "infinite": lambda loss: loss * math.inf,
+    "gradient": lambda loss: (loss * 0).sqrt(),
+    "items": lambda loss: {"loss": loss, "num_items": -1},
+    "no_items": lambda loss: {"loss": loss, "num_items": 0},
+    "complex_metric": lambda loss: {"loss": loss, "phase": loss + 0j},
+    "raises": lambda loss: _raise(ValueError("two\nlines")),
+    "asserts": lambda loss: _raise(AssertionError()),
+    "key": lambda loss: {}["image"],
+    "shapes": lambda loss: torch.zeros(3, 4) @ torch.zeros(5, 6),
+    "exits": lambda loss: _raise(SystemExit(5)),
+}
+
+
+class Model(nn.Module):
+    """Answers with a loss ``after`` times, then as ``returns`` says."""
+
+    def __init__(self, returns: str = "loss", after: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.returns = returns
+        self.num_left = after
+
+    def forward(self, batch: Any) -> Any:
+        self.num_left -= 1
+        return ANSWERS["loss" if self.num_left >= 0 else self.returns]((self.weight - 1) ** 2)
+
+
+class Empty(nn.Module):
+    """Has no parameters."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch.sum()
+
+
+class Unbuildable(nn.Module):
+    """Fails to be built."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        if width == 0:
+            raise OSError(28, "No space left on device", "weights.bin")
+        raise ValueError(f"width {width}\nis odd")
+
+
+class NoModel:
+    """No module."""
+
+
+class Rows:
+    """Samples of which number 5 fails in the way of ``fault``."""
+
+    def __init__(self, num_rows: int, fault: str) -> None:
+        self.num_rows = num_rows
+        self.fault = fault
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 5 and self.fault == "raises":
+            raise KeyError("no such row")
+        if index == 5 and self.fault == "kills":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 5 and self.fault == "exits":
+            raise SystemExit(4)
+        if index >= 10 and self.fault == "lies":
+            raise IndexError("list index out of range")
+        return torch.zeros(3 if index == 5 and self.fault == "ragged" else 4)
+
+
+class Stream(IterableDataset[Tensor]):
+    """Rows one after another, without a length."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self.rows[index] for index in range(len(self.rows)))
+
+
+class OwnLoader(DataLoader[Tensor]):
+    """A subclass, which is used as it is."""
+
+
+class Batches:
+    """Four batches; ``length`` is what it says of itself."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter([torch.zeros(2, 4)] * 4)
+
+
+def data(
+    kind: str = "loader",
+    fault: str = "none",
+    val_fault: str = "none",
+    num_train: int = 16,
+    num_val: int = 8,
+    length: int = 4,
+    val_length: int = 4,
+    has_val: bool = True,
+    batch_size: int = 4,
+    num_workers: int = 0,
+) -> Splits:
+    """Training and validation data, read by a dataloader of ``kind``."""
+
+    def read(num_rows: int, fault: str, length: int) -> Any:
+        rows: Any = Rows(num_rows, fault)
+        if kind == "batches":
+            return Batches(length)
+        if kind == "number":
+            return 3
+        make: Any = {"loader": Loader, "torch": DataLoader, "own": OwnLoader, "stream": DataLoader}[kind]
+        return make(Stream(rows) if kind == "stream" else rows, batch_size=batch_size, num_workers=num_workers)
+
+    val = read(num_val, val_fault, val_length) if has_val else None
+    return Splits(train=read(num_train, fault, length), val=val)
+
+
+def no_data(path: str = "rows.bin", batch_size: int = 4, num_workers: int = 0) -> Splits:
+    """Reads a file that is not there."""
+    with open(path, "rb"):
+        return Splits(train=[])
+
+
+def number(batch_size: int = 4, num_workers: int = 0) -> int:
+    """No data."""
+    return 3
+
+
+class Raising(Callback):
+    """Raises in one hook."""
+
+    def __init__(self, hook: str = "on_train_batch_end") -> None:
+        setattr(self, hook, lambda *args: _raise(ValueError("told to")))

@@ -1,0 +1,105 @@
+"""What a user's code raises in a fit from Python: its own error, with a note that says where."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import faulty
+import tiny
+from loopwright import TrainingLoop
+from loopwright.data import synthetic
+from loopwright.errors import DataError, SettingError
+from loopwright.models import MLP
+
+
+def fit(data: Any = None, model: Callable[[], Any] = faulty.Model, **settings: Any) -> None:
+    loop = TrainingLoop(num_steps=4, eval_frequency=2, eval_steps=settings.pop("eval_steps", None))
+    given = data or faulty.data()
+    tiny.trainer(loop, model=model, **settings).fit(given.train, given.val)
+
+
+@pytest.mark.parametrize(
+    ("returns", "after", "note"),
+    [
+        ("raises", 0, "Raised in model Model in step 1."),
+        ("raises", 1, "Raised in model Model in step 2."),
+        ("raises", 2, "Raised in model Model on val."),
+    ],
+)
+def test_an_error_of_the_model_says_when(returns: str, after: int, note: str) -> None:
+    with pytest.raises(ValueError, match="two\nlines") as caught:
+        fit(model=lambda: faulty.Model(returns, after))
+    assert caught.value.__notes__ == [note]
+
+
+class OneWay(faulty.Model):
+    """A model whose backward fails."""
+
+    def forward(self, batch: Any) -> Any:
+        loss = super().forward(batch)
+        loss.register_hook(_fail)
+        return loss
+
+
+def _fail(gradient: Tensor) -> Tensor:
+    raise KeyError(f"gone: {gradient.shape}")
+
+
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+def test_an_error_of_the_backward_says_when(grad_accum_steps: int) -> None:
+    loop = TrainingLoop(num_steps=2, grad_accum_steps=grad_accum_steps)
+    with pytest.raises(KeyError, match="gone") as caught:
+        tiny.trainer(loop, model=OneWay).fit(faulty.data().train)
+    assert caught.value.__notes__ == ["Raised in the backward of model OneWay in step 1."]
+
+
+@pytest.mark.parametrize(
+    ("settings", "note"),
+    [
+        ({"kind": "own", "fault": "raises"}, "Raised by the training dataloader at micro-batch 1 of pass 0."),
+        ({"kind": "own", "val_fault": "raises"}, "Raised by the dataloader of val at batch 1."),
+    ],
+)
+def test_an_error_of_a_dataloader_of_another_kind_says_where(settings: dict[str, Any], note: str) -> None:
+    with pytest.raises(KeyError, match="no such row") as caught:
+        fit(faulty.data(**settings))
+    assert caught.value.__notes__ == [note]
+
+
+def test_looking_ahead_in_a_window_says_where_too() -> None:
+    loop = TrainingLoop(num_steps=2, grad_accum_steps=3)
+    with pytest.raises(KeyError, match="no such row") as caught:
+        tiny.trainer(loop, model=faulty.Model).fit(faulty.data(kind="stream", fault="raises").train)
+    assert caught.value.__notes__ == ["Raised by the training dataloader at micro-batch 1 of pass 0."]
+
+
+@pytest.mark.parametrize("settings", [{"fault": "kills"}, {"val_fault": "kills"}, {"kind": "own", "fault": "kills"}])
+def test_a_worker_that_is_killed_is_said_and_leaves_no_orphan(settings: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"^A worker process of a dataloader died: expected .* use fewer") as caught:
+        fit(faulty.data(num_workers=1, **settings))
+    assert caught.value.__cause__ is not None
+    del caught
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(("length", "said"), [(5, "ended after 4 of the 5"), (3, "goes on after the 3")])
+def test_a_validation_dataloader_ends_where_it_says(length: int, said: str) -> None:
+    data = faulty.data(kind="batches", val_length=length)
+    with pytest.raises(DataError, match=f"^val: the dataloader {said} batches in its length"):
+        fit(data)
+    fit(data, eval_steps=2)  # the end is not looked for
+
+
+def test_a_model_that_does_not_fit_its_data_names_the_setting() -> None:
+    with pytest.raises(SettingError, match=r"^model\.in_features=63: expected 64, the values in a sample\.$"):
+        fit(model=lambda: MLP(in_features=63), data=synthetic(num_train=8, num_val=4))
+
+
+def test_a_model_without_parameters_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"^model=Empty\(…\): expected parameters to be trained; it has none\.$"):
+        fit(model=faulty.Empty)
