@@ -1,9 +1,9 @@
-"""What the engine asks of objects from other floors: a device, a source of batches, a scheduler."""
+"""What floors ask of objects from others: a device, a source of batches, a scheduler, a model that checks batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -101,4 +101,13 @@ class StatefulScheduler(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state."""
+        ...
+
+
+@runtime_checkable
+class ChecksBatches(Protocol):
+    """A model that can tell before it is trained, and without weights, whether it takes a batch."""
+
+    def check_batch(self, batch: Any) -> None:
+        """Refuse a batch on the CPU that it cannot take: a `SettingError` with the setting to change."""
         ...

@@ -185,7 +185,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None
             rows_of_tokens(1, 10),
             "context_length=8: the data has rows of 9 tokens to be read; set model.context_length=9.",
         ),
-        (rows_of_tokens(1, 1), "data: the model takes tokens of shape batch x (2 or more), the data has (1, 1)."),
+        (rows_of_tokens(1, 1), "model: expected tokens of shape batch x (2 or more), the data has (1, 1)."),
         (
             torch.tensor([[3, 11, 2]]),
             "vocab_size=11: expected tokens in [0, 11), or -100, the data has 2 to 11.",

@@ -60,7 +60,7 @@ def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, .
         (
             MLP(),
             {"tokens": torch.zeros(2, 5).long()},
-            "model: expected features (or image) and label in a batch, found tokens.",
+            "model: expected features (or image) and label in a batch, found tokens; model=gpt takes tokens.",
         ),
         (MLPRegressor(in_features=4), table(), "in_features=4: expected 5, the values in a sample."),
         (
@@ -71,7 +71,7 @@ def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, .
         (
             MLP(in_features=5, num_classes=3),
             {"features": torch.zeros(2, 5), "label": torch.tensor([1, 3])},
-            "num_classes=3: expected classes for labels from 1 to 3, counted from 0.",
+            "num_classes=3: expected at least 4, as the data has label 3.",
         ),
     ],
 )
@@ -79,6 +79,11 @@ def test_data_that_do_not_fit_are_refused_with_what_to_change(model: Any, batch:
     with pytest.raises(ValueError) as caught:
         model(batch)
     assert str(caught.value) == line
+
+
+def test_a_single_number_is_a_sample() -> None:
+    batch = {"features": torch.zeros(3), "label": torch.tensor([0, 1, 0])}
+    assert MLP(in_features=1, num_classes=2)(batch)["logits"].shape == (3, 2)
 
 
 def test_wrong_settings_are_refused() -> None:

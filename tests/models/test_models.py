@@ -90,7 +90,7 @@ def test_data_of_another_shape_are_refused_with_the_setting_to_change() -> None:
     batch = {"image": torch.rand(2, 3, 4, 4), "label": torch.tensor([0, 4])}
     with pytest.raises(ValueError, match=r"^in_features=64: expected 48, the values in a sample\.$"):
         MLP()(batch)
-    with pytest.raises(
-        ValueError, match=r"takes images of \(1, 8, 8\), the data has \(3, 4, 4\); set model\.in_channels"
-    ):
+    with pytest.raises(ValueError, match=r"^in_channels=1: expected 3, the channels of an image\.$"):
         CNN()(batch)
+    with pytest.raises(ValueError, match=r"^image_size=8: expected 4, the height and width of an image\.$"):
+        CNN(in_channels=3)(batch)

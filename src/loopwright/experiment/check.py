@@ -7,16 +7,19 @@ import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from loopwright.data import Splits
 from loopwright.device import open_device
 from loopwright.engine.setup import make_optimizer
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment import build
+from loopwright.experiment.gate.allow import NEEDS
 from loopwright.experiment.gate.arguments import check_arguments
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.tree import TARGET, walk
@@ -24,6 +27,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.job_plan import describe_job
 from loopwright.experiment.learning_rate import sketch_optimizer
+from loopwright.experiment.model_check import check_takes
 from loopwright.experiment.rundir.recorded import RESUMED_SECTIONS, run_differences
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
@@ -33,7 +37,7 @@ _PLANNED = ("loop", "optimizer", "scheduler")
 
 
 def check_jobs(jobs: Sequence[Job], trust: Trust) -> None:
-    """Refuse what would fail: arguments, values, devices, checkpoints that are not there, plans that cannot be made.
+    """Refuse what would fail: arguments, values, devices, missing checkpoints, plans, models unfit for their data.
 
     Models and data of Loopwright's own are built (a model without its weights); those of trusted packages are left
     to their job, since they may take long or load much. Sections that jobs share are built once.
@@ -43,25 +47,49 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> None:
         CheckpointError: for a checkpoint or pattern that leads to nothing.
     """
     seen: set[str] = set()
+    kept: dict[str, Splits] = {}
     for job in jobs:
         try:
-            _check_job(job, trust, seen)
+            _check_job(job, trust, seen, kept)
         except SettingError as error:
             if len(jobs) == 1:
                 raise
             raise SettingError(error.setting, f"{error.problem} (job {job.number}: {job.label})") from None
 
 
-def _check_job(job: Job, trust: Trust, seen: set[str]) -> None:
+def _check_job(job: Job, trust: Trust, seen: set[str], kept: dict[str, Splits]) -> None:
     config = job.config
     check_arguments(config, trust)
+    _check_installed(config)
     loop = build.build_loop(config["loop"], trust)
     _check_paths(job, is_training=isinstance(loop, TrainingLoop))
     for section in ("device", "precision", "checkpoint", "callbacks", "loggers", "optimizer", "scheduler", "model"):
         if _is_new(section, config, seen):
             _check_section(section, config, trust)
-    if _is_ours(config["data"]) and _is_ours(config.get("callbacks")) and _is_new("data", config, seen, also=_PLANNED):
-        describe_job(config, trust)
+    if not _is_ours(config["data"]) or not _is_ours(config.get("callbacks")):
+        return  # a callback may change batches before the model takes them
+    if _is_new("data", config, seen, also=_PLANNED):
+        describe_job(config, _data_of(config, trust, kept), trust)
+    if _is_ours(config["model"]) and _is_new("data", config, seen, also=("model",)):
+        check_takes(_weightless(config["model"], trust), _data_of(config, trust, kept))
+
+
+def _data_of(config: Mapping[str, Any], trust: Trust, kept: dict[str, Splits]) -> Splits:
+    """The data of a job; those of the last one are kept, and one set alone, for large ones would fill the memory."""
+    key = json.dumps(config["data"], sort_keys=True)
+    if key not in kept:
+        kept.clear()
+        kept[key] = build.build_data(config["data"], trust)
+    return kept[key]
+
+
+def _check_installed(config: Mapping[str, Any]) -> None:
+    for path, node in walk(dict(config)):
+        target = node.get(TARGET) if isinstance(node, dict) else None
+        package = NEEDS.get(str(target))
+        if package is not None and find_spec(package) is None:
+            problem = f"={target!r}: needs {package}, which is not installed; pip install 'loopwright[{package}]'."
+            raise SettingError(f"{path}.{TARGET}", problem)
 
 
 def _is_new(section: str, config: Mapping[str, Any], seen: set[str], also: Sequence[str] = ()) -> bool:

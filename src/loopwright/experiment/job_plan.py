@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from loopwright.checkpoint import Checkpoint, read_entries, resolve, verify_checkpoint
 from loopwright.data import Splits, as_source
 from loopwright.engine.inputs import name_dataloaders
-from loopwright.errors import SettingError
+from loopwright.engine.setup import check_monitored, read_schedulers
 from loopwright.experiment import build
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.learning_rate import learning_rate_course
@@ -21,8 +20,6 @@ from loopwright.loggers.lines import sizes_of
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.plan import Plan, describe, plan_fit, validation_batches
 from loopwright.trainer.checkpoints import rest_of_run, saved_plan
-
-_LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +55,17 @@ def job_plan(config: Mapping[str, Any], settings: RunSettings, loop: TrainingLoo
         for name, callback in build.build_callbacks(config, "callbacks", trust).items()
         if isinstance(callback, ValidationCallback)
     }
-    try:
-        plan = plan_fit(
-            loop,
-            as_source(data.train, 0).num_batches,
-            val=_lengths(data),
-            start_step=0 if saved is None else saved["start_step"],
-            start_micro_batch=0 if saved is None else saved["start_micro_batch"],
-            save_every=None if checkpointing is None else checkpointing.every_n_steps,
-            save_last=checkpointing is not None,
-            downstream=downstream,
-        )
-    except SettingError as error:
-        raise (error.under("loop") if error.setting in _LOOP_SETTINGS else error) from None
+    plan = plan_fit(
+        loop,
+        as_source(data.train, 0, "train_dataloader").num_batches,
+        val=_lengths(data),
+        start_step=0 if saved is None else saved["start_step"],
+        start_micro_batch=0 if saved is None else saved["start_micro_batch"],
+        save_every=None if checkpointing is None else checkpointing.every_n_steps,
+        save_last=checkpointing is not None,
+        downstream=downstream,
+    )
+    check_monitored(read_schedulers(build.build_schedulers(config.get("scheduler"), trust)), plan)
     return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
 
 
@@ -82,10 +77,9 @@ def _read_plan(ckpt_path: str) -> Checkpoint:
     return read_entries(folder, ["plan", "position"])
 
 
-def describe_job(config: Mapping[str, Any], trust: Trust) -> tuple[str, Plan | None, Counts]:
+def describe_job(config: Mapping[str, Any], data: Splits, trust: Trust) -> tuple[str, Plan | None, Counts]:
     """The plan in words, the plan of a fit, and what is known of its data."""
     loop = build.build_loop(config["loop"], trust)
-    data = build.build_data(config["data"], trust)
     if isinstance(loop, TrainingLoop):
         plan = job_plan(config, read_settings(config), loop, data, trust)
         counts = count_samples(data.train, plan.num_micro_batches)
@@ -107,4 +101,5 @@ def describe_validation(loop: LoopCallback, data: Splits) -> str:
 
 
 def _lengths(data: Splits) -> dict[str, int | None]:
-    return {name: as_source(loader, 0).num_batches for name, loader in name_dataloaders(data.val).items()}
+    loaders = name_dataloaders(data.val)
+    return {name: as_source(loader, 0, "val_dataloader").num_batches for name, loader in loaders.items()}

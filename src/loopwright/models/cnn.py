@@ -11,7 +11,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from loopwright.errors import check_count, refuse
-from loopwright.models.classification import check_images, classify
+from loopwright.models.batches import check_floats
+from loopwright.models.classification import check_labels, classify, images_and_labels
 from loopwright.models.settings import check_counts, check_dropout
 
 
@@ -29,7 +30,7 @@ class CNN(nn.Module):
 
     Raises:
         SettingError: for counts that are none, no channels, too small an image, a fraction outside [0, 1); in
-            `forward`, for images of another shape.
+            `forward`, for a batch without images and labels, and images of another shape.
     """
 
     def __init__(
@@ -58,10 +59,20 @@ class CNN(nn.Module):
         if dropout:
             layers.append(nn.Dropout(dropout))
         num_features = widths[-1] * last_size**2
-        self.layers = nn.Sequential(*layers, nn.Linear(num_features, check_count("num_classes", num_classes)))
+        self.num_classes = check_count("num_classes", num_classes)
+        self.layers = nn.Sequential(*layers, nn.Linear(num_features, self.num_classes))
+
+    def check_batch(self, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+
+        Raises:
+            SettingError: as `forward`, and for labels and types with which that would fail.
+        """
+        image_BIHW, label_B = images_and_labels(batch, self.image_shape)
+        check_floats("images", image_BIHW, next(self.parameters()))
+        check_labels(label_B, self.num_classes)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Classify the images of a batch and compare with its labels."""
-        image_BIHW = batch["image"]
-        check_images(image_BIHW, self.image_shape)
-        return classify(self.layers(image_BIHW), batch["label"])
+        image_BIHW, label_B = images_and_labels(batch, self.image_shape)
+        return classify(self.layers(image_BIHW), label_B)

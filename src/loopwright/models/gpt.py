@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import SettingError, check_count, nearest, refuse
+from loopwright.models.batches import not_taken
 from loopwright.models.transformer import Rotation, Transformer, initialise, rotary_angles
 
 POSITIONS = ("learned", "rotary")
@@ -83,10 +84,21 @@ class GPT(nn.Module):
             self.register_buffer("cos_TH", cos_TH, persistent=False)
             self.register_buffer("sin_TH", sin_TH, persistent=False)
 
+    def check_batch(self, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+
+        Raises:
+            SettingError: as `forward`, and for tokens of another type.
+        """
+        tokens_BS = self._tokens(batch)
+        if tokens_BS.dtype != torch.int64:
+            raise SettingError("model", f": expected tokens in torch.int64, the data has {tokens_BS.dtype}.")
+        if (((tokens_BS < 0) & (tokens_BS != _IGNORED)) | (tokens_BS >= self.vocab_size)).any():
+            raise self._unknown(tokens_BS)
+
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predict the tokens of a batch."""
-        tokens_BS = batch["tokens"]
-        self._check(tokens_BS)
+        tokens_BS = self._tokens(batch)
         targets_BT = tokens_BS[:, 1:]
         num_items = (targets_BT != _IGNORED).sum()
         try:
@@ -96,9 +108,7 @@ class GPT(nn.Module):
                 logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
             )
         except IndexError:  # on the CPU only; looking beforehand would make every step wait for an accelerator
-            smallest, largest = (int(bound) for bound in tokens_BS.aminmax())
-            problem = f": expected tokens in [0, {self.vocab_size}), or -100, the data has {smallest} to {largest}."
-            raise SettingError("vocab_size", f"={self.vocab_size}{problem}") from None
+            raise self._unknown(tokens_BS) from None
         loss = total / num_items.clamp_min(1)
         outputs = {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
         if self.vocab_size == _BYTES:
@@ -138,10 +148,14 @@ class GPT(nn.Module):
             tokens_BT = torch.cat((tokens_BT, next_B1), dim=1)
         return tokens_BT
 
-    def _check(self, tokens_BS: Tensor) -> None:
+    def _tokens(self, batch: Mapping[str, Tensor]) -> Tensor:
+        try:
+            tokens_BS = batch["tokens"]
+        except (LookupError, TypeError):
+            raise not_taken(batch, "tokens") from None
         if tokens_BS.ndim != 2 or tokens_BS.shape[1] < 2:
             given = tuple(tokens_BS.shape)
-            raise SettingError("data", f": the model takes tokens of shape batch x (2 or more), the data has {given}.")
+            raise SettingError("model", f": expected tokens of shape batch x (2 or more), the data has {given}.")
         if tokens_BS.shape[1] > self.context_length + 1:
             num_read = tokens_BS.shape[1] - 1
             raise SettingError(
@@ -149,3 +163,9 @@ class GPT(nn.Module):
                 f"={self.context_length}: the data has rows of {num_read} tokens to be read; "
                 f"set model.context_length={num_read}.",
             )
+        return tokens_BS
+
+    def _unknown(self, tokens_BS: Tensor) -> SettingError:
+        smallest, largest = (int(bound) for bound in tokens_BS.aminmax())
+        problem = f": expected tokens in [0, {self.vocab_size}), or -100, the data has {smallest} to {largest}."
+        return SettingError("vocab_size", f"={self.vocab_size}{problem}")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import SettingError, check_count
-from loopwright.models.classification import classify
+from loopwright.models.batches import check_floats, not_taken
+from loopwright.models.classification import check_labels, classify
 from loopwright.models.settings import check_counts, check_dropout
 
 
@@ -42,12 +43,23 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features = check_count("in_features", in_features)
-        self.layers = _layers(self.in_features, hidden, check_count("num_classes", num_classes), dropout)
+        self.num_classes = check_count("num_classes", num_classes)
+        self.layers = _layers(self.in_features, hidden, self.num_classes, dropout)
+
+    def check_batch(self, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+
+        Raises:
+            SettingError: as `forward`, and for labels and types with which that would fail.
+        """
+        features_BF, label_B = _features(batch, "label", self.in_features)
+        check_floats("features", features_BF, next(self.parameters()))
+        check_labels(label_B, self.num_classes)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Classify the samples of a batch and compare with its labels."""
-        features_BF = _features(batch, "label", self.in_features)
-        return classify(self.layers(features_BF), batch["label"])
+        features_BF, label_B = _features(batch, "label", self.in_features)
+        return classify(self.layers(features_BF), label_B)
 
 
 class MLPRegressor(nn.Module):
@@ -79,19 +91,33 @@ class MLPRegressor(nn.Module):
         self.num_targets = check_count("num_targets", num_targets)
         self.layers = _layers(self.in_features, hidden, self.num_targets, dropout)
 
+    def check_batch(self, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+
+        Raises:
+            SettingError: as `forward`, and for types with which that would fail.
+        """
+        features_BF, target = self._taken(batch)
+        weight = next(self.parameters())
+        check_floats("features", features_BF, weight)
+        check_floats("targets", target, weight)
+
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predict the targets of a batch and compare with them."""
-        features_BF = _features(batch, "target", self.in_features)
-        target = batch["target"]
-        num_targets = target[0].numel()
-        if num_targets != self.num_targets:
-            raise SettingError("num_targets", f"={self.num_targets}: expected {num_targets}, the targets of a sample.")
+        features_BF, target = self._taken(batch)
         prediction = self.layers(features_BF).reshape(target.shape)
         return {
             "loss": functional.mse_loss(prediction, target),
             "mean_absolute_error": functional.l1_loss(prediction.detach(), target),
             "prediction": prediction,
         }
+
+    def _taken(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        features_BF, target = _features(batch, "target", self.in_features)
+        num_targets = target[0].numel()
+        if num_targets != self.num_targets:
+            raise SettingError("num_targets", f"={self.num_targets}: expected {num_targets}, the targets of a sample.")
+        return features_BF, target
 
 
 def _layers(in_features: int, hidden: Sequence[int], num_outputs: int, dropout: float) -> nn.Sequential:
@@ -105,13 +131,13 @@ def _layers(in_features: int, hidden: Sequence[int], num_outputs: int, dropout: 
     return nn.Sequential(*layers, nn.Linear(widths[-1], num_outputs))
 
 
-def _features(batch: Mapping[str, Tensor], answer: str, in_features: int) -> Tensor:
-    sample = batch.get("features", batch.get("image"))
-    if sample is None or answer not in batch:
-        expected = f"expected features (or image) and {answer} in a batch"
-        remedy = "; model=mlp takes a label, model=mlp_regressor a target" if {"label", "target"} & set(batch) else ""
-        raise SettingError("model", f": {expected}, found {', '.join(batch)}{remedy}.")
-    features_BF = sample.flatten(start_dim=1)
+def _features(batch: Mapping[str, Tensor], answer: str, in_features: int) -> tuple[Tensor, Tensor]:
+    """The samples of a batch, flattened, and what is to be answered for each."""
+    try:
+        sample, answers = batch["features"] if "features" in batch else batch["image"], batch[answer]
+    except (LookupError, TypeError):
+        raise not_taken(batch, f"features (or image) and {answer}") from None
+    features_BF = sample.flatten(start_dim=1) if sample.ndim > 1 else sample.unsqueeze(1)
     if features_BF.shape[1] != in_features:
         raise SettingError("in_features", f"={in_features}: expected {features_BF.shape[1]}, the values in a sample.")
-    return features_BF
+    return features_BF, answers

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from loopwright.errors import check_count, refuse
-from loopwright.models.classification import check_images, classify
+from loopwright.models.batches import check_floats
+from loopwright.models.classification import check_labels, classify, images_and_labels
 from loopwright.models.transformer import Transformer, initialise
 
 
@@ -34,7 +35,8 @@ class ViT(nn.Module):
         dropout: fraction dropped in training, in [0, 1): of embeddings, attention weights, and what each block adds.
 
     Raises:
-        SettingError: for settings that cannot be used; in `forward`, for images of another shape.
+        SettingError: for settings that cannot be used; in `forward`, for a batch without images and labels, and
+            images of another shape.
     """
 
     def __init__(
@@ -57,14 +59,24 @@ class ViT(nn.Module):
         self.patch_embedding = nn.Conv2d(in_channels, width, kernel_size=patch_size, stride=patch_size)
         self.position_embedding = nn.Embedding((image_size // patch_size) ** 2, width)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.head = nn.Linear(width, check_count("num_classes", num_classes))
+        self.num_classes = check_count("num_classes", num_classes)
+        self.head = nn.Linear(width, self.num_classes)
         for part in (self.position_embedding, self.head):  # the convolution begins as torch makes it
             initialise(part, width)
 
+    def check_batch(self, batch: Mapping[str, Tensor]) -> None:
+        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+
+        Raises:
+            SettingError: as `forward`, and for labels and types with which that would fail.
+        """
+        image_BIHW, label_B = images_and_labels(batch, self.image_shape)
+        check_floats("images", image_BIHW, next(self.parameters()))
+        check_labels(label_B, self.num_classes)
+
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Classify the images of a batch and compare with its labels."""
-        image_BIHW = batch["image"]
-        check_images(image_BIHW, self.image_shape)
+        image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         x_BTD = self.patch_embedding(image_BIHW).flatten(start_dim=2).transpose(1, 2)
         x_BTD = self.transformer(self.dropout(x_BTD + self.position_embedding.weight))
-        return classify(self.head(torch.mean(x_BTD, dim=1)), batch["label"])
+        return classify(self.head(torch.mean(x_BTD, dim=1)), label_B)

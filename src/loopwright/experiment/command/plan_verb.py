@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from loopwright.experiment.build import build_data
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.command.closing import print_table
 from loopwright.experiment.command.command_line import CommandLine
@@ -23,7 +24,7 @@ def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         SettingError: as for a run.
     """
     check_jobs(jobs, trust)
-    described = [describe_job(job.config, trust) for job in jobs]
+    described = [describe_job(job.config, build_data(job.config["data"], trust), trust) for job in jobs]
     if not line.multirun:
         tell(described[0][0])
         return 0

@@ -33,6 +33,7 @@ def validate(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     config = read_recorded(directory)
     config |= {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
     apply_overrides(config, line.overrides)
+    config["loggers"] = None  # nothing is written, so a package that they need may be missing
     chosen, config["ckpt_path"] = config["ckpt_path"], None
     job = make_recorded_job(config, line.overrides, trust)
     check_jobs([job], trust)

@@ -96,3 +96,6 @@ LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TAR
 
 # Listed packages that an extra installs.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
+
+# Targets of ours that import a package when a run uses them, which the extra of the same name installs.
+NEEDS: Mapping[str, str] = MappingProxyType({"loopwright.loggers.TensorBoardLogger": "tensorboard"})
