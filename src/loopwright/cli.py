@@ -16,6 +16,7 @@ from loopwright.experiment.command.command_line import CommandLine, read_command
 from loopwright.experiment.command.help_text import help_text
 from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.compose.conf_dir import conf_dir
+from loopwright.experiment.settings import at_config_path
 
 
 def console() -> int:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _execute(read_command_line(sys.argv[1:] if argv is None else argv))
     except SettingError as error:
-        complain(error)
+        complain(at_config_path(error))
         return 2
     except CheckpointError as error:
         complain(error)

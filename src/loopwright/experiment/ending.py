@@ -16,6 +16,7 @@ from loopwright.experiment.command.speech import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.experiment.rundir.run_log import log_only
+from loopwright.experiment.settings import at_config_path
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
@@ -71,16 +72,17 @@ class Live:
 
 def end_by(error: BaseException, record: RunRecord, live: Live, request: RunRequest) -> Ended:
     """Record and say that ``error`` ended a run: a wrong setting, a failure, a bad checkpoint, or an interruption."""
-    state, exit_code = "failed", 1
+    state, exit_code, said = "failed", 1, one_line_of(error)
     if isinstance(error, KeyboardInterrupt):
         state, exit_code = "interrupted", 130
     elif isinstance(error, SystemExit):
         state, exit_code = ("interrupted", 143) if error.code == 143 else ("failed", 1)
     elif isinstance(error, CheckpointError):
-        exit_code = 3
+        exit_code, said = 3, str(error)
     elif isinstance(error, SettingError):
-        exit_code = 2
-    said = state if state == "interrupted" else str(error) if exit_code in (2, 3) else one_line_of(error)
+        exit_code, said = 2, str(at_config_path(error))
+    if state == "interrupted":
+        said = state
     trainer = live.trainer
     known: dict[str, Any] = {}
     if trainer is not None:
@@ -96,15 +98,15 @@ def end_by(error: BaseException, record: RunRecord, live: Live, request: RunRequ
     record.end(state, exit_code, error=said, **known)
     draw(request.directory)
     if not request.is_quiet:
-        _say_end(state, said, exit_code, known, request)
+        _say_end(state, said, known, request)
     return Ended(state=state, exit_code=exit_code, error=said)
 
 
-def _say_end(state: str, said: str, exit_code: int, known: Mapping[str, Any], request: RunRequest) -> None:
+def _say_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:
     directory, commands = way_on(request, is_done=False)
     if state == "interrupted" and known:
         tell(closing_text(f"{said[0].upper()}{said[1:]}.", known["metrics"], known["best"], directory, commands))
-    where = f" (traceback in {directory / 'run.log'})" if exit_code == 1 else ""
+    where = f" (traceback in {directory / 'run.log'})"
     if state == "interrupted":
         where = f" (run directory: {directory})"
         if "Resume it" in commands:

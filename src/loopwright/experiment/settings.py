@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
+from loopwright.errors import SettingError, check_count, did_you_mean, nearest, refuse, refuse_type
+from loopwright.loop import TrainingLoop
 
 REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
 OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
@@ -23,6 +25,7 @@ KEPT_NAMES = (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +76,8 @@ class RunSettings:
         if not isinstance(self.objective, str) or not self.objective:
             raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
         if self.objective_mode not in ("min", "max"):
-            near = did_you_mean(str(self.objective_mode), ("min", "max")).strip()
-            raise refuse("objective_mode", self.objective_mode, "min or max", near)
+            near = nearest(str(self.objective_mode), ("min", "max"))
+            raise refuse("objective_mode", self.objective_mode, "min or max", f"did you mean {near}?" if near else "")
         if not isinstance(self.deterministic, bool):
             raise refuse_type("deterministic", self.deterministic, "true or false")
         check_count("log_every_n_steps", self.log_every_n_steps)
@@ -98,6 +101,20 @@ def read_settings(config: Mapping[str, Any]) -> RunSettings:
     if not isinstance(config["ckpt_paths"], str | list | None):
         raise refuse_type("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
     return RunSettings(**{name: config[name] for name in names})
+
+
+def at_config_path(error: SettingError) -> SettingError:
+    """The error with the path of its setting in a configuration, where trainer and plan know it by another name."""
+    settings = error.setting.split(", ")
+    if _LOOP_SETTINGS.issuperset(settings):
+        return type(error)(", ".join(f"loop.{setting}" for setting in settings), error.problem)
+    if error.setting == "monitor":
+        return error.under("scheduler")
+    if error.setting == "schedulers":
+        return type(error)("scheduler", error.problem)
+    if error.setting in ("train_dataloader", "val_dataloader", "num_micro_batches") or error.setting.startswith("len("):
+        return type(error)("data", f": {error}")
+    return error
 
 
 def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence[str]) -> None:

@@ -70,7 +70,8 @@ def say(annotation: object) -> str:
     if isinstance(origin, type) and issubclass(origin, Sequence):
         members = [member for member in arguments if member is not Ellipsis]
         of_what = _PLURALS.get(members[0]) if len(set(members)) == 1 else None
-        return f"a list of {of_what}" if of_what else "a list"
+        is_fixed = issubclass(origin, tuple) and Ellipsis not in arguments
+        return f"a list of {f'{len(members)} ' if is_fixed else ''}{of_what}" if of_what else "a list"
     if isinstance(annotation, type):
         return _WORDS.get(annotation, annotation.__name__)
     return inspect.formatannotation(annotation).replace("typing.", "")
