@@ -1,4 +1,4 @@
-"""Data as a user configures them: what is wrong is said before anything runs, and the shipped example learns."""
+"""Data as a user configures them: each kind trains, and the shipped example learns."""
 
 from __future__ import annotations
 
@@ -21,56 +21,9 @@ QUICK = ("loop.max_steps=4", "loop.eval_frequency=2", "checkpoint=none", "logger
 def files(tmp_path: Path) -> Path:
     """A table, photos and tensors beside each other, in the directory of the command."""
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
-    (tmp_path / "broken.csv").write_text("area,price\n1,2\n3,four\n")
-    (tmp_path / "hollow.csv").write_text("area,price\n")
     write_photos(tmp_path / "photos", size=(8, 8))
-    (tmp_path / "none").mkdir()
     save_file({"features": torch.randn(20, 3), "target": torch.randn(20)}, tmp_path / "rows.safetensors")
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (
-            ["data=csv", "data.path=house.csv", "data.target=price"],
-            "data.path='house.csv': no such file. Did you mean houses.csv?",
-        ),
-        (
-            ["data=csv", "data.path=houses.csv", "data.target=prize"],
-            "data.target='prize': no such column in 'houses.csv'. Available: area, price. Did you mean price?",
-        ),
-        (
-            ["data=csv", "data.path=broken.csv", "data.target=price"],
-            "data.path='broken.csv', row 3, column price='four': expected a number, as row 2 has '2'; "
-            "types={price: category} reads both as categories.",
-        ),
-        (
-            ["data=csv", "data.path=hollow.csv", "data.target=price"],
-            "data.path='hollow.csv': has no rows below the column names; expected at least one.",
-        ),
-        (
-            ["data=csv", "data.path=houses.csv", "data.target=price", "data.types={aera:ignore}"],
-            "data.types.aera: no such column. Available: area, price. Did you mean area?",
-        ),
-        (["data=csv", "data.target=price"], "data.path=???: this must be given."),
-        (["data=image_folder", "data.path=photo"], "data.path='photo': no such folder. Did you mean photos?"),
-        (
-            ["data=image_folder", "data.path=none"],
-            "data.path='none': expected a folder for each class, with images in it; found no folders.",
-        ),
-        (
-            ["data=tensor_file", "data.path={x: rows.npy}"],
-            "data.path.x='rows.npy': no such file.",
-        ),
-        (["data=synthetic_tokens", "data.noise=2"], "data.noise=2: expected a fraction in [0, 1]."),
-    ],
-)
-def test_wrong_data_are_one_line_exit_2_and_leave_nothing(cli: Cli, files: Path, words: list[str], line: str) -> None:
-    before = sorted(files.iterdir())
-    answer = cli(*words)
-    assert (answer.code, answer.out, answer.err) == (2, "", f"{line}\n")
-    assert sorted(files.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -94,7 +47,7 @@ def test_each_kind_of_data_trains(cli: Cli, files: Path, words: list[str]) -> No
 
 
 def test_tokens_too_many_for_memory_are_planned_without_being_made(cli: Cli) -> None:
-    answer = cli("plan", "data=synthetic_tokens", "data.num_train=1000000000", "data.batch_size=1000")
+    answer = cli("plan", "model=gpt", "data=synthetic_tokens", "data.num_train=1000000000", "data.batch_size=1000")
     assert answer.code == 0
     assert "1,000" in answer.out
 

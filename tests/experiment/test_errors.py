@@ -1,0 +1,175 @@
+"""What users are told when something is wrong: `errors.txt` holds commands, exit codes and the exact lines.
+
+Where the line names a run log, a run directory was left, which says the same and has the traceback; else nothing was
+left. What is wrong with Loopwright's own models and data is known before anything is made. What only the code of a
+trusted package knows, even a wrong setting of its own, is met by the run: building such parts twice may take long.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from command import Answer, run_dirs
+from photos import write_photos
+
+Cli = Callable[..., Answer]
+
+CONFIGS = {
+    "experiment/faulty": """\
+# @package _global_
+defaults:
+  - override /model: faulty
+  - override /data: faulty
+  - override /loggers: none
+name: faulty
+log_every_n_steps: 1
+loop: {max_steps: 4, eval_frequency: 2}
+""",
+    "model/faulty": "_target_: faulty.Model\nreturns: loss\nafter: 0\n",
+    "model/parameterless": "_target_: faulty.Empty\n",
+    "model/unbuildable": "_target_: faulty.Unbuildable\nwidth: 3\n",
+    "model/none": "_target_: faulty.NoModel\n",
+    "data/faulty": """\
+_target_: faulty.data
+kind: loader
+fault: none
+val_fault: none
+num_train: 16
+num_val: 8
+length: 4
+val_length: 4
+has_val: true
+batch_size: 4
+num_workers: 0
+""",
+    "data/missing": "_target_: faulty.no_data\nbatch_size: 4\nnum_workers: 0\n",
+    "data/number": "_target_: faulty.number\nbatch_size: 4\nnum_workers: 0\n",
+    "callbacks/raising": "raising:\n  _target_: faulty.Raising\n  hook: on_train_batch_end\n",
+}
+
+
+# Words of commands that are wrong on most machines, but right on this one
+FITTING = {
+    "gpu": torch.accelerator.is_available(),
+    "metrics]": find_spec("torchmetrics") is not None,
+    "tensorboard": find_spec("tensorboard") is not None,
+    "/proc/": not Path("/proc/self/mem").exists(),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command as typed, its exit code, and the line that it says on the error stream."""
+
+    command: str
+    code: int
+    line: str
+
+
+def read_cases() -> list[Case]:
+    """The entries of ``errors.txt``."""
+    text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
+    entries = re.findall(r"^\$ loopwright (.*)\n(\d+) (.*)$", text, flags=re.MULTILINE)
+    return [Case(command, int(code), line) for command, code, line in entries]
+
+
+def plain(said: str) -> str:
+    """What was said without what differs from one run to the next."""
+    return re.sub(r"outputs/\S+/run\.log", "RUN/run.log", said).replace(str(Path.cwd()), "HERE")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Good and bad files beside each other, in the directory of the command."""
+    for name, text in CONFIGS.items():
+        (tmp_path / "conf" / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
+    (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
+    (tmp_path / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'ab'[row % 2]}\n" for row in range(500)))
+    (tmp_path / "rare.csv").write_text("size,kind\n1,a\n2,c\n" + "".join(f"{r},{'ab'[r % 2]}\n" for r in range(500)))
+    (tmp_path / "word.csv").write_text("area,price\n1,2\n3,four\n")
+    (tmp_path / "short.csv").write_text("area,price\n1,2\n3\n")
+    (tmp_path / "blank.csv").write_text("area,price\n1,\n")
+    (tmp_path / "hollow.csv").write_text("area,price\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "latin.csv").write_bytes("area,price\n1,é\n".encode("latin-1"))
+    (tmp_path / "folder").mkdir()
+    write_photos(tmp_path / "photos", size=(8, 8))
+    write_photos(tmp_path / "spoilt", size=(8, 8))
+    for photo in (tmp_path / "spoilt").glob("*/0.*"):
+        photo.write_bytes(b"no image")
+    rows = {"features": torch.zeros(20, 3), "label": torch.arange(20) % 4}
+    save_file(rows, tmp_path / "rows.safetensors")
+    save_file(rows | {"label": torch.arange(20) % 4 - 1}, tmp_path / "negative.safetensors")
+    save_file(rows | {"label": rows["label"].float()}, tmp_path / "floats.safetensors")
+    save_file(rows | {"features": rows["features"].double()}, tmp_path / "doubles.safetensors")
+    save_file({"tokens": torch.zeros(20, 4)}, tmp_path / "tokens.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "rows.safetensors").read_bytes()[:-9])
+    np.save(tmp_path / "rows.npy", np.zeros((20, 3)))
+    np.save(tmp_path / "fewer.npy", np.zeros((19, 3)))
+    (tmp_path / "text.npy").write_text("no numbers")
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", read_cases(), ids=lambda case: case.command)
+def test_what_is_said(cli: Cli, files: Path, case: Case) -> None:
+    if any(is_fitting and word in case.command for word, is_fitting in FITTING.items()):
+        pytest.skip("this machine has what the others lack")
+    before = set(files.rglob("*"))
+    answer = cli(*shlex.split(case.command))
+    assert (answer.code, plain(answer.err)) == (case.code, f"{case.line}\n")
+    if case.line.endswith("(traceback in RUN/run.log)"):
+        (run_dir,) = run_dirs(files)
+        summary = json.loads((run_dir / "summary.json").read_text())
+        assert (summary["state"], summary["exit_code"]) == ("failed", case.code)
+        assert answer.err == f"{summary['error']} (traceback in {run_dir.relative_to(files)}/run.log)\n"
+        assert "Traceback (most recent call last)" in (run_dir / "run.log").read_text()
+    else:
+        assert (answer.out, set(files.rglob("*"))) == ("", before)
+    if "num_workers" in case.command:
+        gc.collect()  # an error that goes in circles, as torch's do, keeps its frames and so the dataloader
+        assert multiprocessing.active_children() == []
+
+
+def test_every_entry_of_the_table_is_read() -> None:
+    text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
+    assert len(read_cases()) == text.count("\n$ ") > 190
+
+
+def test_jobs_that_fail_are_in_the_table_and_each_in_its_own_log(cli: Cli, files: Path) -> None:
+    """The others go on; what was wrong is said when it happens, and once more below the table."""
+    words = ["--config-dir=conf", "--trust=faulty", "experiment=faulty", "hydra.sweep.dir=out"]
+    answer = cli("-m", *words, "model.returns=None,loss,raises", "data.num_train=16,0")
+    said = [
+        "job 0: TypeError: The model returned None: expected its loss, a scalar tensor, or a mapping with it: "
+        '{"loss": loss}.',
+        *(
+            f"job {number}: data: num_micro_batches=0: expected a training dataloader of 1 micro-batch or more; "
+            "give it data; drop_last leaves nothing of a set that is smaller than a batch."
+            for number in (1, 3)
+        ),
+        "job 4: ValueError: two lines. Raised in model Model in step 1.",
+    ]
+    said.append(said[1].replace("job 1", "job 5"))
+    assert (answer.code, answer.err.splitlines()) == (1, said)
+    assert answer.out.splitlines()[-len(said) - 2 : -2] == said
+    assert "Done: 1 of 6 jobs completed." in answer.out
+    jobs = json.loads((files / "out" / "sweep.json").read_text())["jobs"]
+    assert [job["state"] for job in jobs] == ["failed", "failed", "completed", "failed", "failed", "failed"]
+    for number, line in zip((0, 1, 3, 4, 5), said, strict=True):
+        assert f"job {number}: {jobs[number]['error']}" == line
+        assert "Traceback (most recent call last)" in (files / "out" / str(number) / "run.log").read_text()
+    assert "Traceback" not in (files / "out" / "2" / "run.log").read_text()
