@@ -6,7 +6,14 @@ from loopwright.checkpoint.files import Manifest
 from loopwright.checkpoint.find import expand, resolve, step_folder
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
-from loopwright.checkpoint.weights import load_weights, plain_names, plain_parameters, weights_digest
+from loopwright.checkpoint.weights import (
+    load_weights,
+    parameter_names,
+    plain_names,
+    plain_parameters,
+    unsaved_buffers,
+    weights_digest,
+)
 from loopwright.checkpoint.write import clean_leftovers, remove_checkpoint, write_checkpoint
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "encode",
     "expand",
     "load_weights",
+    "parameter_names",
     "plain_names",
     "plain_parameters",
     "read_checkpoint",
@@ -27,6 +35,7 @@ __all__ = [
     "remove_checkpoint",
     "resolve",
     "step_folder",
+    "unsaved_buffers",
     "verify_checkpoint",
     "weights_digest",
     "write_checkpoint",

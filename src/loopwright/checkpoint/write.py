@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ from loopwright.checkpoint.files import (
     FileRecord,
     Manifest,
 )
+from loopwright.checkpoint.outline import outline
 from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.checkpoint.safetensors_layout import safetensors_chunks
 from loopwright.errors import CheckpointError, SettingError, SettingTypeError
@@ -132,10 +134,11 @@ def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
     rest = {key: value for key, value in state.items() if key not in ("model", "optimizer")}
     parts[STATE_TENSORS] = _by_name("state", rest)
     tensors: dict[str, dict[str, Tensor]] = {OPTIMIZER: {}}
-    trees = {}
+    trees: dict[str, Any] = {}
     for name, part in parts.items():
         key = name.removesuffix(".safetensors")
         trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key)
+    trees["outline"] = outline(trees)
     text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_STATE_BYTES:
         raise SettingError("state", f": {len(text)} bytes besides tensors; expected at most {MAX_STATE_BYTES}.")

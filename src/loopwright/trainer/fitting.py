@@ -24,7 +24,7 @@ from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
 from loopwright.run import FitResult, RunState
-from loopwright.trainer.checkpoints import entry_of, load_model, rest_of_run, resume_run, saved_plan
+from loopwright.trainer.checkpoints import load_model, rest_of_run, resume_run, saved_plan, saved_seed
 from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.validation import open_val_sets
 
@@ -139,7 +139,7 @@ class Fitting:
     ) -> FitInputs:
         parts = self._parts
         resumed = checkpoint if resumes else None
-        seed = parts.streams.seed if resumed is None else entry_of(resumed, "streams")["seed"]
+        seed = parts.streams.seed if resumed is None else saved_seed(resumed)
         source = self._open(train_dataloader, seed)
         val_sets = open_val_sets(val_dataloader, seed)
         lengths = {name: data.source.num_batches for name, data in val_sets.items()}
@@ -148,7 +148,7 @@ class Fitting:
         else:
             self.plan = self._plan(loop, source.num_batches, lengths, self._start(train_dataloader))
             if checkpoint is not None:
-                load_model(parts, checkpoint)
+                load_model(parts, checkpoint, weights_only=True)
             self._make_schedulers(self.plan)
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
         self._say(self.plan, loop)
