@@ -238,14 +238,45 @@ def test_a_finished_first_save_survives_a_power_cut(
     verify_checkpoint(step_folder(tmp_path / "survived" / "some" / "run", 2))
 
 
-def test_a_checkpoint_is_removed_manifest_first(save: Saver, monkeypatch: pytest.MonkeyPatch) -> None:
-    for fail_at in range(1, 9):  # remove the manifest, open, sync, remove four files, remove the folder
+def test_killed_after_any_operation_of_a_removal_it_is_whole_or_gone(
+    save: Saver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counting, path = FailingOs(0, OSError()), save(1)
+    with failing(monkeypatch, counting):
+        remove_checkpoint(path)
+    assert counting.num_operations == 9  # rename, open and sync the parent, remove five files and their folder
+    for fail_at in range(1, counting.num_operations + 1):
         path = save(1)
         with failing(monkeypatch, FailingOs(fail_at, Killed())), pytest.raises(Killed):
             remove_checkpoint(path)
-        assert (path / "manifest.json").exists() == (fail_at == 1)
-        remove_checkpoint(path)
-        assert not path.exists()
+        assert path.exists() == (fail_at == 1)
+        if fail_at == 1:
+            verify_checkpoint(path)
+            remove_checkpoint(path)
+        with pytest.raises(CheckpointError, match="no checkpoint in it"):
+            resolve(tmp_path)
+        clean_leftovers(path.parent)
+        assert not list(path.parent.iterdir())
+
+
+def test_with_the_power_cut_after_any_operation_of_a_removal_it_is_whole_or_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
+    whole = []
+    for fail_at in range(1, 11):
+        root, survived = tmp_path / f"run_{fail_at}", tmp_path / f"survived_{fail_at}"
+        folder = make_run(root, make_state)
+        disk = Disk(root)
+        try:
+            with failing(monkeypatch, FailingOs(fail_at, Killed(), disk)):
+                remove_checkpoint(folder)
+        except Killed:
+            pass
+        disk.restore(survived)
+        clean_leftovers(survived / "checkpoints")
+        found = sorted((survived / "checkpoints").iterdir())
+        whole.append([verify_checkpoint(path).step for path in found])
+    assert whole == [[1, 2]] * 3 + [[1]] * 7
 
 
 def test_a_full_disk_is_one_line_with_needed_and_free_bytes(

@@ -24,6 +24,14 @@ def step_folder(run_dir: Path, step: int) -> Path:
     return run_dir / _FOLDER / f"step_{step:08d}"
 
 
+def steps_in(run_dir: Path) -> set[int]:
+    """The steps that have a folder in a run directory, whatever is in it."""
+    root = step_folder(run_dir, 0).parent
+    names = [child.name for child in root.iterdir() if _is_folder(child)] if _is_folder(root) else []
+    steps = {int(match[1]) for match in map(STEP_FOLDER.fullmatch, names) if match}
+    return {step for step in steps if step_folder(run_dir, step).name in names}
+
+
 def resolve(path: str | Path) -> Path:
     """The checkpoint that a user means by a checkpoint, a run directory, or its folder of checkpoints.
 

@@ -89,8 +89,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
 def clean_leftovers(root: Path) -> list[Path]:
     """Remove what killed writers left in ``root``, a folder of checkpoints that nobody is writing to.
 
-    A kill between the last sync and the rename leaves a whole checkpoint under a temporary name. It gets its own
-    name where nothing stands there, so that replacing a checkpoint never ends with neither.
+    A kill between the last sync and the rename leaves a whole checkpoint under a temporary name that ends in its own.
+    It gets its own name where nothing stands there, so that replacing a checkpoint never ends with neither.
 
     Returns:
         The temporary paths found.
@@ -113,15 +113,16 @@ def clean_leftovers(root: Path) -> list[Path]:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint folder, its manifest first: half removed, it is no checkpoint. A missing one is fine."""
+    """Remove a checkpoint folder, under a temporary name: half removed, it is no checkpoint. A missing one is fine."""
     try:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
+        if not path.name.startswith(TEMPORARY_PREFIX):
+            path, named = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", path
+            os.rename(named, path)
+            _sync_folder(path.parent)  # or else, after a power cut, its files could be gone and its name not
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+        else:
             os.unlink(path)
-            return
-        with suppress(FileNotFoundError):
-            os.unlink(path / MANIFEST)
-            _sync_folder(path)
-        shutil.rmtree(path)
     except FileNotFoundError:
         return
 

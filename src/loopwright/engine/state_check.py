@@ -43,7 +43,7 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
     fault = (
         _position_fault(saved["position"], step)
         or _closed_fault(parts.streams.state_dict(), saved["streams"], "streams")
-        or _closed_fault(parts.log.state_dict(), saved["metrics"], "metrics")
+        or _closed_fault(dict.fromkeys(parts.log.state_dict()), saved["metrics"], "metrics")
         or _schedulers_fault(parts, saved)
         or _optimizer_fault(parts, saved["optimizer"])
         or _callbacks_fault(parts, saved["callbacks"])

@@ -65,18 +65,20 @@ def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
         raise CheckpointError(f'ckpt_path="{path}": this trainer has no run_dir; expected a path.')
     if path == "last":
         return resolve(run_dir)
-    best = parts.log.best
+    best, saved = parts.log.best, parts.log.best_saved
     if best is None:
         raise CheckpointError(
             'ckpt_path="best": the best step is known to the trainer that logged it; expected a path.'
         )
-    folder = step_folder(run_dir, best.step)
-    if not folder.is_dir():
+    if saved is None or not step_folder(run_dir, saved.step).is_dir():
         raise CheckpointError(
             f'ckpt_path="best": the best {best.name} is that of step {best.step}, which was not saved; '
             "save where it is validated (every_n_steps), or name a checkpoint."
         )
-    return resolve(folder)
+    if saved != best:
+        unsaved = f"the best {best.name} is that of step {best.step}, which was not saved"
+        _log.warning('ckpt_path="best": %s; the best that was is step %d.', unsaved, saved.step)
+    return resolve(step_folder(run_dir, saved.step))
 
 
 def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpoint, Checkpointing, clean_leftovers, expand, plain_parameters, step_folder
+from loopwright.checkpoint import Checkpoint, Checkpointing, expand, plain_parameters
 from loopwright.device import Device, open_device
 from loopwright.engine import setup
 from loopwright.engine.binding import call_hooks
@@ -41,6 +41,7 @@ from loopwright.trainer.checks import (
 )
 from loopwright.trainer.fitting import Fitting
 from loopwright.trainer.listeners import Listeners
+from loopwright.trainer.saving import RunSaver
 from loopwright.trainer.validation import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
 
 
@@ -93,6 +94,7 @@ class Trainer:
         self._loop = check_loop(loop)
         self._checkpoint = check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
+        self._saver: RunSaver | None = None
         self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
         specs = setup.read_schedulers(schedulers)
         accelerator = open_device(device)
@@ -111,6 +113,8 @@ class Trainer:
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
                 callbacks=self._listeners.named(),
             )
+            if checkpoint is not None and self._run_dir is not None:
+                self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._save_in_run_dir)
             self._is_closed = False
             self._set_up()
@@ -252,15 +256,18 @@ class Trainer:
             raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
         check_start(ckpt_path, init_from, self.global_step)
         self._parts.hooks = self._listeners.bind(loop.val_loop)
-        if self._checkpoint is not None and self._run_dir is not None:
-            clean_leftovers(step_folder(self._run_dir, 0).parent)
+        if self._saver is not None:
+            self._saver.prepare()
 
         def load() -> Checkpoint | None:
             path = ckpt_path if init_from is None else init_from
             if path is None:
                 return None
             folder = find_run(self._parts, path, self._run_dir)
-            return read_run(self._parts, folder, weights_only=ckpt_path is None)
+            checkpoint = read_run(self._parts, folder, weights_only=ckpt_path is None)
+            if self._saver is not None and ckpt_path is not None:
+                self._saver.go_on_from(folder, checkpoint.step)
+            return checkpoint
 
         return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
 
@@ -393,6 +400,6 @@ class Trainer:
         if self._is_closed:
             raise RuntimeError("This trainer is closed; make another.")
 
-    def _save_in_run_dir(self) -> Path:
-        assert self._run_dir is not None, "a checkpoint needs a run_dir"
-        return save_run(self._parts, step_folder(self._run_dir, self.global_step), self._fitting.plan)
+    def _save_in_run_dir(self) -> None:
+        assert self._saver is not None, "a fit that saves has a Checkpointing"
+        self._saver.save(self._fitting.plan)
