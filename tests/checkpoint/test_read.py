@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import random
 import shutil
 import sys
 import tracemalloc
@@ -24,7 +23,6 @@ from sealing import read_trees, seal, write_manifest, write_trees
 Saver = Callable[[int], Path]
 
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "state.safetensors"]
-DATA_FILES = FILES[1:]
 
 
 def assert_refused(path: Path, file: str, reason: str = "") -> None:
@@ -34,51 +32,6 @@ def assert_refused(path: Path, file: str, reason: str = "") -> None:
             read(path)
         assert str(caught.value).startswith(f"{path}: {file}: {reason}")
         assert "\n" not in str(caught.value)
-
-
-def test_every_flipped_bit_is_found(save: Saver) -> None:
-    path = save(1)
-    choice = random.Random(0)
-    for name in FILES:
-        whole = (path / name).read_bytes()
-        for bit in choice.sample(range(len(whole) * 8), 100):
-            damaged = bytearray(whole)
-            damaged[bit // 8] ^= 1 << bit % 8
-            (path / name).write_bytes(damaged)
-            with pytest.raises(CheckpointError, match=f"^{path}: ") as caught:
-                verify_checkpoint(path)
-            assert "\n" not in str(caught.value)
-            with pytest.raises(CheckpointError):
-                read_checkpoint(path)
-        (path / name).write_bytes(whole)
-    verify_checkpoint(path)
-
-
-def test_every_truncation_and_every_addition_is_found(save: Saver) -> None:
-    path = save(1)
-    for name in FILES:
-        whole = (path / name).read_bytes()
-        for length in {0, 1, len(whole) // 2, len(whole) - 1}:
-            (path / name).write_bytes(whole[:length])
-            assert_refused(path, name)
-        (path / name).write_bytes(whole + b"\n")
-        assert_refused(path, name)
-        (path / name).write_bytes(whole)
-    verify_checkpoint(path)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(save: Saver, name: str) -> None:
-    path = save(1)
-    (path / name).unlink()
-    assert_refused(path, name, "missing")
-
-
-@pytest.mark.parametrize("name", DATA_FILES)
-def test_a_file_of_another_step_is_found(save: Saver, name: str) -> None:
-    path, other = save(1), save(2)
-    (path / name).write_bytes((other / name).read_bytes())
-    assert_refused(path, name)
 
 
 def test_what_is_no_checkpoint_folder_is_one_line(tmp_path: Path, save: Saver) -> None:
@@ -115,7 +68,7 @@ def test_a_manifest_of_another_version_says_so(save: Saver) -> None:
     path = save(1)
     write_manifest(path, {**json.loads((path / "manifest.json").read_text()), "schema": 2})
     assert_refused(
-        path, "manifest.json", "schema=2: expected 1; written by loopwright 0.1.0, another version; use that one"
+        path, "manifest.json", "schema=2: expected 1; written by loopwright '0.1.0', another version; use that one"
     )
 
 

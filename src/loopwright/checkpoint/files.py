@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not _is_signed(values, data):
         raise fault(folder, MANIFEST, "damaged: it does not have the SHA-256 it names")
     if values.get("schema") != SCHEMA:
-        writer = f"written by loopwright {values.get('loopwright')!s:.40}, another version; use that one"
+        writer = f"written by loopwright {values.get('loopwright')!r:.40}, another version; use that one"
         raise fault(folder, MANIFEST, f"schema={values.get('schema')!r:.40}: expected {SCHEMA}; {writer}")
     try:
         manifest = Manifest(

@@ -33,7 +33,7 @@ class RunSaver:
         self._run_dir = run_dir
         self._own_steps: set[int] = set()  # whose checkpoints are of this run
         self._whole_steps: set[int] = set()  # of these, whose checkpoints were written or read here
-        self._has_warned = False
+        self._has_looked = False
 
     def prepare(self) -> None:
         """Make ready for a fit: remove what killed runs left.
@@ -66,12 +66,12 @@ class RunSaver:
             self._prune(self._settings.keep_last)
 
     def _warn_of_later_ones(self, step: int) -> None:
-        """Say once that what another run left here would be taken for the newest of this one."""
-        later = max(steps_in(self._run_dir))
-        if later > step and not self._has_warned and self._is_whole(later):
-            self._has_warned = True
+        """Say, at the first save, that what another run left here would be taken for the newest of this one."""
+        later = max(steps_in(self._run_dir), default=step)
+        if later > step and not self._has_looked and self._is_whole(later):
             folder = step_folder(self._run_dir, later)
             _log.warning("%s was there before, and is later than what this fit saves: a resume takes it first.", folder)
+        self._has_looked = True
 
     def _prune(self, keep_last: int) -> None:
         there = steps_in(self._run_dir)
