@@ -38,7 +38,7 @@ from loopwright.checkpoint.files import (
 from loopwright.checkpoint.outline import outline
 from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.checkpoint.safetensors_layout import safetensors_chunks
-from loopwright.errors import CheckpointError, SettingError, SettingTypeError
+from loopwright.errors import CheckpointError, SaveError, SettingError, SettingTypeError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -58,8 +58,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
 
     Raises:
         SettingError: if the state holds something that cannot be stored; nothing is written.
-        CheckpointError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood
-            at ``folder`` before still does, unless only the last sync failed, when the new one does.
+        SaveError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood at
+            ``folder`` before still does, unless only the last sync failed, when the new one does.
     """
     contents = _contents(state)
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
@@ -76,12 +76,13 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
         )
         _write_file(temporary / MANIFEST, [memoryview(manifest.to_bytes())])
         _sync_folder(temporary)
+        _check_sizes(temporary, manifest)
         _put(temporary, folder)
     except BaseException as error:
         with suppress(OSError):  # `clean_leftovers` finds what cannot be removed now
             remove_checkpoint(temporary)
         if isinstance(error, OSError):
-            raise CheckpointError(_line(folder, error, num_bytes)) from error
+            raise SaveError(_line(folder, error, num_bytes)) from error
         raise
     return folder
 
@@ -96,7 +97,7 @@ def clean_leftovers(root: Path) -> list[Path]:
         The temporary paths found.
 
     Raises:
-        CheckpointError: if one of them cannot be removed.
+        SaveError: if one of them cannot be removed.
     """
     try:
         found = [path for path in root.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] if root.is_dir() else []
@@ -108,7 +109,7 @@ def clean_leftovers(root: Path) -> list[Path]:
             else:
                 remove_checkpoint(path)
     except OSError as error:
-        raise CheckpointError(f"{root}: cannot be cleaned of unfinished checkpoints: {error.strerror}") from error
+        raise SaveError(f"{root}: cannot be cleaned of unfinished checkpoints: {error.strerror}") from error
     return found
 
 
@@ -174,6 +175,14 @@ def _sha256(chunks: Sequence[memoryview]) -> str:
     for chunk in chunks:
         hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Ask the disk once more, as older checkpoints may be removed when this one stands."""
+    for name, record in manifest.files.items():
+        num_bytes = os.stat(folder / name).st_size
+        if num_bytes != record.num_bytes:
+            raise OSError(errno.EIO, f"{name} has {num_bytes} bytes on the disk, of {record.num_bytes} written")
 
 
 def _put(temporary: Path, folder: Path) -> None:

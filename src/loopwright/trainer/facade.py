@@ -247,6 +247,7 @@ class Trainer:
             TypeError: if the loop is no `TrainingLoop`.
             SettingError: if the settings do not fit the data, or there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
+            SaveError: if one cannot be written, unless the fit is to go on.
             KeyboardInterrupt: after SIGINT.
             SystemExit: with code 143, after SIGTERM and SIGUSR1.
         """
@@ -330,7 +331,7 @@ class Trainer:
 
         Raises:
             RuntimeError: inside a step; the end of one is when ``on_train_batch_end`` sees a new ``global_step``.
-            CheckpointError: if it cannot be written.
+            SaveError: if it cannot be written.
         """
         self._check_open()
         return save_run(self._parts, Path(path), self._fitting.plan)
@@ -400,6 +401,6 @@ class Trainer:
         if self._is_closed:
             raise RuntimeError("This trainer is closed; make another.")
 
-    def _save_in_run_dir(self) -> None:
+    def _save_in_run_dir(self) -> bool:
         assert self._saver is not None, "a fit that saves has a Checkpointing"
-        self._saver.save(self._fitting.plan)
+        return self._saver.save(self._fitting.plan)

@@ -38,7 +38,7 @@ class Fitting:
         parts: of the trainer.
         checkpoint: when to save; None: never.
         schedulers: made by the first fit, as they may ask for its length.
-        save: saves the run where its checkpoints belong.
+        save: saves the run where its checkpoints belong, and says whether it could.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Fitting:
         parts: Parts,
         checkpoint: Checkpointing | None,
         schedulers: list[SchedulerSpec],
-        save: Callable[[], object],
+        save: Callable[[], bool],
     ) -> None:
         self._parts = parts
         self._checkpoint = checkpoint
@@ -300,5 +300,5 @@ def _state_of(state: RunState) -> Literal["completed", "stopped", "interrupted"]
     return "completed" if state.stop_reason is None else "stopped"
 
 
-def _refuse_to_save() -> object:
+def _refuse_to_save() -> bool:
     raise RuntimeError("This trainer is closed.")

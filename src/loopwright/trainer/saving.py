@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loopwright.checkpoint import Checkpointing, clean_leftovers, prune, step_folder, steps_in, verify_checkpoint
 from loopwright.engine.parts import Parts
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SaveError
 from loopwright.plan import Plan
 from loopwright.trainer.checkpoints import save_run
 
@@ -31,39 +31,66 @@ class RunSaver:
         self._parts = parts
         self._settings = settings
         self._run_dir = run_dir
+        self._root = step_folder(run_dir, 0).parent
         self._own_steps: set[int] = set()  # whose checkpoints are of this run
         self._whole_steps: set[int] = set()  # of these, whose checkpoints were written or read here
         self._has_looked = False
+        self._had_run_dir = False
 
     def prepare(self) -> None:
-        """Make ready for a fit: remove what killed runs left.
+        """Make ready for a fit: see that there is a place to save to, and remove what killed runs left in it.
 
         Raises:
-            CheckpointError: if something of it cannot be removed.
+            SaveError: if checkpoints cannot be saved there.
         """
-        clean_leftovers(step_folder(self._run_dir, 0).parent)
+        if os.path.islink(self._root):
+            raise SaveError(f"{self._root}: a link, which no resume follows; expected a folder, or none yet.")
+        existing = next(path for path in (self._root, *self._root.absolute().parents) if os.path.exists(path))
+        if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
+            raise SaveError(f"{self._root}: {existing} cannot be written to; expected a folder to save checkpoints in.")
+        self._had_run_dir = os.path.isdir(self._run_dir)
+        clean_leftovers(self._root)
 
     def go_on_from(self, folder: Path, step: int) -> None:
         """The run goes on from a checkpoint: those up to it are its own where it lies among them, and no others."""
-        root = step_folder(self._run_dir, 0).parent
-        is_own = root.is_dir() and os.path.samefile(folder.parent, root)
+        is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
         self._own_steps = {each for each in steps_in(self._run_dir) if each <= step} if is_own else set()
         self._whole_steps = {step} & self._own_steps
 
-    def save(self, plan: Plan | None) -> None:
+    def save(self, plan: Plan | None) -> bool:
         """Save the present step, then remove what need not be kept any longer.
 
+        Returns:
+            Whether it was saved; if not, it was said, and the fit may go on.
+
         Raises:
-            SaveError: if it cannot be written.
+            SaveError: if it cannot be written, and the fit shall stop then or is at its end.
         """
+        state = self._parts.state
+        try:
+            self._write(step_folder(self._run_dir, state.global_step), plan)
+        except SaveError as error:
+            is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
+            if is_last or self._settings.on_save_error == "stop":
+                raise
+            newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
+            _log.warning("%s; going on all the same, the newest checkpoint is that of %s.", error, newest)
+            return False
+        if self._settings.keep_last is not None:
+            self._prune(self._settings.keep_last)
+        return True
+
+    def _write(self, folder: Path, plan: Plan | None) -> None:
         step = self._parts.state.global_step
-        save_run(self._parts, step_folder(self._run_dir, step), plan)
+        if self._had_run_dir and not os.path.isdir(self._run_dir):
+            # Made anew, it could lie under the mount point of a disk that has gone, and be hidden when that is back.
+            raise SaveError(f"{folder}: not saved: {self._run_dir} was there and is gone")
+        save_run(self._parts, folder, plan)
+        self._had_run_dir = True
         self._own_steps.add(step)
         self._whole_steps.add(step)
         self._parts.log.note_saved(step)
         self._warn_of_later_ones(step)
-        if self._settings.keep_last is not None:
-            self._prune(self._settings.keep_last)
 
     def _warn_of_later_ones(self, step: int) -> None:
         """Say, at the first save, that what another run left here would be taken for the newest of this one."""
