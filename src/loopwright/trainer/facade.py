@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpoint, Checkpointing, expand, plain_parameters
+from loopwright.checkpoint import Checkpointing, expand, plain_parameters
 from loopwright.device import Device, open_device
 from loopwright.engine import setup
 from loopwright.engine.binding import call_hooks
@@ -29,7 +30,7 @@ from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.run import Best, FitResult, RunState
 from loopwright.seeding import RandomStreams
-from loopwright.trainer.checkpoints import find_run, read_run, save_run
+from loopwright.trainer.checkpoints import find_run, save_run
 from loopwright.trainer.checks import (
     check_checkpoint,
     check_loop,
@@ -41,7 +42,7 @@ from loopwright.trainer.checks import (
 )
 from loopwright.trainer.fitting import Fitting
 from loopwright.trainer.listeners import Listeners
-from loopwright.trainer.saving import RunSaver
+from loopwright.trainer.saving import RunSaver, read_for_fit
 from loopwright.trainer.validation import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
 
 
@@ -259,17 +260,7 @@ class Trainer:
         self._parts.hooks = self._listeners.bind(loop.val_loop)
         if self._saver is not None:
             self._saver.prepare()
-
-        def load() -> Checkpoint | None:
-            path = ckpt_path if init_from is None else init_from
-            if path is None:
-                return None
-            folder = find_run(self._parts, path, self._run_dir)
-            checkpoint = read_run(self._parts, folder, weights_only=ckpt_path is None)
-            if self._saver is not None and ckpt_path is not None:
-                self._saver.go_on_from(folder, checkpoint.step)
-            return checkpoint
-
+        load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
         return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
 
     def validate(

@@ -6,11 +6,19 @@ import logging
 import os
 from pathlib import Path
 
-from loopwright.checkpoint import Checkpointing, clean_leftovers, prune, step_folder, steps_in, verify_checkpoint
+from loopwright.checkpoint import (
+    Checkpoint,
+    Checkpointing,
+    clean_leftovers,
+    prune,
+    step_folder,
+    steps_in,
+    verify_checkpoint,
+)
 from loopwright.engine.parts import Parts
 from loopwright.errors import CheckpointError, SaveError
 from loopwright.plan import Plan
-from loopwright.trainer.checkpoints import save_run
+from loopwright.trainer.checkpoints import find_run, read_run, save_run
 
 _log = logging.getLogger("loopwright")
 
@@ -125,3 +133,24 @@ class RunSaver:
                 return False
             self._whole_steps.add(step)
         return True
+
+
+def read_for_fit(
+    parts: Parts,
+    run_dir: Path | None,
+    saver: RunSaver | None,
+    ckpt_path: str | Path | None,
+    init_from: str | Path | None,
+) -> Checkpoint | None:
+    """The checkpoint that a fit begins with, if any: one to go on from, or one for its weights alone.
+
+    Raises:
+        CheckpointError: if it cannot be used.
+    """
+    path = ckpt_path if init_from is None else init_from
+    if path is None:
+        return None
+    checkpoint = read_run(parts, find_run(parts, path, run_dir), weights_only=ckpt_path is None)
+    if saver is not None and ckpt_path is not None:
+        saver.go_on_from(checkpoint.path, checkpoint.step)
+    return checkpoint
