@@ -150,6 +150,28 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
         trainer().validate_all(val(), tmp_path / "none*")
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_leads_to_the_same_end(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    straight = build(tmp_path)
+    straight.fit(loaders("ours"), val())
+    for step in (12, 13, 14):
+        file = tmp_path / f"checkpoints/step_{step:08d}" / name
+        file.write_bytes(file.read_bytes()[:-1])
+    again = build(tmp_path)
+    assert again.fit(loaders("ours"), val(), ckpt_path="last").global_step == 14
+    assert is_bitwise_equal(weights(again), weights(straight))
+    (said,) = [message for message in caplog.messages if "going back" in message]
+    assert said.startswith(f"{tmp_path}/checkpoints/step_00000014: {name}: ")
+    assert said.endswith("; going back to step_00000011.")
+    for file in tmp_path.glob(f"checkpoints/*/{name}"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="no good checkpoint: ") as caught:
+        build(tmp_path).fit(loaders("ours"), val(), ckpt_path="last")
+    assert str(caught.value).count(f"{name}: missing") == 14
+
+
 def test_callbacks_get_their_state_back(tmp_path: Path) -> None:
     class Counting(Callback):
         def __init__(self) -> None:

@@ -40,6 +40,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged, foreign or does not fit the model."""
 
 
+class SaveError(RuntimeError):
+    """A checkpoint that cannot be written: no room, no permission, no folder. What was saved before is as good."""
+
+
 class DataError(RuntimeError):
     """A dataloader that does not do what it says: empty, shorter or longer than its length."""
 
@@ -82,6 +86,14 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """`` Did you mean x?`` with its leading blank, or nothing where no option is near."""
     match = nearest(name, options)
     return f" Did you mean {match}?" if match else ""
+
+
+def on_one_line(text: str, limit: int | None = None) -> str:
+    """Text of unknown origin for a message: on one line, what cannot be printed as escapes, cut to ``limit``."""
+    if limit is not None and len(text) > limit:
+        text = f"{text[: limit - 1]}…"
+    joined = " ".join(text.split())
+    return joined if joined.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
 
 
 def _three_parts(given: object, expected: str, remedy: str) -> str:

@@ -214,7 +214,15 @@ class RandomStreams:
         return {"seed": self._seed, **states}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            ValueError: for a state of NumPy's that is none; set unchecked, it would read foreign memory.
+        """
+        if states["numpy"] is not None:
+            name, keys, position, _, _ = states["numpy"]
+            if name != "MT19937" or len(keys) != 624 or not 0 <= position <= 624:
+                raise ValueError("numpy: expected the state of an MT19937 generator")
         self._seed = states["seed"]
         self._states = {name: state for name, state in states.items() if name != "seed"}
         if self._is_active:

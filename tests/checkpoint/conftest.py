@@ -18,6 +18,7 @@ def small_state(step: int) -> dict[str, Any]:
         "optimizer": {"state": {0: {"exp_avg": weight / 2}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999)}]},
         "random": {"torch": torch.arange(step, step + 16, dtype=torch.uint8), "python": (3, (2**31, step), None)},
         "position": {"global_step": step},
+        "buffers": {},
     }
 
 

@@ -8,21 +8,41 @@ from loopwright.checkpoint import Checkpointing
 
 
 def test_settings_are_shown_and_cannot_be_set() -> None:
-    settings = Checkpointing(100, "val/accuracy", "max")
-    assert (settings.every_n_steps, settings.monitor, settings.mode) == (100, "val/accuracy", "max")
-    assert (Checkpointing().every_n_steps, Checkpointing().monitor, Checkpointing().mode) == (None, None, "min")
-    for name in ("every_n_steps", "monitor", "mode"):
+    settings = Checkpointing(100, 3, 500, "val/accuracy", "max", "continue")
+    names = ("every_n_steps", "keep_last", "keep_every", "monitor", "mode", "on_save_error")
+    assert [getattr(settings, name) for name in names] == [100, 3, 500, "val/accuracy", "max", "continue"]
+    assert [getattr(Checkpointing(), name) for name in names] == [None, None, None, None, "min", "stop"]
+    for name in names:
         with pytest.raises(AttributeError):
             setattr(settings, name, 1)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.5, "5", float("nan")])
-def test_every_n_steps_refuses_what_is_no_count(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^every_n_steps=.*: expected a whole number of steps, 1 or more, or null"):
-        Checkpointing(every_n_steps=value)
+@pytest.mark.parametrize("name", ["every_n_steps", "keep_last", "keep_every"])
+def test_counts_refuse_what_is_none(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}=.*: expected a whole number of [a-z]+, 1 or more, or null"):
+        Checkpointing(**{name: value})
 
 
-@pytest.mark.parametrize("arguments", [{"mode": "best"}, {"mode": None}, {"monitor": ""}, {"monitor": 3}])
-def test_monitor_and_mode_are_checked(arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [{"mode": "best"}, {"mode": None}, {"monitor": ""}, {"monitor": 3}, {"on_save_error": "ignore"},
+     {"on_save_error": None}],
+)  # fmt: skip
+def test_names_are_checked(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(arguments))}=.*: expected "):
         Checkpointing(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every_n_steps": 5}, "keep_every=12 with keep_last=null, which keeps all; expected keep_last, a number, as"),
+        ({"keep_last": 2}, "keep_every=12 with every_n_steps=null, which saves the last step only; expected every_n"),
+        ({"keep_last": 2, "every_n_steps": 5}, "keep_every=12: expected a multiple of every_n_steps=5, .*; try 10."),
+        ({"keep_last": 2, "every_n_steps": 50}, "keep_every=12: expected a multiple of every_n_steps=50, .*; try 50."),
+    ],
+)
+def test_a_keep_every_that_would_not_do_what_it_says_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{message}"):
+        Checkpointing(keep_every=12, **arguments)

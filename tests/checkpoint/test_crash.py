@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from loopwright.checkpoint import (
     write,
     write_checkpoint,
 )
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SaveError
 
 Saver = Callable[[int], Path]
 StateMaker = Callable[[int], dict[str, Any]]
@@ -159,7 +160,7 @@ def test_any_failing_operation_leaves_the_old_or_the_new_and_no_litter(
         try:
             with failing(monkeypatch, FailingOs(fail_at, OSError(errno.EIO, "Input/output error"))):
                 write_checkpoint(folder, make_state(7), step=2)
-        except CheckpointError as error:
+        except SaveError as error:
             line = str(error)
         outcomes.add((line.removeprefix(f"{folder}: "), saved_position(folder)))
         clean_leftovers(folder.parent)
@@ -238,44 +239,114 @@ def test_a_finished_first_save_survives_a_power_cut(
     verify_checkpoint(step_folder(tmp_path / "survived" / "some" / "run", 2))
 
 
-def test_a_checkpoint_is_removed_manifest_first(save: Saver, monkeypatch: pytest.MonkeyPatch) -> None:
-    for fail_at in range(1, 9):  # remove the manifest, open, sync, remove four files, remove the folder
+def test_killed_after_any_operation_of_a_removal_it_is_whole_or_gone(
+    save: Saver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counting, path = FailingOs(0, OSError()), save(1)
+    with failing(monkeypatch, counting):
+        remove_checkpoint(path)
+    assert counting.num_operations == 9  # rename, open and sync the parent, remove five files and their folder
+    for fail_at in range(1, counting.num_operations + 1):
         path = save(1)
         with failing(monkeypatch, FailingOs(fail_at, Killed())), pytest.raises(Killed):
             remove_checkpoint(path)
-        assert (path / "manifest.json").exists() == (fail_at == 1)
-        remove_checkpoint(path)
-        assert not path.exists()
+        assert path.exists() == (fail_at == 1)
+        if fail_at == 1:
+            verify_checkpoint(path)
+            remove_checkpoint(path)
+        with pytest.raises(CheckpointError, match="no checkpoint in it"):
+            resolve(tmp_path)
+        clean_leftovers(path.parent)
+        assert not list(path.parent.iterdir())
 
 
-def test_a_full_disk_is_one_line_with_needed_and_free_bytes(
+def test_with_the_power_cut_after_any_operation_of_a_removal_it_is_whole_or_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
+    whole = []
+    for fail_at in range(1, 11):
+        root, survived = tmp_path / f"run_{fail_at}", tmp_path / f"survived_{fail_at}"
+        folder = make_run(root, make_state)
+        disk = Disk(root)
+        try:
+            with failing(monkeypatch, FailingOs(fail_at, Killed(), disk)):
+                remove_checkpoint(folder)
+        except Killed:
+            pass
+        disk.restore(survived)
+        clean_leftovers(survived / "checkpoints")
+        found = sorted((survived / "checkpoints").iterdir())
+        whole.append([verify_checkpoint(path).step for path in found])
+    assert whole == [[1, 2]] * 3 + [[1]] * 7
+
+
+class FullDisk(FailingOs):
+    """`os` on a disk with room for so many bytes; the last write that fits in part is done in part."""
+
+    def __init__(self, num_bytes: int) -> None:
+        super().__init__(0, OSError())
+        self._num_free = num_bytes
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        if not self._num_free:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        num_written = os.write(descriptor, data[: self._num_free])
+        self._num_free -= num_written
+        return num_written
+
+
+def assert_not_saved(folder: Path, state: dict[str, Any], reason: str) -> None:
+    """Saving fails in one line with needed and free bytes; the old checkpoint is as good, and there is no litter."""
+    with pytest.raises(SaveError) as caught:
+        write_checkpoint(folder, state, step=2)
+    num_needed = re.fullmatch(rf"{folder}: not saved: {reason}; ([\d,]+) bytes needed, [\d,]+ free", str(caught.value))
+    assert num_needed is not None
+    data_files = [file for file in folder.iterdir() if file.name != "manifest.json"]
+    assert int(num_needed[1].replace(",", "")) == sum(file.stat().st_size for file in data_files)
+    assert saved_position(folder) == 2
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["step_00000001", "step_00000002"]
+
+
+def test_a_disk_full_at_any_level_is_one_line_and_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
 ) -> None:
     folder = make_run(tmp_path, make_state)
-    error = OSError(errno.ENOSPC, "No space left on device")
-    with failing(monkeypatch, FailingOs(7, error)), pytest.raises(CheckpointError) as caught:
-        write_checkpoint(folder, make_state(7), step=2)
-    assert str(caught.value).startswith(f"{folder}: not saved: No space left on device; ")
-    assert str(caught.value).endswith(" free")
-    assert " bytes needed, " in str(caught.value)
-    assert saved_position(folder) == 2
-    assert len(list(folder.parent.iterdir())) == 2
+    needed = sum(file.stat().st_size for file in folder.iterdir())
+    for level in range(50):
+        with failing(monkeypatch, FullDisk(needed * level // 50)):
+            assert_not_saved(folder, {**make_state(2), "position": {"global_step": 7}}, "No space left on device")
+    with failing(monkeypatch, FullDisk(needed)):
+        write_checkpoint(folder, {**make_state(2), "position": {"global_step": 7}}, step=2)
+    assert saved_position(folder) == 7
 
 
 def test_a_real_limit_at_any_size_leaves_the_old_checkpoint_and_no_litter(
     tmp_path: Path, make_state: StateMaker
 ) -> None:
     folder = make_run(tmp_path, make_state)
+    largest = max(file.stat().st_size for file in folder.iterdir())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (0, 1, 100, 200, 300, 400):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    for level in range(50):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest * level // 50, hard))
         try:
-            with pytest.raises(CheckpointError, match=r"not saved: File too large; [\d,]+ bytes needed, [\d,]+ free$"):
-                write_checkpoint(folder, make_state(7), step=2)
+            assert_not_saved(folder, {**make_state(2), "position": {"global_step": 7}}, "File too large")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert saved_position(folder) == 2
-        assert len(list(folder.parent.iterdir())) == 2
+
+
+def test_a_disk_that_says_it_has_less_than_was_written_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
+    class Losing(FailingOs):
+        def stat(self, path: Path) -> os.stat_result:
+            if path.name == "state.safetensors":
+                os.truncate(path, 5)
+            return os.stat(path)
+
+    folder = make_run(tmp_path, make_state)
+    with failing(monkeypatch, Losing(0, OSError())), pytest.raises(SaveError, match="has 5 bytes on the disk, of "):
+        write_checkpoint(folder, make_state(7), step=2)
+    assert saved_position(folder) == 2
 
 
 def test_an_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker) -> None:

@@ -136,6 +136,25 @@ def test_tied_weights_are_kept_once_and_stay_tied() -> None:
     assert decoded["0.weight"] is decoded["1.weight"]
 
 
+@given(st.permutations(range(4)), st.sampled_from(DTYPES), st.booleans())
+@settings(deadline=None)
+def test_dense_tensors_keep_the_order_of_their_dimensions_in_memory(
+    order: list[int], dtype: torch.dtype, is_tied: bool
+) -> None:
+    tensor = _tensor(dtype, [2, 3, 4, 5], 0, False).permute(order)
+    decoded = round_trip([tensor, tensor if is_tied else tensor.clone()])
+    assert is_same(decoded, [tensor, tensor])
+    assert [each.stride() for each in decoded] == [tensor.stride()] * 2
+    assert (decoded[0] is decoded[1]) == is_tied
+
+
+def test_tensors_with_gaps_or_repeats_become_contiguous() -> None:
+    base = torch.arange(24.0).reshape(4, 6)
+    tree = [base[:, ::2], base[:, :3].T, torch.ones(1).expand(3, 2), base[1:3, 2]]
+    assert all(tensor.is_contiguous() for tensor in round_trip(tree))
+    assert is_same(round_trip(tree), tree)
+
+
 def test_other_views_of_one_memory_are_kept_each() -> None:
     base = torch.arange(6.0).reshape(2, 3)
     tree = [base, base.mT, base[0], base[1], base.view(3, 2), base.view(torch.int32), base.expand(2, 2, 3)]
@@ -211,7 +230,9 @@ def test_checking_reads_no_tensor() -> None:
         {"~pickle": "x"}, {"~tensor": "absent"}, {"~tensor": []}, {"~tensor": "a", "b": 1}, {"~float": "1.5"},
         {"~int": "zz"}, {"~int": 5}, {"~tuple": 5}, {"~dict": [[1]]}, {"~dict": [[1.5, 2]]}, {"~dict": 3},
         {"~dict": [[1, 2], [1, 3]]}, {"~dict": [[{"~tuple": []}, 3]]}, {"~counter": {"a": 1}}, {"~str": [2**40]},
-        {"~str": "ab"}, {"~complex": "a"}, {"~dict": [[True, 1]]},
+        {"~str": "ab"}, {"~complex": "a"}, {"~dict": [[True, 1]]}, {"~permuted": 1}, {"~permuted": [1, [0]]},
+        {"~permuted": [{"~tensor": "a"}, []]}, {"~permuted": [{"~tensor": "a"}, [1]]}, math.inf, math.nan,
+        {"~permuted": [{"~tensor": "a"}, ["0"]]}, {"~permuted": [{"~permuted": [{"~tensor": "a"}, [0]]}, [0], 1]},
     ],
     ids=str,
 )  # fmt: skip

@@ -18,7 +18,7 @@ from loopwright.checkpoint import (
     write_checkpoint,
 )
 from loopwright.checkpoint.safetensors_layout import DTYPE_CODES
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import SaveError, SettingError
 
 Saver = Callable[[int], Path]
 StateMaker = Callable[[int], dict[str, Any]]
@@ -102,7 +102,7 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
 
 def test_a_place_that_is_no_folder_is_one_line(tmp_path: Path, make_state: StateMaker) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=r"not saved: Not a directory$"):
+    with pytest.raises(SaveError, match=r"not saved: Not a directory$"):
         write_checkpoint(tmp_path / "file" / "step_00000001", make_state(1), step=1)
 
 

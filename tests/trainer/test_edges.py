@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from loopwright import Callback, Checkpointing, TrainingLoop, ValidationCallback
 from loopwright.data import Loader
 from loopwright.errors import CheckpointError, SettingError
-from loopwright.run import Best
 from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
 
 
@@ -193,17 +192,6 @@ def test_the_best_is_that_of_the_fit(tmp_path: Path) -> None:
     ours.validate({"z": DataLoader(rows(8))})
     best = ours.fit(batches(9), DataLoader(rows(8))).best
     assert best is not None and (best.name, best.step) == ("val/loss", 1)
-
-
-def test_a_best_that_was_not_saved_is_said(tmp_path: Path) -> None:
-    ours = trainer(TrainingLoop(num_steps=4, eval_frequency=1), checkpoint=Checkpointing(), run_dir=tmp_path)
-    with pytest.raises(CheckpointError, match="is known to the trainer that logged it; expected a path"):
-        ours.validate(DataLoader(rows(8)), ckpt_path="best")
-    ours.fit(batches(9), DataLoader(rows(8)))
-    assert ours.best is not None
-    ours._parts.log.best = Best(name="val/loss", value=0.0, step=2)
-    with pytest.raises(CheckpointError, match="best val/loss is that of step 2, which was not saved"):
-        ours.validate(DataLoader(rows(8)), ckpt_path="best")
 
 
 def test_a_monitored_scheduler_may_look_at_a_downstream_metric() -> None:

@@ -3,10 +3,18 @@
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode
 from loopwright.checkpoint.files import Manifest
-from loopwright.checkpoint.find import expand, resolve, step_folder
+from loopwright.checkpoint.find import expand, resolve, step_folder, steps_in
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
-from loopwright.checkpoint.weights import load_weights, plain_names, plain_parameters, weights_digest
+from loopwright.checkpoint.retention import prune
+from loopwright.checkpoint.weights import (
+    load_weights,
+    parameter_names,
+    plain_names,
+    plain_parameters,
+    unsaved_buffers,
+    weights_digest,
+)
 from loopwright.checkpoint.write import clean_leftovers, remove_checkpoint, write_checkpoint
 
 __all__ = [
@@ -19,14 +27,18 @@ __all__ = [
     "encode",
     "expand",
     "load_weights",
+    "parameter_names",
     "plain_names",
     "plain_parameters",
+    "prune",
     "read_checkpoint",
     "read_entries",
     "read_torch_weights",
     "remove_checkpoint",
     "resolve",
     "step_folder",
+    "steps_in",
+    "unsaved_buffers",
     "verify_checkpoint",
     "weights_digest",
     "write_checkpoint",

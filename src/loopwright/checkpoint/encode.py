@@ -5,6 +5,7 @@ becomes an object with one key, a tag::
 
     {"~tensor": "state[0].exp_avg"}     a tensor, stored elsewhere under that name; the same name twice: one tensor
     {"~complex": "phase"}               a tensor of complex128, which safetensors lacks, as pairs of reals
+    {"~permuted": [{…}, [1, 0]]}        such a tensor that lies in memory with its dimensions in this order
     {"~tuple": [1, 2]}                  a tuple
     {"~dict": [[0, "a"], ["b", 1]]}     a dict with other keys than plain strings, in order
     {"~counter": [[30, 1]]}             a `collections.Counter`
@@ -43,7 +44,8 @@ def encode(tree: object, where: str = "") -> tuple[Any, dict[str, Tensor]]:
 
     Returns:
         The JSON values, and the tensors by name: contiguous, on the CPU, sharing memory with those given where they
-        already were. Tensors that are the same memory seen the same way (tied weights) are kept once.
+        already were. Tensors that are the same memory seen the same way (tied weights) are kept once. A dense tensor
+        comes back with its dimensions in the same order in memory, as the fused steps of optimizers rely on it.
 
     Raises:
         SettingTypeError: for anything else, naming its path.
@@ -78,7 +80,7 @@ class _Encoder:
         self.tensors: dict[str, Tensor] = {}
         self._where = where
         self._is_checking = is_checking
-        self._tags: dict[tuple[object, ...], dict[str, str]] = {}
+        self._tags: dict[tuple[object, ...], dict[str, Any]] = {}
 
     def encode(self, value: object, path: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -119,7 +121,7 @@ class _Encoder:
             return dict(pairs)
         return {"~counter" if type(values) is Counter else "~dict": pairs}
 
-    def _encode_tensor(self, tensor: Tensor, path: str) -> dict[str, str]:
+    def _encode_tensor(self, tensor: Tensor, path: str) -> dict[str, Any]:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             raise self._refuse(path, "a plain tensor", tensor)
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
@@ -138,8 +140,9 @@ class _Encoder:
             data, tag = torch.view_as_real(data), "~complex"
         name = self._free_name(path)
         self.tensors[name] = data.cpu().contiguous()
-        self._tags[view] = {tag: name}
-        return {tag: name}
+        order = _order_in_memory(tensor)
+        self._tags[view] = {tag: name} if order is None else {"~permuted": [{tag: name}, order]}
+        return self._tags[view]
 
     def _free_name(self, path: str) -> str:
         """A name for the tensor at ``path``: the path, unless that is taken or cannot stand in a file."""
@@ -164,6 +167,14 @@ def _encode_str(text: str) -> Any:
     return text
 
 
+def _order_in_memory(tensor: Tensor) -> list[int] | None:
+    """The dimensions from the outermost in memory to the innermost; None where that is their own order, or none."""
+    if tensor.is_contiguous():
+        return None
+    order = sorted(range(tensor.ndim), key=lambda dim: tensor.stride(dim), reverse=True)
+    return order if tensor.permute(order).is_contiguous() else None
+
+
 class _Decoder:
     """One walk back: tensors by name, and those already handed out."""
 
@@ -173,6 +184,7 @@ class _Decoder:
         self._tags: dict[str, Callable[[Any, int], Any]] = {
             "~tensor": lambda name, depth: self._tensor(name),
             "~complex": lambda name, depth: self._complex(name),
+            "~permuted": self._permuted,
             "~tuple": lambda items, depth: tuple(self._items(items, depth)),
             "~dict": self._dict,
             "~counter": lambda pairs, depth: Counter(self._dict(pairs, depth)),
@@ -186,6 +198,8 @@ class _Decoder:
             raise CheckpointError(f"a structure more than {MAX_DEPTH} deep")
         if isinstance(value, list):
             return self._items(value, depth)
+        if isinstance(value, float) and not math.isfinite(value):  # JSON reads 1e999 as infinity
+            raise CheckpointError(f"a number that is none: {value}")
         if not isinstance(value, dict):
             return value
         tag = next(iter(value), "")
@@ -218,6 +232,17 @@ class _Decoder:
                 raise CheckpointError(f"tensor {name!r:.80} is missing")
             self.used[name] = self._tensors[name]
         return self.used[name]
+
+    def _permuted(self, parts: list[Any], depth: int) -> Tensor:
+        tagged, order = parts
+        tensor = self.decode(tagged, depth + 1)
+        if not isinstance(tensor, Tensor) or sorted(order) != list(range(tensor.ndim)):
+            raise ValueError("no order of dimensions")
+        if not tensor.permute(order).is_contiguous():  # the first time that it is met
+            inverse = [order.index(dim) for dim in range(tensor.ndim)]
+            tensor = tensor.permute(order).contiguous().permute(inverse)
+            self.used[next(iter(tagged.values()))] = tensor
+        return tensor
 
     def _complex(self, name: str) -> Tensor:
         tensor = self._tensor(name)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, on_one_line
 
 SCHEMA = 1
 
@@ -25,11 +25,13 @@ MANIFEST = "manifest.json"
 DATA_FILES = (MODEL, OPTIMIZER, STATE_TENSORS, STATE)
 
 TEMPORARY_PREFIX = ".tmp-"
+STEP_FOLDER = re.compile(r"step_(\d+)")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_STATE_BYTES = 256 << 20
 
 _CHUNK_BYTES = 1 << 22
+_MAX_PROBLEM = 500  # characters of what is wrong that are shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The manifest file: one spelling only, with a digest of itself, so that any changed bit shows."""
-        values = {"schema": SCHEMA, **asdict(self)}
-        return _spell({**values, "sha256": hashlib.sha256(_spell(values)).hexdigest()})
+        return _sign({"schema": SCHEMA, **asdict(self)})
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -69,8 +70,11 @@ def read_manifest(folder: Path) -> Manifest:
     check_folder(folder)
     data = read_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     values = parse_json(folder, MANIFEST, data)
-    if isinstance(values, dict) and values.get("schema", SCHEMA) != SCHEMA:
-        raise fault(folder, MANIFEST, f"schema={values['schema']!r:.40}: expected {SCHEMA}; written by another version")
+    if not _is_signed(values, data):
+        raise fault(folder, MANIFEST, "damaged: it does not have the SHA-256 it names")
+    if values.get("schema") != SCHEMA:
+        writer = f"written by loopwright {values.get('loopwright')!r:.40}, another version; use that one"
+        raise fault(folder, MANIFEST, f"schema={values.get('schema')!r:.40}: expected {SCHEMA}; {writer}")
     try:
         manifest = Manifest(
             step=_count(values["step"], least=0),
@@ -87,7 +91,10 @@ def read_manifest(folder: Path) -> Manifest:
     if set(manifest.files) != set(DATA_FILES):
         raise fault(folder, MANIFEST, f"names other files than {', '.join(DATA_FILES)}")
     if manifest.to_bytes() != data:
-        raise fault(folder, MANIFEST, "damaged: it does not have the SHA-256 it names")
+        raise fault(folder, MANIFEST, "not a manifest (it says more than one)")
+    named = STEP_FOLDER.fullmatch(folder.name)
+    if named and int(named[1]) != manifest.step:
+        raise fault(folder, MANIFEST, f"that of step {manifest.step}, in a folder of another name")
     return manifest
 
 
@@ -150,7 +157,7 @@ def parse_json(folder: Path, name: str, data: bytes) -> Any:
 
 def fault(folder: Path, name: str, problem: str) -> CheckpointError:
     """The error for one file of one checkpoint, in one line."""
-    return CheckpointError(" ".join(f"{folder}: {name}: {problem}".split()))
+    return CheckpointError(f"{on_one_line(str(folder))}: {name}: {on_one_line(problem, _MAX_PROBLEM)}")
 
 
 def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | None) -> tuple[int, int]:
@@ -165,9 +172,12 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
         raise fault(folder, name, "missing") from error
     except OSError as error:
         raise fault(folder, name, _reason(error)) from error
-    num_bytes = os.fstat(descriptor).st_size
+    status = os.fstat(descriptor)
+    num_bytes = status.st_size
     problem = ""
-    if record is not None and num_bytes != record.num_bytes:
+    if not stat.S_ISREG(status.st_mode):  # put there since it was asked
+        problem = "not a regular file"
+    elif record is not None and num_bytes != record.num_bytes:
         problem = f"{num_bytes} bytes; the manifest says {record.num_bytes}"
     elif max_bytes is not None and num_bytes > max_bytes:
         problem = f"{num_bytes} bytes; at most {max_bytes} are read"
@@ -177,8 +187,20 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
     return descriptor, num_bytes
 
 
+def _sign(values: Mapping[str, object]) -> bytes:
+    """The one spelling of a manifest with these values, its digest among them."""
+    return _spell({**values, "sha256": hashlib.sha256(_spell(values)).hexdigest()})
+
+
+def _is_signed(values: object, data: bytes) -> bool:
+    try:
+        return isinstance(values, dict) and data == _sign({key: values[key] for key in values if key != "sha256"})
+    except RecursionError:
+        return False
+
+
 def _spell(values: Mapping[str, object]) -> bytes:
-    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+    return json.dumps(values, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,19 +10,26 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from loopwright.checkpoint.files import MANIFEST, TEMPORARY_PREFIX, check_folder
+from loopwright.checkpoint.files import MANIFEST, STEP_FOLDER, TEMPORARY_PREFIX, check_folder
 from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.errors import CheckpointError, did_you_mean
 
 _log = logging.getLogger("loopwright")
 
 _FOLDER = "checkpoints"
-_STEP = re.compile(r"step_(\d+)")
 
 
 def step_folder(run_dir: Path, step: int) -> Path:
     """The checkpoint of one step of a run."""
     return run_dir / _FOLDER / f"step_{step:08d}"
+
+
+def steps_in(run_dir: Path) -> set[int]:
+    """The steps that have a folder in a run directory, whatever is in it."""
+    root = step_folder(run_dir, 0).parent
+    names = [child.name for child in root.iterdir() if _is_folder(child)] if _is_folder(root) else []
+    steps = {int(match[1]) for match in map(STEP_FOLDER.fullmatch, names) if match}
+    return {step for step in steps if step_folder(run_dir, step).name in names}
 
 
 def resolve(path: str | Path) -> Path:
@@ -40,13 +47,13 @@ def resolve(path: str | Path) -> Path:
         near = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
         raise CheckpointError(f"{path}: {problem}; expected a checkpoint or a run directory.{near}")
     is_temporary = path.name.startswith(TEMPORARY_PREFIX)
-    if _STEP.fullmatch(path.name) or (os.path.lexists(path / MANIFEST) and not is_temporary):
+    if STEP_FOLDER.fullmatch(path.name) or (os.path.lexists(path / MANIFEST) and not is_temporary):
         return path
     root = path / _FOLDER if os.path.lexists(path / _FOLDER) else path
     if root != path:
         check_folder(root)
     try:
-        candidates = [child for child in root.iterdir() if _STEP.fullmatch(child.name) and _is_folder(child)]
+        candidates = [child for child in root.iterdir() if STEP_FOLDER.fullmatch(child.name) and _is_folder(child)]
     except OSError as error:
         raise CheckpointError(f"{root}: {error.strerror}") from error
     faults = []

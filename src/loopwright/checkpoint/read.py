@@ -27,7 +27,10 @@ from loopwright.checkpoint.files import (
     read_manifest,
     verify_file,
 )
+from loopwright.checkpoint.outline import outline_fault
 from loopwright.errors import CheckpointError
+
+_PARTS = {"model", "optimizer", "state", "outline"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
-    """Read and verify a whole checkpoint folder, or of its state the weights alone.
+    """Read and verify a whole checkpoint folder, or of its state the entries ``model`` and ``buffers`` alone.
 
     Raises:
         CheckpointError: ``folder: file: fault``, if anything that is read is missing, damaged or foreign.
@@ -49,12 +52,15 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
     state = {"model": _decode(path, MODEL, trees["model"], manifest)}
+    if weights_only and isinstance(trees["state"], dict) and trees["state"].get("buffers") == {}:
+        return Checkpoint(path, manifest.step, {**state, "buffers": {}}, manifest)
+    rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
     if weights_only:
-        return Checkpoint(path, manifest.step, state, manifest)
+        rest = {key: value for key, value in rest.items() if key == "buffers"}
+        return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
     optimizer = _decode(path, OPTIMIZER, trees.get("optimizer", {}), manifest)
     if "optimizer" in trees:
         state["optimizer"] = optimizer
-    rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
     return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
 
 
@@ -91,8 +97,12 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
     """The JSON values of each part: ``model``, ``state`` and perhaps ``optimizer``."""
     data = read_file(path, STATE, manifest.files[STATE], max_bytes=MAX_STATE_BYTES)
     trees = parse_json(path, STATE, data)
-    if not isinstance(trees, dict) or not {"model", "state"} <= trees.keys() <= {"model", "optimizer", "state"}:
-        raise fault(path, STATE, "expected the parts model, optimizer and state")
+    if not isinstance(trees, dict) or not _PARTS - {"optimizer"} <= trees.keys() <= _PARTS:
+        raise fault(path, STATE, f"expected the parts {', '.join(sorted(_PARTS))}")
+    expected = trees.pop("outline")
+    problem = outline_fault(trees, expected)
+    if problem is not None:
+        raise fault(path, STATE, problem)
     return trees
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from loopwright.checkpoint.safetensors_layout import tensor_bytes
-from loopwright.errors import CheckpointError, nearest
+from loopwright.errors import CheckpointError, nearest, on_one_line
 
-_MAX_NAMES_SHOWN = 5
+_MAX_SHOWN = 5
+_MAX_NAME = 80  # characters of a name that are shown
+_MAX_COMPARED = 2000  # names among which the nearest is looked for, as that takes the longer the more there are
 
 
 def plain_names(model: nn.Module) -> dict[str, Any]:
@@ -31,12 +34,31 @@ def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {_plain(name, wrappers): each for name, each in model.named_parameters(remove_duplicate=False)}
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
+def unsaved_buffers(model: nn.Module) -> dict[str, Tensor | None]:
+    """The buffers that `plain_names` leaves out, as they are not persistent; by plain names, not copied."""
+    return {name: module._buffers[key] for name, (module, key) in _unsaved_places(model).items()}
+
+
+def parameter_names(model: nn.Module, optimizer: Optimizer | None) -> list[list[str]]:
+    """The plain names of an optimizer's parameters, group by group; of a tied one the first."""
+    names = {id(parameter): name for name, parameter in reversed(plain_parameters(model).items())}
+    groups = [] if optimizer is None else optimizer.param_groups
+    return [[names.get(id(parameter), "not the model's") for parameter in group["params"]] for group in groups]
+
+
+def load_weights(
+    model: nn.Module, tensors: Mapping[str, Any], buffers: Mapping[str, Tensor | None] | None = None
+) -> list[str]:
     """Copy weights into a model; every name, shape and type must fit, or nothing is changed.
 
     Args:
         model: may be wrapped otherwise than it was when the weights were saved.
         tensors: by plain names, as from `plain_names` or a checkpoint.
+        buffers: as from `unsaved_buffers`; None: these stay as they are. One that has grown since it was registered,
+            as a cache does, replaces the one in the model.
+
+    Returns:
+        A line for each of ``buffers`` that has another shape or type in the model.
 
     Raises:
         CheckpointError: listing missing and unexpected names, each with its shape and the nearest name, and shapes
@@ -45,17 +67,17 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
     wrappers = _wrappers(model)
     actual = {_plain(name, wrappers): name for name in model.state_dict()}
     own = plain_names(model)
-    faults = _name_faults(own, tensors)
-    for name in own.keys() & tensors.keys():
-        if _describe(own[name]) != _describe(tensors[name]):
-            faults.append(f"{name}: the model has {_describe(own[name])}, the checkpoint {_describe(tensors[name])}")
-    faults += _tie_faults(own, tensors) if not faults else []
+    faults = _name_faults(own, tensors) + _shape_faults(own, tensors) or _sharing_faults(own, tensors)
+    faults += (
+        [] if buffers is None else _name_faults(unsaved_buffers(model), buffers, "buffers that are not persistent")
+    )
     if faults:
-        raise CheckpointError(f"the checkpoint does not fit the model: {'; '.join(sorted(faults))}.")
+        raise CheckpointError(f"the checkpoint does not fit the model: {'; '.join(faults)}.")
     try:
         model.load_state_dict({actual[name]: tensor for name, tensor in tensors.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint does not fit the model: {' '.join(str(error).split())}") from error
+        raise CheckpointError(f"the checkpoint does not fit the model: {on_one_line(str(error), 500)}") from error
+    return [] if buffers is None else _load_buffers(model, buffers)
 
 
 def weights_digest(model_tensors: Mapping[str, Any]) -> str:
@@ -90,38 +112,95 @@ def _plain(name: str, wrappers: list[str]) -> str:
     return name
 
 
-def _name_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+def _unsaved_places(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Where each buffer that is not persistent is: (module, its name there), by plain name."""
+    wrappers = _wrappers(model)
+    return {
+        _plain(f"{prefix}.{key}" if prefix else key, wrappers): (module, key)
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for key in module._buffers
+        if key in module._non_persistent_buffers_set
+    }
+
+
+def _load_buffers(model: nn.Module, buffers: Mapping[str, Tensor | None]) -> list[str]:
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), None)
+    notes = []
+    for name, (module, key) in _unsaved_places(model).items():
+        mine, given = module._buffers[key], buffers[name]
+        if mine is not None and given is not None and _describe(mine) == _describe(given):
+            mine.detach().copy_(given)
+            continue
+        module._buffers[key] = None if given is None else given.to(device if mine is None else mine.device, copy=True)
+        if mine is not None and given is not None:
+            notes.append(_difference(name, mine, given))
+    return notes
+
+
+def _name_faults(own: Mapping[str, Any], given: Mapping[str, Any], what: str = "") -> list[str]:
     faults = []
     for title, names, others in (
         ("missing", own.keys() - given.keys(), given.keys() - own.keys()),
         ("unexpected", given.keys() - own.keys(), own.keys() - given.keys()),
     ):
         tensors = own if title == "missing" else given
-        shown = [f"{name} {_describe(tensors[name])}{_near(name, others)}" for name in sorted(names)[:_MAX_NAMES_SHOWN]]
-        if len(names) > _MAX_NAMES_SHOWN:
-            shown.append(f"and {len(names) - _MAX_NAMES_SHOWN} more")
-        if shown:
-            faults.append(f"{title} {', '.join(shown)}")
+        shown = [f"{_cut(name)} {_describe(tensors[name])}{_near(name, others)}" for name in sorted(names)[:_MAX_SHOWN]]
+        if names:
+            faults.append(f"{title} {what}{': ' if what else ''}{', '.join([*shown, *_rest(names)])}")
     return faults
+
+
+def _shape_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    names = sorted(name for name in own.keys() & given.keys() if _describe(own[name]) != _describe(given[name]))
+    return [*(_difference(name, own[name], given[name]) for name in names[:_MAX_SHOWN]), *_rest(names)]
+
+
+def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Names that share memory in the model, tied or views of each other, and would overwrite each other's values."""
+    names_at: dict[tuple[Any, int], list[str]] = {}
+    for name, tensor in own.items():
+        if isinstance(tensor, Tensor) and tensor.numel() and not (tensor.is_conj() or tensor.is_neg()):
+            names_at.setdefault((tensor.device, tensor.untyped_storage().data_ptr()), []).append(name)
+    faults = []
+    for names in (names for names in names_at.values() if len(names) > 1):
+        memory = own[names[0]].untyped_storage().clone()
+        views = {name: _view_like(own[name], memory) for name in names}
+        for name in names:
+            views[name].copy_(given[name])
+        changed = [name for name in names if not _is_same(views[name], given[name])]
+        if changed:
+            faults.append(
+                f"{_cut(changed[0])} and {_cut(names[-1])} share memory in the model, but not in the checkpoint"
+            )
+    return [*faults[:_MAX_SHOWN], *_rest(faults)]
+
+
+def _view_like(tensor: Tensor, memory: torch.UntypedStorage) -> Tensor:
+    """What ``tensor`` would be if its memory were this."""
+    view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return view.set_(memory, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same bits, NaN included; what was written over shows in any of them."""
+    return torch.equal(*(tensor.cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (a, b)))
+
+
+def _difference(name: str, mine: object, given: object) -> str:
+    return f"{_cut(name)}: the model has {_describe(mine)}, the checkpoint {_describe(given)}"
+
+
+def _rest(names: Collection[str]) -> list[str]:
+    return [f"and {len(names) - _MAX_SHOWN} more"] if len(names) > _MAX_SHOWN else []
 
 
 def _near(name: str, others: set[str]) -> str:
-    match = nearest(name, sorted(others))
-    return f" (nearest: {match})" if match else ""
+    match = nearest(name[:_MAX_NAME], [other[:_MAX_NAME] for other in sorted(others)[:_MAX_COMPARED]])
+    return f" (nearest: {_cut(match)})" if match else ""
 
 
-def _tie_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Names that are one tensor in the model but differ in the checkpoint: one would silently overwrite the other."""
-    first: dict[tuple[Any, ...], str] = {}
-    faults = []
-    for name, tensor in own.items():
-        if not isinstance(tensor, Tensor) or not tensor.numel():
-            continue
-        view = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
-        other = first.setdefault(view, name)
-        if given[name] is not given[other] and not torch.equal(given[name], given[other]):
-            faults.append(f"{other} and {name} are one tensor in the model and two in the checkpoint")
-    return faults
+def _cut(text: str) -> str:
+    return on_one_line(text, _MAX_NAME)
 
 
 def _describe(tensor: object) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +35,10 @@ from loopwright.checkpoint.files import (
     FileRecord,
     Manifest,
 )
+from loopwright.checkpoint.outline import outline
 from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.checkpoint.safetensors_layout import safetensors_chunks
-from loopwright.errors import CheckpointError, SettingError, SettingTypeError
+from loopwright.errors import CheckpointError, SaveError, SettingError, SettingTypeError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -56,8 +58,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
 
     Raises:
         SettingError: if the state holds something that cannot be stored; nothing is written.
-        CheckpointError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood
-            at ``folder`` before still does, unless only the last sync failed, when the new one does.
+        SaveError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood at
+            ``folder`` before still does, unless only the last sync failed, when the new one does.
     """
     contents = _contents(state)
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
@@ -74,12 +76,13 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
         )
         _write_file(temporary / MANIFEST, [memoryview(manifest.to_bytes())])
         _sync_folder(temporary)
+        _check_sizes(temporary, manifest)
         _put(temporary, folder)
     except BaseException as error:
         with suppress(OSError):  # `clean_leftovers` finds what cannot be removed now
             remove_checkpoint(temporary)
         if isinstance(error, OSError):
-            raise CheckpointError(_line(folder, error, num_bytes)) from error
+            raise SaveError(_line(folder, error, num_bytes)) from error
         raise
     return folder
 
@@ -87,14 +90,14 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
 def clean_leftovers(root: Path) -> list[Path]:
     """Remove what killed writers left in ``root``, a folder of checkpoints that nobody is writing to.
 
-    A kill between the last sync and the rename leaves a whole checkpoint under a temporary name. It gets its own
-    name where nothing stands there, so that replacing a checkpoint never ends with neither.
+    A kill between the last sync and the rename leaves a whole checkpoint under a temporary name that ends in its own.
+    It gets its own name where nothing stands there, so that replacing a checkpoint never ends with neither.
 
     Returns:
         The temporary paths found.
 
     Raises:
-        CheckpointError: if one of them cannot be removed.
+        SaveError: if one of them cannot be removed.
     """
     try:
         found = [path for path in root.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] if root.is_dir() else []
@@ -106,20 +109,21 @@ def clean_leftovers(root: Path) -> list[Path]:
             else:
                 remove_checkpoint(path)
     except OSError as error:
-        raise CheckpointError(f"{root}: cannot be cleaned of unfinished checkpoints: {error.strerror}") from error
+        raise SaveError(f"{root}: cannot be cleaned of unfinished checkpoints: {error.strerror}") from error
     return found
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint folder, its manifest first: half removed, it is no checkpoint. A missing one is fine."""
+    """Remove a checkpoint folder, under a temporary name: half removed, it is no checkpoint. A missing one is fine."""
     try:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
+        if not path.name.startswith(TEMPORARY_PREFIX):
+            path, named = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", path
+            os.rename(named, path)
+            _sync_folder(path.parent)  # or else, after a power cut, its files could be gone and its name not
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+        else:
             os.unlink(path)
-            return
-        with suppress(FileNotFoundError):
-            os.unlink(path / MANIFEST)
-            _sync_folder(path)
-        shutil.rmtree(path)
     except FileNotFoundError:
         return
 
@@ -132,10 +136,11 @@ def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
     rest = {key: value for key, value in state.items() if key not in ("model", "optimizer")}
     parts[STATE_TENSORS] = _by_name("state", rest)
     tensors: dict[str, dict[str, Tensor]] = {OPTIMIZER: {}}
-    trees = {}
+    trees: dict[str, Any] = {}
     for name, part in parts.items():
         key = name.removesuffix(".safetensors")
         trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key)
+    trees["outline"] = outline(trees)
     text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_STATE_BYTES:
         raise SettingError("state", f": {len(text)} bytes besides tensors; expected at most {MAX_STATE_BYTES}.")
@@ -170,6 +175,14 @@ def _sha256(chunks: Sequence[memoryview]) -> str:
     for chunk in chunks:
         hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Ask the disk once more, as older checkpoints may be removed when this one stands."""
+    for name, record in manifest.files.items():
+        num_bytes = os.stat(folder / name).st_size
+        if num_bytes != record.num_bytes:
+            raise OSError(errno.EIO, f"{name} has {num_bytes} bytes on the disk, of {record.num_bytes} written")
 
 
 def _put(temporary: Path, folder: Path) -> None:

@@ -46,7 +46,7 @@ class FitInputs:
         val_dataloader: as the user gave it.
         val_sets: the same by the names of the plan.
         downstream: ``run_validation`` of each downstream validation, by the names of the plan.
-        save: writes a checkpoint; None: nothing is saved.
+        save: writes a checkpoint, and says whether it did; None: nothing is saved.
     """
 
     loop: TrainingLoop
@@ -56,7 +56,7 @@ class FitInputs:
     val_dataloader: Any
     val_sets: Mapping[str, ValidationSet]
     downstream: Mapping[str, Hook]
-    save: Callable[[], object] | None
+    save: Callable[[], bool] | None
 
 
 class FitLoop:
@@ -143,8 +143,7 @@ class FitLoop:
         parts.log.log_timing({**self._clock.lap(step), **memory}, step)
 
     def _save(self) -> None:
-        if self._inputs.save is not None:
-            self._inputs.save()
+        if self._inputs.save is not None and self._inputs.save():
             self._step_saved = self._state.global_step
 
     def _validation_round(self, stages: Iterable[Stage]) -> None:

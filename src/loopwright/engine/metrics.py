@@ -22,6 +22,7 @@ class MetricLog:
     Attributes:
         latest: the last value of each metric.
         best: the best value of the monitored one.
+        best_saved: the best among the steps that have a checkpoint.
         keeps_best: whether values count for `best`: those of a fit do, those of validations apart from one do not.
 
     Args:
@@ -37,7 +38,10 @@ class MetricLog:
         self._collected: list[dict[str, float]] = []
         self.latest: dict[str, float] = {}
         self.best: Best | None = None
+        self.best_saved: Best | None = None
         self.keeps_best = False
+        self._last: Best | None = None  # the last value of the monitored one
+        self._saved_step: int | None = None
 
     def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
         """Name the loggers' bound ``log_metrics`` and ``log_timing``."""
@@ -71,14 +75,31 @@ class MetricLog:
         for log_timing in self._timing_loggers:
             log_timing(timing, step)
 
+    def note_saved(self, step: int) -> None:
+        """There is a checkpoint of ``step`` now, whose validation may be over already or come later."""
+        self._saved_step = step
+        if self._last is not None and self._last.step == step:
+            self.best_saved = self._better(self._last, self.best_saved)
+
     def state_dict(self) -> dict[str, Any]:
         """The last and the best values."""
-        return {"latest": dict(self.latest), "best": None if self.best is None else asdict(self.best)}
+        marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
+        return {
+            "latest": dict(self.latest),
+            **{name: None if mark is None else asdict(mark) for name, mark in marks.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        for name, value in state["latest"].items():
+            if not isinstance(value, float):
+                raise ValueError(f"latest.{name}: expected a number")
+        self._last, self.best, self.best_saved = (_read_mark(state[name]) for name in ("last", "best", "best_saved"))
         self.latest = dict(state["latest"])
-        self.best = Best(**state["best"]) if state["best"] else None
         if self.best is not None and self._monitor is None:
             self._monitor = self.best.name
 
@@ -90,5 +111,19 @@ class MetricLog:
         value = metrics[self._monitor]
         if math.isnan(value):
             return
-        if self.best is None or self._sign * value < self._sign * self.best.value:
-            self.best = Best(name=self._monitor, value=value, step=step)
+        self._last = Best(name=self._monitor, value=value, step=step)
+        self.best = self._better(self._last, self.best)
+        if step == self._saved_step:
+            self.best_saved = self._better(self._last, self.best_saved)
+
+    def _better(self, new: Best, old: Best | None) -> Best:
+        return new if old is None or self._sign * new.value < self._sign * old.value else old
+
+
+def _read_mark(values: Any) -> Best | None:
+    mark = None if values is None else Best(**values)
+    if mark is not None and not (
+        isinstance(mark.name, str) and isinstance(mark.value, float) and type(mark.step) is int and mark.step >= 0
+    ):
+        raise ValueError("expected the name, value and step of a metric")
+    return mark

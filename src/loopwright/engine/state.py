@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
 
 from loopwright.engine.parts import Parts
 from loopwright.engine.setup import stateful_callbacks, stateful_loggers
-from loopwright.errors import CheckpointError, did_you_mean
-
-STATE_KEYS = ("schedulers", "monitored", "position", "data", "plan", "streams", "metrics", "callbacks", "loggers")
+from loopwright.errors import CheckpointError, SettingError, on_one_line
 
 # What OneCycleLR makes of the total that it is told; a run with a longer end tells another.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
@@ -43,69 +45,73 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
     }
 
 
-def check_fit_state(parts: Parts, saved: Mapping[str, Any], path: object) -> None:
-    """Refuse a state that does not belong to these parts, before anything of it is used.
+def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
+    """Go on from what `gather_state` returned, and `check_fit_state` found to fit; the weights are loaded already.
 
     Raises:
-        CheckpointError: naming what is missing or left over.
+        CheckpointError: naming the part that cannot be loaded.
     """
-    missing = [key for key in ("optimizer", *STATE_KEYS) if key not in saved]
-    if missing:
-        raise CheckpointError(
-            f"{path}: holds no {', '.join(missing)}; expected the checkpoint of a fit (init_from takes weights alone)."
-        )
-    for key, own in (("schedulers", parts.schedulers), ("monitored", parts.monitored)):
-        if len(saved[key]) != len(own):
-            raise CheckpointError(f"{path}: {key}: holds the state of {len(saved[key])}; this run has {len(own)}.")
-    assert parts.data is not None, "a fit that resumes has data"
-    if (parts.data.state_dict() is None) != (saved["data"] is None):
-        problem = "the checkpoint holds none" if saved["data"] is None else "this run's keeps none"
-        raise CheckpointError(f"{path}: data: state of the training dataloader; {problem}.")
-    _check_optimizer(parts, saved["optimizer"], path)
-    own_names, saved_names = set(stateful_callbacks(parts.callbacks)), set(saved["callbacks"])
-    for name in sorted(own_names ^ saved_names):
-        whose = "this run has none" if name in saved_names else "the checkpoint has none"
-        hint = did_you_mean(name, saved_names if name in own_names else own_names)
-        raise CheckpointError(f"{path}: callbacks.{name}: state of a callback of this name; {whose}.{hint}")
-
-
-def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
-    """Go on from what `gather_state` returned; the weights are loaded already."""
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
-    parts.optimizer.load_state_dict(saved["optimizer"])
-    for scheduler, state in zip(parts.schedulers, saved["schedulers"], strict=True):
+    with _loading("optimizer"):
+        _load_optimizer(parts.optimizer, saved["optimizer"])
+    for index, (scheduler, state) in enumerate(zip(parts.schedulers, saved["schedulers"], strict=True)):
         made = scheduler.state_dict()
-        scheduler.load_state_dict(
-            {**state, **{key: made[key] for key in _MADE_OF_TOTAL if key in made and key in state}}
-        )
-    for (scheduler, _), state in zip(parts.monitored, saved["monitored"], strict=True):
-        scheduler.load_state_dict(state)
+        of_total = {key: made[key] for key in _MADE_OF_TOTAL if key in made}
+        with _loading(f"schedulers[{index}]"):
+            scheduler.load_state_dict({**state, **of_total})
+    for index, ((scheduler, _), state) in enumerate(zip(parts.monitored, saved["monitored"], strict=True)):
+        with _loading(f"monitored[{index}]"):
+            scheduler.load_state_dict(state)
     position = saved["position"]
     parts.state.global_step = position["global_step"]
     parts.state.pass_index = position["pass_index"]
     parts.state.micro_batch_index = position["micro_batch_index"]
     parts.state.validated = (position["global_step"], position["num_validated"])
     if saved["data"] is not None and parts.data is not None:
-        parts.data.load_state_dict(saved["data"])
-    parts.log.load_state_dict(saved["metrics"])
+        with _loading("data"):
+            parts.data.load_state_dict(saved["data"])
+    with _loading("metrics"):
+        parts.log.load_state_dict(saved["metrics"])
     for name, callback in stateful_callbacks(parts.callbacks).items():
-        callback.load_state_dict(saved["callbacks"][name])
+        with _loading(f"callbacks.{name}"):
+            callback.load_state_dict(saved["callbacks"][name])
     for name, logger in stateful_loggers(parts.callbacks).items():  # what is recorded of a run does not change it
         if name in saved["loggers"]:
-            logger.load_state_dict(saved["loggers"][name])
-    parts.streams.load_state_dict(saved["streams"])
+            with _loading(f"loggers.{name}"):
+                logger.load_state_dict(saved["loggers"][name])
+    with _loading("streams"):
+        parts.streams.load_state_dict(saved["streams"])
 
 
-def _check_optimizer(parts: Parts, saved: Mapping[str, Any], path: object) -> None:
-    assert parts.optimizer is not None, "fit checks that there is an optimizer"
-    own_groups, saved_groups = parts.optimizer.param_groups, saved["param_groups"]
-    own_sizes = [len(group["params"]) for group in own_groups]
-    saved_sizes = [len(group["params"]) for group in saved_groups]
-    if own_sizes != saved_sizes:
-        problem = f"has parameter groups of {saved_sizes} parameters; this run's has {own_sizes}"
-        raise CheckpointError(f"{path}: optimizer: {problem}.")
-    for index, (own, given) in enumerate(zip(own_groups, saved_groups, strict=True)):
-        missing = sorted(own.keys() - given.keys() - {"initial_lr"})
-        if missing:
-            problem = f"was saved by another kind: group {index} lacks {', '.join(missing)}"
-            raise CheckpointError(f"{path}: optimizer: {problem}; this run's is {type(parts.optimizer).__name__}.")
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn what a ``load_state_dict`` raises of a state that it cannot use into one line."""
+    try:
+        yield
+    except (CheckpointError, SettingError):
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        problem = on_one_line(f"{type(error).__name__}: {error}", 200)
+        raise CheckpointError(f"{name}: cannot be loaded ({problem}).") from error
+
+
+def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Load a state with every tensor in the type in which it was saved.
+
+    torch casts what belongs to a parameter to the parameter's type. NAdam's running product is of float32 for
+    parameters of any type, and would go on in another precision.
+    """
+    optimizer.load_state_dict(saved)
+    indices = [index for group in saved["param_groups"] for index in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, parameter in zip(indices, parameters, strict=True):
+        if index in saved["state"]:
+            optimizer.state[parameter] = _as_saved(optimizer.state[parameter], saved["state"][index])
+
+
+def _as_saved(loaded: Any, saved: Any) -> Any:
+    if isinstance(loaded, Tensor) and isinstance(saved, Tensor):
+        return loaded if loaded.dtype == saved.dtype else saved.to(loaded.device)
+    if isinstance(loaded, dict) and isinstance(saved, dict):
+        return {key: _as_saved(value, saved.get(key)) for key, value in loaded.items()}
+    return loaded

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from loopwright.checkpoint import (
     Checkpoint,
     load_weights,
+    parameter_names,
     plain_names,
     read_checkpoint,
     resolve,
     step_folder,
+    unsaved_buffers,
     write_checkpoint,
 )
 from loopwright.engine.binding import call_hooks
 from loopwright.engine.parts import Parts
-from loopwright.engine.state import apply_state, check_fit_state, gather_state
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.engine.state import apply_state, gather_state
+from loopwright.engine.state_check import check_fit_state
+from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.plan import Plan, plan_differences
+
+_log = logging.getLogger("loopwright")
 
 
 def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
@@ -27,12 +36,16 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
 
     Raises:
         RuntimeError: inside a step, whose gradients no checkpoint holds.
-        CheckpointError: if it cannot be written.
+        SaveError: if it cannot be written.
     """
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is saved at a step's end; this step is not completed.")
-    settings = None if plan is None else plan.settings()
-    state = {"model": plain_names(parts.model), **gather_state(parts, settings)}
+    state = {
+        "model": plain_names(parts.model),
+        "buffers": unsaved_buffers(parts.model),
+        "parameters": parameter_names(parts.model, parts.optimizer),
+        **gather_state(parts, None if plan is None else plan.settings()),
+    }
     call_hooks(parts.hooks["on_save_checkpoint"], parts.trainer, state)
     call_hooks(parts.hooks["postprocess_checkpoint"], parts.trainer, state)
     write_checkpoint(folder, state, step=parts.state.global_step)
@@ -52,18 +65,20 @@ def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
         raise CheckpointError(f'ckpt_path="{path}": this trainer has no run_dir; expected a path.')
     if path == "last":
         return resolve(run_dir)
-    best = parts.log.best
+    best, saved = parts.log.best, parts.log.best_saved
     if best is None:
         raise CheckpointError(
             'ckpt_path="best": the best step is known to the trainer that logged it; expected a path.'
         )
-    folder = step_folder(run_dir, best.step)
-    if not folder.is_dir():
+    if saved is None or not step_folder(run_dir, saved.step).is_dir():
         raise CheckpointError(
             f'ckpt_path="best": the best {best.name} is that of step {best.step}, which was not saved; '
             "save where it is validated (every_n_steps), or name a checkpoint."
         )
-    return resolve(folder)
+    if saved != best:
+        unsaved = f"the best {best.name} is that of step {best.step}, which was not saved"
+        _log.warning('ckpt_path="best": %s; the best that was is step %d.', unsaved, saved.step)
+    return resolve(step_folder(run_dir, saved.step))
 
 
 def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
@@ -88,10 +103,30 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
     Raises:
         CheckpointError: if it was carrying out none.
     """
-    saved: Mapping[str, Any] | None = entry_of(checkpoint, "plan")
+    saved = entry_of(checkpoint, "plan")
     if saved is None:
         raise CheckpointError(f"{checkpoint.path}: was saved before the first fit; expected the checkpoint of a fit.")
+    if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
+        raise CheckpointError(f"{checkpoint.path}: plan: expected its settings by name.")
+    for name in ("start_step", "start_micro_batch", "stop_step"):
+        if type(saved.get(name)) is not int or saved[name] < 0:
+            raise CheckpointError(f"{checkpoint.path}: plan: expected {name}, a whole number, 0 or more.")
+    if not saved["start_step"] <= checkpoint.step <= saved["stop_step"]:
+        raise CheckpointError(f"{checkpoint.path}: plan: step {checkpoint.step} is not one of its steps.")
     return saved
+
+
+def saved_seed(checkpoint: Checkpoint) -> int:
+    """The seed of a checkpoint's run.
+
+    Raises:
+        CheckpointError: if it has none.
+    """
+    streams = entry_of(checkpoint, "streams")
+    seed = streams.get("seed") if isinstance(streams, dict) else None
+    if type(seed) is not int:
+        raise CheckpointError(f"{checkpoint.path}: streams.seed: expected a whole number.")
+    return seed
 
 
 def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan) -> Plan:
@@ -100,14 +135,22 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan) -
     Raises:
         SettingError: naming every other difference to the plan that the run was begun with.
     """
-    differences = plan_differences(saved, whole.settings())
+    own = whole.settings()
+    missing = [name for name in own if name not in saved and not name.startswith(("validate.", "downstream."))]
+    if missing:
+        raise CheckpointError(f"{checkpoint.path}: plan: lacks {', '.join(missing)}.")
+    differences = plan_differences(saved, own)
     if differences:
         raise SettingError(
             "ckpt_path",
             f"={checkpoint.path}: its run was planned otherwise ({'; '.join(differences)}); "
             "expected the same settings, or a longer end; init_from begins a new run with its weights.",
         )
-    return whole.after(checkpoint.step, entry_of(checkpoint, "position")["num_validated"])
+    position = entry_of(checkpoint, "position")
+    num_validated = position.get("num_validated") if isinstance(position, dict) else None
+    if type(num_validated) is not int or num_validated < 0:
+        raise CheckpointError(f"{checkpoint.path}: position: expected num_validated, a whole number, 0 or more.")
+    return whole.after(checkpoint.step, num_validated)
 
 
 def entry_of(checkpoint: Checkpoint, key: str) -> Any:
@@ -127,19 +170,60 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: if it does not belong to these parts.
     """
-    check_fit_state(parts, checkpoint.state, checkpoint.path)
+    parameters, _ = entry_of(checkpoint, "parameters"), entry_of(checkpoint, "buffers")
+    with _naming(checkpoint.path):
+        check_fit_state(parts, checkpoint.state, checkpoint.step)
+        _check_parameters(parameter_names(parts.model, parts.optimizer), parameters)
     load_model(parts, checkpoint)
-    apply_state(parts, checkpoint.state)
+    with _naming(checkpoint.path):
+        apply_state(parts, checkpoint.state)
+    parts.log.note_saved(checkpoint.step)
     call_hooks(parts.hooks["on_load_checkpoint"], parts.trainer, checkpoint.state)
 
 
-def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
-    """Load the weights of a checkpoint, and nothing else of it.
+def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = False) -> None:
+    """Load what a checkpoint holds of the model, and nothing else of it.
+
+    Args:
+        parts: of this run.
+        checkpoint: as read.
+        weights_only: whether buffers that are not persistent stay as they are, as they do where it holds weights alone.
 
     Raises:
-        CheckpointError: naming the checkpoint and the weights that do not fit.
+        CheckpointError: naming the checkpoint and what does not fit.
     """
+    buffers = None if weights_only or "buffers" not in checkpoint.state else _checked_buffers(checkpoint)
+    with _naming(checkpoint.path):
+        notes = load_weights(parts.model, checkpoint.state["model"], buffers)
+    if notes:
+        _log.warning("%s: not as in the model, and taken over: %s.", checkpoint.path, "; ".join(notes))
+
+
+def _checked_buffers(checkpoint: Checkpoint) -> dict[str, Tensor | None]:
+    saved = entry_of(checkpoint, "buffers")
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{checkpoint.path}: buffers: expected tensors by name.")
+    for name, buffer in saved.items():
+        if not isinstance(name, str) or not isinstance(buffer, Tensor | None):
+            raise CheckpointError(f"{checkpoint.path}: buffers.{on_one_line(str(name), 80)}: expected a tensor.")
+    return saved
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which checkpoint an error speaks."""
     try:
-        load_weights(parts.model, checkpoint.state["model"])
+        yield
     except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint.path}: {error}") from None
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _check_parameters(own: Sequence[Sequence[str]], saved: Any) -> None:
+    """Refuse the state of an optimizer over other parameters, or the same in another order, which goes by number."""
+    if not isinstance(saved, list) or [len(names) for names in saved] != [len(names) for names in own]:
+        raise CheckpointError("parameters: expected the names of the optimizer's, group by group.")
+    for index, (names, saved_names) in enumerate(zip(own, saved, strict=True)):
+        for number, (name, saved_name) in enumerate(zip(names, saved_names, strict=True)):
+            if name != saved_name:
+                what = f"parameter {number} of the optimizer's group {index}"
+                raise CheckpointError(f"parameters: {what} is {on_one_line(str(saved_name), 80)}, in this run {name}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpoint, Checkpointing, clean_leftovers, expand, plain_parameters, step_folder
+from loopwright.checkpoint import Checkpointing, expand, plain_parameters
 from loopwright.device import Device, open_device
 from loopwright.engine import setup
 from loopwright.engine.binding import call_hooks
@@ -29,7 +30,7 @@ from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.run import Best, FitResult, RunState
 from loopwright.seeding import RandomStreams
-from loopwright.trainer.checkpoints import find_run, read_run, save_run
+from loopwright.trainer.checkpoints import find_run, save_run
 from loopwright.trainer.checks import (
     check_checkpoint,
     check_loop,
@@ -41,6 +42,7 @@ from loopwright.trainer.checks import (
 )
 from loopwright.trainer.fitting import Fitting
 from loopwright.trainer.listeners import Listeners
+from loopwright.trainer.saving import RunSaver, read_for_fit
 from loopwright.trainer.validation import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
 
 
@@ -93,6 +95,7 @@ class Trainer:
         self._loop = check_loop(loop)
         self._checkpoint = check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
+        self._saver: RunSaver | None = None
         self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
         specs = setup.read_schedulers(schedulers)
         accelerator = open_device(device)
@@ -111,6 +114,8 @@ class Trainer:
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
                 callbacks=self._listeners.named(),
             )
+            if checkpoint is not None and self._run_dir is not None:
+                self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._save_in_run_dir)
             self._is_closed = False
             self._set_up()
@@ -243,6 +248,7 @@ class Trainer:
             TypeError: if the loop is no `TrainingLoop`.
             SettingError: if the settings do not fit the data, or there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
+            SaveError: if one cannot be written, unless the fit is to go on.
             KeyboardInterrupt: after SIGINT.
             SystemExit: with code 143, after SIGTERM and SIGUSR1.
         """
@@ -252,16 +258,9 @@ class Trainer:
             raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
         check_start(ckpt_path, init_from, self.global_step)
         self._parts.hooks = self._listeners.bind(loop.val_loop)
-        if self._checkpoint is not None and self._run_dir is not None:
-            clean_leftovers(step_folder(self._run_dir, 0).parent)
-
-        def load() -> Checkpoint | None:
-            path = ckpt_path if init_from is None else init_from
-            if path is None:
-                return None
-            folder = find_run(self._parts, path, self._run_dir)
-            return read_run(self._parts, folder, weights_only=ckpt_path is None)
-
+        if self._saver is not None:
+            self._saver.prepare()
+        load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
         return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
 
     def validate(
@@ -323,7 +322,7 @@ class Trainer:
 
         Raises:
             RuntimeError: inside a step; the end of one is when ``on_train_batch_end`` sees a new ``global_step``.
-            CheckpointError: if it cannot be written.
+            SaveError: if it cannot be written.
         """
         self._check_open()
         return save_run(self._parts, Path(path), self._fitting.plan)
@@ -393,6 +392,6 @@ class Trainer:
         if self._is_closed:
             raise RuntimeError("This trainer is closed; make another.")
 
-    def _save_in_run_dir(self) -> Path:
-        assert self._run_dir is not None, "a checkpoint needs a run_dir"
-        return save_run(self._parts, step_folder(self._run_dir, self.global_step), self._fitting.plan)
+    def _save_in_run_dir(self) -> bool:
+        assert self._saver is not None, "a fit that saves has a Checkpointing"
+        return self._saver.save(self._fitting.plan)

@@ -23,7 +23,7 @@ from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
 from loopwright.run import FitResult, RunState
-from loopwright.trainer.checkpoints import entry_of, load_model, rest_of_run, resume_run, saved_plan
+from loopwright.trainer.checkpoints import load_model, rest_of_run, resume_run, saved_plan, saved_seed
 from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.validation import open_val_sets
 
@@ -37,7 +37,7 @@ class Fitting:
         parts: of the trainer.
         checkpoint: when to save; None: never.
         schedulers: made by the first fit, as they may ask for its length.
-        save: saves the run where its checkpoints belong.
+        save: saves the run where its checkpoints belong, and says whether it could.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Fitting:
         parts: Parts,
         checkpoint: Checkpointing | None,
         schedulers: list[SchedulerSpec],
-        save: Callable[[], object],
+        save: Callable[[], bool],
     ) -> None:
         self._parts = parts
         self._checkpoint = checkpoint
@@ -138,7 +138,7 @@ class Fitting:
     ) -> FitInputs:
         parts = self._parts
         resumed = checkpoint if resumes else None
-        seed = parts.streams.seed if resumed is None else entry_of(resumed, "streams")["seed"]
+        seed = parts.streams.seed if resumed is None else saved_seed(resumed)
         source = parts.data = self._open(train_dataloader, seed)
         val_sets = open_val_sets(val_dataloader, seed)
         lengths = {name: data.source.num_batches for name, data in val_sets.items()}
@@ -147,7 +147,7 @@ class Fitting:
         else:
             self.plan = self._plan(loop, source.num_batches, lengths, self._start(train_dataloader))
             if checkpoint is not None:
-                load_model(parts, checkpoint)
+                load_model(parts, checkpoint, weights_only=True)
             self._make_schedulers(self.plan)
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
         parts.data = self._feed.source
@@ -294,5 +294,5 @@ def _state_of(state: RunState) -> Literal["completed", "stopped", "interrupted"]
     return "completed" if state.stop_reason is None else "stopped"
 
 
-def _refuse_to_save() -> object:
+def _refuse_to_save() -> bool:
     raise RuntimeError("This trainer is closed.")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from loopwright.checkpoint import load_weights, plain_names, unsaved_buffers
 from loopwright.data import as_source
 from loopwright.engine.binding import call_hooks
 from loopwright.engine.inputs import name_dataloaders
@@ -99,7 +100,10 @@ def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
     """
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is not loaded inside a step; validate it at a step's end.")
-    kept = {name: t.clone() if isinstance(t, Tensor) else t for name, t in parts.model.state_dict().items()}
+    kept, kept_buffers = (
+        {name: entry.clone() if isinstance(entry, Tensor) else entry for name, entry in entries.items()}
+        for entries in (plain_names(parts.model), unsaved_buffers(parts.model))
+    )
     state = parts.state
     step, outer = state.global_step, state.validation_checkpoint
     state.validation_checkpoint = folder
@@ -110,5 +114,5 @@ def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
         call_hooks(parts.hooks["on_load_checkpoint"], parts.trainer, checkpoint.state)
         yield
     finally:
-        parts.model.load_state_dict(kept)
+        load_weights(parts.model, kept, kept_buffers)
         state.global_step, state.validation_checkpoint = step, outer

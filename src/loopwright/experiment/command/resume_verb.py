@@ -24,7 +24,8 @@ from loopwright.experiment.rundir.recorded import apply_overrides, differences, 
 
 # What may be set anew: a later end, and what changes nothing in the run.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
-_MAY_CHANGE = (*_LENGTHS, "data.num_workers", "callbacks.time_limit.minutes")
+_KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error")
+_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes")
 
 
 def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:

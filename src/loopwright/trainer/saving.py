@@ -1,0 +1,156 @@
+"""`RunSaver`: saves a run as its fits go along, and keeps of its checkpoints those that are to be kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from loopwright.checkpoint import (
+    Checkpoint,
+    Checkpointing,
+    clean_leftovers,
+    prune,
+    step_folder,
+    steps_in,
+    verify_checkpoint,
+)
+from loopwright.engine.parts import Parts
+from loopwright.errors import CheckpointError, SaveError
+from loopwright.plan import Plan
+from loopwright.trainer.checkpoints import find_run, read_run, save_run
+
+_log = logging.getLogger("loopwright")
+
+
+class RunSaver:
+    """Saves into a run directory.
+
+    What it knows of earlier checkpoints it knows from the disk and from the checkpoint that a run goes on from: there
+    is no list of them that could say otherwise.
+
+    Args:
+        parts: of the run.
+        settings: when to save and what to keep.
+        run_dir: of the run.
+    """
+
+    def __init__(self, parts: Parts, settings: Checkpointing, run_dir: Path) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._run_dir = run_dir
+        self._root = step_folder(run_dir, 0).parent
+        self._own_steps: set[int] = set()  # whose checkpoints are of this run
+        self._whole_steps: set[int] = set()  # of these, whose checkpoints were written or read here
+        self._has_looked = False
+        self._had_run_dir = False
+
+    def prepare(self) -> None:
+        """Make ready for a fit: see that there is a place to save to, and remove what killed runs left in it.
+
+        Raises:
+            SaveError: if checkpoints cannot be saved there.
+        """
+        if os.path.islink(self._root):
+            raise SaveError(f"{self._root}: a link, which no resume follows; expected a folder, or none yet.")
+        existing = next(path for path in (self._root, *self._root.absolute().parents) if os.path.exists(path))
+        if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
+            raise SaveError(f"{self._root}: {existing} cannot be written to; expected a folder to save checkpoints in.")
+        self._had_run_dir = os.path.isdir(self._run_dir)
+        clean_leftovers(self._root)
+
+    def go_on_from(self, folder: Path, step: int) -> None:
+        """The run goes on from a checkpoint: those up to it are its own where it lies among them, and no others."""
+        is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
+        self._own_steps = {each for each in steps_in(self._run_dir) if each <= step} if is_own else set()
+        self._whole_steps = {step} & self._own_steps
+
+    def save(self, plan: Plan | None) -> bool:
+        """Save the present step, then remove what need not be kept any longer.
+
+        Returns:
+            Whether it was saved; if not, it was said, and the fit may go on.
+
+        Raises:
+            SaveError: if it cannot be written, and the fit shall stop then or is at its end.
+        """
+        state = self._parts.state
+        try:
+            self._write(step_folder(self._run_dir, state.global_step), plan)
+        except SaveError as error:
+            is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
+            if is_last or self._settings.on_save_error == "stop":
+                raise
+            newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
+            _log.warning("%s; going on all the same, the newest checkpoint is that of %s.", error, newest)
+            return False
+        if self._settings.keep_last is not None:
+            self._prune(self._settings.keep_last)
+        return True
+
+    def _write(self, folder: Path, plan: Plan | None) -> None:
+        step = self._parts.state.global_step
+        if self._had_run_dir and not os.path.isdir(self._run_dir):
+            # Made anew, it could lie under the mount point of a disk that has gone, and be hidden when that is back.
+            raise SaveError(f"{folder}: not saved: {self._run_dir} was there and is gone")
+        save_run(self._parts, folder, plan)
+        self._had_run_dir = True
+        self._own_steps.add(step)
+        self._whole_steps.add(step)
+        self._parts.log.note_saved(step)
+        self._warn_of_later_ones(step)
+
+    def _warn_of_later_ones(self, step: int) -> None:
+        """Say, at the first save, that what another run left here would be taken for the newest of this one."""
+        later = max(steps_in(self._run_dir), default=step)
+        if later > step and not self._has_looked and self._is_whole(later):
+            folder = step_folder(self._run_dir, later)
+            _log.warning("%s was there before, and is later than what this fit saves: a resume takes it first.", folder)
+        self._has_looked = True
+
+    def _prune(self, keep_last: int) -> None:
+        there = steps_in(self._run_dir)
+        best = self._parts.log.best_saved
+        if best is not None and best.step not in there:  # of another run directory, or removed by hand
+            self._parts.log.best_saved = best = None
+        try:
+            prune(
+                self._run_dir,
+                self._own_steps & there,
+                keep_last=keep_last,
+                keep_every=self._settings.keep_every,
+                best=None if best is None else best.step,
+                is_whole=self._is_whole,
+            )
+        except OSError as error:
+            _log.warning("%s: an older checkpoint cannot be removed: %s.", self._run_dir, error.strerror or error)
+
+    def _is_whole(self, step: int) -> bool:
+        if step not in self._whole_steps:
+            try:
+                verify_checkpoint(step_folder(self._run_dir, step))
+            except CheckpointError:
+                return False
+            self._whole_steps.add(step)
+        return True
+
+
+def read_for_fit(
+    parts: Parts,
+    run_dir: Path | None,
+    saver: RunSaver | None,
+    ckpt_path: str | Path | None,
+    init_from: str | Path | None,
+) -> Checkpoint | None:
+    """The checkpoint that a fit begins with, if any: one to go on from, or one for its weights alone.
+
+    Raises:
+        CheckpointError: if it cannot be used.
+    """
+    path = ckpt_path if init_from is None else init_from
+    if path is None:
+        return None
+    checkpoint = read_run(parts, find_run(parts, path, run_dir), weights_only=ckpt_path is None)
+    if saver is not None and ckpt_path is not None:
+        saver.go_on_from(checkpoint.path, checkpoint.step)
+    return checkpoint

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopwright.checkpoint.outline import outline, outline_fault
+from sealing import leaves, without
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(TREES)
+def test_a_tree_has_its_own_outline_also_after_a_round_trip(tree: Any) -> None:
+    stored = json.loads(json.dumps(outline(tree)))
+    assert outline_fault(tree, stored) is None
+
+
+@given(TREES)
+def test_whatever_is_removed_is_missed(tree: Any) -> None:
+    for way in leaves(tree):
+        if way:
+            assert outline_fault(without(tree, way), outline(tree)) is not None
+            assert outline_fault(tree, outline(without(tree, way))) is not None
+
+
+@given(TREES, TREES)
+def test_trees_with_one_outline_have_no_fault_and_others_have(a: Any, b: Any) -> None:
+    assert (outline_fault(a, outline(b)) is None) == (outline(a) == outline(b))
+
+
+def test_a_fault_names_the_place() -> None:
+    tree = {"a": {"b": [1, {"c": 2}]}, "d": [1, 2, 3]}
+    assert outline(tree) == {"a": {"b": [None, {"c": None}]}, "d": 3}
+    for changed, fault in (
+        ({"a": {"b": [1, {}]}, "d": [1, 2, 3]}, "a.b[1].c: missing"),
+        ({"a": {"b": [1, {"c": 2, "e": 0}]}, "d": [1, 2, 3]}, "a.b[1].e: unexpected"),
+        ({"a": {"b": [1, {"c": 2}]}, "d": [1, 2]}, "d: 2 entries, where 3 were saved"),
+        ({"a": {"b": [1, {"c": [2]}]}, "d": [1, 2, 3]}, "a.b[1].c: not what was saved there"),
+        ({"a": {"b": [1, 2]}, "d": [1, 2, 3]}, "a.b[1]: not what was saved there"),
+        ({"a": {"b": [1, {"c": 2}]}, "d": [1, [], 3]}, "d[1]: not what was saved there"),
+    ):
+        assert outline_fault(changed, outline(tree)) == fault
+
+
+def test_neither_depth_nor_declared_length_is_believed() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert outline_fault(deep, deep) is None
+    assert outline_fault([1], 2**60) == ": 1 entries, where 1152921504606846976 were saved"

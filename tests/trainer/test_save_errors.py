@@ -1,0 +1,197 @@
+"""A checkpoint that cannot be written: the fit stops, or goes on and tries again, and never ends without saying so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopwright import Callback, Checkpointing, TrainingLoop
+from loopwright.checkpoint import verify_checkpoint, write
+from loopwright.errors import CheckpointError, SaveError
+from tiny import Recorder, batches, is_bitwise_equal, trainer, weights
+
+NUM_STEPS = 10
+
+
+class Disk:
+    """`os` of the module that writes: while `is_full`, the file that is being written ends in an error."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(descriptor, data)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk()
+    monkeypatch.setattr(write, "os", made)
+    return made
+
+
+def build(run_dir: Path, on_save_error: str = "stop", *callbacks: Callback, loop: Any = None) -> Any:
+    checkpoint = Checkpointing(1, keep_last=2, on_save_error=on_save_error)
+    listeners = {str(number): callback for number, callback in enumerate(callbacks)}
+    loop = loop or TrainingLoop(max_steps=NUM_STEPS)
+    return trainer(loop, checkpoint=checkpoint, callbacks=listeners, run_dir=run_dir)
+
+
+def at(steps: set[int], act: Callable[[bool], None]) -> Callback:
+    """Calls ``act`` after each step, before its save: with True for those of ``steps``."""
+    return Recorder(lambda ours, *_: act(ours.global_step in steps))
+
+
+def found(run_dir: Path) -> list[int]:
+    """The steps whose checkpoints are there and whole; nothing else is there."""
+    return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
+
+
+def test_by_default_the_fit_ends_with_one_line_and_the_last_good_checkpoint(tmp_path: Path, disk: Disk) -> None:
+    fill = at({4}, lambda is_full: setattr(disk, "is_full", is_full))
+    with pytest.raises(SaveError) as caught:
+        build(tmp_path, "stop", fill).fit(batches(5))
+    line = f"{tmp_path}/checkpoints/step_00000004: not saved: No space left on device; "
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+    assert not isinstance(caught.value, CheckpointError)
+    assert found(tmp_path) == [2, 3]
+    disk.is_full = False
+    straight, resumed = build(tmp_path / "straight"), build(tmp_path)
+    straight.fit(batches(5))
+    resumed.fit(batches(5), ckpt_path="last")
+    assert is_bitwise_equal(weights(resumed), weights(straight))
+
+
+@pytest.mark.parametrize("steps", [{step} for step in range(1, NUM_STEPS)] + [{1, 2, 3, 5, 8, 9}], ids=str)
+def test_a_fit_that_shall_go_on_does_and_tries_again(
+    tmp_path: Path, disk: Disk, steps: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    fill = at(steps, lambda is_full: setattr(disk, "is_full", is_full))
+    ours = build(tmp_path, "continue", fill)
+    assert ours.fit(batches(5)).global_step == NUM_STEPS
+    saved = [step for step in range(1, NUM_STEPS + 1) if step not in steps]
+    assert found(tmp_path) == saved[-2:]
+    assert len(caplog.messages) == len(steps)
+    for step, said in zip(sorted(steps), caplog.messages, strict=True):
+        newest = f"step {max(each for each in saved if each < step)}" if min(saved) < step else "none"
+        assert said.startswith(f"{tmp_path}/checkpoints/step_{step:08d}: not saved: No space left on device; ")
+        assert said.endswith(f" free; going on all the same, the newest checkpoint is that of {newest}.")
+    disk.is_full = False
+    straight = build(tmp_path / "straight")
+    straight.fit(batches(5))
+    assert is_bitwise_equal(weights(ours), weights(straight))
+
+
+def test_the_last_save_of_a_fit_ends_it_in_any_case(tmp_path: Path, disk: Disk) -> None:
+    fill = at({NUM_STEPS}, lambda is_full: setattr(disk, "is_full", is_full))
+    with pytest.raises(SaveError, match="step_00000010: not saved: "):
+        build(tmp_path, "continue", fill).fit(batches(5))
+    assert found(tmp_path) == [8, 9]
+
+
+class Stopping(Callback):
+    """Stops the fit after a validation, and lets the disk be full or not from then on."""
+
+    def __init__(self, disk: Disk, is_full: bool) -> None:
+        self.disk, self.is_full = disk, is_full
+
+    def on_validate_end(self, ours: Any, *_: Any) -> None:
+        self.disk.is_full = self.is_full
+        ours.stop("enough")
+
+
+def test_a_stop_after_a_save_that_failed_tries_again(tmp_path: Path, disk: Disk) -> None:
+    fill = at({4}, lambda is_full: setattr(disk, "is_full", is_full))
+    loop = TrainingLoop(max_steps=NUM_STEPS, eval_frequency=4)
+    stopped = build(tmp_path, "continue", fill, Stopping(disk, is_full=False), loop=loop)
+    assert stopped.fit(batches(5), [batches(1)]).state == "stopped"
+    assert found(tmp_path) == [3, 4]
+    failed = build(tmp_path / "full", "continue", fill, Stopping(disk, is_full=True), loop=loop)
+    with pytest.raises(SaveError, match="step_00000004: not saved: "):
+        failed.fit(batches(5), [batches(1)])
+    assert found(tmp_path / "full") == [2, 3]
+
+
+def replace_by_a_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.touch()
+
+
+GONE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "run directory removed": (shutil.rmtree, "RUN was there and is gone"),
+    "run directory moved away": (lambda run: run.rename(run.parent / "away"), "RUN was there and is gone"),
+    "run directory a file": (replace_by_a_file, "RUN was there and is gone"),
+    "checkpoints a file": (lambda run: replace_by_a_file(run / "checkpoints"), "Not a directory"),
+    "checkpoints a broken link": (
+        lambda run: (shutil.rmtree(run / "checkpoints"), (run / "checkpoints").symlink_to("/nowhere/at/all")),
+        "No such file or directory",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", GONE)
+@pytest.mark.parametrize("policy", ["stop", "continue"])
+def test_a_folder_that_vanishes_is_one_line_and_is_not_made_anew(tmp_path: Path, how: str, policy: str) -> None:
+    run_dir = tmp_path / "run"
+    act, reason = GONE[how]
+    ours = build(run_dir, policy, at({4}, lambda is_now: act(run_dir) if is_now else None))
+    with pytest.raises(SaveError) as caught:
+        ours.fit(batches(5))
+    step = 4 if policy == "stop" else NUM_STEPS
+    expected = f"{run_dir}/checkpoints/step_{step:08d}: not saved: {reason.replace('RUN', str(run_dir))}"
+    assert str(caught.value) == expected
+    assert not list(tmp_path.glob("run/**/step_*"))
+
+
+def test_a_disk_that_comes_back_is_saved_to_again(tmp_path: Path) -> None:
+    run_dir, away = tmp_path / "run", tmp_path / "away"
+    leave = at({4}, lambda is_now: run_dir.rename(away) if is_now else None)
+    return_ = at({7}, lambda is_now: away.rename(run_dir) if is_now else None)
+    build(run_dir, "continue", leave, return_).fit(batches(5))
+    assert found(run_dir) == [9, 10]
+
+
+def test_a_folder_of_checkpoints_that_a_user_removed_is_made_anew(tmp_path: Path) -> None:
+    remove = at({4}, lambda is_now: shutil.rmtree(tmp_path / "checkpoints") if is_now else None)
+    build(tmp_path, "stop", remove).fit(batches(5))
+    assert found(tmp_path) == [9, 10]
+
+
+@pytest.mark.parametrize("policy", ["stop", "continue"])
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system in which no folder can be made")
+def test_a_folder_that_cannot_be_written_to_is_one_line(policy: str) -> None:
+    with pytest.raises(SaveError, match=r"^/sys/kernel/run/checkpoints.*: [^\n]+$"):
+        build(Path("/sys/kernel/run"), policy).fit(batches(5))
+
+
+def test_a_place_that_can_take_no_checkpoint_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path)
+    for run_dir, message in (
+        (tmp_path / "file", f"{tmp_path}/file cannot be written to; expected a folder"),
+        (tmp_path / "file" / "below", f"{tmp_path}/file cannot be written to; expected a folder"),
+        (tmp_path / "linked", "linked/checkpoints: a link, which no resume follows; expected a folder, or none yet"),
+    ):
+        ours = build(run_dir)
+        with pytest.raises(SaveError, match=message):
+            ours.fit(batches(5))
+        assert ours.global_step == 0
+
+
+def test_saving_by_hand_raises_the_same(tmp_path: Path, disk: Disk) -> None:
+    disk.is_full = True
+    with pytest.raises(SaveError, match="mine: not saved: No space left on device; "):
+        trainer().save_checkpoint(tmp_path / "mine")
+    assert not list(tmp_path.iterdir())

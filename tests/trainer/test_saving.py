@@ -1,0 +1,358 @@
+"""Which checkpoints of a run are kept: the newest, the best, every kth; at every moment, killed and resumed too."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loopwright import Callback, Checkpointing, TrainingLoop
+from loopwright.checkpoint import step_folder, verify_checkpoint, write
+from loopwright.errors import CheckpointError
+from tiny import Recorder, batches, trainer
+
+NUM_STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept does not depend on it, and it takes most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+class Killed(Exception):
+    """Stands for a process that stopped."""
+
+
+class Scores(Callback):
+    """Logs ``val/score``, one for each step that is validated."""
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        self.scores = scores
+
+    def on_validate_end(self, ours: Any, *_: Any) -> None:
+        ours.log_metrics(**{"val/score": self.scores[ours.global_step]})
+
+
+class Case(NamedTuple):
+    """A run: how it is saved, when it is validated, and what comes of it."""
+
+    checkpoint: Checkpointing
+    scores: Sequence[float]
+    eval_every: int | None = 1
+
+    def build(self, run_dir: Path, *callbacks: Callback, max_steps: int = NUM_STEPS) -> Any:
+        loop = TrainingLoop(max_steps=max_steps, eval_frequency=self.eval_every)
+        listeners = [Scores(self.scores), *callbacks]
+        return trainer(loop, checkpoint=self.checkpoint, callbacks=listeners, run_dir=run_dir)
+
+    def saves(self) -> list[int]:
+        every = self.checkpoint.every_n_steps or NUM_STEPS
+        return [step for step in range(1, NUM_STEPS + 1) if step % every == 0 or step == NUM_STEPS]
+
+    def best_of(self, steps: Sequence[int]) -> list[int]:
+        """The best of those that are validated, the first of equals; none where none is."""
+        validated = [step for step in steps if self.eval_every and (step % self.eval_every == 0 or step == NUM_STEPS)]
+        sign = 1 if self.checkpoint.mode == "min" else -1
+        return [min(validated, key=lambda step: (sign * self.scores[step], step))] if validated else []
+
+    def kept(self) -> list[int]:
+        """What is there in the end, by the rules; the last step is validated after the last removal."""
+        saves, keep_last, keep_every = self.saves(), self.checkpoint.keep_last, self.checkpoint.keep_every
+        if keep_last is None:
+            return saves
+        multiples = [step for step in saves if keep_every and step % keep_every == 0]
+        return sorted({*saves[-keep_last:], *self.best_of(saves[:-1]), *multiples})
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    every = draw(st.integers(1, 4))
+    keep_last = draw(st.none() | st.integers(1, 4))
+    keep_every = None if keep_last is None else draw(st.none() | st.integers(1, 3).map(lambda n: n * every))
+    mode = draw(st.sampled_from(["min", "max"]))
+    scores = draw(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=NUM_STEPS + 1, max_size=NUM_STEPS + 1))
+    eval_every = draw(st.sampled_from([None, 1, 2, 3]))
+    return Case(Checkpointing(every, keep_last, keep_every, "val/score", mode), scores, eval_every)
+
+
+def fit(ours: Any, **arguments: Any) -> Any:
+    return ours.fit(batches(5), {"x": batches(1)}, **arguments)
+
+
+def found(run_dir: Path) -> list[int]:
+    """The steps of the checkpoints in a run directory, which are whole and all there is."""
+    return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
+
+
+def killed_at(step: int) -> Callback:
+    def kill(ours: Any, *_: Any) -> None:
+        if ours.global_step == step:
+            raise Killed
+
+    return Recorder(kill)
+
+
+many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(case=cases())
+@many
+def test_what_is_kept_follows_from_the_rules_and_best_means_the_best_of_it(tmp_path: Path, case: Case) -> None:
+    ours = case.build(tmp_path)
+    fit(ours)
+    assert found(tmp_path) == case.kept()
+    best = case.best_of(case.saves())
+    if best:
+        assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == case.scores[best[0]]
+    else:
+        with pytest.raises(CheckpointError, match=r"is known to the trainer that logged it|which was not saved"):
+            ours.validate({"x": batches(1)}, ckpt_path="best")
+    shutil.rmtree(tmp_path / "checkpoints")
+
+
+@given(case=cases(), stops=st.lists(st.integers(1, NUM_STEPS), max_size=3))
+@many
+def test_a_run_that_was_killed_and_resumed_keeps_the_same(tmp_path: Path, case: Case, stops: list[int]) -> None:
+    is_saved = False
+    for stop in sorted(stops):
+        killed = case.build(tmp_path, killed_at(stop))
+        if is_saved and max(found(tmp_path)) >= stop:
+            continue
+        with pytest.raises(Killed):
+            fit(killed, ckpt_path="last" if is_saved else None)
+        is_saved = (tmp_path / "checkpoints").is_dir()
+    again = case.build(tmp_path)
+    fit(again, ckpt_path="last" if is_saved else None)
+    assert found(tmp_path) == case.kept()
+    shutil.rmtree(tmp_path / "checkpoints")
+
+
+class Watching:
+    """`os`, after whose every operation that changes a folder the checkpoints in it are counted."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.counts: list[int] = []
+        self._root = run_dir / "checkpoints"
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        if name not in ("mkdir", "open", "write", "rename", "unlink"):
+            return function
+
+        def watched(*arguments: Any) -> Any:
+            result = function(*arguments)
+            self.count()
+            return result
+
+        return watched
+
+    def rmtree(self, path: Path) -> None:
+        for child in path.iterdir():
+            child.unlink()
+            self.count()
+        path.rmdir()
+        self.count()
+
+    def count(self) -> None:
+        named = self._root.glob("step_*") if self._root.exists() else []
+        self.counts.append(len([verify_checkpoint(folder) for folder in named]))  # none is ever less than whole
+
+
+def test_at_no_moment_are_fewer_kept_than_shall_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = Watching(tmp_path)
+    monkeypatch.setattr(write, "os", watching)
+    monkeypatch.setattr(write, "shutil", watching)
+    case = Case(Checkpointing(1, 2, None, "val/score"), [0.5] * 4 + [0.1] + [0.5] * NUM_STEPS)
+    fit(case.build(tmp_path))
+    assert found(tmp_path) == [4, 11, 12]
+    counts = watching.counts
+    assert counts == sorted(counts[: counts.index(2)]) + counts[counts.index(2) :]
+    assert (min(counts[counts.index(2) :]), max(counts), len(counts) > 300) == (2, 4, True)
+
+
+def test_without_keep_last_nothing_is_removed(tmp_path: Path) -> None:
+    fit(Case(Checkpointing(1), [0.5] * 13).build(tmp_path))
+    assert found(tmp_path) == [*range(1, 13)]
+
+
+def test_damaged_ones_do_not_count_among_the_newest(tmp_path: Path) -> None:
+    case = Case(Checkpointing(1, 3), [0.5] * 13, eval_every=None)
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(9)))
+    assert found(tmp_path) == [6, 7, 8]
+    weights = step_folder(tmp_path, 7) / "model.safetensors"
+    weights.write_bytes(b"x" * weights.stat().st_size)
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(11)), ckpt_path="last")
+    # 7 is older than the newest three, 6 was needed as long as there were no three others
+    assert found(tmp_path) == [8, 9, 10]
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path / "other", killed_at(3)))
+    damaged = step_folder(tmp_path / "other", 1) / "state.json"
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path / "other", killed_at(4)), ckpt_path="last")
+    assert [path.name for path in sorted((tmp_path / "other/checkpoints").iterdir())] == [
+        "step_00000001", "step_00000002", "step_00000003",
+    ]  # fmt: skip
+
+
+def test_what_is_not_of_this_run_is_left_alone(tmp_path: Path) -> None:
+    case = Case(Checkpointing(1, 2), [0.5] * 13, eval_every=None)
+    root = tmp_path / "checkpoints"
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(4)))
+    assert found(tmp_path) == [2, 3]
+    shutil.copytree(root / "step_00000002", root / "step_2")
+    shutil.copytree(root / "step_00000002", root / "mine")
+    (root / "step_00000001").mkdir()
+    (root / "step_00000001" / "notes.txt").touch()
+    (root / "step_00000020").symlink_to(root / "step_00000003")
+    foreign = {"step_2", "mine", "step_00000001", "step_00000020"}
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(5)), ckpt_path=root / "step_00000003")
+    assert {path.name for path in root.iterdir()} == {"step_00000003", "step_00000004"} | foreign
+    # Another run in the same place: what was there before is no part of it, but what it saves stands in its place.
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(4)))
+    names = {path.name for path in root.iterdir()}
+    assert names == {"step_00000002", "step_00000003", "step_00000004"} | foreign - {"step_00000001"}
+
+
+def test_later_ones_of_another_run_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    case = Case(Checkpointing(2), [0.5] * 13, eval_every=None)
+    fit(case.build(tmp_path))
+    assert not caplog.messages
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(9)))
+    folder = step_folder(tmp_path, 12)
+    assert caplog.messages == [
+        f"{folder} was there before, and is later than what this fit saves: a resume takes it first."
+    ]
+    (folder / "state.json").unlink()
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(11)), ckpt_path=tmp_path)
+    assert [message for message in caplog.messages[1:] if "there before" in message] == []
+
+
+def test_a_run_that_goes_on_elsewhere_has_its_own_best(tmp_path: Path) -> None:
+    scores = [0.5, 0.5, 0.1, 0.5, 0.5, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    case = Case(Checkpointing(1, 2, None, "val/score"), scores)
+    with pytest.raises(Killed):
+        fit(case.build(tmp_path / "a", killed_at(5)))
+    assert found(tmp_path / "a") == [2, 3, 4]
+    ours = case.build(tmp_path / "b")
+    result = fit(ours, ckpt_path=tmp_path / "a")
+    assert found(tmp_path / "a") == [2, 3, 4]
+    assert found(tmp_path / "b") == [5, 11, 12]
+    assert result.best.step == 2
+    assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.3
+
+
+def test_a_trainer_that_goes_back_forgets_what_came_after(tmp_path: Path) -> None:
+    case = Case(Checkpointing(2, 2, None, "val/score"), [0.5] * 13, eval_every=None)
+    ours = case.build(tmp_path)
+    fit(ours)
+    assert found(tmp_path) == [10, 12]
+    fit(ours, ckpt_path=step_folder(tmp_path, 10))
+    assert found(tmp_path) == [10, 12]
+
+
+def test_the_best_by_a_metric_of_the_training_is_kept_too(tmp_path: Path) -> None:
+    checkpoint, loop = Checkpointing(1, 1, None, "train/loss"), TrainingLoop(max_steps=NUM_STEPS)
+    ours = trainer(loop, checkpoint=checkpoint, run_dir=tmp_path, log_every_n_steps=1)
+    result = ours.fit(batches(NUM_STEPS))
+    assert result.best is not None and result.best.step < NUM_STEPS
+    assert found(tmp_path) == [result.best.step, NUM_STEPS]
+
+
+def test_the_best_that_was_not_saved_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
+    ours = Case(Checkpointing(2, None, None, "val/score"), scores).build(tmp_path)
+    with pytest.raises(CheckpointError, match="is known to the trainer that logged it; expected a path"):
+        ours.validate({"x": batches(1)}, ckpt_path="best")
+    fit(ours)
+    assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.4
+    assert caplog.messages[-1] == (
+        'ckpt_path="best": the best val/score is that of step 1, which was not saved; the best that was is step 2.'
+    )
+    shutil.rmtree(step_folder(tmp_path, 2))
+    with pytest.raises(CheckpointError, match="the best val/score is that of step 1, which was not saved; save where"):
+        ours.validate({"x": batches(1)}, ckpt_path="best")
+
+
+def test_one_that_cannot_be_removed_is_said_and_the_fit_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def refuse(source: Any, target: Any) -> None:
+        if Path(source).name == "step_00000001":
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    fit(Case(Checkpointing(1, 1), [0.5] * 13, eval_every=None).build(tmp_path, max_steps=3))
+    assert found(tmp_path) == [1, 3]
+    assert caplog.messages == [f"{tmp_path}: an older checkpoint cannot be removed: Permission denied."] * 2
+
+
+def test_steps_saved_at_the_stop_of_a_validation_count_with_its_result(tmp_path: Path) -> None:
+    class Stopping(Callback):
+        def on_validate_end(self, ours: Any, *_: Any) -> None:
+            if ours.global_step == 5:
+                ours.stop("enough")
+
+    scores = [0.5, 0.5, 0.5, 0.5, 0.5, 0.1, 0.5] + [0.5] * 6
+    case = Case(Checkpointing(4, 1, None, "val/score"), scores)
+    ours = case.build(tmp_path, Stopping())
+    assert fit(ours).global_step == 5
+    assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.1
+    fit(case.build(tmp_path), ckpt_path="last")
+    assert found(tmp_path) == [5, 12]
+
+
+def test_pairs_of_saves_and_kills_of_a_removal_leave_only_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each operation of a save with its removal, and resumed."""
+
+    class Stopped(BaseException):
+        pass
+
+    case = Case(Checkpointing(1, 2), [0.5] * 13, eval_every=None)
+    for stop_at in itertools.count(1):
+        run_dir = tmp_path / str(stop_at)
+        with pytest.raises(Killed):
+            fit(case.build(run_dir, killed_at(4)))
+        num_operations = itertools.count(1)
+
+        class Stopping(Watching):
+            def count(self, numbers: Any = num_operations, last: int = stop_at) -> None:
+                super().count()
+                if next(numbers) >= last:
+                    raise Stopped
+
+        watching = Stopping(run_dir)
+        ours = case.build(run_dir, killed_at(5))
+        with monkeypatch.context() as patch:
+            patch.setattr(write, "os", watching)
+            patch.setattr(write, "shutil", watching)
+            try:
+                fit(ours, ckpt_path="last")
+            except Killed:
+                break
+            except Stopped:
+                pass
+        with pytest.raises(Killed):
+            fit(case.build(run_dir, killed_at(6)), ckpt_path="last")
+        assert found(run_dir) == [4, 5]
+    assert stop_at > 30
