@@ -166,7 +166,8 @@ def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     (tmp_path / "run" / "summary.json").write_text(json.dumps(found))
     answer = cli("resume", "run")
     assert answer.code == 2
-    assert answer.err == "data: not what the run began with (num_train); expected the same data.\n"
+    said = "data: not what the run began with (num_train); expected the same data. (traceback in run/run.log)\n"
+    assert answer.err == said
 
 
 def test_another_environment_is_said_and_recorded(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
