@@ -31,6 +31,7 @@ ACCEPTED = "a tensor, None, a bool, int, float or str, or a list, tuple or dict 
 
 MAX_DEPTH = 100
 _MAX_DECIMAL_BITS = 1024
+_MAX_BITS = 14_000  # of more digits than that Python prints no number, in a message for example
 
 
 def encode(tree: object, where: str = "") -> tuple[Any, dict[str, Tensor]]:
@@ -91,6 +92,8 @@ class _Encoder:
             return _encode_str(str.__str__(value))
         if isinstance(value, int):
             number = int(value)
+            if number.bit_length() > _MAX_BITS:
+                raise self._refuse(path, f"a whole number of at most {_MAX_BITS} bits")
             return number if number.bit_length() <= _MAX_DECIMAL_BITS else {"~int": hex(number)}
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else {"~float": repr(float(value))}
@@ -175,6 +178,13 @@ def _order_in_memory(tensor: Tensor) -> list[int] | None:
     return order if tensor.permute(order).is_contiguous() else None
 
 
+def _decode_int(text: str) -> int:
+    number = int(text, 16)
+    if number.bit_length() > _MAX_BITS:
+        raise ValueError("too long")
+    return number
+
+
 class _Decoder:
     """One walk back: tensors by name, and those already handed out."""
 
@@ -189,7 +199,7 @@ class _Decoder:
             "~dict": self._dict,
             "~counter": lambda pairs, depth: Counter(self._dict(pairs, depth)),
             "~float": lambda text, depth: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text],
-            "~int": lambda text, depth: int(text, 16),
+            "~int": lambda text, depth: _decode_int(text),
             "~str": lambda codes, depth: "".join(map(chr, codes)),
         }
 

@@ -29,8 +29,10 @@ STEP_FOLDER = re.compile(r"step_(\d+)")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_STATE_BYTES = 256 << 20
+MAX_STATE_COMMAS = 4 << 20  # about as many values as that can be read in seconds
 
 _CHUNK_BYTES = 1 << 22
+_LARGE_BYTES = 1 << 34
 _MAX_PROBLEM = 500  # characters of what is wrong that are shown
 
 
@@ -129,9 +131,9 @@ def read_file(folder: Path, name: str, record: FileRecord | None = None, max_byt
     return data
 
 
-def verify_file(folder: Path, name: str, record: FileRecord) -> None:
+def verify_file(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> None:
     """Raise `CheckpointError` unless the file is as recorded; holds no more than a few megabytes of it."""
-    descriptor, _ = _open(folder, name, record, None)
+    descriptor, _ = _open(folder, name, record, max_bytes)
     hasher = hashlib.sha256()
     try:
         with open(descriptor, "rb", buffering=0) as file:
@@ -181,10 +183,24 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
         problem = f"{num_bytes} bytes; the manifest says {record.num_bytes}"
     elif max_bytes is not None and num_bytes > max_bytes:
         problem = f"{num_bytes} bytes; at most {max_bytes} are read"
+    elif _is_hollow(descriptor, status):
+        problem = f"{num_bytes} bytes, of which next to none are on the disk"
     if problem:
         os.close(descriptor)
         raise fault(folder, name, problem)
     return descriptor, num_bytes
+
+
+def _is_hollow(descriptor: int, status: os.stat_result) -> bool:
+    """Whether a large file is next to nothing but holes: quickly made, and read for hours.
+
+    Its blocks alone do not tell, as some network file systems count none.
+    """
+    if status.st_size < _LARGE_BYTES or status.st_blocks * 512 > status.st_size // 1000:
+        return False
+    is_hollow = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return is_hollow
 
 
 def _sign(values: Mapping[str, object]) -> bytes:
@@ -215,7 +231,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _count(value: object, least: int) -> int:
-    if type(value) is not int or value < least:
+    if type(value) is not int or not least <= value < 1 << 63:
         raise ValueError(f"expected a whole number, {least} or more, not {value!r:.40}")
     return value
 

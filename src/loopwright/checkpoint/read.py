@@ -16,6 +16,7 @@ import safetensors.torch
 from loopwright.checkpoint.encode import decode
 from loopwright.checkpoint.files import (
     MAX_STATE_BYTES,
+    MAX_STATE_COMMAS,
     MODEL,
     OPTIMIZER,
     STATE,
@@ -89,13 +90,15 @@ def verify_checkpoint(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     for name, record in manifest.files.items():
-        verify_file(path, name, record)
+        verify_file(path, name, record, MAX_STATE_BYTES if name == STATE else None)
     return manifest
 
 
 def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
     """The JSON values of each part: ``model``, ``state`` and perhaps ``optimizer``."""
     data = read_file(path, STATE, manifest.files[STATE], max_bytes=MAX_STATE_BYTES)
+    if data.count(b",") > MAX_STATE_COMMAS:
+        raise fault(path, STATE, f"more than {MAX_STATE_COMMAS:,} values")
     trees = parse_json(path, STATE, data)
     if not isinstance(trees, dict) or not _PARTS - {"optimizer"} <= trees.keys() <= _PARTS:
         raise fault(path, STATE, f"expected the parts {', '.join(sorted(_PARTS))}")

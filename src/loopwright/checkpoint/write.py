@@ -27,6 +27,7 @@ from loopwright.checkpoint.encode import encode
 from loopwright.checkpoint.files import (
     MANIFEST,
     MAX_STATE_BYTES,
+    MAX_STATE_COMMAS,
     MODEL,
     OPTIMIZER,
     STATE,
@@ -144,6 +145,9 @@ def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
     text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_STATE_BYTES:
         raise SettingError("state", f": {len(text)} bytes besides tensors; expected at most {MAX_STATE_BYTES}.")
+    if text.count(b",") > MAX_STATE_COMMAS:
+        problem = f": {text.count(b','):,} values besides tensors; expected at most {MAX_STATE_COMMAS:,}"
+        raise SettingError("state", f"{problem}, and long lists of numbers as tensors.")
     return {name: safetensors_chunks(part) for name, part in tensors.items()} | {STATE: [memoryview(text)]}
 
 

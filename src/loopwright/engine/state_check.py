@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -70,6 +70,11 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
         _log.warning("Step %d: entries that this run does not know: %s.", step, names_line(unknown))
 
 
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether something that was read is a whole number, 0 or more, and no larger than any count can be."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
 def names_line(names: Iterable[object]) -> str:
     """The first few names, and how many more there are."""
     shown = [on_one_line(str(name), _MAX_NAME) for name in names]
@@ -97,7 +102,7 @@ def form_fault(own: Any, given: Any, path: str) -> str | None:
         return _first_fault((*pair, f"{path}[{i}]") for i, pair in enumerate(zip(own, given, strict=True)))
     if _kind(own) != _kind(given):
         return f"{path}: {_kind(given)}; expected {_kind(own)}"
-    if isinstance(own, float | int) and math.isfinite(own) and not math.isfinite(given):
+    if isinstance(given, float) and math.isfinite(own) and not math.isfinite(given):
         return f"{path}: {given}; expected a finite number"
     return None
 
@@ -129,8 +134,8 @@ def _position_fault(saved: Any, step: int) -> str | None:
     if fault is not None:
         return fault
     for name, value in saved.items():
-        if type(value) is not int or value < 0:
-            return f"position.{name}: {value}; expected a whole number, 0 or more"
+        if not is_count(value):
+            return f"position.{name}: {on_one_line(str(value), 80)}; expected a whole number, 0 or more"
     if saved["global_step"] != step:
         return f"position.global_step: {saved['global_step']}; the manifest says step {step}"
     return None

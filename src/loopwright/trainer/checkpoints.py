@@ -24,7 +24,7 @@ from loopwright.checkpoint import (
 from loopwright.engine.binding import call_hooks
 from loopwright.engine.parts import Parts
 from loopwright.engine.state import apply_state, gather_state
-from loopwright.engine.state_check import check_fit_state
+from loopwright.engine.state_check import check_fit_state, is_count
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.plan import Plan, plan_differences
 
@@ -109,7 +109,7 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
     if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
         raise CheckpointError(f"{checkpoint.path}: plan: expected its settings by name.")
     for name in ("start_step", "start_micro_batch", "stop_step"):
-        if type(saved.get(name)) is not int or saved[name] < 0:
+        if not is_count(saved.get(name)):
             raise CheckpointError(f"{checkpoint.path}: plan: expected {name}, a whole number, 0 or more.")
     if not saved["start_step"] <= checkpoint.step <= saved["stop_step"]:
         raise CheckpointError(f"{checkpoint.path}: plan: step {checkpoint.step} is not one of its steps.")
@@ -148,7 +148,7 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan) -
         )
     position = entry_of(checkpoint, "position")
     num_validated = position.get("num_validated") if isinstance(position, dict) else None
-    if type(num_validated) is not int or num_validated < 0:
+    if not is_count(num_validated):
         raise CheckpointError(f"{checkpoint.path}: position: expected num_validated, a whole number, 0 or more.")
     return whole.after(checkpoint.step, num_validated)
 

@@ -1,0 +1,58 @@
+"""Checkpoints that somebody made to do harm, read in a process of their own in every way there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import checkpoint_attacks
+import loopwright
+from checkpoint_attacks import ATTACKS, new_trainer
+from tiny import batches
+
+MAX_SECONDS = 10
+MAX_EXTRA_BYTES = 1 << 28
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What came of each attack; the first one is none, and shows what reading a checkpoint takes anyway."""
+    folder = tmp_path_factory.mktemp("attacks")
+    maker = new_trainer()
+    maker.fit(batches(5))
+    maker.save_checkpoint(folder / "good")
+    paths = [str(Path(each).resolve().parent) for each in (loopwright.__path__[0], checkpoint_attacks.__file__)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "CHECKPOINT_ATTACKS_RAN": str(folder / "ran"),
+    }
+    command = [sys.executable, checkpoint_attacks.__file__, str(folder)]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert answer.returncode == 0, answer.stderr
+    assert not (folder / "ran").exists()
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def test_a_good_checkpoint_is_read_in_every_way(results: dict[str, Any]) -> None:
+    assert set(results["warming up"]["errors"]) == {""}
+    assert len(results) == len(ATTACKS) + 1 > 80
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_refused_in_one_line_and_reaches_nothing(name: str, results: dict[str, Any]) -> None:
+    found = results[name]
+    assert found["errors"][0] != "", "the whole checkpoint was read"
+    assert [error for error in found["errors"] if error.endswith("!")] == [], "not a CheckpointError"
+    assert all(error.isprintable() and len(error) < 2000 for error in found["errors"])
+    assert found["run"] == []
+    assert [path for path in found["opened"] if not path.startswith(found["folder"])] == []
+    assert found["seconds"] < MAX_SECONDS
+    assert found["max_rss_bytes"] - results["warming up"]["max_rss_bytes"] < MAX_EXTRA_BYTES

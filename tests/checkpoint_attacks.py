@@ -1,0 +1,366 @@
+"""Checkpoints that somebody made to do harm: each changes a good one, manifest and outline included, and returns it.
+
+Run as a script, it reads all of them in every way there is, while an audit hook watches what is opened and run::
+
+    python tests/checkpoint_attacks.py FOLDER      # FOLDER/good is a checkpoint; prints a JSON object by attack
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import logging
+import os
+import pickle
+import resource
+import shutil
+import socket
+import stat
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loopwright import Trainer, TrainingLoop
+from loopwright.checkpoint import expand, read_checkpoint, resolve, verify_checkpoint
+from loopwright.errors import CheckpointError
+from sealing import read_trees, seal, spell, write_manifest, write_trees
+from tiny import batches, trainer
+
+Attack = Callable[[Path], Path | None]
+
+FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "state.safetensors"]
+WEIGHT = "layers.0.bias"  # 8 numbers of float32
+
+
+class Payload:
+    """Leaves a file behind if anybody unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (os.environ.get("CHECKPOINT_ATTACKS_RAN", "ran"),)
+
+
+def put(name: str, data: bytes) -> Attack:
+    """Put ``data`` in the place of a file."""
+
+    def attack(path: Path) -> None:
+        (path / name).write_bytes(data)
+        if name != "manifest.json":
+            seal(path)
+
+    return attack
+
+
+def torch_file() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(Payload(), buffer)
+    return buffer.getvalue()
+
+
+def zip_bomb() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Payload()))
+        archive.writestr("archive/data/0", b"\0" * (1 << 26))
+    return buffer.getvalue()
+
+
+def tensors(header: dict[str, Any], data: bytes = b"", length: int | None = None) -> Attack:
+    """A tensor file with this header, in the place of the model's."""
+    text = json.dumps(header).encode()
+    size = (len(text) if length is None else length).to_bytes(8, "little")
+    return put("model.safetensors", size + text + data)
+
+
+def entry(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def manifest(change: Callable[[dict[str, Any]], Any]) -> Attack:
+    """Change the values of the manifest, and give it the digest that fits."""
+
+    def attack(path: Path) -> None:
+        values = json.loads((path / "manifest.json").read_text())
+        change(values)
+        write_manifest(path, values)
+
+    return attack
+
+
+def rename_in_manifest(name: str) -> Attack:
+    return manifest(lambda values: values["files"].update({name: values["files"].pop("state.json")}))
+
+
+def declare_bytes(num_bytes: Any) -> Attack:
+    return manifest(lambda values: values["files"]["model.safetensors"].update(num_bytes=num_bytes))
+
+
+def trees(change: Callable[[dict[str, Any]], Any]) -> Attack:
+    """Change the values of ``state.json``, with an outline and a manifest that fit."""
+
+    def attack(path: Path) -> None:
+        values = read_trees(path)
+        change(values)
+        write_trees(path, values)
+
+    return attack
+
+
+def text(old: str, new: str) -> Attack:
+    """Replace a piece of the text of ``state.json``, which must be there."""
+
+    def attack(path: Path) -> None:
+        whole = (path / "state.json").read_text()
+        assert old in whole
+        (path / "state.json").write_text(whole.replace(old, new, 1))
+        seal(path)
+
+    return attack
+
+
+def link(name: str, target: str | None = None) -> Attack:
+    """A link in the place of a file: to the file itself, moved out of the folder, or to ``target``."""
+
+    def attack(path: Path) -> None:
+        outside = path.parent / f"secret_{name}"
+        (path / name).rename(outside)
+        (path / name).symlink_to(outside if target is None else target)
+
+    return attack
+
+
+def special(make: Callable[[Path], Any]) -> Attack:
+    """A pipe, a device, a socket or a folder in the place of a file."""
+
+    def attack(path: Path) -> None:
+        (path / "model.safetensors").unlink()
+        make(path / "model.safetensors")
+
+    return attack
+
+
+def make_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's name may not be long
+    socket.socket(socket.AF_UNIX).bind(path.name)
+    os.chdir(here)
+
+
+def make_device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # as /dev/zero
+    except PermissionError:
+        path.symlink_to("/dev/zero")
+
+
+def sparse(name: str) -> Attack:
+    """A file that says it is a terabyte, as its manifest does."""
+
+    def attack(path: Path) -> None:
+        with open(path / name, "wb") as file:
+            file.truncate(1 << 40)
+        if name != "manifest.json":
+            manifest(lambda values: values["files"][name].update(num_bytes=1 << 40))(path)
+
+    return attack
+
+
+def whole_folder_a_link(path: Path) -> Path:
+    return link_to(path, path.parent / "linked")
+
+
+def link_to(path: Path, made: Path) -> Path:
+    made.symlink_to(path)
+    return made
+
+
+def distributed(path: Path) -> None:
+    """What `torch.distributed.checkpoint` writes; its metadata is a pickle."""
+    for name in FILES:
+        (path / name).unlink()
+    (path / ".metadata").write_bytes(pickle.dumps(Payload()))
+    (path / "__0_0.distcp").write_bytes(torch_file())
+
+
+def bare(name: str, data: Callable[[], bytes]) -> Attack:
+    """A file, where a folder is wanted."""
+
+    def attack(path: Path) -> Path:
+        shutil.rmtree(path)
+        file = path.parent / name
+        file.write_bytes(data())
+        return file
+
+    return attack
+
+
+def weight(size: int, start: int, stop: int, dtype: str = "F32") -> dict[str, Any]:
+    return {WEIGHT: entry([size], start, stop, dtype)}
+
+
+def set_at(*way: Any) -> Callable[[dict[str, Any]], Any]:
+    """Set what is at ``way``, whose last part is the value."""
+
+    def change(values: Any) -> None:
+        for key in way[:-2]:
+            values = values[key]
+        values[way[-2]] = way[-1]
+
+    return change
+
+
+GROUP = ("optimizer", "param_groups", 0)
+RNG = ("state", "streams", "numpy", "~tuple")
+
+ATTACKS: dict[str, Attack] = {
+    **{f"pickle as {name}": put(name, pickle.dumps(Payload())) for name in FILES},
+    **{f"torch file as {name}": put(name, torch_file()) for name in FILES},
+    "folder of torch.distributed.checkpoint": distributed,
+    "bare .pt": bare("weights.pt", torch_file),
+    "bare pickle": bare("state.pkl", lambda: pickle.dumps(Payload())),
+    "zip bomb as weights": put("model.safetensors", zip_bomb()),
+    "zip bomb as state": put("state.json", zip_bomb()),
+    "gzip bomb as state": put("state.json", gzip.compress(b" " * (1 << 26))),
+    "header of 2**60 bytes": tensors({}, length=2**60),
+    "header of 2**64 - 1 bytes": tensors({}, length=2**64 - 1),
+    "tensor of 2**60 numbers": tensors(weight(2**60, 0, 2**62)),
+    "tensor whose size overflows": tensors({WEIGHT: entry([2**62, 2**62], 0, 0)}),
+    "tensor that ends before it begins": tensors(weight(1, 4, 0), b"0" * 4),
+    "tensor beyond the file": tensors(weight(8, 0, 32), b"0" * 4),
+    "tensor of negative shape": tensors(weight(-8, 0, 32), b"0" * 32),
+    "tensors that overlap": tensors({**weight(8, 0, 32), "b": entry([8], 16, 48)}, b"0" * 48),
+    "tensor after a hole": tensors(weight(8, 8, 40), b"0" * 40),
+    "data of no tensor": tensors(weight(8, 0, 32), b"0" * 64),
+    "tensor of no type": tensors(weight(8, 0, 32, "OBJECT"), b"0" * 32),
+    "tensor name with an escape": tensors({"\x1b[2J\n": entry([8], 0, 32)}, b"0" * 32),
+    "a name twice in a header": put(
+        "model.safetensors", (lambda t: len(t).to_bytes(8, "little") + t + b"0" * 8)(
+            b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],'
+            b'"data_offsets":[4,8]}}'
+        ),
+    ),
+    "manifest with a file above": rename_in_manifest("../secret"),
+    "manifest with an absolute file": rename_in_manifest("/etc/passwd"),
+    "manifest with another file": rename_in_manifest("state.pkl"),
+    "manifest with no files": manifest(lambda values: values["files"].clear()),
+    "manifest with 2**60 bytes": declare_bytes(2**60),
+    "manifest with 2**70 bytes": declare_bytes(2**70),
+    "manifest with negative bytes": declare_bytes(-1),
+    "manifest with NaN bytes": declare_bytes(float("nan")),
+    "manifest with 10**4000 as step": manifest(lambda values: values.update(step=10**4000)),
+    "manifest 900 deep": put("manifest.json", b"[" * 900 + b"]" * 900),
+    "manifest 100,000 deep": put("manifest.json", b'{"a":' * 100_000),
+    "manifest with a key twice": put("manifest.json", spell({"schema": 1}).replace(b"{", b'{"schema": 2,', 1)),
+    **{f"{name} a link out of the folder": link(name) for name in FILES},
+    "state a link to a secret": link("state.json", "/etc/passwd"),
+    "state a link to itself": link("state.json", "state.json"),
+    "state a link to a device": link("state.json", "/dev/zero"),
+    "state a link to nothing": link("state.json", "/nowhere"),
+    "folder a link": whole_folder_a_link,
+    "weights a pipe": special(os.mkfifo),
+    "weights a device": special(make_device),
+    "weights a socket": special(make_socket),
+    "weights a folder": special(os.mkdir),
+    "manifest of a terabyte": sparse("manifest.json"),
+    "state of a terabyte": sparse("state.json"),
+    "weights of a terabyte": sparse("model.safetensors"),
+    "a key twice": text('"state":{', '"state":{"more":1,"more":2,'),
+    "a part twice": text('"state":{', '"state":{},"state":{'),
+    "NaN as text": text('"global_step":2', '"global_step":NaN'),
+    "a number that is infinite": text('"global_step":2', '"global_step":1e999'),
+    "a number of 5,000 digits": text('"global_step":2', '"global_step":' + "9" * 5000),
+    "state 100,000 deep": put("state.json", b"[" * 100_000),
+    "millions of values": put("state.json", b"[" + b"[]," * 5_000_000 + b"[]]"),
+    "an outline of 2**60 entries": text('"outline":{', f'"outline":{{"more":{2**60},'),
+    "no step": trees(lambda values: values["state"]["position"].pop("global_step")),
+    "a step of 10**4000": trees(set_at("state", "position", "global_step", {"~int": hex(10**4000)})),
+    "a step of 10**5000": trees(set_at("state", "position", "global_step", {"~int": hex(10**5000)})),
+    "a plan of 10**4000 steps": trees(set_at("state", "plan", "stop_step", {"~int": hex(10**4000)})),
+    "a step that is NaN": trees(set_at("state", "position", "global_step", {"~float": "nan"})),
+    "another step": trees(set_at("state", "position", "global_step", 1)),
+    "a learning rate that is NaN": trees(set_at(*GROUP, "lr", {"~float": "nan"})),
+    "a learning rate in words": trees(set_at(*GROUP, "lr", "__import__('os')")),
+    "parameters by other numbers": trees(set_at(*GROUP, "params", [3, 2, 1, 0])),
+    "state of a parameter 2**60": trees(lambda values: values["optimizer"]["state"]["~dict"][0].__setitem__(0, 2**60)),
+    "a position outside NumPy's generator": trees(set_at(*RNG, 2, 2**31 - 1)),
+    "NumPy's generator by another name": trees(set_at(*RNG, 0, "os.system")),
+    "an unknown tag": trees(set_at("state", "position", {"~pickle": "gASVAAAA"})),
+    "a tensor of another file": trees(set_at("model", WEIGHT, {"~tensor": "../optimizer.safetensors"})),
+    "a plan of no steps": trees(set_at("state", "plan", "start_step", 10**18)),
+    "a callback that there is not": trees(set_at("state", "callbacks", "os.system", {"command": "id"})),
+}  # fmt: skip
+
+WATCHED = ("pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "exec",
+           "socket.connect", "compile", "import", "ctypes.dlopen")  # fmt: skip
+
+
+def new_trainer(num_steps: int = 2) -> Trainer:
+    """Makes the good checkpoint, and reads the others."""
+    return trainer(TrainingLoop(max_steps=num_steps))
+
+
+def ways_to_read(path: Path) -> list[Callable[[], object]]:
+    """Everything that reads a checkpoint; the first reads all of it, others the weights alone, or the manifest."""
+    return [
+        partial(new_trainer(num_steps=4).fit, batches(5), ckpt_path=path),
+        partial(read_checkpoint, path),
+        partial(read_checkpoint, path, weights_only=True),
+        partial(verify_checkpoint, path),
+        partial(resolve, path.parent),
+        partial(expand, f"{path.parent}/*"),
+        partial(new_trainer().validate, [batches(1)], ckpt_path=path),
+        partial(new_trainer().fit, batches(5), init_from=path),
+    ]
+
+
+def main(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read every attack in every way; what was raised, opened, run and used."""
+    events: list[tuple[str, str]] = []
+    is_watching = False
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if is_watching and (event == "open" or event in WATCHED):
+            events.append((event, str(arguments[0])))
+
+    sys.addaudithook(watch)
+    warnings.simplefilter("ignore")  # showing one reads the source
+    logging.disable()
+    results: dict[str, dict[str, Any]] = {}
+    for name in ("warming up", *ATTACKS):
+        path = folder / f"attack_{len(results)}" / "step_00000002"
+        shutil.copytree(folder / "good", path)
+        attacked = ATTACKS[name](path) if name in ATTACKS else None
+        errors = []
+        began_seconds = time.monotonic()
+        for read in ways_to_read(attacked or path):
+            events.clear() if not errors else None
+            is_watching = True
+            try:
+                read()
+            except CheckpointError as error:
+                errors.append(str(error))
+            except BaseException as error:  # noqa: BLE001  (it is what is looked for)
+                errors.append(f"{type(error).__name__}!")
+            else:
+                errors.append("")
+            is_watching = False
+        results[name] = {
+            "errors": errors,
+            "seconds": time.monotonic() - began_seconds,
+            "opened": [what for event, what in events if event == "open" and not what.isdigit()],
+            "run": [f"{event} {what}" for event, what in events if event != "open"],
+            "folder": str(path),
+            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+    return results
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
