@@ -40,7 +40,9 @@ def test_the_command_runs_stops_is_validated_and_is_over(
     program, *words = shlex.split(command.replace("eval_frequency=50", "eval_frequency=2"))
     words += ["loop.max_steps=20", "callbacks.early_stopping.min_delta=100"]
     assert program == "loopwright"
-    (ended,) = ENDED.findall(loopwright(*words))
+    said = loopwright(*words)
+    assert "Validate it: " in said and "Train it for longer: " not in said  # which would stop it again
+    (ended,) = ENDED.findall(said)
     assert ended[0] == "12" and "was not improved by more than 100 in 5 validations" in ended[1]
     (begun,) = run_dirs(tmp_path)
     metrics = json.loads((begun / "summary.json").read_text(encoding="utf-8"))["metrics"]

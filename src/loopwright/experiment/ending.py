@@ -103,7 +103,7 @@ def end_by(error: BaseException, record: RunRecord, live: Live, request: RunRequ
 
 
 def _say_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:
-    directory, commands = way_on(request, is_done=False)
+    directory, commands = way_on(request, state)
     if state == "interrupted" and known:
         tell(closing_text(f"{said[0].upper()}{said[1:]}.", known["metrics"], known["best"], directory, commands))
     where = f" (traceback in {directory / 'run.log'})"
@@ -114,16 +114,22 @@ def _say_end(state: str, said: str, known: Mapping[str, Any], request: RunReques
     complain(f"{said}{where}")
 
 
-def way_on(request: RunRequest, *, is_done: bool) -> tuple[Path, dict[str, str]]:
-    """The run directory, and the commands that go on from its checkpoints, if it has any."""
+def way_on(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
+    """The run directory, and the commands that go on from its checkpoints, if it has any.
+
+    Args:
+        request: of the run.
+        state: "completed"; "stopped" by a callback, which would stop it again; anything else is to be resumed.
+    """
     directory, trusted = request.directory, request.trust.packages
     if not any((directory / "checkpoints").glob("step_*")):
         return directory, {}
-    resume = command_on("resume", directory, trusted)
-    longer = _longer(request.config["loop"])
-    commands = {"Train it for longer": f"{resume} {longer}"} if is_done else {"Resume it": resume}
-    if is_done and longer is None:
-        commands = {}
+    resume, commands = command_on("resume", directory, trusted), {}
+    if state == "completed":
+        longer = _longer(request.config["loop"])
+        commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
+    elif state != "stopped":
+        commands = {"Resume it": resume}
     return directory, {**commands, "Validate it": command_on("validate", directory, trusted)}
 
 

@@ -46,6 +46,7 @@ class _Outcome:
 
     metrics: Mapping[str, float]
     did: str
+    state: str = "completed"
     best: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -118,7 +119,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
     draw(request.directory)
     if not request.is_quiet:
         print_rows(outcome.rows)
-        tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, *way_on(request, is_done=True)))
+        tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, *way_on(request, outcome.state)))
     _log.info("%s", outcome.did)
     return Ended(state="completed", exit_code=0, objective=objective)
 
@@ -180,7 +181,7 @@ def _fit(trainer: Trainer, request: RunRequest, settings: RunSettings, train: An
     did = f"trained {num_steps:,} steps to global_step {result.global_step:,} in {result.seconds:.1f} s"
     if result.state == "stopped":
         did = f"stopped at global_step {result.global_step:,} after {result.seconds:.1f} s: {trainer.stop_reason}"
-    return _Outcome(result.metrics, did, best)
+    return _Outcome(result.metrics, did, result.state, best)
 
 
 def _validate(trainer: Trainer, settings: RunSettings, val: Any) -> _Outcome:
