@@ -73,9 +73,9 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
             world_size=world_size,
             torch=torch.__version__,
             loopwright=_version(),
-            files={name: _write_file(temporary / name, chunks) for name, chunks in contents.items()},
+            files=_write_files(temporary, contents),
         )
-        _write_file(temporary / MANIFEST, [memoryview(manifest.to_bytes())])
+        _write_files(temporary, {MANIFEST: [memoryview(manifest.to_bytes())]})
         _sync_folder(temporary)
         _check_sizes(temporary, manifest)
         _put(temporary, folder)
@@ -157,21 +157,30 @@ def _by_name(part: str, values: object) -> dict[str, object]:
     return dict(values)
 
 
-def _write_file(path: Path, chunks: Sequence[memoryview]) -> FileRecord:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        # Hashing beside the writing, from the same memory, makes the hash nearly free where a core is.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            digest = pool.submit(_sha256, chunks)
-            for chunk in chunks:
-                rest = chunk
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-            sha256 = digest.result()
-    finally:
-        os.close(descriptor)
-    return FileRecord(num_bytes=sum(chunk.nbytes for chunk in chunks), sha256=sha256)
+def _write_files(folder: Path, contents: Mapping[str, Sequence[memoryview]]) -> dict[str, FileRecord]:
+    """Write new files, and sync them.
+
+    They are hashed meanwhile, from the same memory and each in a thread of its own (hashing is slower than many a
+    disk): where cores are free, the hashes are nearly free, too.
+    """
+    descriptors: dict[str, int] = {}
+    with ThreadPoolExecutor(max_workers=len(contents)) as pool:
+        digests = {name: pool.submit(_sha256, chunks) for name, chunks in contents.items()}
+        try:
+            for name, chunks in contents.items():
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptors[name] = os.open(folder / name, flags, 0o666)
+                for chunk in chunks:
+                    rest = chunk
+                    while rest:
+                        rest = rest[os.write(descriptors[name], rest) :]
+            for descriptor in descriptors.values():
+                os.fsync(descriptor)
+        finally:
+            for descriptor in descriptors.values():
+                os.close(descriptor)
+        sizes = {name: sum(chunk.nbytes for chunk in chunks) for name, chunks in contents.items()}
+        return {name: FileRecord(num_bytes=sizes[name], sha256=digests[name].result()) for name in contents}
 
 
 def _sha256(chunks: Sequence[memoryview]) -> str:
