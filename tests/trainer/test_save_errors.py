@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from loopwright import Callback, Checkpointing, TrainingLoop
 from loopwright.checkpoint import verify_checkpoint, write
-from loopwright.errors import CheckpointError, SaveError
-from tiny import Recorder, batches, is_bitwise_equal, trainer, weights
+from loopwright.errors import CheckpointError, SaveError, SettingError
+from tiny import Recorder, Regression, batches, is_bitwise_equal, trainer, weights
 
 NUM_STEPS = 10
 
@@ -188,6 +189,30 @@ def test_a_place_that_can_take_no_checkpoint_is_refused_before_anything_is_train
         with pytest.raises(SaveError, match=message):
             ours.fit(batches(5))
         assert ours.global_step == 0
+
+
+def test_a_model_that_no_checkpoint_can_hold_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    class Sparse(Regression):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("graph", torch.eye(2).to_sparse(), persistent=False)
+
+    ours = trainer(model=Sparse, checkpoint=Checkpointing(), run_dir=tmp_path)
+    with pytest.raises(SettingError, match=r"^buffers\.graph: expected a dense tensor with data, not one of layout"):
+        ours.fit(batches(5))
+    assert ours.global_step == 0
+    assert trainer(model=Sparse).fit(batches(5)).global_step == 5
+
+
+def test_a_model_that_takes_its_shape_from_the_data_can_be_saved(tmp_path: Path) -> None:
+    class Lazy(Regression):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers[0] = torch.nn.LazyLinear(8)
+
+    ours = trainer(model=Lazy, checkpoint=Checkpointing(), run_dir=tmp_path)
+    ours.fit(batches(5))
+    assert found(tmp_path) == [5]
 
 
 def test_saving_by_hand_raises_the_same(tmp_path: Path, disk: Disk) -> None:

@@ -6,13 +6,18 @@ import logging
 import os
 from pathlib import Path
 
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
 from loopwright.checkpoint import (
     Checkpoint,
     Checkpointing,
+    check_state,
     clean_leftovers,
+    plain_names,
     prune,
     step_folder,
     steps_in,
+    unsaved_buffers,
     verify_checkpoint,
 )
 from loopwright.engine.parts import Parts
@@ -21,6 +26,8 @@ from loopwright.plan import Plan
 from loopwright.trainer.checkpoints import find_run, read_run, save_run
 
 _log = logging.getLogger("loopwright")
+
+_LAZY = (UninitializedParameter, UninitializedBuffer)  # of shapes that the first batch decides
 
 
 class RunSaver:
@@ -46,11 +53,16 @@ class RunSaver:
         self._had_run_dir = False
 
     def prepare(self) -> None:
-        """Make ready for a fit: see that there is a place to save to, and remove what killed runs left in it.
+        """Make ready for a fit: see that it can be saved, and remove what killed runs left.
 
         Raises:
-            SaveError: if checkpoints cannot be saved there.
+            SettingError: if the model holds what no checkpoint can.
+            SaveError: if checkpoints cannot be saved where they are to be.
         """
+        model = self._parts.model
+        for name, entries in (("model", plain_names(model)), ("buffers", unsaved_buffers(model))):
+            made = {key: each for key, each in entries.items() if not isinstance(each, _LAZY)}
+            check_state(made, name)
         if os.path.islink(self._root):
             raise SaveError(f"{self._root}: a link, which no resume follows; expected a folder, or none yet.")
         existing = next(path for path in (self._root, *self._root.absolute().parents) if os.path.exists(path))
