@@ -36,6 +36,13 @@ def test_a_stop_from_anywhere_saves(hook: str, tmp_path: Path) -> None:
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
 
 
+def test_a_stop_does_not_read_the_rest_of_a_long_plan(tmp_path: Path) -> None:
+    stop = Recorder(lambda ours, batch, batch_idx: ours.global_step == 3 and ours.stop("enough"))
+    saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=2), "run_dir": tmp_path}
+    ours = trainer(TrainingLoop(max_steps=10**12, eval_frequency=None), callbacks=[stop], **saving)
+    assert ours.fit(batches(6)).global_step == 3  # or the test would never end
+
+
 def test_a_stop_before_the_first_step_trains_and_saves_nothing(tmp_path: Path) -> None:
     stop = On("on_fit_start", lambda ours: ours.stop("at once"))
     ours = trainer(callbacks=[stop], checkpoint=Checkpointing(), run_dir=tmp_path)

@@ -88,6 +88,8 @@ class FitLoop:
                     self._validation_round(stages)
                 else:
                     self._train_loop(stages)
+                if self._state.stop_reason is not None:
+                    break  # before groupby looks for the next group, through all that is left of this one
         except Interruption:
             pass  # of a round of validations, which is begun again when the run is resumed
         if self._state.stop_reason is not None and self._step_saved != self._state.global_step:
