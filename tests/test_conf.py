@@ -20,9 +20,9 @@ from loopwright import Callback, Checkpointing, Logger, LoopCallback, Precision
 from loopwright.data import Splits
 from loopwright.device import Device
 from loopwright.experiment.compose.composer import VERSION_BASE
-from loopwright.experiment.compose.conf_dir import conf_dir
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.trust import NO_TRUST
+from loopwright.shipped import conf_dir, task_dir
 from photos import write_photos
 
 pytestmark = pytest.mark.hydra
@@ -91,7 +91,7 @@ OPTIONS = [(group, option) for group, options in GROUPS.items() for option in so
 BUILT = [pytest.param(*option, marks=pytest.mark.extras if option in NEEDED else ()) for option in OPTIONS]
 # Groups whose options set values of others; tests of their own run them.
 GLOBAL = {"experiment", "debug"}
-FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name != "experiment"]
+FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name not in ("experiment", "downstream")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,7 +110,9 @@ def composed(group: str, option: str) -> Any:
 
 def test_the_groups_have_these_options() -> None:
     found = {
-        folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in conf_dir().iterdir() if folder.is_dir()
+        folder.name: {file.stem for file in folder.glob("*.yaml")}
+        for folder in conf_dir().iterdir()
+        if folder.is_dir() and folder != task_dir()
     }
     assert {group: options for group, options in found.items() if group not in GLOBAL} == GROUPS
 

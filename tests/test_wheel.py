@@ -30,7 +30,7 @@ class Mine(nn.Module):
 WHERE = """
 import json, sys
 import loopwright
-from loopwright.experiment.compose.conf_dir import conf_dir
+from loopwright.shipped import conf_dir
 print(json.dumps({"package": loopwright.__file__, "conf": str(conf_dir()), "path": sys.path}))
 """
 

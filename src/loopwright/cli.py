@@ -15,8 +15,8 @@ from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.command.command_line import CommandLine, read_command_line
 from loopwright.experiment.command.help_text import help_text
 from loopwright.experiment.command.speech import complain, one_line_of, tell
-from loopwright.experiment.compose.conf_dir import conf_dir
 from loopwright.experiment.settings import at_config_path
+from loopwright.shipped import conf_dir
 
 
 def console() -> int:

@@ -8,9 +8,13 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import SettingError, check_count, refuse, refuse_type
 from loopwright.hooks import HOOKS, Callback
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _OPTIONAL_EPOCHS = "a whole number of epochs, 1 or more, or null"
 _OPTIONAL_STEPS = "a whole number of steps, 1 or more, or null"
@@ -45,7 +49,7 @@ class ValidationLoop(LoopCallback):
                 on_x_batch_start, on_x_step_start, outputs = model(batch), on_x_step_end, on_x_batch_end
             average what the model returned over all items, log it, on_x_end
 
-    where ``x`` is the ``hook``. Made for subclassing, to extend a validation.
+    where ``x`` is the ``hook``. Made for subclassing, to extend a validation: by hooks, or by `predict`.
 
     Args:
         eval_steps: validation batches per dataloader, a whole number, 1 or more. None: all of them. A
@@ -85,6 +89,20 @@ class ValidationLoop(LoopCallback):
     def hook_names(self) -> Mapping[str, str]:
         """The hook of each event: ``start``, ``end``, ``exception``, ``batch_start`` … ``step_end``."""
         return self._hook_names
+
+    def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """What is asked of the model for a batch: its outputs, as in training. Override it to ask something else.
+
+        Args:
+            model: in evaluation mode, without gradients.
+            *args: the batch, and what ``on_before_forward`` made of it.
+            **kwargs: what ``on_before_forward`` added.
+
+        Returns:
+            The loss or a mapping, as a model returns them. A mapping of an override may be without ``loss``: scalars
+            in it are averaged and logged, if any.
+        """
+        return model(*args, **kwargs)
 
 
 class TrainingLoop(LoopCallback):

@@ -111,3 +111,33 @@ class ChecksBatches(Protocol):
     def check_batch(self, batch: Any) -> None:
         """Refuse a batch on the CPU that it cannot take: a `SettingError` with the setting to change."""
         ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A causal language model, as evaluations of text need it."""
+
+    context_length: int
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        """For int64 tokens, batch x T with T at most `context_length`, the logits of the token after each.
+
+        They are batch x T x vocabulary, and those of a position do not depend on tokens that come after it.
+        """
+        ...
+
+
+class Tokenizer(Protocol):
+    """How a language model's texts become tokens."""
+
+    vocab_size: int
+    prefix_token: int
+    end_token: int | None
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of ``text``, without any that stand for its beginning or end."""
+        ...
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of ``tokens``."""
+        ...

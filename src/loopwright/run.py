@@ -27,6 +27,7 @@ class RunState:
         is_interrupted: whether that is an interruption, after which the run is to be resumed: a validation that is
             under way is cut short, to be begun again.
         validation_name: of the validation set being validated: the prefix of its metrics.
+        downstream_name: of the downstream validation that runs: the prefix of what it validates.
         validation_checkpoint: the checkpoint whose weights are being validated; None: those of the run.
     """
 
@@ -41,6 +42,7 @@ class RunState:
     stop_reason: str | None = None
     is_interrupted: bool = False
     validation_name: str | None = None
+    downstream_name: str | None = None
     validation_checkpoint: Path | None = None
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from command import run_dirs
 from loopwright.cli import main
-from loopwright.experiment.compose.conf_dir import conf_dir
+from loopwright.shipped import conf_dir
 
 DOC = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text(encoding="utf-8")
 ENDED = re.compile(r"Done: stopped at global_step (\d+) after .* s: (val/loss is .*)\.\n")

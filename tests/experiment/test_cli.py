@@ -15,8 +15,8 @@ import torch
 import yaml
 
 from command import Answer, run_dirs
-from loopwright.experiment.compose.conf_dir import conf_dir
 from loopwright.models import MLP
+from loopwright.shipped import conf_dir
 from loopwright.trainer import Trainer
 
 Cli = Callable[..., Answer]

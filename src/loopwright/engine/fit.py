@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch.optim import Optimizer
 
 from loopwright.engine.binding import Hook, call_hooks, reporting
 from loopwright.engine.clock import TrainClock
+from loopwright.engine.downstream import run_downstream
 from loopwright.engine.faults import naming_dead_workers
 from loopwright.engine.feed import Feed
 from loopwright.engine.parts import Parts
@@ -161,14 +163,20 @@ class FitLoop:
             for num_done, stage in enumerate(stages, num_before + 1):
                 if state.is_interrupted:
                     raise Interruption
-                if isinstance(stage, Validate):
-                    validate(parts, val_loop, inputs.val_sets[stage.name], stage.num_batches)
-                elif isinstance(stage, Downstream):
-                    loop_idx, _ = inputs.plan.loop_position(state.global_step)
-                    is_last = stage.step == inputs.plan.stop_step
-                    inputs.downstream[stage.name](parts.trainer, loop_idx - 1, is_last)
+                self._validate(stage)
                 state.validated = (state.global_step, num_done)
             self._step_monitored(metrics)
+
+    def _validate(self, stage: Stage) -> None:
+        parts, inputs, began = self._parts, self._inputs, time.perf_counter()
+        step = parts.state.global_step
+        if isinstance(stage, Validate):
+            validate(parts, inputs.loop.val_loop, inputs.val_sets[stage.name], stage.num_batches)
+        else:
+            assert isinstance(stage, Downstream), "a round holds nothing else"
+            loop_idx, is_last = inputs.plan.loop_position(step)[0] - 1, step == inputs.plan.stop_step
+            run_downstream(parts, stage.name, inputs.downstream[stage.name], loop_idx, is_last=is_last)
+        parts.log.log_timing({f"{stage.name}/seconds": time.perf_counter() - began}, step)
 
     def _step_monitored(self, metrics: Mapping[str, float]) -> None:
         for scheduler, monitor in self._parts.monitored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from loopwright.engine.faults import note_model
@@ -15,11 +16,14 @@ class Forward:
 
     Args:
         parts: of this run, with its hooks bound.
+        predict: called in place of the model; what it returns need not have a loss.
     """
 
-    __slots__ = ("_after", "_before", "_model", "_state", "_trainer")
+    __slots__ = ("_after", "_before", "_call", "_model", "_needs_loss", "_state", "_trainer")
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, predict: Callable[..., Any] | None = None) -> None:
+        self._call = parts.model if predict is None else predict
+        self._needs_loss = predict is None
         self._trainer = parts.trainer
         self._model = parts.model
         self._state = parts.state
@@ -27,7 +31,7 @@ class Forward:
         self._after = parts.hooks["on_after_forward"]
 
     def __call__(self, batch: Any) -> dict[str, Any]:
-        """The model's outputs, with a scalar tensor as ``loss``.
+        """The model's outputs, with a scalar tensor as ``loss`` where one is needed.
 
         Raises:
             TypeError: if the model returns no loss.
@@ -38,13 +42,13 @@ class Forward:
         for hook in self._before:
             hook(self._trainer, self._model, batch, args, kwargs)
         try:
-            returned = self._model(*args, **kwargs)
+            returned = self._call(*args, **kwargs)
         except SettingError as error:
             raise error.under("model") from error
         except Exception as error:
             note_model(error, self._model, self._state)
             raise
-        outputs = as_outputs(returned)
+        outputs = as_outputs(returned, needs_loss=self._needs_loss)
         for hook in self._after:
             hook(self._trainer, self._model, outputs, batch)
         return outputs

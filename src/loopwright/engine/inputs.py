@@ -10,8 +10,12 @@ from torch import Tensor
 from loopwright.errors import refuse, refuse_type
 
 
-def name_dataloaders(val_dataloader: Any) -> dict[str, Any]:
+def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
     """Each validation dataloader by its prefix: ``val`` for one, ``val/0`` in a list, ``val/<name>`` in a mapping.
+
+    Args:
+        val_dataloader: as the user gave it.
+        root: in place of ``val``.
 
     Raises:
         SettingError: for a list of batches, which would be taken for a list of dataloaders, and for unusable names.
@@ -22,14 +26,14 @@ def name_dataloaders(val_dataloader: Any) -> dict[str, Any]:
         for name in val_dataloader:
             if not isinstance(name, str) or not name or name != name.strip():
                 raise refuse("val_dataloader", name, "names that are words")
-        return {f"val/{name}": dataloader for name, dataloader in val_dataloader.items()}
+        return {f"{root}/{name}": dataloader for name, dataloader in val_dataloader.items()}
     if isinstance(val_dataloader, list | tuple):
         for entry in val_dataloader:
             if _is_batch(entry):
                 remedy = "wrap a list of batches in another list"
                 raise refuse_type("val_dataloader", entry, "a list of dataloaders", remedy)
-        return {f"val/{index}": dataloader for index, dataloader in enumerate(val_dataloader)}
-    return {"val": val_dataloader}
+        return {f"{root}/{index}": dataloader for index, dataloader in enumerate(val_dataloader)}
+    return {root: val_dataloader}
 
 
 def _is_batch(entry: Any) -> bool:

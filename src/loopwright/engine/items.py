@@ -13,8 +13,8 @@ from torch import Tensor
 from loopwright.errors import DataError, nearest
 
 
-def as_outputs(returned: Any) -> dict[str, Any]:
-    """A model's answer as a mapping with ``loss``.
+def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
+    """A model's answer as a mapping, with ``loss`` where one is needed.
 
     Raises:
         TypeError: if the model returned neither a scalar tensor nor a mapping with one as ``loss``.
@@ -26,6 +26,8 @@ def as_outputs(returned: Any) -> dict[str, Any]:
             problem = 'expected its loss, a scalar tensor, or a mapping with it: {"loss": loss}.'
             raise TypeError(f"The model returned {given}: {problem}")
         outputs = dict(returned)
+    if not needs_loss and "loss" not in outputs:
+        return outputs
     loss = outputs.get("loss")
     if not isinstance(loss, Tensor):
         raise _without_loss(outputs)

@@ -3,7 +3,7 @@
 ::
 
     for each of num_batches batches, from the beginning:
-        outputs = model(batch)                        # no gradients
+        outputs = loop.predict(model, batch)          # the model's own, unless the loop asks something else
         sums += num_items * outputs; items += num_items
     metrics = sums / items
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from loopwright.engine.binding import call_hooks, reporting
 from loopwright.engine.faults import naming_dead_workers, note_reading
@@ -77,9 +79,15 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
         call_hooks(hooks[names["start"]], trainer, model, data.dataloader, loop)
         with torch.no_grad():
             means = _run_batches(parts, loop, data, max_batches)
-        parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
+        if means:
+            parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
         call_hooks(hooks[names["end"]], trainer, model, loop)
     return metrics
+
+
+def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] | None:
+    """What ``loop`` asks of the model in place of its outputs, if it asks something else."""
+    return None if type(loop).predict is ValidationLoop.predict else partial(loop.predict, model)
 
 
 @contextmanager
@@ -96,7 +104,7 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
     batch_start, batch_end = hooks[names["batch_start"]], hooks[names["batch_end"]]
     step_start, step_end = hooks[names["step_start"]], hooks[names["step_end"]]
-    forward = Forward(parts)
+    forward = Forward(parts, _own_predict(loop, model))
     mean = WeightedMean(parts.device.sum_dtype)
     for batch_idx, host_batch in enumerate(_read(data, max_batches)):
         batch = parts.device.move(host_batch)
@@ -104,7 +112,8 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
         call_hooks(step_start, trainer, model, batch)
         outputs = forward(batch)
         call_hooks(step_end, trainer, model, outputs, batch)
-        mean.add(scalars(outputs), num_items(outputs, batch))
+        if averaged := scalars(outputs):
+            mean.add(averaged, num_items(outputs, batch))
         call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
         if parts.state.is_interrupted:
             raise Interruption

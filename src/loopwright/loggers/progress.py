@@ -122,8 +122,8 @@ class ProgressLogger(Logger):
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
         """Take the rate, measured where the device was waited for anyway; it comes last at a log step."""
-        if self._fit is not None:
-            self._fit.steps_per_second = timing.get("train/steps_per_second", self._fit.steps_per_second)
+        if self._fit is not None and "train/steps_per_second" in timing:
+            self._fit.steps_per_second = timing["train/steps_per_second"]
             if time.monotonic() >= self._fit.next_line_seconds:
                 self._say_training(self._fit)
 

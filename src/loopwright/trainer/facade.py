@@ -281,7 +281,7 @@ class Trainer:
             CheckpointError: if the checkpoint cannot be used.
         """
         chosen = validation_loop(loop, self._loop)
-        val_sets = open_val_sets(val_dataloader, self.seed)
+        val_sets = open_val_sets(val_dataloader, self.seed, self._parts.state.downstream_name or "val")
         if not val_sets:
             raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
         parts = self._bound_for(chosen)
@@ -306,7 +306,7 @@ class Trainer:
             loop: in place of the trainer's own.
 
         Returns:
-            A row for each checkpoint and dataloader. Weights in memory are as before.
+            A row for each checkpoint and dataloader or downstream validation. Weights in memory are as before.
 
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.

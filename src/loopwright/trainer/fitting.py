@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from loopwright.checkpoint import Checkpoint, Checkpointing
 from loopwright.data import as_source
-from loopwright.engine.binding import Hook, call_hooks, reporting
+from loopwright.engine.binding import call_hooks, reporting
+from loopwright.engine.downstream import downstream_validations
 from loopwright.engine.feed import Feed
 from loopwright.engine.fit import FitInputs, FitLoop
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.engine.modes import training
 from loopwright.engine.parts import Parts
 from loopwright.engine.setup import SchedulerSpec, build_scheduler, check_monitored, is_told_total
-from loopwright.hooks import ValidationCallback, implements
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
@@ -159,7 +159,7 @@ class Fitting:
             feed=self._feed,
             val_dataloader=val_dataloader,
             val_sets=val_sets,
-            downstream={name: hook for name, _, hook in self._downstream()},
+            downstream={name: hook for name, _, hook in downstream_validations(self._parts)},
             save=None if self._checkpoint is None else self._save,
         )
 
@@ -191,7 +191,7 @@ class Fitting:
             start_micro_batch=start[1],
             save_every=None if checkpoint is None else checkpoint.every_n_steps,
             save_last=checkpoint is not None,
-            downstream={name: every_n_vals for name, every_n_vals, _ in self._downstream()},
+            downstream={name: every_n_vals for name, every_n_vals, _ in downstream_validations(self._parts)},
         )
         check_monitored(self._scheduler_specs, plan)
         return plan
@@ -232,19 +232,6 @@ class Fitting:
                 self._told_steps,
                 plan.stop_step,
             )
-
-    def _downstream(self) -> list[tuple[str, int, Hook]]:
-        """(name, every_n_vals, run_validation) of the callbacks that validate on their own."""
-        listeners = [(name, cb) for name, cb in self._parts.callbacks if implements(cb, "run_validation")]
-        bound = self._parts.hooks["run_validation"]
-        return [
-            (
-                (cb.name if isinstance(cb, ValidationCallback) else None) or name,
-                cb.every_n_vals if isinstance(cb, ValidationCallback) else 1,
-                hook,
-            )
-            for (name, cb), hook in zip(listeners, bound, strict=True)
-        ]
 
     def _say(self, plan: Plan, loop: TrainingLoop) -> None:
         """Say once what a user would not expect of the plan."""

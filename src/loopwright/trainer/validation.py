@@ -13,6 +13,7 @@ from torch import Tensor
 from loopwright.checkpoint import load_weights, plain_names, unsaved_buffers
 from loopwright.data import as_source
 from loopwright.engine.binding import call_hooks
+from loopwright.engine.downstream import downstream_validations, run_downstream
 from loopwright.engine.inputs import name_dataloaders
 from loopwright.engine.parts import Parts
 from loopwright.engine.validate import ValidationSet, validate
@@ -26,27 +27,36 @@ _log = logging.getLogger("loopwright")
 
 
 class ValidationRow(NamedTuple):
-    """One line of `Trainer.validate_all`: a checkpoint (None: the weights in memory) on one dataloader."""
+    """One line of `Trainer.validate_all`: a checkpoint (None: the weights in memory) on one dataloader.
+
+    What a downstream validation logged is a line too, with its name as ``dataloader``.
+    """
 
     checkpoint: Path | None
     dataloader: str
     metrics: Mapping[str, float]
 
 
-def open_val_sets(val_dataloader: Any, seed: int) -> dict[str, ValidationSet]:
+def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str, ValidationSet]:
     """Validation dataloaders by their names, each readable from its beginning, always in the same order.
+
+    Args:
+        val_dataloader: one, a list, or a mapping from names.
+        seed: of the run.
+        root: prefix of their names.
 
     Raises:
         SettingTypeError: for an iterator, which has a beginning only once.
     """
-    for name, loader in name_dataloaders(val_dataloader).items():
+    loaders = name_dataloaders(val_dataloader, root)
+    for name, loader in loaders.items():
         if isinstance(loader, Iterator):
             raise refuse_type(name, loader, "a dataloader that can be read again, and not an iterator")
     return {
         name: ValidationSet(
             name=name, dataloader=loader, source=as_source(loader, derive(seed, "validate", name), name)
         )
-        for name, loader in name_dataloaders(val_dataloader).items()
+        for name, loader in loaders.items()
     }
 
 
@@ -86,7 +96,11 @@ def validate_checkpoints(
             with nullcontext() if folder is None else weights_of(parts, folder):
                 for name, metrics in validate_sets(parts, loop, val_sets).items():
                     rows.append(ValidationRow(folder, name, metrics))
-                call_hooks(parts.hooks["run_validation"], parts.trainer, None, True)
+                for name, _, hook in downstream_validations(parts):
+                    with parts.log.collecting() as metrics:
+                        run_downstream(parts, name, hook, None, is_last=True)
+                    if metrics:
+                        rows.append(ValidationRow(folder, name, metrics))
     return rows
 
 

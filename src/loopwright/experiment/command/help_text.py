@@ -28,6 +28,8 @@ Flags
   --version, -h, --help
 """
 
+_NO_GROUPS = (".", "downstream")  # the latter holds tasks
+
 
 def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
     """The options of each configuration group, by group: ``{"model": ["cnn", "mlp"], …}``."""
@@ -35,7 +37,7 @@ def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
     for directory in directories:
         for file in directory.rglob("*.yaml"):
             group = file.parent.relative_to(directory).as_posix()
-            if group != "." and not group.startswith("hydra"):
+            if group not in _NO_GROUPS and not group.startswith("hydra"):
                 groups.setdefault(group, set()).add(file.stem)
     return {group: sorted(options) for group, options in sorted(groups.items())}
 

@@ -9,7 +9,7 @@ from typing import Any
 import hydra
 
 from loopwright.experiment.compose.composer import CONFIG_NAME, VERSION_BASE
-from loopwright.experiment.compose.conf_dir import conf_dir
+from loopwright.shipped import conf_dir
 
 
 def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:

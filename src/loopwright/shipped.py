@@ -1,4 +1,4 @@
-"""Where the shipped configuration files are."""
+"""Where the files are that are shipped beside the code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ def conf_dir() -> Path:
     Raises:
         FileNotFoundError: if neither exists; the installation is broken.
     """
-    package = Path(__file__).resolve().parents[2]
+    package = Path(__file__).resolve().parent
     for candidate in (package / "conf", package.parent.parent / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate
     raise FileNotFoundError(f"{package / 'conf'}: the shipped configuration files are missing; install again.")
+
+
+def task_dir() -> Path:
+    """The directory of the shipped downstream tasks, which is no configuration group."""
+    return conf_dir() / "downstream"

@@ -1,0 +1,76 @@
+"""Makes the data of the shipped downstream tasks, ``conf/downstream/*.jsonl``, from the held-out part of `stdlib_text`.
+
+    python scripts/make_downstream_tasks.py [DIRECTORY]
+
+The text is that of the Python that runs this, and is split as `stdlib_text` splits it: a model that was trained on the
+documentation of the same Python has seen nothing of it. The choice of words depends on the text and the seed alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+from loopwright.data import stdlib_text
+from loopwright.data.text_windows import TextWindows
+
+SEED = 0
+NUM_DOCUMENTS = 200
+CONTEXT_BYTES = 160  # before a word, about as much as the shipped model makes use of
+NUM_CHOICES = 4
+
+
+def main() -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parents[1] / "conf" / "downstream")
+    directory = parser.parse_args().directory
+    text = held_out_text()
+    for name, make in (("cloze", cloze), ("completion", completion)):
+        documents = make(text, random.Random(f"{SEED}/{name}"))
+        lines = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
+        (directory / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def held_out_text() -> str:
+    """The validation part of `stdlib_text`."""
+    windows = stdlib_text().val.dataset
+    assert isinstance(windows, TextWindows)
+    return windows.text.decode()
+
+
+def cloze(text: str, rng: random.Random) -> list[dict[str, object]]:
+    """Which of four words comes next? The wrong ones are as long as the right one, give or take a letter."""
+    words = [word for word in _words(text, shortest=4) if word.start() > CONTEXT_BYTES]
+    vocabulary = sorted(Counter(word[0] for word in words))
+    documents = []
+    for word in sorted(rng.sample(words, NUM_DOCUMENTS), key=re.Match.start):
+        alike = [other for other in vocabulary if other != word[0] and abs(len(other) - len(word[0])) <= 1]
+        choices = [word[0], *rng.sample(alike, NUM_CHOICES - 1)]
+        rng.shuffle(choices)
+        context = text[word.start() - CONTEXT_BYTES : word.start() - 1]
+        documents.append({"context": context, "choices": choices, "answer": choices.index(word[0])})
+    return documents
+
+
+def completion(text: str, rng: random.Random) -> list[dict[str, object]]:
+    """How does a word go on, of which the first three letters are given?"""
+    words = [word for word in _words(text, shortest=6) if word.start() > CONTEXT_BYTES]
+    documents = []
+    for word in sorted(rng.sample(words, NUM_DOCUMENTS), key=re.Match.start):
+        context = text[word.start() - CONTEXT_BYTES : word.start() + 3]
+        documents.append({"context": context, "answer": word[0][3:]})
+    return documents
+
+
+def _words(text: str, shortest: int) -> list[re.Match[str]]:
+    """Words in prose: of small letters, after a space and before a space or a mark."""
+    return list(re.finditer(rf"(?<=[a-z,] )[a-z]{{{shortest},}}(?=[ ,.;:\n])", text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Downstream validations: what a model is good for, beside its loss. Each is a `ValidationCallback`."""
+
+from loopwright.downstream.harness import EleutherEvalHarness
+from loopwright.downstream.requests import EleutherEvalHarnessLoop
+from loopwright.downstream.tokenizers import ByteTokenizer, TokenizerFile
+
+__all__ = ["ByteTokenizer", "EleutherEvalHarness", "EleutherEvalHarnessLoop", "TokenizerFile"]

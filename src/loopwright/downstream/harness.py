@@ -1,0 +1,250 @@
+"""`EleutherEvalHarness`: the tasks of EleutherAI's Evaluation Harness, run on the model in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from loopwright.downstream.language_model import Generation, TrainedModel
+from loopwright.downstream.requests import Batches, EleutherEvalHarnessLoop
+from loopwright.downstream.tasks import load_tasks, sandboxed
+from loopwright.downstream.tokenizers import ByteTokenizer
+from loopwright.errors import check_count, on_one_line, refuse, refuse_type
+from loopwright.hooks import ValidationCallback
+from loopwright.protocols import LanguageModel, Tokenizer
+from loopwright.shipped import task_dir as shipped_task_dir
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from loopwright.trainer import Trainer
+
+_log = logging.getLogger("loopwright")
+
+
+class EleutherEvalHarness(ValidationCallback):
+    """Runs tasks of the Evaluation Harness after validations (``pip install 'loopwright[eval]'``).
+
+    Requests are answered by validations of the model in memory with an `EleutherEvalHarnessLoop`. The model offers
+    ``context_length`` and ``logits(tokens)``, see `loopwright.protocols.LanguageModel`. Results are logged as
+    ``<name>/<task>/<metric>`` (``…/<metric>/<filter>`` where a task filters answers), shown as a table, and kept in
+    the run directory as ``downstream/<name>/step_00000100.json``. What is drawn (examples, sampled tokens) depends on
+    the seeds and the step alone and changes nothing in the training.
+
+    Source: L. Gao et al., "The Language Model Evaluation Harness", https://github.com/EleutherAI/lm-evaluation-harness.
+
+    Args:
+        tasks: names of tasks and groups, of ``task_dir`` or of the harness itself; the data of the latter may be on
+            the network.
+        every_n_vals: validations between two evaluations.
+        name: prefix of the metrics.
+        task_dir: a directory with tasks as YAML and JSON lines; None: the one that is shipped.
+        tokenizer: the model's; None: bytes.
+        batch_size: rows of tokens that the model is given at once.
+        limit: documents of each task, the first ones; a fraction below 1 of them; None: all.
+        num_fewshot: examples before each question; None: what the task says.
+        gen_kwargs: settings for tasks that generate, over their own: ``temperature``, ``top_k``, ``top_p``,
+            ``do_sample``, ``until``, ``max_gen_toks``.
+        bootstrap_iters: resamplings for standard errors; 0: none are given.
+        fewshot_seed: of the choice of examples.
+
+    Raises:
+        SettingError: for settings that cannot be used; when the trainer is built, for tasks that are unknown or whose
+            data are not to be had, and for a model that does not offer what is needed.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] = ("cloze", "completion"),
+        every_n_vals: int = 1,
+        name: str = "downstream",
+        task_dir: str | os.PathLike[str] | None = None,
+        tokenizer: Tokenizer | None = None,
+        batch_size: int = 16,
+        limit: int | float | None = None,
+        num_fewshot: int | None = None,
+        gen_kwargs: Mapping[str, Any] | None = None,
+        bootstrap_iters: int = 0,
+        fewshot_seed: int = 1234,
+    ) -> None:
+        super().__init__(every_n_vals, name)
+        if isinstance(tasks, str) or not all(isinstance(task, str) for task in tasks) or not tasks:
+            raise refuse("tasks", tasks, "names of tasks, such as [cloze, completion]")
+        if len(set(tasks)) < len(tasks):
+            raise refuse("tasks", list(tasks), "each task once")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+            raise refuse_type("limit", limit, "a number of documents, a fraction below 1, or null for all")
+        if limit is not None and not (0 < limit < 1 or (limit >= 1 and limit == int(limit))):
+            raise refuse("limit", limit, "a number of documents, 1 or more, a fraction below 1, or null for all")
+        self._tasks = tuple(tasks)
+        self._task_dir = shipped_task_dir() if task_dir is None else Path(task_dir)
+        self._tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
+        self._batch_size = check_count("batch_size", batch_size)
+        self._limit = limit
+        self._num_fewshot = None if num_fewshot is None else _count_or_zero("num_fewshot", num_fewshot)
+        self._gen_kwargs = dict(gen_kwargs or {})
+        self._bootstrap_iters = _count_or_zero("bootstrap_iters", bootstrap_iters)
+        self._fewshot_seed = _count_or_zero("fewshot_seed", fewshot_seed)
+        self._loop = EleutherEvalHarnessLoop()
+        self._loaded: dict[str, Any] = {}
+        self._answers: list[dict[str, Any]] | None = None
+
+    def setup(self, trainer: Trainer) -> None:
+        """See that the model offers what is needed, and load the tasks."""
+        model = trainer.model
+        if not isinstance(model, LanguageModel):
+            expected = "a model with context_length and logits(tokens), for downstream evaluation"
+            raise refuse_type("model", type(model).__name__, expected, "leave out the callback EleutherEvalHarness")
+        size = getattr(model, "vocab_size", None)
+        if isinstance(size, int) and size < self._tokenizer.vocab_size:
+            expected = f"a tokenizer of at most the model's {size} tokens"
+            raise refuse("tokenizer", f"{self._tokenizer.vocab_size} tokens", expected)
+        with _heard():
+            self._loaded = load_tasks(self._tasks, self._task_dir)
+            for task in self._loaded["tasks"].values():
+                self._set_up(task, model.context_length)
+
+    def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
+        """Evaluate, log, show and keep."""
+        import lm_eval  # an extra
+
+        assert isinstance(trainer.model, LanguageModel), "seen in setup"
+
+        def ask(kind: str, batches: Batches) -> list[dict[str, Any]]:
+            return self._ask(trainer, kind, batches)
+
+        for task in self._loaded["tasks"].values():
+            task.set_fewshot_seed(self._fewshot_seed)  # the same examples at every evaluation
+        model = TrainedModel(ask, self._tokenizer, trainer.model.context_length, self._batch_size)
+        with _heard(), sandboxed():
+            results = lm_eval.evaluate(
+                model,
+                self._loaded,
+                limit=self._limit,
+                bootstrap_iters=self._bootstrap_iters,
+                log_samples=False,
+            )
+        self._tell(trainer, results)
+
+    def on_eleuther_eval_harness_step_end(
+        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any
+    ) -> None:
+        """Keep the answers to a batch of requests, if they are to this callback."""
+        if self._answers is not None:
+            self._answers.append(outputs)
+
+    def _set_up(self, task: Any, context_length: int) -> None:
+        """Give a task the settings that stand over its own, as the harness's command does, and see that they can be."""
+        if getattr(task, "UNSAFE_CODE", False):
+            raise refuse("tasks", task.task_name, "tasks that run no code which the model wrote")
+        if task.get_config("output_type") == "generate_until":
+            task.set_config(key="generation_kwargs", value=self._gen_kwargs, update=True)
+            Generation(task.get_config("generation_kwargs"), self._tokenizer, context_length)
+        own = task.get_config("num_fewshot")
+        if self._num_fewshot is not None and own != 0:  # a task that says 0 means it
+            task.set_config(key="num_fewshot", value=self._num_fewshot)
+        elif own is None:
+            task.set_config(key="num_fewshot", value=0)
+
+    def _ask(self, trainer: Trainer, kind: str, batches: Batches) -> list[dict[str, Any]]:
+        if not len(batches):
+            return []
+        outer, self._answers = self._answers, []
+        try:
+            trainer.validate({kind: batches}, loop=self._loop)
+            return self._answers
+        finally:
+            self._answers = outer
+
+    def _tell(self, trainer: Trainer, results: Mapping[str, Any]) -> None:
+        measured = {**results["results"], **results.get("groups", {})}
+        metrics = {
+            f"{self.name}/{task}/{name}": value
+            for task, entries in measured.items()
+            for name, value in _metrics(entries).items()
+        }
+        trainer.log_metrics(**metrics)
+        table = _table(measured)
+        for logger in trainer.loggers:
+            logger.log_text({f"{self.name}/results": table}, trainer.global_step)
+        if trainer.run_dir is not None:
+            self._keep(trainer, trainer.run_dir / "downstream" / str(self.name), results, measured)
+
+    def _keep(
+        self, trainer: Trainer, folder: Path, results: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """The results as JSON; those of a checkpoint of another run beside those of this one."""
+        checkpoint = trainer.validation_checkpoint
+        kept = {
+            "step": trainer.global_step,
+            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "results": {task: _metrics(entries) for task, entries in measured.items()},
+            "num_documents": results["n-samples"],
+            "num_fewshot": results["n-shot"],
+            "versions": results["versions"],
+            "higher_is_better": results["higher_is_better"],
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"step_{trainer.global_step:08d}.json"
+        number = 1
+        while checkpoint is not None and path.exists():
+            number += 1
+            path = folder / f"step_{trainer.global_step:08d}_{number}.json"
+        part = path.with_name(f".{path.name}")
+        part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
+        part.replace(path)
+
+
+def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among the harness's results of a task, whose names are ``metric,filter``."""
+    metrics = {}
+    for key, value in entries.items():
+        metric, _, chosen = key.partition(",")
+        if chosen and isinstance(value, int | float):
+            metrics[metric if chosen == "none" else f"{metric}/{chosen}"] = float(value)
+    return metrics
+
+
+def _table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """``task  metric  value``, a line for each number."""
+    lines = [
+        (task, name, f"{value:.4g}") for task, entries in measured.items() for name, value in _metrics(entries).items()
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(2)]
+    return "\n".join(f"{task:<{widths[0]}}  {name:<{widths[1]}}  {value}" for task, name, value in lines)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """While the context is open, the harness draws no progress of its own, and what it says goes into the log."""
+    import lm_eval.api.task  # an extra
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(lm_eval.api.task, "tqdm", lambda documents, **_: documents))
+        logger, handler = logging.getLogger("lm_eval"), _ToOurLog()
+        stack.enter_context(mock.patch.object(logger, "propagate", new=False))
+        logger.addHandler(handler)
+        stack.callback(logger.removeHandler, handler)
+        yield
+
+
+class _ToOurLog(logging.Handler):
+    """Hands warnings on as information: they are for authors of tasks, not for who trains."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            _log.info("lm_eval: %s", on_one_line(record.getMessage()))
+
+
+def _count_or_zero(setting: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise refuse_type(setting, value, "a whole number, 0 or more")
+    if value < 0:
+        raise refuse(setting, value, "a whole number, 0 or more")
+    return value

@@ -1,0 +1,200 @@
+"""Tasks of the Evaluation Harness: those of a directory, as YAML and JSON lines, and those that come with it.
+
+A directory of tasks is data and is treated as such: its files name no functions or classes, its templates run in a
+sandbox, and its metrics are those that the harness itself has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from loopwright.errors import SettingError, did_you_mean, on_one_line, refuse
+
+_MAX_YAML_BYTES = 1_000_000
+_MAX_INCLUDED = 10
+_GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata"})
+_TASK_KEYS = """
+    task task_alias tag dataset_path dataset_kwargs training_split validation_split test_split fewshot_split
+    doc_to_text doc_to_target doc_to_choice description target_delimiter fewshot_delimiter fewshot_config num_fewshot
+    metric_list output_type generation_kwargs repeats filter_list should_decontaminate doc_to_decontamination_query
+    gen_prefix metadata
+"""
+
+
+def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
+    """The tasks and groups in the YAML files of ``folder``, by name.
+
+    Raises:
+        SettingError: for what cannot be read or is no task, naming the file.
+    """
+    if not folder.is_dir():
+        raise refuse("task_dir", str(folder), "a directory with the YAML files of tasks")
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted(folder.glob("*.yaml")):
+        config = _read_file(file, folder)
+        name = config.get("group") or config.get("task")
+        if name is None:
+            continue  # to be included by others
+        if not isinstance(name, str):
+            raise SettingError("task_dir", f": {file}: task={name!r}: expected a name.")
+        if name in found:
+            raise SettingError("task_dir", f": {file}: the name {name} is taken by another file.")
+        allowed = _GROUP_KEYS if "group" in config else frozenset(_TASK_KEYS.split())
+        unknown = sorted(set(config) - allowed)
+        if unknown:
+            problem = f"{unknown[0]}: a task in a directory cannot have this"
+            raise SettingError("task_dir", f": {file}: {problem}.{did_you_mean(unknown[0], allowed)}")
+        found[name] = config
+    return found
+
+
+def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Tasks by name, those of ``folder`` before those that the harness has; groups with all that is in them.
+
+    Returns:
+        What ``lm_eval.evaluate`` takes: ``tasks``, ``groups`` and ``group_map``.
+
+    Raises:
+        SettingError: for a name that neither has, and a task whose files or data are not to be had.
+    """
+    from lm_eval.tasks import TaskManager  # an extra
+
+    own = read_tasks(folder)
+    others = [name for name in names if name not in own]
+    manager = TaskManager(include_defaults=bool(others))
+    for name in others:
+        if name not in manager.all_tasks:
+            known = f"a task of {folder} ({', '.join(own) or 'which has none'}) or one that lm-eval has"
+            hint = did_you_mean(name, [*own, *manager.all_tasks])
+            raise SettingError("tasks", f"={name}: expected {known}.{hint}")
+    with sandboxed():
+        specs: list[Any] = []
+        for name in names:
+            specs += [_build(name, own, folder, ())] if name in own else _load_theirs(manager, name)
+    try:
+        loaded: dict[str, Any] = manager.load(specs)
+    except ValueError as error:  # the same task twice
+        raise SettingError("tasks", f": {on_one_line(str(error))}") from error
+    return loaded
+
+
+@contextmanager
+def sandboxed() -> Iterator[None]:
+    """While the context is open, the templates of tasks reach nothing but what they are given."""
+    import lm_eval.utils  # an extra
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    theirs = lm_eval.utils.env
+    ours = ImmutableSandboxedEnvironment(
+        loader=theirs.loader, undefined=theirs.undefined, keep_trailing_newline=theirs.keep_trailing_newline
+    )
+    ours.filters.update(theirs.filters)
+    with mock.patch.object(lm_eval.utils, "env", ours):
+        yield
+
+
+def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
+    """A YAML file with what it includes, which lies in the same folder."""
+    try:
+        if file.stat().st_size > _MAX_YAML_BYTES:
+            raise SettingError("task_dir", f": {file}: larger than {_MAX_YAML_BYTES:,} bytes.")
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise SettingError("task_dir", f": {file}: {on_one_line(str(error))}") from error
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise SettingError("task_dir", f": {file}: expected the settings of a task.")
+    included = config.pop("include", None)
+    if included is None:
+        return config
+    base = (folder / str(included)).resolve()
+    if base.parent != folder.resolve() or not base.is_file() or depth == _MAX_INCLUDED:
+        raise SettingError("task_dir", f": {file}: include={included!r}: expected a file of the same folder.")
+    return {**_read_file(base, folder, depth + 1), **config}
+
+
+def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: tuple[str, ...]) -> Any:
+    from lm_eval.api.group import Group  # an extra
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.config.group import GroupConfig
+
+    config = own[name]
+    if "group" not in config:
+        try:
+            return ConfigurableTask(config=_with_data(name, config, folder))
+        except SettingError:
+            raise
+        except Exception as error:
+            problem = f": task {name} of {folder}: {type(error).__name__}: {on_one_line(str(error))}"
+            raise SettingError("task_dir", problem) from error
+    members = config.get("task")
+    if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
+        raise SettingError("task_dir", f": group {name} of {folder}: expected task, a list of names.")
+    group = Group.from_config(GroupConfig(**config))
+    for member in members:
+        if member not in own or member in inside:
+            problem = f": group {name} of {folder}: {member}: expected a task or another group of the same folder"
+            raise SettingError("task_dir", f"{problem}.{did_you_mean(member, own)}")
+        group.add(_build(member, own, folder, (*inside, name)))
+    return group
+
+
+def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with what reads the data in place of what says where they are."""
+    from lm_eval.api.registry import METRIC_REGISTRY  # an extra
+
+    config = dict(config)
+    where = f": task {name} of {folder}"
+    path, keywords = config.pop("dataset_path", None), config.pop("dataset_kwargs", None)
+    files = keywords.get("data_files") if isinstance(keywords, dict) else None
+    if path != "json" or set(keywords or {}) != {"data_files"} or not isinstance(files, dict) or not files:
+        expected = "expected dataset_path: json and dataset_kwargs: {data_files: {test: FILE}}"
+        raise SettingError("task_dir", f"{where}: {expected}.")
+    for entry in config.get("metric_list") or []:
+        metric = entry.get("metric") if isinstance(entry, dict) else entry
+        if metric not in METRIC_REGISTRY or (isinstance(entry, dict) and entry.get("hf_evaluate")):
+            hint = did_you_mean(str(metric), METRIC_REGISTRY)
+            raise SettingError("task_dir", f"{where}: metric {metric}: expected one that lm-eval itself has.{hint}")
+    rows = {str(split): _read_rows(folder / str(file), where) for split, file in files.items()}
+    return {**config, "custom_dataset": partial(_as_dataset, rows)}
+
+
+def _read_rows(file: Path, where: str) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines."""
+    rows = []
+    try:
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+            if line.strip():
+                rows.append(json.loads(line))
+                if not isinstance(rows[-1], dict):
+                    raise SettingError("task_dir", f"{where}: {file}: line {number}: expected an object.")
+    except json.JSONDecodeError as error:
+        raise SettingError("task_dir", f"{where}: {file}: line {number}: {error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError("task_dir", f"{where}: {file}: {on_one_line(str(error))}") from error
+    if not rows:
+        raise SettingError("task_dir", f"{where}: {file}: expected a line of JSON for each of its documents.")
+    return rows
+
+
+def _as_dataset(rows: Mapping[str, list[dict[str, Any]]], **_: Any) -> Any:
+    from datasets import Dataset  # an extra
+
+    return {split: Dataset.from_list(documents) for split, documents in rows.items()}
+
+
+def _load_theirs(manager: Any, name: str) -> list[Any]:
+    """A task or group that comes with the harness, or all tasks of a tag; their data may be on the network."""
+    try:
+        loaded = manager.load([name])
+        return [loaded["groups"][name]] if name in loaded["groups"] else [*loaded["tasks"].values()]
+    except Exception as error:
+        problem = f"{type(error).__name__}: {on_one_line(str(error), 200)}"
+        raise SettingError("tasks", f"={name}: expected its data here or on the network; {problem}") from error

@@ -1,0 +1,83 @@
+"""Tokenizers: bytes, and files of Hugging Face's ``tokenizers``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from loopwright.errors import refuse, refuse_type
+
+_MAX_FILE_BYTES = 1 << 28
+
+
+class ByteTokenizer:
+    """Each byte of a text, in UTF-8, is a token.
+
+    Args:
+        prefix: one byte, which stands before a text that has nothing before it; by default what `stdlib_text` has
+            there. There is no token for the end of a text.
+
+    Raises:
+        SettingError: for a prefix of another length.
+    """
+
+    vocab_size = 256
+    end_token: int | None = None
+
+    def __init__(self, prefix: str = "\n") -> None:
+        if not isinstance(prefix, str) or len(prefix.encode()) != 1:
+            raise refuse("prefix", prefix, "a text of one byte")
+        self.prefix_token = prefix.encode()[0]
+
+    def encode(self, text: str) -> list[int]:
+        """The bytes of ``text``."""
+        return list(text.encode())
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of the bytes; those that are no UTF-8 are replaced."""
+        return bytes(tokens).decode("utf-8", errors="replace")
+
+
+class TokenizerFile:
+    """A tokenizer that Hugging Face's ``tokenizers`` saved as JSON (``pip install 'loopwright[lm]'``).
+
+    Args:
+        path: the file, ``tokenizer.json`` in the directory of a model.
+        end: the token for the end of a text, at which generation ends.
+        prefix: the token before a text that has nothing before it; None: ``end``.
+
+    Raises:
+        SettingError: if there is no such file, it holds no tokenizer, or the tokenizer lacks one of the two tokens.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], end: str = "<|endoftext|>", prefix: str | None = None) -> None:
+        from tokenizers import Tokenizer  # an extra
+
+        if not isinstance(path, str | os.PathLike):
+            raise refuse_type("path", path, "a file that tokenizers saved")
+        if not Path(path).is_file() or Path(path).stat().st_size > _MAX_FILE_BYTES:
+            raise refuse("path", str(path), "a file that tokenizers saved, such as tokenizer.json")
+        try:
+            self._tokenizer = Tokenizer.from_file(os.fspath(path))
+        except Exception as error:  # it raises nothing narrower
+            problem = str(error).splitlines()[0]
+            raise refuse("path", str(path), f"a file that tokenizers saved; it says: {problem}") from error
+        self.vocab_size: int = self._tokenizer.get_vocab_size()
+        self.end_token: int | None = self._token("end", end)
+        self.prefix_token = self._token("prefix", end if prefix is None else prefix)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of ``text``, without special ones around them."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of ``tokens``, without special ones."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
+
+    def _token(self, setting: str, text: str) -> int:
+        token: int | None = self._tokenizer.token_to_id(text)
+        if token is None:
+            raise refuse(setting, text, "a token of this tokenizer")
+        return token

@@ -1,0 +1,110 @@
+"""`CausalLM`: a causal language model of Hugging Face's ``transformers``, trained and evaluated like the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from loopwright.errors import SettingError, did_you_mean, on_one_line, refuse, refuse_type
+from loopwright.models.batches import not_taken
+
+_IGNORED = -100
+
+
+class CausalLM(nn.Module):
+    """A model of ``transformers`` (``pip install 'loopwright[lm]'``), from a local directory or a configuration.
+
+    ``model(batch)`` takes a mapping with ``tokens``, int64, B x (T + 1), as `GPT` does, and returns ``loss``, the mean
+    in nats per predicted token, ``num_items``, ``logits``, B x T x V, and ``targets``, B x T; a target of -100 is not
+    predicted. Nothing is fetched from a network and no code of a directory is run; weights are read from safetensors.
+
+    Args:
+        path: a directory that ``save_pretrained`` wrote; its weights are loaded.
+        config: in place of a directory: ``model_type``, such as gpt2, and settings of its configuration; weights are
+            drawn.
+
+    Raises:
+        SettingError: unless one of the two is given, and for what ``transformers`` cannot make a model of.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if (path is None) == (config is None):
+            raise refuse("path", path, "a directory that save_pretrained wrote, or config in its place, and not both")
+        self.causal_lm = _from_directory(Path(path)) if path is not None else _from_config(dict(config or {}))
+        settings: Any = self.causal_lm.config
+        length = getattr(settings, "max_position_embeddings", None)
+        if not isinstance(length, int):
+            raise refuse("path", str(path), "a model whose configuration has max_position_embeddings")
+        self.vocab_size: int = settings.vocab_size
+        self.context_length: int = length
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predict the tokens of a batch."""
+        try:
+            tokens_BS = batch["tokens"]
+        except (LookupError, TypeError):
+            raise not_taken(batch, "tokens") from None
+        if tokens_BS.ndim != 2 or not 2 <= tokens_BS.shape[1] <= self.context_length + 1:
+            given, most = tuple(tokens_BS.shape), self.context_length + 1
+            raise SettingError("model", f": expected tokens of shape batch x (2 to {most}), the data has {given}.")
+        targets_BT = tokens_BS[:, 1:]
+        num_items = (targets_BT != _IGNORED).sum()
+        logits_BTV = self.logits(tokens_BS[:, :-1].clamp_min(0))
+        total = functional.cross_entropy(
+            logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
+        )
+        loss = total / num_items.clamp_min(1)
+        return {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        """The logits of the token after each, B x T x V."""
+        logits_BTV: Tensor = self.causal_lm(input_ids=tokens_BT, use_cache=False).logits
+        return logits_BTV
+
+
+def _from_directory(path: Path) -> nn.Module:
+    from transformers import AutoModelForCausalLM  # an extra
+
+    if not (path / "config.json").is_file():
+        raise refuse("path", str(path), "a directory that save_pretrained wrote, with config.json")
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    except Exception as error:  # it raises anything
+        problem = f"; transformers says: {on_one_line(str(error), 200)}"
+        raise refuse("path", str(path), f"a causal language model in safetensors{problem}") from error
+    return model
+
+
+def _from_config(config: dict[str, Any]) -> nn.Module:
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM  # an extra
+
+    kind = config.pop("model_type", None)
+    if not isinstance(kind, str):
+        raise refuse_type("config.model_type", kind, "the name of a model of transformers, such as gpt2")
+    if kind not in CONFIG_MAPPING:
+        raise refuse(
+            "config.model_type", kind, f"a model of transformers, such as gpt2{did_you_mean(kind, CONFIG_MAPPING)}"
+        )
+    known = AutoConfig.for_model(kind).to_dict()
+    for name in config:
+        if name not in known:
+            raise SettingError(f"config.{name}", f": {kind} has no such setting.{did_you_mean(name, known)}")
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(kind, **config), trust_remote_code=False
+        )
+    except Exception as error:  # it raises anything
+        problem = f"transformers says: {on_one_line(str(error), 200)}"
+        raise refuse(
+            "config", {"model_type": kind, **config}, f"settings of a causal language model; {problem}"
+        ) from error
+    return model
