@@ -23,6 +23,8 @@ SHORT = (
     "hydra.run.dir=run",
 )
 
+COMPRESSORS = ("", "gzip_9/", "xz_9e/", "xz_9e_after_train/")
+
 
 def test_compressors_stand_beside_the_result_and_the_text_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -31,10 +33,10 @@ def test_compressors_stand_beside_the_result_and_the_text_is_recorded(
     assert main([*SHORT]) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["data"] == dict(stdlib_text().facts)
-    assert {"val/bits_per_byte", "val/gzip_9", "val/xz_9e", "val/xz_9e_after_train"} <= summary["metrics"].keys()
-    assert 1 < summary["metrics"]["val/xz_9e_after_train"] < summary["metrics"]["val/xz_9e"] < 4
+    bits = {name: summary["metrics"][f"val/{name}bits_per_byte"] for name in COMPRESSORS}
+    assert 1 < bits["xz_9e_after_train/"] < bits["xz_9e/"] < bits["gzip_9/"] < 4 < bits[""]
     out = capsys.readouterr().out
     (final,) = [line for line in out.splitlines() if line.startswith("Final:")]
-    assert "val/bits_per_byte" in final and "val/gzip_9 2." in final and "val/xz_9e_after_train 1." in final
+    assert all(f"val/{name}bits_per_byte " in final for name in COMPRESSORS)
     assert out.count("val/sample") == 2
     assert (tmp_path / "run/run.log").read_text().count("val/sample") == 2

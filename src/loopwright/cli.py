@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from loopwright import __version__
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.command.command_line import CommandLine, read_command_line
 from loopwright.experiment.command.help_text import help_text
 from loopwright.experiment.command.speech import complain, one_line_of, tell
@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CheckpointError as error:
         complain(error)
         return 3
+    except SaveError as error:
+        complain(error)
+        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

@@ -41,8 +41,11 @@ def test_a_value_of_the_users_own_wins(cli: Cli) -> None:
 
 
 def test_overfit_reaches_a_loss_close_to_0_and_says_so(cli: Cli, tmp_path: Path) -> None:
-    words = ["debug=overfit", "model.dropout=0", "loop.max_steps=150", "loggers=json_lines", "data.batch_size=8"]
-    assert cli(*words).code == 0
+    words = ["debug=overfit", "model.dropout=0", "loop.max_steps=150", "data.batch_size=8"]
+    answer = cli(*words, "loggers=default")
+    assert answer.code == 0
+    assert "learnt by heart" in answer.out
+    assert "loopwright resume" not in answer.out  # no checkpoint holds the micro-batch
     told = summary(tmp_path)
     assert told["objective_name"] == "train/loss" and told["objective"] < 0.01
     assert "learnt by heart" in (run_dirs(tmp_path)[0] / "run.log").read_text()

@@ -17,7 +17,7 @@ import yaml
 
 from command import Answer
 from loopwright.callbacks import LearningRateMonitor
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SaveError
 from loopwright.experiment.rundir.lock import hold
 
 Cli = Callable[..., Answer]
@@ -164,10 +164,44 @@ def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     found = summary(tmp_path / "run")
     found |= {"state": "running", "data": {"num_train": 3}}
     (tmp_path / "run" / "summary.json").write_text(json.dumps(found))
-    answer = cli("resume", "run")
-    assert answer.code == 2
-    said = "data: not what the run began with (num_train); expected the same data. (traceback in run/run.log)\n"
-    assert answer.err == said
+    files = {name: (tmp_path / "run" / name).read_text() for name in ("summary.json", "config.yaml", "command.txt")}
+    for _ in range(2):  # what is refused changes nothing, and so is refused again
+        answer = cli("resume", "run", "loop.max_steps=50")
+        assert answer.code == 2
+        said = "data: not what the run began with (num_train); expected the same data. (traceback in run/run.log)\n"
+        assert answer.err == said
+        assert {name: (tmp_path / "run" / name).read_text() for name in files} == files
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "run.log", "command.txt", "plan.json", "new.txt"])
+def test_a_link_in_the_directory_is_not_written_through(
+    name: str, interrupted: Answer, cli: Cli, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine\n" * 400)
+    (tmp_path / "cut" / name).unlink(missing_ok=True)
+    (tmp_path / "cut" / name).symlink_to(outside)
+    answer = cli("resume", "cut")
+    assert (answer.code, answer.err) == (2, f"cut: {name} is neither a file nor a folder; a run holds no others.\n")
+    assert outside.read_text() == "mine\n" * 400
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_summary_is_said(text: str, interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "cut" / "summary.json").write_text(text)
+    (tmp_path / "cut" / ".summary.json-123").write_text("half")  # of a process that was killed
+    answer = cli("resume", "cut")
+    assert answer.code == 0
+    assert "cut/summary.json: not to be read; what it said of the data is not compared." in answer.err
+    assert summary(tmp_path / "cut")["state"] == "completed"
+    assert not (tmp_path / "cut" / ".summary.json-123").exists()
+
+
+def test_a_wrong_value_is_refused_for_a_completed_run_too(cli: Cli, small: Cli) -> None:
+    small("hydra.run.dir=run")
+    assert cli("resume", "run").code == 0
+    assert cli("resume", "run", "data.num_workers=-1").code == 2
+    assert cli("resume", "run", "checkpoint.keep_last=0").code == 2
 
 
 def test_another_environment_is_said_and_recorded(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
@@ -219,7 +253,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("kept")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError), hold(tmp_path / "run"):
+    with pytest.raises(SaveError, match=r"run/\.lock: cannot be written"), hold(tmp_path / "run"):
         raise AssertionError
     assert (tmp_path / "elsewhere").read_text() == "kept"
 

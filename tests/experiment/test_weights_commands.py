@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from command import Answer
 from loopwright.checkpoint import read_checkpoint, resolve
 
@@ -37,6 +38,26 @@ def test_weights_go_out_and_come_in_again(small: Cli, cli: Cli, tmp_path: Path) 
     assert small("init_from=run", "hydra.run.dir=same").code == 0
     ours, theirs = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("again", "same"))
     assert ours["weights_sha256"] == theirs["weights_sha256"] != sha256
+
+
+def test_weights_in_another_order_of_memory_are_exported(tmp_path: Path, cli: Cli) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.register_buffer("turned", torch.arange(6.0).view(2, 3).T)
+    with tiny.trainer(model=lambda: model) as ours:
+        ours.save_checkpoint(tmp_path / "step_00000000")
+    assert cli("export", "step_00000000", "output=out.safetensors").code == 0
+    weights = load_file("out.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
+def test_complex128_weights_are_refused(tmp_path: Path, cli: Cli) -> None:
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("wide", torch.ones(2, dtype=torch.complex128))
+    with tiny.trainer(model=lambda: model) as ours:
+        ours.save_checkpoint(tmp_path / "step_00000000")
+    answer = cli("export", "step_00000000")
+    said = "step_00000000: wide is complex128, which safetensors cannot hold.\n"
+    assert (answer.code, answer.err) == (3, said)
 
 
 def test_averaged_weights_are_exported_where_they_are_kept(small: Cli, cli: Cli, tmp_path: Path) -> None:

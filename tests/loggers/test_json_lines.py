@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import math
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +14,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 import tiny
-from loopwright import TrainingLoop
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
+from loopwright.errors import SaveError
 from loopwright.loggers import JSONLinesLogger
 
 
@@ -113,3 +117,52 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
     for _ in range(2):
         trainer.close()
         logger.finalize()
+
+
+class FullDisk:
+    """While it is full, takes seven bytes of what is longer, and then no more; checkpoints are written elsewhere."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        self._num_left = 7
+        self._write = os.write
+        monkeypatch.setattr("loopwright.loggers.run_files.os.write", self.write)
+
+    def write(self, file: int, data: bytes) -> int:
+        if self.is_full and b'"name": "train/' in data:
+            num_left, self._num_left = self._num_left, 0
+            if not num_left:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self._write(file, data[:num_left])
+        return self._write(file, data)
+
+
+@pytest.mark.parametrize("on_save_error", ["stop", "continue"])
+def test_a_full_disk_keeps_lines_waiting_and_saves_decide(
+    on_save_error: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk(monkeypatch)
+
+    def fill(ours: Trainer, batch: Any, batch_idx: int) -> None:
+        disk.is_full = 3 <= ours.global_step < 7
+
+    def fit(where: Path, *listeners: Callback) -> None:
+        settings: dict[str, Any] = {"log_every_n_steps": 1, "run_dir": where}
+        saving = Checkpointing(every_n_steps=4, on_save_error=on_save_error)  # type: ignore[arg-type]
+        loop = TrainingLoop(num_steps=8, eval_frequency=None)
+        with tiny.trainer(
+            loop, callbacks=[*listeners], loggers=[JSONLinesLogger()], checkpoint=saving, **settings
+        ) as t:
+            t.fit(tiny.batches(8))
+
+    fit(tmp_path / "roomy")
+    expected = (tmp_path / "roomy" / "metrics.jsonl").read_text()
+    with caplog.at_level(logging.WARNING, "loopwright"):
+        if on_save_error == "stop":
+            with pytest.raises(SaveError, match=r"metrics.jsonl: cannot be written; \d+ bytes needed, [\d,]+ free"):
+                fit(tmp_path / "full", tiny.Recorder(fill))
+        else:
+            fit(tmp_path / "full", tiny.Recorder(fill))
+            assert (tmp_path / "full" / "metrics.jsonl").read_text() == expected
+    said = [line for line in caplog.messages if "metrics.jsonl: cannot be written now (No space left" in line]
+    assert len(said) == 1

@@ -274,3 +274,30 @@ def test_a_line_shows_what_callbacks_log_in_the_same_step(capsys: pytest.Capture
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     shown = [re.findall(r"step (\d)/6 .* counted (\d)", line) for line in lines]
     assert shown == [[(str(step), str(step))] for step in range(1, 7)]
+
+
+class Writer(Callback):
+    def __init__(self, logger: ProgressLogger) -> None:
+        self._logger = logger
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._logger.log_text({"sample": "\N{REPLACEMENT CHARACTER}"}, 1)
+
+
+def test_an_output_without_the_signs_gets_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: Terminal
+) -> None:
+    class Latin(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    for is_terminal in (False, True):
+        monkeypatch.setenv("COLUMNS", "40")  # narrower than the live line, whose end is cut off
+        shown = Latin(io.BytesIO(), encoding="latin-1", write_through=True)
+        logger = ProgressLogger(refresh_seconds=0.001)
+        writer = Writer(logger)
+        with redirect_stdout(shown):
+            fit(logger, callbacks=[writer])
+        text = shown.buffer.getvalue().decode("latin-1")  # type: ignore[attr-defined]
+        assert "\\ufffd" in text
+        assert text.count(HIDE_CURSOR) == is_terminal and text.count(SHOW_CURSOR) >= is_terminal

@@ -29,9 +29,10 @@ class HasText(Protocol):
 class CompressionBaseline(Callback):
     """Logs beside the results of a validation how well compressors do on the same text, in bits per byte.
 
-    ``val/gzip_9`` and ``val/xz_9e`` compress the validation text by itself; ``val/xz_9e_after_train`` is what it adds
-    to the compressed training text, which xz has then seen as a model has. Compressed once, then logged each time, so
-    that they stand beside ``val/bits_per_byte``; xz takes about a second for a megabyte.
+    ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte`` compress the validation text by itself;
+    ``val/xz_9e_after_train/bits_per_byte`` is what it adds to the compressed training text, which xz has then seen as a
+    model has. Compressed once, then logged each time, so that they stand beside ``val/bits_per_byte``; xz takes about
+    a second for a megabyte.
 
     Raises:
         SettingError: in a fit or validation, for a data set without ``text``.
@@ -55,7 +56,8 @@ class CompressionBaseline(Callback):
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Log what was found."""
         name = trainer.validation_name
-        trainer.log_metrics(**{f"{name}/{compressor}": bits for compressor, bits in self._found[name].items()})
+        found = self._found[name].items()
+        trainer.log_metrics(**{f"{name}/{compressor}/bits_per_byte": bits for compressor, bits in found})
 
 
 def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> dict[str, float]:

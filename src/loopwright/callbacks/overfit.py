@@ -78,7 +78,10 @@ class OverfitOneBatch(Callback):
         """Say what came of it."""
         loss = trainer.metrics.get("train/loss")
         if loss is not None and loss <= self._goal:
-            _log.info("One micro-batch was learnt by heart: train/loss %.3g.", loss)
+            said = f"One micro-batch was learnt by heart: train/loss {loss:.3g}."
+            _log.info(said)
+            for logger in trainer.loggers:
+                logger.log_text({"overfit": said}, trainer.global_step)
         elif loss is not None:
             _log.warning(
                 "One micro-batch was not learnt by heart: train/loss is %.3g after step %d, above %g. Look at the "

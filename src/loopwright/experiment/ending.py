@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.command.closing import closing_text, command_on
 from loopwright.experiment.command.speech import complain, one_line_of, tell
+from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.experiment.rundir.run_log import log_only
@@ -20,6 +21,7 @@ from loopwright.experiment.settings import at_config_path
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
+_OVERFITS = "loopwright.callbacks.OverfitOneBatch"
 _log = logging.getLogger("loopwright")
 
 
@@ -79,6 +81,8 @@ def end_by(error: BaseException, record: RunRecord, live: Live, request: RunRequ
         state, exit_code = ("interrupted", 143) if error.code == 143 else ("failed", 1)
     elif isinstance(error, CheckpointError):
         exit_code, said = 3, str(error)
+    elif isinstance(error, SaveError):
+        said = str(error)
     elif isinstance(error, SettingError):
         exit_code, said = 2, str(at_config_path(error))
     if state == "interrupted":
@@ -95,8 +99,11 @@ def end_by(error: BaseException, record: RunRecord, live: Live, request: RunRequ
         log_only(f"failed: {''.join(traceback.format_exception(error)).rstrip()}")
     else:
         _log.info("%s", said)
-    record.end(state, exit_code, error=said, **known)
-    draw(request.directory)
+    try:
+        record.end(state, exit_code, error=said, **known)
+        draw(request.directory)
+    except SaveError as unwritten:  # what ended the run is said first
+        said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
         _say_end(state, said, known, request)
     return Ended(state=state, exit_code=exit_code, error=said)
@@ -125,7 +132,9 @@ def way_on(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
     if not any((directory / "checkpoints").glob("step_*")):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
-    if state == "completed":
+    if any(isinstance(each, dict) and each.get(TARGET) == _OVERFITS for each in request.config["callbacks"].values()):
+        pass  # on a micro-batch that no checkpoint holds
+    elif state == "completed":
         longer = _longer(request.config["loop"])
         commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
     elif state != "stopped":

@@ -166,7 +166,7 @@ def _record_beginning(request: RunRequest, record: RunRecord, config: Mapping[st
         shown = "; ".join(changes[:_MAX_CHANGES])
         more = f"; and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
         _log.warning("Resumed in another environment, in which numbers may differ: %s%s.", shown, more)
-    record.write_resumption(config, request.words, request.resume_from, changes)
+    record.note_resumption(config, request.words, request.resume_from, changes)
 
 
 def _fit(trainer: Trainer, request: RunRequest, settings: RunSettings, train: Any, val: Any) -> _Outcome:

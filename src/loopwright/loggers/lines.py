@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from loopwright.plan import Plan, describe
+from loopwright.plan import Plan, describe, in_ascii
 
 
 def plan_text(plan: Plan, train_dataloader: Any, learning_rate: str | None = None) -> str:
@@ -67,3 +67,13 @@ def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
     if steps_per_epoch is not None:
         return (step - plan.start_step) // steps_per_epoch + 1
     return plan.window(step).pass_index + 1
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """``text`` with other characters, or escapes, in place of those that an output of this encoding cannot show."""
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
+    return text

@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from loopwright.loggers.lines import encodable
+
 
 class View(Protocol):
     """What a live line shows."""
@@ -48,14 +50,19 @@ class LiveLine:
 
     def print(self, text: str) -> None:
         """Print above the line."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(encodable(text, self._console.encoding)), soft_wrap=True)
 
     def stop(self) -> None:
         """Erase the line and give the terminal back."""
-        self._live.stop()
+        try:
+            self._live.stop()
+        finally:
+            self._console.show_cursor()
 
     def _render(self) -> RenderableType:
-        text = Text(self._view.live_text(), no_wrap=True, overflow="ellipsis")
+        shown = encodable(self._view.live_text(), self._console.encoding)
+        is_unicode = self._console.encoding.startswith("utf")  # else there may be no sign for what was cut off
+        text = Text(shown, no_wrap=True, overflow="ellipsis" if is_unicode else "crop")
         num_done, num_total = self._view.done_and_total()
         bar_width = 20 if self._console.width >= 120 else 10
         if self._console.width < 100 or not num_total:

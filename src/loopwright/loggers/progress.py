@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import nearest, refuse, refuse_type
 from loopwright.hooks import Logger
-from loopwright.loggers.lines import metrics_text, plan_text, step_text
+from loopwright.loggers.lines import encodable, metrics_text, plan_text, step_text
 from loopwright.loggers.live_line import LiveLine, View
 from loopwright.loggers.views import FitView, ValidationView
 from loopwright.loop import TrainingLoop, ValidationLoop
@@ -171,7 +171,7 @@ class ProgressLogger(Logger):
 
     def _print(self, text: str) -> None:
         try:
-            print(text, flush=True)
+            print(encodable(text, sys.stdout.encoding), flush=True)
         except BrokenPipeError:  # whoever read along has gone, which is no reason to lose the run
             self._mode = "off"
             _log.info("stdout was closed: progress is not printed any more.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 from abc import ABC
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from loopwright.errors import refuse
+from loopwright.errors import SaveError, refuse
 from loopwright.hooks import Logger
 
 if TYPE_CHECKING:
@@ -40,34 +41,58 @@ class RunFiles:
         if run_dir is None:
             raise refuse("run_dir", None, f"a directory for {needed_for}", "give Trainer(run_dir=…)")
         self._run_dir = Path(run_dir)
-        self._files: dict[str, TextIO] = {}
+        self._descriptors: dict[str, int] = {}
+        self._waiting: dict[str, bytes] = {}  # what could not be written yet
         self._is_kept_open = False
+        self._has_begun = False
 
     def keep_open(self) -> None:
         """Keep files open between calls, until `close`."""
         self._is_kept_open = True
 
     def append(self, name: str, lines: Iterable[str], header: str = "") -> None:
-        """Append lines, each with its line end, to the file ``name``; a file that is new begins with ``header``."""
-        if name not in self._files:
-            self._run_dir.mkdir(parents=True, exist_ok=True)
-            file: TextIO = (self._run_dir / name).open("a", encoding="utf-8", newline="")
-            self._files[name] = file
-            if not file.tell():
-                file.write(header)
-        self._files[name].writelines(lines)
-        self._files[name].flush()
+        """Append lines, each with its line end, to the file ``name``; a file that is new begins with ``header``.
+
+        What cannot be written is said, kept, and written as soon as it can be: whether a run goes on where nothing can
+        be saved is for its checkpoints to decide, see `size`.
+        """
+        was_waiting = name in self._waiting
+        data = self._waiting.pop(name, b"") + "".join(lines).encode()
+        try:
+            file = self._open(name)
+            if header and not os.fstat(file).st_size:
+                data = header.encode() + data
+            while data:
+                data = data[os.write(file, data) :]
+        except OSError as error:
+            self._waiting[name] = data
+            if not was_waiting:
+                path = self._run_dir / name
+                _log.warning("%s: cannot be written now (%s); the lines are kept until they can.", path, error.strerror)
         if not self._is_kept_open:
-            self.close()
+            self._close_files()
 
     def size(self, name: str) -> int:
-        """Bytes of the file ``name``, which survive a loss of power when this returns; 0 where there is none."""
+        """Bytes of the file ``name``, which survive a loss of power when this returns; 0 where there is none.
+
+        Raises:
+            SaveError: if lines wait that still cannot be written.
+        """
+        path = self._run_dir / name
+        if name in self._waiting:
+            self.append(name, ())
+        if name in self._waiting:
+            num_bytes, free = len(self._waiting[name]), _free_bytes(self._run_dir)
+            raise SaveError(f"{path}: cannot be written; {num_bytes:,} bytes needed, {free:,} free")
         try:
-            with (self._run_dir / name).open("rb") as file:
-                os.fsync(file.fileno())
-                return file.seek(0, os.SEEK_END)
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return 0
+        try:
+            os.fsync(file)
+            return os.fstat(file).st_size
+        finally:
+            os.close(file)
 
     def cut_back(self, name: str, size: int) -> None:
         """Take off everything after the first ``size`` bytes of the file ``name``."""
@@ -76,19 +101,38 @@ class RunFiles:
         if present < size:
             _log.warning("%s: %d bytes are missing of the history up to the checkpoint.", path, size - present)
         elif present > size:
-            self._close_file(name)
-            os.truncate(path, size)
+            os.ftruncate(self._open(name), size)
+            if not self._is_kept_open:
+                self._close_files()
 
     def close(self) -> None:
         """Close the files; a later call opens them again."""
+        for name in list(self._waiting):
+            self.append(name, ())
+        for name, data in self._waiting.items():
+            _log.warning("%s: %d bytes that were logged are lost.", self._run_dir / name, len(data))
+        self._waiting = {}
         self._is_kept_open = False
-        for name in list(self._files):
-            self._close_file(name)
+        self._close_files()
 
-    def _close_file(self, name: str) -> None:
-        file = self._files.pop(name, None)
-        if file is not None:
-            file.close()
+    def _open(self, name: str) -> int:
+        """The file, opened to append; a link is not followed, as it may lead anywhere."""
+        if name not in self._descriptors:
+            if not self._has_begun:  # made anew it could lie under the mount point of a disk that has gone
+                self._run_dir.mkdir(parents=True, exist_ok=True)
+                self._has_begun = True
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptors[name] = os.open(self._run_dir / name, flags, 0o666)
+        return self._descriptors[name]
+
+    def _close_files(self) -> None:
+        for name in list(self._descriptors):
+            os.close(self._descriptors.pop(name))
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 class FileLogger(Logger, ABC):

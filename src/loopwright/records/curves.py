@@ -26,6 +26,7 @@ _GREY = "#595959"
 
 _MAX_PANELS = 24
 _PANEL_INCHES = (4.4, 2.8)
+_MAX_LEGEND_ABOVE = 2
 _MANY_POINTS = 200  # more are drawn pale, with their moving mean on top
 _LOG_RANGE = 20.0  # largest over smallest value from which a loss is drawn on a logarithmic axis
 _RATE = "learning rate"
@@ -103,6 +104,9 @@ def _panels(series: Mapping[str, Series]) -> list[_Panel]:
             source, key = "" if name == "lr" else f"group {key}", _RATE
         grouped.setdefault(key, {})[source] = one
     rank = {"loss": 0, _RATE: 2}
+    rates = list(grouped.get(_RATE, {}).values())
+    if len(rates) > 1 and all((each.steps, each.values) == (rates[0].steps, rates[0].values) for each in rates):
+        grouped[_RATE] = {"all groups": rates[0]}  # one would hide the others
     keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # a stable sort: else as they first appeared
     return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
 
@@ -142,6 +146,8 @@ def _write_title(
 
 
 def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Best | None, last_step: int) -> None:
+    from matplotlib.ticker import LogLocator
+
     is_rate = panel.title == _RATE
     for index, (source, series) in enumerate(panel.series.items()):
         number = index - 1 if is_rate else sources[source]
@@ -150,11 +156,15 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # a decade alone would have one number
     title = f"{panel.title} (log scale)" if is_log else panel.title
     axes.set_title(title, size=11, loc="left", parse_math=False)
     _style(axes, last_step)
     if not is_rate or len(panel.series) > 1:
-        for text in axes.legend(fontsize=8, frameon=False, loc="best").get_texts():
+        place: dict[str, Any] = {"loc": "best"}
+        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # beside the title, where no curve and no label of a point is
+            place = {"loc": "lower right", "bbox_to_anchor": (1.01, 0.99), "ncols": len(panel.series), "borderpad": 0}
+        for text in axes.legend(fontsize=7.5, frameon=False, columnspacing=1, handlelength=1.5, **place).get_texts():
             text.set_parse_math(False)
     _mark_lost(axes, panel)
     if not finite:

@@ -128,6 +128,9 @@ def test_values_that_are_not_ours_to_judge(value: Any, annotation: Any) -> None:
         (Sequence[float | None], "a list"),
         (Annotated[float, "seconds"], "a number"),
         (Any, "Any"),
+        (dict[str, Literal["a", "b"]], "a mapping of names to 'a' or 'b'"),
+        (Mapping[str, float], "a mapping of names to numbers"),
+        (Mapping[str, Any], "a mapping"),
     ],
 )
 def test_annotations_are_said_plainly(annotation: Any, text: str) -> None:
@@ -213,3 +216,9 @@ def test_objects_below_are_not_judged_as_the_mappings_they_are_built_from() -> N
 def test_a_type_fault_is_both_a_type_and_a_value_error() -> None:
     with pytest.raises(SettingTypeError):
         check_arguments({**LINEAR, "bias": 1}, NO_TRUST)
+
+
+def test_the_nearest_of_named_texts_is_offered() -> None:
+    tree = {"_target_": "loopwright.models.GPT", "positions": "rotry"}
+    with pytest.raises(SettingError, match="'learned' or 'rotary'; did you mean rotary"):
+        check_arguments(tree, NO_TRUST)

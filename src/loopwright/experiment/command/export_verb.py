@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -42,7 +43,15 @@ def export(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         raise SettingError("output", f"={str(output)!r}: is there already; name another file.")
     checkpoint = read_checkpoint(folder)
     weights = checkpoint.state["model"] if options["weights"] == "trained" else _averaged(checkpoint.state, folder)
-    tensors = {name: value.clone() for name, value in weights.items() if isinstance(value, Tensor)}  # tied ones apart
+    # Tied ones apart, and each in the order of its dimensions: the file knows no other.
+    tensors = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in weights.items()
+        if isinstance(value, Tensor)
+    }
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.complex128:
+            raise CheckpointError(f"{folder}: {name} is complex128, which safetensors cannot hold.")
     facts = {"format": "pt", "step": str(checkpoint.step), "loopwright": loopwright.__version__}
     try:
         save_file(tensors, output, metadata=facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,18 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
     changes = _check_changes(recorded, config)
+    _check_files(directory)
+    summary = read_summary(directory) or {}
+    if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
+        _check_settings(config, None, line, trust)
+        tell(
+            f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
+            f"To a later end: loopwright resume {directory} loop.max_steps=N"
+        )
+        return 0
     with opened(directory):
-        summary = read_summary(directory) or {}
-        if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
-            tell(
-                f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
-                f"To a later end: loopwright resume {directory} loop.max_steps=N"
-            )
-            return 0
         checkpoint = resolve(directory)
-        here = {"ckpt_path": str(checkpoint), "ckpt_paths": None, "init_from": None}
-        check_jobs([make_recorded_job({**config, **here}, line.overrides, trust)], trust)
+        _check_settings(config, str(checkpoint), line, trust)
         ended = carry_out(
             RunRequest(
                 config=config,
@@ -64,6 +66,20 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
             )
         )
         return ended.exit_code
+
+
+def _check_settings(config: Mapping[str, Any], ckpt_path: str | None, line: CommandLine, trust: Trust) -> None:
+    here = {"ckpt_path": ckpt_path, "ckpt_paths": None, "init_from": None}
+    check_jobs([make_recorded_job({**config, **here}, line.overrides, trust)], trust)
+
+
+def _check_files(directory: Path) -> None:
+    """Refuse links and the like among what a run writes: they may lead out of its directory."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+                problem = f": {entry.name} is neither a file nor a folder; a run holds no others."
+                raise SettingError(str(directory), problem)
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

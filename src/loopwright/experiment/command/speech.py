@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from loopwright.plan import in_ascii
+from loopwright.loggers.lines import encodable
 
 
 def one_line(text: object) -> str:
@@ -42,13 +42,8 @@ def complain(problem: object) -> None:
 
 def tell(text: str) -> None:
     """Print ``text`` to standard output; that its reader has gone is no failure of a run."""
-    encoding = sys.stdout.encoding or "utf-8"
     try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
-    try:
-        print(text, flush=True)
+        print(encodable(text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         # What is still buffered would fail once more when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

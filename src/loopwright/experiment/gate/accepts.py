@@ -66,7 +66,8 @@ def say(annotation: object) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(say, arguments)))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
+        is_told = len(arguments) == 2 and arguments[1] is not Any
+        return f"a mapping of names to {_PLURALS.get(arguments[1]) or say(arguments[1])}" if is_told else "a mapping"
     if isinstance(origin, type) and issubclass(origin, Sequence):
         members = [member for member in arguments if member is not Ellipsis]
         of_what = _PLURALS.get(members[0]) if len(set(members)) == 1 else None
@@ -75,6 +76,15 @@ def say(annotation: object) -> str:
     if isinstance(annotation, type):
         return _WORDS.get(annotation, annotation.__name__)
     return inspect.formatannotation(annotation).replace("typing.", "")
+
+
+def options(annotation: object) -> list[str]:
+    """The texts that an annotation names one by one, those in unions included."""
+    if get_origin(annotation) is Literal:
+        return [option for option in get_args(annotation) if isinstance(option, str)]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return [option for member in get_args(annotation) for option in options(member)]
+    return []
 
 
 def _is_scalar(value: object, kind: object) -> bool:

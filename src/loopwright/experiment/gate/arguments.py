@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import Parameter
 
-from loopwright.errors import SettingError, did_you_mean, refuse_type
-from loopwright.experiment.gate.accepts import accepts, hints_of, say
+from loopwright.errors import SettingError, did_you_mean, nearest, refuse_type
+from loopwright.experiment.gate.accepts import accepts, hints_of, options, say
 from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, is_target, join
@@ -121,7 +121,9 @@ def _ill_typed(value: object, parameter: Parameter, hints: Mapping[str, object],
         return []
     if accepts(value, hints[parameter.name]) is not False:
         return []
-    return [refuse_type(where, value, say(hints[parameter.name]))]
+    hint = hints[parameter.name]
+    near = nearest(value, options(hint)) if isinstance(value, str) else None
+    return [refuse_type(where, value, say(hint), f"did you mean {near}" if near else "")]
 
 
 def _holds_target(value: object) -> bool:

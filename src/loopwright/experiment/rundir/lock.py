@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SaveError
 
 LOCK_FILE = ".lock"
 
@@ -30,12 +30,20 @@ def hold(directory: Path) -> Iterator[None]:
 
     Raises:
         CheckpointError: naming the process that holds it.
+        SaveError: if the directory cannot be written to.
     """
-    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    path = directory / LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
         _lock(descriptor, directory)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_holder()).encode() + b"\n", 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_holder()).encode() + b"\n", 0)
+        except OSError as error:
+            raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
         yield
     finally:
         os.close(descriptor)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from loopwright.errors import SettingError
+from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.settings import RunSettings
 from loopwright.loggers.run_files import number
+
+# Of the summary of a run that is resumed, until it comes to something else.
+_KEPT = ("global_step", "metrics", "best", "objective", "weights_sha256", "data", "optimizer")
+
+_PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
+_log = logging.getLogger("loopwright")
 
 State = str  # "running", "completed", "interrupted" or "failed"
 
@@ -22,7 +31,8 @@ State = str  # "running", "completed", "interrupted" or "failed"
 class RunRecord:
     """The files of one run directory that tell what was run and how it ended.
 
-    ``summary.json`` is there from the start, and replaced as a whole, so that it can be read at any time.
+    ``summary.json`` is there from the start, and replaced as a whole, so that it can be read at any time. A run that is
+    resumed leaves the files as they are until it really goes on, see `go_on`.
 
     Args:
         directory: the run directory; exists.
@@ -38,8 +48,12 @@ class RunRecord:
             raise SettingError("run directory", f"={str(directory)!r}: holds a run already.")
         self.directory = directory
         self.is_resumed = is_resumed
+        self._is_begun = not is_resumed
         before = (read_summary(directory) or {}) if is_resumed else {}
-        self._data_before = before.get("data")
+        if is_resumed and not before:
+            _log.warning("%s: not to be read; what it said of the data is not compared.", directory / "summary.json")
+        self._data_before = before["data"] if isinstance(before.get("data"), dict) else {}
+        self._resumption: tuple[str, str] | None = None  # the configuration and the command, not yet written
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
         self._summary: dict[str, Any] = {
@@ -59,7 +73,10 @@ class RunRecord:
             "optimizer": None,
             "resumes": before["resumes"] if isinstance(before.get("resumes"), list) else [],
         }
-        self._write_summary()
+        if is_resumed:
+            self._summary |= {name: before[name] for name in _KEPT if name in before}
+        else:
+            self._write_summary()
 
     def write_beginning(
         self, config: Mapping[str, Any], words: Sequence[str], environment: Mapping[str, Any], diff: str | None
@@ -72,17 +89,16 @@ class RunRecord:
             environment: of `loopwright.experiment.rundir.environment`.
             diff: uncommitted changes; None: not known.
         """
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
-        self._write("config.yaml", text)
+        self._write("config.yaml", _config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
         self._write("environment.json", json.dumps(environment, indent=2) + "\n")
         if diff is not None:
             self._write("git.diff", diff)
 
-    def write_resumption(
+    def note_resumption(
         self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
     ) -> None:
-        """Note that the run goes on.
+        """Note that the run is to go on.
 
         Args:
             config: the resolved configuration, which may have a later end than before.
@@ -90,10 +106,21 @@ class RunRecord:
             checkpoint: from which it goes on.
             differences: between the environment in which it began and this one.
         """
-        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120))
-        with (self.directory / "command.txt").open("a", encoding="utf-8") as file:
-            file.write(shlex.join(words) + "\n")
+        self._resumption = _config_text(config), shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
+
+    def go_on(self) -> None:
+        """Nothing refused to go on: write what was noted of a resumption, if there is one."""
+        if self._resumption is None:
+            return
+        config_text, command = self._resumption
+        self._resumption, self._is_begun = None, True
+        for left in self.directory.glob(".*.*-*"):  # by a process that was killed while it wrote
+            if _PARTIAL.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+        self._write("config.yaml", config_text)
+        file = self.directory / "command.txt"
+        self._write("command.txt", (file.read_text(encoding="utf-8") if file.exists() else "") + command)
         self._write_summary()
 
     def write_plan(self, text: str, data: Mapping[str, Any]) -> None:
@@ -108,7 +135,7 @@ class RunRecord:
             SettingError: if a run that is resumed began with other data.
         """
         found = json.loads(json.dumps(plain(facts)))
-        changed = [name for name, value in (self._data_before or {}).items() if found.get(name) != value]
+        changed = [name for name, value in self._data_before.items() if found.get(name) != value]
         if changed:
             raise SettingError("data", f": not what the run began with ({', '.join(changed)}); expected the same data.")
         self._summary["data"] = dict(facts)
@@ -120,7 +147,10 @@ class RunRecord:
         self._write_summary()
 
     def end(self, state: State, exit_code: int, **values: Any) -> None:
-        """Write how the run ended; ``values`` are entries of the summary, as far as they are known."""
+        """Write how the run ended; ``values`` are entries of the summary, as far as they are known.
+
+        A run that was to be resumed and did not go on is as it was.
+        """
         unknown = values.keys() - self._summary.keys()
         assert not unknown, unknown
         seconds = self._seconds_before + time.monotonic() - self._started
@@ -128,13 +158,25 @@ class RunRecord:
         self._write_summary()
 
     def _write_summary(self) -> None:
-        text = json.dumps(plain(self._summary), indent=2, allow_nan=False) + "\n"
-        partial = self.directory / f".summary-{os.getpid()}.json"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.directory / "summary.json")
+        if not self._is_begun:
+            return
+        self._write("summary.json", json.dumps(plain(self._summary), indent=2, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        (self.directory / name).write_text(text, encoding="utf-8")
+        """Put a file in place of the one of that name, or leave that as it is."""
+        path, partial = self.directory / name, self.directory / f".{name}-{os.getpid()}"
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _config_text(config: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def write_sweep(directory: Path, jobs: Sequence[Mapping[str, Any]]) -> None:

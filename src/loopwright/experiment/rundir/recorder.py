@@ -50,6 +50,7 @@ class RunRecorder(Callback):
         """Write the plan, where a run goes on in its directory the whole one, and the optimizer that carries it out."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
+        self._record.go_on()
         if self._record.is_resumed:
             plan = plan.whole()
         course = self._course(plan) if plan.total_steps else None

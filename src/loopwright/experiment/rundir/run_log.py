@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from loopwright.experiment.command.speech import one_line
+from loopwright.experiment.command.speech import complain, one_line
 
 LOGGER = logging.getLogger("loopwright")
 _WARNINGS = logging.getLogger("py.warnings")
@@ -20,6 +20,20 @@ class _OneLine(logging.Formatter):
         if record.name == _WARNINGS.name:
             message = message.strip().partition("\n")[0]  # what follows is source and tracebacks: for the file
         return one_line(message)
+
+
+class _ToFile(logging.FileHandler):
+    """Appends to the log; that it cannot is no reason to end a run, and is said once."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._is_said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if not self._is_said and isinstance(error, OSError):
+            self._is_said = True
+            complain(f"{self.baseFilename}: cannot be written: {error.strerror or error}")
 
 
 class _ToStderr(logging.Handler):
@@ -38,7 +52,7 @@ def run_log(file: Path) -> Iterator[None]:
 
     What Python's `warnings` would show is recorded in the same way.
     """
-    to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file = _ToFile(file)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_stderr = _ToStderr()
     to_stderr.setLevel(logging.WARNING)
@@ -58,7 +72,8 @@ def run_log(file: Path) -> Iterator[None]:
         for logger in (LOGGER, _WARNINGS):
             logger.removeHandler(to_file)
             logger.removeHandler(to_stderr)
-        to_file.close()
+        with suppress(OSError):  # of lines that it has complained of already
+            to_file.close()
 
 
 def log_only(message: str) -> None:
