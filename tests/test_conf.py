@@ -65,6 +65,7 @@ GROUPS = {
         "metrics",
         "sample_text",
         "compression_baseline",
+        "downstream",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }
@@ -86,7 +87,7 @@ GIVEN = {
     ("data", "tensor_file"): ["data.path=rows.safetensors"],
 }
 # What an option needs that an extra installs.
-NEEDED = {("callbacks", "metrics"): "torchmetrics"}
+NEEDED = {("callbacks", "metrics"): "torchmetrics", ("callbacks", "downstream"): "lm_eval"}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in sorted(options)]
 BUILT = [pytest.param(*option, marks=pytest.mark.extras if option in NEEDED else ()) for option in OPTIONS]
 # Groups whose options set values of others; tests of their own run them.

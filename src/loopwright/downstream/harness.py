@@ -13,7 +13,7 @@ from unittest import mock
 
 from loopwright.downstream.language_model import Generation, TrainedModel
 from loopwright.downstream.requests import Batches, EleutherEvalHarnessLoop
-from loopwright.downstream.tasks import load_tasks, sandboxed
+from loopwright.downstream.tasks import check_tasks, load_tasks, sandboxed
 from loopwright.downstream.tokenizers import ByteTokenizer
 from loopwright.errors import check_count, on_one_line, refuse, refuse_type
 from loopwright.hooks import ValidationCallback
@@ -55,8 +55,9 @@ class EleutherEvalHarness(ValidationCallback):
         fewshot_seed: of the choice of examples.
 
     Raises:
-        SettingError: for settings that cannot be used; when the trainer is built, for tasks that are unknown or whose
-            data are not to be had, and for a model that does not offer what is needed.
+        SettingError: for settings that cannot be used and tasks that are unknown; when the trainer is built, for tasks
+            whose data are not to be had, and for a model that does not offer what is needed.
+        ImportError: where the extra is not installed.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class EleutherEvalHarness(ValidationCallback):
             raise refuse("limit", limit, "a number of documents, 1 or more, a fraction below 1, or null for all")
         self._tasks = tuple(tasks)
         self._task_dir = shipped_task_dir() if task_dir is None else Path(task_dir)
+        check_tasks(self._tasks, self._task_dir)
         self._tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self._batch_size = check_count("batch_size", batch_size)
         self._limit = limit

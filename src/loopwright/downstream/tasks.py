@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -56,6 +57,20 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def check_tasks(names: Sequence[str], folder: Path) -> None:
+    """Refuse names of tasks that neither ``folder`` nor the harness has; no data are read.
+
+    Raises:
+        SettingError: for such a name, and for a directory that cannot be read.
+        ImportError: where the extra is not installed.
+    """
+    if find_spec("lm_eval") is None:
+        raise ImportError("callbacks: EleutherEvalHarness needs lm_eval; pip install 'loopwright[eval]'.")
+    own = read_tasks(folder)
+    if any(name not in own for name in names):
+        _find(names, own, folder)
+
+
 def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
     """Tasks by name, those of ``folder`` before those that the harness has; groups with all that is in them.
 
@@ -65,16 +80,8 @@ def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
     Raises:
         SettingError: for a name that neither has, and a task whose files or data are not to be had.
     """
-    from lm_eval.tasks import TaskManager  # an extra
-
     own = read_tasks(folder)
-    others = [name for name in names if name not in own]
-    manager = TaskManager(include_defaults=bool(others))
-    for name in others:
-        if name not in manager.all_tasks:
-            known = f"a task of {folder} ({', '.join(own) or 'which has none'}) or one that lm-eval has"
-            hint = did_you_mean(name, [*own, *manager.all_tasks])
-            raise SettingError("tasks", f"={name}: expected {known}.{hint}")
+    manager = _find(names, own, folder)
     with sandboxed():
         specs: list[Any] = []
         for name in names:
@@ -118,6 +125,20 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
     if base.parent != folder.resolve() or not base.is_file() or depth == _MAX_INCLUDED:
         raise SettingError("task_dir", f": {file}: include={included!r}: expected a file of the same folder.")
     return {**_read_file(base, folder, depth + 1), **config}
+
+
+def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
+    """The harness's own tasks, if there are names that ``folder`` does not have."""
+    from lm_eval.tasks import TaskManager  # an extra
+
+    others = [name for name in names if name not in own]
+    manager = TaskManager(include_defaults=bool(others))
+    for name in others:
+        if name not in manager.all_tasks:
+            known = f"a task of {folder} ({', '.join(own) or 'which has none'}) or one that lm-eval has"
+            hint = did_you_mean(name, [*own, *manager.all_tasks])
+            raise SettingError("tasks", f"={name}: expected {known}.{hint}")
+    return manager
 
 
 def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: tuple[str, ...]) -> Any:

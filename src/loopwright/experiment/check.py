@@ -86,9 +86,9 @@ def _data_of(config: Mapping[str, Any], trust: Trust, kept: dict[str, Splits]) -
 def _check_installed(config: Mapping[str, Any]) -> None:
     for path, node in walk(dict(config)):
         target = node.get(TARGET) if isinstance(node, dict) else None
-        package = NEEDS.get(str(target))
+        package, extra = NEEDS.get(str(target), (None, None))
         if package is not None and find_spec(package) is None:
-            problem = f"={target!r}: needs {package}, which is not installed; pip install 'loopwright[{package}]'."
+            problem = f"={target!r}: needs {package}, which is not installed; pip install 'loopwright[{extra}]'."
             raise SettingError(f"{path}.{TARGET}", problem)
 
 

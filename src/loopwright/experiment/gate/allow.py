@@ -14,7 +14,7 @@ _LOOPWRIGHT = """
     loop.TrainingLoop loop.ValidationLoop
     checkpoint.Checkpointing
     precision.Precision
-    models.MLP models.MLPRegressor models.CNN models.GPT models.ViT
+    models.MLP models.MLPRegressor models.CNN models.GPT models.ViT models.CausalLM
     data.digits data.stdlib_text data.synthetic data.synthetic_regression data.synthetic_tokens
     data.csv data.image_folder data.tensor_file data.Loader data.Splits data.TensorData
     device.Device
@@ -23,6 +23,7 @@ _LOOPWRIGHT = """
     callbacks.DetectAnomaly callbacks.OverfitOneBatch callbacks.StopOnNonFinite callbacks.TimeLimit
     callbacks.EarlyStopping callbacks.ExponentialMovingAverage
     callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
+    downstream.EleutherEvalHarness downstream.ByteTokenizer downstream.TokenizerFile
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """
 
@@ -97,5 +98,12 @@ LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TAR
 # Listed packages that an extra installs.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
 
-# Targets of ours that import a package when a run uses them, which the extra of the same name installs.
-NEEDS: Mapping[str, str] = MappingProxyType({"loopwright.loggers.TensorBoardLogger": "tensorboard"})
+# Targets of ours that import a package when a run uses them: the package, and the extra that installs it.
+NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),
+        "loopwright.downstream.TokenizerFile": ("tokenizers", "lm"),
+        "loopwright.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
+        "loopwright.models.CausalLM": ("transformers", "lm"),
+    }
+)
