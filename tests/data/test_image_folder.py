@@ -72,6 +72,36 @@ def test_other_kinds_of_images_are_converted(tmp_path: Path) -> None:
     assert data[0]["image"][0, 0].max() < 0.1 and data[0]["image"][0, -1].min() > 0.9
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["<u2 png", "<u2 tif", ">u2 tif", ">u2 pgm"])
+def test_grey_of_sixteen_bits_keeps_its_range(tmp_path: Path, kind: str, channels: int) -> None:
+    dtype, ending = kind.split()
+    file, grey = tmp_path / f"grey.{ending}", np.array([[0, 257], [32896, 65535]], dtype)
+    if ending == "pgm":
+        file.write_bytes(b"P5 2 2 65535\n" + grey.tobytes())
+    else:
+        Image.frombytes("I;16" if dtype == "<u2" else "I;16B", (2, 2), grey.tobytes()).save(file)
+    image = ImageFolder([str(file)], [0], image_size=2, channels=channels)[0]["image"]
+    expected = torch.tensor([[0, 1], [128, 255]]) / 255
+    assert image.shape == (channels, 2, 2)
+    torch.testing.assert_close(image, expected.expand(channels, 2, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_a_known_white_are_refused(tmp_path: Path, dtype: Any) -> None:
+    Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "depth.tif")
+    with pytest.raises(
+        DataError, match=r"depth\.tif: cannot be read as an image: its pixels have 32 bits, which do not"
+    ):
+        ImageFolder([str(tmp_path / "depth.tif")], [0])[0]
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    image = ImageFolder([str(tmp_path / "clear.png")], [0], image_size=1)[0]["image"]
+    assert image.flatten().tolist() == [1, 0, 0]
+
+
 def test_only_a_set_that_mirrors_is_random(photos: str) -> None:
     splits = image_folder(photos, flip_fraction=0.5)
     assert (splits.train.dataset.is_random, splits.val.dataset.is_random) == (True, False)
@@ -146,6 +176,7 @@ def test_files_that_are_no_images_are_left_out(photos: str, tmp_path: Path) -> N
         ({"image_size": 0}, "image_size=0: expected a whole number, 1 or more."),
         ({"channels": 2}, "channels=2: expected 3 (red, green, blue) or 1 (brightness)."),
         ({"channels": True}, "channels=True: expected 3 (red, green, blue) or 1 (brightness)."),
+        ({"channels": [3]}, "channels=[3]: expected 3 (red, green, blue) or 1 (brightness)."),
         ({"flip_fraction": 1.5}, "flip_fraction=1.5: expected a fraction in [0, 1]."),
         ({"flip_fraction": "half"}, "flip_fraction='half': expected a fraction in [0, 1]."),
         ({"val_fraction": 0.01}, "val_fraction=0.01: expected a fraction that leaves rows to train on"),

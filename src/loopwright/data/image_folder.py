@@ -25,7 +25,8 @@ class ImageFolder:
     """Images that are decoded when they are read.
 
     A sample is a mapping: ``image``, float32, channels x image_size x image_size, in [0, 1]; ``label``, int64, scalar.
-    An image that is not square loses what juts out on both sides; all are scaled to ``image_size``.
+    An image that is not square loses what juts out on both sides; all are scaled to ``image_size``. Pixels of 8 or 16
+    bits have known limits, others are refused; transparency is dropped, and leaves the colour that is stored below it.
 
     Args:
         files: of the images.
@@ -49,7 +50,7 @@ class ImageFolder:
         self._files = list(files)
         self._labels = list(labels)
         self._image_size = check_count("image_size", image_size)
-        if isinstance(channels, bool) or channels not in _MODES:
+        if isinstance(channels, bool) or not isinstance(channels, int) or channels not in _MODES:
             raise refuse("channels", channels, "3 (red, green, blue) or 1 (brightness)")
         self._mode = _MODES[channels]
         if isinstance(flip_fraction, bool) or not isinstance(flip_fraction, int | float):
@@ -71,7 +72,7 @@ class ImageFolder:
         """One image and its label.
 
         Raises:
-            DataError: for a file that cannot be decoded, with its path.
+            DataError: for a file that cannot be decoded, or has pixels of 32 bits, with its path.
         """
         image = self._decode(self._files[index])
         if self.is_random and torch.rand(()) < self._flip_fraction:
@@ -82,13 +83,27 @@ class ImageFolder:
         size = (self._image_size, self._image_size)
         try:
             with Image.open(file) as opened:
-                upright = ImageOps.exif_transpose(opened).convert(self._mode)
-                pixels = np.array(ImageOps.fit(upright, size, Image.Resampling.BILINEAR))
+                whole, white = _whole_image(opened, self._mode)
+                pixels = np.array(ImageOps.fit(whole, size, Image.Resampling.BILINEAR))
         except Exception as error:
             # Pillow raises of many kinds for what is no image, or half of one.
             raise DataError(f"{file}: cannot be read as an image: {error}") from error
-        channels_last = torch.from_numpy(pixels).reshape(*size, -1)
-        return channels_last.permute(2, 0, 1).float().div_(255)
+        channels_last = torch.from_numpy(pixels).reshape(*size, -1).expand(*size, len(self._mode))
+        return channels_last.permute(2, 0, 1).float() / white
+
+
+def _whole_image(opened: Image.Image, mode: str) -> tuple[Image.Image, int]:
+    """An image as it is to be shown, and the value of its white; one of 16 bits, which is grey, stays so.
+
+    Pillow would clip 16 bits to 8. Where it decodes colours of 16 bits it takes the upper 8 itself.
+    """
+    upright = ImageOps.exif_transpose(opened)
+    # Neither format has 32 bits: in mode I they hold 16.
+    if upright.mode.startswith("I;16") or (upright.mode == "I" and opened.format in ("PNG", "PPM")):
+        return Image.fromarray(np.array(upright).astype(np.float32)), 2**16 - 1
+    if upright.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits, which do not tell what is white; convert it to 8 or 16 bits")
+    return upright.convert(mode), 2**8 - 1
 
 
 def image_folder(
