@@ -194,6 +194,10 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None
             torch.tensor([[3, 2, 99]]),
             "vocab_size=11: expected tokens in [0, 11), or -100, the data has 2 to 99.",
         ),
+        (
+            torch.tensor([[-5, 2, 3]]),
+            "vocab_size=11: expected tokens in [0, 11), or -100, the data has -5 to 3.",
+        ),
     ],
 )
 def test_data_that_do_not_fit_are_refused(tokens: Tensor, line: str) -> None:

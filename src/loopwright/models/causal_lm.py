@@ -54,9 +54,9 @@ class CausalLM(nn.Module):
         if tokens_BS.ndim != 2 or not 2 <= tokens_BS.shape[1] <= self.context_length + 1:
             given, most = tuple(tokens_BS.shape), self.context_length + 1
             raise SettingError("model", f": expected tokens of shape batch x (2 to {most}), the data has {given}.")
-        targets_BT = tokens_BS[:, 1:]
+        read_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
         num_items = (targets_BT != _IGNORED).sum()
-        logits_BTV = self.logits(tokens_BS[:, :-1].clamp_min(0))
+        logits_BTV = self.logits(read_BT.masked_fill(read_BT == _IGNORED, 0))
         total = functional.cross_entropy(
             logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
         )

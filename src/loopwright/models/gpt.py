@@ -99,10 +99,10 @@ class GPT(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predict the tokens of a batch."""
         tokens_BS = self._tokens(batch)
-        targets_BT = tokens_BS[:, 1:]
+        read_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
         num_items = (targets_BT != _IGNORED).sum()
         try:
-            logits_BTV = self.logits(tokens_BS[:, :-1].clamp_min(0))
+            logits_BTV = self.logits(read_BT.masked_fill(read_BT == _IGNORED, 0))
             # Not the mean of cross_entropy, which is NaN where there is nothing to predict.
             total = functional.cross_entropy(
                 logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
