@@ -73,6 +73,16 @@ def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, .
             {"features": torch.zeros(2, 5), "label": torch.tensor([1, 3])},
             "num_classes=3: expected at least 4, as the data has label 3.",
         ),
+        (
+            MLPRegressor(in_features=5),
+            {"features": torch.zeros(5), "target": torch.tensor(1.0)},
+            "model: expected samples, and a target for each, the data has the shapes (5,) and ().",
+        ),
+        (
+            MLP(in_features=5),
+            {"features": torch.zeros(2, 5), "label": torch.tensor([1, 3, 0])},
+            "model: expected samples, and a label for each, the data has the shapes (2, 5) and (3,).",
+        ),
     ],
 )
 def test_data_that_do_not_fit_are_refused_with_what_to_change(model: Any, batch: dict[str, Tensor], line: str) -> None:

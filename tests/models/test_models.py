@@ -86,6 +86,26 @@ def test_wrong_settings_are_refused(model: Any, line: str) -> None:
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize("label", [-1, -100, -(2**63)])
+def test_no_label_below_zero_is_left_out(label: int) -> None:
+    batch = {**digits_like(2), "label": torch.tensor([3, label])}
+    for taken in (MLP().check_batch, MLP()):
+        with pytest.raises(ValueError, match=rf"^model: expected labels counted from 0, the data has {label} to 3\.$"):
+            taken(batch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8])
+def test_numbers_of_another_type_than_the_weights_are_refused(dtype: torch.dtype) -> None:
+    batch = digits_like()
+    MLP().check_batch(batch)
+    with pytest.raises(ValueError) as caught:
+        MLP().check_batch({**batch, "image": batch["image"].to(dtype)})
+    expected = f"model: expected features in torch.float32, the data has {dtype}; convert the data."
+    assert str(caught.value) == expected
+    if dtype.is_floating_point:
+        MLP().to(dtype).check_batch({**batch, "image": batch["image"].to(dtype)})
+
+
 def test_data_of_another_shape_are_refused_with_the_setting_to_change() -> None:
     batch = {"image": torch.rand(2, 3, 4, 4), "label": torch.tensor([0, 4])}
     with pytest.raises(ValueError, match=r"^in_features=64: expected 48, the values in a sample\.$"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from loopwright.errors import SettingError
@@ -24,13 +23,12 @@ def not_taken(batch: Any, expected: str) -> SettingError:
 
 
 def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
-    """Refuse numbers that no precision computes with these weights: whole ones, and wider ones.
+    """Refuse numbers of another type than the weights, which no precision that there is computes with.
 
     Raises:
         SettingError: naming both types.
     """
-    is_too_wide = given.dtype == torch.float64 and weight.dtype != torch.float64
-    if is_too_wide or not given.is_floating_point():
+    if given.dtype != weight.dtype:
         raise SettingError(
             "model", f": expected {name} in {weight.dtype}, the data has {given.dtype}; convert the data."
         )

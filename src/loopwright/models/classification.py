@@ -14,6 +14,9 @@ from torch.nn import functional
 from loopwright.errors import SettingError, refuse
 from loopwright.models.batches import not_taken
 
+# Torch would leave -100 out without a word. This is no label, nor what NaN or a missing value becomes as an integer.
+_NO_LABEL = -(2**31) + 1
+
 
 def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """The images of a batch, which must have the shape that the model was made for, and its labels.
@@ -48,7 +51,7 @@ def check_labels(label_B: Tensor, num_classes: int) -> None:
 
 
 def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
-    """Compare logits with labels.
+    """Compare logits with labels, of which none is left out.
 
     Returns:
         ``loss``, the mean cross entropy in nats; ``accuracy``, the fraction of the batch whose largest logit is that
@@ -68,7 +71,7 @@ def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
 
 def _cross_entropy(logits_BC: Tensor, label_B: Tensor) -> Tensor:
     try:
-        return functional.cross_entropy(logits_BC, label_B)
+        return functional.cross_entropy(logits_BC, label_B, ignore_index=_NO_LABEL)
     except IndexError:
         lowest, highest = (int(bound) for bound in label_B.aminmax())
     if lowest < 0:

@@ -114,7 +114,7 @@ class MLPRegressor(nn.Module):
 
     def _taken(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         features_BF, target = _features(batch, "target", self.in_features)
-        num_targets = target[0].numel()
+        num_targets = target.shape[1:].numel()
         if num_targets != self.num_targets:
             raise SettingError("num_targets", f"={self.num_targets}: expected {num_targets}, the targets of a sample.")
         return features_BF, target
@@ -137,6 +137,9 @@ def _features(batch: Mapping[str, Tensor], answer: str, in_features: int) -> tup
         sample, answers = batch["features"] if "features" in batch else batch["image"], batch[answer]
     except (LookupError, TypeError):
         raise not_taken(batch, f"features (or image) and {answer}") from None
+    if not sample.ndim or sample.shape[:1] != answers.shape[:1]:
+        shapes = f"{tuple(sample.shape)} and {tuple(answers.shape)}"
+        raise SettingError("model", f": expected samples, and a {answer} for each, the data has the shapes {shapes}.")
     features_BF = sample.flatten(start_dim=1) if sample.ndim > 1 else sample.unsqueeze(1)
     if features_BF.shape[1] != in_features:
         raise SettingError("in_features", f"={in_features}: expected {features_BF.shape[1]}, the values in a sample.")
