@@ -193,9 +193,12 @@ STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of
             "decay_steps=7 after warmup_steps=4: expected both within the 10 steps of the run",
         ),
         (warmup_stable_decay, {"warmup_steps": 0.7, "decay_steps": 0.7}, "decay_steps=0.7 after warmup_steps=0.7"),
+        (warmup_stable_decay, {"warmup_steps": 0.6, "decay_steps": 0.5}, "decay_steps=0.5 after warmup_steps=0.6"),
+        (warmup_stable_decay, {"warmup_steps": 6, "decay_steps": 0.5}, "decay_steps=0.5 after warmup_steps=6"),
         (step_decay, {"milestones": [10]}, "milestones=10: expected steps from 0 (the end of the warm-up) to 9"),
         (step_decay, {"milestones": 3}, "milestones=3: expected a list"),
         (step_decay, {"milestones": [1], "warmup_steps": 2}, "milestones=1: expected steps from 2"),
+        (step_decay, {"milestones": [0.1], "warmup_steps": 2}, "milestones=0.1: expected steps from 2"),
         (step_decay, {"factor": 2}, "factor=2: expected a fraction in [0, 1]."),
     ],
 )

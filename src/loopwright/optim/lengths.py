@@ -34,16 +34,18 @@ def count_steps(setting: str, value: int | float, total_steps: int) -> int:
     >>> count_steps("warmup_steps", 0.07, 100)
     7
     """
+    return math.ceil(exact_steps(setting, value, total_steps))
+
+
+def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
+    """The same before it is rounded up."""
     check_total(total_steps)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type(setting, value, _STEPS)
-    if isinstance(value, float):
-        if not 0 < value < 1 and value != 0:
-            raise refuse(setting, value, _STEPS)
-        return math.ceil(Fraction(float.__repr__(value)) * total_steps)
-    if value < 0:
+    is_fraction = isinstance(value, float)
+    if value < 0 or (is_fraction and not value < 1):
         raise refuse(setting, value, _STEPS)
-    return value
+    return Fraction(float.__repr__(value)) * total_steps if is_fraction else Fraction(value)
 
 
 def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
@@ -64,11 +66,11 @@ def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_s
         raise refuse_type("milestones", milestones, f"a list, each {_STEPS}")
     counts = [count_steps("milestones", milestone, total_steps) for milestone in milestones]
     for milestone, count in zip(milestones, counts, strict=True):
-        is_within = num_warmup <= count < total_steps or (isinstance(milestone, float) and count <= total_steps)
-        if total_steps and not is_within:
+        last = total_steps if isinstance(milestone, float) else total_steps - 1  # rounded up, it may be the end
+        if total_steps and not num_warmup <= count <= last:
             raise SettingError(
                 "milestones",
                 f"={milestone}: expected steps from {num_warmup} (the end of the warm-up) to {total_steps - 1} (the "
-                "last of the run); a fraction in (0, 1) goes with any length.",
+                "last of the run); a fraction in (0, 1), not below that of the warm-up, goes with any length.",
             )
     return counts

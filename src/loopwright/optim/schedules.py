@@ -15,7 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from loopwright.errors import SettingError
-from loopwright.optim.lengths import check_fraction, check_total, count_milestones, count_steps, count_warmup
+from loopwright.optim.lengths import (
+    check_fraction,
+    check_total,
+    count_milestones,
+    count_steps,
+    count_warmup,
+    exact_steps,
+)
 
 _Shape = Callable[[int, int], float]  # (steps since the warm-up, steps of the run after the warm-up) -> factor
 
@@ -116,12 +123,14 @@ def warmup_stable_decay(
     final = check_fraction("final_fraction", final_fraction)
     num_warmup = count_warmup(warmup_steps, total_steps)
     num_decay = count_steps("decay_steps", decay_steps, total_steps)
-    is_rounded = isinstance(warmup_steps, float) or isinstance(decay_steps, float)
-    if num_warmup + num_decay > total_steps + is_rounded and total_steps:
+    exact = exact_steps("warmup_steps", warmup_steps, total_steps) + exact_steps(
+        "decay_steps", decay_steps, total_steps
+    )
+    if exact > total_steps > 0:
         raise SettingError(
             "decay_steps",
             f"={decay_steps} after warmup_steps={warmup_steps}: expected both within the {total_steps} steps of the "
-            "run; fractions in (0, 1) go with any length.",
+            "run; fractions whose sum is at most 1 go with any length.",
         )
 
     def shape(step: int, length: int) -> float:
