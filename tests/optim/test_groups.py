@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -47,7 +47,11 @@ def test_the_first_pattern_that_matches_gives_the_factor() -> None:
 def test_every_parameter_is_in_one_group_and_no_two_groups_are_alike(
     without_decay: list[str], rate_factors: dict[str, float]
 ) -> None:
-    groups = grouped(without_decay=without_decay, rate_factors=rate_factors)
+    try:
+        groups = grouped(without_decay=without_decay, rate_factors=rate_factors)
+    except ValueError as error:
+        assume("taken before" not in str(error))
+        raise
     assert sorted(name for names, _, _ in groups for name in names) == sorted(NAMES)
     assert all(names == sorted(names, key=NAMES.index) for names, _, _ in groups)
     assert [names[0] for names, _, _ in groups] == sorted((names[0] for names, _, _ in groups), key=NAMES.index)
@@ -60,6 +64,24 @@ def test_every_parameter_is_in_one_group_and_no_two_groups_are_alike(
             {"without_decay": ["0.wieght"]},
             "without_decay='0.wieght': matches no parameter. Parameters: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, "
             "2.bias. Did you mean 0.weight?",
+        ),
+        (
+            {"without_decay": ["*.bais"]},
+            "without_decay='*.bais': matches no parameter. Parameters: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight, "
+            "2.bias. Did you mean *.bias?",
+        ),
+        (
+            {"without_decay": None},
+            "without_decay=null: expected a list of name patterns, such as ['*.bias']; use [] for none.",
+        ),
+        (
+            {"rate_factors": {3: 0.1}},
+            "rate_factors={3: 0.1}: expected a mapping from name patterns to factors, or null.",
+        ),
+        (
+            {"rate_factors": {"*.bias": 0.1, "[01].*": 2, "0.*": 0.5}},
+            "rate_factors.0.*: all that it matches is taken before, by [01].*, *.bias; "
+            "the first match counts: put it further up.",
         ),
         ({"without_decay": "*.bias"}, "without_decay='*.bias': expected a list of name patterns"),
         ({"rate_factors": {"3.*": 1.0}}, "rate_factors='3.*': matches no parameter. Parameters: 0.weight"),

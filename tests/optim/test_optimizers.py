@@ -94,3 +94,12 @@ def test_a_resumed_run_goes_on_in_its_kind_and_its_groups(kind: str, tmp_path: P
     resumed = run(8, tmp_path / "resumed", "auto", tmp_path / "begun")
     assert is_bitwise_equal(weights(resumed), weights(straight))
     assert {kind_of(group) for group in resumed.optimizer.param_groups} == {kind}
+
+
+@pytest.mark.parametrize("betas", [[0.9], 0.9, "ab", [0.9, None]])
+@pytest.mark.parametrize("make", [adam, adamw])
+def test_betas_are_two_numbers(make: Make, betas: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^betas=.*: expected a list of two numbers in \[0, 1\), such as \[0.9, 0.999\]\.$"
+    ):
+        make(nn.Linear(1, 1).named_parameters(), betas=betas)

@@ -36,12 +36,14 @@ def group_parameters(
         Groups for a torch optimizer, in the order of their first parameters. Without patterns one group of all.
 
     Raises:
-        SettingError: for a pattern that matches no parameter, and for values outside these ranges.
+        SettingError: for a pattern that matches no parameter, for one of ``rate_factors`` of which earlier ones leave
+            nothing, and for values outside these ranges.
     """
     parameters = _check_pairs(named_parameters)
     factors = _check_factors(rate_factors)
     _check_patterns("without_decay", without_decay, parameters)
     _check_patterns("rate_factors", list(factors), parameters)
+    _check_none_is_hidden(list(factors), parameters)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in parameters.items():
         decay = 0.0 if any(fnmatchcase(name, pattern) for pattern in without_decay) else weight_decay
@@ -61,7 +63,8 @@ def _check_pairs(named_parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Te
 
 
 def _check_factors(rate_factors: Mapping[str, float] | None) -> dict[str, float]:
-    if rate_factors is not None and not isinstance(rate_factors, Mapping):
+    is_by_name = isinstance(rate_factors, Mapping) and all(isinstance(pattern, str) for pattern in rate_factors)
+    if rate_factors is not None and not is_by_name:
         raise refuse_type("rate_factors", rate_factors, "a mapping from name patterns to factors, or null")
     factors = dict(rate_factors or {})
     for pattern, factor in factors.items():
@@ -74,11 +77,29 @@ def _check_factors(rate_factors: Mapping[str, float] | None) -> dict[str, float]
 
 
 def _check_patterns(setting: str, patterns: Sequence[str], names: Iterable[str]) -> None:
-    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise refuse_type(setting, patterns, "a list of name patterns, such as ['*.bias']")
+    is_list = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+    if not is_list or not all(isinstance(pattern, str) for pattern in patterns):
+        raise refuse_type(setting, patterns, "a list of name patterns, such as ['*.bias']", "use [] for none")
     known = list(names)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
             shown = ", ".join(known[:_MAX_NAMES_SHOWN]) + (", …" if len(known) > _MAX_NAMES_SHOWN else "")
-            hint = did_you_mean(pattern, known)
+            hint = did_you_mean(pattern, [*known, *_patterns_of(known)])
             raise SettingError(setting, f"={pattern!r}: matches no parameter. Parameters: {shown}.{hint}")
+
+
+def _patterns_of(names: Sequence[str]) -> list[str]:
+    """The patterns of each first and each last part of a name, such as ``layers.*`` and ``*.bias``."""
+    firsts = [f"{name.partition('.')[0]}.*" for name in names if "." in name]
+    lasts = [f"*.{name.rpartition('.')[2]}" for name in names if "." in name]
+    return list(dict.fromkeys([*firsts, *lasts]))
+
+
+def _check_none_is_hidden(patterns: Sequence[str], names: Iterable[str]) -> None:
+    """Refuse a pattern all of whose parameters are taken by earlier ones: its factor would say nothing."""
+    first = {name: next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None) for name in names}
+    for pattern in patterns:
+        if pattern not in first.values():
+            takers = ", ".join(dict.fromkeys(str(taker) for name, taker in first.items() if fnmatchcase(name, pattern)))
+            problem = f": all that it matches is taken before, by {takers}; the first match counts: put it further up."
+            raise SettingError(f"rate_factors.{pattern}", problem)

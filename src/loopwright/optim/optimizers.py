@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 
-from loopwright.errors import refuse
+from loopwright.errors import refuse, refuse_type
 from loopwright.optim.groups import group_parameters
 
 Kind = Literal["auto", "for_loop", "foreach", "fused"]
@@ -141,6 +141,9 @@ def _flags(kind: Kind, groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def _pair(betas: Sequence[float]) -> tuple[float, float]:
-    """A list, as configurations have it, as torch wants it."""
+    """A list, as configurations have it, as torch wants it; torch checks the values."""
+    is_list = isinstance(betas, Sequence) and not isinstance(betas, str)
+    if not is_list or len(betas) != 2 or not all(isinstance(beta, int | float) for beta in betas):
+        raise refuse_type("betas", betas, "a list of two numbers in [0, 1), such as [0.9, 0.999]")
     beta1, beta2 = betas
     return beta1, beta2
