@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def test_categories_that_are_numbers_are_in_their_order(write: Write) -> None:
 
 
 def test_a_column_that_never_changes_becomes_zero(write: Write) -> None:
-    train = everything(csv(write("x,y\n" + "7,1\n7,2\n" * 5), "y").train)
+    train = everything(csv(write("x,z,y\n" + "7,0.1,1\n7,0.1,2\n" * 4), "y").train)
+    assert len(train["features"]) == 7  # the mean of seven times 0.1 is not 0.1
     assert train["features"].abs().max() == 0
 
 
@@ -95,6 +97,8 @@ def test_a_table_of_validation_rows(write: Write) -> None:
     splits = csv(write(HOUSES), "price", val_path="val.csv", standardizes=False)
     assert (len(splits.train.dataset), len(splits.val.dataset)) == (5, 1)
     assert everything(splits.val)["features"].tolist() == [[50, 0, 0, 0, 5]]
+    hashes = [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("houses.csv", "val.csv")]
+    assert [splits.facts["sha256"], splits.facts["val_sha256"]] == hashes
 
 
 def test_the_shipped_table_is_scikit_learns() -> None:
@@ -148,36 +152,86 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "path='houses.csv': expected text in UTF-8, found a byte 0xe9; save the table as UTF-8.",
     ),
     "odd number": (
-        "x,y\n1,2\nn/a,3\n",
+        "x,y\n1,2\nmany,3\n",
         {},
-        "path='houses.csv', row 3, column x='n/a': expected a number, as row 2 has '1'; "
-        "types={x: category} reads both as categories.",
+        "path='houses.csv', row 3, column x='many': expected a number, as row 2 has '1'; "
+        "'data.types={x: category}' reads both as categories.",
     ),
     "nan": (
         "x,y\n1,2\nnan,3\n",
         {"types": {"x": "number"}},
-        "path='houses.csv', row 3, column x='nan': expected a number; types={x: ignore} leaves the column out.",
+        "path='houses.csv', row 3, column x='nan': is missing; expected a number; "
+        "'data.types={x: ignore}' leaves the column out.",
+    ),
+    "missing below": (
+        "x,y\n1,2\nN/A,3\n",
+        {},
+        "path='houses.csv', row 3, column x='N/A': is missing; expected a number; "
+        "'data.types={x: ignore}' leaves the column out.",
+    ),
+    "missing above": (
+        "x,y\nnan,2\nNA,2\n1,3\n",
+        {},
+        "path='houses.csv', row 2, column x='nan': is missing; expected a number; "
+        "'data.types={x: ignore}' leaves the column out.",
+    ),
+    "infinite": (
+        "x,y\n1,2\n2,-inf\n",
+        {"types": {"x": "category"}},
+        "path='houses.csv', row 3, column y='-inf': is not finite; expected a number; change it, or take out its row.",
+    ),
+    "beyond float64": (
+        "x,y,z\n1,2,3\n1e400,3,4\n",
+        {"types": {"z": "ignore"}},
+        "path='houses.csv', row 3, column x='1e400': is not finite; expected a number; "
+        "'data.types={z: ignore, x: ignore}' leaves the column out.",
+    ),
+    "beyond float32": (
+        "x,y\n1,2\n1e300,3\n" + "1,2\n" * 9,
+        {"standardizes": False},
+        "path='houses.csv', row 3, column x=1e+300: is too large; expected a number that float32 holds; "
+        "'data.types={x: ignore}' leaves the column out.",
+    ),
+    "beyond float32 in validation": (
+        "x,y\n1,2\n2,2\n3,2\n4,2\n1e300,2\n",
+        {},
+        "path='houses.csv', row 6, column x=1e+300: is too large; expected a number that float32 holds; "
+        "'data.types={x: ignore}' leaves the column out.",
+    ),
+    "spread beyond float64": (
+        "x,y\n1,2\n2,1e200\n" + "1,2\n" * 9,
+        {},
+        "path='houses.csv', column y: its standard deviation is not finite, its largest number is 1e+200; "
+        "expected smaller numbers; change it, or take out its row.",
+    ),
+    "a name that no override can hold": (
+        "größe,y\n1,2\nviel,3\n",
+        {},
+        "path='houses.csv', row 3, column größe='viel': expected a number, as row 2 has '1'; "
+        'types: {"größe": category} in a configuration file reads both as categories.',
     ),
     "underscore": (
         "x,y\n1_0,2\n",
         {"types": {"x": "number"}},
-        "path='houses.csv', row 2, column x='1_0': expected a number; types={x: ignore} leaves the column out.",
+        "path='houses.csv', row 2, column x='1_0': expected a number; 'data.types={x: ignore}' leaves the column out.",
     ),
     "odd text": (
         "x,y\na,2\n7,3\n",
         {},
         "path='houses.csv', row 3, column x='7': expected a text, as row 2 has 'a'; "
-        "types={x: category} reads both as categories.",
+        "'data.types={x: category}' reads both as categories.",
     ),
     "empty cell": (
         "x,y\n1,2\n ,3\n",
         {},
-        "path='houses.csv', row 3, column x: is empty; expected a value; types={x: ignore} leaves the column out.",
+        "path='houses.csv', row 3, column x: is empty; expected a value; "
+        "'data.types={x: ignore}' leaves the column out.",
     ),
     "first cell empty": (
         "x,y\n,2\n",
         {},
-        "path='houses.csv', row 2, column x: is empty; expected a value; types={x: ignore} leaves the column out.",
+        "path='houses.csv', row 2, column x: is empty; expected a value; "
+        "'data.types={x: ignore}' leaves the column out.",
     ),
     "target": (
         HOUSES,
@@ -200,6 +254,13 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "types.area='float': expected number, category or ignore.",
     ),
     "types": ("", {"types": ["x"]}, "types=['x']: expected a mapping of columns to number, category or ignore."),
+    "type of a number": (
+        "",
+        {"types": {3: "number"}},
+        "types=3: expected the names of columns as texts; write '3'.",
+    ),
+    "two targets": ("", {"target": ["y"]}, "target=['y']: expected the name of a column."),
+    "standardizes": ("", {"standardizes": "no"}, "standardizes='no': expected true or false."),
     "no features": (
         "x,y\n1,2\n" * 1 + "1,2\n" * 9,
         {"types": {"x": "ignore"}},
@@ -209,7 +270,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "x,y\n" + "".join(f"note {row},{row}\n" for row in range(400)),
         {},
         "path='houses.csv', column x: expected at most 256 categories, found 320; "
-        "types={x: ignore} leaves the column out.",
+        "'data.types={x: ignore}' leaves the column out.",
     ),
     "delimiters": ("", {"delimiter": ", "}, "delimiter=', ': expected one character."),
 }
@@ -241,7 +302,14 @@ def test_what_is_wrong_is_one_line_with_file_row_and_column(write: Write, case: 
         (
             "area,city,rooms,price\n1,3,1,1\n",
             "price",
-            ", column city: holds a number where 'houses.csv' holds a category; say with types={city: …} which it is.",
+            ", column city: holds a number where 'houses.csv' holds a category; "
+            "'data.types={city: category}' reads both as categories.",
+        ),
+        (
+            "area,city,rooms,price\nNA,Rome,1,1\n",
+            "price",
+            ", row 2, column area='NA': is missing; expected a number; "
+            "'data.types={area: ignore}' leaves the column out.",
         ),
     ],
 )

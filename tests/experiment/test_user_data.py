@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,21 @@ def test_the_example_of_a_table_learns_which_wine_it_is(cli: Cli, tmp_path: Path
     assert summary["metrics"]["val/accuracy"] > 0.9
     assert summary["data"]["path"] == "loopwright:wine.csv"
     assert len(summary["data"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["b", "alcohol (%)", "a=b, c: d", "a\\{b}[c]"])
+def test_what_is_said_of_a_column_is_an_override_that_works(cli: Cli, tmp_path: Path, name: str) -> None:
+    (tmp_path / "odd.csv").write_text(f'"{name}",id,y\n1,x,0\nfew,7,0\n2,z,1\n3,x,1\n4,x,1\n')
+    words = ["plan", "data=csv", "data.path=odd.csv", "data.target=y", "model=mlp_regressor"]
+    first = cli(*words)
+    second = cli(*words, override_in(first.err))
+    third = cli(*words, override_in(second.err), "model.in_features=7")
+    assert f"{name}='few': expected a number" in first.err
+    assert "row 3, column id='7': expected a text" in second.err
+    assert (third.code, third.err) == (0, "")
+
+
+def override_in(said: str) -> str:
+    """The override that an error proposes, as a shell reads it."""
+    (word,) = shlex.split(said[said.index("; 'data.types") + 1 : said.rindex("' reads") + 1])
+    return word

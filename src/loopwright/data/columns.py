@@ -5,6 +5,7 @@ Shape suffixes: N rows, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,9 +62,16 @@ class _Number:
     def names(self) -> list[str]:
         return [self.name]
 
-    def encode(self, column: Column, rows_N: Tensor) -> Tensor:
-        values_N = torch.tensor(column.numbers, dtype=torch.float64)[rows_N]
-        return ((values_N - self.mean) / self.scale).float()[:, None]
+    def encode(self, table: Table, rows_N: Tensor) -> Tensor:
+        values_N = torch.tensor(table.columns[self.name].numbers, dtype=torch.float64)[rows_N]
+        encoded_N = ((values_N - self.mean) / self.scale).float()
+        is_lost_N = ~encoded_N.isfinite()
+        if is_lost_N.any():
+            where = f", row {table.rows[int(rows_N[is_lost_N][0])]}, column {self.name}={values_N[is_lost_N][0]:g}"
+            raise table.fault(
+                f"{where}: is too large; expected a number that float32 holds; {table.without(self.name)}."
+            )
+        return encoded_N[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,9 @@ class _Category:
     def names(self) -> list[str]:
         return [f"{self.name}={category}" for category in self.categories]
 
-    def encode(self, column: Column, rows_N: Tensor) -> Tensor:
+    def encode(self, table: Table, rows_N: Tensor) -> Tensor:
         """One column per category; a row of a category that the training rows do not have is zero in all."""
+        column = table.columns[self.name]
         place = {category: number for number, category in enumerate(self.categories)}
         num_known = len(place)
         places = torch.tensor([place.get(category, num_known) for category in column.categories])
@@ -94,7 +103,7 @@ class Encoder:
         standardizes: whether numbers are shifted and scaled to mean 0 and standard deviation 1 in the training rows.
 
     Raises:
-        SettingError: if no column is left for the features, or one has too many categories.
+        SettingError: if no column is left for the features, or one has too many categories or too large numbers.
     """
 
     def __init__(self, table: Table, target: str, rows_N: Tensor, *, standardizes: bool) -> None:
@@ -106,7 +115,7 @@ class Encoder:
         names = tuple(name for part in self._parts for name in part.names)
         self._target: _Number | None = None
         if column.kind == "number":
-            self._target = _fit_number(column, rows_N, standardizes)
+            self._target = _fit_number(table, column, rows_N, standardizes)
             mean, scale = self._target.mean, self._target.scale
             self.encoding = Encoding(feature_names=names, target=target, target_mean=mean, target_scale=scale)
         else:
@@ -117,12 +126,12 @@ class Encoder:
         """The rows of ``table`` at the places ``rows_N``.
 
         Raises:
-            SettingError: for a class that the table it was fitted to does not have.
+            SettingError: for a class that the table it was fitted to does not have, and a number too large for float32.
         """
-        features_NF = torch.cat([part.encode(table.columns[part.name], rows_N) for part in self._parts], dim=1)
+        features_NF = torch.cat([part.encode(table, rows_N) for part in self._parts], dim=1)
         column = table.columns[self.encoding.target]
         if self._target is not None:
-            target_N = self._target.encode(column, rows_N)[:, 0]
+            target_N = self._target.encode(table, rows_N)[:, 0]
             return TableData({"features": features_NF, "target": target_N}, self.encoding)
         label = {name: number for number, name in enumerate(self.encoding.classes)}
         for name, code in column.categories.items():
@@ -137,21 +146,27 @@ class Encoder:
 
 def _fit(table: Table, column: Column, rows_N: Tensor, standardizes: bool) -> _Number | _Category:
     if column.kind == "number":
-        return _fit_number(column, rows_N, standardizes)
+        return _fit_number(table, column, rows_N, standardizes)
     found = set(torch.tensor(column.codes)[rows_N].tolist())
     categories = _in_order([name for name, code in column.categories.items() if code in found])
     if len(categories) > _MAX_CATEGORIES:
         expected = f"expected at most {_MAX_CATEGORIES} categories, found {len(categories):,}"
-        raise table.fault(f", column {column.name}: {expected}; types={{{column.name}: ignore}} leaves the column out.")
+        raise table.fault(f", column {column.name}: {expected}; {table.without(column.name)}.")
     return _Category(column.name, categories)
 
 
-def _fit_number(column: Column, rows_N: Tensor, standardizes: bool) -> _Number:
+def _fit_number(table: Table, column: Column, rows_N: Tensor, standardizes: bool) -> _Number:
     if not standardizes:
         return _Number(column.name, 0.0, 1.0)
     values_N = torch.tensor(column.numbers, dtype=torch.float64)[rows_N]
-    scale = values_N.std(correction=0).item()
-    return _Number(column.name, values_N.mean().item(), scale or 1.0)  # a column that never changes becomes zero
+    if values_N.min() == values_N.max():
+        return _Number(column.name, values_N[0].item(), 1.0)  # to become zero, which rounding might not leave
+    mean, scale = values_N.mean().item(), values_N.std(correction=0).item()
+    if not math.isfinite(mean) or not math.isfinite(scale):
+        largest = f"its largest number is {values_N.abs().max():g}"
+        problem = f"its standard deviation is not finite, {largest}; expected smaller numbers"
+        raise table.fault(f", column {column.name}: {problem}; {table.without(column.name)}.")
+    return _Number(column.name, mean, scale or 1.0)  # numbers may be too small to be squared
 
 
 def _in_order(categories: Sequence[str] | dict[str, int]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,26 +58,29 @@ def csv(
     Raises:
         SettingError: for a missing or malformed table, with row and column; for a column that is not there.
     """
+    if not isinstance(target, str):
+        raise refuse_type("target", target, "the name of a column")
+    if not isinstance(standardizes, bool):
+        raise refuse_type("standardizes", standardizes, "true or false")
     types = _check_types(types)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise refuse("delimiter", delimiter, "one character")
-    file = _find("path", path)
-    table = read_table("path", path, file, types, delimiter)
-    _check_target(table, target, types)
+    table = read_table("path", path, _find("path", path), target, types, delimiter)
+    _check_target(table)
+    hashes = {"sha256": table.sha256}
     if val_path is None:
         train_part, val_part = hold_out(len(table.rows), val_fraction)
         val_table, train_rows, val_rows = table, train_part.all_rows(), val_part.all_rows()
     else:
-        val_table = _read_alike(table, val_path, types, delimiter)
+        val_table = _read_alike(table, val_path, delimiter)
+        hashes["val_sha256"] = val_table.sha256
         train_rows, val_rows = torch.arange(len(table.rows)), torch.arange(len(val_table.rows))
     encoder = Encoder(table, target, train_rows, standardizes=standardizes)
     train, val = encoder.encode(table, train_rows), encoder.encode(val_table, val_rows)
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
-        facts={"path": path, "sha256": digest, "num_features": len(encoder.encoding.feature_names)},
+        facts={"path": path, **hashes, "num_features": len(encoder.encoding.feature_names)},
     )
 
 
@@ -96,30 +98,35 @@ def _check_types(types: Mapping[str, Kind] | None) -> Mapping[str, Kind]:
     if types is not None and not isinstance(types, Mapping):
         raise refuse_type("types", types, "a mapping of columns to number, category or ignore")
     for name, kind in (types or {}).items():
+        if not isinstance(name, str):
+            raise refuse_type("types", name, "the names of columns as texts", f"write {str(name)!r}")
         if kind not in KINDS:
             raise refuse(f"types.{name}", kind, "number, category or ignore")
     return types or {}
 
 
-def _check_target(table: Table, target: str, types: Mapping[str, Kind]) -> None:
-    if types.get(target) == "ignore":
+def _check_target(table: Table) -> None:
+    target = table.target
+    if table.types.get(target) == "ignore":
         raise refuse("target", target, f"a column that is read; types.{target} says ignore")
     if target not in table.columns:
         columns = list(table.columns)
         listed = ", ".join(columns)
-        hint = did_you_mean(target, columns) if isinstance(target, str) else ""
+        hint = did_you_mean(target, columns)
         raise SettingError("target", f"={target!r}: no such column in {table.path!r}. Available: {listed}.{hint}")
 
 
-def _read_alike(table: Table, val_path: str, types: Mapping[str, Kind], delimiter: str) -> Table:
+def _read_alike(table: Table, val_path: str, delimiter: str) -> Table:
     """The validation table, which must have the columns of the training table."""
-    found = read_table("val_path", val_path, _find("val_path", val_path), types, delimiter)
+    found = read_table("val_path", val_path, _find("val_path", val_path), table.target, table.types, delimiter)
     for name, column in table.columns.items():
         if name not in found.columns:
             raise found.fault(f": has no column {name}, as {table.path!r} has.{did_you_mean(name, found.columns)}")
         if found.columns[name].kind != column.kind:
+            if column.kind == "number" and (no_value := found.no_value(name, *found.columns[name].first)):
+                raise no_value
             kinds = f"holds a {found.columns[name].kind} where {table.path!r} holds a {column.kind}"
-            raise found.fault(f", column {name}: {kinds}; say with types={{{name}: …}} which it is.")
+            raise found.fault(f", column {name}: {kinds}; {found.typed(name, 'category')} reads both as categories.")
     for name in found.columns:
         if name not in table.columns:
             raise found.fault(f": has a column {name}, which {table.path!r} has not.")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
+import json
 import math
+import re
+import shlex
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -14,6 +19,13 @@ from loopwright.errors import SettingError, did_you_mean
 
 Kind = Literal["number", "category", "ignore"]
 KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
+
+# What tables have, in any case, where there is no value
+_MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
+
+# Names that an override can hold and that Hydra takes for texts, and what it wants escaped in them
+_TYPABLE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w %*@?|/+\-.()\[\]{}:=,\\]*", re.ASCII | re.IGNORECASE)
+_ESCAPED = re.compile(r"[()\[\]{}:=,\\]")
 
 
 @dataclass(slots=True)
@@ -44,21 +56,54 @@ class Table:
     Attributes:
         setting: that named the file, for messages.
         path: of the file, as it was given.
+        target: name of the column to be predicted, for messages.
+        types: what the user says of columns.
+        sha256: of the bytes that were read.
         columns: by name, in the order of the table; those to be ignored are left out.
         rows: number of each row in the file. Row 1 is that of the names, as in a spreadsheet.
     """
 
     setting: str
     path: str
-    columns: Mapping[str, Column]
-    rows: array[int]
+    target: str
+    types: Mapping[str, Kind]
+    sha256: str
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    rows: array[int] = field(default_factory=lambda: array("q"))
 
     def fault(self, problem: str) -> SettingError:
         """The error for something that is wrong with the table."""
         return SettingError(self.setting, f"={self.path!r}{problem}")
 
+    def typed(self, name: str, kind: Kind) -> str:
+        """What makes ``kind`` of a column and leaves the others as they are, as it is typed in a shell."""
+        types = {**self.types, name: kind}
+        if all(_TYPABLE.fullmatch(column) for column in types):
+            pairs = (f"{_ESCAPED.sub(_escape, column)}: {said}" for column, said in types.items())
+            return shlex.quote(f"data.types={{{', '.join(pairs)}}}")
+        quoted = (f"{json.dumps(column, ensure_ascii=False)}: {said}" for column, said in types.items())
+        return f"types: {{{', '.join(quoted)}}} in a configuration file"
 
-def read_table(setting: str, path: str, file: Path, types: Mapping[str, Kind], delimiter: str) -> Table:
+    def without(self, name: str) -> str:
+        """The remedy for a column whose values cannot be used."""
+        if name == self.target:
+            return "change it, or take out its row"
+        return f"{self.typed(name, 'ignore')} leaves the column out"
+
+    def no_value(self, name: str, row: int, cell: str) -> SettingError | None:
+        """The error for a cell that stands for no value in a column of numbers, or None where it stands for one."""
+        if not cell:
+            problem = ": is empty; expected a value"
+        elif cell.casefold() in _MISSING:
+            problem = f"={cell!r}: is missing; expected a number"
+        elif _is_not_finite(cell):
+            problem = f"={cell!r}: is not finite; expected a number"
+        else:
+            return None
+        return self.fault(f", row {row}, column {name}{problem}; {self.without(name)}.")
+
+
+def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[str, Kind], delimiter: str) -> Table:
     """Read a table whose first row is the names of its columns.
 
     A column whose kind ``types`` does not tell is numbers or categories as its first cell is; a cell of the other kind
@@ -68,6 +113,7 @@ def read_table(setting: str, path: str, file: Path, types: Mapping[str, Kind], d
         setting: that named the file, for messages.
         path: of the file, as it was given.
         file: where it is.
+        target: name of the column to be predicted, for messages.
         types: column to kind, for as many columns as one likes.
         delimiter: between two cells.
 
@@ -75,8 +121,10 @@ def read_table(setting: str, path: str, file: Path, types: Mapping[str, Kind], d
         SettingError: for a table that cannot be read, with row and column; for a column in ``types`` that is not there.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            return _read(Table(setting, path, {}, array("q")), text, types, delimiter)
+        content = file.read_bytes()
+        empty = Table(setting, path, target, types, hashlib.sha256(content).hexdigest())
+        with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="") as text:
+            return _read(empty, text, delimiter)
     except UnicodeDecodeError as error:
         problem = f": expected text in UTF-8, found a byte {error.object[error.start]:#04x}; save the table as UTF-8."
         raise SettingError(setting, f"={path!r}{problem}") from None
@@ -84,13 +132,13 @@ def read_table(setting: str, path: str, file: Path, types: Mapping[str, Kind], d
         raise SettingError(setting, f"={path!r}: cannot be read: {error.strerror}.") from None
 
 
-def _read(empty: Table, text: TextIO, types: Mapping[str, Kind], delimiter: str) -> Table:
+def _read(empty: Table, text: TextIO, delimiter: str) -> Table:
     lines = _cells(empty, text, delimiter)
     names = next((cells for _, cells in lines), None)
     if names is None:
         raise empty.fault(": is empty; expected a row of column names, and rows below it.")
-    _check_names(empty, names, types, delimiter)
-    columns = [Column(name, types.get(name)) for name in names]
+    _check_names(empty, names, delimiter)
+    columns = [Column(name, empty.types.get(name)) for name in names]
     for row, cells in lines:
         if len(cells) != len(names):
             expected = f"expected {len(names)} cells, one for each column name, found {len(cells)}"
@@ -102,7 +150,7 @@ def _read(empty: Table, text: TextIO, types: Mapping[str, Kind], delimiter: str)
     if not empty.rows:
         raise empty.fault(": has no rows below the column names; expected at least one.")
     kept = {column.name: column for column in columns if column.kind != "ignore"}
-    return Table(empty.setting, empty.path, kept, empty.rows)
+    return replace(empty, columns=kept)
 
 
 def _cells(table: Table, text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -121,7 +169,7 @@ def _cells(table: Table, text: TextIO, delimiter: str) -> Iterator[tuple[int, li
             yield row, [cell.strip() for cell in cells]
 
 
-def _check_names(table: Table, names: Sequence[str], types: Mapping[str, Kind], delimiter: str) -> None:
+def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
     for number, name in enumerate(names, 1):
         if not name:
             raise table.fault(f", row 1: column {number} has no name; expected a name for each column.")
@@ -132,7 +180,7 @@ def _check_names(table: Table, names: Sequence[str], types: Mapping[str, Kind], 
     if len(names) == 1:
         hint = f"expected at least two columns, with {delimiter!r} between them; set delimiter if it is another"
         raise table.fault(f", row 1: has one column, {names[0]!r}; {hint}.")
-    for name in types:
+    for name in table.types:
         if name not in names:
             hint = did_you_mean(name, names)
             raise SettingError(f"types.{name}", f": no such column. Available: {', '.join(names)}.{hint}")
@@ -155,16 +203,28 @@ def _add(table: Table, column: Column, row: int, cell: str) -> None:
 
 
 def _odd_cell(table: Table, column: Column, row: int, cell: str) -> SettingError:
-    where = f", row {row}, column {column.name}"
-    ignore = f"types={{{column.name}: ignore}} leaves the column out"
-    if not cell:
-        return table.fault(f"{where}: is empty; expected a value; {ignore}.")
     first_row, first_cell = column.first
+    if cell and column.kind == "category" and all(table.no_value(column.name, 0, text) for text in column.categories):
+        row, cell = column.first  # numbers come below it: this is the odd one
+    if no_value := table.no_value(column.name, row, cell):
+        return no_value
+    where = f", row {row}, column {column.name}={cell!r}"
     if not first_row:
-        return table.fault(f"{where}={cell!r}: expected a number; {ignore}.")
+        return table.fault(f"{where}: expected a number; {table.without(column.name)}.")
     expected = "a number" if column.kind == "number" else "a text"
-    remedy = f"types={{{column.name}: category}} reads both as categories"
-    return table.fault(f"{where}={cell!r}: expected {expected}, as row {first_row} has {first_cell!r}; {remedy}.")
+    remedy = f"{table.typed(column.name, 'category')} reads both as categories"
+    return table.fault(f"{where}: expected {expected}, as row {first_row} has {first_cell!r}; {remedy}.")
+
+
+def _is_not_finite(cell: str) -> bool:
+    try:
+        return not math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "\\" + found[0]
 
 
 def as_number(cell: str) -> float | None:
