@@ -55,7 +55,8 @@ def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, .
             MLP(in_features=5, hidden=[]),
             table(),
             "model: expected features (or image) and label in a batch, found features, target; "
-            "model=mlp takes a label, model=mlp_regressor a target.",
+            "model=mlp takes a label, model=mlp_regressor a target, of which 'data.types={y: category}' makes a label "
+            "if it is column y of a table.",
         ),
         (
             MLP(),

@@ -19,6 +19,8 @@ def not_taken(batch: Any, expected: str) -> SettingError:
         remedy = "; model=gpt takes tokens"
     elif "label" in batch or "target" in batch:
         remedy = "; model=mlp takes a label, model=mlp_regressor a target"
+        if "target" in batch and "label" in expected:
+            remedy += ", of which 'data.types={y: category}' makes a label if it is column y of a table"
     return SettingError("model", f": expected {expected} in a batch, found {', '.join(map(str, batch))}{remedy}.")
 
 
