@@ -140,6 +140,30 @@ def test_a_folder_of_validation_images(photos: str, tmp_path: Path) -> None:
     assert (len(splits.train.dataset), [int(row["label"]) for row in splits.val.dataset]) == (7, [1, 1])
 
 
+def test_the_facts_change_with_the_names_and_the_sizes_of_the_files(photos: str, tmp_path: Path) -> None:
+    write_photos(tmp_path / "val", {"dog": 1})
+
+    def facts() -> list[str | int]:
+        found = image_folder(photos, val_path="val").facts
+        return [found["listing_sha256"], found["val_listing_sha256"]]
+
+    first, cat = facts(), tmp_path / photos / "cat"
+    (cat / "0.png").touch()
+    assert facts() == first
+    (cat / "0.png").rename(cat / "3.png")
+    renamed = facts()
+    (tmp_path / "val/dog/0.png").write_bytes(b"longer")
+    changed = facts()
+    assert renamed[0] != first[0] and renamed[1] == first[1]
+    assert changed[0] == renamed[0] and changed[1] != renamed[1]
+
+
+def test_a_link_to_nothing_is_refused(photos: str, tmp_path: Path) -> None:
+    (tmp_path / photos / "dog" / "9.png").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"^path='photos': dog/9\.png cannot be read: No such file or directory\.$"):
+        image_folder(photos)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_broken_file_is_said_with_its_path(photos: str, tmp_path: Path, num_workers: int) -> None:
     broken = tmp_path / photos / "cat" / "1.png"

@@ -77,6 +77,12 @@ def test_the_best_regression_is_the_one_that_is_known() -> None:
     assert val["target"].square().mean().item() == pytest.approx(1.25, rel=0.05)
 
 
+def test_a_set_may_have_as_many_samples_as_there_are_indices() -> None:
+    splits = synthetic_regression(num_train=2**63 - 2, num_val=1)
+    assert next(iter(splits.train))["features"].isfinite().all()
+    assert len(next(iter(splits.val))["target"]) == 1
+
+
 def test_a_regression_without_noise_is_exact() -> None:
     data = everything(synthetic_regression(num_train=100, noise=0).train)
     exact = data["features"].double() @ regression_weights()
@@ -111,6 +117,12 @@ def test_the_entropy_of_tokens_drawn_at_random_is_that_of_a_die() -> None:
         (synthetic, {"shape": [1, 0]}, "shape[1]=0: expected a whole number, 1 or more."),
         (synthetic, {"num_classes": True}, "num_classes=True: expected a whole number, 1 or more."),
         (synthetic, {"num_val": 0}, "num_val=0: expected a whole number, 1 or more."),
+        (synthetic, {"num_train": 10**19}, f"num_train={10**19}: expected less than 2**63 together with num_val=2500."),
+        (
+            synthetic,
+            {"num_train": 1, "num_val": 2**63},
+            f"num_train=1: expected less than 2**63 together with num_val={2**63}.",
+        ),
         (synthetic, {"separation": -1}, "separation=-1: expected a number, 0 or more."),
         (synthetic, {"separation": float("nan")}, "separation=nan: expected a number, 0 or more."),
         (synthetic, {"separation": "far"}, "separation='far': expected a number, 0 or more."),

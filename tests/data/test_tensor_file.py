@@ -55,6 +55,21 @@ def test_a_file_of_validation_rows() -> None:
     assert (len(splits.train.dataset), len(splits.val.dataset)) == (10, 10)
 
 
+@pytest.mark.parametrize("place", [0, 5 * 2**20 - 1])
+def test_the_facts_change_with_the_ends_of_the_files(place: int) -> None:
+    rows = np.zeros((5, 2**20), np.uint8)
+    np.save("first.npy", rows)
+    np.save("same.npy", rows)
+    rows.flat[place] = 1
+    np.save("other.npy", rows)
+    first, same, other = (tensor_file({"x": f"{name}.npy"}).facts for name in ("first", "same", "other"))
+    assert first == same != other
+    assert tensor_file({"x": "first.npy"}, val_path={"x": "other.npy"}).facts == {
+        **first,
+        "val_ends_sha256": other["ends_sha256"],
+    }
+
+
 def test_one_row_is_a_view_and_there_is_none_beyond_the_last() -> None:
     data = tensor_file("rows.safetensors").val.dataset
     assert not data.is_random
@@ -137,3 +152,4 @@ def test_what_is_wrong_is_one_line(settings: dict[str, Any], line: str) -> None:
         tensor_file(**settings)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+    assert not str(caught.value).endswith("..")

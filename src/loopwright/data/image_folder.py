@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +122,8 @@ def image_folder(
     A batch is a mapping: ``image``, float32, batch x channels x image_size x image_size, in [0, 1]; ``label``, int64,
     batch: the place of the class in the sorted names of the folders. Files are decoded when they are read; those whose
     name begins with a dot or does not end in that of an image format are left out. Labels and split follow the sorted
-    names, so that the same files give the same data on every machine.
+    names, so that the same files give the same data on every machine. The facts of a run have a hash of the names and
+    sizes of all files; a run can only be resumed with the same.
 
     Args:
         path: of the folder, from the current directory.
@@ -134,10 +136,12 @@ def image_folder(
         val_fraction: of the images held out, evenly spread, for 0.2 every fifth; not used with ``val_path``.
 
     Raises:
-        SettingError: for a folder that is not there, has no folders for classes, or one of them without images. A file
-            that cannot be decoded is a `DataError` with its path when it is read.
+        SettingError: for a folder that is not there, has no folders for classes, or one of them without images, or an
+            image that is a link to nothing. A file that cannot be decoded is a `DataError` with its path when it is
+            read.
     """
     files, labels, classes = _list_images("path", path)
+    hashes = {"listing_sha256": _hash_listing("path", path, files)}
     if val_path is None:
         train_part, val_part = hold_out(len(files), val_fraction)
         train_rows, val_rows = train_part.all_rows().tolist(), val_part.all_rows().tolist()
@@ -145,12 +149,13 @@ def image_folder(
         files, labels = [files[row] for row in train_rows], [labels[row] for row in train_rows]
     else:
         val_files, val_labels, _ = _list_images("val_path", val_path, classes)
+        hashes["val_listing_sha256"] = _hash_listing("val_path", val_path, val_files)
     train = ImageFolder(files, labels, image_size, channels, flip_fraction)
     val = ImageFolder(val_files, val_labels, image_size, channels)
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
-        facts={"path": path, "classes": ", ".join(classes)},
+        facts={"path": path, "classes": ", ".join(classes), **hashes},
     )
 
 
@@ -182,3 +187,16 @@ def _list_images(
 def _images_in(folder: Path) -> list[str]:
     names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name.lower().endswith(_ENDINGS))
     return [str(folder / name) for name in names]
+
+
+def _hash_listing(setting: str, path: str, files: Sequence[str]) -> str:
+    """SHA-256 of the name and the size of each file, from the folders of the classes on; not of what is in them."""
+    digest = hashlib.sha256()
+    for file in files:
+        name = "/".join(Path(file).parts[-2:])
+        try:
+            size = os.path.getsize(file)
+        except OSError as error:
+            raise SettingError(setting, f"={path!r}: {name} cannot be read: {error.strerror}.") from None
+        digest.update(os.fsencode(f"{name}\0{size}\n"))
+    return digest.hexdigest()

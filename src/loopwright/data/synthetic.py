@@ -193,6 +193,8 @@ def _splits(
     formula: Formula, num_values: int, num_train: int, num_val: int, batch_size: int, num_workers: int
 ) -> Splits:
     num_train, num_val = check_count("num_train", num_train), check_count("num_val", num_val)
+    if num_train + num_val >= 2**63:
+        raise refuse("num_train", num_train, f"less than 2**63 together with num_val={num_val}")
     train = make_set(num_train, formula, 0, num_values)
     val = make_set(num_val, formula, num_train, num_values)
     return Splits(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -16,10 +18,12 @@ from loopwright.data.paths import find_file
 from loopwright.data.rows import Rows
 from loopwright.data.splits import Splits
 from loopwright.data.tensors import TensorData
-from loopwright.errors import SettingError, refuse, refuse_type
+from loopwright.errors import SettingError, on_one_line, refuse, refuse_type
 
 # A safetensors file, or npy files by the names that their tensors get
 Files = str | Mapping[str, str]
+
+_NUM_BYTES_HASHED = 2**20  # at either end of a file
 
 
 class TensorFile:
@@ -82,7 +86,8 @@ def tensor_file(
     """Read tensors whose first dimension is the samples from files that may be larger than memory.
 
     A batch is a mapping of the tensors' names to rows of them, in the types in which they are stored: what a model
-    takes, such as ``image`` in float32 and ``label`` in int64.
+    takes, such as ``image`` in float32 and ``label`` in int64. The facts of a run have a hash of the size, the first
+    MiB (with names, types and shapes) and the last MiB of each file; a run can only be resumed with the same.
 
     Args:
         path: a ``.safetensors`` file, whose tensors are taken by their names; or a mapping of names to ``.npy`` files.
@@ -96,15 +101,18 @@ def tensor_file(
             and validation tensors with other names, shapes or types.
     """
     train = TensorFile(path)
+    hashes = {"ends_sha256": _hash_ends("path", path)}
     if val_path is None:
         train_part, val_part = hold_out(len(train), val_fraction)
         train, val = TensorFile(path, "path", train_part), TensorFile(path, "path", val_part)
     else:
         val = TensorFile(val_path, "val_path")
         _check_alike(train, val)
+        hashes["val_ends_sha256"] = _hash_ends("val_path", val_path)
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
+        facts=hashes,
     )
 
 
@@ -136,7 +144,7 @@ def _open_safetensors(setting: str, given: str) -> dict[str, Tensor]:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
     except (SafetensorError, OSError) as error:
-        raise SettingError(setting, f"={given!r}: cannot be read as safetensors: {error}.") from None
+        raise _unreadable(setting, given, "safetensors", error) from None
 
 
 def _open_npy(setting: str, given: str) -> Tensor:
@@ -147,7 +155,25 @@ def _open_npy(setting: str, given: str) -> Tensor:
         # "c": what is written to the array, which nobody does, would stay in memory; torch warns of read-only arrays
         return torch.from_numpy(open_memmap(file, mode="c"))
     except (ValueError, TypeError, OSError, EOFError) as error:
-        raise SettingError(setting, f"={given!r}: cannot be read as numbers in npy: {error}.") from None
+        raise _unreadable(setting, given, "numbers in npy", error) from None
+
+
+def _unreadable(setting: str, given: str, what: str, error: Exception) -> SettingError:
+    why = on_one_line(str(error)).rstrip(".")
+    return SettingError(setting, f"={given!r}: cannot be read as {what}: {why}.")
+
+
+def _hash_ends(setting: str, files: Files) -> str:
+    """SHA-256 of the size and both ends of each file: all of it may take as long as a pass."""
+    digest = hashlib.sha256()
+    for name, given in [("", files)] if isinstance(files, str) else sorted(files.items()):
+        with find_file(setting, given).open("rb") as content:
+            size = content.seek(0, os.SEEK_END)
+            digest.update(f"{name}\0{size}\n".encode())
+            for start in (0, max(0, size - _NUM_BYTES_HASHED)):
+                content.seek(start)
+                digest.update(content.read(_NUM_BYTES_HASHED))
+    return digest.hexdigest()
 
 
 def _check_alike(train: TensorFile, val: TensorFile) -> None:
