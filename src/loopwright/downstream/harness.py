@@ -229,10 +229,11 @@ def _heard() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(lm_eval.api.task, "tqdm", lambda documents, **_: documents))
-        logger, handler = logging.getLogger("lm_eval"), _ToOurLog()
-        stack.enter_context(mock.patch.object(logger, "propagate", new=False))
-        logger.addHandler(handler)
-        stack.callback(logger.removeHandler, handler)
+        handler = _ToOurLog()
+        for name in ("lm_eval", "datasets", "huggingface_hub"):
+            logger = logging.getLogger(name)
+            stack.enter_context(mock.patch.object(logger, "handlers", new=[handler]))
+            stack.enter_context(mock.patch.object(logger, "propagate", new=False))
         yield
 
 
@@ -241,7 +242,7 @@ class _ToOurLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            _log.info("lm_eval: %s", on_one_line(record.getMessage()))
+            _log.info("%s: %s", record.name, on_one_line(record.getMessage()))
 
 
 def _count_or_zero(setting: str, value: object) -> int:

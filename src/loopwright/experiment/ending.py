@@ -17,7 +17,7 @@ from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.experiment.rundir.run_log import log_only
-from loopwright.experiment.settings import at_config_path
+from loopwright.experiment.settings import at_callback_path, at_config_path
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
@@ -84,7 +84,7 @@ def end_by(error: BaseException, record: RunRecord, live: Live, request: RunRequ
     elif isinstance(error, SaveError):
         said = str(error)
     elif isinstance(error, SettingError):
-        exit_code, said = 2, str(at_config_path(error))
+        exit_code, said = 2, str(at_config_path(at_callback_path(error, request.config)))
     if state == "interrupted":
         said = state
     trainer = live.trainer

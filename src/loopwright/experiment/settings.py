@@ -25,6 +25,7 @@ KEPT_NAMES = (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_RAISED = re.compile(r"Raised in callback (\w+)\.\w+\.")
 _LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
 
 
@@ -114,6 +115,21 @@ def at_config_path(error: SettingError) -> SettingError:
         return type(error)("scheduler", error.problem)
     if error.setting in ("train_dataloader", "val_dataloader", "num_micro_batches") or error.setting.startswith("len("):
         return type(error)("data", f": {error}")
+    return error
+
+
+def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
+    """The error with its path in a configuration, where it is of a setting of the callback that raised it."""
+    raised = [match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match]
+    for name in raised[:1]:
+        for section in ("callbacks", "loggers"):
+            node = (config.get(section) or {}).get(name)
+            if not isinstance(node, Mapping):
+                continue
+            kind = str(node.get("_target_")).rpartition(".")[2]
+            own = type(error)(error.setting.removeprefix(f"{kind}."), error.problem)
+            if re.split(r"[.\[]", own.setting)[0] in node:
+                return own.under(f"{section}.{name}")
     return error
 
 

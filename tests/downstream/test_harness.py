@@ -1,0 +1,276 @@
+"""The harness as a part of a fit: planned, resumed, kept, shown; and what is refused, in a line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from loopwright import Checkpointing, Trainer, TrainingLoop, ValidationLoop
+from loopwright.data import Loader
+from loopwright.data.text_windows import TextWindows
+from loopwright.downstream import EleutherEvalHarness
+from loopwright.errors import SettingError
+from loopwright.loggers import JSONLinesLogger, ProgressLogger
+from loopwright.models import GPT
+from loopwright.plan import Downstream
+
+pytest.importorskip("lm_eval", reason="needs the extra: pip install 'loopwright[eval]'")
+pytestmark = pytest.mark.extras
+
+CHOICE = """
+task: letters
+dataset_path: json
+dataset_kwargs: {data_files: {test: letters.jsonl}}
+test_split: test
+fewshot_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: answer
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+WRITE = """
+include: letters.yaml
+task: write
+output_type: generate_until
+doc_to_target: "{{choices[answer]}}"
+doc_to_choice: null
+generation_kwargs: {until: ["b"], max_gen_toks: 4, do_sample: true, temperature: 1.0, top_k: 5, top_p: 0.9}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+GROUP = """
+group: both
+task: [letters, write]
+aggregate_metric_list: [{metric: acc, aggregation: mean, weight_by_size: true}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory with two tasks and a group of them."""
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    documents = [{"question": f"{i}: ab", "choices": ["a", "bc"], "answer": i % 2} for i in range(6)]
+    (tasks / "letters.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
+    for name, text in (("letters", CHOICE), ("write", WRITE), ("both", GROUP)):
+        (tasks / f"{name}.yaml").write_text(text)
+    return tasks
+
+
+def data() -> Loader:
+    return Loader(TextWindows(b"the quick brown fox jumps over the lazy dog " * 8, 16), batch_size=4, shuffle=True)
+
+
+def build(run_dir: Path, callbacks: Any, num_steps: int = 8, **settings: Any) -> Trainer:
+    return Trainer(
+        model=partial(GPT, context_length=32, width=16, num_layers=1, num_heads=2, dropout=0.2),
+        optimizer=partial(torch.optim.AdamW, lr=0.01),
+        loop=TrainingLoop(max_steps=num_steps, eval_frequency=2),
+        device="cpu",
+        callbacks=callbacks,
+        loggers={"json": JSONLinesLogger()},
+        log_every_n_steps=2,
+        run_dir=run_dir,
+        **settings,
+    )
+
+
+def harness(folder: Path, **settings: Any) -> dict[str, EleutherEvalHarness]:
+    return {"harness": EleutherEvalHarness(["both"], task_dir=folder, every_n_vals=2, name="words", **settings)}
+
+
+def lines(run_dir: Path) -> list[str]:
+    return (run_dir / "metrics.jsonl").read_text().splitlines()
+
+
+def test_training_is_bitwise_the_same_with_and_without_it(folder: Path, tmp_path: Path) -> None:
+    with build(tmp_path / "with", harness(folder, num_fewshot=1)) as ours:
+        plan = ours.fit(data(), data()).plan
+    with build(tmp_path / "without", {}) as plain:
+        plain.fit(data(), data())
+    assert tiny.is_bitwise_equal(tiny.weights(ours), tiny.weights(plain))
+    assert [line for line in lines(tmp_path / "with") if '"words/' not in line] == lines(tmp_path / "without")
+    assert [stage for stage in plan if isinstance(stage, Downstream)] == [
+        Downstream(4, "words"),
+        Downstream(8, "words"),
+    ]
+    timed = [json.loads(line) for line in (tmp_path / "with" / "timing.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in timed if line["name"] == "words/seconds"] == [4, 8]
+
+
+def test_a_resumed_fit_measures_the_same(folder: Path, tmp_path: Path) -> None:
+    saving = {"checkpoint": Checkpointing(every_n_steps=1, keep_last=None)}
+    with build(tmp_path / "straight", harness(folder), **saving) as straight:  # type: ignore[arg-type]
+        straight.fit(data(), data())
+    for step in (3, 4, 5):
+        run_dir = tmp_path / f"cut_{step}"
+        with build(run_dir, harness(folder), num_steps=step, **saving) as begun:  # type: ignore[arg-type]
+            begun.fit(data(), data())
+        with build(run_dir, harness(folder), **saving) as ours:  # type: ignore[arg-type]
+            ours.fit(data(), data(), ckpt_path=tmp_path / "straight" / "checkpoints" / f"step_{step:08d}")
+        assert tiny.is_bitwise_equal(tiny.weights(ours), tiny.weights(straight))
+        assert ours.metrics["words/write/exact_match"] == straight.metrics["words/write/exact_match"]
+        kept = "downstream/words/step_00000008.json"
+        assert (run_dir / kept).read_text() == (tmp_path / "straight" / kept).read_text()
+
+
+def test_results_are_kept_and_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    callbacks = harness(folder, limit=4)
+    with Trainer(
+        partial(GPT, context_length=32, width=16, num_layers=1, num_heads=2),
+        loop=ValidationLoop(),
+        device="cpu",
+        callbacks=callbacks,
+        loggers=[ProgressLogger()],
+        run_dir=tmp_path / "run",
+    ) as ours:
+        (row,) = ours.validate_all([])
+    assert set(row.metrics) == {"words/both/acc", "words/letters/acc", "words/write/exact_match"}
+    kept = json.loads((tmp_path / "run" / "downstream" / "words" / "step_00000000.json").read_text())
+    assert kept["results"]["letters"] == {"acc": row.metrics["words/letters/acc"]}
+    assert kept["num_documents"]["letters"] == {"original": 6, "effective": 4}
+    shown = capsys.readouterr().out
+    assert "words/results" in shown and "    letters  acc " in shown
+    assert list((tmp_path / "run").rglob(".*")) == []
+
+
+def test_checkpoints_of_two_runs_are_kept_apart(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with build(tmp_path / name, {}, 2, checkpoint=Checkpointing()) as trained:
+            trained.fit(data())
+    with build(tmp_path / "both", harness(folder)) as ours:
+        rows = ours.validate_all([], [tmp_path / "a/checkpoints/*", tmp_path / "b/checkpoints/*"])
+    assert [row.checkpoint for row in rows] == [tmp_path / f"{name}/checkpoints/step_00000002" for name in "ab"]
+    kept = sorted((tmp_path / "both" / "downstream" / "words").iterdir())
+    assert [file.name for file in kept] == ["step_00000002.json", "step_00000002_2.json"]
+
+
+def test_generation_beside_a_prompt_that_is_too_long_is_said(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = {"question": "x" * 100, "choices": ["a", "b"], "answer": 0}
+    (folder / "letters.jsonl").write_text(json.dumps(document) + "\n")
+    with build(tmp_path / "run", harness(folder)) as ours:
+        ours.validate_all([])
+    said = [record.message for record in caplog.records if record.name == "loopwright"]
+    assert [line for line in said if "longer than" in line] == [
+        "loglikelihood: 2 requests are longer than the 32 tokens that the model reads for them; their beginnings are "
+        "left out.",
+        "generate_until: 1 requests are longer than the 28 tokens that the model reads for them; their beginnings are "
+        "left out.",
+    ]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"tasks": ["lettres"]},
+            r"tasks=lettres: expected a task of .* or one that lm-eval has\. Did you mean letters\?",
+        ),
+        ({"tasks": []}, "tasks=.*: expected names of tasks"),
+        ({"tasks": ["letters", "letters"]}, "expected each task once"),
+        ({"limit": 0}, "limit=0: expected a number of documents"),
+        ({"limit": 1.5}, "limit=1.5: expected a number of documents"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"num_fewshot": -1}, "num_fewshot=-1"),
+        ({"every_n_vals": 0}, "every_n_vals=0"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], said: str, folder: Path) -> None:
+    with pytest.raises(SettingError, match=said):
+        EleutherEvalHarness(**{"tasks": ["letters"], "task_dir": folder, **settings})
+
+
+@pytest.mark.parametrize(
+    ("gen_kwargs", "said"),
+    [
+        ({"temprature": 1}, "no setting temprature; there are .* Did you mean temperature"),
+        ({"max_gen_toks": 32}, "gen_kwargs.max_gen_toks=32: expected at least 1, and fewer than the 32 tokens"),
+        ({"top_p": 1.5}, r"gen_kwargs.top_p=1.5: expected a number in \(0, 1\]"),
+        ({"top_k": -1}, "gen_kwargs.top_k=-1"),
+        ({"temperature": float("nan")}, "gen_kwargs.temperature=nan"),
+    ],
+)
+def test_wrong_settings_of_a_generation(gen_kwargs: dict[str, Any], said: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=said):
+        build(tmp_path / "run", harness(folder, gen_kwargs=gen_kwargs))
+
+
+def test_a_model_without_logits(folder: Path) -> None:
+    said = r"model='Regression': expected a model with context_length and logits\(tokens\)"
+    with pytest.raises(SettingError, match=said):
+        tiny.trainer(callbacks=list(harness(folder).values()))
+
+
+def test_a_vocabulary_that_is_too_small(folder: Path) -> None:
+    with pytest.raises(SettingError, match="tokenizer='256 tokens': expected a tokenizer of at most the model's 200"):
+        Trainer(partial(GPT, vocab_size=200), loop=ValidationLoop(), callbacks=harness(folder), device="cpu")
+
+
+def test_a_continuation_that_is_too_long(folder: Path, tmp_path: Path) -> None:
+    document = {"question": "a", "choices": ["x" * 40, "b"], "answer": 0}
+    (folder / "letters.jsonl").write_text(json.dumps(document) + "\n")
+    with (
+        build(tmp_path / "run", harness(folder)) as ours,
+        pytest.raises(RuntimeError, match="a continuation of 41 tokens; the model reads 32"),
+    ):
+        ours.validate_all([])
+
+
+# A directory of tasks is data
+
+EVIL = '{{ "".__class__.__mro__[1].__subclasses__() }}'
+HOSTILE = {
+    "a function": ("doc_to_text: !function evil.run", "could not determine a constructor for the tag '!function'"),
+    "a Python object": ("doc_to_text: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+    "a class": ("class: evil.Task", "class: a task in a directory cannot have this"),
+    "unsafe code": ("unsafe_code: true", "unsafe_code: a task in a directory cannot have this"),
+    "a metric from elsewhere": (
+        "metric_list: [{metric: ./evil}]",
+        "metric ./evil: expected one that lm-eval itself has",
+    ),
+    "a metric by evaluate": (
+        "metric_list: [{metric: acc, hf_evaluate: true}]",
+        "metric acc: expected one that lm-eval",
+    ),
+    "another loader": ("dataset_path: pandas", "expected dataset_path: json"),
+    "a loader's options": ("dataset_kwargs: {data_files: {test: letters.jsonl}, num_proc: 4}", "expected dataset_path"),
+    "an include from outside": ("include: ../evil.yaml", "expected a file of the same folder"),
+    "a circle": ("include: hostile.yaml", "expected a file of the same folder"),
+    "no file": ("dataset_kwargs: {data_files: {test: none.jsonl}}", "none.jsonl"),
+    "a name that is none": ("task: [a]", "expected a name"),
+    "no YAML": ("task: {", "hostile.yaml"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_task_runs_nothing(name: str, folder: Path, tmp_path: Path) -> None:
+    line, said = HOSTILE[name]
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "evil.yaml").write_text("task: outside")
+    key = line.partition(":")[0]
+    kept = "\n".join(each for each in CHOICE.splitlines() if not each.startswith(f"{key}:") and each)
+    kept = kept.replace("task: letters", "task: hostile") if key != "task" else kept
+    (folder / "hostile.yaml").write_text(f"{kept}\n{line}\n")
+    with pytest.raises(SettingError) as refused:
+        build(tmp_path / "run", {"harness": EleutherEvalHarness(["hostile"], task_dir=folder)})
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "ran").exists() and "evil" not in sys.modules
+
+
+def test_templates_run_in_a_sandbox(folder: Path, tmp_path: Path) -> None:
+    text = CHOICE.replace("{{question}}", EVIL.replace('"', "''").replace("''''", "''"))
+    (folder / "letters.yaml").write_text(text)
+    with pytest.raises(Exception, match="unsafe|access to attribute"):
+        build(tmp_path / "run", {"harness": EleutherEvalHarness(["letters"], task_dir=folder)}).validate_all([])
