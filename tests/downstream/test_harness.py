@@ -230,7 +230,6 @@ def test_a_continuation_that_is_too_long(folder: Path, tmp_path: Path) -> None:
 
 # A directory of tasks is data
 
-EVIL = '{{ "".__class__.__mro__[1].__subclasses__() }}'
 HOSTILE = {
     "a function": ("doc_to_text: !function evil.run", "could not determine a constructor for the tag '!function'"),
     "a Python object": ("doc_to_text: !!python/object/apply:os.system [id]", "could not determine a constructor"),
@@ -270,7 +269,7 @@ def test_a_hostile_task_runs_nothing(name: str, folder: Path, tmp_path: Path) ->
 
 
 def test_templates_run_in_a_sandbox(folder: Path, tmp_path: Path) -> None:
-    text = CHOICE.replace("{{question}}", EVIL.replace('"', "''").replace("''''", "''"))
-    (folder / "letters.yaml").write_text(text)
-    with pytest.raises(Exception, match="unsafe|access to attribute"):
+    evil = "{{ question.__class__.__mro__[1].__subclasses__() }}"
+    (folder / "letters.yaml").write_text(CHOICE.replace("{{question}}", evil))
+    with pytest.raises(Exception, match=r"access to attribute '__class__' of 'str' object is unsafe"):
         build(tmp_path / "run", {"harness": EleutherEvalHarness(["letters"], task_dir=folder)}).validate_all([])

@@ -72,6 +72,8 @@ def test_the_plan_of_a_sweep_is_a_table_of_samples_and_effective_batches(small: 
 
 
 def test_the_plan_of_a_validation(cli: Cli) -> None:
+    assert cli("plan", "experiment=gpt_stdlib", "loop=validation").out.startswith("Plan: validate, train nothing")
+    assert cli("plan", "experiment=gpt_stdlib", "loop=validation", "loop.max_steps=5").code == 2
     answer = cli("plan", "loop=validation", "loop.eval_steps=5")
     assert answer.out == "Plan: validate, train nothing\n  val: 5 of 12 batches\n"
 

@@ -14,7 +14,7 @@ from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.settings import RunSettings, check_names, read_settings
+from loopwright.experiment.settings import RunSettings, check_names, read_settings, without_training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,7 @@ def _check_config(
     directory: str | None,
     label: str,
 ) -> Job:
+    config = without_training(config, overrides)
     check_targets(config, trust)
     check_names(config, used, overrides)
     check_finite(config)

@@ -27,6 +27,7 @@ from loopwright.experiment.job import Job
 from loopwright.experiment.run import run
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.rundir.record import read_summary, write_sweep
+from loopwright.experiment.settings import without_training
 
 
 def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
@@ -107,7 +108,7 @@ def _checked(config: DictConfig, trust: Trust) -> dict[str, Any]:
     plain = resolve(config)
     assert isinstance(plain, dict)
     check_targets(plain, trust)
-    return plain
+    return without_training(plain)
 
 
 def _job_number() -> int:

@@ -25,6 +25,8 @@ KEPT_NAMES = (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
+_TRAINING_ONLY = frozenset(inspect.signature(TrainingLoop).parameters) - {"eval_steps"}
 _RAISED = re.compile(r"Raised in callback (\w+)\.\w+\.")
 _LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
 
@@ -116,6 +118,21 @@ def at_config_path(error: SettingError) -> SettingError:
     if error.setting in ("train_dataloader", "val_dataloader", "num_micro_batches") or error.setting.startswith("len("):
         return type(error)("data", f": {error}")
     return error
+
+
+def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration without what an experiment says of a training loop, where a validation loop was chosen.
+
+    Args:
+        config: the resolved configuration.
+        typed: the overrides; what the user typed stays, to be refused.
+    """
+    loop = config.get("loop")
+    if not isinstance(loop, dict) or loop.get("_target_") not in _VALIDATION_LOOPS:
+        return config
+    words = {word.lstrip("+").partition("=")[0] for word in typed}
+    kept = {name: value for name, value in loop.items() if name not in _TRAINING_ONLY or f"loop.{name}" in words}
+    return {**config, "loop": kept}
 
 
 def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:

@@ -18,6 +18,9 @@ from loopwright.records import CURVES_FILE
 _WIDE = 200  # columns, where nobody looks at a terminal and a table must not be cut
 
 
+_TRAINING = ("train/", "lr")  # what is not measured by a validation
+
+
 def closing_text(
     headline: str,
     metrics: Mapping[str, float],
@@ -27,7 +30,7 @@ def closing_text(
 ) -> str:
     """What was done, best and final metrics, where everything is, and the commands that go on from there."""
     lines = [headline]
-    final = [f"{name} {show(value)}" for name, value in metrics.items() if name.startswith("val/")]
+    final = [f"{name} {show(value)}" for name, value in metrics.items() if not name.startswith(_TRAINING)]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
     if final:
         lines.append(f"Final: {', '.join(final)}")
