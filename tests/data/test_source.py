@@ -20,6 +20,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     WeightedRandomSampler,
 )
@@ -50,6 +51,27 @@ class NoisyStream(IterableDataset[Any]):
         return (torch.tensor([index, torch.rand(()).item()]) for index in range(9))
 
 
+class Subclass(DataLoader[Any]):
+    """Of another kind, for all that is known."""
+
+
+class OneByOne(Sampler[int]):
+    """Draws each index when it is asked for."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[int]:
+        return (int(torch.randint(13, (), generator=self.generator)) for _ in range(13))
+
+    def __len__(self) -> int:
+        return 13
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
 def first_column(batches: Iterator[Any]) -> list[int]:
     return [int(value) for batch in batches for value in batch[:, 0]]
 
@@ -72,6 +94,11 @@ LOADERS: dict[str, Any] = {
     "torch, sampler": lambda: DataLoader(Noisy(), batch_size=4, sampler=WeightedRandomSampler([1.0] * 13, 13)),
     "torch, replacement": lambda: DataLoader(Noisy(), batch_size=4, sampler=RandomSampler(Noisy(), replacement=True)),
     "torch, stream": lambda: DataLoader(NoisyStream(), batch_size=4),
+    "torch, stream, generator": lambda: DataLoader(NoisyStream(), num_workers=1, generator=generator()),
+    "torch, stream, kept workers": lambda: DataLoader(NoisyStream(), num_workers=1, persistent_workers=True),
+    "subclass, generator": lambda: Subclass(Noisy(), batch_size=4, shuffle=True, generator=generator()),
+    "subclass, slow sampler": lambda: Subclass(Noisy(), num_workers=1, sampler=OneByOne(generator())),
+    "subclass, kept workers": lambda: Subclass(Noisy(), batch_size=4, num_workers=1, persistent_workers=True),
     "list": lambda: [torch.full((2, 1), float(index)) for index in range(5)],
 }
 
@@ -271,6 +298,25 @@ def test_a_samplers_generator_is_asked_for_the_same_order_again() -> None:
     whole = [indices(as_source(loader(), 0), pass_index) for pass_index in range(3)]
     assert whole[0] != whole[1] != whole[2]
     assert indices(as_source(loader(), 0), 2, 3) == whole[2][6:]
+
+
+@pytest.mark.parametrize("kind", [DataLoader, Subclass])
+def test_a_generator_is_the_users_again_and_untouched_when_a_batch_is_read(kind: Any) -> None:
+    own, of_sampler = generator(), generator()
+    sampler = OneByOne(of_sampler)
+    loader = kind(Noisy(), batch_size=2, sampler=sampler, generator=own)
+    next(as_source(loader, 0).read(0, 0))
+    assert (loader.generator, sampler.generator) == (own, of_sampler)
+    assert all(torch.equal(each.get_state(), generator().get_state()) for each in (own, of_sampler))
+
+
+def test_a_sampler_that_draws_as_it_goes_does_not_repeat_itself() -> None:
+    class Long(OneByOne):
+        def __iter__(self) -> Iterator[int]:
+            return (int(torch.randint(13, (), generator=self.generator)) for _ in range(128))
+
+    drawn = indices(as_source(DataLoader(Noisy(), sampler=Long(generator())), 0))
+    assert drawn[:64] != drawn[64:]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

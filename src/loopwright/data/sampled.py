@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-
+from loopwright.data.generators import PassGenerators
 from loopwright.data.reading import Block, BlockReader, SampleReader, Workers
 from loopwright.seeding import SideStreams, derive
 
@@ -44,7 +42,6 @@ class SampledSource:
         self._sampler = sampler
         self._is_batched = is_batched
         self._seed = seed
-        self._generators = _generators_of(sampler, seed)
         self._pass = _DrawnPass(0, iter(()))
 
     @property
@@ -68,9 +65,10 @@ class SampledSource:
         streams = SideStreams(derive(self._seed, "sampler", pass_index), is_continued=True)
         with streams:
             tell_pass(self._sampler, pass_index)
+        generators = PassGenerators([self._sampler, getattr(self._sampler, "sampler", None)], self._seed, pass_index)
         drawn: Iterator[Any] | None = None
         while True:
-            with streams, _put_generators(self._generators, pass_index):
+            with streams, generators:
                 drawn = iter(self._sampler) if drawn is None else drawn
                 ahead = list(itertools.islice(drawn, _NUM_BATCHES_AHEAD))
             if not ahead:
@@ -107,26 +105,6 @@ class _DrawnPass:
             self._kept.append(block)
             self._num_drawn += 1
         return True
-
-
-def _generators_of(sampler: Any, seed: int) -> list[tuple[Any, int]]:
-    """(sampler, seed) for each part of ``sampler`` that has a torch generator of its own."""
-    parts = [sampler, getattr(sampler, "sampler", None)]
-    generators = [(part, getattr(part, "generator", None)) for part in parts]
-    return [(part, derive(seed, own.initial_seed())) for part, own in generators if isinstance(own, torch.Generator)]
-
-
-@contextmanager
-def _put_generators(generators: list[tuple[Any, int]], pass_index: int) -> Iterator[None]:
-    """Let samplers begin a pass with generators that depend on the pass alone; the user's are left as they are."""
-    kept = [(part, part.generator) for part, _ in generators]
-    for part, seed in generators:
-        part.generator = torch.Generator().manual_seed(derive(seed, pass_index))
-    try:
-        yield
-    finally:
-        for part, own in kept:
-            part.generator = own
 
 
 def tell_pass(dataloader: Any, pass_index: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
+from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
@@ -120,7 +122,9 @@ class ListSource:
 class ForeignSource:
     """Any other iterable: used as it is; it goes on by its own state, or is read forward to where a run is.
 
-    What it draws in this process comes from streams keyed by (seed, pass).
+    What it draws in this process comes from streams keyed by (seed, pass). So does what torch's `DataLoader`, or a
+    subclass of it, and its samplers draw from a ``generator``. Its workers are started anew for each pass: kept by
+    ``persistent_workers``, they would go on with random numbers of the passes before, which nobody can give them again.
 
     Args:
         dataloader: the iterable; one with a ``set_epoch`` is told the pass; ``state_dict`` and ``load_state_dict``,
@@ -166,12 +170,24 @@ class ForeignSource:
             streams.load_state_dict(restored["streams"])
         with streams:
             tell_pass(self._dataloader, pass_index)
+            generators = PassGenerators(_parts_of(self._dataloader), self._seed, pass_index)
+        with streams, generators:
+            if isinstance(self._dataloader, DataLoader) and self._dataloader.persistent_workers:
+                self._dataloader._iterator = None  # and with it the workers of the pass before
             if restored is not None:
                 self._dataloader.load_state_dict(restored["dataloader"])
             batches = iter(self._dataloader)
             if first and restored is None:
                 _read_over(batches, first)
-        return _under(streams, batches) if self._draws_here else batches
+        return _under(streams if self._draws_here else nullcontext(), generators, batches)
+
+
+def _parts_of(dataloader: Any) -> list[Any]:
+    """A dataloader of torch's and its samplers."""
+    if not isinstance(dataloader, DataLoader):
+        return []
+    batch_sampler = dataloader.batch_sampler
+    return [dataloader, dataloader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
 
 
 def _read_over(batches: Iterator[Any], num_batches: int) -> None:
@@ -181,10 +197,10 @@ def _read_over(batches: Iterator[Any], num_batches: int) -> None:
         raise DataError(f"The dataloader ended after {num_skipped} micro-batches; {num_batches} were read before.")
 
 
-def _under(streams: SideStreams, batches: Iterator[Any]) -> Iterator[Any]:
+def _under(streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]) -> Iterator[Any]:
     end = object()
     while True:
-        with streams:
+        with streams, generators:
             batch = next(batches, end)
         if batch is end:
             return
