@@ -90,11 +90,54 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
         run_dir=tmp_path,
     )
     last = tmp_path / "checkpoints" / "step_00000003"
-    with pytest.raises(NonFiniteError, match=rf"not finite after step 6; they are not saved\. Last good .*: {last};"):
+    with pytest.raises(
+        NonFiniteError,
+        match=rf"not finite after step 6 \(learning rate 0\.05\); they are not saved\. Last good .*: {last};",
+    ):
         trainer.fit(tiny.batches(20))
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
     weights = read_checkpoint(last, weights_only=True).state["model"]
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+class Normed(tiny.Regression):
+    """With batch statistics, and a mask that is infinite for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers.insert(1, torch.nn.BatchNorm1d(8))
+        self.register_buffer("mask", torch.full((2, 2), -math.inf))
+
+
+def test_buffers_that_are_no_longer_finite_are_never_saved(tmp_path: Path) -> None:
+    def spoil(trainer: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 5:
+            trainer.model.layers[1].running_mean[0] = math.nan
+
+    trainer = tiny.trainer(
+        TrainingLoop(num_epochs=1),
+        model=Normed,
+        callbacks=[tiny.Recorder(spoil), StopOnNonFinite()],
+        checkpoint=Checkpointing(every_n_steps=3),
+        run_dir=tmp_path,
+    )
+    with pytest.raises(
+        NonFiniteError, match=r"^The buffers are not finite after step 6 \(learning rate 0\.05\); they "
+    ):
+        trainer.fit(tiny.batches(20))
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
+
+
+class Replacing(Normed):
+    """Puts another tensor in the place of a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        self.seen = self.seen + batch[0].detach().sum()
+        return super().forward(batch)
 
 
 class Seen(Logger):
@@ -106,13 +149,25 @@ class Seen(Logger):
             self.values[step] = metrics["skipped_updates"]
 
 
-def test_skipped_updates_change_nothing_and_are_counted() -> None:
+@pytest.mark.parametrize("model", [tiny.Regression, Normed])
+def test_skipped_updates_change_nothing_and_are_counted(model: Any) -> None:
     seen = Seen()
-    skipping = fit(StopOnNonFinite(every_step=True, skip=2), spoilt({3, 4, 9}), loggers=[seen], optimizer=tiny.adamw)
+    settings = {"model": model, "optimizer": tiny.adamw}
+    skipping = fit(StopOnNonFinite(every_step=True, skip=2), spoilt({3, 4, 9}), loggers=[seen], **settings)
     assert seen.values == {4: 1, 5: 2, 10: 3}
     assert skipping.global_step == 20
     sound = [batch for index, batch in enumerate(tiny.batches(20)) if index not in (3, 4, 9)]
-    without = fit(StopOnNonFinite(), sound, optimizer=tiny.adamw)
+    without = fit(StopOnNonFinite(), sound, **settings)
+    assert tiny.is_bitwise_equal(tiny.weights(skipping), tiny.weights(without))
+
+
+def test_a_skipped_window_puts_back_what_its_first_micro_batch_did_to_buffers() -> None:
+    loop = TrainingLoop(num_epochs=1, grad_accum_steps=2)
+    stop = StopOnNonFinite(every_step=True, skip=1)
+    skipping = tiny.trainer(loop, model=Replacing, callbacks=[stop])
+    skipping.fit(spoilt({5}))
+    without = tiny.trainer(loop, model=Replacing)
+    without.fit([batch for index, batch in enumerate(tiny.batches(20)) if index not in (4, 5)])
     assert tiny.is_bitwise_equal(tiny.weights(skipping), tiny.weights(without))
 
 

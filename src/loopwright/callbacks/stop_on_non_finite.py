@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
+from loopwright.callbacks.saved_state import check_counts, check_names
 from loopwright.errors import NonFiniteError, SettingError, refuse, refuse_type
 from loopwright.hooks import Callback
 
@@ -26,10 +28,14 @@ class StopOnNonFinite(Callback):
     It looks at the first step of a fit and at log steps, whose values are read from the device anyway; between them
     nothing waits for the device.
 
+    A buffer that was finite when the fit began, such as a running mean, is a weight in this sense; one that was not,
+    such as a mask, is the model's own affair.
+
     Args:
         every_step: look before every update: one wait for the device a step.
         skip: leave out up to this many updates in a row instead of ending the run, and log how many were left out so
-            far as ``skipped_updates``; the schedulers go on. Needs ``every_step``. 0: end at the first.
+            far as ``skipped_updates``; buffers are put back to what they were before the step, which costs a copy of
+            them in every step; the schedulers go on. Needs ``every_step``. 0: end at the first.
 
     Raises:
         SettingError: if ``skip`` is no whole number of at least 0, or is given without ``every_step``.
@@ -50,13 +56,22 @@ class StopOnNonFinite(Callback):
         self._is_to_log = False
         self._losses: list[Tensor] = []
         self._last_checkpoint: Path | None = None
+        self._finite_at_start: dict[str, torch.Size] = {}  # buffers, by name
+        # (module, name, buffer, its values) before the present step
+        self._buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
 
     def state_dict(self) -> dict[str, Any]:
         """How many updates were left out, in all and just now."""
         return {"num_skipped": self._num_skipped, "num_skipped_in_a_row": self._num_skipped_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Go on counting.
+
+        Raises:
+            CheckpointError: if these are no counts.
+        """
+        check_names("StopOnNonFinite", state_dict, self.state_dict())
+        check_counts("StopOnNonFinite", state_dict, *state_dict)
         self._num_skipped = state_dict["num_skipped"]
         self._num_skipped_in_a_row = state_dict["num_skipped_in_a_row"]
 
@@ -66,6 +81,24 @@ class StopOnNonFinite(Callback):
         """Look at the first step."""
         self._is_first = True
         self._losses.clear()
+        self._buffers.clear()
+
+    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: Any) -> None:
+        """Note which buffers are finite."""
+        buffers = {name: each for name, each in trainer.model.named_buffers() if not is_lazy(each)}
+        self._finite_at_start = {
+            name: buffer.shape for name, buffer in buffers.items() if _largest([buffer.detach()]).isfinite()
+        }
+
+    def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
+        """Keep the buffers as they are before a step that may be left out."""
+        if self._skip and not self._buffers:
+            self._buffers = [
+                (module, name, buffer, None if buffer is None else buffer.detach().clone())
+                for module in model.modules()
+                for name, buffer in module._buffers.items()
+                if buffer is None or not is_lazy(buffer)
+            ]
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
         """Keep the losses of a step that is looked at, on their device."""
@@ -78,6 +111,7 @@ class StopOnNonFinite(Callback):
         Raises:
             NonFiniteError: naming the step, the learning rate and the last checkpoint.
         """
+        buffers, self._buffers = self._buffers, []
         if not self._losses:
             return
         losses = torch.stack(self._losses)
@@ -100,6 +134,7 @@ class StopOnNonFinite(Callback):
         self._is_to_log = True
         for parameter in parameters:
             parameter.grad = None  # without gradients the optimizer changes neither the parameters nor its own state
+        _put_back(buffers)
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
@@ -113,13 +148,16 @@ class StopOnNonFinite(Callback):
         """Refuse to save weights that are not finite.
 
         Raises:
-            NonFiniteError: naming the step and the last checkpoint.
+            NonFiniteError: naming the step, the learning rate and the last checkpoint.
         """
-        if not _largest([parameter.detach() for parameter in trainer.model.parameters()]).isfinite():
-            raise NonFiniteError(
-                f"The weights are not finite after step {trainer.global_step}; they are not saved. "
-                f"{self._remedy(trainer)}"
-            )
+        model, shapes = trainer.model, self._finite_at_start
+        buffers = [buffer for name, buffer in model.named_buffers() if shapes.get(name) == buffer.shape]
+        for what, tensors in (("weights", [*model.parameters()]), ("buffers", buffers)):
+            if not _largest([tensor.detach() for tensor in tensors]).isfinite():
+                raise NonFiniteError(
+                    f"The {what} are not finite after step {trainer.global_step}{_rates(trainer.optimizer)}; "
+                    f"they are not saved. {self._remedy(trainer)}"
+                )
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
         """Remember the checkpoint."""
@@ -130,9 +168,8 @@ class StopOnNonFinite(Callback):
         self._last_checkpoint = ckpt_path
 
     def _where(self, trainer: Trainer, optimizer: Optimizer) -> str:
-        rates = ", ".join(dict.fromkeys(f"{float(group['lr']):.3g}" for group in optimizer.param_groups))
         row = f", {self._skip + 1} steps in a row" if self._skip else ""
-        return f"in step {trainer.global_step + 1}{row} (learning rate {rates})."
+        return f"in step {trainer.global_step + 1}{row}{_rates(optimizer)}."
 
     def _remedy(self, trainer: Trainer) -> str:
         last = "none" if self._last_checkpoint is None else str(self._last_checkpoint)
@@ -140,6 +177,21 @@ class StopOnNonFinite(Callback):
         if trainer.global_step == 0:
             remedy = "look at the data and the loss for divisions by 0 and logarithms of 0"
         return f"Last good checkpoint: {last}; expected finite numbers; {remedy}."
+
+
+def _rates(optimizer: Optimizer | None) -> str:
+    groups = [] if optimizer is None else optimizer.param_groups
+    rates = ", ".join(dict.fromkeys(f"{float(group['lr']):.3g}" for group in groups))
+    return f" (learning rate {rates})" if rates else ""
+
+
+def _put_back(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]) -> None:
+    """Give buffers their values again, also where a forward put another tensor in the place of one."""
+    with torch.no_grad():
+        for module, name, buffer, values in buffers:
+            if buffer is not None and values is not None:
+                buffer.copy_(values)
+            module._buffers[name] = buffer
 
 
 def _largest(tensors: list[Tensor]) -> Tensor:
