@@ -188,6 +188,48 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Dying:
+    """Two signals come while it is taken away, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("hook", ["on_before_backward", "on_validate_batch_start", "on_validate_batch_end"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_second_signal_that_is_swallowed_ends_the_fit_at_the_next_batch(hook: str, tmp_path: Path) -> None:
+    class Deleting(Callback):
+        num_batches = 0
+
+        def delete(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 6:
+                self.num_batches += 1
+                if self.num_batches == 1:
+                    Dying()  # and gone
+
+        def __init__(self) -> None:
+            setattr(self, hook, self.delete)
+
+    deleting = Deleting()
+    cut = build(tmp_path, deleting)
+    with pytest.raises(SystemExit) as caught:
+        fit(cut)
+    assert (caught.value.code, deleting.num_batches) == (143, 1)
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000004"]
+
+
+def test_a_trainer_that_was_interrupted_can_validate(tmp_path: Path) -> None:
+    class Limit(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.stop("time is up", is_interruption=True)
+
+    with build(tmp_path, Limit()) as trainer:
+        val = Loader(tiny.rows(10), batch_size=4)
+        trainer.fit(Loader(Noisy(), batch_size=4, shuffle=True), {"a": val})
+        assert "val/loss" in trainer.validate(val)
+
+
 def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -94,6 +94,7 @@ class FitLoop:
                     break  # before groupby looks for the next group, through all that is left of this one
         except Interruption:
             pass  # of a round of validations, which is begun again when the run is resumed
+        self._state.leave_at_once()
         if self._state.stop_reason is not None and self._step_saved != self._state.global_step:
             self._save()
 

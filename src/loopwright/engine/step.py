@@ -75,6 +75,7 @@ class Step:
         num_taken = 1
         while num_taken < num_micro_batches and feed.has_more():
             self._micro_batch(batch, batch_idx + num_taken - 1, window, False, None)
+            state.leave_at_once()
             batch = feed.take()
             num_taken += 1
         self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)

@@ -100,11 +100,12 @@ class Fitting:
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
             FitLoop(parts, parts.optimizer, inputs).run()
             call_hooks(hooks["on_fit_end"], trainer, loop)
+            ended_as = _state_of(parts.state)
         end = signals.end()
         if end is not None:
             raise end
         return FitResult(
-            state=_state_of(parts.state),
+            state=ended_as,
             global_step=parts.state.global_step,
             metrics=dict(parts.log.latest),
             best=parts.log.best,
@@ -257,7 +258,7 @@ class Fitting:
         try:
             yield
         finally:
-            self.is_running = parts.log.keeps_best = False
+            self.is_running = parts.log.keeps_best = state.is_interrupted = False
             if state.is_inside_window:
                 self._leave_broken_step()
             if self._feed is not None:

@@ -18,7 +18,8 @@ class StopSignals:
     """While its block lasts, SIGINT, SIGTERM and SIGUSR1 interrupt the fit of ``state``.
 
     The first one is noted, and the engine sees it at the end of the step; a second one raises where the program
-    stands, and one after that is left to the system, for a program that is stuck. Only the main thread can be told of
+    stands, and again at the next micro-batch or save, as Python drops what is raised while an object is finalized; one
+    after that is left to the system, for a program that is stuck. Only the main thread can be told of
     signals, and a signal that is ignored, as SIGINT is under ``nohup``, stays so. Processes forked meanwhile, such as
     the workers of a dataloader, do not take it for theirs.
 
@@ -46,6 +47,7 @@ class StopSignals:
         """Give the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._state.exit = None
 
     def end(self) -> BaseException | None:
         """What a fit that a signal interrupted raises once it is saved; None where none came."""
@@ -65,7 +67,8 @@ class StopSignals:
             _write(2, text.encode())
             return
         signal.signal(number, signal.SIG_DFL)
-        raise _exit_for(received)
+        self._state.exit = _exit_for(received)
+        raise self._state.exit
 
 
 def _exit_for(received: signal.Signals) -> BaseException:
