@@ -16,6 +16,7 @@ from torch import Tensor, nn, optim
 from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
 from loopwright.checkpoint import read_checkpoint
 from loopwright.errors import CheckpointError, SettingError
+from loopwright.loggers import JSONLinesLogger
 from sealing import leaves, read_trees, seal, without, write_trees
 from tiny import Regression, adamw, batches, is_bitwise_equal, trainer, weights
 
@@ -220,6 +221,7 @@ def test_extra_entries_that_the_outline_knows_are_refused_or_said(
         (("state", "position", "global_step"), "3", "position.global_step: a str; expected a number"),
         (("state", "position", "pass_index"), -1, "position.pass_index: -1; expected a whole number, 0 or more"),
         (("state", "position", "micro_batch_index"), 1.5, "position.micro_batch_index: 1.5; expected a whole"),
+        (("state", "position", "micro_batch_index"), 2**62, f"index: {2**62}; expected one below 8, of a pass"),
         (("state", "position"), {"~float": "nan"}, "position: expected num_validated, a whole number"),
         (("optimizer", "param_groups", 0, "lr"), {"~float": "nan"}, "[0].lr: nan; expected a finite number"),
         (("optimizer", "param_groups", 0, "lr"), "0.1", "[0].lr: a str; expected a number"),
@@ -238,6 +240,8 @@ def test_extra_entries_that_the_outline_knows_are_refused_or_said(
         (("state", "metrics", "latest"), {"val/0/loss": "low"}, "metrics: cannot be loaded (ValueError: latest"),
         (("state", "schedulers"), "none", "schedulers: expected a list of states"),
         (("state", "schedulers", 0, "T_max"), "6", "schedulers[0].T_max: a str; expected a number; this run's is Cosi"),
+        (("state", "schedulers", 0, "T_max"), None, "schedulers[0].T_max: null; expected a number; this run's is Cosi"),
+        (("state", "monitored", 0, "patience"), None, "monitored[0].patience: null; expected a number"),
         (("state", "callbacks", "Patience"), 3, "callbacks.Patience: expected a mapping"),
         (("state", "buffers"), {"seen": 1}, "buffers.seen: expected a tensor"),
         (("state", "buffers"), None, "buffers: expected tensors by name"),
@@ -260,6 +264,21 @@ def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], va
         resume(saved)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{saved}: ")
+
+
+def test_what_loggers_cannot_use_is_refused_and_what_they_do_not_know_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)])
+    path = tmp_path / "checkpoints" / "step_00000003"
+    trees = read_trees(path)
+    write_trees(path, with_more(trees, ("state", "loggers", "JSONLinesLogger")))
+    build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)], ckpt_path=path)
+    assert "Step 3: entries that this run does not know: loggers.JSONLinesLogger.more." in caplog.messages
+    trees["state"]["loggers"]["JSONLinesLogger"]["sizes"]["metrics.jsonl"] = -1
+    write_trees(path, trees)
+    with pytest.raises(CheckpointError, match=r"loggers\.JSONLinesLogger: cannot be loaded \(OSError: "):
+        build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)], ckpt_path=path)
 
 
 def test_what_does_not_fit_leaves_the_trainer_as_it_was(saved: Path) -> None:

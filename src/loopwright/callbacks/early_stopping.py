@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from loopwright.callbacks.saved_state import check_counts, check_names, check_numbers, check_settings
 from loopwright.callbacks.stopping_rule import Seen, StoppingRule
-from loopwright.errors import CheckpointError, SettingError, did_you_mean
+from loopwright.errors import SettingError, did_you_mean
 from loopwright.hooks import Callback
 
 if TYPE_CHECKING:
@@ -62,24 +63,22 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen, and of which metric."""
-        return {"monitor": self._rule.monitor, "mode": self._rule.mode, **asdict(self._seen)}
+        return {**self._settings, **asdict(self._seen)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what was seen.
 
         Raises:
-            CheckpointError: if it is that of another metric, or not whole.
+            CheckpointError: if it is that of another metric, not whole, or was set otherwise than by ``patience``.
         """
-        own = self.state_dict()
-        faults = sorted(own.keys() ^ state_dict.keys())
-        faults += [name for name in ("monitor", "mode") if name not in faults and state_dict[name] != own[name]]
-        if faults:
-            given = ", ".join(f"{name}={state_dict.get(name)!r:.80}" for name in faults)
-            raise CheckpointError(
-                f"EarlyStopping: the checkpoint has {given}; expected monitor={own['monitor']!r}, mode={own['mode']!r} "
-                "and what was seen of it; init_from begins a new run with its weights."
-            )
-        self._seen = Seen(**{field.name: state_dict[field.name] for field in fields(Seen)})
+        check_names("EarlyStopping", state_dict, self.state_dict())
+        check_settings("EarlyStopping", state_dict, self._settings)
+        seen = {field.name: state_dict[field.name] for field in fields(Seen)}
+        check_counts("EarlyStopping", seen, "num_not_better")
+        if any(value is not None for name, value in seen.items() if name != "num_not_better"):
+            check_counts("EarlyStopping", seen, "best_step", "last_step")
+            check_numbers("EarlyStopping", seen, "best", "last")
+        self._seen = Seen(**seen)
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
@@ -114,6 +113,11 @@ class EarlyStopping(Callback):
         is_of_fit = val_dataloaders is self._val_dataloader and ckpt_paths == [None]
         if is_of_fit and plan is not None and plan.validates_at(trainer.global_step):
             stack.enter_context(self._looking_afterwards(trainer, plan))
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        names = ("monitor", "mode", "min_delta", "divergence_threshold")
+        return {name: value for name, value in asdict(self._rule).items() if name in names}
 
     @contextmanager
     def _looking_afterwards(self, trainer: Trainer, plan: Plan) -> Iterator[None]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from loopwright.errors import CheckpointError, SettingError, check_count, refuse, refuse_type
+from loopwright.callbacks.saved_state import check_counts, check_names, check_settings
+from loopwright.errors import CheckpointError, SettingError, check_count, on_one_line, refuse, refuse_type
 from loopwright.hooks import Callback
 
 if TYPE_CHECKING:
@@ -71,25 +72,27 @@ class ExponentialMovingAverage(Callback):
         self._is_swapped_in = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The average by plain names, and how often it was updated."""
+        """The average by plain names, how often it was updated, and how."""
         held: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
-        return {"num_updates": self._num_updates, _KEY: {name: held[name].detach() for name in self._averages}}
+        averages = {name: held[name].detach() for name in self._averages}
+        return {**self._settings, "num_updates": self._num_updates, _KEY: averages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with an average.
 
         Raises:
-            CheckpointError: naming what does not fit the model.
+            CheckpointError: naming what does not fit the model, or was set otherwise.
         """
-        if state_dict.keys() != {"num_updates", _KEY}:
-            raise CheckpointError(
-                f"ExponentialMovingAverage: the checkpoint has {', '.join(state_dict)}; expected num_updates, {_KEY}."
-            )
-        self._num_updates, saved = state_dict["num_updates"], state_dict[_KEY]
+        check_names("ExponentialMovingAverage", state_dict, self.state_dict())
+        check_settings("ExponentialMovingAverage", state_dict, self._settings)
+        check_counts("ExponentialMovingAverage", state_dict, "num_updates")
+        saved = state_dict[_KEY]
+        if not isinstance(saved, dict):
+            raise CheckpointError(f"ExponentialMovingAverage: {_KEY}: expected tensors by name.")
         faults = sorted(
-            name
+            on_one_line(str(name), 80)
             for name in saved.keys() | self._parameters.keys()
-            if _form(saved.get(name)) != _form(self._parameters.get(name))
+            if name not in self._parameters or _form(saved.get(name)) != _form(self._parameters[name])
         )
         if faults:
             shown = ", ".join(faults[:_MAX_NAMES_SHOWN]) + (", …" if len(faults) > _MAX_NAMES_SHOWN else "")
@@ -97,6 +100,7 @@ class ExponentialMovingAverage(Callback):
                 f"ExponentialMovingAverage: {_KEY}: {shown}: not as in the model; expected the names, shapes "
                 "and types of its parameters."
             )
+        self._num_updates = state_dict["num_updates"]
         self._hold(saved)
 
     def post_setup(self, trainer: Trainer) -> None:
@@ -165,6 +169,10 @@ class ExponentialMovingAverage(Callback):
             return
         for state in state_dict.get("callbacks", {}).values():
             state_dict["model"] |= state.get(_KEY, {})
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"decay": self._decay, "every_n_steps": self._every_n_steps, "warms_up": self._warms_up}
 
     @contextmanager
     def _swapped_in(self) -> Iterator[None]:

@@ -21,6 +21,21 @@ def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any])
         raise CheckpointError(f"{callback}: the checkpoint has {given}; expected {', '.join(own)}.")
 
 
+def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse a state of a callback that was set otherwise.
+
+    Raises:
+        CheckpointError: with the settings that differ, as they were and are.
+    """
+    names = [name for name in own if saved[name] != own[name]]
+    if names:
+        given, expected = (", ".join(f"{name}={side[name]!r:.80}" for name in names) for side in (saved, own))
+        raise CheckpointError(
+            f"{callback}: the checkpoint has {on_one_line(given)}; expected {expected}, as this run has; "
+            "init_from begins a new run with its weights."
+        )
+
+
 def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
     """Refuse a state with anything but whole numbers of at least 0 under these names.
 
@@ -31,3 +46,14 @@ def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
         if type(saved[name]) is not int or saved[name] < 0:
             given = on_one_line(repr(saved[name]), 80)
             raise CheckpointError(f"{callback}: {name}={given}; expected a whole number, 0 or more.")
+
+
+def check_numbers(callback: str, saved: Mapping[str, Any], *names: str) -> None:
+    """Refuse a state with anything but numbers, which need not be finite, under these names.
+
+    Raises:
+        CheckpointError: naming the first.
+    """
+    for name in names:
+        if type(saved[name]) not in (int, float):
+            raise CheckpointError(f"{callback}: {name}={on_one_line(repr(saved[name]), 80)}; expected a number.")

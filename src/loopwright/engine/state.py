@@ -90,7 +90,7 @@ def _loading(name: str) -> Iterator[None]:
         yield
     except (CheckpointError, SettingError):
         raise
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, OSError) as error:
         problem = on_one_line(f"{type(error).__name__}: {error}", 200)
         raise CheckpointError(f"{name}: cannot be loaded ({problem}).") from error
 

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from torch import Tensor
 
 from loopwright.engine.parts import Parts
-from loopwright.engine.setup import stateful_callbacks
+from loopwright.engine.setup import stateful_callbacks, stateful_loggers
 from loopwright.errors import CheckpointError, did_you_mean, on_one_line
 
 _log = logging.getLogger("loopwright")
@@ -36,7 +36,7 @@ _MAX_NAME = 80  # characters of a name that are shown
 def check_fit_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
     """Refuse a state that does not belong to these parts.
 
-    Entries that optimizer or schedulers of this run do not know, of another version of torch, are said in one line.
+    Entries that optimizer, schedulers or loggers of this run do not know, of another version, are said in one line.
 
     Args:
         parts: of this run.
@@ -52,7 +52,7 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
             f"holds no {', '.join(missing)}; expected the checkpoint of a fit (init_from takes weights alone)."
         )
     fault = (
-        _position_fault(saved["position"], step)
+        _position_fault(parts, saved["position"], step)
         or _closed_fault(parts.streams.state_dict(), saved["streams"], "streams")
         or _closed_fault(dict.fromkeys(parts.log.state_dict()), saved["metrics"], "metrics")
         or _data_fault(parts, saved["data"])
@@ -86,10 +86,10 @@ def form_fault(own: Any, given: Any, path: str) -> str | None:
     """Where ``given`` departs from the form of ``own``, and how; None where it does not.
 
     Every name that ``own`` has must be there, lists must be as long, tensors of the same shape and type, and numbers
-    be numbers: finite ones where ``own`` is finite. Further names are the caller's affair. Where one of them is None,
-    the other may be anything.
+    be numbers: finite ones where ``own`` is finite. Further names are the caller's affair. Where ``own`` is None,
+    ``given`` may be anything; where ``given`` is, ``own`` may be anything but a number or a text.
     """
-    if own is None or given is None:
+    if own is None or (given is None and _kind(own) not in ("a number", "a str")):
         return None
     if isinstance(own, Mapping) and isinstance(given, Mapping):
         missing = [name for name in own if name not in given]
@@ -118,6 +118,8 @@ def _kind(value: object) -> str:
         return "a number"
     if isinstance(value, Mapping):
         return "a mapping"
+    if value is None:
+        return "null"
     return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
 
 
@@ -129,7 +131,7 @@ def _closed_fault(own: Mapping[str, Any], saved: Any, path: str) -> str | None:
     return form_fault(own, saved, path) or (f"{path}: holds {names_line(more)} besides" if more else None)
 
 
-def _position_fault(saved: Any, step: int) -> str | None:
+def _position_fault(parts: Parts, saved: Any, step: int) -> str | None:
     fault = _closed_fault(dict.fromkeys(_POSITION, 0), saved, "position")
     if fault is not None:
         return fault
@@ -138,6 +140,10 @@ def _position_fault(saved: Any, step: int) -> str | None:
             return f"position.{name}: {on_one_line(str(value), 80)}; expected a whole number, 0 or more"
     if saved["global_step"] != step:
         return f"position.global_step: {saved['global_step']}; the manifest says step {step}"
+    assert parts.data is not None, "a fit that resumes has data"
+    num_batches = parts.data.num_batches
+    if num_batches is not None and saved["micro_batch_index"] >= num_batches:
+        return f"position.micro_batch_index: {saved['micro_batch_index']}; expected one below {num_batches}, of a pass"
     return None
 
 
@@ -223,11 +229,13 @@ def _states_fault(path: str, saved: Any) -> str | None:
 def _unknown_entries(parts: Parts, saved: Mapping[str, Any]) -> Iterator[str]:
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
     own, given = parts.optimizer.state_dict(), saved["optimizer"]
+    loggers = {name: each for name, each in stateful_loggers(parts.callbacks).items() if name in saved["loggers"]}
     pairs = [
         ("optimizer", own, given),
         *_numbered("optimizer.param_groups", own["param_groups"], given["param_groups"]),
         *_numbered("schedulers", [each.state_dict() for each in parts.schedulers], saved["schedulers"]),
         *_numbered("monitored", [each.state_dict() for each, _ in parts.monitored], saved["monitored"]),
+        *((f"loggers.{name}", each.state_dict(), saved["loggers"][name]) for name, each in loggers.items()),
     ]
     for path, mine, theirs in pairs:
         yield from (f"{path}.{name}" for name in theirs if name not in mine)
