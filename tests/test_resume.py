@@ -82,6 +82,54 @@ def test_a_longer_end_is_allowed_and_other_differences_are_refused_readably(tmp_
         other.fit(loaders("ours"), val(), ckpt_path=tmp_path)
 
 
+DATA: dict[str, Any] = {"batch_size": 34, "shuffle": True}
+KINDS: dict[str, Any] = {"ours": Loader, "torch": DataLoader, "subclass": type("Own", (DataLoader,), {})}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "settings", "message"),
+    [
+        *[(kind, {"batch_size": 40}, {}, r"data\.batch_size: 34 -> 40") for kind in KINDS],
+        ("ours", {"shuffle": False}, {}, r"data\.order: shuffled -> in order"),
+        ("torch", {"shuffle": False}, {}, r"data\.order: shuffled -> in order"),
+        ("subclass", {"shuffle": False}, {}, r"data\.order: RandomSampler -> SequentialSampler"),
+        (
+            "torch",
+            {"shuffle": False, "sampler": WeightedRandomSampler([1.0] * 100, 100)},
+            {},
+            r"data\.order: shuffled -> Weigh",
+        ),
+        (
+            "ours",
+            {"drop_last": True, "batch_size": 33},
+            {},
+            r"data\.batch_size: 34 -> 33; data\.drop_last: false -> true",
+        ),
+        ("ours", {"dataset": rows(99)}, {}, r"data\.num_samples: 100 -> 99"),
+        ("ours", {}, {"optimizer": sgd}, r"optimizer: AdamW -> SGD"),
+        ("ours", {}, {"log_every_n_steps": 7}, r"log_every_n_steps: 50 -> 7"),
+    ],
+)
+def test_other_data_and_other_parts_are_refused_readably(
+    kind: str, data: Any, settings: Any, message: str, tmp_path: Path
+) -> None:
+    begun = {"dataset": rows(100), **DATA}
+    loop = TrainingLoop(max_steps=4)
+    build(tmp_path, schedulers=None, loop=loop).fit(KINDS[kind](**begun), val())
+    other = build(tmp_path / "other", schedulers=None, loop=loop, **settings)
+    with pytest.raises(SettingError, match=rf"^ckpt_path=.*planned otherwise \({message}"):
+        other.fit(KINDS[kind](**(begun | data)), val(), ckpt_path=tmp_path)
+    assert other.global_step == 0
+
+
+def test_other_workers_and_the_same_data_by_another_loader_are_not_refused(tmp_path: Path) -> None:
+    build(tmp_path, schedulers=None).fit(Loader(rows(100), **DATA), val())
+    for index, data in enumerate((Loader(rows(100), num_workers=1, **DATA), DataLoader(rows(100), **DATA))):
+        loop = TrainingLoop(**(LOOP | {"num_steps": 16}))
+        longer = build(tmp_path / str(index), schedulers=None, loop=loop)
+        assert longer.fit(data, val(), ckpt_path=tmp_path / "checkpoints/step_00000014").global_step == 16
+
+
 def test_num_steps_of_an_interrupted_run_are_not_counted_anew(tmp_path: Path) -> None:
     def stop(trainer: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 5:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -57,6 +58,23 @@ class Accelerator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFacts:
+    """What is known of how a dataloader reads its data set; None: unknown.
+
+    Attributes:
+        num_samples: in the data set.
+        batch_size: samples in a micro-batch.
+        order: "shuffled", "in order", or the class of the sampler.
+        drop_last: whether a smaller last batch is left out.
+    """
+
+    num_samples: int | None = None
+    batch_size: int | None = None
+    order: str | None = None
+    drop_last: bool | None = None
+
+
 class BatchSource(Protocol):
     """A dataloader as the engine reads it: any pass, from any micro-batch."""
 
@@ -73,6 +91,11 @@ class BatchSource(Protocol):
     @property
     def is_one_shot(self) -> bool:
         """Whether nothing of it can be read twice."""
+        ...
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known of what it reads."""
         ...
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:

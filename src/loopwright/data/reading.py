@@ -14,6 +14,7 @@ from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
 from loopwright.errors import DataError
+from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
 
 # Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
@@ -231,6 +232,16 @@ class IndexedSource:
     def num_batches(self) -> int | None:
         """Batches in a pass."""
         return num_batches(self._num_samples, self._batch_size, drop_last=self._drop_last)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What it was made with."""
+        return DataFacts(
+            num_samples=self._num_samples,
+            batch_size=self._batch_size,
+            order="shuffled" if self._is_shuffled else "in order",
+            drop_last=bool(self._drop_last),
+        )
 
     def state_dict(self) -> None:
         """None: the position says it all."""

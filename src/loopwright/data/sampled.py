@@ -9,6 +9,7 @@ from typing import Any
 
 from loopwright.data.generators import PassGenerators
 from loopwright.data.reading import Block, BlockReader, SampleReader, Workers
+from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive
 
 # Batches of indices that a sampler is asked for at a time: swapping random streams costs more than an index.
@@ -32,22 +33,31 @@ class SampledSource:
         is_batched: whether it yields the keys of batches.
         workers: how many processes read ahead.
         seed: of the run.
+        facts: what is known of the dataloader.
     """
 
     is_sought = True
     is_one_shot = False
 
-    def __init__(self, reader: SampleReader, sampler: Any, *, is_batched: bool, workers: Workers, seed: int) -> None:
+    def __init__(
+        self, reader: SampleReader, sampler: Any, *, is_batched: bool, workers: Workers, seed: int, facts: DataFacts
+    ) -> None:
         self._blocks = BlockReader(reader, workers)
         self._sampler = sampler
         self._is_batched = is_batched
         self._seed = seed
+        self._facts = facts
         self._pass = _DrawnPass(0, iter(()))
 
     @property
     def num_batches(self) -> int | None:
         """Batches in a pass, where the sampler knows."""
         return length_of(self._sampler)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known of the dataloader."""
+        return self._facts
 
     def state_dict(self) -> None:
         """None: the position says it all."""

@@ -15,7 +15,7 @@ from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
 from loopwright.errors import DataError, refuse_type
-from loopwright.protocols import BatchSource
+from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
 
 _log = logging.getLogger("loopwright")
@@ -65,7 +65,24 @@ def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
         )
     is_batched = batch_sampler is not None
     chosen = batch_sampler if is_batched else sampler
-    return SampledSource(reader, chosen, is_batched=is_batched, workers=workers, seed=seed)
+    return SampledSource(reader, chosen, is_batched=is_batched, workers=workers, seed=seed, facts=_facts_of(loader))
+
+
+def _facts_of(dataloader: Any) -> DataFacts:
+    """What a dataloader of torch's says of itself; of others nothing is known."""
+    if not isinstance(dataloader, DataLoader):
+        return DataFacts()
+    is_read_along = isinstance(dataloader.dataset, IterableDataset)
+    batch_sampler: Any = dataloader.batch_sampler
+    is_own_cut = batch_sampler is not None and type(batch_sampler) is not BatchSampler
+    sampler = batch_sampler if is_own_cut else getattr(batch_sampler, "sampler", dataloader.sampler)
+    batch_size = getattr(batch_sampler, "batch_size", dataloader.batch_size)
+    return DataFacts(
+        num_samples=length_of(dataloader.dataset),
+        batch_size=batch_size if isinstance(batch_size, int) else None,
+        order=None if is_read_along else type(sampler).__name__,
+        drop_last=None if is_own_cut else getattr(batch_sampler, "drop_last", dataloader.drop_last),
+    )
 
 
 def _is_plain_sampler(sampler: Any, dataset: Any) -> bool:
@@ -107,6 +124,11 @@ class ListSource:
     def num_batches(self) -> int | None:
         """Batches in a pass."""
         return len(self._batches)
+
+    @property
+    def facts(self) -> DataFacts:
+        """Nothing: how the batches were made is not known."""
+        return DataFacts()
 
     def state_dict(self) -> None:
         """None: the position says it all."""
@@ -150,6 +172,11 @@ class ForeignSource:
     def num_batches(self) -> int | None:
         """Batches in a pass, where the dataloader knows."""
         return length_of(self._dataloader)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known of the dataloader."""
+        return _facts_of(self._dataloader)
 
     def state_dict(self) -> dict[str, Any] | None:
         """Where the dataloader and its streams stand; None where it keeps no state of its own."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from loopwright.engine.parts import Parts
+from loopwright.engine.settings import run_settings
 from loopwright.engine.setup import stateful_callbacks, stateful_loggers
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 
@@ -37,6 +38,7 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
             "num_validated": state.validated[1] if state.validated[0] == state.global_step else 0,
         },
         "data": None if parts.data is None else parts.data.state_dict(),
+        "settings": run_settings(parts),
         "plan": None if plan_settings is None else dict(plan_settings),
         "streams": parts.streams.state_dict(),
         "metrics": parts.log.state_dict(),

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from torch import Tensor
 
 from loopwright.engine.parts import Parts
+from loopwright.engine.settings import run_settings
 from loopwright.engine.setup import stateful_callbacks, stateful_loggers
 from loopwright.errors import CheckpointError, did_you_mean, on_one_line
 
@@ -21,6 +22,7 @@ STATE_KEYS = (
     "monitored",
     "position",
     "data",
+    "settings",
     "plan",
     "streams",
     "metrics",
@@ -55,6 +57,7 @@ def check_fit_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
         _position_fault(parts, saved["position"], step)
         or _closed_fault(parts.streams.state_dict(), saved["streams"], "streams")
         or _closed_fault(dict.fromkeys(parts.log.state_dict()), saved["metrics"], "metrics")
+        or _closed_fault(dict.fromkeys(run_settings(parts)), saved["settings"], "settings")
         or _data_fault(parts, saved["data"])
         or _schedulers_fault(parts, saved)
         or _optimizer_fault(parts, saved["optimizer"])

@@ -23,6 +23,7 @@ from loopwright.checkpoint import (
 )
 from loopwright.engine.binding import call_hooks
 from loopwright.engine.parts import Parts
+from loopwright.engine.settings import run_settings, settings_differences
 from loopwright.engine.state import apply_state, gather_state
 from loopwright.engine.state_check import check_fit_state, is_count
 from loopwright.errors import CheckpointError, SettingError, on_one_line
@@ -129,8 +130,26 @@ def saved_seed(checkpoint: Checkpoint) -> int:
     return seed
 
 
-def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan) -> Plan:
+def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
+    """Where this run is known to differ from that of a checkpoint beside the plan, a line each.
+
+    Raises:
+        CheckpointError: if it does not say.
+    """
+    saved = entry_of(checkpoint, "settings")
+    if not isinstance(saved, Mapping):
+        raise CheckpointError(f"{checkpoint.path}: settings: expected a mapping.")
+    return settings_differences(saved, run_settings(parts))
+
+
+def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, more: Sequence[str] = ()) -> Plan:
     """What is left of ``whole`` for the run of a checkpoint; a later end is allowed, and said.
+
+    Args:
+        checkpoint: of the run.
+        saved: the settings of the plan that it was begun with.
+        whole: the plan of the same fit by the settings of today.
+        more: other differences to that run, a line each.
 
     Raises:
         SettingError: naming every other difference to the plan that the run was begun with.
@@ -139,7 +158,7 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan) -
     missing = [name for name in own if name not in saved and not name.startswith(("validate.", "downstream."))]
     if missing:
         raise CheckpointError(f"{checkpoint.path}: plan: lacks {', '.join(missing)}.")
-    differences = plan_differences(saved, own)
+    differences = [*more, *plan_differences(saved, own)]
     if differences:
         raise SettingError(
             "ckpt_path",

@@ -23,7 +23,14 @@ from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
 from loopwright.run import FitResult, RunState
-from loopwright.trainer.checkpoints import load_model, rest_of_run, resume_run, saved_plan, saved_seed
+from loopwright.trainer.checkpoints import (
+    changed_settings,
+    load_model,
+    rest_of_run,
+    resume_run,
+    saved_plan,
+    saved_seed,
+)
 from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.validation import open_val_sets
 
@@ -207,7 +214,7 @@ class Fitting:
         """Go on from ``checkpoint``: the plan of its fit, computed again, and of it what is left."""
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
-        rest = rest_of_run(checkpoint, saved, whole)
+        rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
         for extension in plan_extensions(saved, whole.settings()):
             _log.warning("%s: %s.", checkpoint.path, extension)
         if whole.stop_step > saved["stop_step"] and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
