@@ -10,12 +10,15 @@ above 1 ours is faster. Tokenising is part of it.
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import logging
 import random
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,8 +100,6 @@ class Answering(ValidationCallback):
 
 def _documents() -> list[tuple[str, list[str]]]:
     """Contexts and choices of the shipped cloze task."""
-    import json
-
     assert "cloze" in read_tasks(task_dir())
     lines = (task_dir() / "cloze.jsonl").read_text(encoding="utf-8").split("\n")
     documents = [json.loads(line) for line in lines if line]
@@ -144,7 +145,8 @@ def _requests(documents: list[tuple[str, list[str]]]) -> dict[str, list[Instance
 def _compared(kind: str, requests: list[Instance], ours: Any, theirs: Any, num_pairs: int) -> str:
     def seconds(answer: Callable[[], Any]) -> float:
         began = time.perf_counter()
-        answer()
+        with redirect_stderr(io.StringIO()):  # theirs shows its progress all the same in rolling requests
+            answer()
         return time.perf_counter() - began
 
     pairs = []

@@ -150,6 +150,23 @@ class LanguageModel(Protocol):
         ...
 
 
+@runtime_checkable
+class CachingLanguageModel(LanguageModel, Protocol):
+    """One that keeps what it has read, so that a generated token costs no second reading of those before it."""
+
+    def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
+        """Read prompts, whose rows are filled up at their ends to T.
+
+        Returns:
+            The logits of the token after each prompt, batch x vocabulary, and what `go_on` goes on from.
+        """
+        ...
+
+    def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
+        """Read one more token in each row; returns as `begin`."""
+        ...
+
+
 class Tokenizer(Protocol):
     """How a language model's texts become tokens."""
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from loopwright.loop import ValidationLoop
-from loopwright.protocols import LanguageModel
+from loopwright.protocols import CachingLanguageModel, LanguageModel
 
 
 class Request(Protocol):
@@ -195,25 +195,63 @@ class Prompts:
     is_done: Callable[[list[int]], bool]
 
     def answer(self, model: LanguageModel) -> dict[str, list[list[int]]]:
-        """``generated``: the tokens after each prompt. A row that is done is read no more."""
+        """``generated``: the tokens after each prompt."""
         generated: list[list[int]] = [[] for _ in self.lengths]
-        tokens_BT = nn.functional.pad(self.tokens_BT, (0, self.num_tokens))
+        read_on: _Caching | _Rereading
+        read_on = _Caching(self, model) if isinstance(model, CachingLanguageModel) else _Rereading(self, model)
         going = list(range(len(self.lengths)))
-        for _ in range(self.num_tokens):
-            ends = torch.tensor([self.lengths[i] + len(generated[i]) for i in going], device=tokens_BT.device)
-            logits_BTV = model.logits(tokens_BT[:, : int(ends.max())])
-            every = torch.arange(len(going), device=tokens_BT.device)
-            chosen_B = self.sampling.choose(logits_BTV[every, ends - 1])
-            tokens_BT[every, ends] = chosen_B
+        while True:
+            chosen_B = self.sampling.choose(read_on.logits_BV)
             for i, token in zip(going, chosen_B.tolist(), strict=True):
                 generated[i].append(token)
-            is_left = [not self.is_done(generated[i]) for i in going]
-            if not all(is_left):
-                going = [i for i, is_it in zip(going, is_left, strict=True) if is_it]
-                tokens_BT = tokens_BT[torch.tensor(is_left, device=tokens_BT.device)]
-            if not going:
-                break
-        return {"generated": generated}
+            is_left = [len(generated[i]) < self.num_tokens and not self.is_done(generated[i]) for i in going]
+            if not any(is_left):
+                return {"generated": generated}
+            going = [i for i, is_it in zip(going, is_left, strict=True) if is_it]
+            read_on.go_on(chosen_B, torch.tensor(is_left, device=chosen_B.device))
+
+
+class _Rereading:
+    """Reads each row from its beginning for each token; a row that is done is read no more.
+
+    Attributes:
+        logits_BV: of the token after each row that goes on.
+    """
+
+    def __init__(self, prompts: Prompts, model: LanguageModel) -> None:
+        self._model = model
+        self._tokens_BT = nn.functional.pad(prompts.tokens_BT, (0, prompts.num_tokens))
+        self._ends_B = torch.tensor(prompts.lengths, device=self._tokens_BT.device)
+        self.logits_BV = self._read()
+
+    def go_on(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
+        """Take a token in each row, and leave out the rows that are done."""
+        self._tokens_BT[torch.arange(len(tokens_B), device=tokens_B.device), self._ends_B] = tokens_B
+        self._tokens_BT, self._ends_B = self._tokens_BT[is_left_B], self._ends_B[is_left_B] + 1
+        self.logits_BV = self._read()
+
+    def _read(self) -> Tensor:
+        logits_BTV = self._model.logits(self._tokens_BT[:, : int(self._ends_B.max())])
+        return logits_BTV[torch.arange(len(logits_BTV), device=logits_BTV.device), self._ends_B - 1]
+
+
+class _Caching:
+    """Reads each token once, in all rows for as long as one of them goes on."""
+
+    def __init__(self, prompts: Prompts, model: CachingLanguageModel) -> None:
+        self._model = model
+        lengths_B = torch.tensor(prompts.lengths, device=prompts.tokens_BT.device)
+        self.logits_BV, self._read = model.begin(prompts.tokens_BT, lengths_B)
+        self._rows = torch.arange(len(lengths_B), device=lengths_B.device)
+        self._num_rows = len(lengths_B)
+
+    def go_on(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
+        """As `_Rereading` does it."""
+        all_tokens_B = tokens_B.new_zeros(self._num_rows)
+        all_tokens_B[self._rows] = tokens_B
+        logits_BV, self._read = self._model.go_on(all_tokens_B, self._read)
+        self._rows = self._rows[is_left_B]
+        self.logits_BV = logits_BV[self._rows]
 
 
 def padded_prompts(prompts: Sequence[list[int]]) -> tuple[Tensor, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ class CausalLM(nn.Module):
         if (path is None) == (config is None):
             raise refuse("path", path, "a directory that save_pretrained wrote, or config in its place, and not both")
         self.causal_lm = _from_directory(Path(path)) if path is not None else _from_config(dict(config or {}))
+        self._takes_positions = "position_ids" in inspect.signature(self.causal_lm.forward).parameters
         settings: Any = self.causal_lm.config
         length = getattr(settings, "max_position_embeddings", None)
         if not isinstance(length, int):
@@ -67,6 +69,27 @@ class CausalLM(nn.Module):
         """The logits of the token after each, B x T x V."""
         logits_BTV: Tensor = self.causal_lm(input_ids=tokens_BT, use_cache=False).logits
         return logits_BTV
+
+    def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
+        """Read prompts, and keep keys and values; rows are filled up at their beginnings, as ``generate`` has them."""
+        positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        num_before_B1 = tokens_BT.shape[1] - lengths_B.unsqueeze(1)
+        sources_BT = (positions_T - num_before_B1).clamp_min(0)
+        mask_BT = (positions_T >= num_before_B1).long()
+        return self._read(tokens_BT.gather(1, sources_BT), mask_BT, sources_BT, None)
+
+    def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
+        """Read one more token in each row."""
+        mask_BT, positions_B, cache = read
+        mask_BT = functional.pad(mask_BT, (0, 1), value=1)
+        return self._read(tokens_B.unsqueeze(1), mask_BT, positions_B.unsqueeze(1) + 1, cache)
+
+    def _read(self, tokens_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        given = {"attention_mask": mask_BT, "past_key_values": cache, "use_cache": True}
+        if self._takes_positions:
+            given["position_ids"] = positions_BT
+        outputs = self.causal_lm(input_ids=tokens_BT, **given)
+        return outputs.logits[:, -1], (mask_BT, positions_BT[:, -1], outputs.past_key_values)
 
 
 def _from_directory(path: Path) -> nn.Module:
