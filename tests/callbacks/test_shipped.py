@@ -24,7 +24,7 @@ def test_every_option_is_named_with_its_class() -> None:
     for file in conf_dir().glob("callbacks/*.yaml"):
         node = yaml.safe_load(file.read_text(encoding="utf-8"))
         if file.stem in node:
-            shipped[file.stem] = node[file.stem]["_target_"].removeprefix("loopwright.callbacks.")
+            shipped[file.stem] = node[file.stem]["_target_"].rpartition(".")[2]
     assert shipped == OPTIONS
 
 

@@ -78,11 +78,19 @@ def test_the_plan_of_a_validation(cli: Cli) -> None:
     assert answer.out == "Plan: validate, train nothing\n  val: 5 of 12 batches\n"
 
 
-@pytest.mark.parametrize("file", sorted((conf_dir() / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+EXPERIMENTS = [
+    pytest.param(file, marks=[pytest.mark.extras] if file.stem.endswith("_eval") else [], id=file.stem)
+    for file in sorted((conf_dir() / "experiment").glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS)
 def test_every_experiment_opens_with_its_command_and_can_be_planned(cli: Cli, file: Path) -> None:
     package, command = file.read_text().splitlines()[:2]
     assert package == "# @package _global_"
     assert command == f"# loopwright experiment={file.stem}"
+    if file.stem.endswith("_eval"):
+        pytest.importorskip("lm_eval", reason="needs the extra: pip install 'loopwright[eval]'")
     assert cli("plan", f"experiment={file.stem}").code == 0
 
 

@@ -50,7 +50,7 @@ def test_a_full_disk_is_exit_1_in_a_line_and_the_run_can_be_resumed(
         answer = small("hydra.run.dir=run")
     assert answer.code == 1
     assert answer.err.count("\n") == 1
-    assert answer.err.startswith("SaveError: run/checkpoints/step_00000004: not saved: No space left on device; ")
+    assert answer.err.startswith("run/checkpoints/step_00000004: not saved: No space left on device; ")
     assert " bytes needed, " in answer.err and " free (traceback in run/run.log)" in answer.err
     assert steps(tmp_path / "run") == [2]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["state"] == "failed"

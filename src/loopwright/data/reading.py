@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from loopwright.data.rows import Rows
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 # Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
@@ -141,6 +144,20 @@ def _outlive_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+@contextmanager
+def _signals_waiting() -> Iterator[None]:
+    """Let signals wait for as long as workers are started, which inherit that: they let them come when they are ready.
+
+    Before that, torch has a worker end at a SIGTERM that is not its parent's.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Course:
@@ -185,7 +202,9 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        return map(self._received, iter(self._loader))
+        with _signals_waiting():
+            batches = iter(self._loader)
+        return map(self._received, batches)
 
     def _received(self, batch: Any) -> Any:
         """A batch that was read elsewhere: its failure, or the one effect that reading it here would have had."""
