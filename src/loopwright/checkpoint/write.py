@@ -160,11 +160,13 @@ def _by_name(part: str, values: object) -> dict[str, object]:
 def _write_files(folder: Path, contents: Mapping[str, Sequence[memoryview]]) -> dict[str, FileRecord]:
     """Write new files, and sync them.
 
-    They are hashed meanwhile, from the same memory and each in a thread of its own (hashing is slower than many a
-    disk): where cores are free, the hashes are nearly free, too.
+    They are hashed meanwhile, from the same memory and as many at a time as leave a core to the writing (hashing is
+    slower than many a disk): where cores are free, the hashes are nearly free, too.
     """
     descriptors: dict[str, int] = {}
-    with ThreadPoolExecutor(max_workers=len(contents)) as pool:
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_hashed = max(1, min(len(contents), num_cores - 1))
+    with ThreadPoolExecutor(max_workers=num_hashed) as pool:
         digests = {name: pool.submit(_sha256, chunks) for name, chunks in contents.items()}
         try:
             for name, chunks in contents.items():
