@@ -152,7 +152,9 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class CachingLanguageModel(LanguageModel, Protocol):
-    """One that keeps what it has read, so that a generated token costs no second reading of those before it."""
+    """One that may keep what it has read, so that a generated token costs no second reading of those before it."""
+
+    caches: bool
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
         """Read prompts, whose rows are filled up at their ends to T.

@@ -28,6 +28,9 @@ with warnings.catch_warnings():
         "lm_eval.models.huggingface", reason="needs the extra: pip install 'loopwright[lm]'"
     )
 
+from lm_eval.api.instance import Instance
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
 pytestmark = pytest.mark.extras
 
 LIMIT = 60
@@ -134,6 +137,21 @@ def test_rolling_log_likelihoods(directory: Path, tasks: Path, batch_size: int) 
     ours = Answering(directory, batch_size).model.loglikelihood_rolling(asked)
     expected = theirs(directory, batch_size).loglikelihood_rolling(asked, disable_tqdm=True)
     assert ours == pytest.approx(expected, abs=1e-4, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_windows_that_are_alike_are_all_counted(directory: Path, batch_size: int) -> None:
+    text = "é😀" * 20  # repeats itself, so that windows of different lengths begin alike; theirs takes one for another
+    ours = Answering(directory, batch_size)
+    tokens = ours.model.tok_encode(text)
+    model, expected = ours.trainer.model.eval(), 0.0
+    for context, continuation in map(make_disjoint_window, get_rolling_token_windows(tokens, 0, 96, 1)):
+        read = context + continuation
+        with torch.no_grad():
+            log_probs = model.logits(torch.tensor([read[:-1]])).log_softmax(dim=-1)[0, -len(continuation) :]
+        expected += float(log_probs.gather(1, torch.tensor(continuation)[:, None]).sum())
+    (found,) = ours.model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])

@@ -185,6 +185,9 @@ def test_generation_beside_a_prompt_that_is_too_long_is_said(
         ({"batch_size": 0}, "batch_size=0"),
         ({"num_fewshot": -1}, "num_fewshot=-1"),
         ({"every_n_vals": 0}, "every_n_vals=0"),
+        ({"limit": float("inf")}, "limit=inf: expected a number of documents"),
+        ({"name": "../../x"}, r"name='\.\./\.\./x': expected a word of letters"),
+        ({"name": ".."}, r"name='\.\.': expected a word of letters"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], said: str, folder: Path) -> None:
@@ -200,11 +203,28 @@ def test_wrong_settings(settings: dict[str, Any], said: str, folder: Path) -> No
         ({"top_p": 1.5}, r"gen_kwargs.top_p=1.5: expected a number in \(0, 1\]"),
         ({"top_k": -1}, "gen_kwargs.top_k=-1"),
         ({"temperature": float("nan")}, "gen_kwargs.temperature=nan"),
+        ({"do_sample": "false"}, "gen_kwargs.do_sample='false': expected true or false"),
+        ({"max_gen_toks": 2.9}, "gen_kwargs.max_gen_toks=2.9: expected a whole number"),
+        ({"until": [1]}, r"gen_kwargs.until=\[1\]: expected texts"),
     ],
 )
 def test_wrong_settings_of_a_generation(gen_kwargs: dict[str, Any], said: str, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=said):
         build(tmp_path / "run", harness(folder, gen_kwargs=gen_kwargs))
+
+
+def test_an_answer_that_is_no_choice(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "letters.jsonl").read_text().splitlines()
+    lines[3] = json.dumps({"question": "?", "choices": ["a", "b"], "answer": 2})
+    (folder / "letters.jsonl").write_text("\n".join(lines))
+    said = "tasks=letters: document 4 has the answer 2, of 2 choices, which are counted from 0"
+    with pytest.raises(SettingError, match=said):
+        build(tmp_path / "run", harness(folder))
+
+
+def test_more_examples_than_documents(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="tasks=letters: its documents do not make requests: ValueError"):
+        build(tmp_path / "run", harness(folder, num_fewshot=50))
 
 
 def test_a_model_without_logits(folder: Path) -> None:
@@ -237,17 +257,23 @@ HOSTILE = {
     "unsafe code": ("unsafe_code: true", "unsafe_code: a task in a directory cannot have this"),
     "a metric from elsewhere": (
         "metric_list: [{metric: ./evil}]",
-        "metric ./evil: expected one that lm-eval itself has",
+        "metric ./evil: expected one that lm-eval has",
     ),
     "a metric by evaluate": (
         "metric_list: [{metric: acc, hf_evaluate: true}]",
-        "metric acc: expected one that lm-eval",
+        "hf_evaluate: expected metrics that lm-eval has",
     ),
+    "an aggregation": ("metric_list: [{metric: acc, aggregation: foo}]", "aggregation foo: expected one that lm-eval"),
+    "no metrics": ("metric_list: acc", "metric_list: expected a list of mappings"),
+    "no repeats": ("repeats: 0", "repeats=0: expected a whole number"),
+    "a file from outside": ("dataset_kwargs: {data_files: {test: ../x.jsonl}}", "expected a file of the folder"),
     "another loader": ("dataset_path: pandas", "expected dataset_path: json"),
     "a loader's options": ("dataset_kwargs: {data_files: {test: letters.jsonl}, num_proc: 4}", "expected dataset_path"),
     "an include from outside": ("include: ../evil.yaml", "expected a file of the same folder"),
     "a circle": ("include: hostile.yaml", "expected a file of the same folder"),
     "no file": ("dataset_kwargs: {data_files: {test: none.jsonl}}", "none.jsonl"),
+    "no choices": ("doc_to_choice: '{{none}}'", "its documents do not make requests"),
+    "a broken template": ("description: '{{'", "its documents do not make requests"),
     "a name that is none": ("task: [a]", "expected a name"),
     "no YAML": ("task: {", "hostile.yaml"),
 }

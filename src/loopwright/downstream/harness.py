@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from unittest import mock
 
 from loopwright.downstream.language_model import Generation, TrainedModel
 from loopwright.downstream.requests import Batches, EleutherEvalHarnessLoop
-from loopwright.downstream.tasks import check_tasks, load_tasks, sandboxed
+from loopwright.downstream.tasks import check_documents, check_tasks, load_tasks, sandboxed
 from loopwright.downstream.tokenizers import ByteTokenizer
 from loopwright.errors import check_count, on_one_line, refuse, refuse_type
 from loopwright.hooks import ValidationCallback
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from loopwright.trainer import Trainer
 
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _log = logging.getLogger("loopwright")
 
 
@@ -74,6 +77,8 @@ class EleutherEvalHarness(ValidationCallback):
         bootstrap_iters: int = 0,
         fewshot_seed: int = 1234,
     ) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.strip("."):
+            raise refuse("name", name, "a word of letters, digits and ._-, which is a folder, too")
         super().__init__(every_n_vals, name)
         if isinstance(tasks, str) or not all(isinstance(task, str) for task in tasks) or not tasks:
             raise refuse("tasks", tasks, "names of tasks, such as [cloze, completion]")
@@ -81,7 +86,7 @@ class EleutherEvalHarness(ValidationCallback):
             raise refuse("tasks", list(tasks), "each task once")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
             raise refuse_type("limit", limit, "a number of documents, a fraction below 1, or null for all")
-        if limit is not None and not (0 < limit < 1 or (limit >= 1 and limit == int(limit))):
+        if limit is not None and not (0 < limit < 1 or (1 <= limit < math.inf and limit == int(limit))):
             raise refuse("limit", limit, "a number of documents, 1 or more, a fraction below 1, or null for all")
         self._tasks = tuple(tasks)
         self._task_dir = shipped_task_dir() if task_dir is None else Path(task_dir)
@@ -111,6 +116,7 @@ class EleutherEvalHarness(ValidationCallback):
             self._loaded = load_tasks(self._tasks, self._task_dir)
             for task in self._loaded["tasks"].values():
                 self._set_up(task, model.context_length)
+                check_documents(task, self._limit, self._fewshot_seed)
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         """Evaluate, log, show and keep."""

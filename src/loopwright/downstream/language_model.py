@@ -148,6 +148,7 @@ class Generation:
     def __init__(self, given: Mapping[str, Any], tokenizer: Tokenizer, context_length: int) -> None:
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # an extra
 
+        _check_types(given)
         settings = dict(normalize_gen_kwargs(dict(given), _MAX_NEW_TOKENS))
         end = None if tokenizer.end_token is None else tokenizer.decode([tokenizer.end_token])
         self._tokenizer = tokenizer
@@ -187,6 +188,20 @@ class Generation:
 def _prompts(prompts: Mapping[int, list[int]], settings: Generation, group: Sequence[int]) -> Prompts:
     tokens_BT, lengths = padded_prompts([prompts[i] for i in group])
     return Prompts(tokens_BT, lengths, settings.num_tokens, settings.sampling, settings.is_done)
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
+    """Refuse what would be taken for something else: ``"false"`` for true, 2.9 tokens for 2."""
+    until = given.get("until", [])
+    if not all(isinstance(stop, str) for stop in ([until] if isinstance(until, str) else until or [])):
+        raise refuse("gen_kwargs.until", until, "texts")
+    if not isinstance(given.get("do_sample", False), bool):
+        raise refuse("gen_kwargs.do_sample", given["do_sample"], "true or false")
+    for name in ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"):
+        if name in given and type(given[name]) is not int:
+            raise refuse(f"gen_kwargs.{name}", given[name], "a whole number of tokens, 1 or more")
+    if "temperature" in given:
+        _number("temperature", given["temperature"])
 
 
 def _number(name: str, value: Any) -> float:

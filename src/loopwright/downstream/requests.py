@@ -164,7 +164,8 @@ class Sampling:
         """A token for each row, by torch's global stream."""
         if self.temperature == 0:
             return logits_BV.argmax(dim=-1)
-        logits_BV = logits_BV / self.temperature
+        # The likeliest first becomes 0, which no temperature makes too large.
+        logits_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits_BV.shape[1]:
             least_B1 = logits_BV.topk(self.top_k).values[:, -1:]
             logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
@@ -198,7 +199,10 @@ class Prompts:
         """``generated``: the tokens after each prompt."""
         generated: list[list[int]] = [[] for _ in self.lengths]
         read_on: _Caching | _Rereading
-        read_on = _Caching(self, model) if isinstance(model, CachingLanguageModel) else _Rereading(self, model)
+        if isinstance(model, CachingLanguageModel) and model.caches:
+            read_on = _Caching(self, model)
+        else:
+            read_on = _Rereading(self, model)
         going = list(range(len(self.lengths)))
         while True:
             chosen_B = self.sampling.choose(read_on.logits_BV)

@@ -7,6 +7,7 @@ sandbox, and its metrics are those that the harness itself has.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ import yaml
 
 from loopwright.errors import SettingError, did_you_mean, on_one_line, refuse
 
+_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 _MAX_YAML_BYTES = 1_000_000
 _MAX_INCLUDED = 10
 _GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata"})
@@ -44,8 +46,8 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
         name = config.get("group") or config.get("task")
         if name is None:
             continue  # to be included by others
-        if not isinstance(name, str):
-            raise SettingError("task_dir", f": {file}: task={name!r}: expected a name.")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise SettingError("task_dir", f": {file}: task={name!r}: expected a name of letters, digits and ._:-.")
         if name in found:
             raise SettingError("task_dir", f": {file}: the name {name} is taken by another file.")
         allowed = _GROUP_KEYS if "group" in config else frozenset(_TASK_KEYS.split())
@@ -91,6 +93,31 @@ def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
     except ValueError as error:  # the same task twice
         raise SettingError("tasks", f": {on_one_line(str(error))}") from error
     return loaded
+
+
+def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> None:
+    """Make all requests of a task once, as its evaluation will: what is wrong with its data is said at once.
+
+    Raises:
+        SettingError: naming the task, and the document whose answer is none of its choices.
+    """
+    from lm_eval.evaluator_utils import get_sample_size  # an extra
+
+    try:
+        with sandboxed():
+            task.set_fewshot_seed(fewshot_seed)
+            task.build_all_requests(limit=get_sample_size(task, limit))
+            if task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input:
+                for number, document in enumerate(task.eval_docs, 1):
+                    choices, answer = task.doc_to_choice(document), task.doc_to_target(document)
+                    if type(answer) is int and not 0 <= answer < len(choices):
+                        problem = f"document {number} has the answer {answer}, of {len(choices)} choices"
+                        raise SettingError("tasks", f"={task.task_name}: {problem}, which are counted from 0.")
+    except SettingError:
+        raise
+    except Exception as error:
+        problem = f"its documents do not make requests: {type(error).__name__}: {on_one_line(str(error), 200)}"
+        raise SettingError("tasks", f"={task.task_name}: {problem}.") from error
 
 
 @contextmanager
@@ -153,23 +180,26 @@ def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: t
         except SettingError:
             raise
         except Exception as error:
-            problem = f": task {name} of {folder}: {type(error).__name__}: {on_one_line(str(error))}"
+            problem = f": task {name} of {folder}: {type(error).__name__}: {on_one_line(str(error), 200)}"
             raise SettingError("task_dir", problem) from error
     members = config.get("task")
     if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
         raise SettingError("task_dir", f": group {name} of {folder}: expected task, a list of names.")
-    group = Group.from_config(GroupConfig(**config))
+    try:
+        group = Group.from_config(GroupConfig(**config))
+    except Exception as error:
+        raise SettingError("task_dir", f": group {name} of {folder}: {on_one_line(str(error), 200)}") from error
     for member in members:
-        if member not in own or member in inside:
-            problem = f": group {name} of {folder}: {member}: expected a task or another group of the same folder"
-            raise SettingError("task_dir", f"{problem}.{did_you_mean(member, own)}")
+        if member not in own or member in (*inside, name) or members.count(member) > 1:
+            problem = f": group {name} of {folder}: {member}: expected other tasks and groups of the folder, each once"
+            raise SettingError("task_dir", f"{problem}.{did_you_mean(member, {*own} - {member})}")
         group.add(_build(member, own, folder, (*inside, name)))
     return group
 
 
 def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with what reads the data in place of what says where they are."""
-    from lm_eval.api.registry import METRIC_REGISTRY  # an extra
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # an extra
 
     config = dict(config)
     where = f": task {name} of {folder}"
@@ -178,12 +208,24 @@ def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, 
     if path != "json" or set(keywords or {}) != {"data_files"} or not isinstance(files, dict) or not files:
         expected = "expected dataset_path: json and dataset_kwargs: {data_files: {test: FILE}}"
         raise SettingError("task_dir", f"{where}: {expected}.")
-    for entry in config.get("metric_list") or []:
-        metric = entry.get("metric") if isinstance(entry, dict) else entry
-        if metric not in METRIC_REGISTRY or (isinstance(entry, dict) and entry.get("hf_evaluate")):
-            hint = did_you_mean(str(metric), METRIC_REGISTRY)
-            raise SettingError("task_dir", f"{where}: metric {metric}: expected one that lm-eval itself has.{hint}")
-    rows = {str(split): _read_rows(folder / str(file), where) for split, file in files.items()}
+    metrics = config.get("metric_list") or []
+    if not isinstance(metrics, list) or not all(isinstance(entry, dict) for entry in metrics):
+        raise SettingError("task_dir", f"{where}: metric_list: expected a list of mappings, each with metric.")
+    for entry in metrics:
+        for key, known in (("metric", METRIC_REGISTRY), ("aggregation", AGGREGATION_REGISTRY)):
+            if key in entry and entry[key] not in known:
+                hint = did_you_mean(str(entry[key]), known)
+                raise SettingError("task_dir", f"{where}: {key} {entry[key]}: expected one that lm-eval has.{hint}")
+        if entry.get("hf_evaluate"):
+            raise SettingError("task_dir", f"{where}: hf_evaluate: expected metrics that lm-eval has, without it.")
+    if type(config.get("repeats", 1)) is not int or config.get("repeats", 1) < 1:
+        raise SettingError("task_dir", f"{where}: repeats={config['repeats']!r}: expected a whole number, 1 or more.")
+    rows = {}
+    for split, file in files.items():
+        path = (folder / str(file)).resolve()
+        if folder.resolve() not in path.parents:
+            raise SettingError("task_dir", f"{where}: data_files={file!r}: expected a file of the folder.")
+        rows[str(split)] = _read_rows(path, where)
     return {**config, "custom_dataset": partial(_as_dataset, rows)}
 
 
@@ -191,7 +233,7 @@ def _read_rows(file: Path, where: str) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines."""
     rows = []
     try:
-        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
                 rows.append(json.loads(line))
                 if not isinstance(rows[-1], dict):

@@ -42,10 +42,12 @@ class CausalLM(nn.Module):
         self._takes_positions = "position_ids" in inspect.signature(self.causal_lm.forward).parameters
         settings: Any = self.causal_lm.config
         length = getattr(settings, "max_position_embeddings", None)
-        if not isinstance(length, int):
-            raise refuse("path", str(path), "a model whose configuration has max_position_embeddings")
+        self._given: tuple[str, object] = ("config", dict(config or {})) if path is None else ("path", str(path))
+        if not isinstance(length, int) or length < 1:
+            raise self._refuse("a model whose configuration has max_position_embeddings, 1 or more")
         self.vocab_size: int = settings.vocab_size
         self.context_length: int = length
+        self.caches = self._check()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predict the tokens of a batch."""
@@ -69,6 +71,27 @@ class CausalLM(nn.Module):
         """The logits of the token after each, B x T x V."""
         logits_BTV: Tensor = self.causal_lm(input_ids=tokens_BT, use_cache=False).logits
         return logits_BTV
+
+    def _refuse(self, expected: str, remedy: str = "") -> SettingError:
+        setting, given = self._given
+        return refuse(setting, given, expected, remedy)
+
+    @torch.no_grad()
+    def _check(self) -> bool:
+        """See that no token is told what comes after it; returns whether the model keeps keys and values."""
+        device = next(self.parameters()).device
+        if device.type == "meta":  # there are shapes and no numbers
+            return False
+        is_training = self.training
+        tokens_BT = torch.zeros(2, min(4, self.context_length), dtype=torch.int64, device=device)
+        tokens_BT[1, -1] = self.vocab_size - 1
+        outputs = self.eval().causal_lm(input_ids=tokens_BT)
+        self.train(is_training)
+        moved_T = (outputs.logits[0] - outputs.logits[1]).abs().amax(dim=-1)
+        if (moved_T[:-1] > 1e-3 * moved_T[-1]).any():  # rounding moves them, but by much less than the token itself
+            remedy = "set config.is_decoder=true where the model has it"
+            raise self._refuse("a model whose predictions do not depend on later tokens", remedy)
+        return getattr(outputs, "past_key_values", None) is not None
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
         """Read prompts, and keep keys and values; rows are filled up at their beginnings, as ``generate`` has them."""
