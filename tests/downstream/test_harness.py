@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import tiny
-from loopwright import Checkpointing, Trainer, TrainingLoop, ValidationLoop
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop, ValidationLoop
 from loopwright.data import Loader
 from loopwright.data.text_windows import TextWindows
 from loopwright.downstream import EleutherEvalHarness
@@ -119,6 +119,26 @@ def test_a_resumed_fit_measures_the_same(folder: Path, tmp_path: Path) -> None:
         assert ours.metrics["words/write/exact_match"] == straight.metrics["words/write/exact_match"]
         kept = "downstream/words/step_00000008.json"
         assert (run_dir / kept).read_text() == (tmp_path / "straight" / kept).read_text()
+
+
+class Interrupt(Callback):
+    """Interrupts the fit in the first evaluation, after some of its requests."""
+
+    def on_eleuther_eval_harness_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.stop("SIGTERM", is_interruption=True)
+
+
+def test_a_fit_that_is_interrupted_in_an_evaluation_begins_it_again(folder: Path, tmp_path: Path) -> None:
+    saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=3, keep_last=None)}
+    with build(tmp_path / "straight", harness(folder, batch_size=1), **saving) as straight:
+        straight.fit(data(), data())
+    with build(tmp_path / "cut", {**harness(folder, batch_size=1), "interrupt": Interrupt()}, **saving) as cut:
+        assert cut.fit(data(), data()).state == "interrupted"
+    assert not (tmp_path / "cut" / "downstream").exists()
+    with build(tmp_path / "cut", harness(folder, batch_size=1), **saving) as ours:
+        assert ours.fit(data(), data(), ckpt_path="last").state == "completed"
+    assert tiny.is_bitwise_equal(tiny.weights(ours), tiny.weights(straight))
+    assert lines(tmp_path / "cut") == lines(tmp_path / "straight")
 
 
 def test_results_are_kept_and_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
