@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
-OPTIONAL := lm-eval pandas tensorboard torchmetrics transformers
+OPTIONAL := accelerate lm-eval pandas tensorboard torchmetrics transformers
 
 .PHONY: install train test test-hydra-next test-extras check format
 
@@ -42,7 +42,7 @@ test-hydra-next: $(STAMP)
 # The tests marked extras, which skip themselves where an optional package is missing. Here none may be.
 test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
-	$(EXTRAS)/bin/python -W ignore -c 'import lm_eval, pandas, tensorboard, torchmetrics, transformers'
+	$(EXTRAS)/bin/python -W ignore -c 'import accelerate, lm_eval, pandas, tensorboard, torchmetrics, transformers'
 	PYTHONPATH=src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
 check: $(STAMP)
