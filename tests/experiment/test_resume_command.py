@@ -186,6 +186,15 @@ def test_a_link_in_the_directory_is_not_written_through(
     assert outside.read_text() == "mine\n" * 400
 
 
+def test_a_link_below_the_directory_is_not_followed(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "cut" / "downstream").mkdir()
+    (tmp_path / "cut" / "downstream" / "words").symlink_to(tmp_path / "outside", target_is_directory=True)
+    answer = cli("resume", "cut")
+    said = "cut: downstream/words is neither a file nor a folder; a run holds no others.\n"
+    assert (answer.code, answer.err) == (2, said)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_damaged_summary_is_said(text: str, interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "cut" / "summary.json").write_text(text)

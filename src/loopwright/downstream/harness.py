@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -198,15 +198,19 @@ class EleutherEvalHarness(ValidationCallback):
             "versions": results["versions"],
             "higher_is_better": results["higher_is_better"],
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"step_{trainer.global_step:08d}.json"
-        number = 1
+        path, number = folder / f"step_{trainer.global_step:08d}.json", 1
         while checkpoint is not None and path.exists():
             number += 1
             path = folder / f"step_{trainer.global_step:08d}_{number}.json"
         part = path.with_name(f".{path.name}")
-        part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
-        part.replace(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
+            part.replace(path)
+        except OSError as error:  # the metrics are logged, and saves decide whether a run goes on on a full disk
+            _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
+            with suppress(OSError):
+                part.unlink()
 
 
 def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:

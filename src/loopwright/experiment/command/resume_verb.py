@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,13 @@ def _check_settings(config: Mapping[str, Any], ckpt_path: str | None, line: Comm
 
 def _check_files(directory: Path) -> None:
     """Refuse links and the like among what a run writes: they may lead out of its directory."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
-                problem = f": {entry.name} is neither a file nor a folder; a run holds no others."
-                raise SettingError(str(directory), problem)
+    for here, folders, files in os.walk(directory):
+        for path in (Path(here, name) for name in sorted((*folders, *files))):
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                name = path.relative_to(directory)
+                raise SettingError(str(directory), f": {name} is neither a file nor a folder; a run holds no others.")
+        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]  # checked when read
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
