@@ -1,8 +1,15 @@
-"""Settings of all laws: no deadline for one example, because the cores that tests run on are shared."""
+"""What all tests begin with: laws without a deadline, and signals that arrive."""
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
+# No deadline for one example, because the cores that tests run on are shared.
 settings.register_profile("shared_cores", deadline=None)
 settings.load_profile("shared_cores")
+
+# Begun in the background of a shell, the tests would ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loopwright.errors import SettingError
-from loopwright.experiment.settings import check_names, read_settings
+from loopwright.experiment.settings import at_callback_path, check_names, read_settings
 
 CONFIG: dict[str, Any] = {
     **{section: {"_target_": "x"} for section in ("loop", "model", "data", "device", "optimizer")},
@@ -62,3 +62,15 @@ def test_a_name_that_nobody_reads_is_refused_unless_an_interpolation_does() -> N
 def test_a_name_that_every_configuration_keeps_cannot_be_left_out() -> None:
     with pytest.raises(SettingError, match=r"^~optimizer\.lr: every configuration keeps this name"):
         check_names(CONFIG, frozenset(), ["~optimizer.lr"])
+
+
+def test_a_setting_of_a_callback_gets_its_path() -> None:
+    config = {
+        "callbacks": {"mine": {"_target_": "loopwright.callbacks.EarlyStopping", "monitor": "val/los"}, "no": None}
+    }
+    noted = SettingError("monitor", "=1: expected 2.")
+    noted.add_note("Raised in callback mine.setup.")
+    for error in (noted, SettingError("EarlyStopping.monitor", "=1: expected 2.")):
+        assert str(at_callback_path(error, config)) == "callbacks.mine.monitor=1: expected 2."
+    for error in (SettingError("monitor", "=1."), SettingError("EarlyStopping.other", "=1.")):
+        assert at_callback_path(error, config) is error

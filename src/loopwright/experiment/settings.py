@@ -137,15 +137,15 @@ def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[
 
 def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
     """The error with its path in a configuration, where it is of a setting of the callback that raised it."""
-    raised = [match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match]
-    for name in raised[:1]:
-        for section in ("callbacks", "loggers"):
-            node = (config.get(section) or {}).get(name)
+    raised = {match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match}
+    for section in ("callbacks", "loggers"):
+        for name, node in (config.get(section) or {}).items():
             if not isinstance(node, Mapping):
                 continue
             kind = str(node.get("_target_")).rpartition(".")[2]
             own = type(error)(error.setting.removeprefix(f"{kind}."), error.problem)
-            if re.split(r"[.\[]", own.setting)[0] in node:
+            is_its = name in raised or own.setting != error.setting
+            if is_its and re.split(r"[.\[]", own.setting)[0] in node:
                 return own.under(f"{section}.{name}")
     return error
 
