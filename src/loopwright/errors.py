@@ -10,6 +10,10 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class SettingError(ValueError):
@@ -62,16 +66,17 @@ def refuse_type(setting: str, given: object, expected: str, remedy: str = "") ->
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
-def check_count(setting: str, value: object, meaning: str = "a whole number, 1 or more") -> int:
-    """Return ``value`` as an int where it is a whole number of at least 1.
+def check_count(setting: str, value: object, meaning: str | None = None, *, least: int = 1) -> int:
+    """Return ``value`` as an int where it is a whole number of at least ``least``.
 
     Raises:
         SettingTypeError: for anything that is not an integer; True and "5" are not.
-        SettingError: for integers below 1.
+        SettingError: for integers below ``least``.
     """
+    meaning = meaning or f"a whole number, {least} or more"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise refuse_type(setting, value, meaning)
-    if value < 1:
+    if value < least:
         raise refuse(setting, value, meaning)
     return int(value)
 
@@ -94,6 +99,14 @@ def on_one_line(text: str, limit: int | None = None) -> str:
         text = f"{text[: limit - 1]}…"
     joined = " ".join(text.split())
     return joined if joined.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
+
+
+def room(num_bytes: int, folder: Path) -> str:
+    """What a full disk lacks, where ``folder`` is or would be: ``2,048 bytes needed, 512 free``."""
+    import shutil  # with its compressors, which no start of a command needs
+
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return f"{num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"
 
 
 def _three_parts(given: object, expected: str, remedy: str) -> str:

@@ -185,7 +185,7 @@ def test_what_only_a_batch_shows_is_said_then(callback: Any, said: str) -> None:
 
 
 def test_a_value_that_is_no_single_number_is_refused() -> None:
-    class Two(torchmetrics.SumMetric):  # type: ignore[misc]
+    class Two(torchmetrics.SumMetric):  # type: ignore[misc]  # imported by name, and so untyped
         def compute(self) -> Tensor:
             return torch.zeros(2)
 

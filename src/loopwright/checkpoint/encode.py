@@ -102,9 +102,9 @@ class _Encoder:
         if type(value) is list:
             return self._encode_items(value, path, depth)
         if type(value) in (tuple, torch.Size):
-            return {"~tuple": self._encode_items(value, path, depth)}  # type: ignore[arg-type]
+            return {"~tuple": self._encode_items(value, path, depth)}  # type: ignore[arg-type]  # narrowed by type()
         if type(value) in (dict, OrderedDict, Counter):
-            return self._encode_dict(value, path, depth)  # type: ignore[arg-type]
+            return self._encode_dict(value, path, depth)  # type: ignore[arg-type]  # likewise
         raise self._refuse(path, ACCEPTED, value)
 
     def _encode_items(self, values: list[object] | tuple[object, ...], path: str, depth: int) -> list[Any]:

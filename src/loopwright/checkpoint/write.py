@@ -39,7 +39,7 @@ from loopwright.checkpoint.files import (
 from loopwright.checkpoint.outline import outline
 from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.checkpoint.safetensors_layout import safetensors_chunks
-from loopwright.errors import CheckpointError, SaveError, SettingError, SettingTypeError
+from loopwright.errors import CheckpointError, SaveError, SettingError, SettingTypeError, room
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -260,6 +260,5 @@ def _version() -> str:
 def _line(folder: Path, error: OSError, num_bytes: int) -> str:
     line = f"{folder}: not saved: {error.strerror or error}"
     if error.errno in _NO_SPACE:
-        existing = next(path for path in folder.parents if path.exists())
-        line += f"; {num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"
+        line += f"; {room(num_bytes, folder.parent)}"
     return line

@@ -94,10 +94,10 @@ class EleutherEvalHarness(ValidationCallback):
         self._tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self._batch_size = check_count("batch_size", batch_size)
         self._limit = limit
-        self._num_fewshot = None if num_fewshot is None else _count_or_zero("num_fewshot", num_fewshot)
+        self._num_fewshot = None if num_fewshot is None else check_count("num_fewshot", num_fewshot, least=0)
         self._gen_kwargs = dict(gen_kwargs or {})
-        self._bootstrap_iters = _count_or_zero("bootstrap_iters", bootstrap_iters)
-        self._fewshot_seed = _count_or_zero("fewshot_seed", fewshot_seed)
+        self._bootstrap_iters = check_count("bootstrap_iters", bootstrap_iters, least=0)
+        self._fewshot_seed = check_count("fewshot_seed", fewshot_seed, least=0)
         self._loop = EleutherEvalHarnessLoop()
         self._loaded: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] | None = None
@@ -253,11 +253,3 @@ class _ToOurLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
             _log.info("%s: %s", record.name, on_one_line(record.getMessage()))
-
-
-def _count_or_zero(setting: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise refuse_type(setting, value, "a whole number, 0 or more")
-    if value < 0:
-        raise refuse(setting, value, "a whole number, 0 or more")
-    return value

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopwright.downstream.requests import (
     Batches,
@@ -24,6 +24,7 @@ from loopwright.protocols import Tokenizer
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
+_T = TypeVar("_T")
 _MAX_NEW_TOKENS = 256  # where a task says nothing, as the harness has it
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
 _log = logging.getLogger("loopwright")
@@ -109,7 +110,7 @@ class TrainedModel:
             self._say_cut("generate_until", map(len, prompts.values()), settings.prompt_length)
             prompts = {i: tokens[-settings.prompt_length :] for i, tokens in prompts.items()}
             ordered = sorted(numbers, key=lambda i: (-len(prompts[i]), prompts[i]))
-            groups = [ordered[k : k + self._batch_size] for k in range(0, len(ordered), self._batch_size)]
+            groups = self._groups(ordered)
             made = partial(_prompts, prompts, settings)
             for group, answer in zip(groups, self._ask("generate_until", Batches(groups, made)), strict=True):
                 for i, tokens in zip(group, answer["generated"], strict=True):
@@ -122,18 +123,20 @@ class TrainedModel:
         return [*self._score("loglikelihood", [(context, continuation) for _, context, continuation in requests])]
 
     def _score(self, kind: str, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
-        found: dict[int, Likelihood] = {}
         longest = max((len(continuation) for _, continuation in pairs), default=0)
         if longest > self._context_length:
             raise DataError(f"{kind}: a continuation of {longest} tokens; the model reads {self._context_length}.")
         asked = [i for i, (_, continuation) in enumerate(pairs) if continuation]
-        found.update({i: Likelihood(0.0, is_greedy=True) for i, pair in enumerate(pairs) if not pair[1]})
+        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # of nothing
         self._say_cut(kind, (len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in asked), self._context_length)
         rows = rows_to_read([pairs[i] for i in asked], self._context_length)
-        groups = [rows[k : k + self._batch_size] for k in range(0, len(rows), self._batch_size)]
+        groups = self._groups(rows)
         for group, answer in zip(groups, self._ask(kind, Batches(groups, scoring)), strict=True):
             found.update({asked[i]: likelihood for i, likelihood in likelihoods(group, answer)})
-        return [found[i] for i in range(len(pairs))]
+        return [*found.values()]
+
+    def _groups(self, ordered: Sequence[_T]) -> list[Sequence[_T]]:
+        return [ordered[k : k + self._batch_size] for k in range(0, len(ordered), self._batch_size)]
 
     def _say_cut(self, kind: str, lengths: Iterable[int], most: int) -> None:
         num_cut = sum(length > most for length in lengths)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -156,16 +156,22 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
 
 def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
     """The harness's own tasks, if there are names that ``folder`` does not have."""
-    from lm_eval.tasks import TaskManager  # an extra
-
     others = [name for name in names if name not in own]
-    manager = TaskManager(include_defaults=bool(others))
+    manager = _manager(has_theirs=bool(others))
     for name in others:
         if name not in manager.all_tasks:
             known = f"a task of {folder} ({', '.join(own) or 'which has none'}) or one that lm-eval has"
             hint = did_you_mean(name, [*own, *manager.all_tasks])
             raise SettingError("tasks", f"={name}: expected {known}.{hint}")
     return manager
+
+
+@cache
+def _manager(*, has_theirs: bool) -> Any:
+    """The harness's index of its tasks, which takes seconds to make: for checks, the plan and the run the same one."""
+    from lm_eval.tasks import TaskManager  # an extra
+
+    return TaskManager(include_defaults=has_theirs)
 
 
 def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: tuple[str, ...]) -> Any:

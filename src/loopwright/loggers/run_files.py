@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 from abc import ABC
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loopwright.errors import SaveError, refuse
+from loopwright.errors import SaveError, refuse, room
 from loopwright.hooks import Logger
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ class RunFiles:
         if name in self._waiting:
             self.append(name, ())
         if name in self._waiting:
-            num_bytes, free = len(self._waiting[name]), _free_bytes(self._run_dir)
-            raise SaveError(f"{path}: cannot be written; {num_bytes:,} bytes needed, {free:,} free")
+            raise SaveError(f"{path}: cannot be written; {room(len(self._waiting[name]), self._run_dir)}")
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -128,11 +126,6 @@ class RunFiles:
     def _close_files(self) -> None:
         for name in list(self._descriptors):
             os.close(self._descriptors.pop(name))
-
-
-def _free_bytes(folder: Path) -> int:
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
 
 
 class FileLogger(Logger, ABC):
