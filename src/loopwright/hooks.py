@@ -197,7 +197,7 @@ class Callback:
         """Called after every `on_save_checkpoint`; change the state before it is written."""
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Called when the checkpoint at ``ckpt_path`` is whole on disk."""
+        """Called when the checkpoint at ``ckpt_path`` is whole on disk; saved in the background, at the next save."""
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
         """Called before the checkpoint at ``ckpt_path`` is read."""

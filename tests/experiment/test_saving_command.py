@@ -58,6 +58,19 @@ def test_a_full_disk_is_exit_1_in_a_line_and_the_run_can_be_resumed(
     assert steps(tmp_path / "run") == [2, 4]
 
 
+def test_a_full_disk_behind_a_save_in_the_background_is_the_same(
+    small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "os", FullAt(4))
+        answer = small("hydra.run.dir=run", "checkpoint.background=true")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert answer.err.startswith("run/checkpoints/step_00000004: not saved: No space left on device; ")
+    assert steps(tmp_path / "run") == [2]
+    assert cli("resume", "run", "checkpoint.background=false").code == 0
+    assert steps(tmp_path / "run") == [2, 4]
+
+
 def test_a_run_that_shall_go_on_says_so_and_does(small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "os", FullAt(2))
     answer = small("hydra.run.dir=run", "checkpoint.on_save_error=continue")

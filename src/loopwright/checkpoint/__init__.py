@@ -5,6 +5,7 @@ from loopwright.checkpoint.encode import check_state, decode, encode
 from loopwright.checkpoint.files import Manifest
 from loopwright.checkpoint.find import expand, resolve, step_folder, steps_in
 from loopwright.checkpoint.foreign import read_torch_weights
+from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
 from loopwright.checkpoint.retention import prune
 from loopwright.checkpoint.weights import (
@@ -15,11 +16,20 @@ from loopwright.checkpoint.weights import (
     unsaved_buffers,
     weights_digest,
 )
-from loopwright.checkpoint.write import clean_leftovers, remove_checkpoint, write_checkpoint
+from loopwright.checkpoint.write import (
+    Contents,
+    clean_leftovers,
+    pack,
+    remove_checkpoint,
+    write_checkpoint,
+    write_contents,
+)
 
 __all__ = [
     "Checkpoint",
     "Checkpointing",
+    "Contents",
+    "HostCopies",
     "Manifest",
     "check_state",
     "clean_leftovers",
@@ -27,6 +37,7 @@ __all__ = [
     "encode",
     "expand",
     "load_weights",
+    "pack",
     "parameter_names",
     "plain_names",
     "plain_parameters",
@@ -42,4 +53,5 @@ __all__ = [
     "verify_checkpoint",
     "weights_digest",
     "write_checkpoint",
+    "write_contents",
 ]

@@ -28,6 +28,10 @@ class Checkpointing(Callback):
         mode: whether the best ``monitor`` is its least (``min``) or its greatest (``max``).
         on_save_error: what a checkpoint that cannot be written does to the fit: ``stop`` ends it with a `SaveError`;
             ``continue`` says so and tries again at the next save. The last save of a fit ends it in any case.
+        background: whether the fit goes on while a checkpoint is written, as soon as its tensors are copied, which
+            takes as much of the host's memory again. Before it gets its name it is read back as a whole. The next save
+            and the end of the fit wait for it; then its error is raised, if there was one, and its
+            ``on_after_save_checkpoint`` called.
 
     Raises:
         ValueError: for values other than these.
@@ -41,6 +45,7 @@ class Checkpointing(Callback):
         monitor: str | None = None,
         mode: str = "min",
         on_save_error: str = "stop",
+        background: bool = False,
     ) -> None:
         self._every_n_steps = _count("every_n_steps", every_n_steps, "a whole number of steps, 1 or more, or null")
         self._keep_last = _count("keep_last", keep_last, "a whole number of checkpoints, 1 or more, or null for all")
@@ -55,9 +60,12 @@ class Checkpointing(Callback):
             raise refuse("mode", mode, "'min' or 'max'")
         if on_save_error not in ("stop", "continue"):
             raise refuse("on_save_error", on_save_error, "'stop' or 'continue'")
+        if not isinstance(background, bool):
+            raise refuse_type("background", background, "true or false")
         self._monitor = monitor
         self._mode = mode
         self._on_save_error = on_save_error
+        self._background = background
 
     @property
     def every_n_steps(self) -> int | None:
@@ -88,6 +96,11 @@ class Checkpointing(Callback):
     def on_save_error(self) -> str:
         """``stop`` or ``continue``: what a checkpoint that cannot be written does to the fit."""
         return self._on_save_error
+
+    @property
+    def background(self) -> bool:
+        """Whether the fit goes on while a checkpoint is written."""
+        return self._background
 
 
 def _count(setting: str, value: int | None, meaning: str) -> int | None:

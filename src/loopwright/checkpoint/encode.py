@@ -34,7 +34,14 @@ _MAX_DECIMAL_BITS = 1024
 _MAX_BITS = 14_000  # of more digits than that Python prints no number, in a message for example
 
 
-def encode(tree: object, where: str = "") -> tuple[Any, dict[str, Tensor]]:
+def in_place(name: str, tensor: Tensor) -> Tensor:
+    """A tensor, contiguous on the CPU: itself where it is so already."""
+    return tensor.cpu().contiguous()
+
+
+def encode(
+    tree: object, where: str = "", on_host: Callable[[str, Tensor], Tensor] = in_place
+) -> tuple[Any, dict[str, Tensor]]:
     """Split a state into JSON values and tensors.
 
     Args:
@@ -42,22 +49,24 @@ def encode(tree: object, where: str = "") -> tuple[Any, dict[str, Tensor]]:
             int, float, str, and lists, tuples, dicts and Counters of them. Subclasses of int, float and str
             come back as plain values, `OrderedDict` as dict, `torch.Size` as tuple, parameters as tensors.
         where: path that error messages begin with.
+        on_host: gives a named tensor as one that is contiguous and on the CPU.
 
     Returns:
-        The JSON values, and the tensors by name: contiguous, on the CPU, sharing memory with those given where they
-        already were. Tensors that are the same memory seen the same way (tied weights) are kept once. A dense tensor
-        comes back with its dimensions in the same order in memory, as the fused steps of optimizers rely on it.
+        The JSON values, and the tensors by name as ``on_host`` gave them; by default they share memory with those given
+        where these were contiguous and on the CPU. Tensors that are the same memory seen the same way (tied weights)
+        are kept once. A dense tensor comes back with its dimensions in the same order in memory, as the fused steps of
+        optimizers rely on it.
 
     Raises:
         SettingTypeError: for anything else, naming its path.
     """
-    encoder = _Encoder(where, is_checking=False)
+    encoder = _Encoder(where, on_host)
     return encoder.encode(tree, "", 0), encoder.tensors
 
 
 def check_state(tree: object, where: str) -> None:
     """Raise what `encode` would raise, without touching any tensor's data."""
-    _Encoder(where, is_checking=True).encode(tree, "", 0)
+    _Encoder(where, None).encode(tree, "", 0)
 
 
 def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
@@ -75,12 +84,12 @@ def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class _Encoder:
-    """One walk over a state: the tensors met so far, and the names given to them."""
+    """One walk over a state: the tensors met so far, and their names; without ``on_host`` it only checks."""
 
-    def __init__(self, where: str, is_checking: bool) -> None:
+    def __init__(self, where: str, on_host: Callable[[str, Tensor], Tensor] | None) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._where = where
-        self._is_checking = is_checking
+        self._on_host = on_host
         self._tags: dict[tuple[object, ...], dict[str, Any]] = {}
 
     def encode(self, value: object, path: str, depth: int) -> Any:
@@ -131,7 +140,7 @@ class _Encoder:
             raise self._refuse(path, f"a dense tensor with data, not one of layout {tensor.layout} on {tensor.device}")
         if tensor.dtype not in DTYPE_CODES and tensor.dtype != torch.complex128:
             raise self._refuse(path, f"a tensor of a type that safetensors holds, not {tensor.dtype}")
-        if self._is_checking:
+        if self._on_host is None:
             return {}
         view = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(),
                 tensor.is_neg())  # fmt: skip
@@ -142,7 +151,7 @@ class _Encoder:
         if tensor.dtype == torch.complex128:
             data, tag = torch.view_as_real(data), "~complex"
         name = self._free_name(path)
-        self.tensors[name] = data.cpu().contiguous()
+        self.tensors[name] = self._on_host(name, data)
         order = _order_in_memory(tensor)
         self._tags[view] = {tag: name} if order is None else {"~permuted": [{tag: name}, order]}
         return self._tags[view]

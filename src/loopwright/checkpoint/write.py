@@ -17,13 +17,14 @@ import stat
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from loopwright.checkpoint.encode import encode
+from loopwright.checkpoint.encode import encode, in_place
 from loopwright.checkpoint.files import (
     MANIFEST,
     MAX_STATE_BYTES,
@@ -36,6 +37,7 @@ from loopwright.checkpoint.files import (
     FileRecord,
     Manifest,
 )
+from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.outline import outline
 from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.checkpoint.safetensors_layout import safetensors_chunks
@@ -44,25 +46,34 @@ from loopwright.errors import CheckpointError, SaveError, SettingError, SettingT
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+# The bytes of each file of a checkpoint but its manifest, in pieces.
+Contents = Mapping[str, Sequence[memoryview]]
+
+
 def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, world_size: int = 1) -> Path:
-    """Write ``state`` as the checkpoint ``folder``, replacing an older one of that name.
+    """Write ``state`` as the checkpoint ``folder``: `pack` and `write_contents` in one."""
+    return write_contents(folder, pack(state), step=step, world_size=world_size)
+
+
+def write_contents(
+    folder: Path, contents: Contents, *, step: int, world_size: int = 1, reads_back: bool = False
+) -> Path:
+    """Write a checkpoint, replacing an older one of that name.
 
     Args:
         folder: parents are created.
-        state: ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries that
-            `encode` accepts.
+        contents: of `pack`.
         step: steps completed.
         world_size: ranks that share this state.
+        reads_back: whether it is read and hashed once more before it gets its name.
 
     Returns:
         ``folder``; everything in it is synced.
 
     Raises:
-        SettingError: if the state holds something that cannot be stored; nothing is written.
         SaveError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood at
             ``folder`` before still does, unless only the last sync failed, when the new one does.
     """
-    contents = _contents(state)
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
     try:
@@ -78,6 +89,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
         _write_files(temporary, {MANIFEST: [memoryview(manifest.to_bytes())]})
         _sync_folder(temporary)
         _check_sizes(temporary, manifest)
+        if reads_back:
+            _read_back(temporary)
         _put(temporary, folder)
     except BaseException as error:
         with suppress(OSError):  # `clean_leftovers` finds what cannot be removed now
@@ -129,8 +142,17 @@ def remove_checkpoint(path: Path) -> None:
         return
 
 
-def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
-    """The bytes of each file but the manifest."""
+def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Contents:
+    """The bytes of the files that hold a state.
+
+    Args:
+        state: ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries that
+            `encode` accepts.
+        copies: where tensors are copied to; None: their memory is shared where it is the CPU's.
+
+    Raises:
+        SettingError: if the state holds something that cannot be stored.
+    """
     parts: dict[str, object] = {MODEL: _by_name("model", state.get("model"))}
     if "optimizer" in state:
         parts[OPTIMIZER] = _by_name("optimizer", state["optimizer"])
@@ -140,7 +162,8 @@ def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
     trees: dict[str, Any] = {}
     for name, part in parts.items():
         key = name.removesuffix(".safetensors")
-        trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key)
+        on_host = in_place if copies is None else partial(copies.take, name)
+        trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key, on_host)
     trees["outline"] = outline(trees)
     text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_STATE_BYTES:
@@ -148,6 +171,8 @@ def _contents(state: Mapping[str, object]) -> dict[str, list[memoryview]]:
     if text.count(b",") > MAX_STATE_COMMAS:
         problem = f": {text.count(b','):,} values besides tensors; expected at most {MAX_STATE_COMMAS:,}"
         raise SettingError("state", f"{problem}, and long lists of numbers as tensors.")
+    if copies is not None:
+        copies.end()
     return {name: safetensors_chunks(part) for name, part in tensors.items()} | {STATE: [memoryview(text)]}
 
 
@@ -157,7 +182,7 @@ def _by_name(part: str, values: object) -> dict[str, object]:
     return dict(values)
 
 
-def _write_files(folder: Path, contents: Mapping[str, Sequence[memoryview]]) -> dict[str, FileRecord]:
+def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
     """Write new files, and sync them.
 
     They are hashed meanwhile, from the same memory and as many at a time as leave a core to the writing (hashing is
@@ -198,6 +223,13 @@ def _check_sizes(folder: Path, manifest: Manifest) -> None:
         num_bytes = os.stat(folder / name).st_size
         if num_bytes != record.num_bytes:
             raise OSError(errno.EIO, f"{name} has {num_bytes} bytes on the disk, of {record.num_bytes} written")
+
+
+def _read_back(temporary: Path) -> None:
+    try:
+        verify_checkpoint(temporary)
+    except CheckpointError as error:
+        raise OSError(errno.EIO, f"read back otherwise than it was written ({error})") from error
 
 
 def _put(temporary: Path, folder: Path) -> None:

@@ -81,6 +81,13 @@ class MetricLog:
         if self._last is not None and self._last.step == step:
             self.best_saved = self._better(self._last, self.best_saved)
 
+    def note_lost(self, step: int, best_saved: Best | None) -> None:
+        """There is no checkpoint of ``step`` after all; ``best_saved`` was the best before."""
+        if self._saved_step == step:
+            self._saved_step = None
+        if self.best_saved is not None and self.best_saved.step == step:
+            self.best_saved = best_saved
+
     def state_dict(self) -> dict[str, Any]:
         """The last and the best values."""
         marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}

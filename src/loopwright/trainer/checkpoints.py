@@ -39,6 +39,17 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
         RuntimeError: inside a step, whose gradients no checkpoint holds.
         SaveError: if it cannot be written.
     """
+    write_checkpoint(folder, run_state(parts, plan), step=parts.state.global_step)
+    call_hooks(parts.hooks["on_after_save_checkpoint"], parts.trainer, folder)
+    return folder
+
+
+def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
+    """What a checkpoint of the run holds, with what its callbacks have put there; the tensors are the run's own.
+
+    Raises:
+        RuntimeError: inside a step.
+    """
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is saved at a step's end; this step is not completed.")
     state = {
@@ -49,9 +60,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
     }
     call_hooks(parts.hooks["on_save_checkpoint"], parts.trainer, state)
     call_hooks(parts.hooks["postprocess_checkpoint"], parts.trainer, state)
-    write_checkpoint(folder, state, step=parts.state.global_step)
-    call_hooks(parts.hooks["on_after_save_checkpoint"], parts.trainer, folder)
-    return folder
+    return state
 
 
 def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:

@@ -116,7 +116,7 @@ class Trainer:
             )
             if checkpoint is not None and self._run_dir is not None:
                 self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
-            self._fitting = Fitting(self._parts, self._checkpoint, specs, self._save_in_run_dir)
+            self._fitting = Fitting(self._parts, self._checkpoint, specs, self._saver)
             self._is_closed = False
             self._set_up()
 
@@ -288,6 +288,7 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(parts.streams.active())
             if ckpt_path is not None:
+                self._finish_saving()
                 stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
             results = validate_sets(parts, chosen, val_sets)
         return {name: value for metrics in results.values() for name, value in metrics.items()}
@@ -313,6 +314,7 @@ class Trainer:
         """
         chosen = validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
+        self._finish_saving()
         folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
         with parts.streams.active():
             return validate_checkpoints(parts, chosen, val_dataloaders, folders)
@@ -325,6 +327,7 @@ class Trainer:
             SaveError: if it cannot be written.
         """
         self._check_open()
+        self._finish_saving()
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
@@ -388,10 +391,10 @@ class Trainer:
         self._listeners.warn_if_unheard(loop, hooks)
         return replace(self._parts, hooks=hooks)
 
+    def _finish_saving(self) -> None:
+        if self._saver is not None:
+            self._saver.finish()
+
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("This trainer is closed; make another.")
-
-    def _save_in_run_dir(self) -> bool:
-        assert self._saver is not None, "a fit that saves has a Checkpointing"
-        return self._saver.save(self._fitting.plan)

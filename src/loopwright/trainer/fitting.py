@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from loopwright.checkpoint import Checkpoint, Checkpointing
@@ -31,6 +32,7 @@ from loopwright.trainer.checkpoints import (
     saved_plan,
     saved_seed,
 )
+from loopwright.trainer.saving import RunSaver
 from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.validation import open_val_sets
 
@@ -44,7 +46,7 @@ class Fitting:
         parts: of the trainer.
         checkpoint: when to save; None: never.
         schedulers: made by the first fit, as they may ask for its length.
-        save: saves the run where its checkpoints belong, and says whether it could.
+        saver: saves the run where its checkpoints belong; None: never.
     """
 
     def __init__(
@@ -52,12 +54,12 @@ class Fitting:
         parts: Parts,
         checkpoint: Checkpointing | None,
         schedulers: list[SchedulerSpec],
-        save: Callable[[], bool],
+        saver: RunSaver | None,
     ) -> None:
         self._parts = parts
         self._checkpoint = checkpoint
         self._scheduler_specs = schedulers
-        self._save = save
+        self._saver = saver
         self._train_dataloader: Any = None
         self._feed: Feed | None = None
         self._told_steps: int | None = None
@@ -106,6 +108,8 @@ class Fitting:
             parts.optimizer.zero_grad()  # a gradient that was there before is not of this fit
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
             FitLoop(parts, parts.optimizer, inputs).run()
+            if self._saver is not None:
+                self._saver.finish()
             call_hooks(hooks["on_fit_end"], trainer, loop)
             ended_as = _state_of(parts.state)
         end = signals.end()
@@ -122,7 +126,7 @@ class Fitting:
 
     def close(self) -> None:
         """Let go of the training dataloader, and with it of its workers; and of the trainer."""
-        self._save = _refuse_to_save
+        self._saver = None
         self._feed = None
         self._train_dataloader = None
 
@@ -168,7 +172,7 @@ class Fitting:
             val_dataloader=val_dataloader,
             val_sets=val_sets,
             downstream={name: hook for name, _, hook in downstream_validations(self._parts)},
-            save=None if self._checkpoint is None else self._save,
+            save=None if self._saver is None else partial(self._saver.save, self.plan),
         )
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
@@ -264,12 +268,23 @@ class Fitting:
         state.stop_reason, state.is_interrupted = None, False
         try:
             yield
+        except Exception as error:
+            self._end_saving(error)
+            raise
         finally:
             self.is_running = parts.log.keeps_best = state.is_interrupted = False
             if state.is_inside_window:
                 self._leave_broken_step()
             if self._feed is not None:
                 self._feed.rest()
+
+    def _end_saving(self, error: Exception) -> None:
+        """Let a save in the background end, also where a fit ends by an error, which is the one that is raised."""
+        try:
+            if self._saver is not None:
+                self._saver.finish()
+        except Exception as another:  # noqa: BLE001  (the first one is what the fit ends by)
+            error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
 
     def _leave_broken_step(self) -> None:
         """A step whose update was made counts as done; any other is begun again by the next fit."""
@@ -287,7 +302,3 @@ def _state_of(state: RunState) -> Literal["completed", "stopped", "interrupted"]
     if state.is_interrupted:
         return "interrupted"
     return "completed" if state.stop_reason is None else "stopped"
-
-
-def _refuse_to_save() -> bool:
-    raise RuntimeError("This trainer is closed.")

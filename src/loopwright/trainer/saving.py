@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
@@ -11,23 +14,49 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from loopwright.checkpoint import (
     Checkpoint,
     Checkpointing,
+    Contents,
+    HostCopies,
     check_state,
     clean_leftovers,
+    pack,
     plain_names,
     prune,
     step_folder,
     steps_in,
     unsaved_buffers,
     verify_checkpoint,
+    write_contents,
 )
+from loopwright.engine.binding import call_hooks
 from loopwright.engine.parts import Parts
 from loopwright.errors import CheckpointError, SaveError
 from loopwright.plan import Plan
-from loopwright.trainer.checkpoints import find_run, read_run, save_run
+from loopwright.run import Best
+from loopwright.trainer.background import BackgroundTask
+from loopwright.trainer.checkpoints import find_run, read_run, run_state
 
 _log = logging.getLogger("loopwright")
 
 _LAZY = (UninitializedParameter, UninitializedBuffer)  # of shapes that the first batch decides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Save:
+    """A save between its beginning and its end.
+
+    Attributes:
+        step: that is saved.
+        folder: of the checkpoint.
+        contents: of it.
+        best: step of the checkpoint that is kept as the best.
+        best_before: the best one without this.
+    """
+
+    step: int
+    folder: Path
+    contents: Contents
+    best: int | None
+    best_before: Best | None
 
 
 class RunSaver:
@@ -51,6 +80,8 @@ class RunSaver:
         self._whole_steps: set[int] = set()  # of these, whose checkpoints were written or read here
         self._has_looked = False
         self._had_run_dir = False
+        self._copies = HostCopies() if settings.background else None
+        self._under_way: tuple[_Save, BackgroundTask] | None = None
 
     def prepare(self) -> None:
         """Make ready for a fit: see that it can be saved, and remove what killed runs left.
@@ -59,6 +90,7 @@ class RunSaver:
             SettingError: if the model holds what no checkpoint can.
             SaveError: if checkpoints cannot be saved where they are to be.
         """
+        self._try(self.finish, may_go_on=True)  # what a fit that was left at once may have left under way
         model = self._parts.model
         for name, entries in (("model", plain_names(model)), ("buffers", unsaved_buffers(model))):
             made = {key: each for key, each in entries.items() if not isinstance(each, _LAZY)}
@@ -80,37 +112,87 @@ class RunSaver:
     def save(self, plan: Plan | None) -> bool:
         """Save the present step, then remove what need not be kept any longer.
 
+        In the background this begins when the save before has ended, whose error is raised or said now.
+
         Returns:
-            Whether it was saved; if not, it was said, and the fit may go on.
+            Whether it was saved, or is being saved; if not, it was said, and the fit may go on.
 
         Raises:
             SaveError: if it cannot be written, and the fit shall stop then or is at its end.
         """
         state = self._parts.state
+        may_go_on = self._settings.on_save_error == "continue"
+        is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
+        self._try(self.finish, may_go_on=may_go_on)
+        return self._try(partial(self._save, plan), may_go_on=may_go_on and not is_last)
+
+    def finish(self) -> None:
+        """Wait for a save in the background to end.
+
+        Raises:
+            SaveError: if it could not be written.
+        """
+        if self._under_way is None:
+            return
+        save, task = self._under_way
+        error = task.wait()  # where a signal ends the waiting, it is still under way
+        self._under_way = None
+        if error is not None:
+            self._parts.log.note_lost(save.step, save.best_before)
+            raise error
+        self._conclude(save)
+
+    def _try(self, act: Callable[[], None], *, may_go_on: bool) -> bool:
+        """Whether ``act`` did not end in a `SaveError`, which is said where the fit may go on, and else raised."""
         try:
-            self._write(step_folder(self._run_dir, state.global_step), plan)
+            act()
         except SaveError as error:
-            is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
-            if is_last or self._settings.on_save_error == "stop":
+            if not may_go_on:
                 raise
             newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
             _log.warning("%s; going on all the same, the newest checkpoint is that of %s.", error, newest)
             return False
-        if self._settings.keep_last is not None:
-            self._prune(self._settings.keep_last)
         return True
 
-    def _write(self, folder: Path, plan: Plan | None) -> None:
-        step = self._parts.state.global_step
+    def _save(self, plan: Plan | None) -> None:
+        save = self._begin(plan)
+        if self._settings.background:
+            self._under_way = save, BackgroundTask(partial(self._carry_out, save))
+            return
+        try:
+            self._carry_out(save)
+        except BaseException:
+            self._parts.log.note_lost(save.step, save.best_before)
+            raise
+        self._conclude(save)
+
+    def _begin(self, plan: Plan | None) -> _Save:
+        """Take from the run what is to be written; in the background, as copies."""
+        log, step = self._parts.log, self._parts.state.global_step
+        folder = step_folder(self._run_dir, step)
         if self._had_run_dir and not os.path.isdir(self._run_dir):
             # Made anew, it could lie under the mount point of a disk that has gone, and be hidden when that is back.
             raise SaveError(f"{folder}: not saved: {self._run_dir} was there and is gone")
-        save_run(self._parts, folder, plan)
-        self._had_run_dir = True
-        self._own_steps.add(step)
-        self._whole_steps.add(step)
-        self._parts.log.note_saved(step)
         self._warn_of_later_ones(step)
+        contents = pack(run_state(self._parts, plan), self._copies)
+        if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
+            log.best_saved = None  # of another run directory, or removed by hand
+        best_before = log.best_saved
+        log.note_saved(step)
+        best = None if log.best_saved is None else log.best_saved.step
+        return _Save(step=step, folder=folder, contents=contents, best=best, best_before=best_before)
+
+    def _carry_out(self, save: _Save) -> None:
+        """Write, then prune; in the background this runs beside the fit, which touches nothing of it meanwhile."""
+        write_contents(save.folder, save.contents, step=save.step, reads_back=self._settings.background)
+        self._had_run_dir = True
+        self._own_steps.add(save.step)
+        self._whole_steps.add(save.step)
+        if self._settings.keep_last is not None:
+            self._prune(self._settings.keep_last, save.best)
+
+    def _conclude(self, save: _Save) -> None:
+        call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
 
     def _warn_of_later_ones(self, step: int) -> None:
         """Say, at the first save, that what another run left here would be taken for the newest of this one."""
@@ -120,18 +202,14 @@ class RunSaver:
             _log.warning("%s was there before, and is later than what this fit saves: a resume takes it first.", folder)
         self._has_looked = True
 
-    def _prune(self, keep_last: int) -> None:
-        there = steps_in(self._run_dir)
-        best = self._parts.log.best_saved
-        if best is not None and best.step not in there:  # of another run directory, or removed by hand
-            self._parts.log.best_saved = best = None
+    def _prune(self, keep_last: int, best: int | None) -> None:
         try:
             prune(
                 self._run_dir,
-                self._own_steps & there,
+                self._own_steps & steps_in(self._run_dir),
                 keep_last=keep_last,
                 keep_every=self._settings.keep_every,
-                best=None if best is None else best.step,
+                best=best,
                 is_whole=self._is_whole,
             )
         except OSError as error:

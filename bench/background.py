@@ -1,0 +1,109 @@
+"""How long a save of 500 MB blocks training, in the background and in the foreground.
+
+    python bench/background.py               # 9 rounds, in a temporary folder of the working directory
+    python bench/background.py --rounds 21 --folder /where/checkpoints/go
+
+Two trainers of one model, 167 MB and twice that in AdamW, take turns: each trains a step and saves it. A save blocks
+from the step's ``on_train_batch_end`` to the next hook; then, outside of what is counted, the fit waits until the
+checkpoint is whole, and the disk is synced. The first save of each trainer is counted apart: in the background it
+makes the memory that later ones copy into.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
+
+NUM_LAYERS = 96
+WIDTH = 659  # square matrices in float32: with two moments each, 500 MB
+
+
+class Model(nn.Module):
+    """Square layers, of which a step uses each for one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(NUM_LAYERS)))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """The mean square of what comes out."""
+        return self.layers(batch).square().mean()
+
+
+class Blocked(Callback):
+    """Seconds from the end of each step to the next hook, between which it is saved."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begun = 0.0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Begin to count."""
+        self._begun = time.perf_counter()
+
+    def on_train_end(self, *_: Any) -> None:
+        """The save is over, or goes on elsewhere."""
+        self.seconds.append(time.perf_counter() - self._begun)
+
+
+def make_trainer(folder: Path, *, background: bool) -> tuple[Trainer, Blocked]:
+    """A trainer that saves after each step."""
+    blocked = Blocked()
+    trainer = Trainer(
+        model=Model,
+        optimizer=partial(torch.optim.AdamW, lr=1e-4),
+        loop=TrainingLoop(num_steps=1),
+        device="cpu",
+        checkpoint=Checkpointing(every_n_steps=1, keep_last=1, background=background),
+        callbacks=[blocked],
+        run_dir=folder / str(background),
+    )
+    return trainer, blocked
+
+
+def described(values: Sequence[float]) -> str:
+    """The median, and the middle half."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{median:.3f} ({low:.3f} to {high:.3f})"
+
+
+def main() -> None:
+    """Print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="saves of each, beside the first")
+    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where to write; on the disk that is meant")
+    options = parser.parse_args()
+    batches = [torch.ones(1, WIDTH)] * 2
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        made = [make_trainer(Path(folder), background=background) for background in (False, True)]
+        for number in range(options.rounds + 1):
+            for trainer, _ in made if number % 2 else reversed(made):
+                trainer.fit(batches)
+                os.sync()
+        num_bytes = sum(file.stat().st_size for file in Path(folder, "True").rglob("*") if file.is_file())
+    foreground, background = (blocked.seconds for _, blocked in made)
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores"
+    )
+    print(f"{num_bytes / 1e6:.0f} MB a checkpoint, {options.rounds} rounds after the first")
+    print(f"foreground: blocks {described(foreground[1:])} s, the first {foreground[0]:.3f} s")
+    print(f"background: blocks {described(background[1:])} s, the first {background[0]:.3f} s")
+    ratios = [back / front for front, back in zip(foreground[1:], background[1:], strict=True)]
+    print(f"background / foreground: {described(ratios)}, the first {background[0] / foreground[0]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

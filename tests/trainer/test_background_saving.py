@@ -1,0 +1,305 @@
+"""Saving in the background: the same checkpoints as in the foreground, while the fit goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loopwright import Callback, Checkpointing, TrainingLoop, ValidationLoop
+from loopwright.callbacks import EarlyStopping, ExponentialMovingAverage
+from loopwright.checkpoint import read_checkpoint, resolve, step_folder, verify_checkpoint, write
+from loopwright.data import Loader
+from loopwright.errors import SaveError, SettingTypeError
+from tiny import Recorder, adamw, batches, is_bitwise_equal, rows, trainer, weights
+
+SECONDS = 60  # after which a test that waits for another thread has failed
+
+
+class Disk:
+    """`os` of the module that writes: calls ``before(name, number)`` of each write, sync and rename."""
+
+    def __init__(self, before: Callable[[str, int], object]) -> None:
+        self.num_calls = 0
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        if name not in ("write", "fsync", "rename"):
+            return function
+
+        def call(*arguments: Any) -> Any:
+            self.num_calls += 1
+            self._before(name, self.num_calls)
+            return function(*arguments)
+
+        return call
+
+
+@pytest.fixture
+def put_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], object]], Disk]:
+    def put(before: Callable[[str, int], object]) -> Disk:
+        disk = Disk(before)
+        monkeypatch.setattr(write, "os", disk)
+        return disk
+
+    return put
+
+
+def build(run_dir: Path, num_steps: int, *callbacks: Callback, eval_frequency: int = 3, **settings: Any) -> Any:
+    checkpoint = Checkpointing(**{"every_n_steps": 1, "background": True, **settings})
+    listeners = {str(number): callback for number, callback in enumerate(callbacks)}
+    return trainer(
+        TrainingLoop(max_steps=num_steps, eval_frequency=eval_frequency), optimizer=adamw, checkpoint=checkpoint,
+        callbacks=listeners, run_dir=run_dir,
+    )  # fmt: skip
+
+
+def found(run_dir: Path) -> list[int]:
+    """The steps whose checkpoints are there and whole; nothing else is there."""
+    return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
+
+
+def files(run_dir: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(run_dir)): file.read_bytes() for file in run_dir.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"every_n_steps": 2, "keep_last": 1}, {"keep_last": 2, "keep_every": 4}])
+def test_the_bytes_are_those_of_the_foreground(tmp_path: Path, settings: dict[str, Any]) -> None:
+    left: list[dict[str, bytes]] = []
+    for background in (False, True):
+        run_dir = tmp_path / str(background)
+        callbacks = (ExponentialMovingAverage(decay=0.9), EarlyStopping(patience=100))
+        ours = build(run_dir, 11, *callbacks, **settings, background=background)
+        ours.fit(batches(5), Loader(rows(8), batch_size=4))
+        left.append(files(run_dir))
+    assert left[0] == left[1] and len(left[0]) >= 10
+
+
+class Ahead(Callback):
+    """Lets a save reach the disk only when the step after it is done, and keeps the weights of each step."""
+
+    def __init__(self, last_step: int) -> None:
+        self.weights: dict[int, dict[str, torch.Tensor]] = {}
+        self._last_step = last_step
+        self._saved = self._done = 0
+        self._moved = threading.Condition()
+
+    def on_train_batch_end(self, ours: Any, *_: Any) -> None:
+        self.weights[ours.global_step] = weights(ours)
+        with self._moved:
+            self._done = ours.global_step
+            self._moved.notify_all()
+
+    def on_save_checkpoint(self, ours: Any, state_dict: dict[str, Any]) -> None:
+        self._saved = ours.global_step
+
+    def wait(self, *_: Any) -> None:
+        with self._moved:
+            assert self._moved.wait_for(lambda: self._done > self._saved or self._done == self._last_step, SECONDS)
+
+
+def test_each_of_100_saves_holds_its_step_whatever_is_trained_meanwhile(tmp_path: Path, put_disk: Any) -> None:
+    ahead = Ahead(200)
+    put_disk(ahead.wait)
+    build(tmp_path, 200, ahead, every_n_steps=2).fit(batches(5))
+    equal = [
+        is_bitwise_equal(read_checkpoint(step_folder(tmp_path, step)).state["model"], ahead.weights[step])
+        for step in range(2, 201, 2)
+    ]
+    assert (sum(equal), len(equal)) == (100, 100)
+    assert not is_bitwise_equal(ahead.weights[2], ahead.weights[3])
+
+
+def test_there_are_never_two_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_at_once, most, threads = 0, 0, set()
+    original = write._write_files
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal num_at_once, most
+        num_at_once += 1
+        most = max(most, num_at_once)
+        threads.add(threading.current_thread().name)
+        try:
+            return original(*arguments)
+        finally:
+            num_at_once -= 1
+
+    monkeypatch.setattr(write, "_write_files", counted)
+    ours = build(tmp_path, 12, Recorder(lambda ours, *_: ours.save_checkpoint(tmp_path / "by_hand" / "c")))
+    ours.fit(batches(5))
+    assert most == 1
+    assert threads == {"MainThread", "loopwright-save"}
+    assert found(tmp_path) == [*range(1, 13)]
+
+
+@pytest.mark.parametrize("at", range(1, 21))
+def test_a_failure_of_any_operation_reaches_the_user(tmp_path: Path, put_disk: Any, at: int) -> None:
+    """Twenty of them: the errors of two saves, at each write, sync and rename in turn."""
+
+    def fail(name: str, number: int) -> None:
+        if number == at:
+            raise OSError(errno.EIO, "Input/output error")
+
+    disk = put_disk(fail)
+    ours = build(tmp_path, 6)
+    with pytest.raises(SaveError, match=r"step_0000000[12]: not saved: Input/output error$") as caught:
+        ours.fit(batches(5))
+    failed = 1 if "step_00000001" in str(caught.value) else 2
+    assert ours.global_step == failed + 1  # said at the next save
+    assert disk.num_calls >= at
+    assert resolve(tmp_path).name in ("step_00000001", "step_00000002") if failed == 2 else True
+
+
+def test_a_failure_of_the_last_save_ends_the_fit(tmp_path: Path, put_disk: Any) -> None:
+    is_full = False
+
+    def fail(name: str, number: int) -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(ours: Any, *_: Any) -> None:
+        nonlocal is_full
+        if ours.global_step == 4:
+            ours.validate(Loader(rows(4), batch_size=4), ckpt_path="last")  # waits for what is under way
+            is_full = True
+
+    put_disk(fail)
+    for policy in ("stop", "continue"):
+        is_full = False
+        with pytest.raises(SaveError, match="step_00000004: not saved: No space left on device; "):
+            build(tmp_path / policy, 4, Recorder(fill), on_save_error=policy).fit(batches(5))
+        assert found(tmp_path / policy) == [1, 2, 3]
+
+
+def test_a_fit_that_shall_go_on_says_it_at_the_next_save(
+    tmp_path: Path, put_disk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(name: str, number: int) -> None:
+        if number == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    put_disk(fail)
+    ours = build(tmp_path, 4, on_save_error="continue")
+    assert ours.fit(batches(5)).global_step == 4
+    assert found(tmp_path) == [2, 3, 4]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{tmp_path}/checkpoints/step_00000001: not saved: No space left on device; ")
+    assert caplog.messages[0].endswith("going on all the same, the newest checkpoint is that of none.")
+
+
+def test_what_is_read_back_otherwise_gets_no_name_and_nothing_is_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = write.verify_checkpoint
+
+    def damage_and_verify(folder: Path) -> Any:
+        if folder.name.endswith("step_00000003"):
+            file = folder / "model.safetensors"
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.write_bytes(content)
+        return original(folder)
+
+    monkeypatch.setattr(write, "verify_checkpoint", damage_and_verify)
+    with pytest.raises(SaveError, match=r"step_00000003: not saved: read back otherwise .*model\.safetensors"):
+        build(tmp_path, 6, keep_last=1).fit(batches(5))
+    assert found(tmp_path) == [2]
+
+
+class Threads(Callback):
+    """Notes the steps at which saves are told of, and by which thread."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, str, bool, str]] = []
+
+    def on_after_save_checkpoint(self, ours: Any, ckpt_path: Path) -> None:
+        thread = threading.current_thread().name
+        self.told.append((ours.global_step, ckpt_path.name, ckpt_path.is_dir(), thread))
+
+
+def test_callbacks_are_told_of_a_save_when_it_has_ended(tmp_path: Path) -> None:
+    threads = Threads()
+    build(tmp_path, 5, threads, every_n_steps=2).fit(batches(5))
+    told = [(4, "step_00000002"), (5, "step_00000004"), (5, "step_00000005")]
+    assert threads.told == [(*each, True, "MainThread") for each in told]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_fit_that_ends_by_an_error_lets_the_save_end(tmp_path: Path, put_disk: Any, fails: bool) -> None:
+    has_raised = threading.Event()
+
+    def hold(name: str, number: int) -> None:
+        has_raised.wait(SECONDS)
+        if fails:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def stop(ours: Any, *_: Any) -> None:
+        if ours.global_step == 2:
+            has_raised.set()
+            raise ValueError("enough")
+
+    put_disk(hold)
+    with pytest.raises(ValueError, match="enough") as caught:
+        build(tmp_path, 5, Recorder(stop)).fit(batches(5))
+    notes = [note for note in caught.value.__notes__ if note.startswith("While a checkpoint was saved: SaveError: ")]
+    assert (len(notes), found(tmp_path)) == ((1, []) if fails else (0, [1]))
+
+
+def test_a_resumed_run_is_the_straight_one(tmp_path: Path) -> None:
+    straight = build(tmp_path / "straight", 9, background=False)
+    straight.fit(batches(5), Loader(rows(8), batch_size=4))
+    first = build(tmp_path / "cut", 9, Recorder(lambda ours, *_: ours.global_step == 4 and ours.stop("cut")))
+    first.fit(batches(5), Loader(rows(8), batch_size=4))
+    resumed = build(tmp_path / "cut", 9)
+    resumed.fit(batches(5), Loader(rows(8), batch_size=4), ckpt_path="last")
+    assert is_bitwise_equal(weights(resumed), weights(straight))
+
+
+def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(tmp_path: Path, put_disk: Any) -> None:
+    fails, val = False, Loader(rows(20), batch_size=4)  # what is trained on, so that each step is better
+
+    def fail(name: str, number: int) -> None:
+        if fails:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def look(ours: Any, *_: Any) -> None:
+        nonlocal fails
+        if ours.global_step == 6:
+            ours.validate(val, ckpt_path="last")  # waits for the save of step 4
+            fails = True
+        if ours.global_step == 7:
+            assert ours.best.step == 6
+            with pytest.raises(SaveError, match="step_00000006: not saved"):
+                ours.validate(val, ckpt_path="best")
+            ours.validate(val, ckpt_path="best", loop=Looked(looked))
+            fails = False
+
+    put_disk(fail)
+    looked: list[Path | None] = []
+    ours = build(tmp_path, 7, Recorder(look), every_n_steps=2, keep_last=1, on_save_error="continue", eval_frequency=2)
+    ours.fit(batches(5), val)
+    assert looked == [step_folder(tmp_path, 4)]
+
+
+class Looked(ValidationLoop):
+    """Notes the checkpoints that are validated."""
+
+    def __init__(self, looked: list[Path | None]) -> None:
+        super().__init__()
+        self.looked = looked
+
+    def on_validate_start(self, ours: Any, *_: Any) -> None:
+        self.looked.append(ours.validation_checkpoint)
+
+
+@pytest.mark.parametrize("given", ["true", 1, None])
+def test_background_is_true_or_false(given: Any) -> None:
+    with pytest.raises(SettingTypeError, match=r"^background=.*: expected true or false\.$"):
+        Checkpointing(background=given)
