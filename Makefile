@@ -10,7 +10,7 @@ NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
 OPTIONAL := accelerate lm-eval pandas tensorboard torchmetrics transformers
 
-.PHONY: install train test test-hydra-next test-extras check format
+.PHONY: install train test test-hydra-next test-extras golden check format
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
 	$(EXTRAS)/bin/python -W ignore -c 'import accelerate, lm_eval, pandas, tensorboard, torchmetrics, transformers'
 	PYTHONPATH=src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
+
+# The losses of the shipped experiments beside those on file; `make golden ARGS=--renew` writes the files anew.
+golden: $(STAMP)
+	$(BIN)/python bench/golden_losses.py $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
