@@ -188,6 +188,18 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_the_fit_after_two_signals_knows_nothing_of_them() -> None:
+    signals = {name: Raising("on_before_backward", 3, signal.SIGTERM) for name in ("first", "second")}
+    cut, straight = tiny.trainer(callbacks=signals), tiny.trainer(TrainingLoop(num_steps=7))
+    data = tiny.batches()
+    with pytest.raises(SystemExit):
+        cut.fit(data)
+    assert cut.global_step == 2
+    assert (cut.fit(data).state, cut.global_step) == ("completed", 7)
+    straight.fit(data)
+    assert tiny.is_bitwise_equal(tiny.weights(cut), tiny.weights(straight))
+
+
 class Dying:
     """Two signals come while it is taken away, where Python drops what is raised."""
 

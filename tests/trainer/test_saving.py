@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loopwright import Callback, Checkpointing, TrainingLoop
-from loopwright.checkpoint import step_folder, verify_checkpoint, write
+from loopwright.checkpoint import step_folder, steps_in, verify_checkpoint, write
 from loopwright.errors import CheckpointError
 from tiny import Recorder, batches, trainer
 
@@ -191,8 +191,11 @@ def test_damaged_ones_do_not_count_among_the_newest(tmp_path: Path) -> None:
     weights = step_folder(tmp_path, 7) / "model.safetensors"
     weights.write_bytes(b"x" * weights.stat().st_size)
     with pytest.raises(Killed):
+        fit(case.build(tmp_path, killed_at(10)), ckpt_path="last")
+    # 6 is needed as long as there are no three others
+    assert steps_in(tmp_path) == {6, 7, 8, 9}
+    with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(11)), ckpt_path="last")
-    # 7 is older than the newest three, 6 was needed as long as there were no three others
     assert found(tmp_path) == [8, 9, 10]
     with pytest.raises(Killed):
         fit(case.build(tmp_path / "other", killed_at(3)))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from loopwright.errors import SettingError
+from loopwright.experiment.rundir import directory
 from loopwright.experiment.rundir.directory import allocate, use
 
 _ALLOCATE = """
@@ -50,6 +53,16 @@ def test_16_processes_in_one_second_make_16_directories(tmp_path: Path) -> None:
     made = _release([_start(tmp_path) for _ in range(16)])
     assert len(set(made)) == 16
     assert all(path.startswith("outputs/same/2026-01-02_03-04-05_") and (tmp_path / path).is_dir() for path in made)
+
+
+def test_a_directory_that_is_there_already_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
+    ids = iter(["aaaaaa", "aaaaaa", "bbbbbb"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(directory, "datetime", frozen)
+    monkeypatch.setattr(directory.secrets, "token_hex", lambda num_bytes: next(ids))
+    made = [allocate("same", is_sweep=False, environ={}).name for _ in range(2)]
+    assert made == ["2026-01-02_03-04-05_aaaaaa", "2026-01-02_03-04-05_bbbbbb"]
 
 
 def test_the_processes_of_one_torchrun_share_a_directory(tmp_path: Path) -> None:
