@@ -1,0 +1,194 @@
+"""Puts bugs into a copy of the code, one at a time, and sees whether the tests find them.
+
+    python bench/mutants.py                    # all of bench/mutants
+    python bench/mutants.py --only scheduler   # those with this in their name
+    python bench/mutants.py --list             # what they are
+
+A bug is a patch, ``bench/mutants/NN_name.patch``, below a header of comments: ``# Incident:`` says what went wrong and
+where it was seen, ``# Tests:`` which files are expected to notice. These run first; the rest of the tests only where
+they all pass. A bug is found when a test fails; where the code cannot be imported, trained with for three steps or
+tested, that is said, and is no find. Before all this the expected tests have to pass on a copy without a bug: else a
+failure would say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parents[1]
+PATCHES = ROOT / "bench" / "mutants"
+OWN_TEST = "tests/test_mutants.py"  # no patch applies twice, so that it fails with any
+
+# Needed for no test, or made anew.
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "*.egg-info", "20??-*")
+
+_TRAIN = """
+import sys
+sys.path.insert(0, "tests")
+import tiny, loopwright, loopwright.cli
+ours = tiny.trainer(loopwright.TrainingLoop(num_steps=3))
+assert ours.fit(tiny.batches(), [tiny.batches(2)]).global_step == 3
+print(loopwright.__file__)
+"""
+
+
+class BadMutantError(Exception):
+    """A patch, or a copy of the code, that can measure nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A bug to plant."""
+
+    name: str
+    incident: str
+    tests: tuple[str, ...]
+    patch: Path
+
+    @classmethod
+    def read(cls, patch: Path) -> Mutant:
+        """The bug in a file of `PATCHES`."""
+        header = patch.read_text(encoding="utf-8").partition("\ndiff ")[0]
+        found = re.fullmatch(r"# Incident: (.+(?:\n# .+)*?)\n# Tests: (.+)", header)
+        if found is None:
+            raise BadMutantError(f"{patch.name}: expected a header of '# Incident: …' and '# Tests: …'")
+        return cls(name=patch.stem, incident=found[1].replace("\n# ", " "), tests=tuple(found[2].split()), patch=patch)
+
+    @property
+    def changed(self) -> list[str]:
+        """The files it changes, by their names before and after."""
+        lines = self.patch.read_text(encoding="utf-8").splitlines()
+        return [line[6:] for line in lines if line.startswith(("--- a/", "+++ b/"))]
+
+
+def all_mutants() -> list[Mutant]:
+    """Every bug there is, by number."""
+    return [Mutant.read(patch) for patch in sorted(PATCHES.glob("*.patch"))]
+
+
+def plant(mutant: Mutant, copy: Path) -> None:
+    """Apply the patch to a copy of the repository."""
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)}  # a repository around it is not meant
+    command = ["git", "apply", "--whitespace=nowarn", str(mutant.patch)]
+    applied = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    if applied.returncode:
+        raise BadMutantError(f"{mutant.name}: {applied.stderr.strip()}")
+
+
+def check_trains(copy: Path) -> None:
+    """See that the copy is what is imported, and that it trains."""
+    answer = _python(copy, "-c", _TRAIN)
+    if answer.returncode:
+        raise BadMutantError(f"no three steps can be trained: {_last_line(answer)}")
+    imported = Path(answer.stdout.strip().splitlines()[-1])
+    if not imported.is_relative_to(copy / "src"):
+        raise BadMutantError(f"{imported} is imported in place of the copy's")
+
+
+def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str | None:
+    """The first test that fails, as ``file::test``; None where all pass. Without ``tests`` all of them run.
+
+    Raises:
+        BadMutantError: where tests cannot be collected, or pytest ends in another way than by their result.
+    """
+    report = copy / "report.xml"
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-n", str(num_processes), f"--junitxml={report}"]
+    left_out = [] if tests else [f"--ignore={OWN_TEST}"]
+    report.unlink(missing_ok=True)
+    answer = _python(copy, "-m", "pytest", *options, *left_out, *tests)
+    if answer.returncode == 0:
+        return None
+    is_ended_by_tests = answer.returncode in (1, 2) and report.exists()  # 2: xdist's word for the end after -x, too
+    failed = _failures(report) if is_ended_by_tests else []
+    if not failed:
+        raise BadMutantError(f"pytest ended with {answer.returncode} and no failed test: {_last_line(answer)}")
+    return failed[0]
+
+
+def _failures(report: Path) -> list[str]:
+    """Tests that failed, or whose fixtures did; not for an import, and not files that cannot be collected."""
+    failed = []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        for outcome in (*case.findall("failure"), *case.findall("error")):
+            message = outcome.get("message", "")
+            if "collection failure" not in message and not re.search(r"\b(ImportError|ModuleNotFoundError)\b", message):
+                failed.append(f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}")
+    return failed
+
+
+def _last_line(answer: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((answer.stdout + answer.stderr).strip().splitlines()[-1:])
+
+
+def _python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True)
+
+
+def copied(root: Path, name: str) -> Path:
+    """A copy of the repository under ``root``."""
+    return Path(shutil.copytree(ROOT, root / name, symlinks=True, ignore=_LEFT_OUT))
+
+
+def find(mutant: Mutant, num_processes: int) -> str | None:
+    """Plant one bug and return the test that finds it, if any does."""
+    with tempfile.TemporaryDirectory() as work:
+        copy = copied(Path(work), "planted")
+        plant(mutant, copy)
+        check_trains(copy)
+        return first_failure(copy, mutant.tests, num_processes) or first_failure(copy, (), num_processes)
+
+
+def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:
+    """See that the expected tests pass where there is no bug."""
+    with tempfile.TemporaryDirectory() as work:
+        copy = copied(Path(work), "control")
+        check_trains(copy)
+        failed = first_failure(copy, sorted({test for mutant in mutants for test in mutant.tests}), num_processes)
+        if failed is not None:
+            raise BadMutantError(f"{failed} fails without a bug")
+
+
+def main() -> int:
+    """Print a line for each bug, and how many were found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", metavar="NAME", help="those with this in their name")
+    parser.add_argument("--list", action="store_true", help="say what they are, and plant none")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that run tests")
+    options = parser.parse_args()
+    mutants = [mutant for mutant in all_mutants() if options.only in mutant.name]
+    if not mutants:
+        parser.error(f"--only={options.only}: expected a part of one of: {', '.join(m.name for m in all_mutants())}")
+    if options.list:
+        for mutant in mutants:
+            print(f"{mutant.name}: {mutant.incident}")
+        return 0
+    num_found, begun = 0, time.perf_counter()
+    check_control(mutants, options.jobs)
+    print(f"control: the expected tests pass without a bug ({time.perf_counter() - begun:.0f} s)", flush=True)
+    for mutant in mutants:
+        begun = time.perf_counter()
+        try:
+            test = find(mutant, options.jobs)
+        except BadMutantError as error:
+            print(f"{mutant.name}: NOT MEASURED: {error}", flush=True)
+            continue
+        num_found += test is not None
+        print(f"{mutant.name}: {test or 'NOT FOUND'} ({time.perf_counter() - begun:.0f} s)", flush=True)
+    print(f"{num_found}/{len(mutants)} found")
+    return 0 if num_found == len(mutants) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The planted bugs of `bench/mutants.py` fit the present source, and what counts as found is a test that fails."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import mutants
+import pytest
+from mutants import BadMutantError, Mutant
+
+MUTANTS = mutants.all_mutants()
+
+
+def test_there_are_at_least_20_with_numbers_of_their_own() -> None:
+    assert len(MUTANTS) >= 20
+    assert [mutant.name.partition("_")[0] for mutant in MUTANTS] == [f"{n:02}" for n in range(1, len(MUTANTS) + 1)]
+    assert len({mutant.incident for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_each_names_its_incident_and_tests_that_are_there(mutant: Mutant) -> None:
+    assert mutant.incident.endswith(").")  # … (where it was seen).
+    assert mutant.tests
+    for test in mutant.tests:
+        assert (mutants.ROOT / test).is_file() and Path(test).name.startswith("test_")
+        assert test != mutants.OWN_TEST
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_each_changes_the_present_source_to_other_source(mutant: Mutant, tmp_path: Path) -> None:
+    assert mutant.changed and all(Path(name).parts[0] == "src" for name in mutant.changed)
+    for name in mutant.changed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(mutants.ROOT / name, tmp_path / name)
+    mutants.plant(mutant, tmp_path)
+    for name in mutant.changed:
+        planted = (tmp_path / name).read_text(encoding="utf-8")
+        assert planted != (mutants.ROOT / name).read_text(encoding="utf-8")
+        compile(planted, name, "exec")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
+def test_a_patch_that_does_not_fit_is_no_mutant(tmp_path: Path) -> None:
+    (name,) = set(MUTANTS[0].changed)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("something else\n", encoding="utf-8")
+    with pytest.raises(BadMutantError, match=rf"^{MUTANTS[0].name}: "):
+        mutants.plant(MUTANTS[0], tmp_path)
+
+
+def test_a_patch_without_an_incident_is_no_mutant(tmp_path: Path) -> None:
+    patch = tmp_path / "21_something.patch"
+    patch.write_text("# Tests: tests/test_resume.py\ndiff --git a/src/x.py b/src/x.py\n", encoding="utf-8")
+    with pytest.raises(BadMutantError, match=r"^21_something\.patch: expected a header"):
+        Mutant.read(patch)
+
+
+FIXTURE = "import pytest\n@pytest.fixture\ndef broken(): assert False\ndef test_it(broken): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("def test_it(): pass\n", None),
+        ("def test_it(): assert False\n", "test_it.py::test_it"),
+        (FIXTURE, "test_it.py::test_it"),
+    ],
+    ids=["passes", "fails", "fixture"],
+)
+def test_a_test_that_fails_is_a_find(text: str, found: str | None, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(text, encoding="utf-8")
+    assert mutants.first_failure(tmp_path, ["test_it.py"], 0) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import no_such_module\n",
+        "def test_it(): import no_such_module\n",
+        "def test_it(): raise KeyboardInterrupt\n",
+        "",
+    ],
+    ids=["import", "late import", "interrupt", "no test"],
+)
+def test_code_that_cannot_be_tested_is_no_find(text: str, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(text, encoding="utf-8")
+    with pytest.raises(BadMutantError, match="pytest ended with"):
+        mutants.first_failure(tmp_path, ["test_it.py"], 0)
+
+
+def test_a_copy_that_is_not_what_is_imported_measures_nothing(tmp_path: Path) -> None:
+    shutil.copytree(mutants.ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    with pytest.raises(BadMutantError, match=r"is imported in place of the copy's|No module named 'loopwright'$"):
+        mutants.check_trains(tmp_path)  # holds no source
