@@ -16,12 +16,15 @@ from loopwright.errors import SettingError, did_you_mean
 
 VERBS = {
     "plan": "print what a run would do, step by step, and train nothing; with -m a table of the jobs",
+    "verify": "verify WHAT: a few steps both ways, compared; resume, accumulation, validation, workers or determinism",
     "config": "print the configuration, composed and resolved",
     "resume": "resume DIR: go on with a run that was interrupted; with loop.max_steps=N to a later end",
     "validate": "validate DIR: validate the newest checkpoint of a run with the configuration it recorded",
     "export": "export DIR: write its weights alone, as one safetensors file; output=FILE, weights=averaged",
     "import-weights": "import-weights FILE: weights of torch.save as a checkpoint for init_from; output=DIR, key=NAME",
 }
+
+VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
 
 _WITH_PATH = {"resume": "DIR", "validate": "DIR", "export": "DIR", "import-weights": "FILE"}
 
@@ -49,6 +52,7 @@ class CommandLine:
         action: what is asked for; all but "run" is answered without running anything.
         verb: the first word, where it is not an override.
         directory: the run directory, or the file, that a verb such as ``resume`` names.
+        what: which promise ``verify`` is to look at.
         overrides: Hydra's ``key=value`` words.
         trust: names given by ``--trust``.
         multirun: whether ``-m`` asks for a sweep.
@@ -60,6 +64,7 @@ class CommandLine:
     action: Action
     verb: str | None
     directory: str | None
+    what: str | None
     overrides: tuple[str, ...]
     trust: tuple[str, ...]
     multirun: bool
@@ -82,7 +87,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     """
     flags = _parser().parse_intermixed_args(list(words))
     action = _action(flags)
-    verb, directory, overrides = None, None, list(flags.overrides)
+    verb, directory, what, overrides = None, None, None, list(flags.overrides)
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
         if verb in _WITH_PATH and action == "run":
@@ -90,9 +95,11 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
                 what = "a run directory" if _WITH_PATH[verb] == "DIR" else "a file"
                 raise SettingError(verb, f": expected {what}; loopwright {verb} {_WITH_PATH[verb]}.")
             directory = overrides.pop(0)
+        if verb == "verify" and action == "run":
+            what = _take_what(overrides)
     if verb is not None and action not in ("run", "help", "version"):
         raise SettingError(f"--{action.replace('_', '-')}", f": not with the command {verb}.")
-    if flags.multirun and (action in ("cfg", "info") or verb == "config" or verb in _WITH_PATH):
+    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *_WITH_PATH)):
         raise SettingError("--multirun", f": not with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
@@ -104,6 +111,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         action=action,
         verb=verb,
         directory=directory,
+        what=what,
         overrides=tuple(overrides),
         trust=tuple(flags.trust),
         multirun=flags.multirun,
@@ -158,6 +166,18 @@ def _check_verb(word: str) -> str:
         f": no such command. Available: {', '.join(sorted(VERBS))}; an override has the form key=value."
         f"{did_you_mean(word, VERBS)}",
     )
+
+
+def _take_what(words: list[str]) -> str:
+    known = ", ".join(VERIFIABLE)
+    if not words or _is_override(words[0]):
+        raise SettingError("verify", f": expected one of {known}; loopwright verify resume.")
+    what = words.pop(0)
+    if what == "ranks":
+        raise SettingError("verify ranks", f": several processes are not built yet; expected one of {known}.")
+    if what not in VERIFIABLE:
+        raise SettingError(f"verify {what}", f": expected one of {known}.{did_you_mean(what, VERIFIABLE)}")
+    return what
 
 
 def _check_override(word: str, multirun: bool) -> None:

@@ -44,6 +44,8 @@ def execute(line: CommandLine) -> int:
         return 0
     if line.verb == "plan":
         return _after_torch("loopwright.experiment.command.plan_verb", "print_plans", line, jobs, trust)
+    if line.verb == "verify":
+        return _after_torch("loopwright.experiment.command.verify_verb", "verify", line, jobs, trust)
     return _after_torch("loopwright.experiment.launch", "launch", line, jobs, trust)
 
 

@@ -1,0 +1,25 @@
+"""``loopwright verify WHAT``: a few steps of the user's own configuration, carried out in two ways and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loopwright.experiment.check import check_jobs
+from loopwright.experiment.command.command_line import CommandLine
+from loopwright.experiment.command.speech import tell
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.job import Job
+from loopwright.experiment.verify import verify_job
+
+
+def verify(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Print what was found, and return 0 where it is what was promised, else 1.
+
+    Raises:
+        SettingError: for a setting that cannot be used, and one with which there is nothing to compare.
+    """
+    assert line.what is not None
+    check_jobs(jobs, trust)
+    verdict = verify_job(line.what, jobs[0], trust)
+    tell(str(verdict))
+    return 0 if verdict.is_equal else 1

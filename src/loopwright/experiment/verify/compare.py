@@ -1,0 +1,107 @@
+"""What two runs hold, leaf by leaf, and where they first differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Leaves = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The first thing in which two runs differ.
+
+    Attributes:
+        step: that was under way, counted from 1.
+        kind: "batch", "loss", "weights", "metrics", "state" or "gradient".
+        name: of the tensor or value in it; empty where there is but one.
+        absolute: the largest difference of two numbers; None where none can be computed.
+        relative: the norm of the difference over that of the first run's; likewise.
+        values: both, in words.
+    """
+
+    step: int
+    kind: str
+    name: str
+    absolute: float | None
+    relative: float | None
+    values: str
+
+    def __str__(self) -> str:
+        """In words."""
+        what = f"{self.kind} {self.name}".strip()
+        if self.absolute is None:
+            return f"step {self.step}, {what}: {self.values}"
+        relative = "" if self.relative is None else f" ({self.relative:.2g} relative)"
+        return f"step {self.step}, {what}: differs by at most {self.absolute:.3g}{relative}{self.values}"
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings, sequences and dataclasses by their paths; tensors as copies on the CPU."""
+    if isinstance(tree, Tensor):
+        return {path: tree.detach().cpu().clone()}
+    if is_dataclass(tree) and not isinstance(tree, type):
+        tree = {field.name: getattr(tree, field.name) for field in fields(tree)}
+    if isinstance(tree, Mapping):
+        children = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list | tuple):
+        children = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {path: tree}
+    found: dict[str, Any] = {}
+    for name, value in children:
+        found |= leaves(value, f"{path}.{name}" if path else name)
+    return found
+
+
+def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Difference | None:
+    """The first leaf that is not bitwise the same in both, or is in one alone; NaN is the same as itself."""
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        if name not in ours or name not in theirs:
+            values = f"only in the {'first' if name in ours else 'second'} run"
+            return Difference(step=step, kind=kind, name=name, absolute=None, relative=None, values=values)
+        one, other = ours[name], theirs[name]
+        if not _is_same(one, other):
+            return _difference(step, kind, name, one, other)
+    return None
+
+
+def sizes(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """The largest difference of two numbers, and the norm of the difference over that of ``one``."""
+    wide = torch.complex128 if one.is_complex() else torch.float64
+    apart, first = one.to(wide) - other.to(wide), one.to(wide)
+    if not apart.numel():
+        return 0.0, 0.0
+    norm = float(first.norm())
+    return float(apart.abs().max()), float(apart.norm()) / norm if norm else float("inf")
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
+    if type(one) is not type(other):
+        return False
+    is_plain = one is None or isinstance(one, bool | int | float | str | bytes)
+    return repr(one) == repr(other) if is_plain else True  # of other objects only the class is known to tell something
+
+
+def _difference(step: int, kind: str, name: str, one: Any, other: Any) -> Difference:
+    absolute = relative = None
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape == other.shape and not one.is_quantized:
+            absolute, relative = sizes(one, other)
+        values = "" if absolute is not None else f"{_describe(one)} in the first run, {_describe(other)} in the second"
+    else:
+        values = f"{one!r:.60} in the first run, {other!r:.60} in the second"
+    return Difference(step=step, kind=kind, name=name, absolute=absolute, relative=relative, values=values)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,0 +1,84 @@
+"""`WithoutDropout`: a model computed as it trains, but for what dropout draws."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_PLAIN: Sequence[Callable[..., Any]] = (
+    torch.dropout, torch.dropout_, torch.feature_dropout, torch.feature_dropout_, torch.alpha_dropout,
+    torch.alpha_dropout_, torch.feature_alpha_dropout, torch.feature_alpha_dropout_,
+    functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d, functional.alpha_dropout,
+    functional.feature_alpha_dropout,
+)  # fmt: skip
+_RECURRENT: Sequence[Callable[..., Any]] = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+_ATTENTION: Callable[..., Any] = functional.scaled_dot_product_attention
+_MULTI_HEAD: Callable[..., Any] = functional.multi_head_attention_forward
+
+
+def _up_to(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    names = [*inspect.signature(function).parameters]
+    return tuple(names[: names.index(name) + 1])
+
+
+# The parameters of each function up to its probability.
+_TAKES: Mapping[Callable[..., Any], tuple[str, ...]] = MappingProxyType(
+    {
+        **{function: ("input", "p") for function in _PLAIN},  # noqa: C420  (their types differ)
+        _ATTENTION: ("query", "key", "value", "attn_mask", "dropout_p"),
+        _MULTI_HEAD: _up_to("dropout_p", _MULTI_HEAD),
+    }
+)
+
+
+class WithoutDropout(TorchFunctionMode):
+    """While it is active dropout drops nothing, whether a module or a function does it.
+
+    Attributes:
+        has_dropped: whether there was any that would have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_dropped = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func``, a dropout with a probability of 0."""
+        given = dict(kwargs or {})
+        if func in _RECURRENT:
+            return func(*self._recurrent(args), **given)
+        if func not in _TAKES:
+            return func(*args, **given)
+        names = _TAKES[func]
+        values = dict(zip(names, args, strict=False)) | given
+        default = 0.0 if func is _ATTENTION else 0.5
+        is_training = given.get("training", given.get("train", _third(func, args)))
+        self.has_dropped |= bool(is_training) and values.get(names[-1], default) > 0
+        values[names[-1]] = 0.0
+        positional = [values.pop(name) for name in names[: len(args)]]
+        return func(*positional, *args[len(names) :], **values)
+
+    def _recurrent(self, args: Sequence[Any]) -> list[Any]:
+        """The arguments of a recurrent network: … has_biases, num_layers, dropout, train …"""
+        changed = [*args]
+        at = next(index for index, value in enumerate(args) if isinstance(value, bool)) + 2
+        self.has_dropped |= bool(args[at + 1]) and args[at] > 0
+        changed[at] = 0.0
+        return changed
+
+
+def _third(func: Callable[..., Any], args: Sequence[Any]) -> bool:
+    """Whether it is in training, where that is given by position."""
+    return bool(args[2]) if func in _PLAIN and len(args) > 2 else True

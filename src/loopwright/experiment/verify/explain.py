@@ -1,0 +1,149 @@
+"""What in a model and its data can explain that two runs differ: looked for, not proved."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from loopwright.data import Loader
+from loopwright.experiment.verify.compare import Difference
+from loopwright.hooks import Callback
+
+_GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+_MAX_DEPTH = 3
+_MAX_SHOWN = 3
+_OF_TORCH = frozenset(vars(nn.Module()))
+
+
+def explain(what: str, difference: Difference, model: nn.Module, dataloader: Any) -> list[str]:
+    """What is known to make such runs differ, a line each; of the data alone where a micro-batch differed first.
+
+    Args:
+        what: was verified.
+        difference: the first one.
+        model: of one of the runs.
+        dataloader: that was trained on.
+    """
+    of_data = [*_generators_of(dataloader), *_own_dataloader(what, dataloader)]
+    if difference.kind == "batch":
+        return of_data or _unknown_data(what)
+    found = []
+    if what == "accumulation":
+        found += _batch_statistics(model)
+    if what in ("resume", "determinism"):
+        found += _generators_in("model", model)
+    if what == "resume":
+        found += _unsaved(model)
+    if what == "validation" and difference.kind == "weights":
+        found += _changed_in_validation(model, difference.name)
+    return found
+
+
+def is_sum(ratio: float, num_micro_batches: int) -> bool:
+    """Whether gradients in this ratio, of cut batches to whole ones, are those of a loss that is a sum."""
+    return abs(ratio * num_micro_batches - 1) < 0.05
+
+
+def _batch_statistics(model: nn.Module) -> list[str]:
+    names = [f"{name} ({type(each).__name__})" for name, each in model.named_modules() if isinstance(each, _BatchNorm)]
+    if not names:
+        return []
+    return [
+        f"{_shown(names)}: batch statistics, which are those of a micro-batch; GroupNorm and LayerNorm have none, and "
+        "loop.grad_accum_steps=1 cuts no batch"
+    ]
+
+
+def _unsaved(model: nn.Module) -> list[str]:
+    """Tensors and numbers in plain attributes, which no checkpoint holds."""
+    names = []
+    for prefix, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name not in _OF_TORCH and not name.startswith("__") and isinstance(value, Tensor):
+                names.append(f"{prefix}.{name}" if prefix else name)
+    if not names:
+        return []
+    return [f"{_shown(names)}: kept in plain attributes, which no checkpoint holds; use register_buffer"]
+
+
+def _changed_in_validation(model: nn.Module, name: str) -> list[str]:
+    if name in dict(model.named_buffers()):
+        return [f"{name}: a buffer that the model changes in evaluation mode, too"]
+    return []
+
+
+def _generators_of(dataloader: Any) -> list[str]:
+    dataset = getattr(dataloader, "dataset", None)
+    name = "" if dataset is None else type(dataset).__name__
+    own = [] if isinstance(dataloader, Loader | DataLoader) else _generators_in("dataloader", dataloader)
+    return [*([] if dataset is None else _generators_in(f"data set {name}", dataset)), *own]
+
+
+def _generators_in(what: str, owner: Any) -> list[str]:
+    """The random generators that an object holds, or that its class reads from its module."""
+    names = [*_attributes(owner, "", _MAX_DEPTH, set()), *_globals(type(owner))]
+    if not names:
+        return []
+    return [
+        f"{what} has a random generator of its own ({_shown(names)}), whose state is neither seeded by sample nor "
+        "saved; draw from torch's, NumPy's or Python's global stream, which is"
+    ]
+
+
+def _attributes(owner: Any, path: str, depth: int, seen: set[int]) -> Iterator[str]:
+    if id(owner) in seen:
+        return
+    seen.add(id(owner))
+    if isinstance(owner, nn.Module):
+        children: Mapping[Any, Any] = dict(vars(owner)) | dict(owner.named_children())
+    elif isinstance(owner, Mapping):
+        children = owner
+    elif isinstance(owner, list | tuple):
+        children = dict(enumerate(owner[:8]))
+    else:
+        children = getattr(owner, "__dict__", {})
+    for name, value in children.items():
+        where = f"{path}.{name}" if path else str(name)
+        if isinstance(value, _GENERATORS):
+            yield where
+        elif depth and not isinstance(value, Tensor | str | bytes | int | float | Callback):
+            yield from _attributes(value, where, depth - 1, seen)
+
+
+def _globals(kind: type) -> Iterator[str]:
+    """Generators of a module that the methods of a class name."""
+    for base in kind.__mro__:
+        for method in vars(base).values():
+            if isinstance(method, FunctionType):
+                for name in method.__code__.co_names:
+                    if isinstance(method.__globals__.get(name), _GENERATORS):
+                        yield f"{method.__module__}.{name}"
+
+
+def _own_dataloader(what: str, dataloader: Any) -> list[str]:
+    if type(dataloader) in (Loader, DataLoader) or isinstance(dataloader, list | tuple):
+        return []
+    how = "its workers draw as they please" if what == "workers" else "what it draws is its own affair"
+    return [
+        f"{type(dataloader).__name__} is a dataloader of another kind, which is used as it is: {how}; "
+        "loopwright.data.Loader seeds each sample by (seed, pass, index)"
+    ]
+
+
+def _unknown_data(what: str) -> list[str]:
+    if what == "accumulation":
+        return ["the two ways of cutting do not hold the same samples; loopwright.data.Loader keeps their order"]
+    return ["the data are not the same when they are read again: a clock, a file that changes, a source without a seed"]
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(names[:_MAX_SHOWN]) + more

@@ -1,0 +1,198 @@
+"""`verify`: finds what users do wrong, says where, and passes what is right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from command import Answer, run_dirs
+from loopwright.errors import SettingError
+from loopwright.experiment.verify import VERIFIABLE, verify
+
+Cli = Callable[..., Answer]
+
+CONF = {
+    "model/planted.yaml": "_target_: planted.Model\nmistake: none\n",
+    "data/planted.yaml": "_target_: planted.data\nmistake: none\nbatch_size: 4\nnum_workers: 0\nhas_val: true\n",
+    "callbacks/counting.yaml": "counting:\n  _target_: planted.Counting\n",
+}
+RIGHT = ("--trust=planted", "--config-dir=conf", "model=planted", "data=planted", "loop.eval_frequency=4")
+
+
+@pytest.fixture
+def check(cli: Cli, tmp_path: Path) -> Cli:
+    """``verify`` of what is right but for the words given."""
+    for name, text in CONF.items():
+        file = tmp_path / "conf" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return lambda what, *words: cli("verify", what, *RIGHT, *words)
+
+
+@pytest.mark.parametrize("what", VERIFIABLE)
+def test_what_is_right_is_equal_and_leaves_nothing(what: str, check: Cli, tmp_path: Path) -> None:
+    answer = check(what)
+    assert (answer.code, answer.err) == (0, "")
+    said = answer.out.splitlines()
+    assert said[0].startswith(f"{what}: 8 steps")
+    assert said[1].startswith("equal to rounding: 4 gradients" if what == "accumulation" else "bitwise equal: ")
+    assert run_dirs(tmp_path) == [] and not (tmp_path / "outputs").exists()
+
+
+# The mistake, how it is looked for, what differs first, and what is said to explain it.
+FOUND: dict[str, tuple[str, str, str | None]] = {
+    "noise of a custom loader": (
+        "workers data.mistake=loader",
+        "step 1, batch features: differs by at most ",
+        "NoisyLoader is a dataloader of another kind",
+    ),
+    "a loss that is a sum": (
+        "accumulation model.mistake=sum",
+        "step 1, gradient layers.",
+        "gradients are 1/2 of those of the whole batch: a loss that is a sum",
+    ),
+    "batch norm with accumulation": (
+        "accumulation model.mistake=batch_norm loop.grad_accum_steps=2",
+        "step 1, gradient layers.",
+        "layers.1 (BatchNorm1d): batch statistics",
+    ),
+    "a generator of the data set": (
+        "resume data.mistake=generator",
+        "step 5, batch features: differs by at most ",
+        "data set Noisy has a random generator of its own (_generator, planted._shared)",
+    ),
+    "an operation without a deterministic form": (
+        "determinism model.mistake=operation",
+        "not deterministic: put_, although these two runs are bitwise equal",
+        "put_: no deterministic form in torch",
+    ),
+    "the same generator, read by workers": (
+        "workers data.mistake=generator",  # the first batch is read by the first worker, as it would be here
+        "step 2, batch features",
+        "data set Noisy has a random generator of its own (_generator, planted._shared)",
+    ),
+    "a generator of a module": ("determinism data.mistake=module", "step 1, batch features", "(planted._shared)"),
+    "a tensor in a plain attribute": (
+        "resume model.mistake=attribute",
+        "step 5, loss: differs by at most ",
+        "scale: kept in plain attributes",
+    ),
+    "a generator of the model": (
+        "resume model.mistake=generator",
+        "step 5, loss",
+        "model has a random generator of its own (generator)",
+    ),
+    "a buffer that validation changes": (
+        "validation model.mistake=evaluation",
+        "step 2, weights num_seen: differs by at most 2 ",
+        "num_seen: a buffer that the model changes in evaluation mode",
+    ),
+    "a clock": ("determinism model.mistake=clock", "step 1, loss: differs by at most ", None),
+    "a callback without a state": ("resume callbacks=[default,counting]", "step 6, weights layers.0.weight", None),
+    "batches that are not cut": (
+        "accumulation data.mistake=whole",
+        "step 1, batch features: 7x4 float32 in the first run, 14x4 float32",
+        "Whole is a dataloader of another kind",
+    ),
+    "a wrong number of items": (
+        "accumulation model.mistake=items data.batch_size=7 loop.grad_accum_steps=3",
+        "step 2, gradient",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", FOUND)
+def test_a_mistake_is_found_where_it_shows_first_and_explained(mistake: str, check: Cli) -> None:
+    words, first, explanation = FOUND[mistake]
+    answer = check(*words.split())
+    assert (answer.code, answer.err) == (1, ""), answer.out
+    _, said, *explanations = answer.out.splitlines()
+    assert said.removeprefix("not equal: ").startswith(first)
+    found = [line for line in explanations if explanation is not None and explanation in line]
+    assert len(found) == (explanation is not None), answer.out
+    assert all(line.startswith("  may be explained by: ") for line in explanations)
+
+
+def test_mistakes_are_not_found_where_they_do_no_harm(check: Cli) -> None:
+    """A sum is no mistake without accumulation; and a global generator of the loader's is kept apart from the run's."""
+    for words in (
+        ["resume", "model.mistake=sum"],
+        ["resume", "data.mistake=loader"],
+        ["validation", "data.mistake=loader"],
+        ["validation", "model.mistake=batch_norm"],
+        ["workers", "model.mistake=batch_norm"],
+        ["determinism", "data.mistake=generator"],
+    ):
+        answer = check(*words)
+        assert answer.code == 0, answer.out
+
+
+def test_dropout_is_left_out_of_the_comparison_of_gradients(cli: Cli) -> None:
+    answer = cli("verify", "accumulation", "model.dropout=0.5", "loop.num_steps=2")
+    assert answer.code == 0
+    assert answer.out.startswith("accumulation: 2 steps on batches of 32 as a whole; cut into 2 micro-batches of 16\n")
+    assert answer.out.endswith("\n  dropout is switched off in both: it draws anew for each micro-batch\n")
+
+
+def test_as_many_steps_as_were_typed(check: Cli) -> None:
+    assert check("resume", "loop.max_steps=11").out.startswith("resume: 11 steps straight; cut after step 5,")
+    assert check("workers", "loop.num_steps=3").out.startswith("workers: 3 steps on data read in this process;")
+
+
+def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
+    """Ten micro-batches a pass, four a step: the third and the sixth step are short."""
+    for what in ("resume", "workers"):
+        assert check(what, "loop.grad_accum_steps=4", "loop.num_steps=7").code == 0
+    assert check("accumulation", "data.batch_size=3", "loop.grad_accum_steps=4", "loop.num_steps=9").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([], "verify: expected one of resume, accumulation, validation, workers, determinism; loopwright verify "),
+        (["resum"], "verify resum: expected one of resume, accumulation, validation, workers, determinism. Did you "),
+        (["ranks"], "verify ranks: several processes are not built yet; expected one of resume,"),
+        (["resume", "loop.max_steps=1"], "loop: trains 1 steps; expected 2 or more, to cut between them."),
+        (["accumulation", "data.batch_size=1"], "data.batch_size=1: expected 2 or more, to cut a batch."),
+        (["validation", "data.has_val=false"], "data: has no validation data; expected some,"),
+        (["workers", "~data.num_workers"], "~data.num_workers: every configuration keeps this name"),
+        (["resume", "-m"], "--multirun: not with verify."),
+        (["resume", "optimizer.lr=abc"], "optimizer.lr='abc': expected"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_exit_2_in_a_line(words: list[str], error: str, check: Cli, cli: Cli) -> None:
+    answer = check(*words) if words else cli("verify")
+    assert answer.code == 2
+    assert answer.err.startswith(error) and answer.err.count("\n") == 1
+
+
+def test_only_what_is_trained_is_compared(cli: Cli) -> None:
+    answer = cli("verify", "resume", "loop=validation")
+    assert (answer.code, answer.err) == (2, "loop: expected a training loop; verify compares what is trained.\n")
+
+
+def test_from_python_it_is_the_same_and_touches_no_stream_of_the_caller() -> None:
+    torch.manual_seed(5), random.seed(5), numpy.random.seed(5)
+    before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
+    verdict = verify("resume", ["loop.num_steps=4", "loop.eval_frequency=2"])
+    assert verdict.is_equal and verdict.explanations == ()
+    assert str(verdict).splitlines()[0] == "resume: 4 steps straight; cut after step 2, built anew and resumed"
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), numpy.random.get_state()[1].tolist()) == before[1:]
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(SettingError, match=r"^what='resum': expected one of resume, "):
+        verify("resum")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", VERIFIABLE)
+@pytest.mark.parametrize("experiment", ["digits", "csv_example", "vit_digits", "gpt_stdlib"])
+def test_the_shipped_experiments_keep_every_promise(experiment: str, what: str, cli: Cli) -> None:
+    answer = cli("verify", what, f"experiment={experiment}")
+    assert (answer.code, answer.err) == (0, ""), answer.out

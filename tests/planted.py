@@ -1,0 +1,118 @@
+"""Mistakes that users make, for `verify` to find: models and data that keep a promise of theirs only nearly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from loopwright import Callback
+from loopwright.data import Loader, Splits, TensorData
+
+_shared = np.random.default_rng(0)
+
+
+def _table(num_rows: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "features": torch.randn(num_rows, 4, generator=generator),
+        "target": torch.randn(num_rows, 1, generator=generator),
+    }
+
+
+class Model(nn.Module):
+    """Learns ``target`` from ``features``; ``mistake`` says how it goes wrong."""
+
+    def __init__(self, mistake: str = "none") -> None:
+        super().__init__()
+        norm = nn.BatchNorm1d(8) if mistake == "batch_norm" else nn.Identity()
+        self.layers = nn.Sequential(nn.Linear(4, 8), norm, nn.Tanh(), nn.Linear(8, 1))
+        self.mistake = mistake
+        self.scale = torch.ones(())  # in a plain attribute
+        self.register_buffer("num_seen", torch.zeros(()))
+        self.generator = torch.Generator().manual_seed(1) if mistake == "generator" else None
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        output = self.layers(batch["features"])
+        if self.mistake == "attribute":
+            self.scale = self.scale * 0.9
+            output = output * self.scale
+        if self.mistake == "evaluation" and not self.training:
+            self.num_seen += 1
+        if self.mistake == "generator":
+            output = output + torch.randn(output.shape, generator=self.generator)
+        if self.mistake == "operation":
+            output = torch.zeros_like(output).put_(torch.arange(output.numel()), output)
+        if self.mistake == "clock":
+            output = output * (1 + time.perf_counter_ns() % 1000 / 1e6)
+        errors = (output - batch["target"]).square()
+        if self.mistake == "items":
+            return {"loss": errors.mean(), "num_items": len(errors) ** 2}
+        return {"loss": errors.sum() if self.mistake == "sum" else errors.mean()}
+
+
+class Noisy:
+    """Rows with noise from a generator that is the data set's own, or its module's."""
+
+    def __init__(self, num_rows: int, mistake: str) -> None:
+        self._table = _table(num_rows)
+        self._generator = np.random.default_rng(5) if mistake == "generator" else None
+
+    def __len__(self) -> int:
+        return len(self._table["target"])
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        drawn = float((self._generator if self._generator is not None else _shared).standard_normal())
+        return {"features": self._table["features"][index] + 0.1 * drawn, "target": self._table["target"][index]}
+
+
+def _collate_with_noise(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return {**batch, "features": batch["features"] + 0.1 * torch.randn(batch["features"].shape)}
+
+
+class NoisyLoader(DataLoader[Any]):
+    """A dataloader of the user's own whose batches are noisy, from torch's global stream."""
+
+
+class Whole:
+    """A dataloader whose batches have nothing to do with ``batch_size``."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        table = _table(40)
+        return iter([{name: tensor[start : start + 7] for name, tensor in table.items()} for start in range(0, 35, 7)])
+
+    def __len__(self) -> int:
+        return 5
+
+
+def data(mistake: str = "none", batch_size: int = 4, num_workers: int = 0, has_val: bool = True) -> Splits:
+    """Forty rows to train on, ten to validate."""
+    table = TensorData(_table(40))
+    val = Loader(TensorData(_table(10)), batch_size=batch_size) if has_val else None
+    if mistake == "loader":
+        train: Any = NoisyLoader(table, batch_size, num_workers=num_workers, collate_fn=_collate_with_noise)
+    elif mistake == "whole":
+        train = Whole()
+    else:
+        rows: Any = table if mistake == "none" else Noisy(40, mistake)
+        train = Loader(rows, batch_size=batch_size, shuffle=True, num_workers=num_workers)
+    return Splits(train=train, val=val)
+
+
+class Counting(Callback):
+    """Changes the weights now and then by a count that it does not save."""
+
+    def __init__(self) -> None:
+        self.num_batches = 0
+
+    def on_train_batch_end(self, trainer: Any, model: nn.Module, *_: Any) -> None:
+        self.num_batches += 1
+        if self.num_batches == 6:
+            with torch.no_grad():
+                next(model.parameters()).mul_(1.5)
