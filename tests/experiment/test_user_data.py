@@ -80,3 +80,19 @@ def override_in(said: str) -> str:
     """The override that an error proposes, as a shell reads it."""
     (word,) = shlex.split(said[said.index("; 'data.types") + 1 : said.rindex("' reads") + 1])
     return word
+
+
+def test_changed_content_is_not_resumed_but_a_run_without_a_hash_is(cli: Cli, files: Path) -> None:
+    words = ["data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3"]
+    assert cli(*words, "loop.max_steps=4", "loggers=json_lines", "hydra.run.dir=run").code == 0
+    save_file({"features": torch.randn(20, 3), "target": torch.randn(20)}, files / "rows.safetensors")
+    summary = files / "run" / "summary.json"
+    found = json.loads(summary.read_text())
+    del found["data"]["ends_sha256"]
+    summary.write_text(json.dumps(found))
+    answer = cli("resume", "run", "loop.max_steps=6")
+    assert answer.code == 2
+    assert "not what the run began with (train_content_sha256, val_content_sha256); expected the same" in answer.err
+    summary.write_text(json.dumps(found | {"data": {}}))  # as runs of older versions were recorded
+    assert cli("resume", "run", "loop.max_steps=6").code == 0
+    assert len(json.loads(summary.read_text())["data"]["train_content_sha256"]) == 64

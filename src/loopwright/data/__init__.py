@@ -1,5 +1,6 @@
 """Data: our own loader, any dataloader as a source of batches, and the data sets that configurations name."""
 
+from loopwright.data.content import hash_content
 from loopwright.data.csv import csv
 from loopwright.data.digits import digits
 from loopwright.data.image_folder import ImageFolder, image_folder
@@ -22,6 +23,7 @@ __all__ = [
     "as_source",
     "csv",
     "digits",
+    "hash_content",
     "image_folder",
     "stdlib_text",
     "synthetic",

@@ -61,6 +61,16 @@ class ImageFolder:
         self._flip_fraction = flip_fraction
 
     @property
+    def files(self) -> Sequence[str]:
+        """Of the images."""
+        return self._files
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Of the same images."""
+        return self._labels
+
+    @property
     def is_random(self) -> bool:
         """Whether reading a sample draws a random number."""
         return self._flip_fraction > 0
@@ -123,7 +133,7 @@ def image_folder(
     batch: the place of the class in the sorted names of the folders. Files are decoded when they are read; those whose
     name begins with a dot or does not end in that of an image format are left out. Labels and split follow the sorted
     names, so that the same files give the same data on every machine. The facts of a run have a hash of the names and
-    sizes of all files; a run can only be resumed with the same.
+    sizes of all files, and of what is in them where that is at most 256 MiB; a run can only be resumed with the same.
 
     Args:
         path: of the folder, from the current directory.

@@ -87,7 +87,8 @@ def tensor_file(
 
     A batch is a mapping of the tensors' names to rows of them, in the types in which they are stored: what a model
     takes, such as ``image`` in float32 and ``label`` in int64. The facts of a run have a hash of the size, the first
-    MiB (with names, types and shapes) and the last MiB of each file; a run can only be resumed with the same.
+    MiB (with names, types and shapes) and the last MiB of each file, and of all rows where these have at most 256 MiB;
+    a run can only be resumed with the same.
 
     Args:
         path: a ``.safetensors`` file, whose tensors are taken by their names; or a mapping of names to ``.npy`` files.

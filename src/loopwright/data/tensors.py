@@ -36,6 +36,11 @@ class TensorData:
             raise SettingError("tensors", f" with lengths {lengths}: expected tensors with equally many rows.")
         self._tensors = dict(tensors)
 
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What is held, by name."""
+        return self._tensors
+
     def __len__(self) -> int:
         """Samples in the set."""
         return len(next(iter(self._tensors.values())))

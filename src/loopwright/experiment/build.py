@@ -9,8 +9,9 @@ from typing import Any, cast
 from torch import nn
 
 from loopwright.checkpoint import Checkpointing
-from loopwright.data import Splits
+from loopwright.data import Loader, Splits, hash_content
 from loopwright.device import Device
+from loopwright.engine.inputs import name_dataloaders
 from loopwright.errors import SettingError, refuse_type
 from loopwright.experiment.gate.instantiate import factory, instantiate
 from loopwright.experiment.gate.tree import PARTIAL, TARGET, is_target
@@ -71,6 +72,17 @@ def build_run_data(config: Config, trust: Trust, seed: int) -> Splits:
     """The dataloaders of a run: what building them draws depends on its seed alone, and disturbs no other stream."""
     with RandomStreams(derive(seed, "build data")).active():
         return build_data(config["data"], trust)
+
+
+def facts_of(data: Splits) -> dict[str, str | int]:
+    """What a data set says of itself, and the hash of each dataloader's content where there is one.
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
+    loaders = {"train": data.train, **name_dataloaders(data.val)}
+    hashes = {name: hash_content(each.dataset) for name, each in loaders.items() if isinstance(each, Loader)}
+    return {**{f"{name}_content_sha256": digest for name, digest in hashes.items() if digest}, **data.facts}
 
 
 def build_loop(node: Any, trust: Trust) -> LoopCallback:

@@ -13,7 +13,7 @@ from typing import Any
 
 from loopwright.checkpoint import plain_names, weights_digest
 from loopwright.errors import SettingError, did_you_mean
-from loopwright.experiment.build import build_run_data, build_trainer
+from loopwright.experiment.build import build_run_data, build_trainer, facts_of
 from loopwright.experiment.command.closing import closing_text, print_rows
 from loopwright.experiment.command.speech import tell
 from loopwright.experiment.ending import Ended, Live, RunRequest, draw, end_by, way_on
@@ -97,7 +97,7 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
         with trainer:
             data = build_run_data(config, request.trust, trainer.seed)
             _collect_garbage_from_here()
-            record.write_data(data.facts)
+            record.write_data(facts_of(data))
             if isinstance(trainer.loop, TrainingLoop):
                 outcome = _fit(trainer, request, settings, data.train, data.val)
             else:
