@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from loopwright.checkpoint import resolve
 from loopwright.errors import SettingError
@@ -20,9 +16,9 @@ from loopwright.experiment.ending import RunRequest
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job, make_recorded_job
 from loopwright.experiment.run import carry_out, opened
-from loopwright.experiment.rundir.environment import read_environment
+from loopwright.experiment.rundir.environment import recorded_threads
 from loopwright.experiment.rundir.record import read_summary
-from loopwright.experiment.rundir.recorded import apply_overrides, differences, read_recorded
+from loopwright.experiment.rundir.recorded import apply_overrides, check_files, differences, read_recorded
 
 # What may be set anew: a later end, and what changes nothing in the run.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
@@ -43,7 +39,7 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
     changes = _check_changes(recorded, config)
-    _check_files(directory)
+    check_files(directory)
     summary = read_summary(directory) or {}
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
         _check_settings(config, None, line, trust)
@@ -61,7 +57,7 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
                 directory=directory,
                 words=["loopwright", *line.words],
                 trust=trust,
-                default_num_threads=_num_threads(directory),
+                default_num_threads=recorded_threads(directory),
                 is_quiet=False,
                 resume_from=checkpoint,
             )
@@ -72,17 +68,6 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
 def _check_settings(config: Mapping[str, Any], ckpt_path: str | None, line: CommandLine, trust: Trust) -> None:
     here = {"ckpt_path": ckpt_path, "ckpt_paths": None, "init_from": None}
     check_jobs([make_recorded_job({**config, **here}, line.overrides, trust)], trust)
-
-
-def _check_files(directory: Path) -> None:
-    """Refuse links and the like among what a run writes: they may lead out of its directory."""
-    for here, folders, files in os.walk(directory):
-        for path in (Path(here, name) for name in sorted((*folders, *files))):
-            mode = path.lstat().st_mode
-            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-                name = path.relative_to(directory)
-                raise SettingError(str(directory), f": {name} is neither a file nor a folder; a run holds no others.")
-        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]  # checked when read
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
@@ -96,9 +81,3 @@ def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> li
             "loop.max_steps=N.",
         )
     return list(changes)
-
-
-def _num_threads(directory: Path) -> int:
-    """As many as the run began with."""
-    recorded = read_environment(directory).get("num_threads")
-    return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()

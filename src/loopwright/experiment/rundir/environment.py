@@ -24,7 +24,7 @@ _VARIABLES = (
     "SLURM_JOB_ID",
     "WORLD_SIZE",
 )
-_OF_THE_JOB = {"RANK", "SLURM_JOB_ID"}  # which no number depends on
+OF_THE_JOB = {"RANK", "SLURM_JOB_ID"}  # which no number depends on
 _GIT_SECONDS = 20.0
 
 
@@ -59,7 +59,7 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
         old, new = (part if isinstance(part, Mapping) else {} for part in (old, new))
         lines += [
             f"{section}.{name}: {old.get(name)} -> {new.get(name)}"
-            for name in sorted({*old, *new} - _OF_THE_JOB)
+            for name in sorted({*old, *new} - OF_THE_JOB)
             if old.get(name) != new.get(name)
         ]
     return lines
@@ -72,6 +72,12 @@ def read_environment(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def recorded_threads(directory: Path) -> int:
+    """Threads of the CPU's operations with which a run began; where that cannot be read, those of this process."""
+    recorded = read_environment(directory).get("num_threads")
+    return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()
 
 
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,17 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _check_keys(file, value)
+
+
+def check_files(directory: Path) -> None:
+    """Refuse links and the like among what a run writes: they may lead out of its directory."""
+    for here, folders, files in os.walk(directory):
+        for path in (Path(here, name) for name in sorted((*folders, *files))):
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                name = path.relative_to(directory)
+                raise SettingError(str(directory), f": {name} is neither a file nor a folder; a run holds no others.")
+        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]  # checked when read
 
 
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
