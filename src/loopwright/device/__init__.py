@@ -1,6 +1,16 @@
 """Devices: the only place that names an accelerator."""
 
 from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
+from loopwright.device.determinism import deterministic_operations, deterministic_workspace
 from loopwright.device.device import Device, open_device
 
-__all__ = ["Cpu", "CudaGpu", "Device", "MpsGpu", "move_tensors", "open_device"]
+__all__ = [
+    "Cpu",
+    "CudaGpu",
+    "Device",
+    "MpsGpu",
+    "deterministic_operations",
+    "deterministic_workspace",
+    "move_tensors",
+    "open_device",
+]

@@ -12,6 +12,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from loopwright.device import deterministic_workspace
 from loopwright.errors import refuse
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.command.closing import print_sweep, show
@@ -37,6 +38,11 @@ def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         SettingError: before anything is made, for a setting of any job.
         CheckpointError: likewise, for a checkpoint that is not there.
     """
+    with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
+        return _launch(line, jobs, trust)
+
+
+def _launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     setting = "hydra.sweep.dir" if line.multirun else "hydra.run.dir"
     first = jobs[0]
     world_size = os.environ.get("WORLD_SIZE", "1")

@@ -11,6 +11,8 @@ from types import FrameType
 
 import torch
 
+from loopwright.device import deterministic_operations, deterministic_workspace
+
 
 @contextmanager
 def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]:
@@ -19,22 +21,17 @@ def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]
     Args:
         num_threads: threads of the CPU's operations.
         deterministic: whether an operation without a deterministic form is an error.
+
+    Raises:
+        SettingError: naming such an operation.
     """
     threads_before = torch.get_num_threads()
-    deterministic_before = torch.are_deterministic_algorithms_enabled()
-    workspace_before = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(deterministic)
-    if deterministic and workspace_before is None:
-        # cuBLAS reads it when it starts, which is after this.
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     try:
-        yield
+        with deterministic_workspace(is_needed=deterministic), deterministic_operations(deterministic):
+            yield
     finally:
         torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic_before)
-        if workspace_before is None:
-            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 
 @contextmanager

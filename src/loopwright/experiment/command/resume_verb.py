@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import resolve
+from loopwright.device import deterministic_workspace
 from loopwright.errors import SettingError
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.command.command_line import CommandLine
@@ -48,7 +49,8 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
             f"To a later end: loopwright resume {directory} loop.max_steps=N"
         )
         return 0
-    with opened(directory):
+    is_deterministic = config.get("deterministic") is True
+    with deterministic_workspace(is_needed=is_deterministic), opened(directory):
         checkpoint = resolve(directory)
         _check_settings(config, str(checkpoint), line, trust)
         ended = carry_out(

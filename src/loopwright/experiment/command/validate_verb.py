@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from loopwright.checkpoint import resolve
+from loopwright.device import deterministic_workspace
 from loopwright.experiment.build import build_run_data, build_trainer
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.command.closing import show
@@ -36,13 +37,14 @@ def validate(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     config["loggers"] = None  # nothing is written, so a package that they need may be missing
     chosen, config["ckpt_path"] = config["ckpt_path"], None
     job = make_recorded_job(config, line.overrides, trust)
-    check_jobs([job], trust)
-    checkpoint = resolve(chosen or directory)
-    num_threads = config["device"].get("num_threads") or torch.get_num_threads()
-    with process_settings(num_threads, deterministic=job.settings.deterministic):
-        trainer = build_trainer(config, job.settings, trust, run_dir=None)
-        with trainer:
-            metrics = trainer.validate(build_run_data(config, trust, trainer.seed).val, ckpt_path=checkpoint)
+    with deterministic_workspace(is_needed=job.settings.deterministic):
+        check_jobs([job], trust)
+        checkpoint = resolve(chosen or directory)
+        num_threads = config["device"].get("num_threads") or torch.get_num_threads()
+        with process_settings(num_threads, deterministic=job.settings.deterministic):
+            trainer = build_trainer(config, job.settings, trust, run_dir=None)
+            with trainer:
+                metrics = trainer.validate(build_run_data(config, trust, trainer.seed).val, ckpt_path=checkpoint)
     shown = [f"{name} {show(value)}" for name, value in metrics.items()]
     tell("\n".join([f"Validated: {checkpoint}", *shown]))
     return 0
