@@ -42,9 +42,9 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
     [
         (
             ["plna"],
-            "plna: no such command. Available: config, export, import-weights, plan, resume, validate, verify; an override has",
+            "plna: no such command. Available: config, export, import-weights, plan, reproduce, resume, validate, verify",
         ),
-        (["reproduce", "DIR"], "reproduce: no such command."),
+        (["report", "DIR"], "report: no such command."),
         (["plan", "model"], "model: not an override; expected key=value."),
         (["validate"], "validate: expected a run directory"),
         (["validate", "loop.eval_steps=3"], "validate: expected a run directory"),

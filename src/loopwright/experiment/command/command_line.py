@@ -20,13 +20,14 @@ VERBS = {
     "config": "print the configuration, composed and resolved",
     "resume": "resume DIR: go on with a run that was interrupted; with loop.max_steps=N to a later end",
     "validate": "validate DIR: validate the newest checkpoint of a run with the configuration it recorded",
+    "reproduce": "reproduce DIR: run it again in a new directory; say what differs, then whether the numbers do",
     "export": "export DIR: write its weights alone, as one safetensors file; output=FILE, weights=averaged",
     "import-weights": "import-weights FILE: weights of torch.save as a checkpoint for init_from; output=DIR, key=NAME",
 }
 
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
 
-_WITH_PATH = {"resume": "DIR", "validate": "DIR", "export": "DIR", "import-weights": "FILE"}
+_WITH_PATH = {"resume": "DIR", "validate": "DIR", "reproduce": "DIR", "export": "DIR", "import-weights": "FILE"}
 
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 

@@ -1,0 +1,400 @@
+"""``loopwright reproduce DIR``: what differs is said first, equal is said of bytes alone, and DIR is only read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from command import SMALL, Answer, run_dirs
+from loopwright.callbacks import LearningRateMonitor
+from loopwright.cli import main
+from photos import write_photos
+
+Cli = Callable[..., Answer]
+
+QUICK = ("loop.max_steps=6", "loop.eval_frequency=3", "log_every_n_steps=2", "loggers=json_lines")
+GPT = ("model=gpt", "model.width=16", "model.num_layers=1", "model.num_heads=2", "model.dropout=0.1")
+ROWS = ("data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3")
+PHOTOS = ("data=image_folder", "data.path=photos", "data.image_size=8", "data.channels=1", "data.batch_size=2")
+TABLE = ("data=csv", "data.path=houses.csv", "data.target=price", "model=mlp_regressor", "model.in_features=1")
+
+EXPERIMENTS = {
+    "mlp digits": ("loop.grad_accum_steps=3",),
+    "cnn digits": ("model=cnn", "model.dropout=0.3", "data.num_workers=1", "optimizer=sgd"),
+    "vit digits": ("model=vit", "model.width=8", "model.num_layers=1", "model.num_heads=1", "scheduler=warmup_cosine"),
+    "mlp synthetic": ("data=synthetic", "data.num_train=200", "data.num_val=40", "seed=null", "deterministic=true"),
+    "gpt synthetic_tokens": (
+        *GPT,
+        "data=synthetic_tokens",
+        "data.num_train=64",
+        "data.num_val=8",
+        "data.num_workers=2",
+    ),
+    "gpt stdlib_text": (*GPT, "data=stdlib_text", "data.window_length=16", "loop.eval_steps=2", "data.num_workers=1"),
+    "regressor synthetic_regression": ("data=synthetic_regression", "model=mlp_regressor", "data.num_val=64"),
+    "regressor csv": (*TABLE, "model.dropout=0.2", "loop.grad_accum_steps=2", "data.batch_size=3"),
+    "mlp image_folder": (*PHOTOS, "data.flip_fraction=0.5", "data.num_workers=2", "loop.grad_accum_steps=2"),
+    "regressor tensor_file": (*ROWS, "data.batch_size=4", "data.num_workers=1", "callbacks=[default,ema]"),
+    "validation mlp digits": ("loop=validation", "ckpt_path=trained"),
+    "validation of many, mlp digits": ("loop=validation", "ckpt_paths=trained/checkpoints/*", "loggers=none"),
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A table, photos and tensors in the directory of the command."""
+    generator = torch.Generator().manual_seed(3)
+    (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{row * row}\n" for row in range(20)))
+    write_photos(tmp_path / "photos", size=(8, 8))
+    rows = {"features": torch.randn(20, 3, generator=generator), "target": torch.randn(20, generator=generator)}
+    save_file(rows, tmp_path / "rows.safetensors")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps, made once."""
+    root = tmp_path_factory.mktemp("recorded")
+    with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
+        assert main([*SMALL, "hydra.run.dir=run"]) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def recorded(run_once: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be altered."""
+    return Path(shutil.copytree(run_once, tmp_path / "run"))
+
+
+def tree_hash(directory: Path) -> str:
+    """Of the name, kind, time and content of all that is in a directory."""
+    digest = hashlib.sha256()
+    for path in [directory, *sorted(directory.rglob("*"))]:
+        stat = path.lstat()
+        digest.update(f"{path.relative_to(directory)} {stat.st_mode} {stat.st_mtime_ns} {stat.st_ino}\n".encode())
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def edit(file: Path, **values: Any) -> None:
+    """Replace entries of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def said_before(answer: Answer) -> str:
+    """What was printed before the run started."""
+    return answer.out.partition("\nDone: ")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_reproduced_bitwise_and_only_read(name: str, cli: Cli, files: Path) -> None:
+    words = list(EXPERIMENTS[name])
+    if "loop=validation" in words:
+        assert cli(*QUICK, "checkpoint.every_n_steps=3", "hydra.run.dir=trained").code == 0
+        words += ["hydra.run.dir=run"]
+    else:
+        words += [*QUICK, "hydra.run.dir=run"]
+    assert cli(*words).code == 0
+    before = tree_hash(files / "run")
+    answer = cli("reproduce", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("Environment: as recorded.\n") and "\n  data: " not in answer.out
+    verdict = answer.out.splitlines()[-1]
+    assert verdict.startswith("Reproduced: ") and verdict.endswith(" and the weights are bitwise equal.")
+    assert tree_hash(files / "run") == before
+    (again,) = run_dirs(files)
+    theirs, ours = (json.loads((each / "summary.json").read_text()) for each in (files / "run", again))
+    for key in ("state", "metrics", "rows", "weights_sha256", "data", "global_step"):
+        assert ours[key] == theirs[key], key
+    if "loggers=none" not in words:
+        assert (again / "metrics.jsonl").read_bytes() == (files / "run" / "metrics.jsonl").read_bytes()
+    assert (again / "config.yaml").read_bytes() == (files / "run" / "config.yaml").read_bytes()
+    assert (again / "command.txt").read_text() == "loopwright reproduce run\n"
+
+
+def test_a_job_of_a_sweep_is_reproduced_where_the_user_says(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    assert small("-m", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=swept").code == 0
+    before = tree_hash(tmp_path / "swept")
+    answer = cli("reproduce", "swept/1", "hydra.run.dir=again")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[-1] == "Reproduced: 7 metrics up to step 4 and the weights are bitwise equal."
+    assert (tmp_path / "again" / "command.txt").read_text() == "loopwright reproduce swept/1 hydra.run.dir=again\n"
+    assert run_dirs(tmp_path) == []
+    assert tree_hash(tmp_path / "swept") == before
+
+
+def change_table(root: Path) -> None:
+    file = root / "houses.csv"
+    file.write_text(file.read_text().replace("3,9\n", "3,8\n"))
+
+
+def change_tensor(root: Path) -> None:
+    with (root / "rows.safetensors").open("r+b") as file:
+        file.seek(-30, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-30, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+def change_photo(root: Path) -> None:
+    """A file of the same name and size whose pixels are others."""
+    file = root / "photos" / "cat" / "1.bmp"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 0xFF
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("words", "change", "fact"),
+    [
+        (TABLE, change_table, "data.sha256"),
+        (ROWS, change_tensor, "data.train_content_sha256"),
+        (PHOTOS, change_photo, "data.train_content_sha256"),
+    ],
+)
+def test_a_changed_byte_of_data_is_named_before_and_after(
+    words: tuple[str, ...], change: Callable[[Path], None], fact: str, cli: Cli, files: Path
+) -> None:
+    with Image.open(files / "photos" / "cat" / "1.png") as image:
+        image.save(files / "photos" / "cat" / "1.bmp")
+    assert cli(*words, *QUICK, "hydra.run.dir=run").code == 0
+    change(files)
+    answer = cli("reproduce", "run")
+    assert answer.code == 1
+    assert said_before(answer).startswith(f"What differs from run:\n  {fact}: '")
+    *_, verdict, why = answer.out.splitlines()
+    assert verdict.startswith("Not reproduced: first difference at step ") and verdict.endswith("the weights differ.")
+    assert why.startswith(f"What may be why: {fact}: '")
+
+
+def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli) -> None:
+    there = json.loads((recorded / "environment.json").read_text())
+    edit(
+        recorded / "environment.json",
+        torch="2.11.0",
+        packages=there["packages"] | {"numpy": "1.0"},
+        variables={"CUBLAS_WORKSPACE_CONFIG": ":16:8", "RANK": "3"},
+        git={"commit": "0" * 40, "is_dirty": True},
+    )
+    (recorded / "git.diff").write_text("+one line\n")
+    answer = cli("reproduce", "run")
+    assert answer.code == 0  # the bytes are equal all the same
+    said = said_before(answer).splitlines()
+    assert said[0] == "What differs from run:"
+    assert f"  torch: '2.11.0' there, '{torch.__version__}' here" in said
+    assert f"  packages.numpy: '1.0' there, '{np.__version__}' here" in said
+    assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' there, not set here" in said
+    assert f"  git.commit: '{'0' * 40}' there, None here" in said
+    assert "  uncommitted source: 1 lines of diff there, none here" in said
+    assert not any("RANK" in line for line in said)  # no number depends on it
+    (recorded / "metrics.jsonl").write_text("")
+    edit(recorded / "summary.json", weights_sha256="0" * 64)
+    answer = cli("reproduce", "run")
+    assert answer.code == 1
+    assert answer.out.splitlines()[-1].startswith("What may be why: ") and "torch: '2.11.0' there" in answer.out
+
+
+def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
+    answer = cli("reproduce", "run", "seed=1")
+    assert (answer.code, answer.err) == (1, "")
+    assert said_before(answer) == "What differs from run:\n  seed: 0 there, 1 here"
+    *_, verdict, why = answer.out.splitlines()
+    assert verdict.startswith("Not reproduced: first difference at step 2, val/loss: ")
+    assert " there, " in verdict and verdict.endswith("the weights differ.")
+    assert why == "What may be why: seed: 0 there, 1 here."
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["loop.max_stepz=30"], "loop.max_stepz=30: no such key. Did you mean loop.max_steps?"),
+        (["model=cnn"], "model=cnn: a run has recorded which it was"),
+        (["model.hidden=[a]"], "model.hidden"),
+        (["hydra.run.dir=run/again"], "hydra.run.dir='run/again': lies in the run that is read; expected a new "),
+        (["hydra.run.dir=run"], "hydra.run.dir='run': lies in the run that is read; expected a new "),
+        (["hydra.run.dir=a,b"], "hydra.run.dir=a,b: expected one directory; hydra.run.dir=DIR."),
+        (["hydra.run.dir="], "hydra.run.dir=: expected one directory; hydra.run.dir=DIR."),
+    ],
+)
+def test_a_wrong_word_is_refused_before_anything_is_made(
+    words: list[str], said: str, recorded: Path, cli: Cli, tmp_path: Path
+) -> None:
+    before = tree_hash(tmp_path)
+    answer = cli("reproduce", "run", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err and answer.err.count("\n") == 1
+    assert tree_hash(tmp_path) == before
+
+
+def test_a_run_within_the_folder_of_its_name_is_not_written_into(small: Cli, cli: Cli) -> None:
+    assert small("hydra.run.dir=outputs/digits").code == 0
+    answer = cli("reproduce", "outputs/digits")
+    assert answer.code == 2
+    assert answer.err.startswith("hydra.run.dir='outputs/digits': lies in the run that is read; ")
+
+
+def test_altered_metrics_are_found(recorded: Path, cli: Cli) -> None:
+    file = recorded / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    entry = json.loads(lines[2])
+    lines[2] = json.dumps(entry | {"value": entry["value"] + 0.25}) + "\n"
+    file.write_text("".join(lines))
+    answer = cli("reproduce", "run")
+    assert answer.code == 1
+    *_, verdict, why = answer.out.splitlines()
+    assert verdict.startswith(f"Not reproduced: first difference at step {entry['step']}, {entry['name']}: ")
+    assert verdict.endswith("here (0.25); 1 of 7 metrics differ; the weights are equal.")
+    assert why.startswith("Nothing that was recorded differs")
+
+
+@pytest.mark.parametrize(
+    ("alter", "said"),
+    [
+        (lambda text: text.replace(", ", ","), "the same metrics, in another order or written otherwise"),
+        (lambda text: text.rstrip("\n"), "the same metrics, in another order or written otherwise"),
+        (lambda text: text + "{half", "there, none here"),
+        (lambda text: "", None),
+        (lambda text: "\n".join(text.splitlines()[1:]) + "\n", "none there, "),
+        (lambda text: "".join(reversed(text.splitlines(keepends=True))), "in another order or written otherwise"),
+    ],
+)
+def test_equal_is_said_of_bytes_alone(alter: Callable[[str], str], said: str | None, recorded: Path, cli: Cli) -> None:
+    file = recorded / "metrics.jsonl"
+    file.write_text(alter(file.read_text()))
+    answer = cli("reproduce", "run")
+    if said is None:  # no metrics are left
+        assert "Reproduced: the weights are bitwise equal; no metrics were recorded." in answer.out
+        return
+    assert answer.code == 1
+    assert said in answer.out and "\nNot reproduced: " in answer.out and "\nReproduced" not in answer.out
+
+
+def test_other_weights_are_found(recorded: Path, cli: Cli) -> None:
+    edit(recorded / "summary.json", weights_sha256="0" * 64)
+    answer = cli("reproduce", "run")
+    assert answer.code == 1
+    assert "\nNot reproduced: 7 metrics up to step 4 are bitwise equal, the weights differ.\n" in answer.out
+
+
+def test_without_anything_to_compare_it_cannot_be_said(recorded: Path, cli: Cli) -> None:
+    edit(recorded / "summary.json", weights_sha256=None)
+    answer = cli("reproduce", "run")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == (
+        "Reproduced: 7 metrics up to step 4 are bitwise equal; no digest of the weights was recorded."
+    )
+    (recorded / "metrics.jsonl").unlink()
+    answer = cli("reproduce", "run")
+    assert answer.code == 1
+    said = "\nCannot say: neither metrics nor weights were recorded; there is nothing to compare.\n"
+    assert said in answer.out
+
+
+def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
+    edit(recorded / "summary.json", data={})
+    answer = cli("reproduce", "run")
+    assert answer.code == 0
+    assert said_before(answer) == "Environment: as recorded.\n  data: no hash recorded"
+    (recorded / "environment.json").unlink()
+    assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
+
+
+def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
+    small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(callback: Any, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    words = ("loop.max_steps=12", "loop.eval_frequency=3", "log_every_n_steps=2", "checkpoint.every_n_steps=5")
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningRateMonitor, "on_train_batch_end", interrupt)
+        assert small("hydra.run.dir=cut", *words).code == 143
+    interrupted = tree_hash(tmp_path / "cut")
+    monkeypatch.setattr(LearningRateMonitor, "on_train_batch_end", lambda *_: None)
+    answer = cli("reproduce", "cut", "hydra.run.dir=straight")
+    assert answer.code == 0
+    verdict = answer.out.splitlines()[-1]
+    assert verdict.startswith("Reproduced: ") and verdict.endswith(
+        " up to step 6 are bitwise equal; the recorded run was interrupted at global_step 7, and has no final weights."
+    )
+    assert json.loads((tmp_path / "straight" / "summary.json").read_text())["global_step"] == 12
+    assert tree_hash(tmp_path / "cut") == interrupted
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningRateMonitor, "on_train_batch_end", interrupt)
+        answer = cli("reproduce", "straight")
+    assert answer.code == 143
+    assert "\nCannot say: the run that repeats it was interrupted at global_step 7. " in answer.out
+    assert " up to step 6 are bitwise equal, as far as it went.\n" in answer.out
+    edit(tmp_path / "straight" / "summary.json", state="running")  # and killed while it wrote
+    file = tmp_path / "straight" / "metrics.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+    answer = cli("reproduce", "straight")
+    assert answer.code == 0
+    assert "bitwise equal; the recorded run has not ended, and has no final weights." in answer.out
+    assert cli("resume", "cut").code == 0
+    answer = cli("reproduce", "cut")
+    assert answer.code == 0
+    assert said_before(answer) == (
+        "Environment: as recorded.\n  resumed: from step_00000007; here the whole plan is run at once"
+    )
+    assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
+
+
+def test_a_folder_of_a_stranger_runs_no_code(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    source = f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Mine:\n    pass\n"
+    (recorded / "hydra_plugins").mkdir()
+    names = ("planted.py", "sitecustomize.py", "torch.py", "hydra_plugins/__init__.py", "hydra_plugins/planted.py")
+    for name in names:
+        (recorded / name).write_text(source)
+    (recorded / "config.pickle").write_bytes(f"cos\nsystem\n(S'touch {ran}'\ntR.".encode())
+    before = tree_hash(recorded)
+    answer = cli("reproduce", "run")
+    assert answer.code == 0, answer.err
+    assert tree_hash(recorded) == before
+    text = (recorded / "config.yaml").read_text()
+    for target in ("planted.Mine", "os.system", "torch.load", "torch.hub.load"):
+        (recorded / "config.yaml").write_text(text.replace("loopwright.models.MLP", target))
+        answer = cli("reproduce", "run")
+        assert answer.code == 2 and target in answer.err and answer.err.count("\n") == 1
+    (recorded / "config.yaml").write_text(text.replace("name: digits", "name: ../../elsewhere"))
+    assert cli("reproduce", "run").code == 2
+    assert not ran.exists() and not (tmp_path.parent / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "git.diff", "environment.json", "summary.json", "downstream"])
+def test_a_link_in_the_folder_is_refused(name: str, recorded: Path, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("mine")
+    (recorded / name).unlink(missing_ok=True)
+    (recorded / name).symlink_to(tmp_path / "outside")
+    answer = cli("reproduce", "run")
+    assert (answer.code, answer.err) == (2, f"run: {name} is neither a file nor a folder; a run holds no others.\n")
+
+
+def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:
+    edit(recorded / "environment.json", torch="\x1b[31m" + "x" * 9_999, python=["\n"] * 999)
+    edit(recorded / "summary.json", resumes=[{"checkpoint": "\x1b[2J\nReproduced: all"}, 7], state="running")
+    with (recorded / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": "\x1b]0;x\x07\nReproduced: ", "name": "\x1b[1m", "value": "\n\n"}) + "\n")
+        file.write("[" * 100_000 + "\n")
+    answer = cli("reproduce", "run")
+    assert answer.code == 1
+    assert "\x1b" not in answer.out and "\nReproduced: " not in answer.out
+    assert max(map(len, answer.out.splitlines())) < 4_000
