@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,3 +36,46 @@ def run_dirs(root: Path) -> list[Path]:
     """The run directories under ``outputs``, oldest first."""
     found = [path.parent for path in root.glob("outputs/*/*/summary.json")]
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def environment(*first: Path) -> dict[str, str]:
+    """The environment of a process that finds what this one finds, and before it what is in ``first``."""
+    paths = [*map(str, first), *(entry for entry in sys.path if entry)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run_process(cwd: Path, *words: str) -> tuple[int, Answer]:
+    """Call the command in a process, and a group of processes, of its own; returns its id and what it gave back.
+
+    It is waited for until nobody holds its streams any more: it and all that it started.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopwright", *words],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.pid, Answer(process.returncode, out, err)
+
+
+def is_group_gone(process_id: int) -> bool:
+    """Whether nothing is left of the group of processes that ``process_id`` began, or will be in a moment.
+
+    One that has lost its parent and ended may be listed for long, if nobody asks how it ended.
+    """
+    deadline = time.monotonic() + 10
+    while True:
+        listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+        left = [state for group, state in map(str.split, listed.splitlines()) if int(group) == process_id]
+        if all(state.startswith("Z") for state in left):
+            return True
+        if time.monotonic() > deadline:
+            return False

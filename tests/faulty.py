@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,25 +85,26 @@ class NoModel:
 
 
 class Rows:
-    """Samples of which number 5 fails in the way of ``fault``."""
+    """Samples of which number ``row`` fails in the way of ``fault``."""
 
-    def __init__(self, num_rows: int, fault: str) -> None:
+    def __init__(self, num_rows: int, fault: str, row: int = 5) -> None:
         self.num_rows = num_rows
         self.fault = fault
+        self.row = row
 
     def __len__(self) -> int:
         return self.num_rows
 
     def __getitem__(self, index: int) -> Tensor:
-        if index == 5 and self.fault == "raises":
+        if index == self.row and self.fault == "raises":
             raise KeyError("no such row")
-        if index == 5 and self.fault == "kills":
+        if index == self.row and self.fault == "kills":
             os.kill(os.getpid(), signal.SIGKILL)
-        if index == 5 and self.fault == "exits":
+        if index == self.row and self.fault == "exits":
             raise SystemExit(4)
         if index >= 10 and self.fault == "lies":
             raise IndexError("list index out of range")
-        return torch.zeros(3 if index == 5 and self.fault == "ragged" else 4)
+        return torch.zeros(3 if index == self.row and self.fault == "ragged" else 4)
 
 
 class Stream(IterableDataset[Tensor]):
@@ -135,6 +137,7 @@ class Batches:
 def data(
     kind: str = "loader",
     fault: str = "none",
+    row: int = 5,
     val_fault: str = "none",
     num_train: int = 16,
     num_val: int = 8,
@@ -147,7 +150,7 @@ def data(
     """Training and validation data, read by a dataloader of ``kind``."""
 
     def read(num_rows: int, fault: str, length: int) -> Any:
-        rows: Any = Rows(num_rows, fault)
+        rows: Any = Rows(num_rows, fault, row)
         if kind == "batches":
             return Batches(length)
         if kind == "number":
@@ -175,3 +178,76 @@ class Raising(Callback):
 
     def __init__(self, hook: str = "on_train_batch_end") -> None:
         setattr(self, hook, lambda *args: _raise(ValueError("told to")))
+
+
+DEATHS: dict[str, Callable[[], Any]] = {
+    "raise": lambda: _raise(ValueError("told to")),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "interrupt_twice": lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)],
+    "terminate_group": lambda: os.killpg(0, signal.SIGTERM),
+    "interrupt_parent": lambda: os.kill(os.getppid(), signal.SIGINT),
+    "kill_parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+}
+
+
+class Dying(Callback):
+    """Dies after each of ``steps``, as ``how`` says: those of them that are negative always, others once.
+
+    That it died is noted in a file of the current directory.
+    """
+
+    def __init__(self, how: str = "raise", steps: Sequence[int] = (3,)) -> None:
+        self.how = how
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if -trainer.global_step in self.steps:
+            DEATHS[self.how]()
+        if trainer.global_step in self.steps and not Path(f"died_{trainer.global_step}").exists():
+            Path(f"died_{trainer.global_step}").touch()
+            DEATHS[self.how]()
+
+
+CONFIGS = {
+    "experiment/faulty": """\
+# @package _global_
+defaults:
+  - override /model: faulty
+  - override /data: faulty
+  - override /loggers: none
+name: faulty
+log_every_n_steps: 1
+loop: {max_steps: 4, eval_frequency: 2}
+""",
+    "model/faulty": "_target_: faulty.Model\nreturns: loss\nafter: 0\n",
+    "model/parameterless": "_target_: faulty.Empty\n",
+    "model/unbuildable": "_target_: faulty.Unbuildable\nwidth: 3\n",
+    "model/none": "_target_: faulty.NoModel\n",
+    "data/faulty": """\
+_target_: faulty.data
+kind: loader
+fault: none
+row: 5
+val_fault: none
+num_train: 16
+num_val: 8
+length: 4
+val_length: 4
+has_val: true
+batch_size: 4
+num_workers: 0
+""",
+    "data/missing": "_target_: faulty.no_data\nbatch_size: 4\nnum_workers: 0\n",
+    "data/number": "_target_: faulty.number\nbatch_size: 4\nnum_workers: 0\n",
+    "callbacks/dying": "dying:\n  _target_: faulty.Dying\n  how: raise\n  steps: [3]\n",
+    "callbacks/raising": "raising:\n  _target_: faulty.Raising\n  hook: on_train_batch_end\n",
+}
+
+
+def write_configs(folder: Path) -> None:
+    """Write configuration files that name what is here."""
+    for name, text in CONFIGS.items():
+        (folder / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.yaml").write_text(text)

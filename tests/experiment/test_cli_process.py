@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,12 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command import SMALL
-
-
-def _environment(*first: Path) -> dict[str, str]:
-    paths = [*map(str, first), *(entry for entry in sys.path if entry)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+from command import SMALL, environment
 
 
 def _run(cwd: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -31,7 +25,7 @@ def no_torch(tmp_path: Path) -> dict[str, str]:
     """An environment in which importing torch raises."""
     (tmp_path / "trap" / "torch").mkdir(parents=True)
     (tmp_path / "trap" / "torch" / "__init__.py").write_text("raise RuntimeError('torch was imported')\n")
-    return _environment(tmp_path / "trap")
+    return environment(tmp_path / "trap")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +68,7 @@ def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> No
     (tmp_path / "hydra_plugins").mkdir()
     for name in ("hydra_plugins/__init__", "hydra_plugins/evil", "yaml", "rich"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('foreign code was run')\n")
-    done = _run(tmp_path, "config", env=_environment())
+    done = _run(tmp_path, "config", env=environment())
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -85,7 +79,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "loopwright", *words],
         cwd=tmp_path,
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -119,7 +113,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None
     process = subprocess.Popen(
         [sys.executable, "-m", "loopwright", *words, "hydra.run.dir=cut"],
         cwd=tmp_path,
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -131,7 +125,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert json.loads((tmp_path / "cut" / "summary.json").read_text())["state"] == "running"
     for command in ([*words, "hydra.run.dir=straight"], ["resume", "cut"]):
-        done = _run(tmp_path, *command, env=_environment())
+        done = _run(tmp_path, *command, env=environment())
         assert (done.returncode, done.stderr) == (0, "")
     cut, straight = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("cut", "straight"))
     assert cut["weights_sha256"] == straight["weights_sha256"]
@@ -142,7 +136,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     process.stdout.close()
@@ -156,6 +150,6 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
 
 def test_closed_streams_are_no_failure(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -m loopwright loop.max_steps=5 hydra.run.dir=out >&- 2>&-'
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=_environment(), check=False)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), check=False)
     assert done.returncode == 0
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"

@@ -22,44 +22,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import faulty
 from command import Answer, run_dirs
 from photos import write_photos
 
 Cli = Callable[..., Answer]
-
-CONFIGS = {
-    "experiment/faulty": """\
-# @package _global_
-defaults:
-  - override /model: faulty
-  - override /data: faulty
-  - override /loggers: none
-name: faulty
-log_every_n_steps: 1
-loop: {max_steps: 4, eval_frequency: 2}
-""",
-    "model/faulty": "_target_: faulty.Model\nreturns: loss\nafter: 0\n",
-    "model/parameterless": "_target_: faulty.Empty\n",
-    "model/unbuildable": "_target_: faulty.Unbuildable\nwidth: 3\n",
-    "model/none": "_target_: faulty.NoModel\n",
-    "data/faulty": """\
-_target_: faulty.data
-kind: loader
-fault: none
-val_fault: none
-num_train: 16
-num_val: 8
-length: 4
-val_length: 4
-has_val: true
-batch_size: 4
-num_workers: 0
-""",
-    "data/missing": "_target_: faulty.no_data\nbatch_size: 4\nnum_workers: 0\n",
-    "data/number": "_target_: faulty.number\nbatch_size: 4\nnum_workers: 0\n",
-    "callbacks/raising": "raising:\n  _target_: faulty.Raising\n  hook: on_train_batch_end\n",
-}
-
 
 # Words of commands that are wrong on most machines, but right on this one
 FITTING = {
@@ -94,9 +61,7 @@ def plain(said: str) -> str:
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """Good and bad files beside each other, in the directory of the command."""
-    for name, text in CONFIGS.items():
-        (tmp_path / "conf" / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
+    faulty.write_configs(tmp_path / "conf")
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
     (tmp_path / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'ab'[row % 2]}\n" for row in range(500)))
     (tmp_path / "rare.csv").write_text("size,kind\n1,a\n2,c\n" + "".join(f"{r},{'ab'[r % 2]}\n" for r in range(500)))

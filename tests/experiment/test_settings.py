@@ -34,12 +34,18 @@ CONFIG: dict[str, Any] = {
         *(("objective_mode", value) for value in ("", None, "max ", "minimise")),
         *(("deterministic", value) for value in (None, 1, "true")),
         *(("log_every_n_steps", value) for value in (0, -1, 1.0, None, True, "5")),
+        *(("max_restarts", value) for value in (-1, 1.0, None, True, "5")),
         *((section, None) for section in ("loop", "model", "data", "device", "optimizer")),
     ],
 )
 def test_values_that_are_refused_are_named(key: str, value: object) -> None:
     with pytest.raises(SettingError, match=f"^{key}"):
         read_settings({**CONFIG, key: value})
+
+
+def test_what_was_added_later_may_be_left_out() -> None:
+    assert read_settings(CONFIG).max_restarts == 0
+    assert read_settings({**CONFIG, "max_restarts": 3}).max_restarts == 3
 
 
 @pytest.mark.parametrize("key", list(CONFIG))

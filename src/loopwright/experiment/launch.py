@@ -29,10 +29,17 @@ from loopwright.experiment.run import run
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.rundir.record import read_summary, write_sweep
 from loopwright.experiment.settings import without_training
+from loopwright.experiment.supervise.supervised import Supervised
 
 
-def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust, supervised: Supervised | None) -> int:
     """Check every job, then run them, and return the exit code.
+
+    Args:
+        line: the command line.
+        jobs: composed.
+        trust: what the user trusts.
+        supervised: told of the directory that is made, where a supervisor wants to know.
 
     Raises:
         SettingError: before anything is made, for a setting of any job.
@@ -55,6 +62,8 @@ def _launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         directory = use(setting, first.directory)
     else:
         directory = allocate(first.settings.name, is_sweep=line.multirun)
+    if supervised is not None:
+        supervised.tell(directory)
     ended = _run_jobs(line, jobs, trust, directory, with_value(line.overrides, setting, str(directory)))
     if not line.multirun:
         return ended[-1].exit_code if ended else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from loopwright.errors import SettingError, check_count, did_you_mean, nearest, refuse, refuse_type
@@ -45,6 +45,7 @@ class RunSettings:
         objective_mode: whether less ("min") or more ("max") of it is better.
         deterministic: whether torch may use deterministic operations only.
         log_every_n_steps: steps between two records of training metrics.
+        max_restarts: times in a row that a run which dies is resumed without a new checkpoint in between.
 
     Raises:
         SettingError: for every other value, and for settings that exclude each other.
@@ -59,6 +60,7 @@ class RunSettings:
     objective_mode: str
     deterministic: bool
     log_every_n_steps: int
+    max_restarts: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -84,6 +86,7 @@ class RunSettings:
         if not isinstance(self.deterministic, bool):
             raise refuse_type("deterministic", self.deterministic, "true or false")
         check_count("log_every_n_steps", self.log_every_n_steps)
+        check_count("max_restarts", self.max_restarts, least=0)
         given = [s for s in ("ckpt_path", "ckpt_paths", "init_from") if getattr(self, s) is not None]
         if len(given) > 1:
             raise SettingError(given[1], f": expected null beside {given[0]}; use {given[0]}=null or {given[1]}=null.")
@@ -92,10 +95,13 @@ class RunSettings:
 def read_settings(config: Mapping[str, Any]) -> RunSettings:
     """Read the plain values of a resolved configuration, and check that nothing is missing or left over.
 
+    What has a default was added later: a configuration that was recorded before that lacks it.
+
     Raises:
         SettingError: for a value that is not accepted, a section that is missing, or one that nobody reads.
     """
-    names = [field.name for field in fields(RunSettings)]
+    names = [field.name for field in fields(RunSettings) if field.default is MISSING]
+    later = [field.name for field in fields(RunSettings) if field.name in config and field.name not in names]
     for name in (*REQUIRED_SECTIONS, *names):
         if name not in config or (name in REQUIRED_SECTIONS and config[name] is None):
             raise SettingError(name, ": must be given; a run needs it.")
@@ -103,7 +109,7 @@ def read_settings(config: Mapping[str, Any]) -> RunSettings:
         raise refuse("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
     if not isinstance(config["ckpt_paths"], str | list | None):
         raise refuse_type("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
-    return RunSettings(**{name: config[name] for name in names})
+    return RunSettings(**{name: config[name] for name in (*names, *later)})
 
 
 def at_config_path(error: SettingError) -> SettingError:

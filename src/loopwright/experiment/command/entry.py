@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import yaml  # comes with omegaconf
 
+from loopwright.errors import refuse
 from loopwright.experiment.command.command_line import CommandLine
 from loopwright.experiment.command.speech import tell
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
 from loopwright.experiment.compose.overrides import split_jobs
 from loopwright.experiment.gate.resolvers import lock_resolvers
-from loopwright.experiment.gate.trust import Trust, read_trust
-from loopwright.experiment.job import Job, compose_jobs
+from loopwright.experiment.gate.trust import read_trust
+from loopwright.experiment.job import compose_jobs
+from loopwright.experiment.rundir.recorded import recorded_max_restarts
+from loopwright.experiment.supervise.supervised import join_supervisor
+from loopwright.experiment.supervise.supervisor import supervise
 
 
 def execute(line: CommandLine) -> int:
@@ -28,10 +33,15 @@ def execute(line: CommandLine) -> int:
         CheckpointError: for a checkpoint that cannot be used, likewise.
     """
     lock_resolvers()
+    supervised = join_supervisor()
     if line.action in ("completion", "hydra_help"):
         return run_nothing([*line.hydra_flags, *(line.overrides if line.action == "completion" else ())])
     trust = read_trust(line.trust, Path.cwd())
     if line.directory is not None and line.verb is not None:
+        if line.verb == "resume" and supervised is None:
+            max_restarts = recorded_max_restarts(Path(line.directory), line.overrides)
+            if max_restarts:
+                return supervise(line, max_restarts, may_begin_again=False)
         verb = line.verb.replace("-", "_")
         return _after_torch(f"loopwright.experiment.command.{verb}_verb", verb, line, (), trust)
     with composing(line.config_dir) as composer:
@@ -46,9 +56,14 @@ def execute(line: CommandLine) -> int:
         return _after_torch("loopwright.experiment.command.plan_verb", "print_plans", line, jobs, trust)
     if line.verb == "verify":
         return _after_torch("loopwright.experiment.command.verify_verb", "verify", line, jobs, trust)
-    return _after_torch("loopwright.experiment.launch", "launch", line, jobs, trust)
+    max_restarts = max(job.settings.max_restarts for job in jobs)
+    if max_restarts and line.multirun:
+        raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not resumed on their own")
+    if max_restarts and supervised is None:
+        return supervise(line, max_restarts, may_begin_again=jobs[0].directory is None)
+    return _after_torch("loopwright.experiment.launch", "launch", line, jobs, trust, supervised)
 
 
-def _after_torch(module: str, function: str, line: CommandLine, jobs: tuple[Job, ...] | list[Job], trust: Trust) -> int:
+def _after_torch(module: str, function: str, *args: Any) -> int:
     """Call a function whose module imports torch, which takes seconds: a wrong override should be said before."""
-    return int(getattr(import_module(module), function)(line, jobs, trust))
+    return int(getattr(import_module(module), function)(*args))

@@ -24,7 +24,7 @@ from loopwright.experiment.rundir.recorded import apply_overrides, check_files, 
 # What may be set anew: a later end, and what changes nothing in the run.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
 _KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
-_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes")
+_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
 
 
 def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:

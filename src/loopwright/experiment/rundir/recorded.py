@@ -88,6 +88,14 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
         raise SettingError(joined(problems), "")
 
 
+def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
+    """How often a run that is resumed with ``overrides`` may be started again; 0 for what resuming it will refuse."""
+    config = read_recorded(run_dir)
+    apply_overrides(config, overrides)
+    value = config.get("max_restarts")
+    return value if type(value) is int and value > 0 else 0
+
+
 # What a resumed run has from the run that it goes on, beside its plan; `data.num_workers` changes nothing in it.
 RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
 
