@@ -45,9 +45,33 @@ def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
             try:
                 hook(trainer, error)
             except Exception as another:  # noqa: BLE001  (the first one is what the run ends by)
-                notes = " ".join(getattr(another, "__notes__", []))
-                error.add_note(f"While it was reported: {type(another).__name__}: {another}. {notes}".rstrip())
+                _note_another(error, "While it was reported", another)
         raise
+
+
+def close_all(hooks: tuple[Hook, ...], ended_by: BaseException | None = None) -> None:
+    """Call each hook, whatever another raises; the first exception goes on, and has a note of each that came after it.
+
+    Args:
+        hooks: that release what callbacks hold.
+        ended_by: an exception that is on its way already, which its owner raises again.
+    """
+    first = ended_by
+    for hook in hooks:
+        try:
+            hook()
+        except BaseException as error:  # noqa: BLE001  (the others hold files and processes, too)
+            if first is None:
+                first = error
+            else:
+                _note_another(first, "While callbacks were closed", error)
+    if first is not None and first is not ended_by:
+        raise first
+
+
+def _note_another(error: BaseException, when: str, another: BaseException) -> None:
+    notes = " ".join(getattr(another, "__notes__", []))
+    error.add_note(f"{when}: {type(another).__name__}: {another}. {notes}".rstrip())
 
 
 def _noted(method: Hook, label: str) -> Hook:

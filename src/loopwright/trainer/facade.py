@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from loopwright.checkpoint import Checkpointing, expand, plain_parameters
 from loopwright.device import Device, open_device
 from loopwright.engine import setup
-from loopwright.engine.binding import call_hooks
+from loopwright.engine.binding import call_hooks, close_all
 from loopwright.engine.metrics import MetricLog
 from loopwright.engine.parts import Parts
 from loopwright.errors import SettingError, check_count, refuse_type
@@ -348,11 +348,14 @@ class Trainer:
 
     def close(self) -> None:
         """Finalize callbacks and loggers, once; one that raises keeps no other from being called."""
+        self._close(None)
+
+    def _close(self, ended_by: BaseException | None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            self._finalize()
+            close_all(self._parts.hooks["finalize"], ended_by)
         finally:  # otherwise trainer and parts keep each other, and so the model, until garbage is collected
             self._fitting.close()
             self._parts.trainer, self._parts.hooks = None, {}
@@ -362,8 +365,8 @@ class Trainer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the trainer."""
-        self.close()
+        """Close the trainer; an exception that ends the block goes on, whatever is raised now."""
+        self._close(error)
 
     def _set_up(self) -> None:
         parts = self._parts
@@ -375,14 +378,9 @@ class Trainer:
             for hook in ("pre_setup", "setup", "post_setup"):
                 call_hooks(parts.hooks[hook], self)
             self._listeners.check_states()
-        except BaseException:
-            self._finalize()
+        except BaseException as error:
+            close_all(parts.hooks["finalize"], error)
             raise
-
-    def _finalize(self) -> None:
-        with ExitStack() as stack:  # calls all of them, last one first, and raises what was raised
-            for finalize in reversed(self._parts.hooks["finalize"]):
-                stack.callback(finalize)
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
         """The parts with the hooks of ``loop`` bound; those of a fit that is running stay as they are."""

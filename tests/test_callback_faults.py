@@ -1,0 +1,298 @@
+"""A callback that raises, in each hook, wherever that is called: what the run ends by, and what is left in order.
+
+The hooks are those of the base class; where each is called is seen by a spy, so that none can be forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny
+from loopwright import Callback, Checkpointing, Logger, Trainer, TrainingLoop, ValidationCallback, ValidationLoop
+from loopwright.checkpoint import resolve, verify_checkpoint
+from loopwright.data import Loader
+from loopwright.hooks import HOOKS
+
+NUM_STEPS = 5
+
+
+class Told(Exception):
+    """What a callback raises."""
+
+
+class Spy(Callback):
+    """Writes down the hooks that are called while it listens, and raises in one of them."""
+
+    def __init__(self, raising: str | None = None, error: type[BaseException] = Told) -> None:
+        self.seen: set[str] = set()
+        self.raises = raising is not None and error is Told
+        self.is_listening = False
+        for hook in HOOKS:
+            setattr(self, hook, functools.partial(self._hear, hook, error if hook == raising else None))
+
+    def _hear(self, hook: str, error: type[BaseException] | None, *_: Any) -> None:
+        if self.is_listening:
+            self.seen.add(hook)
+            if error is not None:
+                raise error(hook)
+
+
+class Other(Callback):
+    """Notes that it was closed; keeps state, and raises at its end where it is told to."""
+
+    def __init__(self, closes_badly: bool = False) -> None:
+        self.num_finalized = self.num_batches = 0
+        self.closes_badly = closes_badly
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.num_batches += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_batches": self.num_batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.num_batches = state_dict["num_batches"]
+
+    def finalize(self) -> None:
+        self.num_finalized += 1
+        if self.closes_badly:
+            raise OSError("cannot be closed")
+
+
+class Last(Logger):
+    """A logger, which comes after the callbacks."""
+
+    num_finalized = 0
+
+    def finalize(self) -> None:
+        self.num_finalized += 1
+
+
+class Model(tiny.Regression):
+    """Fails in its forward where ``fails``, for the hooks that are told of an exception."""
+
+    fails = False
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        if self.fails:
+            raise ArithmeticError("the model's own")
+        return super().forward(batch)
+
+
+class Downstream(ValidationCallback):
+    """Validates once more."""
+
+    def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
+        trainer.validate({"downstream": Loader(tiny.rows(6), batch_size=4)})
+
+
+class Run:
+    """A trainer with a spy between others, in ``run_dir``."""
+
+    def __init__(self, run_dir: Path, spy: Spy) -> None:
+        self.run_dir = run_dir
+        self.spy = spy
+        self.others = [Other(), Other(closes_badly=spy.raises), Last()]
+
+    def build(self) -> Trainer:
+        return tiny.trainer(
+            TrainingLoop(num_steps=NUM_STEPS, eval_frequency=2, grad_accum_steps=2),
+            model=Model,
+            optimizer=tiny.adamw,
+            schedulers=[lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2)],
+            callbacks={"a": self.others[0], "spy": self.spy, "b": self.others[1], "downstream": Downstream()},
+            loggers=[self.others[2]],
+            checkpoint=Checkpointing(every_n_steps=2),
+            log_every_n_steps=1,
+            run_dir=self.run_dir,
+        )
+
+    def fit(self, trainer: Trainer, ckpt_path: str | None = None, num_workers: int = 0) -> None:
+        trainer.fit(Loader(tiny.rows(18), batch_size=4, shuffle=True, num_workers=num_workers), val(), ckpt_path)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        self.spy.is_listening = True
+        try:
+            yield
+        finally:
+            self.spy.is_listening = False
+
+
+def val() -> dict[str, Loader]:
+    return {"a": Loader(tiny.rows(6), batch_size=4), "b": Loader(tiny.rows(3), batch_size=4)}
+
+
+# What is done in each phase, on a run that stands at step 2 of its directory.
+
+
+def set_up(run: Run) -> None:
+    with run.listening():
+        trainer = run.build()
+    trainer.close()
+
+
+def fit(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        run.fit(trainer)
+
+
+def resume(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        run.fit(trainer, "last", num_workers=1)
+
+
+def save(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        trainer.save_checkpoint(run.run_dir / "by_hand")
+
+
+def validate(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        trainer.validate(val(), ckpt_path="last")
+
+
+def validate_all(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        trainer.validate_all(val(), ckpt_paths=run.run_dir, loop=ValidationLoop(eval_steps=1))
+
+
+def failing_fit(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        trainer.model.fails = True  # type: ignore[assignment]
+        run.fit(trainer)
+
+
+def failing_validation(run: Run) -> None:
+    with run.build() as trainer, run.listening():
+        trainer.model.fails = True  # type: ignore[assignment]
+        trainer.validate(val())
+
+
+def close(run: Run) -> None:
+    trainer = run.build()
+    run.fit(trainer)
+    with run.listening():
+        trainer.close()
+
+
+PHASES: list[Callable[[Run], None]] = [
+    *(set_up, fit, resume, save, validate, validate_all, failing_fit, failing_validation, close),
+]
+BY_THE_MODEL = ("on_fit_exception", "on_train_exception", "on_validate_exception")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that stands at step 2."""
+
+    class Stop(Spy):
+        def _hear(self, hook: str, *_: Any) -> None:
+            if hook == "on_after_save_checkpoint":
+                trainer.stop("for now", is_interruption=True)
+
+    run = Run(tmp_path_factory.mktemp("begun"), Stop())
+    with run.build() as trainer:
+        run.fit(trainer)
+    assert resolve(run.run_dir).name == "step_00000002"
+    return run.run_dir
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The weights of a run that nothing happened to."""
+    run = Run(tmp_path_factory.mktemp("straight"), Spy())
+    with run.build() as trainer:
+        run.fit(trainer)
+    return tiny.weights(trainer)
+
+
+Reached = Callable[[Callable[[Run], None]], set[str]]
+
+
+@pytest.fixture(scope="module")
+def reached(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Reached:
+    """The hooks that are called in a phase."""
+
+    def look(phase: Callable[[Run], None]) -> set[str]:
+        run_dir = tmp_path_factory.mktemp("look") / "run"
+        shutil.copytree(begun, run_dir)
+        run = Run(run_dir, Spy())
+        with contextlib.suppress(ArithmeticError):
+            phase(run)
+        return run.spy.seen
+
+    return functools.cache(look)
+
+
+def check_left(run: Run, straight: dict[str, Tensor]) -> None:
+    """All were closed once, no worker is left, the newest checkpoint is good, and what goes on the straight run."""
+    assert [other.num_finalized for other in run.others] == [1, 1, 1]
+    if multiprocessing.active_children():
+        gc.collect()  # an error that goes in circles keeps its frames and so the dataloader
+    assert multiprocessing.active_children() == []
+    newest = max((run.run_dir / "checkpoints").glob("step_*"))
+    verify_checkpoint(newest)
+    again = Run(run.run_dir, Spy())
+    with again.build() as trainer:
+        again.fit(trainer, "last")
+    assert tiny.is_bitwise_equal(tiny.weights(trainer), straight)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_callback_raises_and_another_in_its_end(
+    phase: Callable[[Run], None],
+    reached: Reached,
+    begun: Path,
+    straight: dict[str, Tensor],
+    tmp_path: Path,
+) -> None:
+    for hook in sorted(reached(phase)):
+        shutil.copytree(begun, tmp_path / hook)
+        run = Run(tmp_path / hook, Spy(hook))
+        with pytest.raises(ArithmeticError if hook in BY_THE_MODEL else Told) as caught:
+            phase(run)
+        notes = caught.value.__notes__
+        if hook in BY_THE_MODEL:
+            assert f"While it was reported: Told: {hook}. Raised in callback spy.{hook}." in notes
+        else:
+            assert notes[0] == f"Raised in callback spy.{hook}."
+        closing = "While callbacks were closed: OSError: cannot be closed. Raised in callback b.finalize."
+        assert closing in notes
+        del caught
+        check_left(run, straight)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_is_no_exception_ends_the_run_too(
+    phase: Callable[[Run], None],
+    reached: Reached,
+    begun: Path,
+    straight: dict[str, Tensor],
+    tmp_path: Path,
+) -> None:
+    for number, hook in enumerate(sorted(reached(phase))):
+        error = (KeyboardInterrupt, SystemExit)[number % 2]
+        shutil.copytree(begun, tmp_path / hook)
+        run = Run(tmp_path / hook, Spy(hook, error))
+        with pytest.raises(error) as caught:
+            phase(run)
+        del caught
+        check_left(run, straight)
+
+
+def test_every_hook_is_reached_in_some_phase(reached: Reached) -> None:
+    assert set().union(*(reached(phase) for phase in PHASES)) == set(HOOKS)
+    assert sum(len(reached(phase)) for phase in PHASES) == 115
