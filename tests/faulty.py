@@ -146,6 +146,7 @@ def data(
     has_val: bool = True,
     batch_size: int = 4,
     num_workers: int = 0,
+    persistent_workers: bool = False,
 ) -> Splits:
     """Training and validation data, read by a dataloader of ``kind``."""
 
@@ -156,7 +157,9 @@ def data(
         if kind == "number":
             return 3
         make: Any = {"loader": Loader, "torch": DataLoader, "own": OwnLoader, "stream": DataLoader}[kind]
-        return make(Stream(rows) if kind == "stream" else rows, batch_size=batch_size, num_workers=num_workers)
+        options = {"persistent_workers": True} if persistent_workers else {}
+        dataset = Stream(rows) if kind == "stream" else rows
+        return make(dataset, batch_size=batch_size, num_workers=num_workers, **options)
 
     val = read(num_val, val_fault, val_length) if has_val else None
     return Splits(train=read(num_train, fault, length), val=val)
@@ -238,6 +241,7 @@ val_length: 4
 has_val: true
 batch_size: 4
 num_workers: 0
+persistent_workers: false
 """,
     "data/missing": "_target_: faulty.no_data\nbatch_size: 4\nnum_workers: 0\n",
     "data/number": "_target_: faulty.number\nbatch_size: 4\nnum_workers: 0\n",

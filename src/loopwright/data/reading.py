@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,6 +162,27 @@ def _signals_waiting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _end_at_exit(batches: Any) -> Callable[[], Any]:
+    """Have the workers of an iterator that is there when Python ends, end with it; returns a weak reference to it.
+
+    Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
+    and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
+    """
+
+    def end() -> None:
+        iterator = alive()
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+    alive = weakref.ref(batches, lambda _: atexit.unregister(end))
+    atexit.register(end)
+    return alive
+
+
+def _nothing() -> None:
+    return None
+
+
 class _Course:
     """The blocks that the workers are to read next: a sampler that is set before each pass."""
 
@@ -182,6 +205,7 @@ class BlockReader:
         self._reader = reader
         self._course = _Course()
         self._loader: DataLoader[Any] | None = None
+        self._ended_at_exit: Callable[[], Any] = _nothing
         if workers.is_needed:
             options = dict(workers.options)
             start = _StartWorker(options.pop("worker_init_fn", None)) if workers.num_workers else None
@@ -204,6 +228,8 @@ class BlockReader:
         self._course.blocks = blocks
         with _signals_waiting():
             batches = iter(self._loader)
+        if self._loader.num_workers and batches is not self._ended_at_exit():
+            self._ended_at_exit = _end_at_exit(batches)
         return map(self._received, batches)
 
     def _received(self, batch: Any) -> Any:
