@@ -2,6 +2,7 @@
 
     python bench/chaos.py           # the full tier: half an hour
     python bench/chaos.py --fast    # a tenth of it, which the tests run too
+    python bench/chaos.py --soak 60 # run after run for an hour, cut by kills, signals, flipped bits and full disks
 
 Each experiment compares SHA-256 digests over weights, optimizer state, averaged weights and ``metrics.jsonl`` with
 those of the run that was left alone; "bitwise" means that they are equal. A run is that of `chaos_run.py`, in a process
@@ -23,28 +24,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from chaos_run import NOISES, NUM_STEPS, Child, Run, Telling, digest
+from chaos_run import NOISES, NUM_STEPS, Child, Row, Run, Telling, digest
+from chaos_soak import soak
 
 from loopwright.checkpoint import resolve, verify_checkpoint
 from loopwright.errors import CheckpointError
 from loopwright.experiment.rundir import directory as run_directory
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What an experiment found: how many of its tries went well, and what else was counted."""
-
-    name: str
-    num_good: int
-    num_tries: int
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.num_good}/{self.num_tries}{f' ({self.detail})' if self.detail else ''}"
 
 
 def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
@@ -289,10 +279,10 @@ Experiment = Callable[[Path, random.Random, int], Iterator[Row]]
 
 # How often each experiment is tried; of those that go through all there is, every how manieth.
 FULL: dict[Experiment, int] = {
-    kills: 200, operations: 1, every_step: 1, pairs: 64, flips: 1000, signals: 60, starts: 64
+    kills: 200, operations: 1, every_step: 1, pairs: 64, flips: 1000, signals: 60, starts: 64, soak: 60
 }  # fmt: skip
 FAST: dict[Experiment, int] = {
-    kills: 8, operations: 6, every_step: 12, pairs: 6, flips: 100, signals: 6, starts: 16
+    kills: 8, operations: 6, every_step: 12, pairs: 6, flips: 100, signals: 6, starts: 16, soak: 6
 }  # fmt: skip
 
 
@@ -316,13 +306,17 @@ def main() -> int:
     """Print a row for each experiment; the exit code is 1 where anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only this, for so long and at least 500 events")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True
     )
     is_good = True
-    for experiment, size in (FAST if arguments.fast else FULL).items():
+    experiments = FAST if arguments.fast else FULL
+    if arguments.soak is not None:
+        experiments = {partial(soak, minutes=arguments.soak): 500}
+    for experiment, size in experiments.items():
         for row in run_one(experiment, size, arguments.seed):
             print(row, flush=True)
             is_good &= row.num_good == row.num_tries

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -68,6 +69,19 @@ class Model(nn.Module):
         return {"loss": (self.layers(batch[0]) - batch[1]).square().mean()}
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What an experiment found: how many of its tries went well, and what else was counted."""
+
+    name: str
+    num_good: int
+    num_tries: int
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.num_good}/{self.num_tries}{f' ({self.detail})' if self.detail else ''}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run, or a part of one.
@@ -76,7 +90,10 @@ class Run:
         directory: of the run.
         ckpt_path: what it goes on from.
         seed: of the trainer; a resume takes that of the checkpoint.
+        num_steps: of the whole run.
         save_every: steps between saves.
+        keep_last: checkpoints that are kept; None: all.
+        background: whether it goes on while a checkpoint is written.
         num_workers: of the training dataloader.
         noise: on the samples: one of `NOISES`.
         stop_at: step after which it is stopped and saved; None: its end.
@@ -86,7 +103,10 @@ class Run:
     directory: Path
     ckpt_path: Path | None = None
     seed: int = 0
+    num_steps: int = NUM_STEPS
     save_every: int = 4
+    keep_last: int | None = None
+    background: bool = False
     num_workers: int = 0
     noise: str = "torch"
     stop_at: int | None = None
@@ -99,9 +119,9 @@ class Run:
             model=Model,
             optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
             schedulers=[_cosine],
-            loop=TrainingLoop(max_steps=NUM_STEPS, eval_frequency=7, grad_accum_steps=3),
+            loop=TrainingLoop(max_steps=self.num_steps, eval_frequency=7, grad_accum_steps=3),
             device="cpu",
-            checkpoint=Checkpointing(every_n_steps=self.save_every),
+            checkpoint=Checkpointing(self.save_every, keep_last=self.keep_last, background=self.background),
             callbacks={
                 "early_stopping": EarlyStopping(patience=100),
                 "average": ExponentialMovingAverage(decay=0.9),
@@ -207,6 +227,15 @@ class Child:
         """Its exit code; of one that a signal ended, minus that signal."""
         _, status = os.waitpid(self.process_id, 0)
         return os.waitstatus_to_exitcode(status)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends by itself so soon; it is still to be waited for."""
+        deadline = time.monotonic() + seconds
+        while os.waitid(os.P_PID, self.process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
 
     def result(self) -> Any:
         """What its function returned.

@@ -46,10 +46,10 @@ def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust, supervised: Sup
         CheckpointError: likewise, for a checkpoint that is not there.
     """
     with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
-        return _launch(line, jobs, trust)
+        return _launch(line, jobs, trust, supervised)
 
 
-def _launch(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+def _launch(line: CommandLine, jobs: Sequence[Job], trust: Trust, supervised: Supervised | None) -> int:
     setting = "hydra.sweep.dir" if line.multirun else "hydra.run.dir"
     first = jobs[0]
     world_size = os.environ.get("WORLD_SIZE", "1")

@@ -42,7 +42,7 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
     [
         (
             ["plna"],
-            "plna: no such command. Available: config, export, import-weights, plan, reproduce, resume, validate, verify",
+            "plna: no such command. Available: config, export, import-weights, plan, reproduce, resume, validate, ",
         ),
         (["report", "DIR"], "report: no such command."),
         (["plan", "model"], "model: not an override; expected key=value."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loopwright.device import deterministic_workspace
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.command.command_line import CommandLine
 from loopwright.experiment.command.speech import tell
@@ -19,7 +20,8 @@ def verify(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         SettingError: for a setting that cannot be used, and one with which there is nothing to compare.
     """
     assert line.what is not None
-    check_jobs(jobs, trust)
-    verdict = verify_job(line.what, jobs[0], trust)
+    with deterministic_workspace(is_needed=jobs[0].settings.deterministic):
+        check_jobs(jobs, trust)
+        verdict = verify_job(line.what, jobs[0], trust)
     tell(str(verdict))
     return 0 if verdict.is_equal else 1

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from loopwright.device import deterministic_workspace
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.check import check_jobs
 from loopwright.experiment.compose.composer import composing
@@ -93,8 +94,9 @@ def verify(
     trusted = read_trust(trust, Path.cwd())
     with composing(config_dir) as composer:
         (job,) = compose_jobs(composer, [list(overrides)], trusted)
-    check_jobs([job], trusted)
-    return verify_job(what, job, trusted)
+    with deterministic_workspace(is_needed=job.settings.deterministic):
+        check_jobs([job], trusted)
+        return verify_job(what, job, trusted)
 
 
 def verify_job(what: str, job: Job, trust: Trust) -> Verdict:

@@ -1,0 +1,143 @@
+"""Runs that are cut again and again, by whatever comes: the part of `chaos.py` that lasts as long as it is told to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import resource
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from chaos_run import NOISES, Child, Row, Run, digest
+
+from loopwright import Trainer
+from loopwright.checkpoint import verify_checkpoint
+from loopwright.errors import CheckpointError
+
+
+class Soak:
+    """Run after run, each cut at random until it is done.
+
+    Args:
+        root: a directory for all of them.
+        rng: decides.
+    """
+
+    num_steps = 600
+    seconds_to_hang = 120.0
+    events = ("kill", "signal", "flip", "full disk")
+
+    def __init__(self, root: Path, rng: random.Random) -> None:
+        self._root, self._rng = root, rng
+        self.expected = {noise: self._run(root / f"straight_{noise}", noise).finish() for noise in NOISES}
+        begun = time.monotonic()
+        self._run(root / "timed", "torch").finish()
+        self._seconds = time.monotonic() - begun
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def num_events(self) -> int:
+        """Events that cut a run."""
+        return sum(self.counts[event] for event in self.events)
+
+    def one_run(self, number: int) -> None:
+        """Cut one run until it is done, and compare."""
+        noise, directory = self._rng.choice(NOISES), self._root / f"run_{number}"
+        answer = None
+        while answer is None:
+            answer = self._until_event(directory, noise)
+        self.counts["runs"] += 1
+        self.counts["equal"] += answer == self.expected[noise]
+        self.counts["clean"] += not any(path.name.startswith(".") for path in (directory / "checkpoints").iterdir())
+        shutil.rmtree(directory)
+
+    def _run(self, directory: Path, noise: str) -> Run:
+        return Run(directory=directory, noise=noise, num_steps=self.num_steps, save_every=20, keep_last=2)
+
+    def _until_event(self, directory: Path, noise: str) -> object:
+        """Go on with a run until something happens to it; its digest, or None where it is not done."""
+        rng, event = self._rng, self._rng.choice(self.events)
+        is_begun = any((directory / "checkpoints").glob("step_*"))
+        if not is_begun:
+            shutil.rmtree(directory, ignore_errors=True)  # what was killed before its first save
+        run = replace(
+            self._run(directory, noise),
+            ckpt_path=directory if is_begun else None,
+            num_workers=rng.choice((0, 0, 2)),
+            background=rng.random() < 0.5,
+        )
+        number = rng.choice((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+        full_at = rng.randrange(20_000) if event == "full disk" else None
+        child = Child(lambda: digest(_with_room(run, full_at)))
+        has_ended = child.ends_within(self.seconds_to_hang if full_at is not None else rng.uniform(0, self._seconds))
+        if not has_ended and full_at is None:
+            child.kill(number if event == "signal" else signal.SIGKILL, whole_group=rng.random() < 0.5)
+            has_ended = child.ends_within(self.seconds_to_hang)
+        if not has_ended:
+            self.counts["hung"] += 1
+            child.kill(signal.SIGKILL, whole_group=True)
+        code = child.wait()
+        text = child.read()
+        if code == 0:
+            return json.loads(text)
+        self.counts[event] += 1
+        right = {"signal": 130 if number == signal.SIGINT else 143, "full disk": 1}.get(event, -signal.SIGKILL)
+        is_young = event == "signal" and code == -number  # before the fit listened
+        if code == right or is_young:
+            self.counts["right exit"] += 1
+        else:
+            print(f"{event}: exit {code}, expected {right}: {text[-2000:]}", flush=True)
+        if event == "flip":
+            self.counts["flipped"] += self._flip(directory)
+        return None
+
+    def _flip(self, directory: Path) -> bool:
+        """Flip one bit of the newest checkpoint, where the one before it is whole."""
+        folders = sorted((directory / "checkpoints").glob("step_*"))
+        if len(folders) < 2 or not _is_whole(folders[-2]):
+            return False
+        file = self._rng.choice(sorted(folders[-1].iterdir()))
+        content = bytearray(file.read_bytes())
+        content[self._rng.randrange(len(content))] ^= 1 << self._rng.randrange(8)
+        file.write_bytes(content)
+        return True
+
+
+def _with_room(run: Run, num_bytes: int | None) -> Trainer:
+    """Fit where no file may grow beyond so many bytes, as on a disk that is full then."""
+    if num_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
+    return run.fit()
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_checkpoint(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
+def soak(root: Path, rng: random.Random, num_tries: int, minutes: float = 0.0) -> Iterator[Row]:
+    """Kills, signals, flipped bits and full disks, at random, until there were so many and so much time has passed."""
+    begun = time.monotonic()
+    soaked = Soak(root, rng)
+    for number in itertools.count():
+        soaked.one_run(number)
+        counts, seconds = soaked.counts, time.monotonic() - begun
+        if number % 50 == 49:
+            print(f"  {seconds / 60:.1f} minutes: {dict(counts)}", flush=True)
+        if soaked.num_events >= num_tries and seconds >= 60 * minutes:
+            break
+    events = ", ".join(f"{counts[event]} {event}" for event in soaked.events)
+    detail = f"{soaked.num_events} events in {seconds / 60:.0f} minutes: {events}; {counts['flipped']} bits flipped"
+    yield Row("soak: runs that end bitwise as the one left alone", counts["equal"], counts["runs"], detail)
+    yield Row("  nothing left over", counts["clean"], counts["runs"])
+    yield Row("  the right exit code", counts["right exit"], soaked.num_events)
+    yield Row("  ended in time", soaked.num_events - counts["hung"], soaked.num_events)
