@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import signal
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -134,8 +136,15 @@ class _StartWorker:
         info: Any = get_worker_info()
         object.__setattr__(info, "dataset", info.dataset.reader.dataset)  # it refuses to be assigned to
         _outlive_signals()
+        sys.excepthook = _say_uncaught
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker)
+
+
+def _say_uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """What nobody catches in a worker: not that whoever asked a thread of it for a tensor has gone meanwhile."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, at)
 
 
 def _outlive_signals() -> None:

@@ -70,6 +70,9 @@ def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = Non
         names = [str(name) for name in section] if isinstance(section, Mapping) else []
         names = [name for name in names if not name.startswith("_") and name != "hydra"]
         near = nearest(part, names + ([] if prefix else list(groups or ())))
+        elsewhere = [path for path in _paths(config) if path.endswith(f".{key}") and not path.startswith("hydra.")]
+        if len(elsewhere) == 1:  # its name, without the section
+            return f" Did you mean {elsewhere[0]}?"
         if near is None:
             return _nearest_anywhere(key, config) or (f" Available: {', '.join(sorted(names))}." if names else "")
         return f" Did you mean {'.'.join([*parts[:depth], near, *parts[depth + 1 :]])}?"

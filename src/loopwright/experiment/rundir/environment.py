@@ -26,6 +26,7 @@ _VARIABLES = (
 )
 OF_THE_JOB = {"RANK", "SLURM_JOB_ID"}  # which no number depends on
 _GIT_SECONDS = 20.0
+_CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
 
 def environment(num_threads: int, git: dict[str, Any]) -> dict[str, Any]:
@@ -121,10 +122,15 @@ def _hardware() -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
+    """The processor's name and, as some have the same, its family, model and stepping, by which libraries choose."""
+    found: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            key, _, value = line.partition(":")
+            found.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    return platform.processor()
+    if "model name" not in found:
+        return platform.processor()
+    numbers = [f"{key} {found[name]}" for key, name in _CPU_NUMBERS if name in found]
+    return ", ".join([found["model name"], *numbers])
