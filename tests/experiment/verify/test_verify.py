@@ -192,7 +192,12 @@ def test_from_python_it_is_the_same_and_touches_no_stream_of_the_caller() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", VERIFIABLE)
-@pytest.mark.parametrize("experiment", ["digits", "csv_example", "vit_digits", "gpt_stdlib"])
+@pytest.mark.parametrize(
+    "experiment",
+    ["digits", "csv_example", "vit_digits", "gpt_stdlib", pytest.param("gpt_stdlib_eval", marks=pytest.mark.extras)],
+)
 def test_the_shipped_experiments_keep_every_promise(experiment: str, what: str, cli: Cli) -> None:
+    if experiment == "gpt_stdlib_eval":
+        pytest.importorskip("lm_eval")
     answer = cli("verify", what, f"experiment={experiment}")
     assert (answer.code, answer.err) == (0, ""), answer.out
