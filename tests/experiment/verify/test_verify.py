@@ -12,6 +12,7 @@ import torch
 
 from command import Answer, run_dirs
 from loopwright.errors import SettingError
+from loopwright.experiment.command import command_line
 from loopwright.experiment.verify import VERIFIABLE, verify
 
 Cli = Callable[..., Answer]
@@ -138,6 +139,10 @@ def test_dropout_is_left_out_of_the_comparison_of_gradients(cli: Cli) -> None:
     assert answer.code == 0
     assert answer.out.startswith("accumulation: 2 steps on batches of 32 as a whole; cut into 2 micro-batches of 16\n")
     assert answer.out.endswith("\n  dropout is switched off in both: it draws anew for each micro-batch\n")
+
+
+def test_the_command_line_knows_all_of_it() -> None:
+    assert tuple(VERIFIABLE) == command_line.VERIFIABLE
 
 
 def test_as_many_steps_as_were_typed(check: Cli) -> None:

@@ -62,12 +62,12 @@ class Runs:
         """The configuration with values of it set, by their paths with ``__`` for the dot.
 
         Raises:
-            SettingError: for one that this configuration does not have.
+            SettingError: for one that this configuration does not have, outside the loop.
         """
         config = copy.deepcopy(self.config)
         for path, value in settings.items():
             section, name = path.split("__")
-            if name not in config[section]:
+            if section != "loop" and name not in config[section]:
                 raise SettingError(f"{section}.{name}", ": expected in the configuration; nothing else can be set.")
             config[section][name] = value
         return config
