@@ -40,6 +40,7 @@ class Soak:
         self._run(root / "timed", "torch").finish()
         self._seconds = time.monotonic() - begun
         self.counts: Counter[str] = Counter()
+        self._history: list[str] = []
 
     @property
     def num_events(self) -> int:
@@ -50,10 +51,13 @@ class Soak:
         """Cut one run until it is done, and compare."""
         noise, directory = self._rng.choice(NOISES), self._root / f"run_{number}"
         answer = None
+        self._history = []
         while answer is None:
             answer = self._until_event(directory, noise)
         self.counts["runs"] += 1
         self.counts["equal"] += answer == self.expected[noise]
+        if answer != self.expected[noise]:
+            print(f"not equal, with noise of {noise}, after {'; '.join(self._history)}", flush=True)
         self.counts["clean"] += not any(path.name.startswith(".") for path in (directory / "checkpoints").iterdir())
         shutil.rmtree(directory)
 
@@ -84,6 +88,8 @@ class Soak:
             child.kill(signal.SIGKILL, whole_group=True)
         code = child.wait()
         text = child.read()
+        where = max((folder.name for folder in (directory / "checkpoints").glob("step_*")), default="no checkpoint")
+        self._history.append(f"{event} {full_at or ''} {run.num_workers} workers, {run.background}: {code} at {where}")
         if code == 0:
             return json.loads(text)
         self.counts[event] += 1

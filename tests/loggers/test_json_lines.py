@@ -122,14 +122,15 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
 class FullDisk:
     """While it is full, takes seven bytes of what is longer, and then no more; checkpoints are written elsewhere."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, of: bytes = b'"name": "train/') -> None:
         self.is_full = False
+        self._of = of
         self._num_left = 7
         self._write = os.write
         monkeypatch.setattr("loopwright.loggers.run_files.os.write", self.write)
 
     def write(self, file: int, data: bytes) -> int:
-        if self.is_full and b'"name": "train/' in data:
+        if self.is_full and self._of in data:
             num_left, self._num_left = self._num_left, 0
             if not num_left:
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -166,3 +167,29 @@ def test_a_full_disk_keeps_lines_waiting_and_saves_decide(
             assert (tmp_path / "full" / "metrics.jsonl").read_text() == expected
     said = [line for line in caplog.messages if "metrics.jsonl: cannot be written now (No space left" in line]
     assert len(said) == 1
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the last validation found comes after the last save, and nothing would tell that it is missing."""
+    disk = FullDisk(monkeypatch, of=b'"name": "val/')
+    disk.is_full = True
+    settings: dict[str, Any] = {"checkpoint": Checkpointing(), "loggers": [JSONLinesLogger()], "run_dir": tmp_path}
+    t = tiny.trainer(TrainingLoop(num_steps=4), **settings)
+    with pytest.raises(SaveError, match=r"metrics.jsonl: cannot be written; \d+ bytes needed, [\d,]+ free"):
+        t.fit(tiny.batches(), DataLoader(tiny.rows(6)))
+    with pytest.raises(SaveError, match=r"(metrics|timing).jsonl: cannot be written; "):
+        t.close()
+    disk.is_full = False
+    with tiny.trainer(TrainingLoop(num_steps=4), **settings) as again:
+        again.fit(tiny.batches(), DataLoader(tiny.rows(6)), ckpt_path="last")
+    assert [line["name"] for line in strict_lines(tmp_path / "metrics.jsonl")][-2:] == ["val/loss", "val/error"]
+
+
+def test_a_validation_whose_results_cannot_be_written_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, of=b'"name": "val/')
+    disk.is_full = True
+    t = tiny.trainer(loggers=[JSONLinesLogger()], run_dir=tmp_path)
+    with pytest.raises(SaveError, match=r"metrics.jsonl: cannot be written; "), t:
+        t.validate(DataLoader(tiny.rows(6)))

@@ -53,7 +53,7 @@ class RunFiles:
         """Append lines, each with its line end, to the file ``name``; a file that is new begins with ``header``.
 
         What cannot be written is said, kept, and written as soon as it can be: whether a run goes on where nothing can
-        be saved is for its checkpoints to decide, see `size`.
+        be saved is for its checkpoints to decide, see `size`; how it ends, for `write_waiting`.
         """
         was_waiting = name in self._waiting
         data = self._waiting.pop(name, b"") + "".join(lines).encode()
@@ -78,10 +78,7 @@ class RunFiles:
             SaveError: if lines wait that still cannot be written.
         """
         path = self._run_dir / name
-        if name in self._waiting:
-            self.append(name, ())
-        if name in self._waiting:
-            raise SaveError(f"{path}: cannot be written; {room(len(self._waiting[name]), self._run_dir)}")
+        self.write_waiting(name)
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -91,6 +88,19 @@ class RunFiles:
             return os.fstat(file).st_size
         finally:
             os.close(file)
+
+    def write_waiting(self, *names: str) -> None:
+        """Write the lines of these files that wait, as they could not be written before.
+
+        Raises:
+            SaveError: if they still cannot.
+        """
+        for name in names:
+            if name in self._waiting:
+                self.append(name, ())
+            if name in self._waiting:
+                needed = room(len(self._waiting[name]), self._run_dir)
+                raise SaveError(f"{self._run_dir / name}: cannot be written; {needed}")
 
     def cut_back(self, name: str, size: int) -> None:
         """Take off everything after the first ``size`` bytes of the file ``name``."""
@@ -103,15 +113,23 @@ class RunFiles:
             if not self._is_kept_open:
                 self._close_files()
 
-    def close(self) -> None:
-        """Close the files; a later call opens them again."""
-        for name in list(self._waiting):
-            self.append(name, ())
-        for name, data in self._waiting.items():
-            _log.warning("%s: %d bytes that were logged are lost.", self._run_dir / name, len(data))
-        self._waiting = {}
+    def rest(self) -> None:
+        """Close the files; a later call opens them again. Lines that wait go on waiting."""
         self._is_kept_open = False
         self._close_files()
+
+    def close(self) -> None:
+        """Close the files for good.
+
+        Raises:
+            SaveError: if lines are lost, as they still cannot be written.
+        """
+        waiting = [*self._waiting]
+        try:
+            self.write_waiting(*waiting)
+        finally:
+            self._waiting = {}
+            self.rest()
 
     def _open(self, name: str) -> int:
         """The file, opened to append; a link is not followed, as it may lead anywhere."""
@@ -168,10 +186,14 @@ class FileLogger(Logger, ABC):
     ) -> None:
         """Keep the files open for as long as the fit lasts."""
         self.files.keep_open()
-        stack.callback(self.finalize)
+        stack.callback(self.files.rest)
+
+    def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
+        """See that everything is written: a fit whose results are not there has not succeeded."""
+        self.files.write_waiting(*self.file_names)
 
     def finalize(self) -> None:
-        """Close the files."""
+        """Close the files, after a last try to write what could not be written before."""
         if self._files is not None:
             self._files.close()
 
