@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright import Callback
 from loopwright.data import Loader, Splits, TensorData
@@ -42,8 +42,16 @@ class Model(nn.Module):
         if self.mistake == "attribute":
             self.scale = self.scale * 0.9
             output = output * self.scale
-        if self.mistake == "evaluation" and not self.training:
+        if self.mistake in ("evaluation", "evaluation_used") and not self.training:
             self.num_seen += 1
+        if self.mistake == "evaluation_used":
+            output = output + 0.1 * self.num_seen
+        if self.mistake == "evaluation_operation" and not self.training:
+            output = torch.zeros_like(output).put_(torch.arange(output.numel()), output)
+        if self.mistake == "noise":
+            output = output + torch.randn(())
+        if self.mistake == "not_a_number":
+            output = output * torch.nan
         if self.mistake == "generator":
             output = output + torch.randn(output.shape, generator=self.generator)
         if self.mistake == "operation":
@@ -69,6 +77,36 @@ class Noisy:
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         drawn = float((self._generator if self._generator is not None else _shared).standard_normal())
         return {"features": self._table["features"][index] + 0.1 * drawn, "target": self._table["target"][index]}
+
+
+class Other(IterableDataset[Any]):
+    """Rows one after another, all of them in each worker."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return iter(TensorData(_table(40))[index] for index in range(40))
+
+
+class Texts:
+    """Rows of several lengths, each with a text."""
+
+    is_random = False
+
+    def __init__(self, num_rows: int) -> None:
+        self._table = _table(num_rows)
+
+    def __len__(self) -> int:
+        return len(self._table["target"])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {name: tensor[index] for name, tensor in self._table.items()}
+        return {**row, "text": f"row {index}", "tokens": torch.ones(1 + index % 5)}
+
+
+def _pad(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of texts, tokens padded to the longest, and a mask that belongs to no sample."""
+    batch: dict[str, Any] = {name: torch.stack([each[name] for each in samples]) for name in ("features", "target")}
+    tokens = nn.utils.rnn.pad_sequence([each["tokens"] for each in samples], batch_first=True)
+    return {**batch, "text": [each["text"] for each in samples], "tokens": tokens, "mask": torch.eye(3)}
 
 
 def _collate_with_noise(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -99,6 +137,12 @@ def data(mistake: str = "none", batch_size: int = 4, num_workers: int = 0, has_v
         train: Any = NoisyLoader(table, batch_size, num_workers=num_workers, collate_fn=_collate_with_noise)
     elif mistake == "whole":
         train = Whole()
+    elif mistake == "iterable":
+        train = DataLoader(Other(), batch_size, num_workers=num_workers)
+    elif mistake in ("texts", "drop_last"):
+        train = Loader(
+            Texts(42), batch_size, drop_last=mistake == "drop_last", num_workers=num_workers, collate_fn=_pad
+        )
     else:
         rows: Any = table if mistake == "none" else Noisy(40, mistake)
         train = Loader(rows, batch_size=batch_size, shuffle=True, num_workers=num_workers)
@@ -116,3 +160,10 @@ class Counting(Callback):
         if self.num_batches == 6:
             with torch.no_grad():
                 next(model.parameters()).mul_(1.5)
+
+
+class Files(Callback):
+    """Writes where the run leaves its files."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        (trainer.run_dir / "notes.txt").write_text(f"{trainer.global_step}")

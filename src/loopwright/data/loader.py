@@ -63,6 +63,11 @@ class Loader:
         """Samples in a micro-batch."""
         return self._batch_size
 
+    @property
+    def num_workers(self) -> int:
+        """Processes that read ahead."""
+        return self._workers.num_workers
+
     def __len__(self) -> int:
         """Batches in a pass."""
         return num_batches(len(self._dataset), self._batch_size, drop_last=self._drop_last)

@@ -21,6 +21,7 @@ CONF = {
     "model/planted.yaml": "_target_: planted.Model\nmistake: none\n",
     "data/planted.yaml": "_target_: planted.data\nmistake: none\nbatch_size: 4\nnum_workers: 0\nhas_val: true\n",
     "callbacks/counting.yaml": "counting:\n  _target_: planted.Counting\n",
+    "callbacks/files.yaml": "files:\n  _target_: planted.Files\n",
 }
 RIGHT = ("--trust=planted", "--config-dir=conf", "model=planted", "data=planted", "loop.eval_frequency=4")
 
@@ -81,7 +82,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a tensor in a plain attribute": (
         "resume model.mistake=attribute",
         "step 5, loss: differs by at most ",
-        "scale: kept in plain attributes",
+        "scale: changed in plain attributes",
     ),
     "a generator of the model": (
         "resume model.mistake=generator",
@@ -90,8 +91,33 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     ),
     "a buffer that validation changes": (
         "validation model.mistake=evaluation",
-        "step 2, weights num_seen: differs by at most 2 ",
-        "num_seen: a buffer that the model changes in evaluation mode",
+        "step 1, weights num_seen: differs by at most 2 ",
+        "num_seen: changed by the model in evaluation mode",
+    ),
+    "a buffer that validation changes, and training uses": (
+        "validation model.mistake=evaluation_used",
+        "step 1, weights num_seen: differs by at most 2 ",
+        "num_seen: changed by the model in evaluation mode",
+    ),
+    "an operation of validations": (
+        "determinism model.mistake=evaluation_operation",
+        "not deterministic: put_,",
+        "put_: no deterministic form in torch",
+    ),
+    "noise in the model": (
+        "accumulation model.mistake=noise",
+        "step 1, gradient layers.",
+        "the model draws random numbers in its forward",
+    ),
+    "iterable data that all workers read": (
+        "workers data.mistake=iterable",
+        "step 2, batch features",
+        "data set Other is iterable: a worker reads all of it",
+    ),
+    "a clock, whatever is looked at": (
+        "resume model.mistake=clock",
+        "step 1, loss: differs by at most ",
+        "this run is not the same twice",
     ),
     "a clock": ("determinism model.mistake=clock", "step 1, loss: differs by at most ", None),
     "a callback without a state": ("resume callbacks=[default,counting]", "step 6, weights layers.0.weight", None),
@@ -118,6 +144,39 @@ def test_a_mistake_is_found_where_it_shows_first_and_explained(mistake: str, che
     found = [line for line in explanations if explanation is not None and explanation in line]
     assert len(found) == (explanation is not None), answer.out
     assert all(line.startswith("  may be explained by: ") for line in explanations)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "validation callbacks=[default,early_stopping]",
+        "validation callbacks=[default,early_stopping] callbacks.early_stopping.patience=1 optimizer.lr=1.0",
+        "validation scheduler=plateau scheduler.scheduler.patience=0 optimizer.lr=1.0 loop.num_steps=12",
+        "resume scheduler=plateau scheduler.scheduler.patience=0 optimizer.lr=1.0 loop.num_steps=12",
+        "resume callbacks=[default,files]",
+        "workers callbacks=[default,time_limit] callbacks.time_limit.minutes=0.00001",
+        "accumulation data.batch_size=3 data.mistake=texts loop.grad_accum_steps=2",
+        "accumulation data.mistake=drop_last loop.grad_accum_steps=3",
+        "accumulation data.batch_size=1",
+        "accumulation data.batch_size=3 model.mistake=none loop.num_steps=3",
+        "resume data.mistake=texts",
+        "accumulation model.mistake=not_a_number callbacks=none",
+    ],
+)
+def test_what_is_right_in_unusual_ways_is_equal(words: str, check: Cli) -> None:
+    answer = check(*words.split())
+    assert (answer.code, answer.err) == (0, ""), answer.out
+
+
+def test_what_is_not_compared_is_said(check: Cli) -> None:
+    said = check("accumulation", "data.mistake=drop_last", "loop.grad_accum_steps=3").out.splitlines()
+    assert said[0].startswith("accumulation: 3 steps on batches of 12 as a whole; cut into 3 micro-batches of 4")
+    assert said[2:] == [
+        "  from step 4 on the two hold other samples (drop_last), which are not compared",
+        "  tokens: padded to other lengths in micro-batches, so that samples are not compared",
+    ]
+    answer = check("accumulation", "data.batch_size=2", "model.mistake=batch_norm", "data.has_val=false")
+    assert answer.code == 1
 
 
 def test_mistakes_are_not_found_where_they_do_no_harm(check: Cli) -> None:
@@ -163,8 +222,10 @@ def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
         ([], "verify: expected one of resume, accumulation, validation, workers, determinism; loopwright verify "),
         (["resum"], "verify resum: expected one of resume, accumulation, validation, workers, determinism. Did you "),
         (["ranks"], "verify ranks: several processes are not built yet; expected one of resume,"),
-        (["resume", "loop.max_steps=1"], "loop: trains 1 steps; expected 2 or more, to cut between them."),
-        (["accumulation", "data.batch_size=1"], "data.batch_size=1: expected 2 or more, to cut a batch."),
+        (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, to cut between them."),
+        (["workers", "data.mistake=whole"], "data.num_workers=0: the training dataloader, a Whole, has none all the"),
+        (["accumulation", "data.batch_size=100"], "loop.grad_accum_steps=2: expected at most 1"),
+        (["resume", "debug=overfit"], "callbacks.overfit: trains on one micro-batch; verify compares runs"),
         (["validation", "data.has_val=false"], "data: has no validation data; expected some,"),
         (["workers", "~data.num_workers"], "~data.num_workers: every configuration keeps this name"),
         (["resume", "-m"], "--multirun: not with verify."),

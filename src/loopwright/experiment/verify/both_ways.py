@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from loopwright.errors import SettingError
-from loopwright.experiment.verify.explain import explain
-from loopwright.experiment.verify.found import Found
+from loopwright.experiment.verify.explain import Evidence, explain
+from loopwright.experiment.verify.found import Found, count
 from loopwright.experiment.verify.runs import Ran, Runs
-from loopwright.experiment.verify.trace import Trace
+from loopwright.experiment.verify.trace import Trace, ValidatingTrace
 
 _NUM_WORKERS = 2
 _EVERY_STEPS = 3  # between two validations of a run that has any
@@ -26,55 +26,62 @@ _INDETERMINATE = re.compile(r"(\S+) does not have a deterministic implementation
 def verify_resume(runs: Runs) -> Found:
     """A run cut in the middle goes on as if it had not been."""
     config = _validating(runs)
-    first = Trace(runs.num_steps, with_metrics=True)
+    first = Trace(runs.num_steps)
     runs.run(config, first)
     if first.num_steps_done < 2:
-        raise SettingError("loop", f": trains {first.num_steps_done} steps; expected 2 or more, to cut between them.")
+        steps = count(first.num_steps_done, "step")
+        raise SettingError("loop", f": trains {steps}; expected 2 or more, to cut between them.")
     cut = first.num_steps_done // 2
     with tempfile.TemporaryDirectory() as folder:
-        second = Trace(cut, first, with_metrics=True)
-        ran = runs.run(config, second, run_dir=Path(folder))
-        if second.difference is None:
-            second = Trace(runs.num_steps, first, with_metrics=True)
-            ran = runs.run(config, second, run_dir=Path(folder), resume_from=Path(folder))
+        second = Trace(cut, first)
+        ran = runs.run(config, second, Path(folder))
+        is_cut = second.difference is None
+        if is_cut:
+            second = Trace(runs.num_steps, first)
+            ran = runs.run(config, second, Path(folder))
     did = f"{_steps(first)} straight; cut after step {cut}, built anew and resumed"
-    return _compared("resume", did, first, second, ran)
+    return _compared("resume", did, first, second, ran, is_before=not is_cut)
 
 
 def verify_validation(runs: Runs) -> Found:
     """Validating changes nothing in what is trained."""
     if not runs.has_validation:
-        raise SettingError(
-            "data", ": has no validation data; expected some, to see whether validating changes the run."
-        )
-    first = Trace(runs.num_steps)
-    # Once at its end, to which it does not come: callbacks and schedulers may need a plan that validates.
-    runs.run(runs.changed(loop__eval_frequency=1.0, loop__eval_steps=_few(runs.config)), first)
-    second = Trace(runs.num_steps, first)
-    ran = runs.run(runs.changed(loop__eval_frequency=1, loop__eval_steps=_few(runs.config)), second)
-    return _compared("validation", f"{_steps(first)} without a validation; with one after each", first, second, ran)
+        raise SettingError("data", ": has no validation data; expected some, as validating is what is looked at.")
+    # Both validate as their plan says, for callbacks and schedulers may follow that; the second does so in between.
+    config = _validating(runs)
+    first = Trace(runs.num_steps, with_validation=False)
+    runs.run(config, first)
+    second = ValidatingTrace(runs.num_steps, first, _few(runs.config))
+    ran = runs.run(config, second)
+    difference = second.difference
+    is_before = difference is not None and difference.step == 1 and difference.kind != "weights"
+    did = f"{_steps(first)}; with a validation more after each"
+    return _compared("validation", did, first, second, ran, is_before=is_before)
 
 
 def verify_workers(runs: Runs) -> Found:
     """Workers read the same data."""
-    first = Trace(runs.num_steps)
     config = _validating(runs)
-    runs.run(_with_workers(runs, config, 0), first)
+    first = Trace(runs.num_steps)
+    ran = runs.run(_with_workers(runs, config, 0), first)
+    _check_workers(ran, 0)
     second = Trace(runs.num_steps, first)
     ran = runs.run(_with_workers(runs, config, _NUM_WORKERS), second)
+    _check_workers(ran, _NUM_WORKERS)
     did = f"{_steps(first)} on data read in this process; by {_NUM_WORKERS} workers"
-    return _compared("workers", did, first, second, ran)
+    is_before = second.difference is not None and second.difference.kind != "batch"
+    return _compared("workers", did, first, second, ran, is_before=is_before)
 
 
 def verify_determinism(runs: Runs) -> Found:
     """The same run is the same twice, and every operation of it has a deterministic form."""
     config = _validating(runs)
-    first = Trace(runs.num_steps, with_metrics=True)
+    first = Trace(runs.num_steps)
     runs.run(config, first)
-    second = Trace(runs.num_steps, first, with_metrics=True)
+    second = Trace(runs.num_steps, first)
     ran = runs.run(config, second)
     with _warning_of_indeterminate():
-        warned = runs.run(config, Trace(min(2, runs.num_steps))).warnings
+        warned = runs.run(_validating(runs, every_steps=1), Trace(min(2, runs.num_steps))).warnings
     operations = sorted({match[1] for match in map(_INDETERMINATE.match, warned) if match})
     found = _compared("determinism", f"{_steps(first)}, twice", first, second, ran)
     if not operations:
@@ -87,30 +94,33 @@ def verify_determinism(runs: Runs) -> Found:
     return Found(is_equal=False, did=found.did, said=found.said, explanations=[*lines, *found.explanations])
 
 
-def _compared(what: str, did: str, first: Trace, second: Trace, ran: Ran) -> Found:
+def _compared(what: str, did: str, first: Trace, second: Trace, ran: Ran, *, is_before: bool = False) -> Found:
     difference = second.difference
-    if difference is None and second.num_steps_done != first.num_steps_done:
-        ended = f"the first run ended after step {first.num_steps_done}, the second after {second.num_steps_done}"
-        return Found(is_equal=False, did=did, said=f"not equal: {ended}")
-    if difference is None:
-        counted = second.num_compared
-        compared = (
-            f"{counted['weights']} states of all weights, {counted['loss']} losses, {counted['batch']} micro-batches"
+    if difference is not None:
+        evidence = Evidence(
+            model=ran.model,
+            dataloader=ran.dataloader,
+            is_before=is_before,
+            changed_attributes=first.changed_attributes,
+            changed_weights=second.changed_weights if isinstance(second, ValidatingTrace) else (),
         )
-        return Found(is_equal=True, did=did, said=f"bitwise equal: {compared}, the optimizer, the callbacks")
-    return Found(
-        is_equal=False,
-        did=did,
-        said=f"not equal: {difference}",
-        explanations=explain(what, difference, ran.model, ran.dataloader),
-    )
+        explanations = explain(what, difference, evidence)
+        return Found(is_equal=False, did=did, said=f"not equal: {difference}", explanations=explanations)
+    if second.num_steps_done != first.num_steps_done:
+        ended = [f"after step {each.num_steps_done} ({each.stop_reason or 'its end'})" for each in (first, second)]
+        return Found(is_equal=False, did=did, said=f"not equal: the first run ended {ended[0]}, the second {ended[1]}")
+    counted = second.num_compared
+    kinds = (("weights", "state", "of all weights"), ("loss", "loss", ""), ("batch", "micro-batch", ""))
+    compared = ", ".join(f"{count(counted[kind], noun)} {rest}".strip() for kind, noun, rest in kinds)
+    rest = ", the optimizer" if what == "validation" else ", the optimizer, the callbacks"
+    return Found(is_equal=True, did=did, said=f"bitwise equal: {compared}{rest}")
 
 
-def _validating(runs: Runs) -> dict[str, Any]:
+def _validating(runs: Runs, every_steps: int = _EVERY_STEPS) -> dict[str, Any]:
     """The configuration, validating briefly every few steps where it validates at all."""
     if not runs.config["loop"].get("eval_frequency") or not runs.has_validation:
         return runs.changed()
-    return runs.changed(loop__eval_frequency=_EVERY_STEPS, loop__eval_steps=_few(runs.config))
+    return runs.changed(loop__eval_frequency=every_steps, loop__eval_steps=_few(runs.config))
 
 
 def _few(config: Mapping[str, Any]) -> int:
@@ -122,8 +132,17 @@ def _with_workers(runs: Runs, config: Mapping[str, Any], num_workers: int) -> di
     return {**config, "data": runs.changed(data__num_workers=num_workers)["data"]}
 
 
+def _check_workers(ran: Ran, num_workers: int) -> None:
+    """Refuse a dataloader that does not do as it is told: what is compared would be the same twice."""
+    has = getattr(ran.dataloader, "num_workers", None)
+    if has != num_workers:
+        name = type(ran.dataloader).__name__
+        problem = f"={num_workers}: the training dataloader, a {name}, has {has or 'none'} all the same; expected "
+        raise SettingError("data.num_workers", f"{problem}one that has as many, to compare with none.")
+
+
 def _steps(trace: Trace) -> str:
-    return f"{trace.num_steps_done} steps"
+    return count(trace.num_steps_done, "step")
 
 
 @contextmanager

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Leaves = Mapping[str, Any]
+
+_MAX_DEPTH = 20  # of objects in objects, which may hold each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +44,25 @@ class Difference:
         return f"step {self.step}, {what}: differs by at most {self.absolute:.3g}{relative}{self.values}"
 
 
-def leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings, sequences and dataclasses by their paths; tensors as copies on the CPU."""
+def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]:
+    """The leaves of nested mappings, sequences and objects by their paths; tensors and arrays as copies on the CPU."""
     if isinstance(tree, Tensor):
         return {path: tree.detach().cpu().clone()}
+    if isinstance(tree, np.ndarray) and tree.dtype.kind in "biufc":
+        return {path: torch.from_numpy(tree.copy())}
     if is_dataclass(tree) and not isinstance(tree, type):
         tree = {field.name: getattr(tree, field.name) for field in fields(tree)}
     if isinstance(tree, Mapping):
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
+    elif depth and getattr(tree, "__dict__", None) and not callable(tree):  # a batch of a class of the user's own
+        children = [*vars(tree).items()]
     else:
         return {path: tree}
     found: dict[str, Any] = {}
     for name, value in children:
-        found |= leaves(value, f"{path}.{name}" if path else name)
+        found |= leaves(value, f"{path}.{name}" if path else name, depth - 1)
     return found
 
 
@@ -88,7 +95,7 @@ def _is_same(one: Any, other: Any) -> bool:
         return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
     if type(one) is not type(other):
         return False
-    is_plain = one is None or isinstance(one, bool | int | float | str | bytes)
+    is_plain = one is None or isinstance(one, bool | int | float | str | bytes | list)
     return repr(one) == repr(other) if is_plain else True  # of other objects only the class is known to tell something
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright.data import Loader
 from loopwright.experiment.verify.compare import Difference
@@ -20,30 +21,53 @@ from loopwright.hooks import Callback
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 _MAX_DEPTH = 3
 _MAX_SHOWN = 3
-_OF_TORCH = frozenset(vars(nn.Module()))
 
 
-def explain(what: str, difference: Difference, model: nn.Module, dataloader: Any) -> list[str]:
-    """What is known to make such runs differ, a line each; of the data alone where a micro-batch differed first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of two runs that differ.
 
-    Args:
-        what: was verified.
-        difference: the first one.
-        model: of one of the runs.
+    Attributes:
+        model: of one of them.
         dataloader: that was trained on.
+        is_before: whether they differ before they were treated differently.
+        changed_attributes: plain attributes of modules that training changes.
+        changed_weights: parameters and buffers that a validation changes.
+        has_drawn: whether the model draws random numbers, dropout apart.
     """
-    of_data = [*_generators_of(dataloader), *_own_dataloader(what, dataloader)]
+
+    model: nn.Module
+    dataloader: Any
+    is_before: bool = False
+    changed_attributes: Sequence[str] = ()
+    changed_weights: Sequence[str] = ()
+    has_drawn: bool = False
+
+
+def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
+    """What is known to make such runs differ, a line each; of the data alone where a micro-batch differed first."""
+    model, dataloader = evidence.model, evidence.dataloader
     if difference.kind == "batch":
-        return of_data or _unknown_data(what)
+        found = [*_generators_of(dataloader), *_own_dataloader(what, dataloader)]
+        return found or _unknown_data(what, dataloader)
     found = []
+    if evidence.is_before:
+        found.append("this run is not the same twice, whatever is done with it: loopwright verify determinism")
     if what == "accumulation":
         found += _batch_statistics(model)
-    if what in ("resume", "determinism"):
-        found += _generators_in("model", model)
-    if what == "resume":
-        found += _unsaved(model)
-    if what == "validation" and difference.kind == "weights":
-        found += _changed_in_validation(model, difference.name)
+        if evidence.has_drawn:
+            found.append("the model draws random numbers in its forward, others for each micro-batch")
+        return found
+    found += _generators_in("model", model)
+    if what == "validation" and evidence.changed_weights:
+        names = _shown(evidence.changed_weights)
+        found.append(f"{names}: changed by the model in evaluation mode, too; change it where self.training")
+    if what in ("resume", "validation") and evidence.changed_attributes:
+        names = _shown(evidence.changed_attributes)
+        found.append(
+            f"{names}: changed in plain attributes, which no checkpoint holds and no validation gives back; "
+            "use register_buffer"
+        )
     return found
 
 
@@ -60,24 +84,6 @@ def _batch_statistics(model: nn.Module) -> list[str]:
         f"{_shown(names)}: batch statistics, which are those of a micro-batch; GroupNorm and LayerNorm have none, and "
         "loop.grad_accum_steps=1 cuts no batch"
     ]
-
-
-def _unsaved(model: nn.Module) -> list[str]:
-    """Tensors and numbers in plain attributes, which no checkpoint holds."""
-    names = []
-    for prefix, module in model.named_modules():
-        for name, value in vars(module).items():
-            if name not in _OF_TORCH and not name.startswith("__") and isinstance(value, Tensor):
-                names.append(f"{prefix}.{name}" if prefix else name)
-    if not names:
-        return []
-    return [f"{_shown(names)}: kept in plain attributes, which no checkpoint holds; use register_buffer"]
-
-
-def _changed_in_validation(model: nn.Module, name: str) -> list[str]:
-    if name in dict(model.named_buffers()):
-        return [f"{name}: a buffer that the model changes in evaluation mode, too"]
-    return []
 
 
 def _generators_of(dataloader: Any) -> list[str]:
@@ -131,19 +137,27 @@ def _globals(kind: type) -> Iterator[str]:
 def _own_dataloader(what: str, dataloader: Any) -> list[str]:
     if type(dataloader) in (Loader, DataLoader) or isinstance(dataloader, list | tuple):
         return []
-    how = "its workers draw as they please" if what == "workers" else "what it draws is its own affair"
+    own = "what it draws, and goes on from, is its own affair"
+    how = "its workers draw as they please" if what == "workers" else own
     return [
         f"{type(dataloader).__name__} is a dataloader of another kind, which is used as it is: {how}; "
         "loopwright.data.Loader seeds each sample by (seed, pass, index)"
     ]
 
 
-def _unknown_data(what: str) -> list[str]:
+def _unknown_data(what: str, dataloader: Any) -> list[str]:
+    dataset = getattr(dataloader, "dataset", None)
+    if what == "workers" and isinstance(dataset, IterableDataset):
+        name = type(dataset).__name__
+        return [f"data set {name} is iterable: a worker reads all of it unless it asks get_worker_info for its part"]
     if what == "accumulation":
         return ["the two ways of cutting do not hold the same samples; loopwright.data.Loader keeps their order"]
-    return ["the data are not the same when they are read again: a clock, a file that changes, a source without a seed"]
+    return [
+        "the data are not the same when they are read again: what a data set counts in an attribute, a clock, a file "
+        "that changes, a source without a seed"
+    ]
 
 
-def _shown(names: list[str]) -> str:
+def _shown(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
     return ", ".join(names[:_MAX_SHOWN]) + more

@@ -23,3 +23,9 @@ class Found:
     said: str
     explanations: Sequence[str] = ()
     remarks: Sequence[str] = ()
+
+
+def count(number: int, noun: str) -> str:
+    """Such as ``1 step`` and ``2 losses``."""
+    plural = f"{noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+    return f"{number:,} {noun if number == 1 else plural}"

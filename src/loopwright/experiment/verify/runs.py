@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ from torch import nn
 
 from loopwright.errors import SettingError
 from loopwright.experiment.build import build_run_data, build_trainer
+from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.settings import at_callback_path, read_settings
 from loopwright.hooks import Callback
 from loopwright.seeding import draw_seed
-from loopwright.trainer import Trainer
 
+_TIME_LIMIT = "loopwright.callbacks.TimeLimit"
 _log = logging.getLogger("loopwright")
 
 
@@ -35,9 +37,9 @@ class Ran:
 
 
 class Runs:
-    """Runs a configuration, changed here and there, a few steps far.
+    """Runs a configuration, changed here and there, a few steps far, each in a directory that is gone afterwards.
 
-    Loggers and what a run leaves are left out, and what it would say. Of its length it keeps everything that schedules
+    Loggers, time limits, and what a run would say are left out. Of its length it keeps everything that schedules
     follow: it is stopped after the steps that are compared.
 
     Args:
@@ -47,7 +49,8 @@ class Runs:
     """
 
     def __init__(self, config: Mapping[str, Any], trust: Trust, num_steps: int) -> None:
-        self.config = {**config, "loggers": None, "checkpoint": None}
+        callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if not _is_time_limit(node)}
+        self.config = {**config, "loggers": None, "checkpoint": None, "callbacks": callbacks}
         if config["seed"] is None:
             self.config["seed"] = draw_seed()
         self.num_steps = num_steps
@@ -72,42 +75,35 @@ class Runs:
             config[section][name] = value
         return config
 
-    def run(
-        self,
-        config: Mapping[str, Any],
-        callback: Callback,
-        run_dir: Path | None = None,
-        resume_from: Path | None = None,
-    ) -> Ran:
+    def run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path | None = None) -> Ran:
         """Fit, with one more callback that is called last.
 
         Args:
             config: of `changed`.
             callback: stops the fit.
-            run_dir: where it is saved when it stops; None: it is not.
-            resume_from: the run directory whose newest checkpoint it goes on from.
+            run_dir: where it is saved when it stops, and goes on from where it was saved before; None: it is not saved.
         """
-        saving = None if run_dir is None else {"_target_": "loopwright.checkpoint.Checkpointing"}
-        config = {**config, "checkpoint": saving}
+        if run_dir is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return self._run({**config, "checkpoint": None}, callback, Path(folder), {})
+        start = {"ckpt_path": run_dir} if (run_dir / "checkpoints").is_dir() else {}
+        return self._run({**config, "checkpoint": {TARGET: "loopwright.Checkpointing"}}, callback, run_dir, start)
+
+    def _run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path, start: Mapping[str, Any]) -> Ran:
         settings = read_settings(config)
         with _in_silence() as said:
             trainer = build_trainer(config, settings, self._trust, run_dir, {"verify": callback})
             with trainer:
                 data = build_run_data(config, self._trust, trainer.seed)
-                start = {"init_from": settings.init_from} if resume_from is None else {"ckpt_path": resume_from}
                 try:
-                    trainer.fit(data.train, data.val, **start)
+                    trainer.fit(data.train, data.val, **(start or {"init_from": settings.init_from}))
                 except SettingError as error:
                     raise at_callback_path(error, config) from error
-                note_end(callback, trainer)
         return Ran(trainer.model, data.train, [str(warning.message) for warning in said])
 
 
-def note_end(callback: Callback, trainer: Trainer) -> None:
-    """Let a trace see the fit that has ended."""
-    note = getattr(callback, "note_end", None)
-    if note is not None:
-        note(trainer)
+def _is_time_limit(node: Any) -> bool:
+    return isinstance(node, Mapping) and node.get(TARGET) == _TIME_LIMIT
 
 
 @contextmanager

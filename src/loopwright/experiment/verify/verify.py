@@ -104,6 +104,9 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
     config = job.config
     if config["loop"].get("_target_") not in ("loopwright.TrainingLoop", "loopwright.loop.TrainingLoop"):
         raise SettingError("loop", ": expected a training loop; verify compares what is trained.")
+    for name, node in (config.get("callbacks") or {}).items():
+        if isinstance(node, Mapping) and node.get("_target_") == "loopwright.callbacks.OverfitOneBatch":
+            raise SettingError(f"callbacks.{name}", ": trains on one micro-batch; verify compares runs on all data.")
     if job.settings.ckpt_path is not None:
         raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify begins at step 0.")
     num_threads = config["device"].get("num_threads") or torch.get_num_threads()
