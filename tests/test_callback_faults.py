@@ -101,8 +101,9 @@ class Downstream(ValidationCallback):
 class Run:
     """A trainer with a spy between others, in ``run_dir``."""
 
-    def __init__(self, run_dir: Path, spy: Spy) -> None:
+    def __init__(self, run_dir: Path, spy: Spy, *, background: bool = False) -> None:
         self.run_dir = run_dir
+        self.background = background
         self.spy = spy
         self.others = [Other(), Other(closes_badly=spy.raises), Last()]
 
@@ -114,7 +115,7 @@ class Run:
             schedulers=[lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2)],
             callbacks={"a": self.others[0], "spy": self.spy, "b": self.others[1], "downstream": Downstream()},
             loggers=[self.others[2]],
-            checkpoint=Checkpointing(every_n_steps=2),
+            checkpoint=Checkpointing(every_n_steps=2, background=self.background),
             log_every_n_steps=1,
             run_dir=self.run_dir,
         )
@@ -286,9 +287,10 @@ def test_what_is_no_exception_ends_the_run_too(
     for number, hook in enumerate(sorted(reached(phase))):
         error = (KeyboardInterrupt, SystemExit)[number % 2]
         shutil.copytree(begun, tmp_path / hook)
-        run = Run(tmp_path / hook, Spy(hook, error))
+        run = Run(tmp_path / hook, Spy(hook, error), background=True)
         with pytest.raises(error) as caught:
             phase(run)
+        assert f"Raised in callback spy.{hook}." in " ".join(caught.value.__notes__)
         del caught
         check_left(run, straight)
 

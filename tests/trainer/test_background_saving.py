@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ import torch
 
 from loopwright import Callback, Checkpointing, TrainingLoop, ValidationLoop
 from loopwright.callbacks import EarlyStopping, ExponentialMovingAverage
-from loopwright.checkpoint import read_checkpoint, resolve, step_folder, verify_checkpoint, write
+from loopwright.checkpoint import HostCopies, read_checkpoint, resolve, step_folder, verify_checkpoint, write
 from loopwright.data import Loader
 from loopwright.errors import SaveError, SettingTypeError
+from loopwright.trainer.background import BackgroundTask
 from tiny import Recorder, adamw, batches, is_bitwise_equal, rows, trainer, weights
 
 SECONDS = 60  # after which a test that waits for another thread has failed
@@ -232,8 +236,11 @@ def test_callbacks_are_told_of_a_save_when_it_has_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_fit_that_ends_by_an_error_lets_the_save_end(tmp_path: Path, put_disk: Any, fails: bool) -> None:
-    has_raised = threading.Event()
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_a_fit_that_ends_by_an_error_lets_the_save_end(
+    tmp_path: Path, put_disk: Any, error: type[BaseException], fails: bool
+) -> None:
+    has_raised, threads = threading.Event(), Threads()
 
     def hold(name: str, number: int) -> None:
         has_raised.wait(SECONDS)
@@ -243,13 +250,133 @@ def test_a_fit_that_ends_by_an_error_lets_the_save_end(tmp_path: Path, put_disk:
     def stop(ours: Any, *_: Any) -> None:
         if ours.global_step == 2:
             has_raised.set()
-            raise ValueError("enough")
+            raise error("enough")
 
     put_disk(hold)
-    with pytest.raises(ValueError, match="enough") as caught:
-        build(tmp_path, 5, Recorder(stop)).fit(batches(5))
+    with pytest.raises(error, match="enough") as caught:
+        build(tmp_path, 5, Recorder(stop), threads).fit(batches(5))
     notes = [note for note in caught.value.__notes__ if note.startswith("While a checkpoint was saved: SaveError: ")]
     assert (len(notes), found(tmp_path)) == ((1, []) if fails else (0, [1]))
+    assert [name for _, name, *_ in threads.told] == ([] if fails else ["step_00000001"])
+
+
+class Held:
+    """Holds the first save until something waits for it the ``nth`` time; then it fails where it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+        self.num_waits = 0
+        self.fails = self.sends_signals = False
+        self.let_go = threading.Event()
+        self.is_waited_for = threading.Event()
+        self._nth = nth
+        original = BackgroundTask.wait
+
+        def wait(task: BackgroundTask) -> BaseException | None:
+            self.num_waits += 1
+            self.is_waited_for.set()
+            if self.num_waits == self._nth:
+                self.let_go.set()
+            return original(task)
+
+        monkeypatch.setattr(BackgroundTask, "wait", wait)
+
+    def before(self, name: str, number: int) -> None:
+        if number == 1:
+            if self.sends_signals:
+                assert self.is_waited_for.wait(SECONDS)
+                for each in (signal.SIGINT, signal.SIGTERM):  # two of one kind might be taken for one
+                    signal.pthread_kill(threading.main_thread().ident or 0, each)
+            assert self.let_go.wait(SECONDS)
+            if self.fails:
+                raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch, put_disk: Any) -> Iterator[Held]:
+    """A first save that two signals leave under way, while the end of its fit waits for it."""
+    each = Held(monkeypatch, 2)
+    each.sends_signals = True
+    put_disk(each.before)
+    yield each
+    each.let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "loopwright-save":
+            thread.join()
+
+
+def test_a_save_that_a_second_signal_left_is_concluded_by_the_next_fit(tmp_path: Path, held: Held) -> None:
+    threads = Threads()
+    ours = build(tmp_path, 1, threads)
+    with pytest.raises(SystemExit):
+        ours.fit(batches(5))
+    assert (held.num_waits, threads.told) == (1, [])
+    ours.fit(batches(5))
+    assert threads.told == [(1, "step_00000001", True, "MainThread")]
+    assert found(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_to_close_waits_for_a_save_that_was_left(tmp_path: Path, held: Held, fails: bool) -> None:
+    held.fails = fails
+    threads = Threads()
+    ours = build(tmp_path, 1, threads)
+    with pytest.raises(SystemExit):
+        ours.fit(batches(5))
+    with pytest.raises(SaveError, match="step_00000001: not saved") if fails else nullcontext():
+        ours.close()
+    assert ([name for _, name, *_ in threads.told], found(tmp_path)) == (
+        ([], []) if fails else (["step_00000001"], [1])
+    )
+    ours.close()
+    assert held.num_waits == 2
+
+
+def test_a_block_that_ends_by_an_error_waits_and_notes_that_of_the_save(tmp_path: Path, held: Held) -> None:
+    held.fails = True
+    with pytest.raises(ValueError, match="enough") as caught, build(tmp_path, 1) as ours:
+        with pytest.raises(SystemExit):
+            ours.fit(batches(5))
+        raise ValueError("enough")
+    (note,) = caught.value.__notes__
+    assert note.startswith("While a checkpoint was saved: SaveError: ") and held.num_waits == 2
+
+
+def test_a_block_that_the_second_signal_ends_does_not_wait(tmp_path: Path, held: Held) -> None:
+    with pytest.raises(SystemExit), build(tmp_path, 1) as ours:
+        ours.fit(batches(5))
+    assert (held.num_waits, list((tmp_path / "checkpoints").glob("step_*"))) == (1, [])
+
+
+def test_to_validate_checkpoints_waits_for_the_one_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put_disk: Any
+) -> None:
+    def look(ours: Any, *_: Any) -> None:
+        if ours.global_step == 2:
+            pattern = tmp_path / "checkpoints" / "step_*"
+            rows_of.extend(ours.validate_all(Loader(rows(4), batch_size=4), ckpt_paths=pattern))
+
+    rows_of: list[Any] = []
+    put_disk(Held(monkeypatch, 1).before)
+    build(tmp_path, 3, Recorder(look)).fit(batches(5))
+    assert [row.checkpoint for row in rows_of] == [step_folder(tmp_path, 1)]
+
+
+def test_a_copy_has_the_type_of_what_it_was_copied_from() -> None:
+    copies = HostCopies()
+    for dtype in (torch.float32, torch.float64):
+        tensor = torch.full((3,), 0.1, dtype=dtype)
+        copy = copies.take("model", "weight", tensor)
+        copies.end()
+        assert copy.dtype == dtype and torch.equal(copy, tensor)
+
+
+def test_the_memory_of_names_that_are_gone_is_given_back() -> None:
+    copies = HostCopies()
+    taken = {name: weakref.ref(copies.take("model", name, torch.ones(3))) for name in ("kept", "gone")}
+    copies.end()
+    again = copies.take("model", "kept", torch.zeros(3))
+    copies.end()
+    assert (taken["kept"]() is again, taken["gone"]()) == (True, None)
 
 
 def test_a_resumed_run_is_the_straight_one(tmp_path: Path) -> None:
@@ -286,6 +413,26 @@ def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(tmp_pa
     ours = build(tmp_path, 7, Recorder(look), every_n_steps=2, keep_last=1, on_save_error="continue", eval_frequency=2)
     ours.fit(batches(5), val)
     assert looked == [step_folder(tmp_path, 4)]
+
+
+def test_a_save_that_is_broken_off_is_not_the_best(tmp_path: Path, put_disk: Any) -> None:
+    def break_off(name: str, number: int) -> None:
+        if ours.global_step == 3:
+            raise KeyboardInterrupt
+
+    class Stopping(Callback):
+        def on_validate_end(self, *_: Any) -> None:
+            if ours.global_step == 3:
+                ours.stop("enough")  # so that what has been validated is saved
+
+    put_disk(break_off)
+    val = Loader(rows(20), batch_size=4)  # what is trained on, so that each step is better
+    ours = build(tmp_path, 5, Stopping(), background=False, every_n_steps=2, eval_frequency=1)
+    with pytest.raises(KeyboardInterrupt):
+        ours.fit(batches(5), val)
+    looked: list[Path | None] = []
+    ours.validate(val, ckpt_path="best", loop=Looked(looked))
+    assert looked == [step_folder(tmp_path, 2)]
 
 
 class Looked(ValidationLoop):

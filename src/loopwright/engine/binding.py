@@ -78,7 +78,7 @@ def _noted(method: Hook, label: str) -> Hook:
     def call(*args: Any) -> None:
         try:
             method(*args)
-        except Exception as error:
+        except BaseException as error:
             error.add_note(f"Raised in callback {label}.")
             raise
 

@@ -16,12 +16,12 @@ class BackgroundTask:
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="loopwright-save", daemon=True)
-        self._thread.start()
+        self._is_done = threading.Event()
+        threading.Thread(target=self._run, name="loopwright-save", daemon=True).start()
 
     def wait(self) -> BaseException | None:
-        """Wait until it is done; what it raised, if anything."""
-        self._thread.join()
+        """Wait until it is done; what it raised, if anything. Where a signal ends the waiting, one may wait again."""
+        self._is_done.wait()  # a thread whose `join` a signal ended passes for one that has ended (python/cpython#90882)
         return self._error
 
     def _run(self) -> None:
@@ -29,3 +29,5 @@ class BackgroundTask:
             self._act()
         except BaseException as error:  # noqa: BLE001  (whoever waits for it raises it again)
             self._error = error
+        finally:
+            self._is_done.set()

@@ -347,7 +347,7 @@ class Trainer:
         self._parts.log.log(values, self.global_step)
 
     def close(self) -> None:
-        """Finalize callbacks and loggers, once; one that raises keeps no other from being called."""
+        """Let a save end, and finalize callbacks and loggers, once; one that raises keeps no other from being called."""
         self._close(None)
 
     def _close(self, ended_by: BaseException | None) -> None:
@@ -355,7 +355,7 @@ class Trainer:
             return
         self._is_closed = True
         try:
-            close_all(self._parts.hooks["finalize"], ended_by)
+            close_all((partial(self._fitting.end_saving, ended_by), *self._parts.hooks["finalize"]), ended_by)
         finally:  # otherwise trainer and parts keep each other, and so the model, until garbage is collected
             self._fitting.close()
             self._parts.trainer, self._parts.hooks = None, {}

@@ -100,6 +100,7 @@ class Fitting:
         with ExitStack() as stack:
             stack.enter_context(self._running())
             signals = stack.enter_context(StopSignals(parts.state))
+            stack.enter_context(self._saves_ended())
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
@@ -123,6 +124,20 @@ class Fitting:
             seconds=time.perf_counter() - begun,
             plan=inputs.plan,
         )
+
+    def end_saving(self, ended_by: BaseException | None) -> None:
+        """Let a save end that a fit has left under way; where its user asked to end at once, it is left.
+
+        Args:
+            ended_by: an exception that is on its way already, which gets a note of an error of the save.
+
+        Raises:
+            SaveError: if it could not be written, and nothing else is on its way.
+        """
+        if isinstance(ended_by, Exception):
+            self._end_saving(ended_by)
+        elif ended_by is None and self._saver is not None:
+            self._saver.finish()
 
     def close(self) -> None:
         """Let go of the training dataloader, and with it of its workers; and of the trainer."""
@@ -268,9 +283,6 @@ class Fitting:
         state.stop_reason, state.is_interrupted = None, False
         try:
             yield
-        except Exception as error:
-            self._end_saving(error)
-            raise
         finally:
             self.is_running = parts.log.keeps_best = state.is_interrupted = False
             if state.is_inside_window:
@@ -278,12 +290,24 @@ class Fitting:
             if self._feed is not None:
                 self._feed.rest()
 
-    def _end_saving(self, error: Exception) -> None:
-        """Let a save in the background end, also where a fit ends by an error, which is the one that is raised."""
+    @contextmanager
+    def _saves_ended(self) -> Iterator[None]:
+        """Let a save in the background end also where the fit ends by an error; not where a second signal came."""
+        try:
+            yield
+        except BaseException as error:
+            if self._parts.state.exit is None:
+                self._end_saving(error)
+            raise
+
+    def _end_saving(self, error: BaseException) -> None:
+        """Let a save in the background end; ``error`` goes on, with a note of one of the save."""
         try:
             if self._saver is not None:
                 self._saver.finish()
-        except Exception as another:  # noqa: BLE001  (the first one is what the fit ends by)
+        except BaseException as another:
+            if another is self._parts.state.exit:
+                raise
             error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
 
     def _leave_broken_step(self) -> None:
