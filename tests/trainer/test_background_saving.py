@@ -261,11 +261,11 @@ def test_a_fit_that_ends_by_an_error_lets_the_save_end(
 
 
 class Held:
-    """Holds the first save until something waits for it the ``nth`` time; then it fails where it is told to."""
+    """Holds the first save in the midst of its writing until something waits for it the ``nth`` time; then it fails where it is told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
         self.num_waits = 0
-        self.fails = self.sends_signals = False
+        self.fails = self.sends_signals = self._has_begun = False
         self.let_go = threading.Event()
         self.is_waited_for = threading.Event()
         self._nth = nth
@@ -281,7 +281,8 @@ class Held:
         monkeypatch.setattr(BackgroundTask, "wait", wait)
 
     def before(self, name: str, number: int) -> None:
-        if number == 1:
+        if name == "write" and not self._has_begun:
+            self._has_begun = True
             if self.sends_signals:
                 assert self.is_waited_for.wait(SECONDS)
                 for each in (signal.SIGINT, signal.SIGTERM):  # two of one kind might be taken for one

@@ -21,7 +21,7 @@ class BackgroundTask:
 
     def wait(self) -> BaseException | None:
         """Wait until it is done; what it raised, if anything. Where a signal ends the waiting, one may wait again."""
-        self._is_done.wait()  # a thread whose `join` a signal ended passes for one that has ended (python/cpython#90882)
+        self._is_done.wait()  # a signal that ends `Thread.join` makes the thread pass for dead (python/cpython#90882)
         return self._error
 
     def _run(self) -> None:
