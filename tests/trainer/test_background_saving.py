@@ -261,7 +261,7 @@ def test_a_fit_that_ends_by_an_error_lets_the_save_end(
 
 
 class Held:
-    """Holds the first save in the midst of its writing until something waits for it the ``nth`` time; then it fails where it is told to."""
+    """Holds the first save, a file half written, until it is waited for the ``nth`` time; then it may fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
         self.num_waits = 0

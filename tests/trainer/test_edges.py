@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,31 @@ def test_an_iterator_goes_on_where_it_is_after_an_exception() -> None:
         ours.fit(endless)
     ours.fit(endless)
     assert seen == [batch[0][0, 0].item() for batch in data[:5]]
+
+
+class Lengthless:
+    """Ready batches that do not say how many they are."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(batches(6))
+
+
+def test_a_window_that_breaks_is_read_again_from_its_first_micro_batch() -> None:
+    """Also where the one after that was looked ahead for."""
+    seen: list[float] = []
+
+    def record(ours: Any, batch: Any, batch_idx: int) -> None:
+        seen.append(batch[0][0, 0].item())
+        if len(seen) == 3:
+            raise RuntimeError("broken")
+
+    ours = trainer(TrainingLoop(max_steps=3, grad_accum_steps=2), callbacks=[Recorder(record)])
+    data = Lengthless()
+    with pytest.raises(RuntimeError, match="broken"):
+        ours.fit(data)
+    ours.fit(data)
+    first = [batch[0][0, 0].item() for batch in data]
+    assert [first.index(each) for each in seen] == [0, 1, 2, 2, 3, 4, 5]
 
 
 def test_a_data_set_that_grew_between_fits_is_seen() -> None:

@@ -347,7 +347,7 @@ class Trainer:
         self._parts.log.log(values, self.global_step)
 
     def close(self) -> None:
-        """Let a save end, then finalize callbacks and loggers, once; where one raises the others are called all the same."""
+        """Let a save end, then finalize callbacks and loggers, once; where one raises the others are still called."""
         self._close(None)
 
     def _close(self, ended_by: BaseException | None) -> None:
