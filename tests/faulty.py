@@ -183,14 +183,25 @@ class Raising(Callback):
         setattr(self, hook, lambda *args: _raise(ValueError("told to")))
 
 
+def _cut() -> None:
+    """Cut the newest checkpoint short."""
+    newest = max(Path().glob("*out/checkpoints/step_*")) / "model.safetensors"
+    os.truncate(newest, newest.stat().st_size - 1)
+    _raise(ValueError("told to"))
+
+
 DEATHS: dict[str, Callable[[], Any]] = {
     "raise": lambda: _raise(ValueError("told to")),
+    "cut": _cut,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
     "interrupt_twice": lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)],
     "terminate_group": lambda: os.killpg(0, signal.SIGTERM),
     "interrupt_parent": lambda: os.kill(os.getppid(), signal.SIGINT),
+    "interrupt_parent_and_kill": lambda: [
+        os.kill(*each) for each in ((os.getppid(), signal.SIGINT), (os.getpid(), signal.SIGKILL))
+    ],
     "kill_parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
 }
 

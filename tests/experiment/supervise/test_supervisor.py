@@ -50,8 +50,7 @@ def test_one_that_raises_at_the_same_step_is_started_again_so_often_and_no_more(
         1,
         [
             f"{failed} (traceback in out/run.log)",
-            "out: failed after the checkpoint of step 2, from which it goes on; "
-            "restart 1 of 1 without a new checkpoint.",
+            "out: failed after the checkpoint of step 2 and is resumed; restart 1 of 1 without a new checkpoint.",
             f"{failed} (traceback in out/run.log)",
             "out: died 2 times in a row after the checkpoint of step 2; not started again (max_restarts=1). "
             f"Last: {failed}",
@@ -75,7 +74,7 @@ def test_one_that_gets_further_each_time_is_started_again_more_often_and_ends_th
     where = cut.relative_to(here)
     for line, step in zip(said, (2, 4, 6), strict=True):
         assert line == (
-            f"{where}: was killed by SIGKILL after the checkpoint of step {step}, from which it goes on; "
+            f"{where}: was killed by SIGKILL after the checkpoint of step {step} and is resumed; "
             "restart 1 of 1 without a new checkpoint."
         )
     small("hydra.run.dir=straight", *length)
@@ -139,6 +138,39 @@ def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int
         f"interrupted by {received} at global_step {step:,}; go on with: loopwright resume --trust=faulty out",
     ]
     assert (here / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_before_it_can_end_by_a_signal_is_not_started_again(here: Path) -> None:
+    answer = command(here, "callbacks.dying.how=interrupt_parent_and_kill", "hydra.run.dir=out")
+    assert (answer.code, answer.err) == (130, "out: was killed by SIGKILL after SIGINT; not started again.\n")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_cut_short_is_no_progress(here: Path) -> None:
+    """The run goes on from the one before it, and dies again when it has saved the other again."""
+    words = ("callbacks.dying.steps=[-3]", "callbacks.dying.how=cut", "checkpoint.every_n_steps=1", "max_restarts=2")
+    answer = command(here, *words, "hydra.run.dir=-out")
+    assert answer.code == 1
+    assert restarts(answer) == [
+        f"-out: failed after the checkpoint of step 1 and is resumed; restart {number} of 2 without a new checkpoint."
+        for number in (1, 2)
+    ]
+    last = "-out: died 3 times in a row after the checkpoint of step 1; not started again (max_restarts=2). Last: "
+    assert answer.err.splitlines()[-1].startswith(last)
+    assert (here / "-out" / "command.txt").read_text().splitlines()[1:] == [
+        "loopwright resume --trust=faulty ./-out"
+    ] * 2
+
+
+@pytest.mark.slow
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_again(here: Path) -> None:
+    words = ("callbacks.dying.steps=[-3]", "callbacks.dying.how=cut")
+    answer = command(here, *words, "hydra.run.dir=out")
+    assert answer.code == 3
+    assert restarts(answer) == [
+        "out: failed before its first whole checkpoint and is resumed; restart 1 of 1 without a new checkpoint."
+    ]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from loopwright.experiment.command.command_line import words_on
 from loopwright.experiment.command.speech import tell
 from loopwright.records import CURVES_FILE
 
@@ -45,7 +46,7 @@ def closing_text(
 
 def command_on(verb: str, directory: Path, trusted: Sequence[str]) -> str:
     """The command that does something with a run, trusting the same again."""
-    return shlex.join(["loopwright", verb, *(f"--trust={name}" for name in trusted), str(directory)])
+    return shlex.join(["loopwright", *words_on(verb, directory, trusted)])
 
 
 def show(value: object) -> str:

@@ -10,6 +10,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from loopwright.errors import SettingError, did_you_mean
@@ -234,3 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-name", "-cn", action=_Refuse, nargs="?")
     parser.add_argument("--config-path", "-cp", action=_Refuse, nargs="?")
     return parser
+
+
+def words_on(verb: str, directory: Path, trusted: Sequence[str]) -> list[str]:
+    """The words that do something with a run, trusting the same again; no directory is taken for an option."""
+    shown = str(directory)
+    return [verb, *(f"--trust={name}" for name in trusted), f"./{shown}" if shown.startswith("-") else shown]

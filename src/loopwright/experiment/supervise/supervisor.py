@@ -4,11 +4,12 @@
 
     run the command as it was typed
     while it died, and may be started again:
-        run "resume" on its directory, from its newest checkpoint; where it has none, the command as typed
+        run "resume" on its directory; where that has no checkpoint, the command as typed
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from loopwright.experiment.command.command_line import CommandLine
+from loopwright.experiment.command.command_line import CommandLine, words_on
 from loopwright.experiment.command.speech import complain
 from loopwright.experiment.rundir.record import read_summary
 from loopwright.experiment.supervise.restarts import Restarts
@@ -46,11 +47,17 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
         while True:
             code, told = child.run(words)
             directory = told or directory
-            exit_code = _exit_code(code)
-            if exit_code in _NOT_RESTARTED or child.is_stopped:
-                return exit_code
+            if code in _NOT_RESTARTED or (child.received is not None and code >= 0):
+                return code
+            stopped_by = -code if child.received is None else child.received
+            if stopped_by in _INTERRUPTED:  # it had no time to say so
+                how = "ended by" if code == -stopped_by else f"{_death(code)} after"
+                complain(f"{directory or 'the run'}: {how} {signal.Signals(stopped_by).name}; not started again.")
+                return _INTERRUPTED[stopped_by]
+            exit_code = max(code, 1)
             step = newest_step(directory)
-            where = "before its first checkpoint" if step is None else f"after the checkpoint of step {step:,}"
+            folders = {} if directory is None else _folders(directory)
+            where = _where(step, has_folders=bool(folders))
             if not restarts.allow_another(step):
                 complain(
                     f"{directory or 'the run'}: died {restarts.num_in_a_row} times in a row {where}; not started again "
@@ -58,9 +65,9 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
                 )
                 return exit_code
             count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
-            if step is not None:
-                complain(f"{directory}: {_death(code)} {where}, from which it goes on; {count}.")
-                words = words if line.directory is not None else _resume_words(line, directory)
+            if directory is not None and folders:  # a damaged one, too: which is good the run finds out
+                complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
+                words = words if line.directory is not None else words_on("resume", directory, line.trust)
             elif directory is None or may_begin_again:
                 complain(f"{directory or 'the run'}: {_death(code)} {where} and is begun again; {count}.")
                 directory = None
@@ -70,18 +77,30 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
 
 
 def newest_step(run_dir: Path | None) -> int | None:
-    """The step of the newest checkpoint of a run by its folder's name; None where there is none."""
-    folders = [] if run_dir is None else run_dir.glob("checkpoints/step_*")
-    return max((int(path.name[5:]) for path in folders if re.fullmatch(r"step_\d+", path.name)), default=None)
+    """The newest step of a run whose files are as large as their manifest says; None where there is none."""
+    folders = {} if run_dir is None else _folders(run_dir)
+    return max((step for step, folder in folders.items() if _is_of_full_size(folder)), default=None)
 
 
-def _resume_words(line: CommandLine, directory: Path | None) -> list[str]:
-    return ["resume", *(f"--trust={name}" for name in line.trust), str(directory)]
+def _folders(run_dir: Path) -> dict[int, Path]:
+    """What has the name of a checkpoint, by step."""
+    found = run_dir.glob("checkpoints/step_*")
+    return {int(path.name[5:]): path for path in found if re.fullmatch(r"step_\d+", path.name)}
 
 
-def _exit_code(code: int) -> int:
-    """The exit code for what `subprocess` says, which is negative where a signal ended the process."""
-    return code if code >= 0 else _INTERRUPTED.get(-code, 1)
+def _is_of_full_size(folder: Path) -> bool:
+    """Whether files were cut short; reading them as a whole is left to the run."""
+    try:
+        files = json.loads((folder / "manifest.json").read_bytes())["files"]
+        return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no manifest
+        return False
+
+
+def _where(step: int | None, *, has_folders: bool) -> str:
+    if step is not None:
+        return f"after the checkpoint of step {step:,}"
+    return f"before its first {'whole ' if has_folders else ''}checkpoint"
 
 
 def _death(code: int) -> str:
@@ -104,12 +123,7 @@ class _Child:
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._received: signal.Signals | None = None
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a signal came."""
-        return self._received is not None
+        self.received: signal.Signals | None = None
 
     def __enter__(self) -> Self:
         for number in STOP_SIGNALS:
@@ -128,8 +142,8 @@ class _Child:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self._connection = ours
-            if self._received is not None:
-                return -self._received, None
+            if self.received is not None:
+                return -self.received, None
             environment = {**os.environ, VARIABLE: f"{os.getpid()}:{theirs.fileno()}"}
             with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment) as process:
                 theirs.close()
@@ -142,7 +156,7 @@ class _Child:
         return code, Path(os.fsdecode(told)) if told else None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = signal.Signals(number)
+        self.received = signal.Signals(number)
         if self._connection is not None:
             with suppress(OSError):  # it has ended
                 self._connection.sendall(bytes([number]))
