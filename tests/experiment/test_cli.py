@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from command import Answer, run_dirs
+from loopwright.experiment import ending
 from loopwright.models import MLP
 from loopwright.shipped import conf_dir
 from loopwright.trainer import Trainer
@@ -250,6 +251,17 @@ def test_a_failed_job_does_not_stop_the_others(cli: Cli, own_models: None, tmp_p
     assert "Done: 1 of 2 jobs completed." in answer.out
     assert "nan" in answer.out
     assert _alive(Trainer) == []
+
+
+def test_a_second_interruption_while_the_end_is_recorded_says_so_too(
+    cli: Cli, own_models: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(directory: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ending, "draw", interrupt)
+    answer = cli(*_WITH_OWN_MODEL, "model=stopped", "hydra.run.dir=out")
+    assert (answer.code, answer.err) == (130, "interrupted (run directory: out)\n")
 
 
 def test_an_interrupted_run_says_so_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:

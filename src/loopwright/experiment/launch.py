@@ -105,7 +105,8 @@ def _run_jobs(
     try:
         run_hydra([*flags, *overrides], task)
     except KeyboardInterrupt:
-        if not ended or ended[-1].state != "interrupted":
+        if not ended or ended[-1].state != "interrupted":  # else said; here a signal came while the end was recorded
+            complain(f"interrupted (run directory: {directory})")
             ended.append(Ended(state="interrupted", exit_code=130))
     return ended
 
