@@ -7,8 +7,8 @@
 A bug is a patch, ``bench/mutants/NN_name.patch``, below a header of comments: ``# Incident:`` says what went wrong and
 where it was seen, ``# Tests:`` which files are expected to notice. These run first; the rest of the tests only where
 they all pass. A bug is found when a test fails; where the code cannot be imported, trained with for three steps or
-tested, that is said, and is no find. Before all this the expected tests have to pass on a copy without a bug: else a
-failure would say nothing.
+tested, that is said, and is no find. Before all this the expected tests have to pass on a copy without a bug, and a
+test that fails with a bug has to pass there alone: else a failure would say nothing.
 """
 
 from __future__ import annotations
@@ -142,12 +142,29 @@ def copied(root: Path, name: str) -> Path:
 
 
 def find(mutant: Mutant, num_processes: int) -> str | None:
-    """Plant one bug and return the test that finds it, if any does."""
+    """Plant one bug and return the test that finds it, if any does.
+
+    Raises:
+        BadMutantError: if nothing can be measured, or the test that fails does so without the bug.
+    """
     with tempfile.TemporaryDirectory() as work:
         copy = copied(Path(work), "planted")
         plant(mutant, copy)
         check_trains(copy)
-        return first_failure(copy, mutant.tests, num_processes) or first_failure(copy, (), num_processes)
+        failed = first_failure(copy, mutant.tests, num_processes) or first_failure(copy, (), num_processes)
+        if failed is not None:
+            check_passes(copied(Path(work), "control"), failed)
+        return failed
+
+
+def check_passes(copy: Path, test: str) -> None:
+    """See that a test passes alone on a copy without a bug.
+
+    Raises:
+        BadMutantError: if it fails there.
+    """
+    if first_failure(copy, [test], 0) is not None:
+        raise BadMutantError(f"{test} fails without a bug")
 
 
 def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:

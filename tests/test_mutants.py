@@ -74,6 +74,27 @@ def test_a_test_that_fails_is_a_find(text: str, found: str | None, tmp_path: Pat
     assert mutants.first_failure(tmp_path, ["test_it.py"], 0) == found
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
+def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, patch = tmp_path / "root", tmp_path / "bug.patch"
+    root.mkdir()
+    (root / "value.py").write_text("VALUE = 1\n", encoding="utf-8")
+    patch.write_text(
+        "diff --git a/value.py b/value.py\n--- a/value.py\n+++ b/value.py\n@@ -1 +1 @@\n-VALUE = 1\n+VALUE = 2\n",
+        encoding="utf-8",
+    )
+    mutant = Mutant(name="bug", incident="None.", tests=("test_passes.py",), patch=patch)
+    (root / "test_passes.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    monkeypatch.setattr(mutants, "ROOT", root)
+    monkeypatch.setattr(mutants, "check_trains", lambda copy: None)  # which imports the package; here there is none
+    test = "from pathlib import Path\ndef test_it(): assert Path('value.py').read_text() == 'VALUE = {}\\n'\n"
+    (root / "test_value.py").write_text(test.format(1), encoding="utf-8")
+    assert mutants.find(mutant, 0) == "test_value.py::test_it"
+    (root / "test_value.py").write_text(test.format(3), encoding="utf-8")
+    with pytest.raises(BadMutantError, match=r"^test_value\.py::test_it fails without a bug$"):
+        mutants.find(mutant, 0)
+
+
 @pytest.mark.parametrize(
     "text",
     [
