@@ -58,3 +58,12 @@ def test_samples_asked_for_at_once_are_named_together() -> None:
     source = as_source(Loader(BrokenMany(), batch_size=8), 0)
     with pytest.raises(DataError, match=r"^BrokenMany: samples 0, 1, 2, 3, … \(8 in all\) cannot be read"):
         list(source.read(0, 0))
+
+
+def test_an_error_without_a_message_is_its_name() -> None:
+    class Mute(Broken):
+        def __getitem__(self, index: int) -> Tensor:
+            raise ValueError
+
+    with pytest.raises(DataError, match=r"^Mute: sample 0 cannot be read: ValueError$"):
+        list(as_source(Loader(Mute(), batch_size=2), 0).read(0, 0))

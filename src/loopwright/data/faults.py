@@ -20,7 +20,7 @@ def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
     named = f"sample {indices[0]}" if len(indices) == 1 else f"samples {_shorten(indices)}"
-    why = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    why = str(error) if isinstance(error, DataError) else ": ".join(filter(None, [type(error).__name__, str(error)]))
     why = "their tensors differ in shape" if str(error) == _RAGGED else why
     return DataError(f"{type(dataset).__name__}: {named} {what}{where}: {why}")
 
