@@ -129,6 +129,8 @@ def measure(experiment: str, *overrides: str) -> Golden:
 
 def compare(recorded: Golden, now: Golden) -> Verdict:
     """Find the first loss that moved, and how far losses moved at most."""
+    if recorded.command != now.command:
+        return Verdict(False, f"another command: recorded {recorded.command}, now {now.command}")
     if recorded.data != now.data:
         if recorded.python != now.python:
             return Verdict(None, f"not compared: its data are those of Python {recorded.python}, not of {now.python}")
@@ -139,6 +141,8 @@ def compare(recorded: Golden, now: Golden) -> Verdict:
     because = f"; not compared bitwise: {', '.join(elsewhere)}" if elsewhere else ""
     tolerance = TOLERANCE if elsewhere else 0.0
     before, after = _by_step(recorded), _by_step(now)
+    if not before and not after:
+        return Verdict(False, "no losses, neither recorded nor now")
     moved = {key: _relative(before.get(key), after.get(key)) for key in sorted({*before, *after})}
     beyond = [key for key, change in moved.items() if change > tolerance]
     at_most = f"at most {max(moved.values()):.1e} relative"
@@ -168,7 +172,7 @@ def _relative(recorded: float | None, now: float | None) -> float:
     """How far a loss moved; infinitely far where only one of the two is there, or a number."""
     if recorded is None or now is None:
         return math.inf
-    if recorded == now:
+    if recorded == now or (math.isnan(recorded) and math.isnan(now)):
         return 0.0
     change = abs(now - recorded) / abs(recorded) if recorded else math.inf
     return math.inf if math.isnan(change) else change

@@ -64,7 +64,7 @@ def now() -> Golden:
     ("override", "step"), [("seed=1", 1), ("optimizer.lr=0.003001", 2), ("loop.grad_accum_steps=2", 1)]
 )
 def test_another_setting_is_found_at_the_first_step_that_it_moves(now: Golden, override: str, step: int) -> None:
-    other = measure("digits", override)
+    other = replace(measure("digits", override), command=now.command)
     verdict = compare(now, other)
     assert verdict.is_same is False
     assert verdict.text.startswith(
@@ -91,6 +91,22 @@ def test_a_loss_that_is_missing_or_too_many_is_found(order: int) -> None:
     shorter = replace(DIGITS, losses={**DIGITS.losses, "val/loss": {25: DIGITS.losses["val/loss"][25]}})
     verdict = compare(*(DIGITS, shorter)[::order])
     assert verdict.is_same is False and verdict.text.startswith("first difference at step 50, val/loss: ")
+
+
+def test_a_loss_that_is_no_number_both_times_is_equal() -> None:
+    altered = moved(DIGITS, *STEPS[0], float("nan"))
+    assert compare(altered, moved(DIGITS, *STEPS[0], float("nan"))).is_same is True
+
+
+def test_nothing_is_not_equal_to_nothing() -> None:
+    empty = replace(DIGITS, losses={"train/loss": {}, "val/loss": {}})
+    assert compare(empty, empty).is_same is False
+    assert compare(DIGITS, empty).is_same is False
+
+
+def test_what_another_command_gave_is_not_compared() -> None:
+    verdict = compare(replace(DIGITS, command="loopwright"), DIGITS)
+    assert verdict == golden.Verdict(False, f"another command: recorded loopwright, now {DIGITS.command}")
 
 
 def test_other_final_weights_are_found_where_all_losses_are_equal() -> None:
