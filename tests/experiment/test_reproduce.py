@@ -210,6 +210,20 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert answer.out.splitlines()[-1].startswith("What may be why: ") and "torch: '2.11.0' there" in answer.out
 
 
+def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = recorded / "environment.json"
+    there = json.loads(file.read_text())
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # torch, which is loaded, no longer reads it
+    said = "What differs from run:\n  variables.ATEN_CPU_CAPABILITY: not set there, 'default' here"
+    assert said_before(cli("reproduce", "run")) == said
+    edit(file, hardware=there["hardware"] | {"cpu_capability": "NONE"})
+    assert "  hardware.cpu_capability: 'NONE' there, '" in said_before(cli("reproduce", "run"))
+    del there["hardware"]["cpu_capability"]  # as it was recorded before
+    there["hardware"]["cpu"] = there["hardware"]["cpu"].partition(", family ")[0]
+    edit(file, **there)
+    assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
+
+
 def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
     answer = cli("reproduce", "run", "seed=1")
     assert (answer.code, answer.err) == (1, "")

@@ -23,7 +23,7 @@ from loopwright.experiment.reproduction import compare, read_outcome
 from loopwright.experiment.run import run
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
 from loopwright.experiment.rundir.environment import (
-    OF_THE_JOB,
+    comparable,
     environment,
     git_state,
     read_environment,
@@ -127,15 +127,7 @@ def _changes_around(directory: Path, job: Job, trust: Trust, num_threads: int) -
         return [*changes, "environment: not recorded"]
     git, diff = git_state(Path.cwd())
     here = json.loads(json.dumps(environment(num_threads, git)))
-    return [*changes, *differences(_of_numbers(there), _of_numbers(here)), *_source_changes(directory, diff)]
-
-
-def _of_numbers(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of an environment that numbers may depend on."""
-    variables = environment.get("variables")
-    if isinstance(variables, Mapping):
-        return {**environment, "variables": {k: v for k, v in variables.items() if k not in OF_THE_JOB}}
-    return dict(environment)
+    return [*changes, *differences(*comparable(there, here)), *_source_changes(directory, diff)]
 
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:

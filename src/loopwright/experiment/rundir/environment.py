@@ -24,7 +24,18 @@ _VARIABLES = (
     "SLURM_JOB_ID",
     "WORLD_SIZE",
 )
-OF_THE_JOB = {"RANK", "SLURM_JOB_ID"}  # which no number depends on
+# By these torch's libraries choose their kernels. Earlier runs recorded neither them nor `hardware.cpu_capability`.
+_OF_KERNELS = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_NUM_THREADS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # which no number depends on
 _GIT_SECONDS = 20.0
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
@@ -43,27 +54,48 @@ def environment(num_threads: int, git: dict[str, Any]) -> dict[str, Any]:
         "packages": _packages(),
         "hardware": _hardware(),
         "num_threads": num_threads,
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in (*_VARIABLES, *_OF_KERNELS) if name in os.environ},
         "git": git,
     }
 
 
 def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two environments and may change numbers, a line each such as ``torch: 2.13.0 -> 2.14.0``."""
+    before, now = comparable(before, now)
     lines = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
         for name in ("python", "platform", "torch", "num_threads")
         if before.get(name) != now.get(name)
     ]
     for section in ("packages", "hardware", "variables", "git"):
-        old, new = before.get(section), now.get(section)
-        old, new = (part if isinstance(part, Mapping) else {} for part in (old, new))
+        old, new = _section(before, section), _section(now, section)
         lines += [
             f"{section}.{name}: {old.get(name)} -> {new.get(name)}"
-            for name in sorted({*old, *new} - OF_THE_JOB)
+            for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]
     return lines
+
+
+def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts of two environments on which numbers may depend, without what was not recorded yet before."""
+    sides = [dict(before), dict(now)]
+    hardware, own = (_section(side, "hardware") for side in sides)
+    left_out: tuple[str, ...] = _OF_THE_JOB
+    if "cpu_capability" not in hardware:
+        own.pop("cpu_capability", None)
+        left_out += _OF_KERNELS
+    if str(own.get("cpu")).startswith(f"{hardware.get('cpu')}, family "):
+        own["cpu"] = hardware.get("cpu")  # as it was written before
+    for side, part in zip(sides, (hardware, own), strict=True):
+        kept = {name: value for name, value in _section(side, "variables").items() if name not in left_out}
+        side |= {"hardware": part, "variables": kept}
+    return sides[0], sides[1]
+
+
+def _section(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = environment.get(name)
+    return dict(section) if isinstance(section, Mapping) else {}
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
@@ -118,7 +150,13 @@ def _hardware() -> dict[str, Any]:
         module = torch.get_device_module(accelerator)
         name = getattr(module, "get_device_name", None)
         devices = [str(name(i)) if name else accelerator.type for i in range(torch.accelerator.device_count())]
-    return {"machine": platform.machine(), "cpu": _cpu_name(), "num_cpus": os.cpu_count(), "accelerators": devices}
+    return {
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # of the kernels that torch chooses
+        "num_cpus": os.cpu_count(),
+        "accelerators": devices,
+    }
 
 
 def _cpu_name() -> str:
