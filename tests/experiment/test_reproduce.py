@@ -224,6 +224,26 @@ def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatc
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
 
 
+def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
+    module = tmp_path / "unseen_by_git.py"
+    module.write_text("from loopwright.models import MLP\n\nclass Mine(MLP):\n    pass\n")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text("_target_: unseen_by_git.Mine\nhidden: [4]\n")
+    trust = "--trust=unseen_by_git"
+    assert small("--config-dir=conf", trust, "model=mine", "hydra.run.dir=run").code == 0
+    assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
+    module.write_text(module.read_text() + "# other\n")
+    said = said_before(cli("reproduce", "run", trust))
+    assert said.startswith("What differs from run:\n  source.unseen_by_git: '") and said.count("\n") == 1
+    file = tmp_path / "run" / "environment.json"
+    edit(file, source=json.loads(file.read_text())["source"] | {"loopwright": "0" * 64})
+    assert f"\n  source.loopwright: '{'0' * 64}' there, '" in said_before(cli("reproduce", "run", trust))
+    there = json.loads(file.read_text())
+    del there["source"]  # as it was recorded before
+    file.write_text(json.dumps(there))
+    assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
+
+
 def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
     answer = cli("reproduce", "run", "seed=1")
     assert (answer.code, answer.err) == (1, "")

@@ -215,9 +215,11 @@ def test_a_wrong_value_is_refused_for_a_completed_run_too(cli: Cli, small: Cli) 
 
 def test_another_environment_is_said_and_recorded(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "cut" / "environment.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"torch": "2.11.0", "num_threads": 1}))
+    changed = {"torch": "2.11.0", "num_threads": 1, "source": {"loopwright": "0" * 64}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
     answer = cli("resume", "cut")
     assert answer.code == 0
+    assert f"source.loopwright: {'0' * 64} -> " in answer.err
     assert "Resumed in another environment, in which numbers may differ: torch: 2.11.0 -> " in answer.err
     assert summary(tmp_path / "cut")["resumes"][0]["differences"][0].startswith("torch: 2.11.0 -> ")
 

@@ -156,7 +156,7 @@ def _without_progress(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _record_beginning(request: RunRequest, record: RunRecord, config: Mapping[str, Any], num_threads: int) -> None:
     git, diff = git_state(Path.cwd())
-    here = environment(num_threads, git)
+    here = environment(num_threads, git, request.trust)
     if request.resume_from is None:
         record.write_beginning(config, request.words, here, diff)
         return

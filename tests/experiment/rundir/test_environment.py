@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from loopwright.experiment.gate.trust import NO_TRUST
 from loopwright.experiment.process import process_settings
 from loopwright.experiment.rundir.environment import environment, environment_differences, git_state
 
@@ -22,7 +23,7 @@ def _git(directory: Path, *arguments: str) -> None:
 
 def test_the_environment_is_json_and_holds_no_foreign_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "swordfish")
-    recorded = environment(2, NO_GIT)
+    recorded = environment(2, NO_GIT, NO_TRUST)
     assert recorded["torch"] == torch.__version__
     assert recorded["num_threads"] == 2
     assert "swordfish" not in json.dumps(recorded)
@@ -31,19 +32,19 @@ def test_the_environment_is_json_and_holds_no_foreign_values(monkeypatch: pytest
 @pytest.mark.parametrize("name", ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE"])
 def test_what_chooses_kernels_is_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(name, raising=False)
-    before = environment(2, NO_GIT)
+    before = environment(2, NO_GIT, NO_TRUST)
     assert before["hardware"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setenv(name, "default")
-    assert environment_differences(before, environment(2, NO_GIT)) == [f"variables.{name}: None -> default"]
+    assert environment_differences(before, environment(2, NO_GIT, NO_TRUST)) == [f"variables.{name}: None -> default"]
 
 
 def test_what_was_not_recorded_yet_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    now = environment(2, NO_GIT)
+    now = environment(2, NO_GIT, NO_TRUST)
     now["hardware"]["cpu"] = "Xeon, family 6, model 85, stepping 7"
     before = now | {"hardware": now["hardware"] | {"cpu": "Xeon"}, "variables": now["variables"] | {"RANK": "1"}}
     del before["variables"]["ATEN_CPU_CAPABILITY"]
-    del before["hardware"]["cpu_capability"]
+    del before["hardware"]["cpu_capability"], before["source"]
     now["variables"]["CUBLAS_WORKSPACE_CONFIG"] = ":16:8"
     assert environment_differences(before, now) == ["variables.CUBLAS_WORKSPACE_CONFIG: None -> :16:8"]
     before["hardware"]["cpu"] = "Xeo"

@@ -126,7 +126,7 @@ def _changes_around(directory: Path, job: Job, trust: Trust, num_threads: int) -
     if not there:
         return [*changes, "environment: not recorded"]
     git, diff = git_state(Path.cwd())
-    here = json.loads(json.dumps(environment(num_threads, git)))
+    here = json.loads(json.dumps(environment(num_threads, git, trust)))
     return [*changes, *differences(*comparable(there, here)), *_source_changes(directory, diff)]
 
 

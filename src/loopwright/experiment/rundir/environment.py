@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.rundir.source import source_digests
+
 # Names whose values a run depends on; no other value of the environment is ever recorded.
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
@@ -40,12 +43,13 @@ _GIT_SECONDS = 20.0
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
 
-def environment(num_threads: int, git: dict[str, Any]) -> dict[str, Any]:
+def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str, Any]:
     """What ``environment.json`` holds.
 
     Args:
         num_threads: threads of the CPU's operations in this run.
         git: what `git_state` found.
+        trust: the packages whose source is that of the run, too.
     """
     return {
         "python": platform.python_version(),
@@ -56,6 +60,7 @@ def environment(num_threads: int, git: dict[str, Any]) -> dict[str, Any]:
         "num_threads": num_threads,
         "variables": {name: os.environ[name] for name in (*_VARIABLES, *_OF_KERNELS) if name in os.environ},
         "git": git,
+        "source": source_digests(trust),
     }
 
 
@@ -67,7 +72,7 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
         for name in ("python", "platform", "torch", "num_threads")
         if before.get(name) != now.get(name)
     ]
-    for section in ("packages", "hardware", "variables", "git"):
+    for section in ("packages", "hardware", "variables", "git", "source"):
         old, new = _section(before, section), _section(now, section)
         lines += [
             f"{section}.{name}: {old.get(name)} -> {new.get(name)}"
@@ -87,6 +92,8 @@ def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[
         left_out += _OF_KERNELS
     if str(own.get("cpu")).startswith(f"{hardware.get('cpu')}, family "):
         own["cpu"] = hardware.get("cpu")  # as it was written before
+    if "source" not in before:
+        sides[1].pop("source", None)
     for side, part in zip(sides, (hardware, own), strict=True):
         kept = {name: value for name, value in _section(side, "variables").items() if name not in left_out}
         side |= {"hardware": part, "variables": kept}
