@@ -46,6 +46,7 @@ def test_equal_is_said_where_all_that_was_recorded_is_equal(there: Outcome, here
             assert here.is_complete
             assert not num or len(here.lines) == num
             assert there.weights_sha256 in (None, here.weights_sha256)
+            assert there.lines or not here.lines
 
 
 @given(there=OUTCOMES)
@@ -85,6 +86,18 @@ def test_one_changed_byte_is_found(data: st.DataObject, lines: list[bytes]) -> N
 )
 def test_the_first_and_the_largest_difference_are_named(theirs: list[bytes], ours: list[bytes], said: str) -> None:
     assert said in compare(outcome(theirs), outcome(ours)).text
+
+
+def test_metrics_that_are_gone_are_not_said_to_be_equal() -> None:
+    lines = [line(step, "loss", float(step)) for step in range(1, 9)]
+    verdict = compare(outcome([]), outcome(lines))
+    assert verdict.is_reproduced is None
+    assert verdict.text == (
+        "Cannot say: no metrics are left of the recorded run, and the run that repeats it has 8 metrics up to step 8; "
+        "the weights are bitwise equal."
+    )
+    assert compare(outcome([]), outcome(lines, weights="b" * 64)).is_reproduced is False
+    assert compare(outcome([]), outcome([])).is_reproduced is True
 
 
 def test_steps_that_only_one_of_two_runs_reached_are_not_compared() -> None:

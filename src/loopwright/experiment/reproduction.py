@@ -106,6 +106,9 @@ def compare(there: Outcome, here: Outcome) -> Verdict:
     if len(theirs) < len(there.lines) or (there.is_complete and not here.is_complete):
         far = f" {same} are bitwise equal, as far as it went." if theirs else ""
         return Verdict(None, f"Cannot say: the run that repeats it {here.ending}.{far}")
+    if here.lines and not there.lines:
+        gone = f"no metrics are left of the recorded run, and the run that repeats it has {_amount(here.lines)}"
+        return Verdict(None, f"Cannot say: {gone}; the weights are bitwise equal.")
     if not has_weights:
         why = "no digest of the weights was recorded"
         if not there.is_complete:

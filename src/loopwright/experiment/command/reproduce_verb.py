@@ -87,8 +87,11 @@ def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     if verdict.is_reproduced:
         tell(verdict.text)
         return 0
+    if verdict.is_reproduced is None:
+        tell(verdict.text)
+        return ended.exit_code or 1
     tell(f"{verdict.text}\n{_reasons([*changes, *notes])}")
-    return 1 if verdict.is_reproduced is False else ended.exit_code or 1
+    return 1
 
 
 def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str | None]:
@@ -145,9 +148,13 @@ def _notes(directory: Path) -> list[str]:
     """What is to be known of the recorded run where nothing differs."""
     summary = read_summary(directory)
     data, resumes = summary.get("data"), summary.get("resumes")
-    notes = []
-    if not isinstance(data, dict) or not any(name.endswith("sha256") for name in data):
-        notes.append("data: no hash recorded")
+    hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
+    lacking = [
+        part
+        for part, other in (("training", "val"), ("validation", "train"))
+        if all(name.startswith(other) for name in hashed)  # those of neither name are of both
+    ]
+    notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
     for each in resumes if isinstance(resumes, list) else []:
         if isinstance(each, dict):
             there = f" where this differed: {each['differences']}" if each.get("differences") else ""
