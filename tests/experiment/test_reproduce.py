@@ -354,6 +354,27 @@ def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
     assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [(["loop.eval_frequency=null"], "training"), (["loop=validation", "ckpt_path=run", "name=digits"], "validation")],
+)
+def test_a_hash_is_missed_of_the_data_that_are_used(
+    words: list[str], part: str, recorded: Path, cli: Cli, tmp_path: Path
+) -> None:
+    val = "None" if part == "training" else "made.val"
+    source = f"def data():\n    made = synthetic(4, 0, 24, 8)\n    return Splits(made.train, {val})\n"
+    module = f"data_for_{part}"
+    (tmp_path / f"{module}.py").write_text(f"from loopwright.data import Splits, synthetic\n\n{source}")
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text(f"_target_: {module}.data\n")
+    words = [*words, "model.hidden=[4]", "hydra.run.dir=other", *(["loop.max_steps=2"] if part == "training" else [])]
+    answer = cli("--config-dir=conf", f"--trust={module}", "data=mine", *words)
+    assert answer.code == 0, answer.err
+    edit(tmp_path / "other" / "summary.json", data={})
+    said = cli("reproduce", "other", f"--trust={module}").out
+    assert said.startswith(f"Environment: as recorded.\n  data: no hash recorded of the {part} data\n")
+
+
 def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,10 +66,10 @@ def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         is_training = isinstance(build_loop(job.config["loop"], trust), TrainingLoop)
         there = read_outcome(directory, is_training=is_training)
         num_threads = job.config["device"].get("num_threads") or recorded_threads(directory)
-        changes = [*differences(recorded, config), *_changes_around(directory, job, trust, num_threads)]
-        changes, notes = (
-            [on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, _notes(directory))
-        )
+        facts, has_validation = _data_now(job, trust, num_threads)
+        changes = [*differences(recorded, config), *_changes_around(directory, facts, trust, num_threads)]
+        notes = _notes(directory, trains=is_training, validates=has_validation)
+        changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
         head = f"What differs from {directory}:" if changes else "Environment: as recorded."
         tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
         place = allocate(job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
@@ -117,13 +117,18 @@ def _check_place(directory: Path, typed: str | None, name: str) -> None:
         check_usable(_DIRECTORY, place)
 
 
-def _changes_around(directory: Path, job: Job, trust: Trust, num_threads: int) -> list[str]:
-    """What differs in the data, the versions, the hardware and the source: a line each."""
-    before = read_summary(directory).get("data")
-    before = before if isinstance(before, dict) else {}
+def _data_now(job: Job, trust: Trust, num_threads: int) -> tuple[dict[str, Any], bool]:
+    """The facts of the data as they are now, and whether any are there to validate on."""
     assert job.settings.seed is not None, "drawn where it was null"
     with process_settings(num_threads, deterministic=job.settings.deterministic):
-        now = plain(facts_of(build_run_data(job.config, trust, job.settings.seed)))
+        data = build_run_data(job.config, trust, job.settings.seed)
+        return plain(facts_of(data)), data.val is not None
+
+
+def _changes_around(directory: Path, now: Mapping[str, Any], trust: Trust, num_threads: int) -> list[str]:
+    """What differs in the data, whose facts are ``now``, the versions, the hardware and the source: a line each."""
+    before = read_summary(directory).get("data")
+    before = before if isinstance(before, dict) else {}
     changes = differences(before, {name: now.get(name) for name in before}, "data")
     there = read_environment(directory)
     if not there:
@@ -144,15 +149,15 @@ def _source_changes(directory: Path, diff: str | None) -> list[str]:
     return [f"uncommitted source: {said[0]} there, {said[1]}{' others' if then and now else ''} here"]
 
 
-def _notes(directory: Path) -> list[str]:
+def _notes(directory: Path, *, trains: bool, validates: bool) -> list[str]:
     """What is to be known of the recorded run where nothing differs."""
     summary = read_summary(directory)
     data, resumes = summary.get("data"), summary.get("resumes")
     hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
     lacking = [
         part
-        for part, other in (("training", "val"), ("validation", "train"))
-        if all(name.startswith(other) for name in hashed)  # those of neither name are of both
+        for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
+        if is_used and all(name.startswith(other) for name in hashed)  # those of neither name are of both
     ]
     notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
     for each in resumes if isinstance(resumes, list) else []:
