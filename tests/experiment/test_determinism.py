@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from command import Answer
-from loopwright.device import deterministic_operations, open_device
+from loopwright.device import deterministic_operations, open_device, operation_without_form
 from loopwright.errors import SettingError
 from loopwright.experiment import check
 
@@ -143,3 +143,30 @@ def test_one_in_a_worker_is_named_too_and_other_errors_stay() -> None:
         raise RuntimeError(f"{torchs}RuntimeError: kthvalue CUDA does not have a deterministic implementation, but you")
     with pytest.raises(RuntimeError, match=r"^out of luck$"), deterministic_operations(True):
         raise RuntimeError("out of luck")
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+@pytest.mark.parametrize("before", [(False, False), (True, False), (True, True)])
+def test_what_the_caller_had_set_is_given_back(is_on: bool, before: tuple[bool, bool]) -> None:
+    try:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        with deterministic_operations(is_on):
+            assert torch.are_deterministic_algorithms_enabled() is is_on
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        after = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        assert after == before
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("text", "operation"),
+    [
+        ("put_ does not have a deterministic implementation, but you set", "put_"),
+        ("kthvalue CUDA does not have a deterministic implementation, but you set", "kthvalue CUDA"),
+        ("Traceback:\n  x\nRuntimeError: scatter does not have a deterministic implementation", "scatter"),
+        ("put_ is slow", None),
+    ],
+)
+def test_torchs_sentence_is_read(text: str, operation: str | None) -> None:
+    assert operation_without_form(text) == operation

@@ -1,7 +1,7 @@
 """Devices: the only place that names an accelerator."""
 
 from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
-from loopwright.device.determinism import deterministic_operations, deterministic_workspace
+from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
 from loopwright.device.device import Device, open_device
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "deterministic_workspace",
     "move_tensors",
     "open_device",
+    "operation_without_form",
 ]

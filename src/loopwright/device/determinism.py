@@ -48,20 +48,27 @@ def deterministic_operations(is_on: bool) -> Iterator[None]:
         SettingError: in place of torch's `RuntimeError`, naming an operation that has no deterministic form.
     """
     cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn_before = cudnn.deterministic, cudnn.benchmark
     torch.use_deterministic_algorithms(is_on)
     if is_on:
         cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     except RuntimeError as error:
-        named = _NO_FORM.search(str(error)) if is_on else None
+        named = operation_without_form(str(error)) if is_on else None
         if named is None:
             raise
-        raise _without_form(named[1].strip()) from error
+        raise _without_form(named) from error
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        cudnn.deterministic, cudnn.benchmark = before[1:]
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = cudnn_before
+
+
+def operation_without_form(text: str) -> str | None:
+    """The operation that has no deterministic form, of which an error or a warning of torch's tells; None: of none."""
+    named = _NO_FORM.search(text)
+    return None if named is None else named[1].strip()
 
 
 def _without_form(operation: str) -> SettingError:

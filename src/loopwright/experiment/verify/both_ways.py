@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from loopwright.device import operation_without_form
 from loopwright.errors import SettingError
 from loopwright.experiment.verify.explain import Evidence, explain
 from loopwright.experiment.verify.found import Found, count
@@ -20,7 +20,6 @@ from loopwright.experiment.verify.trace import Trace, ValidatingTrace
 _NUM_WORKERS = 2
 _EVERY_STEPS = 3  # between two validations of a run that has any
 _VALIDATION_BATCHES = 2
-_INDETERMINATE = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 def verify_resume(runs: Runs) -> Found:
@@ -82,7 +81,7 @@ def verify_determinism(runs: Runs) -> Found:
     ran = runs.run(config, second)
     with _warning_of_indeterminate():
         warned = runs.run(_validating(runs, every_steps=1), Trace(min(2, runs.num_steps))).warnings
-    operations = sorted({match[1] for match in map(_INDETERMINATE.match, warned) if match})
+    operations = sorted({name for name in map(operation_without_form, warned) if name})
     found = _compared("determinism", f"{_steps(first)}, twice", first, second, ran)
     if not operations:
         return found
