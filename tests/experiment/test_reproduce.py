@@ -458,3 +458,21 @@ def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: C
     assert answer.code == 1
     assert "\x1b" not in answer.out and "\nReproduced: " not in answer.out
     assert max(map(len, answer.out.splitlines())) < 4_000
+
+
+@pytest.mark.parametrize("depth", [100, 900, 100_000])
+@pytest.mark.parametrize("name", ["summary.json", "environment.json"])
+def test_a_deeply_nested_file_counts_as_one_that_is_not_there(name: str, depth: int, recorded: Path, cli: Cli) -> None:
+    (recorded / name).write_text('{"data": ' + '{"a": ' * depth + "1" + "}" * depth + "}")
+    answer = cli("reproduce", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert ("environment: not recorded" if name == "environment.json" else "has no summary") in answer.out
+
+
+def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+    (recorded / "metrics.jsonl").unlink()
+    (recorded / "metrics.jsonl").mkdir()
+    answer = cli("reproduce", "run")
+    said = "run/metrics.jsonl: cannot be read: Is a directory; expected the metrics of a run, or no file.\n"
+    assert (answer.code, answer.out, answer.err) == (2, "", said)
+    assert run_dirs(tmp_path) == []

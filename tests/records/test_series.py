@@ -25,7 +25,14 @@ def test_what_a_logger_wrote_is_read_back(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_metrics_are_passed_over_and_the_last_value_of_a_step_counts(tmp_path: Path) -> None:
-    lines = ['{"step": 2, "name": "a", "value": 1.0}', '{"step": 1, "name": "a", "value": 5}', "[]", "7", "{}", "\x00"]
+    lines = [
+        '{"step": 2, "name": "a", "value": 1.0}',
+        '{"step": 1, "name": "a", "value": 5}',
+        "[]",
+        "7",
+        "{}",
+        "[" * 100_000,
+    ]
     lines += ['{"step": 2, "name": "a", "value": "Infinity"}', '{"step": 3, "name": "a", "va']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert read_series(tmp_path) == {"a": Series("a", [1, 2], [5.0, math.inf])}
@@ -36,6 +43,9 @@ def test_a_run_that_logged_nothing_has_no_series_and_no_summary(tmp_path: Path) 
     assert read_summary(tmp_path) == {}
     (tmp_path / "summary.json").write_text("[]")
     assert read_summary(tmp_path) == {}
+    for depth in (100, 100_000):
+        (tmp_path / "summary.json").write_text('{"a": ' + "[" * depth + "]" * depth + "}")
+        assert read_summary(tmp_path) == {}
     (tmp_path / "summary.json").write_text(json.dumps({"state": "completed"}))
     assert read_summary(tmp_path) == {"state": "completed"}
 

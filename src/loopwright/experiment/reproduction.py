@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopwright.errors import on_one_line
+from loopwright.errors import SettingError, on_one_line
 from loopwright.records import METRICS_FILE, read_summary
 
 _MAX_CHARACTERS = 100  # of a text that a run recorded
@@ -68,6 +68,9 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
     """Read what a run left; of one that did not complete, a last line that was cut short is left out.
 
     A validation without loggers has the metrics of its summary.
+
+    Raises:
+        SettingError: for metrics that are there and cannot be read.
     """
     summary = read_summary(run_dir)
     state = str(summary.get("state"))
@@ -75,6 +78,9 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
         lines = (run_dir / METRICS_FILE).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         lines = [] if is_training else _validated(summary)
+    except OSError as error:
+        problem = f": cannot be read: {error.strerror}; expected the metrics of a run, or no file."
+        raise SettingError(str(run_dir / METRICS_FILE), problem) from None
     if state != "completed" and lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     return Outcome(

@@ -1,6 +1,6 @@
 """What run directories tell, read without torch."""
 
 from loopwright.records.curves import CURVES_FILE, draw_curves
-from loopwright.records.series import METRICS_FILE, Series, read_series, read_summary
+from loopwright.records.series import METRICS_FILE, Series, read_mapping, read_series, read_summary
 
-__all__ = ["CURVES_FILE", "METRICS_FILE", "Series", "draw_curves", "read_series", "read_summary"]
+__all__ = ["CURVES_FILE", "METRICS_FILE", "Series", "draw_curves", "read_mapping", "read_series", "read_summary"]

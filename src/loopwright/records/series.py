@@ -11,6 +11,7 @@ from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
+_MAX_DEPTH = 50  # of containers in each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,28 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
     """The ``summary.json`` of a run; empty where there is none that can be read."""
+    return read_mapping(run_dir / SUMMARY_FILE)
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty where there is none that can be read, or one nested deeper than runs write."""
     try:
-        summary = json.loads((run_dir / SUMMARY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return summary if isinstance(summary, dict) else {}
+    return found if isinstance(found, dict) and not _is_deeper(found, _MAX_DEPTH) else {}
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
 def _entry(line: str) -> tuple[str, int, float] | None:
     try:
         entry = json.loads(line)
         return str(entry["name"]), int(entry["step"]), float(entry["value"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

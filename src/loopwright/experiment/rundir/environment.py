@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ import torch
 
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source import source_digests
+from loopwright.records import read_mapping
 
 # Names whose values a run depends on; no other value of the environment is ever recorded.
 _VARIABLES = (
@@ -107,11 +107,7 @@ def _section(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def read_environment(directory: Path) -> dict[str, Any]:
     """What a run recorded of its environment; nothing where that cannot be read."""
-    try:
-        found = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_mapping(directory / "environment.json")
 
 
 def recorded_threads(directory: Path) -> int:

@@ -18,6 +18,7 @@ import yaml
 from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.settings import RunSettings
 from loopwright.loggers.run_files import number
+from loopwright.records import read_mapping
 
 # Of the summary of a run that is resumed, until it comes to something else.
 _KEPT = ("global_step", "metrics", "best", "objective", "weights_sha256", "data", "optimizer")
@@ -198,8 +199,4 @@ def plain(value: Any) -> Any:
 
 def read_summary(directory: Path) -> dict[str, Any] | None:
     """The summary of a run, or None where it has left none."""
-    try:
-        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return summary if isinstance(summary, dict) else None
+    return read_mapping(directory / "summary.json") or None

@@ -63,7 +63,7 @@ def _digest(places: Iterable[Path]) -> str | None:
 
 
 def _files(place: Path) -> Iterator[tuple[str, Path]]:
-    """The ``.py`` files of a module or package by their names in it, sorted; folders that hold no modules are passed."""
+    """The ``.py`` files of a module or package by their names in it, in order, but of folders that are no packages."""
     if not place.is_dir():
         if place.suffix == ".py":
             yield place.name, place
