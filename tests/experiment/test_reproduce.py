@@ -476,3 +476,18 @@ def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp
     said = "run/metrics.jsonl: cannot be read: Is a directory; expected the metrics of a run, or no file.\n"
     assert (answer.code, answer.out, answer.err) == (2, "", said)
     assert run_dirs(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", [["init_from=run"], ["loop=validation", "ckpt_path=run"]])
+def test_other_weights_to_begin_from_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
+    if "loop=validation" in words:
+        common = [word for word in SMALL if not word.startswith(("loop", "checkpoint"))]
+        assert cli(*common, *words, "hydra.run.dir=later").code == 0
+    else:
+        assert small(*words, "hydra.run.dir=later").code == 0
+    assert said_before(cli("reproduce", "later")).startswith("Environment: as recorded.")
+    shutil.rmtree(recorded)
+    assert small("seed=5", "hydra.run.dir=run").code == 0
+    answer = cli("reproduce", "later")
+    assert answer.code == 1
+    assert said_before(answer).startswith("What differs from later:\n  origins.run/checkpoints/step_00000004: '")

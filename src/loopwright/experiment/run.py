@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import plain_names, weights_digest
+from loopwright.data import Splits
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.build import build_run_data, build_trainer, facts_of
 from loopwright.experiment.command.closing import closing_text, print_rows
@@ -27,6 +28,7 @@ from loopwright.experiment.rundir.environment import (
     read_environment,
 )
 from loopwright.experiment.rundir.lock import hold
+from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.experiment.rundir.recorder import RunRecorder
 from loopwright.experiment.rundir.run_log import run_log
@@ -98,13 +100,16 @@ def _carry_out(request: RunRequest, settings: RunSettings, record: RunRecord, li
             data = build_run_data(config, request.trust, trainer.seed)
             _collect_garbage_from_here()
             record.write_data(facts_of(data))
+            started = [] if request.resume_from is not None else origins(settings)
+            if started:
+                record.write_origins(origin_digests(started))
             if isinstance(trainer.loop, TrainingLoop):
-                outcome = _fit(trainer, request, settings, data.train, data.val)
+                outcome = _fit(trainer, request, settings, started, data)
             else:
                 if data.val is None:
                     raise SettingError("data", ": has no validation data; choose data that have, or loop=training.")
                 record.write_plan(describe_validation(trainer.loop, data), {})
-                outcome = _validate(trainer, settings, data.val)
+                outcome = _validate(trainer, settings, started, data.val)
         objective = _objective(settings, outcome.metrics)
         record.end(
             "completed",
@@ -169,11 +174,14 @@ def _record_beginning(request: RunRequest, record: RunRecord, config: Mapping[st
     record.note_resumption(config, request.words, request.resume_from, changes)
 
 
-def _fit(trainer: Trainer, request: RunRequest, settings: RunSettings, train: Any, val: Any) -> _Outcome:
-    if request.resume_from is None:
-        result = trainer.fit(train, val, ckpt_path=settings.ckpt_path, init_from=settings.init_from)
+def _fit(
+    trainer: Trainer, request: RunRequest, settings: RunSettings, started: Sequence[Path], data: Splits
+) -> _Outcome:
+    start = started[0] if started else request.resume_from
+    if settings.init_from is not None and request.resume_from is None:
+        result = trainer.fit(data.train, data.val, init_from=start)
     else:
-        result = trainer.fit(train, val, ckpt_path=request.resume_from)
+        result = trainer.fit(data.train, data.val, ckpt_path=start)
     if result.state == "interrupted":
         raise SystemExit(143)
     best = None if result.best is None else asdict(result.best)
@@ -184,13 +192,13 @@ def _fit(trainer: Trainer, request: RunRequest, settings: RunSettings, train: An
     return _Outcome(result.metrics, did, result.state, best)
 
 
-def _validate(trainer: Trainer, settings: RunSettings, val: Any) -> _Outcome:
+def _validate(trainer: Trainer, settings: RunSettings, started: Sequence[Path], val: Any) -> _Outcome:
     if settings.ckpt_paths is None:
         if settings.ckpt_path is None:
             _log.warning("ckpt_path=null: the weights validated are those the model starts with.")
-        metrics = trainer.validate(val, ckpt_path=settings.ckpt_path)
+        metrics = trainer.validate(val, ckpt_path=started[0] if started else None)
         return _Outcome(metrics, f"validated {settings.ckpt_path or 'the initial weights'}")
-    rows = trainer.validate_all(val, ckpt_paths=settings.ckpt_paths)
+    rows = trainer.validate_all(val, ckpt_paths=started)
     shown = [
         {"checkpoint": str(row.checkpoint), "dataloader": row.dataloader, "metrics": dict(row.metrics)} for row in rows
     ]

@@ -29,6 +29,7 @@ from loopwright.experiment.rundir.environment import (
     read_environment,
     recorded_threads,
 )
+from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.record import plain
 from loopwright.experiment.rundir.recorded import apply_overrides, check_files, differences, read_recorded
 from loopwright.loop import TrainingLoop
@@ -67,7 +68,8 @@ def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         there = read_outcome(directory, is_training=is_training)
         num_threads = job.config["device"].get("num_threads") or recorded_threads(directory)
         facts, has_validation = _data_now(job, trust, num_threads)
-        changes = [*differences(recorded, config), *_changes_around(directory, facts, trust, num_threads)]
+        changes = [*differences(recorded, config), *_changed_origins(directory, job)]
+        changes += _changes_around(directory, facts, trust, num_threads)
         notes = _notes(directory, trains=is_training, validates=has_validation)
         changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
         head = f"What differs from {directory}:" if changes else "Environment: as recorded."
@@ -123,6 +125,14 @@ def _data_now(job: Job, trust: Trust, num_threads: int) -> tuple[dict[str, Any],
     with process_settings(num_threads, deterministic=job.settings.deterministic):
         data = build_run_data(job.config, trust, job.settings.seed)
         return plain(facts_of(data)), data.val is not None
+
+
+def _changed_origins(directory: Path, job: Job) -> list[str]:
+    """Which checkpoints that the run began from or validated are others now."""
+    before = read_summary(directory).get("origins")
+    if not isinstance(before, dict) or not before:
+        return []
+    return differences(before, origin_digests(origins(job.settings)), "origins")
 
 
 def _changes_around(directory: Path, now: Mapping[str, Any], trust: Trust, num_threads: int) -> list[str]:

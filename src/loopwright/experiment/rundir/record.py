@@ -21,7 +21,7 @@ from loopwright.loggers.run_files import number
 from loopwright.records import read_mapping
 
 # Of the summary of a run that is resumed, until it comes to something else.
-_KEPT = ("global_step", "metrics", "best", "objective", "weights_sha256", "data", "optimizer")
+_KEPT = ("global_step", "metrics", "best", "objective", "weights_sha256", "data", "origins", "optimizer")
 
 _PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
 _log = logging.getLogger("loopwright")
@@ -71,6 +71,7 @@ class RunRecord:
             "seconds": 0.0,
             "weights_sha256": None,
             "data": {},
+            "origins": {},
             "optimizer": None,
             "resumes": before["resumes"] if isinstance(before.get("resumes"), list) else [],
         }
@@ -140,6 +141,11 @@ class RunRecord:
         if changed:
             raise SettingError("data", f": not what the run began with ({', '.join(changed)}); expected the same data.")
         self._summary["data"] = dict(facts)
+        self._write_summary()
+
+    def write_origins(self, digests: Mapping[str, str | None]) -> None:
+        """Put the checkpoints that the run begins from or validates into the summary, each with its digest."""
+        self._summary["origins"] = dict(digests)
         self._write_summary()
 
     def write_optimizer(self, facts: Mapping[str, Any]) -> None:
