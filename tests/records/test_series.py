@@ -25,14 +25,8 @@ def test_what_a_logger_wrote_is_read_back(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_metrics_are_passed_over_and_the_last_value_of_a_step_counts(tmp_path: Path) -> None:
-    lines = [
-        '{"step": 2, "name": "a", "value": 1.0}',
-        '{"step": 1, "name": "a", "value": 5}',
-        "[]",
-        "7",
-        "{}",
-        "[" * 100_000,
-    ]
+    lines = ['{"step": 2, "name": "a", "value": 1.0}', '{"step": 1, "name": "a", "value": 5}', "[]", "7", "{}", "\x00"]
+    lines.append("[" * 100_000)
     lines += ['{"step": 2, "name": "a", "value": "Infinity"}', '{"step": 3, "name": "a", "va']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert read_series(tmp_path) == {"a": Series("a", [1, 2], [5.0, math.inf])}
