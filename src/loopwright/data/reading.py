@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +139,7 @@ class _StartWorker:
         info: Any = get_worker_info()
         object.__setattr__(info, "dataset", info.dataset.reader.dataset)  # it refuses to be assigned to
         _outlive_signals()
+        threading.Thread(target=_end_with_parent, name="loopwright-parent", daemon=True).start()
         sys.excepthook = _say_uncaught
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker)
@@ -145,6 +149,15 @@ def _say_uncaught(kind: type[BaseException], error: BaseException, at: Traceback
     """What nobody catches in a worker: not that whoever asked a thread of it for a tensor has gone meanwhile."""
     if not isinstance(error, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, at)
+
+
+def _end_with_parent() -> None:
+    """End when the parent has, also where it died before this process was ready: from then on torch sees none die."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _outlive_signals() -> None:
