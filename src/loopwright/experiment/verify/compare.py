@@ -25,7 +25,7 @@ class Difference:
         name: of the tensor or value in it; empty where there is but one.
         absolute: the largest difference of two numbers; None where none can be computed.
         relative: the norm of the difference over that of the first run's; likewise.
-        values: both, in words.
+        values: where it is None, both in words.
     """
 
     step: int
@@ -41,7 +41,7 @@ class Difference:
         if self.absolute is None:
             return f"step {self.step}, {what}: {self.values}"
         relative = "" if self.relative is None else f" ({self.relative:.2g} relative)"
-        return f"step {self.step}, {what}: differs by at most {self.absolute:.3g}{relative}{self.values}"
+        return f"step {self.step}, {what}: differs by at most {self.absolute:.3g}{relative}"
 
 
 def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
-    elif depth and getattr(tree, "__dict__", None) and not callable(tree):  # a batch of a class of the user's own
+    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # a batch of a class of the user's own
         children = [*vars(tree).items()]
     else:
         return {path: tree}

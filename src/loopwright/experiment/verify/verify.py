@@ -3,7 +3,7 @@
 ::
 
     resume         straight                            |  cut in the middle, built anew and resumed
-    validation     without a validation                |  with one after each step
+    validation     as the plan validates               |  with one more after each step
     workers        data read in this process           |  by two workers
     determinism    once                                |  once more; and which operations have no deterministic form
     accumulation   the gradients of whole batches      |  of the same batches, cut
