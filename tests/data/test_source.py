@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import random
 import signal
 import subprocess
@@ -329,6 +330,26 @@ def test_a_collate_function_may_draw(num_workers: int) -> None:
     loader = DataLoader(rows(12), batch_size=4, collate_fn=_mixed, num_workers=num_workers)
     assert equal(list(as_source(loader, 0).read(0, 0)), reference)
     assert equal(list(as_source(loader, 0).read(0, 1)), reference[1:])
+
+
+class Broken(Noisy):
+    """Cannot be read from its sixth sample on."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= 5:
+            raise ValueError(f"row {index} is broken")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_workers_end_with_the_error_of_one_and_the_users_loader_can_be_read_again(persistent_workers: bool) -> None:
+    loader = Subclass(Broken(), batch_size=4, num_workers=2, persistent_workers=persistent_workers)
+    batches = as_source(loader, 0).read(0, 0)
+    next(batches)
+    with pytest.raises(ValueError, match="row 5 is broken"):
+        next(batches)
+    assert multiprocessing.active_children() == []  # although the error, which holds the iterator, is still here
+    assert len(next(iter(loader))) == 4
 
 
 def _mixed(samples: list[Any]) -> Tensor:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
@@ -206,7 +207,28 @@ class ForeignSource:
             batches = iter(self._dataloader)
             if first and restored is None:
                 _read_over(batches, first)
-        return _under(streams if self._draws_here else nullcontext(), generators, batches)
+        return self._under(streams if self._draws_here else nullcontext(), generators, batches)
+
+    def _under(
+        self, streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]
+    ) -> Iterator[Any]:
+        end = object()
+        while True:
+            with streams, generators:
+                try:
+                    batch = next(batches, end)
+                except Exception:
+                    self._end_workers(batches)
+                    raise
+            if batch is end:
+                return
+            yield batch
+
+    def _end_workers(self, batches: Iterator[Any]) -> None:
+        """Left to the garbage collector with the error that holds it, torch's iterator waits 5 s for each of them."""
+        if isinstance(self._dataloader, DataLoader) and isinstance(batches, _MultiProcessingDataLoaderIter):
+            batches._shutdown_workers()
+            self._dataloader._iterator = None
 
 
 def _parts_of(dataloader: Any) -> list[Any]:
@@ -222,13 +244,3 @@ def _read_over(batches: Iterator[Any], num_batches: int) -> None:
     _log.warning("Read over %d micro-batches of the training dataloader to go on where it was.", num_batches)
     if num_skipped < num_batches:
         raise DataError(f"The dataloader ended after {num_skipped} micro-batches; {num_batches} were read before.")
-
-
-def _under(streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]) -> Iterator[Any]:
-    end = object()
-    while True:
-        with streams, generators:
-            batch = next(batches, end)
-        if batch is end:
-            return
-        yield batch
