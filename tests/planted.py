@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright import Callback
@@ -48,6 +49,10 @@ class Model(nn.Module):
             output = output + 0.1 * self.num_seen
         if self.mistake == "evaluation_operation" and not self.training:
             output = torch.zeros_like(output).put_(torch.arange(output.numel()), output)
+        if self.mistake == "batch_statistics":
+            output = functional.batch_norm(output, None, None, training=self.training)
+        if self.mistake == "numpy_noise":
+            output = output + float(np.random.randn())
         if self.mistake == "noise":
             output = output + torch.randn(())
         if self.mistake == "not_a_number":

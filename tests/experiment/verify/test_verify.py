@@ -109,6 +109,16 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "step 1, gradient layers.",
         "the model draws random numbers in its forward",
     ),
+    "noise of NumPy's in the model": (
+        "accumulation model.mistake=numpy_noise",
+        "step 1, gradient layers.",
+        "the model draws random numbers in its forward",
+    ),
+    "batch statistics without a module": (
+        "accumulation model.mistake=batch_statistics",
+        "step 1, gradient layers.",
+        "torch.nn.functional.batch_norm: batch statistics",
+    ),
     "iterable data that all workers read": (
         "workers data.mistake=iterable",
         "step 2, batch features",

@@ -50,7 +50,12 @@ def verify_accumulation(runs: Runs) -> Found:
     remarks = [*samples.remarks]
     if mode.has_dropped:
         remarks.append("dropout is switched off in both: it draws anew for each micro-batch")
-    evidence = Evidence(model=ran.model, dataloader=ran.dataloader, has_drawn=parts.has_drawn)
+    evidence = Evidence(
+        model=ran.model,
+        dataloader=ran.dataloader,
+        has_drawn=parts.has_drawn,
+        has_batch_statistics=mode.has_batch_statistics,
+    )
     if samples.difference is not None:
         said, explanations = f"not equal: {samples.difference}", explain("accumulation", samples.difference, evidence)
         return Found(is_equal=False, did=did, said=said, explanations=explanations, remarks=remarks)

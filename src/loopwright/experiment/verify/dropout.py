@@ -1,4 +1,4 @@
-"""`WithoutDropout`: a model computed as it trains, but for what dropout draws."""
+"""`WithoutDropout`: a model computed as it trains, but for what dropout draws; batch statistics are noticed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _PLAIN: Sequence[Callable[..., Any]] = (
 _RECURRENT: Sequence[Callable[..., Any]] = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 _ATTENTION: Callable[..., Any] = functional.scaled_dot_product_attention
 _MULTI_HEAD: Callable[..., Any] = functional.multi_head_attention_forward
+_BATCH_NORM: Sequence[Callable[..., Any]] = (functional.batch_norm, torch.batch_norm, torch.native_batch_norm)
 
 
 def _up_to(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
@@ -42,11 +43,13 @@ class WithoutDropout(TorchFunctionMode):
 
     Attributes:
         has_dropped: whether there was any that would have.
+        has_batch_statistics: whether anything was normalized by those of its batch.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.has_dropped = False
+        self.has_batch_statistics = False
 
     def __torch_function__(
         self,
@@ -57,6 +60,8 @@ class WithoutDropout(TorchFunctionMode):
     ) -> Any:
         """Call ``func``, a dropout with a probability of 0."""
         given = dict(kwargs or {})
+        if func in _BATCH_NORM:
+            self.has_batch_statistics |= bool(given.get("training", args[5] if len(args) > 5 else False))
         if func in _RECURRENT:
             return func(*self._recurrent(args), **given)
         if func not in _TAKES:

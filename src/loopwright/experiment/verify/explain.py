@@ -34,6 +34,7 @@ class Evidence:
         changed_attributes: plain attributes of modules that training changes.
         changed_weights: parameters and buffers that a validation changes.
         has_drawn: whether the model draws random numbers, dropout apart.
+        has_batch_statistics: whether the model normalizes by those of a micro-batch.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Evidence:
     changed_attributes: Sequence[str] = ()
     changed_weights: Sequence[str] = ()
     has_drawn: bool = False
+    has_batch_statistics: bool = False
 
 
 def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
@@ -54,7 +56,8 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
     if evidence.is_before:
         found.append("this run is not the same twice, whatever is done with it: loopwright verify determinism")
     if what == "accumulation":
-        found += _batch_statistics(model)
+        if evidence.has_batch_statistics:
+            found.append(_batch_statistics(model))
         if evidence.has_drawn:
             found.append("the model draws random numbers in its forward, others for each micro-batch")
         return found
@@ -76,14 +79,12 @@ def is_sum(ratio: float, num_micro_batches: int) -> bool:
     return abs(ratio * num_micro_batches - 1) < 0.05
 
 
-def _batch_statistics(model: nn.Module) -> list[str]:
+def _batch_statistics(model: nn.Module) -> str:
     names = [f"{name} ({type(each).__name__})" for name, each in model.named_modules() if isinstance(each, _BatchNorm)]
-    if not names:
-        return []
-    return [
-        f"{_shown(names)}: batch statistics, which are those of a micro-batch; GroupNorm and LayerNorm have none, and "
-        "loop.grad_accum_steps=1 cuts no batch"
-    ]
+    return (
+        f"{_shown(names or ['torch.nn.functional.batch_norm'])}: batch statistics, which are those of a micro-batch; "
+        "GroupNorm and LayerNorm have none, and loop.grad_accum_steps=1 cuts no batch"
+    )
 
 
 def _generators_of(dataloader: Any) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from loopwright.checkpoint import plain_names, unsaved_buffers
 from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, leaves
 from loopwright.hooks import Callback
 from loopwright.loop import LoopCallback, ValidationLoop
+from loopwright.seeding import capture
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -169,14 +169,14 @@ class Gradients(Callback):
     Attributes:
         gradients: of each step, by parameter.
         samples: of each step, its micro-batches.
-        has_drawn: whether the model has drawn random numbers of torch's.
+        has_drawn: whether the model has drawn random numbers of torch's, NumPy's or Python's.
     """
 
     def __init__(self, num_steps: int, against: Gradients | None = None) -> None:
         self._num_steps = num_steps
         self._against = against
         self._batches: list[Leaves] = []
-        self._stream = torch.empty(0)
+        self._streams: Leaves = {}
         self.gradients: list[dict[str, Tensor]] = []
         self.samples: list[list[Leaves]] = []
         self.has_drawn = False
@@ -186,12 +186,12 @@ class Gradients(Callback):
         self._batches.append(leaves(batch))
 
     def on_before_forward(self, trainer: Trainer, model: nn.Module, batch: Any, args: Any, kwargs: Any) -> None:
-        """Note where torch's stream is."""
-        self._stream = torch.get_rng_state()
+        """Note where the random streams are."""
+        self._streams = leaves(capture())
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: Any, batch: Any) -> None:
-        """Note whether it has moved."""
-        self.has_drawn |= not torch.equal(self._stream, torch.get_rng_state())
+        """Note whether one has moved."""
+        self.has_drawn |= first_difference(0, "", self._streams, leaves(capture())) is not None
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Keep the gradients, weighted and not yet clipped."""
