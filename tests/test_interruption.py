@@ -242,6 +242,21 @@ def test_a_trainer_that_was_interrupted_can_validate(tmp_path: Path) -> None:
         assert "val/loss" in trainer.validate(val)
 
 
+@pytest.mark.parametrize(("checkpoint", "said"), [(Checkpointing(), " and saved"), (None, "")])
+def test_what_a_signal_will_do_is_said(
+    checkpoint: Checkpointing | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stopping = Raising("on_train_batch_start", 2, signal.SIGTERM)
+    loop = TrainingLoop(num_steps=3)
+    with (
+        tiny.trainer(loop, callbacks=[stopping], checkpoint=checkpoint, run_dir=tmp_path) as trainer,
+        pytest.raises(SystemExit),
+    ):
+        trainer.fit(Loader(tiny.rows(12), batch_size=4))
+    expected = f"\nSIGTERM: the step is finished{said}, then the run ends; once more: at once.\n"
+    assert expected in capfd.readouterr().err
+
+
 def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -99,7 +99,7 @@ class Fitting:
         begun = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._running())
-            signals = stack.enter_context(StopSignals(parts.state))
+            signals = stack.enter_context(StopSignals(parts.state, is_saved=self._saver is not None))
             stack.enter_context(self._saves_ended())
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))

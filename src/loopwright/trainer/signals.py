@@ -25,10 +25,12 @@ class StopSignals:
 
     Args:
         state: of the run.
+        is_saved: whether a fit that is interrupted is saved, which is said.
     """
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, *, is_saved: bool) -> None:
         self._state = state
+        self._is_saved = is_saved
         self._process_id = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
         self._num_received = 0
@@ -63,7 +65,8 @@ class StopSignals:
             self._state.stop_reason = received.name
             self._state.is_interrupted = True
             # Printed past Python's streams, whose locks whatever was interrupted here may hold.
-            text = f"\n{received.name}: the step is finished and saved, then the run ends; once more: at once.\n"
+            saved = " and saved" if self._is_saved else ""
+            text = f"\n{received.name}: the step is finished{saved}, then the run ends; once more: at once.\n"
             _write(2, text.encode())
             return
         signal.signal(number, signal.SIG_DFL)
