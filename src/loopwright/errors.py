@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; empty where it fails to, as a user's own may."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (code of the user's)
+        return ""
+
+
 class SettingError(ValueError):
     """A setting that cannot be used.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
-from loopwright.errors import DataError
+from loopwright.errors import DataError, text_of
 
 # What torch says in a worker of tensors that differ in shape
 _RAGGED = "Trying to resize storage that is not resizable"
@@ -20,8 +20,9 @@ def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
     named = f"sample {indices[0]}" if len(indices) == 1 else f"samples {_shorten(indices)}"
-    why = str(error) if isinstance(error, DataError) else ": ".join(filter(None, [type(error).__name__, str(error)]))
-    why = "their tensors differ in shape" if str(error) == _RAGGED else why
+    text = text_of(error)
+    why = text if isinstance(error, DataError) else ": ".join(filter(None, [type(error).__name__, text]))
+    why = "their tensors differ in shape" if text == _RAGGED else why
     return DataError(f"{type(dataset).__name__}: {named} {what}{where}: {why}")
 
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -21,15 +13,16 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
+from loopwright.data.workers import StartWorker, end_at_exit, end_workers, signals_waiting
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
 # Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
 _PLAIN_COLLATES = (default_collate, default_convert)
+
+_NUM_KNOWN = 64  # batches of which a worker knows what they were made of; not as many wait to be sent
 
 # (pass, the keys of one batch): whole numbers, or whatever a sampler of the user's yields
 Block = tuple[int, list[Any]]
@@ -118,87 +111,28 @@ class _Blocks(Dataset[Any]):
     """A data set whose samples are ready batches, addressed by blocks; torch's `DataLoader` reads it."""
 
     def __init__(self, reader: SampleReader) -> None:
-        self.reader = reader
+        self.dataset = reader.dataset
+        self._reader = reader
+        self._read: deque[tuple[int, list[Any]]] = deque(maxlen=_NUM_KNOWN)  # ids and keys of the last batches
 
     def __getitem__(self, block: Block) -> Any:
         if get_worker_info() is None:
-            return self.reader.read(block)
+            return self._reader.read(block)
         try:
-            return self.reader.read_freely(block)
+            batch = self._reader.read_freely(block)
         except DataError as error:  # torch would raise it again with a traceback for its message
             return WorkerFailure.of(error)
+        self._read.appendleft((id(batch), block[1]))
+        return batch
 
-
-class _StartWorker:
-    """Starts a worker as the user's loader would: its data set, and not ours, is what ``get_worker_info`` tells of."""
-
-    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
-        self._worker_init_fn = worker_init_fn
-
-    def __call__(self, worker: int) -> None:
-        info: Any = get_worker_info()
-        object.__setattr__(info, "dataset", info.dataset.reader.dataset)  # it refuses to be assigned to
-        _outlive_signals()
-        threading.Thread(target=_end_with_parent, name="loopwright-parent", daemon=True).start()
-        sys.excepthook = _say_uncaught
-        if self._worker_init_fn is not None:
-            self._worker_init_fn(worker)
-
-
-def _say_uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-    """What nobody catches in a worker: not that whoever asked a thread of it for a tensor has gone meanwhile."""
-    if not isinstance(error, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, at)
-
-
-def _end_with_parent() -> None:
-    """End when the parent has, also where it died before this process was ready: from then on torch sees none die."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _outlive_signals() -> None:
-    """A signal to a whole group of processes is the main one's affair, which needs the rest of its step from here.
-
-    A second SIGTERM ends a worker: that is how one that does not react is shut down for good.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-
-
-@contextmanager
-def _signals_waiting() -> Iterator[None]:
-    """Let signals wait for as long as workers are started, which inherit that: they let them come when they are ready.
-
-    Before that, torch has a worker end at a SIGTERM that is not its parent's.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_at_exit(batches: Any) -> Callable[[], Any]:
-    """Have the workers of an iterator that is there when Python ends, end with it; returns a weak reference to it.
-
-    Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
-    and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
-    """
-
-    def end() -> None:
-        iterator = alive()
-        if iterator is not None:
-            iterator._shutdown_workers()
-
-    alive = weakref.ref(batches, lambda _: atexit.unregister(end))
-    atexit.register(end)
-    return alive
+    def not_sent(self, batch: Any, error: Exception) -> WorkerFailure | None:
+        """What goes out from a worker in place of ``batch``, if that was read here."""
+        for number, indices in tuple(self._read):  # the thread that sends asks, while this one reads on
+            if number == id(batch):
+                failure = unreadable(self.dataset, indices, error, "cannot be sent on")
+                failure.__cause__ = error
+                return WorkerFailure.of(failure)
+        return None
 
 
 def _nothing() -> None:
@@ -230,7 +164,7 @@ class BlockReader:
         self._ended_at_exit: Callable[[], Any] = _nothing
         if workers.is_needed:
             options = dict(workers.options)
-            start = _StartWorker(options.pop("worker_init_fn", None)) if workers.num_workers else None
+            start = StartWorker(options.pop("worker_init_fn", None)) if workers.num_workers else None
             self._loader = DataLoader(
                 _Blocks(reader),
                 batch_size=None,
@@ -248,19 +182,24 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        with _signals_waiting():
+        with signals_waiting():
             batches = iter(self._loader)
         if self._loader.num_workers and batches is not self._ended_at_exit():
-            self._ended_at_exit = _end_at_exit(batches)
-        return map(self._received, batches)
+            self._ended_at_exit = end_at_exit(batches)
+        return self._received(self._loader, batches)
 
-    def _received(self, batch: Any) -> Any:
-        """A batch that was read elsewhere: its failure, or the one effect that reading it here would have had."""
-        if isinstance(batch, WorkerFailure):
-            raise batch.error()
-        if self._reader.draws:
-            forget_spare_normal()
-        return batch
+    def _received(self, loader: DataLoader[Any], batches: Iterator[Any]) -> Iterator[Any]:
+        """Batches that were read elsewhere: a failure, or the one effect that reading one here would have had."""
+        try:
+            for batch in batches:
+                if isinstance(batch, WorkerFailure):
+                    raise batch.error()
+                if self._reader.draws:
+                    forget_spare_normal()
+                yield batch
+        except Exception:
+            end_workers(loader, batches)
+            raise
 
 
 class IndexedSource:

@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
+from loopwright.data.workers import end_workers
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
@@ -218,17 +218,12 @@ class ForeignSource:
                 try:
                     batch = next(batches, end)
                 except Exception:
-                    self._end_workers(batches)
+                    if isinstance(self._dataloader, DataLoader):
+                        end_workers(self._dataloader, batches)
                     raise
             if batch is end:
                 return
             yield batch
-
-    def _end_workers(self, batches: Iterator[Any]) -> None:
-        """Left to the garbage collector with the error that holds it, torch's iterator waits 5 s for each of them."""
-        if isinstance(self._dataloader, DataLoader) and isinstance(batches, _MultiProcessingDataLoaderIter):
-            batches._shutdown_workers()
-            self._dataloader._iterator = None
 
 
 def _parts_of(dataloader: Any) -> list[Any]:

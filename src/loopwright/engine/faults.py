@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 
 from torch import Tensor, nn
 
-from loopwright.errors import DataError
+from loopwright.errors import DataError, text_of
 from loopwright.run import RunState
 
 # Torch raises this wherever the main thread is when a worker dies, not only where a batch is awaited.
@@ -72,7 +72,7 @@ def _is_dead_worker(error: Exception) -> bool:
     if isinstance(error, OSError | EOFError):
         frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
         return any(frame.f_code.co_filename.endswith(_TRANSIT) for frame in frames)
-    return isinstance(error, RuntimeError) and _DEAD_WORKER.match(str(error)) is not None
+    return isinstance(error, RuntimeError) and _DEAD_WORKER.match(text_of(error)) is not None
 
 
 def _await_death() -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from loopwright.errors import text_of
 from loopwright.loggers.lines import encodable
 
 
@@ -18,7 +19,7 @@ def one_line(text: object) -> str:
 
 def one_line_of(error: BaseException) -> str:
     """The error's type, message and notes on a single line, as for a failed job."""
-    message = _without_traceback(str(error)).strip()
+    message = _without_traceback(text_of(error)).strip()
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     notes = getattr(error, "__notes__", [])
     return one_line(" ".join([said if not notes or said.endswith((".", "?")) else f"{said}.", *notes]))

@@ -1,0 +1,131 @@
+"""Worker processes of torch's `DataLoader`: how they start, outlive signals, tell of failures, and end."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.queues import Queue
+from types import TracebackType
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from loopwright.data.faults import WorkerFailure
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Blocks(Protocol):
+    """What workers read from."""
+
+    dataset: Any
+
+    def not_sent(self, batch: Any, error: Exception) -> WorkerFailure | None:
+        """What goes out in place of ``batch``, if that was read from here."""
+
+
+class StartWorker:
+    """Starts a worker as the user's loader would: its data set, and not ours, is what ``get_worker_info`` tells of."""
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
+        self._worker_init_fn = worker_init_fn
+
+    def __call__(self, worker: int) -> None:
+        info: Any = get_worker_info()
+        blocks = info.dataset
+        object.__setattr__(info, "dataset", blocks.dataset)  # it refuses to be assigned to
+        _send_failures(blocks)
+        _outlive_signals()
+        threading.Thread(target=_end_with_parent, name="loopwright-parent", daemon=True).start()
+        sys.excepthook = _say_uncaught
+        if self._worker_init_fn is not None:
+            self._worker_init_fn(worker)
+
+
+def _send_failures(blocks: Blocks) -> None:
+    """Have a batch that cannot be pickled go out as its failure: a queue drops it, and whoever waits waits for ever."""
+
+    def failed(queue: Any, error: Exception, item: Any) -> None:
+        failure = blocks.not_sent(item[1], error) if isinstance(item, tuple) and len(item) == 2 else None
+        if failure is None:  # a queue of the user's
+            usual(error, item)
+        else:
+            queue.put((item[0], failure))
+
+    queues: Any = Queue  # all of this process; the one for batches is not at hand
+    usual = queues._on_queue_feeder_error
+    queues._on_queue_feeder_error = failed
+
+
+def _say_uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """What nobody catches in a worker: not that whoever asked a thread of it for a tensor has gone meanwhile."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, at)
+
+
+def _end_with_parent() -> None:
+    """End when the parent has, also where it died before this process was ready: from then on torch sees none die."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _outlive_signals() -> None:
+    """A signal to a whole group of processes is the main one's affair, which needs the rest of its step from here.
+
+    A second SIGTERM ends a worker: that is how one that does not react is shut down for good.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+@contextmanager
+def signals_waiting() -> Iterator[None]:
+    """Let signals wait for as long as workers are started, which inherit that: they let them come when they are ready.
+
+    Before that, torch has a worker end at a SIGTERM that is not its parent's.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_workers(loader: DataLoader[Any], batches: Iterator[Any]) -> None:
+    """End those of an iterator in which an error was raised.
+
+    Left to the garbage collector with the error that holds it, torch's iterator waits 5 s for each of them, in vain.
+    """
+    if isinstance(batches, _MultiProcessingDataLoaderIter):
+        batches._shutdown_workers()
+        loader._iterator = None
+
+
+def end_at_exit(batches: Any) -> Callable[[], Any]:
+    """Have the workers of an iterator that is there when Python ends, end with it; returns a weak reference to it.
+
+    Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
+    and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
+    """
+
+    def end() -> None:
+        iterator = alive()
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+    alive = weakref.ref(batches, lambda _: atexit.unregister(end))
+    atexit.register(end)
+    return alive

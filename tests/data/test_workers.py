@@ -1,0 +1,77 @@
+"""Workers that fail: what is said, and that none is left."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from loopwright.data import Loader, as_source
+from loopwright.errors import DataError
+
+
+class Silent(Exception):
+    """Cannot say what it is about."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Failing(Dataset[Any]):
+    """Twelve rows; what the sixth is, ``kind`` says."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 5 and self.kind == "lock":
+            return threading.Lock()
+        if index == 5 and self.kind == "silent":
+            raise Silent
+        return torch.tensor([float(index)])
+
+
+def _same(samples: list[Any]) -> list[Any]:
+    return samples
+
+
+def _refuse(worker: int) -> None:
+    if worker == 1:
+        raise ValueError("this worker does not start")
+
+
+@pytest.mark.parametrize("make", [Loader, DataLoader, partial(DataLoader, persistent_workers=True)])
+def test_a_batch_that_cannot_be_sent_on_is_named(make: Any) -> None:
+    """Torch's queue drops it, and a training process would wait for it for ever."""
+    batches = as_source(make(Failing("lock"), batch_size=4, num_workers=2, collate_fn=_same), 0).read(0, 0)
+    assert len(next(batches)) == 4
+    said = (
+        r"^Failing: samples 4, 5, 6, 7 cannot be sent on \(worker 1\): TypeError: cannot pickle '_thread.lock' object$"
+    )
+    with pytest.raises(DataError, match=said):
+        next(batches)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_end_with_one_that_does_not_start() -> None:
+    batches = as_source(DataLoader(Failing("none"), batch_size=4, num_workers=2, worker_init_fn=_refuse), 0).read(0, 0)
+    next(batches)
+    with pytest.raises(ValueError, match="this worker does not start"):
+        next(batches)
+    assert multiprocessing.active_children() == []  # although the error, which holds the iterator, is still here
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_exception_that_cannot_be_printed_is_named_by_its_type(num_workers: int) -> None:
+    batches = as_source(Loader(Failing("silent"), batch_size=4, num_workers=num_workers), 0).read(0, 0)
+    next(batches)
+    with pytest.raises(DataError, match=r"^Failing: sample 5 cannot be read( \(worker 1\))?: Silent$"):
+        next(batches)
