@@ -314,7 +314,8 @@ class Trainer:
         """
         chosen = validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
-        self._finish_saving()
+        if ckpt_paths is not None:
+            self._finish_saving()
         folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
         with parts.streams.active():
             return validate_checkpoints(parts, chosen, val_dataloaders, folders)
@@ -391,7 +392,7 @@ class Trainer:
 
     def _finish_saving(self) -> None:
         if self._saver is not None:
-            self._saver.finish()
+            self._saver.settle()
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -80,6 +80,7 @@ class RunSaver:
         self._whole_steps: set[int] = set()  # of these, whose checkpoints were written or read here
         self._has_looked = False
         self._had_run_dir = False
+        self._may_go_on = settings.on_save_error == "continue"
         self._copies = HostCopies() if settings.background else None
         self._under_way: tuple[_Save, BackgroundTask] | None = None
 
@@ -121,10 +122,17 @@ class RunSaver:
             SaveError: if it cannot be written, and the fit shall stop then or is at its end.
         """
         state = self._parts.state
-        may_go_on = self._settings.on_save_error == "continue"
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
-        self._try(self.finish, may_go_on=may_go_on)
-        return self._try(partial(self._save, plan), may_go_on=may_go_on and not is_last)
+        self.settle()
+        return self._try(partial(self._save, plan), may_go_on=self._may_go_on and not is_last)
+
+    def settle(self) -> None:
+        """Wait for a save in the background to end, in the middle of a fit that may go on without it.
+
+        Raises:
+            SaveError: if it could not be written, and the fit shall stop then.
+        """
+        self._try(self.finish, may_go_on=self._may_go_on)
 
     def finish(self) -> None:
         """Wait for a save in the background to end.
