@@ -14,8 +14,9 @@ import torch
 
 from loopwright import Callback, Checkpointing, TrainingLoop
 from loopwright.checkpoint import verify_checkpoint, write
+from loopwright.data import Loader
 from loopwright.errors import CheckpointError, SaveError, SettingError
-from tiny import Recorder, Regression, batches, is_bitwise_equal, trainer, weights
+from tiny import Recorder, Regression, batches, is_bitwise_equal, rows, trainer, weights
 
 NUM_STEPS = 10
 
@@ -210,9 +211,21 @@ def test_a_model_that_takes_its_shape_from_the_data_can_be_saved(tmp_path: Path)
             super().__init__()
             self.layers[0] = torch.nn.LazyLinear(8)
 
+    val = Loader(rows(8), batch_size=4)
     ours = trainer(model=Lazy, checkpoint=Checkpointing(), run_dir=tmp_path)
     ours.fit(batches(5))
     assert found(tmp_path) == [5]
+    assert ours.validate(val, ckpt_path="last")
+    # Made anew it takes no weights before its first batch.
+    said = r"the model has lazy layers, and so no shapes yet for layers\.0\.weight, layers\.0\.bias; expected "
+    for call in (
+        lambda new: new.fit(batches(5), ckpt_path="last"),
+        lambda new: new.fit(batches(5), init_from=tmp_path),
+        lambda new: new.validate(val, ckpt_path="last"),
+        lambda new: new.validate_all(val, ckpt_paths=tmp_path),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            call(trainer(model=Lazy, checkpoint=Checkpointing(), run_dir=tmp_path))
 
 
 def test_saving_by_hand_raises_the_same(tmp_path: Path, disk: Disk) -> None:

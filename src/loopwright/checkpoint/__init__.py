@@ -13,6 +13,7 @@ from loopwright.checkpoint.weights import (
     parameter_names,
     plain_names,
     plain_parameters,
+    refuse_lazy,
     unsaved_buffers,
     weights_digest,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "read_checkpoint",
     "read_entries",
     "read_torch_weights",
+    "refuse_lazy",
     "remove_checkpoint",
     "resolve",
     "step_folder",

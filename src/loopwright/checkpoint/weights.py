@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from loopwright.checkpoint.safetensors_layout import tensor_bytes
@@ -44,6 +45,22 @@ def parameter_names(model: nn.Module, optimizer: Optimizer | None) -> list[list[
     names = {id(parameter): name for name, parameter in reversed(plain_parameters(model).items())}
     groups = [] if optimizer is None else optimizer.param_groups
     return [[names.get(id(parameter), "not the model's") for parameter in group["params"]] for group in groups]
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuse a model that cannot take weights yet.
+
+    Raises:
+        CheckpointError: naming parameters and buffers whose shapes a first batch is to decide.
+    """
+    entries = {**plain_names(model), **unsaved_buffers(model)}
+    names = [_cut(name) for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
+    if names:
+        shown = ", ".join([*names[:_MAX_SHOWN], *_rest(names)])
+        raise CheckpointError(
+            f"the model has lazy layers, and so no shapes yet for {shown}; expected layers of given sizes, or a model "
+            "that calls them once when it is made."
+        )
 
 
 def load_weights(

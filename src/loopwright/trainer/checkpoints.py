@@ -16,6 +16,7 @@ from loopwright.checkpoint import (
     parameter_names,
     plain_names,
     read_checkpoint,
+    refuse_lazy,
     resolve,
     step_folder,
     unsaved_buffers,
@@ -100,6 +101,8 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
         weights_only: whether nothing but the weights is wanted, unless a callback looks at the rest.
     """
     hooks = parts.hooks
+    with _naming(folder):
+        refuse_lazy(parts.model)
     call_hooks(hooks["on_before_load_checkpoint"], parts.trainer, folder)
     is_looked_at = hooks["preprocess_checkpoint"] or hooks["on_load_checkpoint"]
     checkpoint = read_checkpoint(folder, weights_only=weights_only and not is_looked_at)

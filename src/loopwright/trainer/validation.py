@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from loopwright.checkpoint import load_weights, plain_names, unsaved_buffers
+from loopwright.checkpoint import load_weights, plain_names, refuse_lazy, unsaved_buffers
 from loopwright.data import as_source
 from loopwright.engine.binding import call_hooks
 from loopwright.engine.downstream import downstream_validations, run_downstream
@@ -114,6 +114,7 @@ def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
     """
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is not loaded inside a step; validate it at a step's end.")
+    refuse_lazy(parts.model)
     kept, kept_buffers = (
         {name: entry.clone() if isinstance(entry, Tensor) else entry for name, entry in entries.items()}
         for entries in (plain_names(parts.model), unsaved_buffers(parts.model))

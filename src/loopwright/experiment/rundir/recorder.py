@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.learning_rate import Course
@@ -93,8 +96,13 @@ def _facts(optimizer: Optimizer) -> dict[str, Any]:
             "lr": float(group.get("initial_lr", group["lr"])),
             "weight_decay": float(group.get("weight_decay", 0.0)),
             "num_tensors": len(group["params"]),
-            "num_values": sum(parameter.numel() for parameter in group["params"]),
+            "num_values": _num_values(group["params"]),
         }
         for group in optimizer.param_groups
     ]
     return {"name": type(optimizer).__name__, "groups": groups}
+
+
+def _num_values(parameters: Sequence[Tensor]) -> int | None:
+    """In all of them; None where a first batch is to decide."""
+    return None if any(map(is_lazy, parameters)) else sum(parameter.numel() for parameter in parameters)
