@@ -64,6 +64,18 @@ def test_one_that_raises_at_the_same_step_is_started_again_so_often_and_no_more(
     assert words[1:] == ["loopwright resume --trust=faulty out"]
 
 
+def test_one_that_is_left_as_if_all_was_done_has_died(here: Path) -> None:
+    answer = command(here, "callbacks.dying.steps=[-3]", "callbacks.dying.how=leave", "hydra.run.dir=out")
+    where = "after the checkpoint of step 2"
+    assert (answer.code, answer.err.splitlines()) == (
+        1,
+        [
+            f"out: was left with exit code 0 {where} and is resumed; restart 1 of 1 without a new checkpoint.",
+            f"out: died 2 times in a row {where}; not started again (max_restarts=1). Last: was left with exit code 0.",
+        ],
+    )
+
+
 @pytest.mark.slow
 def test_one_that_gets_further_each_time_is_started_again_more_often_and_ends_the_same(here: Path, small: Cli) -> None:
     length = ("loop.max_steps=8", "checkpoint.every_n_steps=2", "log_every_n_steps=1")

@@ -47,7 +47,8 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
         while True:
             code, told = child.run(words)
             directory = told or directory
-            if code in _NOT_RESTARTED or (child.received is not None and code >= 0):
+            has_ended = code in _NOT_RESTARTED and not _is_unfinished(code, directory)
+            if has_ended or (child.received is not None and code >= 0):
                 return code
             stopped_by = -code if child.received is None else child.received
             if stopped_by in _INTERRUPTED:  # it had no time to say so
@@ -97,6 +98,12 @@ def _is_of_full_size(folder: Path) -> bool:
         return False
 
 
+def _is_unfinished(code: int, directory: Path | None) -> bool:
+    """Whether a process left as if all was done, with its run still under way."""
+    summary = None if code or directory is None else read_summary(directory)
+    return summary is not None and summary.get("state") == "running"
+
+
 def _where(step: int | None, *, has_folders: bool) -> str:
     if step is not None:
         return f"after the checkpoint of step {step:,}"
@@ -105,7 +112,7 @@ def _where(step: int | None, *, has_folders: bool) -> str:
 
 def _death(code: int) -> str:
     if code >= 0:
-        return "failed"
+        return "failed" if code else "was left with exit code 0"
     known = {number.value: number.name for number in signal.Signals}
     return f"was killed by {known.get(-code, f'signal {-code}')}"
 
