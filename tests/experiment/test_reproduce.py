@@ -244,6 +244,17 @@ def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: P
     assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
 
 
+def test_a_configuration_that_was_edited_is_named(recorded: Path, cli: Cli) -> None:
+    file = recorded / "config.yaml"
+    text = file.read_text()
+    assert "\nseed: 0\n" in text
+    file.write_text(text.replace("\nseed: 0\n", "\nseed: 1\n"))
+    answer = cli("reproduce", "run")
+    said = "config.yaml: changed since the run wrote it, and taken as it is now"
+    assert (answer.code, said_before(answer)) == (1, f"What differs from run:\n  {said}")
+    assert answer.out.splitlines()[-1] == f"What may be why: {said}."
+
+
 def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
     answer = cli("reproduce", "run", "seed=1")
     assert (answer.code, answer.err) == (1, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         there = read_outcome(directory, is_training=is_training)
         num_threads = job.config["device"].get("num_threads") or recorded_threads(directory)
         facts, has_validation = _data_now(job, trust, num_threads)
-        changes = [*differences(recorded, config), *_changed_origins(directory, job)]
+        changes = [*_edits(directory), *differences(recorded, config), *_changed_origins(directory, job)]
         changes += _changes_around(directory, facts, trust, num_threads)
         notes = _notes(directory, trains=is_training, validates=has_validation)
         changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
@@ -125,6 +126,14 @@ def _data_now(job: Job, trust: Trust, num_threads: int) -> tuple[dict[str, Any],
     with process_settings(num_threads, deterministic=job.settings.deterministic):
         data = build_run_data(job.config, trust, job.settings.seed)
         return plain(facts_of(data)), data.val is not None
+
+
+def _edits(directory: Path) -> list[str]:
+    """Whether the recorded configuration is still that of the run."""
+    digest = read_summary(directory).get("config_sha256")
+    text = (directory / "config.yaml").read_bytes()
+    is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
+    return [] if is_own else ["config.yaml: changed since the run wrote it, and taken as it is now"]
 
 
 def _changed_origins(directory: Path, job: Job) -> list[str]:

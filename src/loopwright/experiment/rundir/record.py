@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -21,7 +22,17 @@ from loopwright.loggers.run_files import number
 from loopwright.records import read_mapping
 
 # Of the summary of a run that is resumed, until it comes to something else.
-_KEPT = ("global_step", "metrics", "best", "objective", "weights_sha256", "data", "origins", "optimizer")
+_KEPT = (
+    "global_step",
+    "metrics",
+    "best",
+    "objective",
+    "weights_sha256",
+    "config_sha256",
+    "data",
+    "origins",
+    "optimizer",
+)
 
 _PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
 _log = logging.getLogger("loopwright")
@@ -70,6 +81,7 @@ class RunRecord:
             "objective_mode": settings.objective_mode,
             "seconds": 0.0,
             "weights_sha256": None,
+            "config_sha256": None,
             "data": {},
             "origins": {},
             "optimizer": None,
@@ -91,7 +103,7 @@ class RunRecord:
             environment: of `loopwright.experiment.rundir.environment`.
             diff: uncommitted changes; None: not known.
         """
-        self._write("config.yaml", _config_text(config))
+        self._write_config(_config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
         self._write("environment.json", json.dumps(environment, indent=2) + "\n")
         if diff is not None:
@@ -120,10 +132,14 @@ class RunRecord:
         for left in self.directory.glob(".*.*-*"):  # by a process that was killed while it wrote
             if _PARTIAL.fullmatch(left.name):
                 left.unlink(missing_ok=True)
-        self._write("config.yaml", config_text)
+        self._write_config(config_text)
         file = self.directory / "command.txt"
         self._write("command.txt", (file.read_text(encoding="utf-8") if file.exists() else "") + command)
         self._write_summary()
+
+    def _write_config(self, text: str) -> None:
+        self._write("config.yaml", text)
+        self._summary["config_sha256"] = hashlib.sha256(text.encode()).hexdigest()
 
     def write_plan(self, text: str, data: Mapping[str, Any]) -> None:
         """Write ``plan.txt`` and ``plan.json``."""
