@@ -36,10 +36,17 @@ class Model(nn.Module):
         self.mistake = mistake
         self.scale = torch.ones(())  # in a plain attribute
         self.register_buffer("num_seen", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(()))
         self.generator = torch.Generator().manual_seed(1) if mistake == "generator" else None
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Any]:
-        output = self.layers(batch["features"])
+        features = batch["features"]
+        if self.mistake == "running" and self.training:
+            self.mean.copy_(0.9 * self.mean + 0.1 * features.mean())
+            features = features - self.mean
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.mistake == "autocast"):
+            output = self.layers(features)
+        output = output.float()
         if self.mistake == "attribute":
             self.scale = self.scale * 0.9
             output = output * self.scale
@@ -66,6 +73,8 @@ class Model(nn.Module):
         errors = (output - batch["target"]).square()
         if self.mistake == "items":
             return {"loss": errors.mean(), "num_items": len(errors) ** 2}
+        if self.mistake == "counted":
+            return {"loss": errors.mean(), "num_items": len(errors)}
         return {"loss": errors.sum() if self.mistake == "sum" else errors.mean()}
 
 
@@ -111,7 +120,16 @@ def _pad(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """A batch of texts, tokens padded to the longest, and a mask that belongs to no sample."""
     batch: dict[str, Any] = {name: torch.stack([each[name] for each in samples]) for name in ("features", "target")}
     tokens = nn.utils.rnn.pad_sequence([each["tokens"] for each in samples], batch_first=True)
-    return {**batch, "text": [each["text"] for each in samples], "tokens": tokens, "mask": torch.eye(3)}
+    num_rows = {"num_rows": len(samples), "num_tokens": tokens.sum()}
+    return {**batch, **num_rows, "text": [each["text"] for each in samples], "tokens": tokens, "mask": torch.eye(3)}
+
+
+def _join(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch that begins with the tokens of all samples, one after another, and where each begins."""
+    batch: dict[str, Any] = {name: torch.stack([each[name] for each in samples]) for name in ("features", "target")}
+    lengths = torch.tensor([len(each["tokens"]) for each in samples])
+    tokens = torch.cat([each["tokens"] for each in samples])
+    return {"tokens": tokens, "offsets": lengths.cumsum(0) - lengths, **batch}
 
 
 def _collate_with_noise(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -148,6 +166,8 @@ def data(mistake: str = "none", batch_size: int = 4, num_workers: int = 0, has_v
         train = Loader(
             Texts(42), batch_size, drop_last=mistake == "drop_last", num_workers=num_workers, collate_fn=_pad
         )
+    elif mistake == "joined":
+        train = Loader(Texts(40), batch_size, num_workers=num_workers, collate_fn=_join)
     else:
         rows: Any = table if mistake == "none" else Noisy(40, mistake)
         train = Loader(rows, batch_size=batch_size, shuffle=True, num_workers=num_workers)
@@ -165,6 +185,16 @@ class Counting(Callback):
         if self.num_batches == 6:
             with torch.no_grad():
                 next(model.parameters()).mul_(1.5)
+
+
+class Clock(Callback):
+    """Keeps when it was last asked."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"nanoseconds": time.perf_counter_ns()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
 
 
 class Files(Callback):

@@ -21,6 +21,7 @@ CONF = {
     "model/planted.yaml": "_target_: planted.Model\nmistake: none\n",
     "data/planted.yaml": "_target_: planted.data\nmistake: none\nbatch_size: 4\nnum_workers: 0\nhas_val: true\n",
     "callbacks/counting.yaml": "counting:\n  _target_: planted.Counting\n",
+    "callbacks/clock.yaml": "clock:\n  _target_: planted.Clock\n",
     "callbacks/files.yaml": "files:\n  _target_: planted.Files\n",
 }
 RIGHT = ("--trust=planted", "--config-dir=conf", "model=planted", "data=planted", "loop.eval_frequency=4")
@@ -119,6 +120,21 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "step 1, gradient layers.",
         "torch.nn.functional.batch_norm: batch statistics",
     ),
+    "texts of a batch in one tensor, whose length counts as its items": (
+        "accumulation data.mistake=joined",
+        "step 1, gradient layers.",
+        "micro-batches count as 3, 7, 6 … items, the rows of their first tensors; return num_items",
+    ),
+    "a buffer that each forward changes": (
+        "accumulation model.mistake=running",
+        "step 1, gradient layers.",
+        "mean: changed by the model in its forward, and so once for each micro-batch",
+    ),
+    "a callback with a clock in its state": (
+        "determinism callbacks=[default,clock]",
+        "step 8, state callbacks.",
+        "what a callback keeps in its state_dict is compared, too",
+    ),
     "iterable data that all workers read": (
         "workers data.mistake=iterable",
         "step 2, batch features",
@@ -170,6 +186,8 @@ def test_a_mistake_is_found_where_it_shows_first_and_explained(mistake: str, che
         "accumulation data.batch_size=1",
         "accumulation data.batch_size=3 model.mistake=none loop.num_steps=3",
         "resume data.mistake=texts",
+        "accumulation data.mistake=joined model.mistake=counted",
+        "accumulation model.mistake=autocast",
         "accumulation model.mistake=not_a_number callbacks=none",
     ],
 )
@@ -183,7 +201,7 @@ def test_what_is_not_compared_is_said(check: Cli) -> None:
     assert said[0].startswith("accumulation: 3 steps on batches of 12 as a whole; cut into 3 micro-batches of 4")
     assert said[2:] == [
         "  from step 4 on the two hold other samples (drop_last), which are not compared",
-        "  tokens: padded to other lengths in micro-batches, so that samples are not compared",
+        "  num_rows, num_tokens, tokens: not cut by samples (padded to other lengths, or a number), and not compared",
     ]
     answer = check("accumulation", "data.batch_size=2", "model.mistake=batch_norm", "data.has_val=false")
     assert answer.code == 1

@@ -27,6 +27,7 @@ from loopwright.experiment.verify.trace import Gradients
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3  # of the tolerance
+_HALF = 4.0  # units in the last place of a type of 16 bits, in which a forward has computed anything
 
 
 def verify_accumulation(runs: Runs) -> Found:
@@ -45,21 +46,32 @@ def verify_accumulation(runs: Runs) -> Found:
             ran = runs.run(config, parts)
     samples = compare_samples(whole.samples, parts.samples)
     num_steps = samples.num_steps
+    least = max((_HALF * torch.finfo(each).eps for each in mode.half_types), default=0.0)
+    worst, first, ratio = _compare(whole, parts, num_steps, least)
     cut = f"{count(grad_accum_steps, 'micro-batch')} of {batch_size}"
     did = f"{count(num_steps, 'step')} on batches of {size} as a whole; cut into {cut}"
     remarks = [*samples.remarks]
     if mode.has_dropped:
         remarks.append("dropout is switched off in both: it draws anew for each micro-batch")
+    if mode.half_types:
+        types = " and ".join(sorted(str(each).removeprefix("torch.") for each in mode.half_types))
+        remarks.append(f"computed in {types} in part, so that gradients are compared to {least:.2g}")
+    # A loader that fills each batch gives them one length; that of a joined text is any.
+    has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=ran.model,
         dataloader=ran.dataloader,
+        changed_in_forward=parts.changed,
+        num_rows=parts.num_rows if has_other_rows else (),
         has_drawn=parts.has_drawn,
         has_batch_statistics=mode.has_batch_statistics,
     )
-    if samples.difference is not None:
+    are_equal = worst is not None and first is None
+    if samples.difference is not None and are_equal:
+        remarks.append(f"{samples.difference}: not cut by samples, as it seems")
+    elif samples.difference is not None and not has_other_rows:
         said, explanations = f"not equal: {samples.difference}", explain("accumulation", samples.difference, evidence)
         return Found(is_equal=False, did=did, said=said, explanations=explanations, remarks=remarks)
-    worst, first, ratio = _compare(whole, parts, num_steps)
     if worst is None:
         raise SettingError("optimizer", ": no gradient reached it; expected a step, to compare gradients of.")
     if first is None:
@@ -98,8 +110,17 @@ def _saying_that_it_was_cut(batch_size: int, grad_accum_steps: int) -> Iterator[
         raise
 
 
-def _compare(whole: Gradients, parts: Gradients, num_steps: int) -> tuple[Difference | None, Difference | None, float]:
-    """The worst difference for its tolerance, the first beyond it, and how long cut gradients are beside whole ones."""
+def _compare(
+    whole: Gradients, parts: Gradients, num_steps: int, least: float
+) -> tuple[Difference | None, Difference | None, float]:
+    """The worst difference for its tolerance, the first beyond it, and how long cut gradients are beside whole ones.
+
+    Args:
+        whole: gradients of whole batches.
+        parts: of micro-batches.
+        num_steps: that are compared.
+        least: relative tolerance at the least.
+    """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]
     for step, (ours, theirs) in enumerate(pairs, start=1):
@@ -108,7 +129,7 @@ def _compare(whole: Gradients, parts: Gradients, num_steps: int) -> tuple[Differ
             if other is None:
                 first = first or first_difference(step, "gradient", {name: gradient}, {})
                 continue
-            beyond = _beyond(gradient, other, ours)
+            beyond = _beyond(gradient, other, ours, least)
             beyond = math.inf if math.isnan(beyond) else beyond
             products += float((gradient.double() * other.double()).sum())
             squares += float(gradient.double().square().sum())
@@ -122,9 +143,9 @@ def _compare(whole: Gradients, parts: Gradients, num_steps: int) -> tuple[Differ
     return worst or first, first, products / squares if squares else math.nan
 
 
-def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor]) -> float:
+def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor], least: float) -> float:
     """The difference in units of what is taken for rounding."""
-    relative = _RELATIVE.get(gradient.dtype, _RELATIVE_OTHERWISE)
+    relative = max(_RELATIVE.get(gradient.dtype, _RELATIVE_OTHERWISE), least)
     total = math.sqrt(sum(float(each.double().square().sum()) for each in all_of_step.values()))
     allowed = relative * max(float(gradient.double().norm()), _OF_THE_WHOLE * total)
     apart = float((gradient.double() - other.double()).norm())

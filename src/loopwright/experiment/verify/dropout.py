@@ -1,4 +1,4 @@
-"""`WithoutDropout`: a model computed as it trains, but for what dropout draws; batch statistics are noticed."""
+"""`WithoutDropout`: a model computed as it trains, but for what dropout draws; it notes what tells batches apart."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -20,6 +21,7 @@ _PLAIN: Sequence[Callable[..., Any]] = (
 _RECURRENT: Sequence[Callable[..., Any]] = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 _ATTENTION: Callable[..., Any] = functional.scaled_dot_product_attention
 _MULTI_HEAD: Callable[..., Any] = functional.multi_head_attention_forward
+_HALF = (torch.bfloat16, torch.float16)
 _BATCH_NORM: Sequence[Callable[..., Any]] = (functional.batch_norm, torch.batch_norm, torch.native_batch_norm)
 
 
@@ -44,12 +46,14 @@ class WithoutDropout(TorchFunctionMode):
     Attributes:
         has_dropped: whether there was any that would have.
         has_batch_statistics: whether anything was normalized by those of its batch.
+        half_types: types of 16 bits in which anything was computed.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.has_dropped = False
         self.has_batch_statistics = False
+        self.half_types: set[torch.dtype] = set()
 
     def __torch_function__(
         self,
@@ -59,7 +63,12 @@ class WithoutDropout(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call ``func``, a dropout with a probability of 0."""
-        given = dict(kwargs or {})
+        result = self._call(func, args, dict(kwargs or {}))
+        if isinstance(result, Tensor) and result.dtype in _HALF:
+            self.half_types.add(result.dtype)
+        return result
+
+    def _call(self, func: Callable[..., Any], args: Sequence[Any], given: dict[str, Any]) -> Any:
         if func in _BATCH_NORM:
             self.has_batch_statistics |= bool(given.get("training", args[5] if len(args) > 5 else False))
         if func in _RECURRENT:

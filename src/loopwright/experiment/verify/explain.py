@@ -33,6 +33,8 @@ class Evidence:
         is_before: whether they differ before they were treated differently.
         changed_attributes: plain attributes of modules that training changes.
         changed_weights: parameters and buffers that a validation changes.
+        changed_in_forward: buffers and plain attributes that a forward changes.
+        num_rows: of the first tensors of micro-batches, where these are not of a row a sample, and count as items.
         has_drawn: whether the model draws random numbers, dropout apart.
         has_batch_statistics: whether the model normalizes by those of a micro-batch.
     """
@@ -42,6 +44,8 @@ class Evidence:
     is_before: bool = False
     changed_attributes: Sequence[str] = ()
     changed_weights: Sequence[str] = ()
+    changed_in_forward: Sequence[str] = ()
+    num_rows: Sequence[int] = ()
     has_drawn: bool = False
     has_batch_statistics: bool = False
 
@@ -56,11 +60,22 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
     if evidence.is_before:
         found.append("this run is not the same twice, whatever is done with it: loopwright verify determinism")
     if what == "accumulation":
+        if evidence.num_rows:
+            counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
+            found.append(
+                f"micro-batches count as {counts} … items, the rows of their first tensors; return num_items beside "
+                "the loss, the number that it is a mean over"
+            )
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))
         if evidence.has_drawn:
             found.append("the model draws random numbers in its forward, others for each micro-batch")
+        if evidence.changed_in_forward:
+            names = _shown(evidence.changed_in_forward)
+            found.append(f"{names}: changed by the model in its forward, and so once for each micro-batch")
         return found
+    if difference.kind == "state" and difference.name.startswith("callbacks."):
+        found.append("what a callback keeps in its state_dict is compared, too; a clock is never the same twice")
     found += _generators_in("model", model)
     if what == "validation" and evidence.changed_weights:
         names = _shown(evidence.changed_weights)
@@ -150,7 +165,10 @@ def _unknown_data(what: str, dataloader: Any) -> list[str]:
     dataset = getattr(dataloader, "dataset", None)
     if what == "workers" and isinstance(dataset, IterableDataset):
         name = type(dataset).__name__
-        return [f"data set {name} is iterable: a worker reads all of it unless it asks get_worker_info for its part"]
+        return [
+            f"data set {name} is iterable: a worker reads all of it unless it asks get_worker_info for its "
+            "part, and parts come in another order"
+        ]
     if what == "accumulation":
         return ["the two ways of cutting do not hold the same samples; loopwright.data.Loader keeps their order"]
     return [

@@ -30,29 +30,30 @@ class Samples:
 def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[Leaves]]) -> Samples:
     """Compare the one batch of each step with the micro-batches of the same step, joined.
 
-    What each micro-batch has alike belongs to no sample. What is padded to the longest sample cannot be joined, and is
-    not compared. Where a last batch is dropped, or not, by its size, later steps are of other samples.
+    What each micro-batch has alike belongs to no sample. What else is not cut by samples, as what is padded to the
+    longest of them, or their number, cannot be joined, and is not compared. Where a last batch is dropped, or not, by
+    its size, later steps are of other samples.
     """
-    padded: set[str] = set()
+    uncut: set[str] = set()
     num_steps = min(len(whole), len(parts))
     for step in range(1, num_steps + 1):
         batch, cut = _columns(whole[step - 1][0]), [_columns(each) for each in parts[step - 1]]
         joined = {name: _join(batch.get(name), [each.get(name) for each in cut]) for name in cut[0]}
-        padded |= {name for name, value in joined.items() if value is None}
-        compared = [{name: value for name, value in each.items() if name not in padded} for each in (batch, joined)]
+        uncut |= {name for name, value in joined.items() if value is None}
+        compared = [{name: value for name, value in each.items() if name not in uncut} for each in (batch, joined)]
         found = first_difference(step, "batch", compared[0], compared[1])
         if found is not None and step > 1 and found.absolute is None:
             dropped = f"from step {step} on the two hold other samples (drop_last), which are not compared"
-            return Samples(num_steps=step - 1, difference=None, remarks=[dropped, *_of_padding(padded)])
+            return Samples(num_steps=step - 1, difference=None, remarks=[dropped, *_of_uncut(uncut)])
         if found is not None:
-            return Samples(num_steps=num_steps, difference=found, remarks=_of_padding(padded))
-    return Samples(num_steps=num_steps, difference=None, remarks=_of_padding(padded))
+            return Samples(num_steps=num_steps, difference=found, remarks=_of_uncut(uncut))
+    return Samples(num_steps=num_steps, difference=None, remarks=_of_uncut(uncut))
 
 
-def _of_padding(names: set[str]) -> list[str]:
+def _of_uncut(names: set[str]) -> list[str]:
     if not names:
         return []
-    return [f"{', '.join(sorted(names))}: padded to other lengths in micro-batches, so that samples are not compared"]
+    return [f"{', '.join(sorted(names))}: not cut by samples (padded to other lengths, or a number), and not compared"]
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
@@ -71,12 +72,12 @@ def _join(batch: Any, values: Sequence[Any]) -> Any:
     """The values of micro-batches as those of one batch; None where they cannot be joined."""
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]
-    if all(_is_alike({"": batch}, {"": value}) for value in values) or not isinstance(values[0], Tensor):
+    if all(_is_alike({"": batch}, {"": value}) for value in values):
         return values[0]
     tensors = [value for value in values if isinstance(value, Tensor) and value.ndim]
-    if len({value.shape[1:] for value in [*tensors, batch] if isinstance(value, Tensor)}) > 1:
+    if not tensors or len({value.shape[1:] for value in [*tensors, batch] if isinstance(value, Tensor)}) > 1:
         return None
-    return torch.cat(tensors) if tensors else values[0]
+    return torch.cat(tensors)
 
 
 def _is_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

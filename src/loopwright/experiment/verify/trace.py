@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from loopwright.checkpoint import plain_names, unsaved_buffers
+from loopwright.engine.items import num_items
 from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, leaves
 from loopwright.hooks import Callback
 from loopwright.loop import LoopCallback, ValidationLoop
@@ -94,10 +96,7 @@ class Trace(Callback):
         if trainer.stop_reason not in ("verified", "differs"):
             self.stop_reason = trainer.stop_reason
         now = plain_attributes(trainer.model)
-        kept = {name: value for name, value in now.items() if name in self._attributes}
-        while (changed := first_difference(0, "", self._attributes, kept)) is not None and changed.name in kept:
-            self.changed_attributes.append(changed.name)
-            kept[changed.name] = self._attributes[changed.name]
+        self.changed_attributes += _changed(self._attributes, now)
         if self._against is not None and self.num_steps_done != self._against.num_steps_done:
             return
         assert trainer.optimizer is not None, "it was fitted"
@@ -170,6 +169,8 @@ class Gradients(Callback):
         gradients: of each step, by parameter.
         samples: of each step, its micro-batches.
         has_drawn: whether the model has drawn random numbers of torch's, NumPy's or Python's.
+        changed: what a forward changes in the model, and is no weight of it: buffers and plain attributes.
+        num_rows: what micro-batches count as, where the model returns no ``num_items``.
     """
 
     def __init__(self, num_steps: int, against: Gradients | None = None) -> None:
@@ -177,21 +178,28 @@ class Gradients(Callback):
         self._against = against
         self._batches: list[Leaves] = []
         self._streams: Leaves = {}
+        self._state: dict[str, Any] = {}
         self.gradients: list[dict[str, Tensor]] = []
         self.samples: list[list[Leaves]] = []
         self.has_drawn = False
+        self.changed: list[str] = []
+        self.num_rows: list[int] = []
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Keep the samples."""
         self._batches.append(leaves(batch))
 
     def on_before_forward(self, trainer: Trainer, model: nn.Module, batch: Any, args: Any, kwargs: Any) -> None:
-        """Note where the random streams are."""
+        """Note where the random streams are, and what the model holds."""
         self._streams = leaves(capture())
+        self._state = _state_of(model)
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: Any, batch: Any) -> None:
-        """Note whether one has moved."""
+        """Note what has changed."""
         self.has_drawn |= first_difference(0, "", self._streams, leaves(capture())) is not None
+        self.changed += [name for name in _changed(self._state, _state_of(model)) if name not in self.changed]
+        if outputs.get("num_items") is None:
+            self.num_rows.append(int(num_items(outputs, batch)))
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Keep the gradients, weighted and not yet clipped."""
@@ -214,6 +222,20 @@ class Gradients(Callback):
 def all_weights(model: nn.Module) -> dict[str, Any]:
     """Copies of all parameters and buffers, those included that no checkpoint counts among the weights."""
     return leaves({**plain_names(model), **unsaved_buffers(model)})
+
+
+def _state_of(model: nn.Module) -> dict[str, Any]:
+    """Copies of buffers and plain attributes, but for the running statistics of batch norms."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    of_norms = {id(buffer) for module in norms for buffer in module.buffers()}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if id(buffer) not in of_norms}
+    return {**leaves(buffers), **plain_attributes(model)}
+
+
+def _changed(before: Leaves, after: Leaves) -> list[str]:
+    """What both have, and is not the same."""
+    names = before.keys() & after.keys()
+    return sorted(name for name in names if first_difference(0, "", {"": before[name]}, {"": after[name]}) is not None)
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:
