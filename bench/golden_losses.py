@@ -84,11 +84,14 @@ def path_of(experiment: str, root: Path = ROOT) -> Path:
     return root / f"torch-{torch.__version__.partition('+')[0]}" / f"{experiment}.json"
 
 
-def read(path: Path) -> Golden:
-    """What was recorded."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    losses = {name: {int(step): loss for step, loss in curve.items()} for name, curve in found["losses"].items()}
-    return Golden(**{**found, "losses": losses})
+def read(path: Path) -> Golden | None:
+    """What was recorded; None where the file is not one of `write`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        losses = {name: {int(step): loss for step, loss in curve.items()} for name, curve in found["losses"].items()}
+        return Golden(**{**found, "losses": losses})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def write(golden: Golden, path: Path) -> None:
@@ -183,13 +186,17 @@ def check(experiment: str, root: Path = ROOT) -> Verdict:
     path = path_of(experiment, root)
     if not path.exists():
         return Verdict(False, f"nothing on file for torch {torch.__version__}: `make golden ARGS=--renew` writes it")
-    return compare(read(path), measure(experiment))
+    recorded = read(path)
+    if recorded is None:
+        return Verdict(False, f"{path} is damaged: `make golden ARGS=--renew` writes it anew")
+    return compare(recorded, measure(experiment))
 
 
 def renew(experiment: str, root: Path = ROOT) -> Verdict:
     """Run an experiment and write its file anew."""
     path, now = path_of(experiment, root), measure(experiment)
-    was = compare(read(path), now).text if path.exists() else "nothing was on file"
+    recorded = read(path) if path.exists() else None
+    was = compare(recorded, now).text if recorded is not None else "nothing was on file"
     write(now, path)
     return Verdict(True, f"{was}; written anew")
 

@@ -63,7 +63,11 @@ class Mutant:
         found = re.fullmatch(r"# Incident: (.+(?:\n# .+)*?)\n# Tests: (.+)", header)
         if found is None:
             raise BadMutantError(f"{patch.name}: expected a header of '# Incident: …' and '# Tests: …'")
-        return cls(name=patch.stem, incident=found[1].replace("\n# ", " "), tests=tuple(found[2].split()), patch=patch)
+        tests = tuple(found[2].split())
+        missing = [test for test in tests if not (ROOT / test).exists()]
+        if missing:
+            raise BadMutantError(f"{patch.name}: {missing[0]}: no such file of tests")
+        return cls(name=patch.stem, incident=found[1].replace("\n# ", " "), tests=tests, patch=patch)
 
     @property
     def changed(self) -> list[str]:
@@ -179,6 +183,14 @@ def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:
 
 def main() -> int:
     """Print a line for each bug, and how many were found."""
+    try:
+        return _main()
+    except BadMutantError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="NAME", help="those with this in their name")
     parser.add_argument("--list", action="store_true", help="say what they are, and plant none")

@@ -143,6 +143,9 @@ def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureF
     code, out = said()
     assert code == 1 and out.startswith("csv_example: first difference at step 3, train/loss: ")
     assert path.read_bytes() == altered
+    path.write_text("{}")
+    assert said() == (1, f"csv_example: {path} is damaged: `make golden ARGS=--renew` writes it anew\n")
+    path.write_bytes(altered)
     code, out = said("--renew")
     assert code == 0 and out.startswith("csv_example: first difference at step 3") and "9.8e-04 relative" in out
     assert path.read_bytes() == written

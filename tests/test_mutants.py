@@ -50,11 +50,24 @@ def test_a_patch_that_does_not_fit_is_no_mutant(tmp_path: Path) -> None:
         mutants.plant(MUTANTS[0], tmp_path)
 
 
-def test_a_patch_without_an_incident_is_no_mutant(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("# Tests: tests/test_resume.py", "expected a header"),
+        ("# Incident: x\n# Tests: tests/test_nothing.py", r"tests/test_nothing\.py: no such file"),
+    ],
+)
+def test_a_patch_with_another_header_is_no_mutant(
+    header: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     patch = tmp_path / "21_something.patch"
-    patch.write_text("# Tests: tests/test_resume.py\ndiff --git a/src/x.py b/src/x.py\n", encoding="utf-8")
-    with pytest.raises(BadMutantError, match=r"^21_something\.patch: expected a header"):
+    patch.write_text(f"{header}\ndiff --git a/src/x.py b/src/x.py\n", encoding="utf-8")
+    with pytest.raises(BadMutantError, match=rf"^21_something\.patch: {said}"):
         Mutant.read(patch)
+    monkeypatch.setattr(mutants, "PATCHES", tmp_path)
+    monkeypatch.setattr("sys.argv", ["mutants.py", "--list"])
+    assert mutants.main() == 1
+    assert capsys.readouterr().err.startswith("21_something.patch: ")
 
 
 FIXTURE = "import pytest\n@pytest.fixture\ndef broken(): assert False\ndef test_it(broken): pass\n"

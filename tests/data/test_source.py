@@ -32,7 +32,7 @@ from torch.utils.data import (
 from command import environment, is_group_gone
 from loopwright.data import Loader, as_source
 from loopwright.data.order import index_batches, num_batches, pass_order
-from loopwright.errors import SettingError
+from loopwright.errors import DataError, SettingError
 from loopwright.protocols import BatchSource
 from tiny import rows
 
@@ -226,6 +226,13 @@ def test_many_rows_are_asked_for_at_once_where_a_data_set_can() -> None:
 
     assert indices(as_source(Loader(Many(), batch_size=4), 0)) == list(range(6))
     assert asked == [[0, 1, 2, 3], [4, 5]]
+
+    class Fewer(Many):
+        def __getitems__(self, indices: list[int]) -> list[Tensor]:
+            return super().__getitems__(indices)[1:]
+
+    with pytest.raises(DataError, match=r"^Fewer: __getitems__ returned 3 samples for 4 indices\.$"):
+        next(as_source(Loader(Fewer(), batch_size=4), 0).read(0, 0))
 
 
 @pytest.mark.parametrize(

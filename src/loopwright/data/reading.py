@@ -87,6 +87,9 @@ class SampleReader:
                 samples = self.dataset.__getitems__(indices)
             except Exception as error:
                 raise unreadable(self.dataset, indices, error) from error
+            if self._takes_rows and isinstance(samples, list | Rows) and len(samples) != len(indices):
+                counts = f"{len(samples)} samples for {len(indices)} indices"
+                raise DataError(f"{type(self.dataset).__name__}: __getitems__ returned {counts}.")
             if self._takes_rows and type(samples) is Rows:
                 return samples.batch
         else:
