@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
-from loopwright.data.workers import StartWorker, end_at_exit, end_workers, signals_waiting
+from loopwright.data.workers import StartWorker, end_at_exit, received, signals_waiting
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
@@ -189,20 +189,13 @@ class BlockReader:
             batches = iter(self._loader)
         if self._loader.num_workers and batches is not self._ended_at_exit():
             self._ended_at_exit = end_at_exit(batches)
-        return self._received(self._loader, batches)
+        return map(self._as_if_read_here, received(self._loader, batches))
 
-    def _received(self, loader: DataLoader[Any], batches: Iterator[Any]) -> Iterator[Any]:
-        """Batches that were read elsewhere: a failure, or the one effect that reading one here would have had."""
-        try:
-            for batch in batches:
-                if isinstance(batch, WorkerFailure):
-                    raise batch.error()
-                if self._reader.draws:
-                    forget_spare_normal()
-                yield batch
-        except Exception:
-            end_workers(loader, batches)
-            raise
+    def _as_if_read_here(self, batch: Any) -> Any:
+        """A batch that was read elsewhere, with the one effect that reading it here would have had."""
+        if self._reader.draws:
+            forget_spare_normal()
+        return batch
 
 
 class IndexedSource:

@@ -129,5 +129,5 @@ def length_of(dataloader: Any) -> int | None:
     """The length of a dataloader or sampler; None where it has none."""
     try:
         return len(dataloader)
-    except (TypeError, NotImplementedError):
+    except (TypeError, NotImplementedError):  # the latter of samplers that inherit a length they do not have
         return None

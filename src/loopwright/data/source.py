@@ -14,7 +14,7 @@ from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
-from loopwright.data.workers import end_workers
+from loopwright.data.workers import received
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
@@ -204,26 +204,10 @@ class ForeignSource:
                 self._dataloader._iterator = None  # and with it the workers of the pass before
             if restored is not None:
                 self._dataloader.load_state_dict(restored["dataloader"])
-            batches = iter(self._dataloader)
+            batches = received(self._dataloader, iter(self._dataloader))
             if first and restored is None:
                 _read_over(batches, first)
-        return self._under(streams if self._draws_here else nullcontext(), generators, batches)
-
-    def _under(
-        self, streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]
-    ) -> Iterator[Any]:
-        end = object()
-        while True:
-            with streams, generators:
-                try:
-                    batch = next(batches, end)
-                except Exception:
-                    if isinstance(self._dataloader, DataLoader):
-                        end_workers(self._dataloader, batches)
-                    raise
-            if batch is end:
-                return
-            yield batch
+        return _under(streams if self._draws_here else nullcontext(), generators, batches)
 
 
 def _parts_of(dataloader: Any) -> list[Any]:
@@ -239,3 +223,13 @@ def _read_over(batches: Iterator[Any], num_batches: int) -> None:
     _log.warning("Read over %d micro-batches of the training dataloader to go on where it was.", num_batches)
     if num_skipped < num_batches:
         raise DataError(f"The dataloader ended after {num_skipped} micro-batches; {num_batches} were read before.")
+
+
+def _under(streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]) -> Iterator[Any]:
+    end = object()
+    while True:
+        with streams, generators:
+            batch = next(batches, end)
+        if batch is end:
+            return
+        yield batch

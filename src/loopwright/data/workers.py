@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Any, Protocol
 
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from loopwright.data.faults import WorkerFailure
@@ -104,14 +104,21 @@ def signals_waiting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_workers(loader: DataLoader[Any], batches: Iterator[Any]) -> None:
-    """End those of an iterator in which an error was raised.
+def received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of a dataloader's iterator; an error in reading them, a worker's own included, ends its workers.
 
     Left to the garbage collector with the error that holds it, torch's iterator waits 5 s for each of them, in vain.
     """
-    if isinstance(batches, _MultiProcessingDataLoaderIter):
-        batches._shutdown_workers()
-        loader._iterator = None
+    try:
+        for batch in batches:
+            if isinstance(batch, WorkerFailure):
+                raise batch.error()
+            yield batch
+    except Exception:
+        if isinstance(batches, _MultiProcessingDataLoaderIter):
+            batches._shutdown_workers()
+            loader._iterator = None
+        raise
 
 
 def end_at_exit(batches: Any) -> Callable[[], Any]:
