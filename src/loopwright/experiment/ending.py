@@ -13,15 +13,13 @@ from typing import Any
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.command.closing import closing_text, command_on
 from loopwright.experiment.command.speech import complain, one_line_of, tell
-from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.record import RunRecord
 from loopwright.experiment.rundir.run_log import log_only
-from loopwright.experiment.settings import at_callback_path, at_config_path
+from loopwright.experiment.settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
-_OVERFITS = "loopwright.callbacks.OverfitOneBatch"
 _log = logging.getLogger("loopwright")
 
 
@@ -132,7 +130,7 @@ def way_on(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
     if not any((directory / "checkpoints").glob("step_*")):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
-    if any(isinstance(each, dict) and each.get(TARGET) == _OVERFITS for each in request.config["callbacks"].values()):
+    if callbacks_of(request.config, OVERFITS):
         pass  # on a micro-batch that no checkpoint holds
     elif state == "completed":
         longer = _longer(request.config["loop"])

@@ -27,9 +27,10 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job
 from loopwright.experiment.run import run
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
-from loopwright.experiment.rundir.record import read_summary, write_sweep
+from loopwright.experiment.rundir.record import write_sweep
 from loopwright.experiment.settings import without_training
 from loopwright.experiment.supervise.supervised import Supervised
+from loopwright.records import read_summary
 
 
 def launch(line: CommandLine, jobs: Sequence[Job], trust: Trust, supervised: Supervised | None) -> int:

@@ -24,6 +24,8 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # on a micro-batch that no checkpoint holds
+
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
 _TRAINING_ONLY = frozenset(inspect.signature(TrainingLoop).parameters) - {"eval_steps"}
@@ -154,6 +156,12 @@ def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingE
             if is_its and re.split(r"[.\[]", own.setting)[0] in node:
                 return own.under(f"{section}.{name}")
     return error
+
+
+def callbacks_of(config: Mapping[str, Any], target: str) -> list[str]:
+    """The names of the callbacks in a configuration that are of the class ``target``."""
+    nodes = (config.get("callbacks") or {}).items()
+    return [name for name, node in nodes if isinstance(node, Mapping) and node.get("_target_") == target]
 
 
 def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence[str]) -> None:

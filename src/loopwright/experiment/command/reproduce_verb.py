@@ -69,9 +69,10 @@ def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         there = read_outcome(directory, is_training=is_training)
         num_threads = job.config["device"].get("num_threads") or recorded_threads(directory)
         facts, has_validation = _data_now(job, trust, num_threads)
-        changes = [*_edits(directory), *differences(recorded, config), *_changed_origins(directory, job)]
-        changes += _changes_around(directory, facts, trust, num_threads)
-        notes = _notes(directory, trains=is_training, validates=has_validation)
+        summary = read_summary(directory)
+        changes = [*_edits(directory, summary), *differences(recorded, config), *_changed_origins(summary, job)]
+        changes += _changes_around(directory, summary, facts, trust, num_threads)
+        notes = _notes(summary, trains=is_training, validates=has_validation)
         changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
         head = f"What differs from {directory}:" if changes else "Environment: as recorded."
         tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
@@ -128,25 +129,27 @@ def _data_now(job: Job, trust: Trust, num_threads: int) -> tuple[dict[str, Any],
         return plain(facts_of(data)), data.val is not None
 
 
-def _edits(directory: Path) -> list[str]:
+def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     """Whether the recorded configuration is still that of the run."""
-    digest = read_summary(directory).get("config_sha256")
+    digest = summary.get("config_sha256")
     text = (directory / "config.yaml").read_bytes()
     is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
     return [] if is_own else ["config.yaml: changed since the run wrote it, and taken as it is now"]
 
 
-def _changed_origins(directory: Path, job: Job) -> list[str]:
+def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
     """Which checkpoints that the run began from or validated are others now."""
-    before = read_summary(directory).get("origins")
+    before = summary.get("origins")
     if not isinstance(before, dict) or not before:
         return []
     return differences(before, origin_digests(origins(job.settings)), "origins")
 
 
-def _changes_around(directory: Path, now: Mapping[str, Any], trust: Trust, num_threads: int) -> list[str]:
+def _changes_around(
+    directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
+) -> list[str]:
     """What differs in the data, whose facts are ``now``, the versions, the hardware and the source: a line each."""
-    before = read_summary(directory).get("data")
+    before = summary.get("data")
     before = before if isinstance(before, dict) else {}
     changes = differences(before, {name: now.get(name) for name in before}, "data")
     there = read_environment(directory)
@@ -168,9 +171,8 @@ def _source_changes(directory: Path, diff: str | None) -> list[str]:
     return [f"uncommitted source: {said[0]} there, {said[1]}{' others' if then and now else ''} here"]
 
 
-def _notes(directory: Path, *, trains: bool, validates: bool) -> list[str]:
+def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
     """What is to be known of the recorded run where nothing differs."""
-    summary = read_summary(directory)
     data, resumes = summary.get("data"), summary.get("resumes")
     hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
     lacking = [

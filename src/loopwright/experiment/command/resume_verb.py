@@ -18,8 +18,8 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.job import Job, make_recorded_job
 from loopwright.experiment.run import carry_out, opened
 from loopwright.experiment.rundir.environment import recorded_threads
-from loopwright.experiment.rundir.record import read_summary
 from loopwright.experiment.rundir.recorded import apply_overrides, check_files, differences, read_recorded
+from loopwright.records import read_summary
 
 # What may be set anew: a later end, and what changes nothing in the run.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
@@ -41,7 +41,7 @@ def resume(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     apply_overrides(config, line.overrides)
     changes = _check_changes(recorded, config)
     check_files(directory)
-    summary = read_summary(directory) or {}
+    summary = read_summary(directory)
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
         _check_settings(config, None, line, trust)
         tell(

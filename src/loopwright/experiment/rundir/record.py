@@ -19,7 +19,7 @@ import yaml
 from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.settings import RunSettings
 from loopwright.loggers.run_files import number
-from loopwright.records import read_mapping
+from loopwright.records import read_summary
 
 # Of the summary of a run that is resumed, until it comes to something else.
 _KEPT = (
@@ -61,7 +61,7 @@ class RunRecord:
         self.directory = directory
         self.is_resumed = is_resumed
         self._is_begun = not is_resumed
-        before = (read_summary(directory) or {}) if is_resumed else {}
+        before = read_summary(directory) if is_resumed else {}
         if is_resumed and not before:
             _log.warning("%s: not to be read; what it said of the data is not compared.", directory / "summary.json")
         self._data_before = before["data"] if isinstance(before.get("data"), dict) else {}
@@ -217,8 +217,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
-
-
-def read_summary(directory: Path) -> dict[str, Any] | None:
-    """The summary of a run, or None where it has left none."""
-    return read_mapping(directory / "summary.json") or None

@@ -24,9 +24,9 @@ from typing import Any, Self
 
 from loopwright.experiment.command.command_line import CommandLine, words_on
 from loopwright.experiment.command.speech import complain
-from loopwright.experiment.rundir.record import read_summary
 from loopwright.experiment.supervise.restarts import Restarts
 from loopwright.experiment.supervise.supervised import STOP_SIGNALS, VARIABLE
+from loopwright.records import read_summary
 
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 _NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())  # done, what would be refused again, and what was asked for
@@ -100,8 +100,7 @@ def _is_of_full_size(folder: Path) -> bool:
 
 def _is_unfinished(code: int, directory: Path | None) -> bool:
     """Whether a process left as if all was done, with its run still under way."""
-    summary = None if code or directory is None else read_summary(directory)
-    return summary is not None and summary.get("state") == "running"
+    return not code and directory is not None and read_summary(directory).get("state") == "running"
 
 
 def _where(step: int | None, *, has_folders: bool) -> str:
@@ -118,10 +117,8 @@ def _death(code: int) -> str:
 
 
 def _why(code: int, directory: Path | None) -> str:
-    summary = None if directory is None else read_summary(directory)
-    if code >= 0 and summary is not None and summary.get("error"):
-        return str(summary["error"])
-    return f"{_death(code)}."
+    error = read_summary(directory).get("error") if code >= 0 and directory is not None else None
+    return str(error) if error else f"{_death(code)}."
 
 
 class _Child:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from loopwright.errors import SettingError
-from loopwright.experiment.verify.compare import Difference, first_difference, sizes
+from loopwright.experiment.verify.compare import Difference, first_difference, is_same, sizes
 from loopwright.experiment.verify.dropout import WithoutDropout
 from loopwright.experiment.verify.explain import Evidence, explain, is_sum
 from loopwright.experiment.verify.found import Found, count
@@ -27,7 +27,7 @@ from loopwright.experiment.verify.trace import Gradients
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3  # of the tolerance
-_HALF = 4.0  # units in the last place of a type of 16 bits, in which a forward has computed anything
+_NUM_ULPS = 4.0  # of a type of 16 bits, in which a forward has computed anything
 
 
 def verify_accumulation(runs: Runs) -> Found:
@@ -46,7 +46,7 @@ def verify_accumulation(runs: Runs) -> Found:
             ran = runs.run(config, parts)
     samples = compare_samples(whole.samples, parts.samples)
     num_steps = samples.num_steps
-    least = max((_HALF * torch.finfo(each).eps for each in mode.half_types), default=0.0)
+    least = max((_NUM_ULPS * torch.finfo(each).eps for each in mode.half_types), default=0.0)
     worst, first, ratio = _compare(whole, parts, num_steps, least)
     cut = f"{count(grad_accum_steps, 'micro-batch')} of {batch_size}"
     did = f"{count(num_steps, 'step')} on batches of {size} as a whole; cut into {cut}"
@@ -149,6 +149,6 @@ def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor], 
     total = math.sqrt(sum(float(each.double().square().sum()) for each in all_of_step.values()))
     allowed = relative * max(float(gradient.double().norm()), _OF_THE_WHOLE * total)
     apart = float((gradient.double() - other.double()).norm())
-    if first_difference(0, "", {"": gradient}, {"": other}) is None:  # NaN included
+    if is_same(gradient, other):  # NaN included
         return 0.0
     return apart / allowed if allowed else 0.0 if apart == 0 else math.inf

@@ -73,7 +73,7 @@ def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Diff
             values = f"only in the {'first' if name in ours else 'second'} run"
             return Difference(step=step, kind=kind, name=name, absolute=None, relative=None, values=values)
         one, other = ours[name], theirs[name]
-        if not _is_same(one, other):
+        if not is_same(one, other):
             return _difference(step, kind, name, one, other)
     return None
 
@@ -88,7 +88,8 @@ def sizes(one: Tensor, other: Tensor) -> tuple[float, float]:
     return float(apart.abs().max()), float(apart.norm()) / norm if norm else float("inf")
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two leaves are bitwise the same; NaN is the same as itself."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False

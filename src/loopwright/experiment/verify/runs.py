@@ -19,7 +19,7 @@ from loopwright.errors import SettingError
 from loopwright.experiment.build import build_run_data, build_trainer
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.settings import at_callback_path, read_settings
+from loopwright.experiment.settings import at_callback_path, callbacks_of, read_settings
 from loopwright.hooks import Callback
 from loopwright.seeding import draw_seed
 
@@ -49,7 +49,8 @@ class Runs:
     """
 
     def __init__(self, config: Mapping[str, Any], trust: Trust, num_steps: int) -> None:
-        callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if not _is_time_limit(node)}
+        left_out = callbacks_of(config, _TIME_LIMIT)
+        callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if name not in left_out}
         self.config = {**config, "loggers": None, "checkpoint": None, "callbacks": callbacks}
         if config["seed"] is None:
             self.config["seed"] = draw_seed()
@@ -100,10 +101,6 @@ class Runs:
                 except SettingError as error:
                     raise at_callback_path(error, config) from error
         return Ran(trainer.model, data.train, [str(warning.message) for warning in said])
-
-
-def _is_time_limit(node: Any) -> bool:
-    return isinstance(node, Mapping) and node.get(TARGET) == _TIME_LIMIT
 
 
 @contextmanager

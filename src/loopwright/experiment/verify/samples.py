@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from loopwright.experiment.verify.compare import Difference, Leaves, first_difference
+from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, is_same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +72,9 @@ def _join(batch: Any, values: Sequence[Any]) -> Any:
     """The values of micro-batches as those of one batch; None where they cannot be joined."""
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]
-    if all(_is_alike({"": batch}, {"": value}) for value in values):
+    if all(is_same(batch, value) for value in values):
         return values[0]
     tensors = [value for value in values if isinstance(value, Tensor) and value.ndim]
     if not tensors or len({value.shape[1:] for value in [*tensors, batch] if isinstance(value, Tensor)}) > 1:
         return None
     return torch.cat(tensors)
-
-
-def _is_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return first_difference(0, "", one, other) is None

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from loopwright.checkpoint import plain_names, unsaved_buffers
 from loopwright.engine.items import num_items
-from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, leaves
+from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, is_same, leaves
 from loopwright.hooks import Callback
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.seeding import capture
@@ -196,7 +196,7 @@ class Gradients(Callback):
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: Any, batch: Any) -> None:
         """Note what has changed."""
-        self.has_drawn |= first_difference(0, "", self._streams, leaves(capture())) is not None
+        self.has_drawn |= bool(_changed(self._streams, leaves(capture())))
         self.changed += [name for name in _changed(self._state, _state_of(model)) if name not in self.changed]
         if outputs.get("num_items") is None:
             self.num_rows.append(int(num_items(outputs, batch)))
@@ -234,8 +234,7 @@ def _state_of(model: nn.Module) -> dict[str, Any]:
 
 def _changed(before: Leaves, after: Leaves) -> list[str]:
     """What both have, and is not the same."""
-    names = before.keys() & after.keys()
-    return sorted(name for name in names if first_difference(0, "", {"": before[name]}, {"": after[name]}) is not None)
+    return sorted(name for name in before.keys() & after.keys() if not is_same(before[name], after[name]))
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.job import Job, compose_jobs
 from loopwright.experiment.process import process_settings
+from loopwright.experiment.settings import OVERFITS, callbacks_of
 from loopwright.experiment.verify.accumulation import verify_accumulation
 from loopwright.experiment.verify.both_ways import (
     verify_determinism,
@@ -104,9 +105,11 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
     config = job.config
     if config["loop"].get("_target_") not in ("loopwright.TrainingLoop", "loopwright.loop.TrainingLoop"):
         raise SettingError("loop", ": expected a training loop; verify compares what is trained.")
-    for name, node in (config.get("callbacks") or {}).items():
-        if isinstance(node, Mapping) and node.get("_target_") == "loopwright.callbacks.OverfitOneBatch":
-            raise SettingError(f"callbacks.{name}", ": trains on one micro-batch; verify compares runs on all data.")
+    overfitting = callbacks_of(config, OVERFITS)
+    if overfitting:
+        raise SettingError(
+            f"callbacks.{overfitting[0]}", ": trains on one micro-batch; verify compares runs on all data."
+        )
     if job.settings.ckpt_path is not None:
         raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify begins at step 0.")
     num_threads = config["device"].get("num_threads") or torch.get_num_threads()
