@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,14 +151,13 @@ def test_validation_results_repeat_and_do_not_depend_on_workers() -> None:
     assert ours.validate(Loader(Augmented(), batch_size=8, num_workers=2)) == first
 
 
-def test_workers_live_for_a_fit_and_no_longer() -> None:
-    before = set(multiprocessing.active_children())
+def test_workers_live_for_a_fit_and_no_longer(num_workers_left: Callable[[], int]) -> None:
     during: list[int] = []
-    count = Recorder(lambda *args: during.append(len(set(multiprocessing.active_children()) - before)))
+    count = Recorder(lambda *args: during.append(num_workers_left()))
     ours = trainer(TrainingLoop(num_steps=3), callbacks=[count])
     ours.fit(Loader(rows(30), batch_size=4, num_workers=2))
     assert during == [2, 2, 2]
-    assert set(multiprocessing.active_children()) <= before
+    assert num_workers_left() == 0
 
 
 def test_a_validation_draws_otherwise_at_another_step() -> None:

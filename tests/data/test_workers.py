@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -49,7 +49,7 @@ def _refuse(worker: int) -> None:
 
 
 @pytest.mark.parametrize("make", [Loader, DataLoader, partial(DataLoader, persistent_workers=True)])
-def test_a_batch_that_cannot_be_sent_on_is_named(make: Any) -> None:
+def test_a_batch_that_cannot_be_sent_on_is_named(make: Any, num_workers_left: Callable[[], int]) -> None:
     """Torch's queue drops it, and a training process would wait for it for ever."""
     batches = as_source(make(Failing("lock"), batch_size=4, num_workers=2, collate_fn=_same), 0).read(0, 0)
     assert len(next(batches)) == 4
@@ -58,15 +58,15 @@ def test_a_batch_that_cannot_be_sent_on_is_named(make: Any) -> None:
     )
     with pytest.raises(DataError, match=said):
         next(batches)
-    assert multiprocessing.active_children() == []
+    assert num_workers_left() == 0
 
 
-def test_workers_end_with_one_that_does_not_start() -> None:
+def test_workers_end_with_one_that_does_not_start(num_workers_left: Callable[[], int]) -> None:
     batches = as_source(DataLoader(Failing("none"), batch_size=4, num_workers=2, worker_init_fn=_refuse), 0).read(0, 0)
     next(batches)
     with pytest.raises(ValueError, match="this worker does not start"):
         next(batches)
-    assert multiprocessing.active_children() == []  # although the error, which holds the iterator, is still here
+    assert num_workers_left() == 0  # although the error, which holds the iterator, is still here
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +96,10 @@ def check_failed(answer: Answer, case: Case, here: Path) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case.words))
-def test_data_that_cannot_be_read(case: Case, cli: Cli, tmp_path: Path) -> None:
+def test_data_that_cannot_be_read(case: Case, cli: Cli, tmp_path: Path, num_workers_left: Callable[..., int]) -> None:
     faulty.write_configs(tmp_path / "conf")
     check_failed(cli(*WORDS, *case.words), case, tmp_path)
-    if multiprocessing.active_children():
-        gc.collect()  # an error that goes in circles, as torch's do, keeps its frames and so the dataloader
-    assert multiprocessing.active_children() == []
+    assert num_workers_left(is_collected=True) == 0
 
 
 def test_there_are_so_many() -> None:

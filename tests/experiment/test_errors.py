@@ -7,9 +7,7 @@ trusted package knows, even a wrong setting of its own, is met by the run: build
 
 from __future__ import annotations
 
-import gc
 import json
-import multiprocessing
 import re
 import shlex
 from collections.abc import Callable
@@ -90,7 +88,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", read_cases(), ids=lambda case: case.command)
-def test_what_is_said(cli: Cli, files: Path, case: Case) -> None:
+def test_what_is_said(cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]) -> None:
     if any(is_fitting and word in case.command for word, is_fitting in FITTING.items()):
         pytest.skip("this machine has what the others lack")
     before = set(files.rglob("*"))
@@ -105,8 +103,7 @@ def test_what_is_said(cli: Cli, files: Path, case: Case) -> None:
     else:
         assert (answer.out, set(files.rglob("*"))) == ("", before)
     if "num_workers" in case.command:
-        gc.collect()  # an error that goes in circles, as torch's do, keeps its frames and so the dataloader
-        assert multiprocessing.active_children() == []
+        assert num_workers_left(is_collected=True) == 0
 
 
 def test_every_entry_of_the_table_is_read() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
@@ -79,12 +78,14 @@ def test_looking_ahead_in_a_window_says_where_too() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"fault": "kills"}, {"val_fault": "kills"}, {"kind": "own", "fault": "kills"}])
-def test_a_worker_that_is_killed_is_said_and_leaves_no_orphan(settings: dict[str, Any]) -> None:
+def test_a_worker_that_is_killed_is_said_and_leaves_no_orphan(
+    settings: dict[str, Any], num_workers_left: Callable[[], int]
+) -> None:
     with pytest.raises(DataError, match=r"^A worker process of a dataloader died: expected .* use fewer") as caught:
         fit(faulty.data(num_workers=1, **settings))
     assert caught.value.__cause__ is not None
     del caught
-    assert multiprocessing.active_children() == []
+    assert num_workers_left() == 0
 
 
 @pytest.mark.parametrize(("length", "said"), [(5, "ended after 4 of the 5"), (3, "goes on after the 3")])
