@@ -403,12 +403,17 @@ def kill_parent(worker):
     while os.getppid() == parent:
         time.sleep(0.001)
 
-next(as_source(DataLoader(range(8), num_workers=1, worker_init_fn=kill_parent), 0).read(0, 0))
+class Own(DataLoader):
+    pass
+
+next(as_source({}(range(8), num_workers=1, worker_init_fn=kill_parent), 0).read(0, 0))
 """
 
 
-def test_a_worker_whose_parent_dies_while_it_starts_ends_too() -> None:
+@pytest.mark.parametrize("loader", ["DataLoader", "Own"])
+def test_a_worker_whose_parent_dies_while_it_starts_ends_too(loader: str) -> None:
     """Torch's own watch begins later, and takes whoever adopted the worker for its parent."""
-    process = subprocess.Popen([sys.executable, "-c", _ORPHANS], env=environment(), start_new_session=True)
+    command = [sys.executable, "-c", _ORPHANS.format(loader)]
+    process = subprocess.Popen(command, env=environment(), start_new_session=True)
     assert process.wait(timeout=100) == -signal.SIGKILL
     assert is_group_gone(process.pid)

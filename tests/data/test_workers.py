@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from loopwright.data import Loader, as_source
 from loopwright.errors import DataError
@@ -39,6 +42,17 @@ class Failing(Dataset[Any]):
         return torch.tensor([float(index)])
 
 
+class Stream(Failing, IterableDataset[Any]):
+    """The same rows one after another."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))
+
+
+class OwnLoader(DataLoader[Any]):
+    """A subclass, which is used as it is."""
+
+
 def _same(samples: list[Any]) -> list[Any]:
     return samples
 
@@ -59,6 +73,33 @@ def test_a_batch_that_cannot_be_sent_on_is_named(make: Any, num_workers_left: Ca
     with pytest.raises(DataError, match=said):
         next(batches)
     assert num_workers_left() == 0
+
+
+@pytest.mark.parametrize("make", [partial(DataLoader, Stream("lock")), partial(OwnLoader, Failing("lock"))])
+def test_a_batch_of_a_loader_that_is_used_as_it_is_cannot_be_sent_on(
+    make: Any, num_workers_left: Callable[[], int]
+) -> None:
+    loader = make(batch_size=4, num_workers=1, collate_fn=_same)
+    batches = as_source(loader, 0).read(0, 0)
+    assert len(next(batches)) == 4
+    said = r"^(Stream|Failing): a batch cannot be sent on \(worker 0\): TypeError: cannot pickle '_thread.lock' object$"
+    with pytest.raises(DataError, match=said):
+        next(batches)
+    assert num_workers_left() == 0
+    assert loader.worker_init_fn is None
+
+
+@pytest.mark.parametrize(
+    ("make", "dataset"), [(Loader, Failing), (DataLoader, Failing), (OwnLoader, Failing), (DataLoader, Stream)]
+)
+def test_a_worker_outlives_a_signal_to_all_processes(make: Any, dataset: Any) -> None:
+    before = set(multiprocessing.active_children())
+    batches = as_source(make(dataset("none"), batch_size=1, num_workers=1), 0).read(0, 0)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        os.kill(worker.pid or 0, number)
+    assert len(list(batches)) == 11
 
 
 def test_workers_end_with_one_that_does_not_start(num_workers_left: Callable[[], int]) -> None:

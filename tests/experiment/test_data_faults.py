@@ -116,21 +116,24 @@ def test_a_killed_worker_leaves_no_other_behind(case: Case, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["loader", "torch", "own"])
+@pytest.mark.parametrize("kind", ["loader", "torch", "own", "stream"])
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         (("callbacks.dying.how=raise",), 1),
         (("callbacks.dying.how=interrupt_twice",), 130),
         (("callbacks.dying.how=terminate",), 143),
+        (("callbacks.dying.how=terminate_group",), 143),
         (("model.returns=not_a_number", "model.after=4"), 1),
     ],
-    ids=["raise", "interrupt_twice", "terminate", "not_a_number"],
+    ids=["raise", "interrupt_twice", "terminate", "terminate_group", "not_a_number"],
 )
 def test_no_worker_outlives_a_run(words: tuple[str, ...], code: int, kind: str, tmp_path: Path) -> None:
     """However it ends; those that a dataloader of torch's keeps from one pass to the next, too."""
     faulty.write_configs(tmp_path / "conf")
     workers = (f"data.kind={kind}", "data.num_workers=2", f"data.persistent_workers={str(kind != 'loader').lower()}")
-    process_id, answer = run_process(tmp_path, *WORDS, "callbacks=[default,dying]", *words, *workers)
+    process_id, answer = run_process(
+        tmp_path, *WORDS, "loop.eval_steps=2", "callbacks=[default,dying]", *words, *workers
+    )
     assert answer.code == code, answer.err
     assert is_group_gone(process_id)

@@ -16,10 +16,13 @@ _RAGGED = "Trying to resize storage that is not resizable"
 
 
 def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str = "cannot be read") -> DataError:
-    """The error that names the samples of ``dataset`` that could not be read, and the worker; ``error`` says why."""
+    """The error that names the samples of ``dataset`` that could not be read, and the worker; ``error`` says why.
+
+    No ``indices``: a batch of which nobody knows what it was made of.
+    """
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
-    named = f"sample {indices[0]}" if len(indices) == 1 else f"samples {_shorten(indices)}"
+    named = _named(indices) if indices else "a batch"
     text = text_of(error)
     why = text if isinstance(error, DataError) else ": ".join(filter(None, [type(error).__name__, text]))
     why = "their tensors differ in shape" if text == _RAGGED else why
@@ -45,6 +48,8 @@ class WorkerFailure:
         return error
 
 
-def _shorten(indices: Sequence[int]) -> str:
+def _named(indices: Sequence[int]) -> str:
+    if len(indices) == 1:
+        return f"sample {indices[0]}"
     shown = ", ".join(map(str, indices[:4]))
-    return shown if len(indices) <= 4 else f"{shown}, … ({len(indices)} in all)"
+    return f"samples {shown}" if len(indices) <= 4 else f"samples {shown}, … ({len(indices)} in all)"

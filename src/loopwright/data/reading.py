@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
-from loopwright.data.workers import StartWorker, end_at_exit, received, signals_waiting
+from loopwright.data.workers import begin_reading, received
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
@@ -138,10 +138,6 @@ class _Blocks(Dataset[Any]):
         return None
 
 
-def _nothing() -> None:
-    return None
-
-
 class _Course:
     """The blocks that the workers are to read next: a sampler that is set before each pass."""
 
@@ -164,20 +160,16 @@ class BlockReader:
         self._reader = reader
         self._course = _Course()
         self._loader: DataLoader[Any] | None = None
-        self._ended_at_exit: Callable[[], Any] = _nothing
         if workers.is_needed:
-            options = dict(workers.options)
-            start = StartWorker(options.pop("worker_init_fn", None)) if workers.num_workers else None
             self._loader = DataLoader(
                 _Blocks(reader),
                 batch_size=None,
                 sampler=self._course,
                 collate_fn=_same,
                 num_workers=workers.num_workers,
-                worker_init_fn=start,
                 # an iterator draws a seed for its workers: from nobody else's stream
                 generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
-                **options,
+                **workers.options,
             )
 
     def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
@@ -185,11 +177,7 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        with signals_waiting():
-            batches = iter(self._loader)
-        if self._loader.num_workers and batches is not self._ended_at_exit():
-            self._ended_at_exit = end_at_exit(batches)
-        return map(self._as_if_read_here, received(self._loader, batches))
+        return map(self._as_if_read_here, received(self._loader, begin_reading(self._loader)))
 
     def _as_if_read_here(self, batch: Any) -> Any:
         """A batch that was read elsewhere, with the one effect that reading it here would have had."""

@@ -14,7 +14,7 @@ from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
-from loopwright.data.workers import received
+from loopwright.data.workers import begin_reading, received
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
@@ -204,10 +204,20 @@ class ForeignSource:
                 self._dataloader._iterator = None  # and with it the workers of the pass before
             if restored is not None:
                 self._dataloader.load_state_dict(restored["dataloader"])
-            batches = received(self._dataloader, iter(self._dataloader))
+            batches = received(self._dataloader, _begin(self._dataloader))
             if first and restored is None:
                 _read_over(batches, first)
         return _under(streams if self._draws_here else nullcontext(), generators, batches)
+
+
+def _begin(dataloader: Any) -> Iterator[Any]:
+    """Its iterator; where that is torch's own, with workers that outlive signals and tell of failures."""
+    kind: Any = type(dataloader)
+    if isinstance(dataloader, DataLoader) and all(
+        getattr(kind, name) is getattr(DataLoader, name) for name in ("__iter__", "_get_iterator")
+    ):
+        return begin_reading(dataloader)
+    return iter(dataloader)
 
 
 def _parts_of(dataloader: Any) -> list[Any]:

@@ -11,20 +11,24 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.queues import Queue
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from loopwright.data.faults import WorkerFailure
+from loopwright.data.faults import WorkerFailure, unreadable
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
+_with_workers: weakref.WeakSet[_MultiProcessingDataLoaderIter] = weakref.WeakSet()
 
+
+@runtime_checkable
 class Blocks(Protocol):
-    """What workers read from."""
+    """What workers of ours read from, in the place of the user's data set."""
 
     dataset: Any
 
@@ -32,7 +36,7 @@ class Blocks(Protocol):
         """What goes out in place of ``batch``, if that was read from here."""
 
 
-class StartWorker:
+class _StartWorker:
     """Starts a worker as the user's loader would: its data set, and not ours, is what ``get_worker_info`` tells of."""
 
     def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
@@ -41,8 +45,11 @@ class StartWorker:
     def __call__(self, worker: int) -> None:
         info: Any = get_worker_info()
         blocks = info.dataset
-        object.__setattr__(info, "dataset", blocks.dataset)  # it refuses to be assigned to
-        _send_failures(blocks)
+        if isinstance(blocks, Blocks):
+            object.__setattr__(info, "dataset", blocks.dataset)  # it refuses to be assigned to
+            _send_failures(blocks.not_sent)
+        else:
+            _send_failures(partial(_not_sent, blocks))
         _outlive_signals()
         threading.Thread(target=_end_with_parent, name="loopwright-parent", daemon=True).start()
         sys.excepthook = _say_uncaught
@@ -50,11 +57,18 @@ class StartWorker:
             self._worker_init_fn(worker)
 
 
-def _send_failures(blocks: Blocks) -> None:
+def _not_sent(dataset: Any, batch: Any, error: Exception) -> WorkerFailure:
+    """What goes out in place of a batch of which nobody knows what it was made of."""
+    failure = unreadable(dataset, (), error, "cannot be sent on")
+    failure.__cause__ = error
+    return WorkerFailure.of(failure)
+
+
+def _send_failures(not_sent: Callable[[Any, Exception], WorkerFailure | None]) -> None:
     """Have a batch that cannot be pickled go out as its failure: a queue drops it, and whoever waits waits for ever."""
 
     def failed(queue: Any, error: Exception, item: Any) -> None:
-        failure = blocks.not_sent(item[1], error) if isinstance(item, tuple) and len(item) == 2 else None
+        failure = not_sent(item[1], error) if isinstance(item, tuple) and len(item) == 2 else None
         if failure is None:  # a queue of the user's
             usual(error, item)
         else:
@@ -91,8 +105,24 @@ def _outlive_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
+def begin_reading(loader: DataLoader[Any]) -> Iterator[Any]:
+    """An iterator of ``loader`` whose workers outlive signals, tell of failures, and end with this process."""
+    if not loader.num_workers:
+        return iter(loader)
+    usual = loader.worker_init_fn
+    loader.worker_init_fn = _StartWorker(usual)
+    try:
+        with _signals_waiting():
+            batches = iter(loader)
+    finally:
+        loader.worker_init_fn = usual
+    if isinstance(batches, _MultiProcessingDataLoaderIter):
+        _with_workers.add(batches)
+    return batches
+
+
 @contextmanager
-def signals_waiting() -> Iterator[None]:
+def _signals_waiting() -> Iterator[None]:
     """Let signals wait for as long as workers are started, which inherit that: they let them come when they are ready.
 
     Before that, torch has a worker end at a SIGTERM that is not its parent's.
@@ -121,18 +151,12 @@ def received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
         raise
 
 
-def end_at_exit(batches: Any) -> Callable[[], Any]:
-    """Have the workers of an iterator that is there when Python ends, end with it; returns a weak reference to it.
+@atexit.register
+def _end_workers() -> None:
+    """End the workers that are there when Python ends.
 
     Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
     and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
     """
-
-    def end() -> None:
-        iterator = alive()
-        if iterator is not None:
-            iterator._shutdown_workers()
-
-    alive = weakref.ref(batches, lambda _: atexit.unregister(end))
-    atexit.register(end)
-    return alive
+    for batches in tuple(_with_workers):
+        batches._shutdown_workers()
