@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+import faulty
 from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
 from loopwright.data import Loader
 from loopwright.loggers import JSONLinesLogger
@@ -158,6 +159,17 @@ def test_workers_live_for_a_fit_and_no_longer(num_workers_left: Callable[[], int
     ours.fit(Loader(rows(30), batch_size=4, num_workers=2))
     assert during == [2, 2, 2]
     assert num_workers_left() == 0
+
+
+@pytest.mark.parametrize("kind", ["torch", "own", "stream"])
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_workers_end_with_a_trainer_that_is_let_go(
+    kind: str, persistent_workers: bool, num_workers_left: Callable[..., int]
+) -> None:
+    data = faulty.data(kind, num_workers=2, persistent_workers=persistent_workers).train
+    trainer(TrainingLoop(num_steps=3), model=faulty.Model).fit(data)
+    del data
+    assert num_workers_left(is_collected=True) == 0
 
 
 def test_a_validation_draws_otherwise_at_another_step() -> None:

@@ -358,6 +358,7 @@ def test_workers_end_with_the_error_of_one_and_the_users_loader_can_be_read_agai
         next(batches)
     assert num_workers_left() == 0  # although the error, which holds the iterator, is still here
     assert len(next(iter(loader))) == 4
+    loader._iterator = None  # with the error, which holds the loader, its workers would wait for the garbage collector
 
 
 def _mixed(samples: list[Any]) -> Tensor:
@@ -390,6 +391,27 @@ def test_a_sample_is_read_otherwise_in_another_pass(num_workers: int) -> None:
     source = as_source(Loader(Noisy(), batch_size=13, num_workers=num_workers), 0)
     (first,), (second,) = source.read(0, 0), source.read(1, 0)
     assert torch.equal(first[:, 0], second[:, 0]) and not (first[:, 1:] == second[:, 1:]).any()
+
+
+_FORK = """
+import os, sys
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+
+batches = as_source(DataLoader(range(20), num_workers=1), 0).read(0, 0)
+next(batches)
+child = os.fork()
+if child == 0:
+    sys.exit()
+assert os.waitpid(child, 0) == (child, 0)
+assert len(list(batches)) == 19
+"""
+
+
+def test_the_workers_of_a_process_outlive_a_fork_of_it() -> None:
+    """Although `multiprocessing` sends them a SIGTERM in its end."""
+    done = subprocess.run([sys.executable, "-c", _FORK], env=environment(), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
 
 
 _ORPHANS = """

@@ -23,7 +23,8 @@ from loopwright.data.faults import WorkerFailure, unreadable
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-_with_workers: weakref.WeakSet[_MultiProcessingDataLoaderIter] = weakref.WeakSet()
+# The iterators with workers, and the process whose children those are: a fork of it has the iterators, too.
+_with_workers: weakref.WeakKeyDictionary[_MultiProcessingDataLoaderIter, int] = weakref.WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -116,8 +117,6 @@ def begin_reading(loader: DataLoader[Any]) -> Iterator[Any]:
             batches = iter(loader)
     finally:
         loader.worker_init_fn = usual
-    if isinstance(batches, _MultiProcessingDataLoaderIter):
-        _with_workers.add(batches)
     return batches
 
 
@@ -137,8 +136,18 @@ def _signals_waiting() -> Iterator[None]:
 def received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
     """The batches of a dataloader's iterator; an error in reading them, a worker's own included, ends its workers.
 
-    Left to the garbage collector with the error that holds it, torch's iterator waits 5 s for each of them, in vain.
+    So does letting go of what is returned, or of the loader if that keeps them. Left to the garbage collector itself,
+    which has taken its queues away by then, torch's iterator waits 5 s for each of them, in vain.
     """
+    reading = _received(loader, batches)
+    if isinstance(batches, _MultiProcessingDataLoaderIter) and batches not in _with_workers:
+        _with_workers[batches] = os.getpid()
+        owner = loader if loader.persistent_workers else reading
+        weakref.finalize(owner, _end_workers, batches).atexit = False
+    return reading
+
+
+def _received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
     try:
         for batch in batches:
             if isinstance(batch, WorkerFailure):
@@ -151,12 +160,17 @@ def received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
         raise
 
 
+def _end_workers(batches: _MultiProcessingDataLoaderIter) -> None:
+    if _with_workers[batches] == os.getpid():
+        batches._shutdown_workers()
+
+
 @atexit.register
-def _end_workers() -> None:
+def _end_all_workers() -> None:
     """End the workers that are there when Python ends.
 
     Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
     and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
     """
     for batches in tuple(_with_workers):
-        batches._shutdown_workers()
+        _end_workers(batches)
