@@ -69,11 +69,11 @@ def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | No
     child = Child(run.fit)
     os.close(writer)
     letters, goal = "", rng.randrange(1, NUM_STEPS // cut.save_every)
-    while letters.count("E") < goal and _readable(reader, 30):
-        letters += os.read(reader, 1).decode()
+    while letters.count("E") < goal and (letter := _letter(reader)):
+        letters += letter
     if is_aimed:
-        while not letters.endswith("B") and _readable(reader, 30):
-            letters += os.read(reader, 1).decode()
+        while not letters.endswith("B") and (letter := _letter(reader)):
+            letters += letter
         time.sleep(rng.uniform(0, 0.008))
     else:
         time.sleep(rng.uniform(0, 0.1))
@@ -84,6 +84,11 @@ def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | No
         letters += letter
     os.close(reader)
     return letters if code == -signal.SIGKILL else None
+
+
+def _letter(reader: int) -> str:
+    """What a run tells next; nothing at its end, or where it hangs."""
+    return os.read(reader, 1).decode() if _readable(reader, 30) else ""
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
@@ -225,7 +230,7 @@ def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)[num_sent % 3]
         cut = Run(directory=root / f"cut_{num_sent}", num_workers=2, save_every=20)
         code = _signal_somewhere(cut, number, rng.uniform(0, 0.5 * seconds), whole_group=num_sent % 2 == 1)
-        if code == 0:  # it had ended before
+        if code == 0 or (code == -number and _newest(cut.directory)[0] == NUM_STEPS):  # it had ended, or its fit had
             shutil.rmtree(cut.directory)
             continue
         num_sent += 1

@@ -17,6 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from loopwright.callbacks import EarlyStopping, ExponentialMovingAverage
 from loopwright.data import Loader
 from loopwright.loggers import JSONLinesLogger
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 NUM_STEPS = 60  # three passes of 59 micro-batches, 20 steps each
 NOISES = ("none", "torch", "numpy", "python")
 
@@ -213,11 +215,15 @@ class Child:
     def __init__(self, function: Callable[[], object]) -> None:
         self._reader, writer = os.pipe()
         sys.stdout.flush()
+        usual = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child can take them
         self.process_id = os.fork()
         if self.process_id == 0:
             os.close(self._reader)
             _live(function, writer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         os.close(writer)
+        with suppress(OSError):  # it does so itself, if this comes too late
+            os.setpgid(self.process_id, self.process_id)
 
     def kill(self, number: int, *, whole_group: bool = False) -> None:
         """Send it a signal, and to its workers, too."""
@@ -267,8 +273,9 @@ def _live(function: Callable[[], object], writer: int) -> None:
     code, text = 1, ""
     try:
         os.setpgid(0, 0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         warnings.simplefilter("ignore")  # of more workers than there are cores
         text, code = json.dumps(function()), 0
@@ -279,5 +286,8 @@ def _live(function: Callable[[], object], writer: int) -> None:
     except BaseException:  # noqa: BLE001  (told to the parent)
         text = traceback.format_exc()
     finally:
-        os.write(writer, text.encode()[-60000:])
-        os._exit(code)
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.write(writer, text.encode()[-60000:])
+        finally:
+            os._exit(code)

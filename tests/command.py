@@ -71,11 +71,13 @@ def is_group_gone(process_id: int) -> bool:
 
     One that has lost its parent and ended may be listed for long, if nobody asks how it ended.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
+        is_late = time.monotonic() > deadline
         listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
         left = [state for group, state in map(str.split, listed.splitlines()) if int(group) == process_id]
         if all(state.startswith("Z") for state in left):
             return True
-        if time.monotonic() > deadline:
+        if is_late:
             return False
+        time.sleep(0.05)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import faulty
 from command import SMALL, environment
 
 
@@ -110,21 +111,19 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
 def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None:
     words = [word for word in SMALL if not word.startswith(("loop.", "checkpoint."))]
     words += ["loop.max_steps=300", "loop.eval_frequency=100", "checkpoint.every_n_steps=20", "data.num_workers=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loopwright", *words, "hydra.run.dir=cut"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words += [
+        "--config-dir=conf",
+        "--trust=faulty",
+        "callbacks=[default,dying]",
+        "callbacks.dying.how=kill",
+        "callbacks.dying.steps=[50]",
+    ]
+    faulty.write_configs(tmp_path / "conf")
     saved = tmp_path / "cut" / "checkpoints"
-    deadline = time.monotonic() + 100
-    while not (saved.exists() and len(list(saved.glob("step_*"))) > 1) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    done = _run(tmp_path, *words, "hydra.run.dir=cut", env=environment())
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert json.loads((tmp_path / "cut" / "summary.json").read_text())["state"] == "running"
-    for command in ([*words, "hydra.run.dir=straight"], ["resume", "cut"]):
+    for command in ([*words, "hydra.run.dir=straight"], ["resume", "cut", "--trust=faulty"]):
         done = _run(tmp_path, *command, env=environment())
         assert (done.returncode, done.stderr) == (0, "")
     cut, straight = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("cut", "straight"))

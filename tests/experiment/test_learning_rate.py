@@ -65,10 +65,10 @@ def test_groups_by_name_do_not_bend_the_course() -> None:
 
 
 def test_a_plan_of_many_million_steps_is_drawn_at_once() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert course(ours("linear"), num_steps=10**9).startswith("█")
     assert course(torchs("StepLR", step_size=4), num_steps=10**9) == "0.5 at first, then as StepLR has it"
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_what_does_not_fit_the_plan_is_refused_with_its_path() -> None:

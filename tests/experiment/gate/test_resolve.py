@@ -111,11 +111,11 @@ BOMBS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_interpolations_that_multiply_are_stopped(bomb: str, is_reversed: bool) -> None:
     tree = BOMBS[bomb]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SettingError) as caught:
         resolve(OmegaConf.create(dict(reversed(tree.items())) if is_reversed else tree))
     assert len(str(caught.value).splitlines()) == 1
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_ordinary_choices_are_not_taken_for_bombs() -> None:
@@ -153,11 +153,11 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "\n".join(
 def test_files_are_refused_before_they_are_loaded(body: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "stranger.yaml").write_bytes(body.encode("utf-8", "surrogateescape"))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SettingError, match=reason) as caught:
         check_config_files(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_ordinary_files_pass(tmp_path: Path) -> None:

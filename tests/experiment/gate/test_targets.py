@@ -129,11 +129,11 @@ def test_a_tree_has_a_largest_size() -> None:
         deep = {"a": deep}
     ring: list[Any] = []
     ring.append(ring)
-    start = time.perf_counter()
+    start = time.process_time()
     for tree in (bomb, deep, ring, ["x" * 1_000_001], {"x" * 1_000_001: 1}, list(range(10_001))):
         with pytest.raises(SettingError, match="expected at most"):
             check_targets(tree, NO_TRUST)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("tree", [{"a": object()}, {"a": {1, 2}}, {"a": b"x"}, {("a", "b"): 1}, {"a\x1b[2J": 1}])
