@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +25,6 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from command import environment, is_group_gone
 from loopwright.data import Loader, as_source
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.errors import DataError, SettingError
@@ -391,51 +387,3 @@ def test_a_sample_is_read_otherwise_in_another_pass(num_workers: int) -> None:
     source = as_source(Loader(Noisy(), batch_size=13, num_workers=num_workers), 0)
     (first,), (second,) = source.read(0, 0), source.read(1, 0)
     assert torch.equal(first[:, 0], second[:, 0]) and not (first[:, 1:] == second[:, 1:]).any()
-
-
-_FORK = """
-import os, sys
-from torch.utils.data import DataLoader
-from loopwright.data import as_source
-
-batches = as_source(DataLoader(range(20), num_workers=1), 0).read(0, 0)
-next(batches)
-child = os.fork()
-if child == 0:
-    sys.exit()
-assert os.waitpid(child, 0) == (child, 0)
-assert len(list(batches)) == 19
-"""
-
-
-def test_the_workers_of_a_process_outlive_a_fork_of_it() -> None:
-    """Although `multiprocessing` sends them a SIGTERM in its end."""
-    done = subprocess.run([sys.executable, "-c", _FORK], env=environment(), capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-
-
-_ORPHANS = """
-import os, signal, time
-from torch.utils.data import DataLoader
-from loopwright.data import as_source
-
-def kill_parent(worker):
-    parent = os.getppid()
-    os.kill(parent, signal.SIGKILL)
-    while os.getppid() == parent:
-        time.sleep(0.001)
-
-class Own(DataLoader):
-    pass
-
-next(as_source({}(range(8), num_workers=1, worker_init_fn=kill_parent), 0).read(0, 0))
-"""
-
-
-@pytest.mark.parametrize("loader", ["DataLoader", "Own"])
-def test_a_worker_whose_parent_dies_while_it_starts_ends_too(loader: str) -> None:
-    """Torch's own watch begins later, and takes whoever adopted the worker for its parent."""
-    command = [sys.executable, "-c", _ORPHANS.format(loader)]
-    process = subprocess.Popen(command, env=environment(), start_new_session=True)
-    assert process.wait(timeout=100) == -signal.SIGKILL
-    assert is_group_gone(process.pid)

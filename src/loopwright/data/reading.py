@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
-from loopwright.data.workers import begin_reading, received
+from loopwright.data.workers import StartWorker, read
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
@@ -161,15 +161,19 @@ class BlockReader:
         self._course = _Course()
         self._loader: DataLoader[Any] | None = None
         if workers.is_needed:
+            blocks = _Blocks(reader)
+            options = dict(workers.options)
+            usual = options.pop("worker_init_fn", None)
             self._loader = DataLoader(
-                _Blocks(reader),
+                blocks,
                 batch_size=None,
                 sampler=self._course,
                 collate_fn=_same,
                 num_workers=workers.num_workers,
+                worker_init_fn=StartWorker(usual, blocks),
                 # an iterator draws a seed for its workers: from nobody else's stream
                 generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
-                **workers.options,
+                **options,
             )
 
     def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
@@ -177,7 +181,7 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        return map(self._as_if_read_here, received(self._loader, begin_reading(self._loader)))
+        return map(self._as_if_read_here, read(self._loader))
 
     def _as_if_read_here(self, batch: Any) -> Any:
         """A batch that was read elsewhere, with the one effect that reading it here would have had."""

@@ -14,7 +14,7 @@ from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
-from loopwright.data.workers import begin_reading, received
+from loopwright.data.workers import read_as_it_is
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
@@ -200,23 +200,22 @@ class ForeignSource:
             tell_pass(self._dataloader, pass_index)
             generators = PassGenerators(_parts_of(self._dataloader), self._seed, pass_index)
         with streams, generators:
-            if isinstance(self._dataloader, DataLoader) and self._dataloader.persistent_workers:
-                self._dataloader._iterator = None  # and with it the workers of the pass before
             if restored is not None:
                 self._dataloader.load_state_dict(restored["dataloader"])
-            batches = received(self._dataloader, _begin(self._dataloader))
+            batches = _begin(self._dataloader)
             if first and restored is None:
                 _read_over(batches, first)
         return _under(streams if self._draws_here else nullcontext(), generators, batches)
 
 
 def _begin(dataloader: Any) -> Iterator[Any]:
-    """Its iterator; where that is torch's own, with workers that outlive signals and tell of failures."""
-    kind: Any = type(dataloader)
-    if isinstance(dataloader, DataLoader) and all(
-        getattr(kind, name) is getattr(DataLoader, name) for name in ("__iter__", "_get_iterator")
-    ):
-        return begin_reading(dataloader)
+    """Its iterator, with workers of this pass alone."""
+    if not isinstance(dataloader, DataLoader) or not dataloader.num_workers:
+        return iter(dataloader)
+    if type(dataloader).__iter__ is DataLoader.__iter__ and type(dataloader)._get_iterator is DataLoader._get_iterator:
+        return read_as_it_is(dataloader)
+    if dataloader.persistent_workers:
+        dataloader._iterator = None  # and with it the workers of the pass before
     return iter(dataloader)
 
 

@@ -10,11 +10,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -22,12 +24,13 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from loopwright.data.faults import WorkerFailure, unreadable
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_WATCH_SECONDS = 0.2
+_GRACE_SECONDS = 4.5  # within the 5 s that torch waits for one worker, and then for the next
 
-# The iterators with workers, and the process whose children those are: a fork of it has the iterators, too.
-_with_workers: weakref.WeakKeyDictionary[_MultiProcessingDataLoaderIter, int] = weakref.WeakKeyDictionary()
+_begun: weakref.WeakSet[_MultiProcessingDataLoaderIter] = weakref.WeakSet()
+_lending = threading.RLock()
 
 
-@runtime_checkable
 class Blocks(Protocol):
     """What workers of ours read from, in the place of the user's data set."""
 
@@ -37,22 +40,30 @@ class Blocks(Protocol):
         """What goes out in place of ``batch``, if that was read from here."""
 
 
-class _StartWorker:
-    """Starts a worker as the user's loader would: its data set, and not ours, is what ``get_worker_info`` tells of."""
+class StartWorker:
+    """A ``worker_init_fn`` that starts a worker as the user's own does, and has it heed what this module promises.
 
-    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
+    Args:
+        worker_init_fn: the user's.
+        blocks: what is read, if not a data set of the user's; it is his that ``get_worker_info`` then tells of.
+    """
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None, blocks: Blocks | None = None) -> None:
         self._worker_init_fn = worker_init_fn
+        self._blocks = blocks
 
     def __call__(self, worker: int) -> None:
         info: Any = get_worker_info()
-        blocks = info.dataset
-        if isinstance(blocks, Blocks):
-            object.__setattr__(info, "dataset", blocks.dataset)  # it refuses to be assigned to
-            _send_failures(blocks.not_sent)
+        process: Any = multiprocessing.current_process()
+        indices, batches = (each for each in process._args if isinstance(each, Queue))
+        (is_done,) = (each for each in process._args if isinstance(each, Event))
+        if self._blocks is None:
+            _send_failures(batches, partial(_not_sent, info.dataset))
         else:
-            _send_failures(partial(_not_sent, blocks))
+            _send_failures(batches, self._blocks.not_sent)
+            object.__setattr__(info, "dataset", self._blocks.dataset)  # it refuses to be assigned to
         _outlive_signals()
-        threading.Thread(target=_end_with_parent, name="loopwright-parent", daemon=True).start()
+        threading.Thread(target=_watch, args=(indices, is_done), name="loopwright-watch", daemon=True).start()
         sys.excepthook = _say_uncaught
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker)
@@ -65,19 +76,18 @@ def _not_sent(dataset: Any, batch: Any, error: Exception) -> WorkerFailure:
     return WorkerFailure.of(failure)
 
 
-def _send_failures(not_sent: Callable[[Any, Exception], WorkerFailure | None]) -> None:
+def _send_failures(batches: Any, not_sent: Callable[[Any, Exception], WorkerFailure | None]) -> None:
     """Have a batch that cannot be pickled go out as its failure: a queue drops it, and whoever waits waits for ever."""
 
-    def failed(queue: Any, error: Exception, item: Any) -> None:
-        failure = not_sent(item[1], error) if isinstance(item, tuple) and len(item) == 2 else None
-        if failure is None:  # a queue of the user's
+    def failed(error: Exception, item: tuple[Any, Any]) -> None:
+        failure = not_sent(item[1], error)
+        if failure is None:
             usual(error, item)
         else:
-            queue.put((item[0], failure))
+            batches.put((item[0], failure))
 
-    queues: Any = Queue  # all of this process; the one for batches is not at hand
-    usual = queues._on_queue_feeder_error
-    queues._on_queue_feeder_error = failed
+    usual = batches._on_queue_feeder_error
+    batches._on_queue_feeder_error = failed
 
 
 def _say_uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
@@ -86,19 +96,10 @@ def _say_uncaught(kind: type[BaseException], error: BaseException, at: Traceback
         sys.__excepthook__(kind, error, at)
 
 
-def _end_with_parent() -> None:
-    """End when the parent has, also where it died before this process was ready: from then on torch sees none die."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _outlive_signals() -> None:
     """A signal to a whole group of processes is the main one's affair, which needs the rest of its step from here.
 
-    A second SIGTERM ends a worker: that is how one that does not react is shut down for good.
+    A second SIGTERM ends a worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -106,45 +107,60 @@ def _outlive_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
-def begin_reading(loader: DataLoader[Any]) -> Iterator[Any]:
-    """An iterator of ``loader`` whose workers outlive signals, tell of failures, and end with this process."""
-    if not loader.num_workers:
-        return iter(loader)
-    usual = loader.worker_init_fn
-    loader.worker_init_fn = _StartWorker(usual)
-    try:
-        with _signals_waiting():
-            batches = iter(loader)
-    finally:
-        loader.worker_init_fn = usual
-    return batches
+def _watch(indices: Any, is_done: Any) -> None:
+    """In a thread of a worker: end with the parent, or soon after it has said that no more batches are needed.
+
+    The parent may have died before this process was ready: from then on torch sees none die. And it may say so from
+    the garbage collector, which has taken its end of the queue away: so what wakes a worker up comes from here.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
+    parent: Any = multiprocessing.parent_process()
+    # no lock of is_done's is taken: whoever sets it would wait for ever for one that was killed with it
+    while parent.is_alive() and is_done._flag._semlock._is_zero():
+        parent.join(_WATCH_SECONDS)
+    if parent.is_alive():
+        indices.put(None)
+        parent.join(_GRACE_SECONDS)
+    os._exit(0)  # not 1: torch would take it for a failure of its reading
+
+
+def read(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a pass of ``loader``, whose ``worker_init_fn`` is a `StartWorker`.
+
+    An error in reading them, a worker's own included, ends its workers.
+    """
+    with _signals_waiting(loader):
+        batches = iter(loader)
+    if isinstance(batches, _MultiProcessingDataLoaderIter):
+        _begun.add(batches)
+    return _received(loader, batches)
+
+
+def read_as_it_is(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a pass of a user's ``loader``, by workers of this pass alone, also where it would keep them."""
+    with _lending:
+        usual = {name: vars(loader)[name] for name in ("worker_init_fn", "persistent_workers")}
+        vars(loader).update(worker_init_fn=StartWorker(loader.worker_init_fn), persistent_workers=False)
+        try:
+            return read(loader)
+        finally:
+            vars(loader).update(usual)  # persistent_workers refuses to be assigned to
 
 
 @contextmanager
-def _signals_waiting() -> Iterator[None]:
+def _signals_waiting(loader: DataLoader[Any]) -> Iterator[None]:
     """Let signals wait for as long as workers are started, which inherit that: they let them come when they are ready.
 
     Before that, torch has a worker end at a SIGTERM that is not its parent's.
     """
+    context: Any = loader.multiprocessing_context or multiprocessing
+    if loader.num_workers and context.get_start_method() == "forkserver":
+        forkserver.ensure_running()  # or whatever it is to start later would inherit that, too
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches of a dataloader's iterator; an error in reading them, a worker's own included, ends its workers.
-
-    So does letting go of what is returned, or of the loader if that keeps them. Left to the garbage collector itself,
-    which has taken its queues away by then, torch's iterator waits 5 s for each of them, in vain.
-    """
-    reading = _received(loader, batches)
-    if isinstance(batches, _MultiProcessingDataLoaderIter) and batches not in _with_workers:
-        _with_workers[batches] = os.getpid()
-        owner = loader if loader.persistent_workers else reading
-        weakref.finalize(owner, _end_workers, batches).atexit = False
-    return reading
 
 
 def _received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
@@ -156,21 +172,34 @@ def _received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
     except Exception:
         if isinstance(batches, _MultiProcessingDataLoaderIter):
             batches._shutdown_workers()
+        if loader._iterator is batches:
             loader._iterator = None
         raise
 
 
-def _end_workers(batches: _MultiProcessingDataLoaderIter) -> None:
-    if _with_workers[batches] == os.getpid():
-        batches._shutdown_workers()
-
-
 @atexit.register
-def _end_all_workers() -> None:
+def _end_workers() -> None:
     """End the workers that are there when Python ends.
 
     Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
     and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
     """
-    for batches in tuple(_with_workers):
-        _end_workers(batches)
+    begun = tuple(_begun)
+    try:
+        for batches in begun:
+            with suppress(RuntimeError):  # torch's, wherever this process is when a signal ends a worker
+                batches._shutdown_workers()
+    finally:
+        for worker in (worker for batches in begun for worker in batches._workers):
+            if worker.is_alive():
+                worker.kill()
+
+
+def _forget_workers() -> None:
+    """In a fork of this process: the workers are its parent's, which would wait for them if they ended with this."""
+    for batches in tuple(_begun):
+        batches._shutdown = True
+    _begun.clear()
+
+
+os.register_at_fork(after_in_child=_forget_workers)

@@ -1,0 +1,239 @@
+"""Workers end with whoever reads from them: none is left, none is waited for, and no other process is touched."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+import faulty
+from command import environment, is_group_gone
+from loopwright import TrainingLoop
+from loopwright.data import as_source
+from tiny import trainer
+
+
+class Stuck(IterableDataset[Any]):
+    """Two rows, and then none for an hour."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (torch.ones(1), torch.ones(1))
+        time.sleep(3600)
+
+
+class Opened(IterableDataset[Any]):
+    """A stream with a property of a name that we use, too."""
+
+    @property
+    def dataset(self) -> Any:
+        """Nothing, so far."""
+        raise RuntimeError("it is not open")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([torch.ones(1)] * 4)
+
+
+class Wrapper:
+    """An iterable that reads from a dataloader of torch's."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+
+class Collating(DataLoader[Any]):
+    """Collates by a method of its own, and is so held by its iterators."""
+
+    def __init__(self, dataset: Any, **options: Any) -> None:
+        super().__init__(dataset, collate_fn=self.collate, **options)
+
+    def collate(self, samples: list[Any]) -> Any:
+        """One batch."""
+        return torch.tensor(samples)
+
+
+def put_aside(queue: Any, samples: list[Any]) -> Any:
+    """A batch; and a pair, of which one part cannot be sent, into a queue of the user's."""
+    queue.put((0, threading.Lock()))
+    queue.put("then")
+    return torch.tensor(samples)
+
+
+def test_busy_workers_end_in_one_time_of_grace(num_workers_left: Callable[[], int]) -> None:
+    batches = as_source(DataLoader(Stuck(), num_workers=2), 0).read(0, 0)
+    next(batches)
+    assert num_workers_left() == 2
+    del batches
+    assert num_workers_left() == 0
+
+
+@pytest.mark.parametrize("kind", ["torch", "own", "stream"])
+def test_workers_that_are_kept_do_not_add_up(kind: str, num_workers_left: Callable[[], int]) -> None:
+    source = as_source(faulty.data(kind, num_workers=2, persistent_workers=True).train, 0)
+    for number in range(3):
+        assert len(list(source.read(number, 0))) >= 4
+        assert num_workers_left() == (2 if kind == "torch" else 0)
+
+
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_workers_of_a_loader_that_is_held_by_its_own_iterators_end_with_it(
+    persistent_workers: bool, num_workers_left: Callable[..., int]
+) -> None:
+    loader = Collating(range(8), num_workers=1, persistent_workers=persistent_workers)
+    next(as_source(loader, 0).read(0, 0))
+    del loader
+    assert num_workers_left(is_collected=True) == 0
+
+
+@pytest.mark.parametrize("kind", ["torch", "own"])
+def test_workers_end_with_whoever_trains_and_collates(kind: str, num_workers_left: Callable[..., int]) -> None:
+    """An object that holds the trainer is held by what the workers do for it."""
+
+    class Study:
+        def __init__(self) -> None:
+            self.trainer = trainer(TrainingLoop(num_steps=2), model=faulty.Model)
+            make: Any = {"torch": DataLoader, "own": faulty.OwnLoader}[kind]
+            self.loader = make(faulty.Rows(16, "none"), num_workers=1, collate_fn=self.collate, persistent_workers=True)
+
+        def collate(self, samples: list[Any]) -> Any:
+            return torch.stack(samples)
+
+    study = Study()
+    study.trainer.fit(study.loader)
+    del study
+    assert num_workers_left(is_collected=True) == 0
+
+
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_a_dataloader_that_another_iterable_reads_is_left_alone(
+    persistent_workers: bool, num_workers_left: Callable[[], int]
+) -> None:
+    loader = DataLoader(range(8), num_workers=1, persistent_workers=persistent_workers)
+    source = as_source(Wrapper(loader), 0)
+    for number in range(2):
+        assert len(list(source.read(number, 0))) == 8
+        assert num_workers_left() == int(persistent_workers)
+    loader._iterator = None
+
+
+def test_names_of_a_users_data_set_are_not_taken_for_ours() -> None:
+    assert len(list(as_source(DataLoader(Opened(), num_workers=1), 0).read(0, 0))) == 4
+
+
+def test_queues_of_the_users_carry_what_is_put_there(capfd: pytest.CaptureFixture[str]) -> None:
+    queue: Any = multiprocessing.Queue()
+    loader = faulty.OwnLoader(range(1), num_workers=1, collate_fn=partial(put_aside, queue))
+    assert len(list(as_source(loader, 0).read(0, 0))) == 1
+    assert queue.get(timeout=100) == "then"
+    assert "cannot pickle '_thread.lock' object" in capfd.readouterr().err
+
+
+_FORK = """
+import os, sys
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+
+batches = as_source(DataLoader(range(20), num_workers=1, persistent_workers={}), 0).read(0, 0)
+next(batches)
+child = os.fork()
+if child == 0:
+    del batches
+    sys.exit()
+assert os.waitpid(child, 0) == (child, 0)
+assert len(list(batches)) == 19
+"""
+
+
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_the_workers_of_a_process_outlive_a_fork_of_it(persistent_workers: bool) -> None:
+    """Although the iterator is let go there, and `multiprocessing` sends them a SIGTERM in its end."""
+    command = [sys.executable, "-c", _FORK.format(persistent_workers)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+_INTERRUPTED = """
+import os, subprocess
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+from test_worker_ends import Stuck
+
+readers = [as_source(DataLoader(Stuck(), num_workers=1), 0).read(0, 0) for _ in range(2)]
+for reader in readers:
+    next(reader)
+subprocess.Popen(["sh", "-c", f"sleep 1; kill -INT {os.getpid()}"])
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_python_waits_for_busy_workers_leaves_none() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _INTERRUPTED], env=environment(), cwd=Path(__file__).parent, start_new_session=True
+    )
+    process.wait(timeout=100)
+    assert is_group_gone(process.pid)
+
+
+_FORK_SERVER = """
+import multiprocessing, os, signal, time
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    loader = DataLoader(range(4), num_workers=1, multiprocessing_context=context)
+    assert len(list(as_source(loader, 0).read(0, 0))) == 4
+    sleeping = context.Process(target=time.sleep, args=(3600,))
+    sleeping.start()
+    os.kill(sleeping.pid, signal.SIGUSR1)
+    sleeping.join(100)
+    assert sleeping.exitcode == -signal.SIGUSR1, sleeping.exitcode
+"""
+
+
+@pytest.mark.slow
+def test_what_a_fork_server_begins_later_heeds_signals(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(_FORK_SERVER)
+    command = [sys.executable, str(tmp_path / "main.py")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+_ORPHANS = """
+import os, signal, time
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+
+def kill_parent(worker):
+    parent = os.getppid()
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.001)
+
+class Own(DataLoader):
+    pass
+
+next(as_source({}(range(8), num_workers=1, worker_init_fn=kill_parent), 0).read(0, 0))
+"""
+
+
+@pytest.mark.parametrize("loader", ["DataLoader", "Own"])
+def test_a_worker_whose_parent_dies_while_it_starts_ends_too(loader: str) -> None:
+    """Torch's own watch begins later, and takes whoever adopted the worker for its parent."""
+    command = [sys.executable, "-c", _ORPHANS.format(loader)]
+    process = subprocess.Popen(command, env=environment(), start_new_session=True)
+    assert process.wait(timeout=100) == -signal.SIGKILL
+    assert is_group_gone(process.pid)
