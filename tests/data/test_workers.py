@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -51,6 +52,24 @@ class Stream(Failing, IterableDataset[Any]):
 
 class OwnLoader(DataLoader[Any]):
     """A subclass, which is used as it is."""
+
+
+class Slow:
+    """Takes its time to be sent on."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        time.sleep(1)
+        return Slow, ()
+
+
+class Many(Dataset[Any]):
+    """Rows that are read faster than they are sent on; the second cannot be."""
+
+    def __len__(self) -> int:
+        return 150
+
+    def __getitem__(self, index: int) -> Any:
+        return {0: Slow(), 1: threading.Lock()}.get(index, index)
 
 
 def _same(samples: list[Any]) -> list[Any]:
@@ -116,3 +135,27 @@ def test_an_exception_that_cannot_be_printed_is_named_by_its_type(num_workers: i
     next(batches)
     with pytest.raises(DataError, match=r"^Failing: sample 5 cannot be read( \(worker 1\))?: Silent$"):
         next(batches)
+
+
+def _fail_oddly(worker: int) -> None:
+    class Odd(Exception):
+        """Known in here only."""
+
+    raise Odd("of all things")
+
+
+@pytest.mark.parametrize("make", [DataLoader, OwnLoader])
+def test_an_error_that_cannot_be_sent_on_is_one_all_the_same(make: Any, num_workers_left: Callable[[], int]) -> None:
+    loader = make(Failing("none"), batch_size=4, num_workers=2, worker_init_fn=_fail_oddly)
+    batches = as_source(loader, 0).read(0, 0)
+    with pytest.raises(DataError, match=r"^Failing: a batch cannot be sent on \(worker 0\): .*Odd") as raised:
+        list(batches)
+    assert "of all things" in str(raised.value.__cause__)
+    assert num_workers_left() == 0
+
+
+def test_more_batches_are_read_ahead_than_are_known() -> None:
+    loader = DataLoader(Many(), batch_size=1, num_workers=1, prefetch_factor=200, collate_fn=_same)
+    batches = as_source(loader, 0).read(0, 0)
+    with pytest.raises(DataError, match=r"^Many: (sample 1|a batch) cannot be sent on \(worker 0\): "):
+        list(batches)

@@ -128,14 +128,10 @@ class _Blocks(Dataset[Any]):
         self._read.appendleft((id(batch), block[1]))
         return batch
 
-    def not_sent(self, batch: Any, error: Exception) -> WorkerFailure | None:
-        """What goes out from a worker in place of ``batch``, if that was read here."""
-        for number, indices in tuple(self._read):  # the thread that sends asks, while this one reads on
-            if number == id(batch):
-                failure = unreadable(self.dataset, indices, error, "cannot be sent on")
-                failure.__cause__ = error
-                return WorkerFailure.of(failure)
-        return None
+    def keys_of(self, batch: Any) -> list[Any]:
+        """The keys that ``batch``, read here in a worker, was made of; empty where it is not of the last ones."""
+        known = tuple(self._read)  # the thread that sends asks, while this one reads on
+        return next((keys for number, keys in known if number == id(batch)), [])
 
 
 class _Course:

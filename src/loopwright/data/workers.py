@@ -9,15 +9,15 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Any, Protocol
 
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -36,8 +36,8 @@ class Blocks(Protocol):
 
     dataset: Any
 
-    def not_sent(self, batch: Any, error: Exception) -> WorkerFailure | None:
-        """What goes out in place of ``batch``, if that was read from here."""
+    def keys_of(self, batch: Any) -> Sequence[Any]:
+        """What ``batch`` was made of; empty where that is not known any more."""
 
 
 class StartWorker:
@@ -57,11 +57,9 @@ class StartWorker:
         process: Any = multiprocessing.current_process()
         indices, batches = (each for each in process._args if isinstance(each, Queue))
         (is_done,) = (each for each in process._args if isinstance(each, Event))
-        if self._blocks is None:
-            _send_failures(batches, partial(_not_sent, info.dataset))
-        else:
-            _send_failures(batches, self._blocks.not_sent)
+        if self._blocks is not None:
             object.__setattr__(info, "dataset", self._blocks.dataset)  # it refuses to be assigned to
+        _send_failures(batches, info.dataset, None if self._blocks is None else self._blocks.keys_of)
         _outlive_signals()
         threading.Thread(target=_watch, args=(indices, is_done), name="loopwright-watch", daemon=True).start()
         sys.excepthook = _say_uncaught
@@ -69,24 +67,16 @@ class StartWorker:
             self._worker_init_fn(worker)
 
 
-def _not_sent(dataset: Any, batch: Any, error: Exception) -> WorkerFailure:
-    """What goes out in place of a batch of which nobody knows what it was made of."""
-    failure = unreadable(dataset, (), error, "cannot be sent on")
-    failure.__cause__ = error
-    return WorkerFailure.of(failure)
-
-
-def _send_failures(batches: Any, not_sent: Callable[[Any, Exception], WorkerFailure | None]) -> None:
-    """Have a batch that cannot be pickled go out as its failure: a queue drops it, and whoever waits waits for ever."""
+def _send_failures(batches: Any, dataset: Any, keys_of: Callable[[Any], Sequence[Any]] | None) -> None:
+    """Have what cannot be pickled go out as its failure: a queue drops it, and whoever waits waits for ever."""
 
     def failed(error: Exception, item: tuple[Any, Any]) -> None:
-        failure = not_sent(item[1], error)
-        if failure is None:
-            usual(error, item)
-        else:
-            batches.put((item[0], failure))
+        number, batch = item
+        keys = () if keys_of is None else keys_of(batch)
+        failure = unreadable(dataset, keys, error, "cannot be sent on")
+        failure.__cause__ = RuntimeError(batch.exc_msg) if isinstance(batch, ExceptionWrapper) else error
+        batches.put((number, WorkerFailure.of(failure)))
 
-    usual = batches._on_queue_feeder_error
     batches._on_queue_feeder_error = failed
 
 
