@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import faulty
 from command import environment, is_group_gone
@@ -30,6 +31,18 @@ class Stuck(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         yield from (torch.ones(1), torch.ones(1))
         time.sleep(3600)
+
+
+class StuckRows(Dataset[Any]):
+    """The same by number."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        if index > 1:
+            time.sleep(3600)
+        return torch.ones(1)
 
 
 class Opened(IterableDataset[Any]):
@@ -65,6 +78,35 @@ class Collating(DataLoader[Any]):
         return torch.tensor(samples)
 
 
+class Forward(DataLoader[Any]):
+    """Has an ``__iter__`` of its own, which hands on torch's."""
+
+    def __iter__(self) -> Any:
+        return super().__iter__()
+
+
+class Fixed(DataLoader[Any]):
+    """Some of its settings are the class's."""
+
+    worker_init_fn = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "worker_init_fn":
+            super().__setattr__(name, value)
+
+
+class Masked(Sampler[int]):
+    """Notes which signals have to wait while it is asked for indices."""
+
+    def __init__(self) -> None:
+        self.waiting: set[Any] = set()
+
+    def __iter__(self) -> Iterator[int]:
+        for index in range(4):
+            self.waiting |= signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            yield index
+
+
 def put_aside(queue: Any, samples: list[Any]) -> Any:
     """A batch; and a pair, of which one part cannot be sent, into a queue of the user's."""
     queue.put((0, threading.Lock()))
@@ -72,7 +114,7 @@ def put_aside(queue: Any, samples: list[Any]) -> Any:
     return torch.tensor(samples)
 
 
-def test_busy_workers_end_in_one_time_of_grace(num_workers_left: Callable[[], int]) -> None:
+def test_busy_workers_end_with_their_reader(num_workers_left: Callable[[], int]) -> None:
     batches = as_source(DataLoader(Stuck(), num_workers=2), 0).read(0, 0)
     next(batches)
     assert num_workers_left() == 2
@@ -141,6 +183,26 @@ def test_queues_of_the_users_carry_what_is_put_there(capfd: pytest.CaptureFixtur
     assert "cannot pickle '_thread.lock' object" in capfd.readouterr().err
 
 
+def test_settings_of_a_users_class_are_read_as_it_has_them() -> None:
+    assert len(list(as_source(Fixed(range(4), num_workers=1), 0).read(0, 0))) == 4
+
+
+def test_workers_of_a_loader_that_begins_its_passes_itself_end_with_an_error(
+    num_workers_left: Callable[[], int],
+) -> None:
+    batches = as_source(Forward(faulty.Rows(16, "raises"), num_workers=2), 0).read(0, 0)
+    with pytest.raises(KeyError, match="no such row") as raised:
+        list(batches)
+    assert num_workers_left() == 0, raised  # although the error, which holds the iterator, is still here
+
+
+@pytest.mark.parametrize("make", [DataLoader, faulty.OwnLoader])
+def test_no_signal_waits_for_a_sampler(make: Any) -> None:
+    sampler = Masked()
+    assert len(list(as_source(make(range(4), sampler=sampler, num_workers=2), 0).read(0, 0))) == 4
+    assert not sampler.waiting & {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+
+
 _FORK = """
 import os, sys
 from torch.utils.data import DataLoader
@@ -148,43 +210,148 @@ from loopwright.data import as_source
 
 batches = as_source(DataLoader(range(20), num_workers=1, persistent_workers={}), 0).read(0, 0)
 next(batches)
-child = os.fork()
-if child == 0:
-    del batches
-    sys.exit()
-assert os.waitpid(child, 0) == (child, 0)
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        del batches
+        sys.exit()
+    assert os.waitpid(child, 0) == (child, 0)
 assert len(list(batches)) == 19
 """
 
 
 @pytest.mark.parametrize("persistent_workers", [False, True])
 def test_the_workers_of_a_process_outlive_a_fork_of_it(persistent_workers: bool) -> None:
-    """Although the iterator is let go there, and `multiprocessing` sends them a SIGTERM in its end."""
+    """Although the iterator is let go there, and `multiprocessing` takes them for children of each."""
     command = [sys.executable, "-c", _FORK.format(persistent_workers)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
 
 
-_INTERRUPTED = """
-import os, subprocess
+def _read_and_hold(loader: DataLoader[Any]) -> None:
+    readers.append(as_source(loader, 0).read(0, 0))
+    next(readers[-1])
+
+
+readers: list[Iterator[Any]] = []
+
+
+@pytest.mark.parametrize("kind", ["torch", "own", "stream"])
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_a_process_of_the_users_that_reads_ends(kind: str, persistent_workers: bool) -> None:
+    """`multiprocessing` calls nothing in it that `atexit` knows of, and waits for workers."""
+    loader = faulty.data(kind, num_workers=1, persistent_workers=persistent_workers).train
+    process = multiprocessing.get_context("fork").Process(target=_read_and_hold, args=(loader,))
+    process.start()
+    process.join(100)
+    assert process.exitcode == 0
+
+
+_HELD = """
+import os, signal
 from torch.utils.data import DataLoader
 from loopwright.data import as_source
-from test_worker_ends import Stuck
 
-readers = [as_source(DataLoader(Stuck(), num_workers=1), 0).read(0, 0) for _ in range(2)]
+class Own(DataLoader):
+    pass
+
+class Sampler:
+    def __len__(self):
+        return 64
+
+    def __iter__(self):
+        yield 0
+        {what}
+        yield 1
+
+try:
+    next(as_source({kind}(range(64), sampler=Sampler(), num_workers=2), 0).read(0, 0))
+except BaseException as error:
+    print(repr(error))
+    held = error
+"""
+
+
+@pytest.mark.parametrize("kind", ["DataLoader", "Own"])
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("raise ValueError('no more')", "ValueError('no more')"),
+        ("os.kill(os.getpid(), signal.SIGINT)", "KeyboardInterrupt()"),
+    ],
+    ids=["error", "ctrl_c"],
+)
+def test_python_ends_where_workers_had_begun_before_a_pass_could(kind: str, what: str, said: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HELD.format(kind=kind, what=what)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.communicate(timeout=100)[0].strip() == said
+    assert process.returncode == 0
+    assert is_group_gone(process.pid)
+
+
+_INTERRUPTED = """
+import atexit, os, subprocess
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+from test_worker_ends import StuckRows
+
+loaders = [DataLoader(StuckRows(), num_workers=1, persistent_workers=True) for _ in range(2)]
+readers = [as_source(loader, 0).read(0, 0) for loader in loaders]
 for reader in readers:
     next(reader)
-subprocess.Popen(["sh", "-c", f"sleep 1; kill -INT {os.getpid()}"])
+atexit.register(lambda: subprocess.Popen(["sh", "-c", f"sleep 1; kill -INT {os.getpid()}"]))
 """
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_python_waits_for_busy_workers_leaves_none() -> None:
+def test_ctrl_c_while_torch_waits_for_busy_workers_leaves_none() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTED], env=environment(), cwd=Path(__file__).parent, start_new_session=True
     )
     process.wait(timeout=100)
     assert is_group_gone(process.pid)
+
+
+_KILLED = """
+import os, signal, time
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+from test_worker_ends import Stuck
+
+batches = as_source(DataLoader(Stuck(), num_workers=2), 0).read(0, 0)
+next(batches)
+child = os.fork()
+if child == 0:
+    os.setsid()
+    time.sleep(3600)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_their_parent_though_another_child_of_it_lives() -> None:
+    """Which holds open what tells of the parent's end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED],
+        env=environment(),
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        assert process.wait(timeout=100) == -signal.SIGKILL
+        assert is_group_gone(process.pid)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
 
 
 _FORK_SERVER = """

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
-from loopwright.data.workers import StartWorker, read
+from loopwright.data.workers import StartWorker, read, watched
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
@@ -159,14 +159,15 @@ class BlockReader:
         if workers.is_needed:
             blocks = _Blocks(reader)
             options = dict(workers.options)
-            usual = options.pop("worker_init_fn", None)
+            if workers.num_workers:
+                options["worker_init_fn"] = StartWorker(options.get("worker_init_fn"), blocks)
+                options["multiprocessing_context"] = watched(options.get("multiprocessing_context"))
             self._loader = DataLoader(
                 blocks,
                 batch_size=None,
                 sampler=self._course,
                 collate_fn=_same,
                 num_workers=workers.num_workers,
-                worker_init_fn=StartWorker(usual, blocks),
                 # an iterator draws a seed for its workers: from nobody else's stream
                 generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
                 **options,

@@ -14,7 +14,7 @@ from loopwright.data.generators import PassGenerators
 from loopwright.data.loader import Loader
 from loopwright.data.reading import IndexedSource, SampleReader, Workers
 from loopwright.data.sampled import SampledSource, length_of, tell_pass
-from loopwright.data.workers import read_as_it_is
+from loopwright.data.workers import read_as_it_is, received
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
@@ -216,7 +216,7 @@ def _begin(dataloader: Any) -> Iterator[Any]:
         return read_as_it_is(dataloader)
     if dataloader.persistent_workers:
         dataloader._iterator = None  # and with it the workers of the pass before
-    return iter(dataloader)
+    return received(dataloader, iter(dataloader))
 
 
 def _parts_of(dataloader: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import copy
 import multiprocessing
 import os
 import signal
@@ -10,12 +10,16 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import cache, partial
 from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
+from multiprocessing.util import Finalize
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, get_worker_info
@@ -27,8 +31,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _WATCH_SECONDS = 0.2
 _GRACE_SECONDS = 4.5  # within the 5 s that torch waits for one worker, and then for the next
 
+# Of this process: iterators that have workers, and all workers that may not have ended yet.
 _begun: weakref.WeakSet[_MultiProcessingDataLoaderIter] = weakref.WeakSet()
-_lending = threading.RLock()
+_workers: set[BaseProcess] = set()
 
 
 class Blocks(Protocol):
@@ -105,47 +110,51 @@ def _watch(indices: Any, is_done: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
     parent: Any = multiprocessing.parent_process()
+    origin = os.getppid()  # who has forked this: what parent waits for may be held open by others, which it forked
+
+    def is_orphan() -> bool:
+        return os.getppid() != origin or not parent.is_alive()
+
     # no lock of is_done's is taken: whoever sets it would wait for ever for one that was killed with it
-    while parent.is_alive() and is_done._flag._semlock._is_zero():
+    while not is_orphan() and is_done._flag._semlock._is_zero():
         parent.join(_WATCH_SECONDS)
-    if parent.is_alive():
+    if not is_orphan():
         indices.put(None)
         parent.join(_GRACE_SECONDS)
     os._exit(0)  # not 1: torch would take it for a failure of its reading
 
 
-def read(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a pass of ``loader``, whose ``worker_init_fn`` is a `StartWorker`.
-
-    An error in reading them, a worker's own included, ends its workers.
-    """
-    with _signals_waiting(loader):
-        batches = iter(loader)
-    if isinstance(batches, _MultiProcessingDataLoaderIter):
-        _begun.add(batches)
-    return _received(loader, batches)
+def watched(context: BaseContext | None) -> BaseContext:
+    """``context``, or else the default one, whose workers find signals waiting, and are killed when Python ends."""
+    usual = context or multiprocessing.get_context()
+    copied: Any = copy.copy(usual)
+    copied.Process = partial(_process, copied.Process, usual.get_start_method())
+    return cast(BaseContext, copied)
 
 
-def read_as_it_is(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a pass of a user's ``loader``, by workers of this pass alone, also where it would keep them."""
-    with _lending:
-        usual = {name: vars(loader)[name] for name in ("worker_init_fn", "persistent_workers")}
-        vars(loader).update(worker_init_fn=StartWorker(loader.worker_init_fn), persistent_workers=False)
-        try:
-            return read(loader)
-        finally:
-            vars(loader).update(usual)  # persistent_workers refuses to be assigned to
+def _process(kind: Callable[..., Any], method: str, **arguments: Any) -> Any:
+    process = kind(**arguments)
+    process.start = partial(_start, process, method)
+    return process
+
+
+def _start(process: Any, method: str) -> None:
+    del process.start  # the attribute, which would be sent to the new process
+    _kill_at_exit(os.getpid())
+    if method == "forkserver":
+        forkserver.ensure_running()  # or whatever it is to start later would have signals wait, too
+    with _signals_waiting():
+        process.start()
+        _workers.difference_update([each for each in tuple(_workers) if not each.is_alive()])
+        _workers.add(process)
 
 
 @contextmanager
-def _signals_waiting(loader: DataLoader[Any]) -> Iterator[None]:
-    """Let signals wait for as long as workers are started, which inherit that: they let them come when they are ready.
+def _signals_waiting() -> Iterator[None]:
+    """Let signals wait while a worker is started, which inherits that: it lets them come when it is ready.
 
     Before that, torch has a worker end at a SIGTERM that is not its parent's.
     """
-    context: Any = loader.multiprocessing_context or multiprocessing
-    if loader.num_workers and context.get_start_method() == "forkserver":
-        forkserver.ensure_running()  # or whatever it is to start later would inherit that, too
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
@@ -153,43 +162,91 @@ def _signals_waiting(loader: DataLoader[Any]) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _received(loader: Any, batches: Iterator[Any]) -> Iterator[Any]:
+def read(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a pass of ``loader``, which was made with a `StartWorker` and a context that is `watched`."""
+    return received(loader, iter(loader))
+
+
+class _AsItIs:
+    """A user's dataloader as an iterator of torch's is to see it: with other values of a few attributes."""
+
+    def __init__(self, loader: DataLoader[Any], **others: Any) -> None:
+        vars(self).update(others, _loader=loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def read_as_it_is(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a pass of a user's ``loader``, by workers of this pass alone, also where it would keep them."""
+    loader.check_worker_number_rationality()
+    seen = _AsItIs(
+        loader,
+        worker_init_fn=StartWorker(loader.worker_init_fn),
+        multiprocessing_context=watched(loader.multiprocessing_context),
+        persistent_workers=False,
+    )
+    return received(loader, _MultiProcessingDataLoaderIter(seen))
+
+
+def received(loader: DataLoader[Any], batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of an iterator of ``loader``; an error in reading them, a worker's own included, ends its workers."""
+    if isinstance(batches, _MultiProcessingDataLoaderIter):
+        _begun.add(batches)
+    return _received(loader, batches)
+
+
+def _received(loader: DataLoader[Any], batches: Iterator[Any]) -> Iterator[Any]:
     try:
         for batch in batches:
             if isinstance(batch, WorkerFailure):
                 raise batch.error()
             yield batch
+    except GeneratorExit:
+        if not getattr(batches, "_persistent_workers", False):
+            _end(batches)
+        raise
     except Exception:
-        if isinstance(batches, _MultiProcessingDataLoaderIter):
-            batches._shutdown_workers()
+        _end(batches)
         if loader._iterator is batches:
             loader._iterator = None
         raise
 
 
-@atexit.register
-def _end_workers() -> None:
-    """End the workers that are there when Python ends.
-
-    Registered after torch was imported, this comes before torch takes Python for gone and leaves workers as they are,
-    and before `multiprocessing` waits for them: of them, that outlive one SIGTERM, it would wait for ever.
-    """
-    begun = tuple(_begun)
-    try:
-        for batches in begun:
-            with suppress(RuntimeError):  # torch's, wherever this process is when a signal ends a worker
-                batches._shutdown_workers()
-    finally:
-        for worker in (worker for batches in begun for worker in batches._workers):
+def _end(batches: Iterator[Any]) -> None:
+    """End its workers, those too that hold Python's lock for so long that they heed nothing."""
+    if isinstance(batches, _MultiProcessingDataLoaderIter) and not batches._shutdown:
+        batches._shutdown_workers()
+        for worker in batches._workers:
             if worker.is_alive():
                 worker.kill()
 
 
+@cache
+def _kill_at_exit(process_id: int) -> None:
+    """Have the workers of this process killed when it ends, which `multiprocessing` would wait for.
+
+    It sends them one SIGTERM, which they outlive. What it has registered is called in its own processes, too.
+    """
+    Finalize(None, _kill_workers, exitpriority=0)
+
+
+def _kill_workers() -> None:
+    left = [worker for worker in tuple(_workers) if worker.is_alive()]
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for each of them
+    for worker in left:
+        worker.kill()
+
+
 def _forget_workers() -> None:
-    """In a fork of this process: the workers are its parent's, which would wait for them if they ended with this."""
+    """In a fork of this process: the workers are its parent's, and neither to be ended nor to be waited for here."""
     for batches in tuple(_begun):
         batches._shutdown = True
+    children: Any = multiprocessing.process
+    children._children.difference_update(_workers)
     _begun.clear()
+    _workers.clear()
 
 
 os.register_at_fork(after_in_child=_forget_workers)
