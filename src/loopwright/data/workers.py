@@ -31,9 +31,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _WATCH_SECONDS = 0.2
 _GRACE_SECONDS = 4.5  # within the 5 s that torch waits for one worker, and then for the next
 
-# Of this process: iterators that have workers, and all workers that may not have ended yet.
-_begun: weakref.WeakSet[_MultiProcessingDataLoaderIter] = weakref.WeakSet()
-_workers: set[BaseProcess] = set()
+_begun: weakref.WeakSet[_MultiProcessingDataLoaderIter] = weakref.WeakSet()  # iterators of this process with workers
 
 
 class Blocks(Protocol):
@@ -110,9 +108,11 @@ def _watch(indices: Any, is_done: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
     parent: Any = multiprocessing.parent_process()
-    origin = os.getppid()  # who has forked this: what parent waits for may be held open by others, which it forked
+    is_served = getattr(multiprocessing.current_process(), "_start_method", None) == "forkserver"
+    origin = os.getppid() if is_served else parent.pid
 
     def is_orphan() -> bool:
+        # what the second waits for may be held open by other children of the parent's
         return os.getppid() != origin or not parent.is_alive()
 
     # no lock of is_done's is taken: whoever sets it would wait for ever for one that was killed with it
@@ -145,8 +145,7 @@ def _start(process: Any, method: str) -> None:
         forkserver.ensure_running()  # or whatever it is to start later would have signals wait, too
     with _signals_waiting():
         process.start()
-        _workers.difference_update([each for each in tuple(_workers) if not each.is_alive()])
-        _workers.add(process)
+        process.is_watched = True
 
 
 @contextmanager
@@ -232,21 +231,24 @@ def _kill_at_exit(process_id: int) -> None:
 
 
 def _kill_workers() -> None:
-    left = [worker for worker in tuple(_workers) if worker.is_alive()]
+    left = [child for child in multiprocessing.active_children() if _is_watched(child)]
     if left:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for each of them
     for worker in left:
         worker.kill()
 
 
+def _is_watched(child: BaseProcess) -> bool:
+    return hasattr(child, "is_watched")
+
+
 def _forget_workers() -> None:
     """In a fork of this process: the workers are its parent's, and neither to be ended nor to be waited for here."""
     for batches in tuple(_begun):
         batches._shutdown = True
-    children: Any = multiprocessing.process
-    children._children.difference_update(_workers)
     _begun.clear()
-    _workers.clear()
+    processes: Any = multiprocessing.process
+    processes._children.difference_update(tuple(filter(_is_watched, processes._children)))
 
 
 os.register_at_fork(after_in_child=_forget_workers)
