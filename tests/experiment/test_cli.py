@@ -253,15 +253,16 @@ def test_a_failed_job_does_not_stop_the_others(cli: Cli, own_models: None, tmp_p
     assert _alive(Trainer) == []
 
 
-def test_a_second_interruption_while_the_end_is_recorded_says_so_too(
-    cli: Cli, own_models: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("second", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_second_signal_while_the_end_is_recorded_says_so_too(
+    second: BaseException, code: int, cli: Cli, own_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(directory: Path) -> None:
-        raise KeyboardInterrupt
+        raise second
 
     monkeypatch.setattr(ending, "draw", interrupt)
     answer = cli(*_WITH_OWN_MODEL, "model=stopped", "hydra.run.dir=out")
-    assert (answer.code, answer.err) == (130, "interrupted (run directory: out)\n")
+    assert (answer.code, answer.err) == (code, "interrupted (run directory: out)\n")
 
 
 def test_an_interrupted_run_says_so_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:

@@ -104,11 +104,13 @@ def _run_jobs(
 
     flags = [*(["--multirun"] if line.multirun else []), *line.config_dir_flag]
     try:
-        run_hydra([*flags, *overrides], task)
+        code = run_hydra([*flags, *overrides], task)
     except KeyboardInterrupt:
-        if not ended or ended[-1].state != "interrupted":  # else said; here a signal came while the end was recorded
-            complain(f"interrupted (run directory: {directory})")
-            ended.append(Ended(state="interrupted", exit_code=130))
+        code = 130
+    was_said = bool(ended) and ended[-1].state == "interrupted"
+    if code in (130, 143) and not was_said:  # another signal came while an end was recorded
+        complain(f"interrupted (run directory: {directory})")
+        ended.append(Ended(state="interrupted", exit_code=code))
     return ended
 
 
