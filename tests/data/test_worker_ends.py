@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ class Fixed(DataLoader[Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "worker_init_fn":
             super().__setattr__(name, value)
+
+
+class OwnContext(ForkContext):
+    """Starts processes in a way of its own."""
+
+    @property
+    def Process(self) -> Any:
+        """What makes one."""
+        return partial(ForkProcess, name="mine")
 
 
 class Masked(Sampler[int]):
@@ -179,7 +189,7 @@ def test_queues_of_the_users_carry_what_is_put_there(capfd: pytest.CaptureFixtur
     queue: Any = multiprocessing.Queue()
     loader = faulty.OwnLoader(range(1), num_workers=1, collate_fn=partial(put_aside, queue))
     assert len(list(as_source(loader, 0).read(0, 0))) == 1
-    assert queue.get(timeout=100) == "then"
+    assert queue.get(timeout=200) == "then"
     assert "cannot pickle '_thread.lock' object" in capfd.readouterr().err
 
 
@@ -194,6 +204,16 @@ def test_workers_of_a_loader_that_begins_its_passes_itself_end_with_an_error(
     with pytest.raises(KeyError, match="no such row") as raised:
         list(batches)
     assert num_workers_left() == 0, raised  # although the error, which holds the iterator, is still here
+
+
+@pytest.mark.parametrize("make", [DataLoader, faulty.OwnLoader])
+def test_workers_are_started_as_a_users_context_does(make: Any) -> None:
+    loader = make(range(4), num_workers=1, multiprocessing_context=OwnContext(), worker_init_fn=_check_name)
+    assert len(list(as_source(loader, 0).read(0, 0))) == 4
+
+
+def _check_name(worker: int) -> None:
+    assert multiprocessing.current_process().name == "mine"
 
 
 @pytest.mark.parametrize("make", [DataLoader, faulty.OwnLoader])
@@ -224,7 +244,7 @@ assert len(list(batches)) == 19
 def test_the_workers_of_a_process_outlive_a_fork_of_it(persistent_workers: bool) -> None:
     """Although the iterator is let go there, and `multiprocessing` takes them for children of each."""
     command = [sys.executable, "-c", _FORK.format(persistent_workers)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
 
 
@@ -289,7 +309,7 @@ def test_python_ends_where_workers_had_begun_before_a_pass_could(kind: str, what
         text=True,
         start_new_session=True,
     )
-    assert process.communicate(timeout=100)[0].strip() == said
+    assert process.communicate(timeout=200)[0].strip() == said
     assert process.returncode == 0
     assert is_group_gone(process.pid)
 
@@ -313,7 +333,7 @@ def test_ctrl_c_while_torch_waits_for_busy_workers_leaves_none() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTED], env=environment(), cwd=Path(__file__).parent, start_new_session=True
     )
-    process.wait(timeout=100)
+    process.wait(timeout=200)
     assert is_group_gone(process.pid)
 
 
@@ -347,7 +367,7 @@ def test_workers_end_with_their_parent_though_another_child_of_it_lives() -> Non
     assert process.stdout is not None
     child = int(process.stdout.readline())
     try:
-        assert process.wait(timeout=100) == -signal.SIGKILL
+        assert process.wait(timeout=200) == -signal.SIGKILL
         assert is_group_gone(process.pid)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -360,9 +380,11 @@ from torch.utils.data import DataLoader
 from loopwright.data import as_source
 
 if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
     context = multiprocessing.get_context("forkserver")
-    loader = DataLoader(range(4), num_workers=1, multiprocessing_context=context)
-    assert len(list(as_source(loader, 0).read(0, 0))) == 4
+    for each in (context, multiprocessing.context._default_context):  # the latter's processes know no method
+        loader = DataLoader(range(4), num_workers=1, multiprocessing_context=each)
+        assert len(list(as_source(loader, 0).read(0, 0))) == 4
     sleeping = context.Process(target=time.sleep, args=(3600,))
     sleeping.start()
     os.kill(sleeping.pid, signal.SIGUSR1)
@@ -402,5 +424,5 @@ def test_a_worker_whose_parent_dies_while_it_starts_ends_too(loader: str) -> Non
     """Torch's own watch begins later, and takes whoever adopted the worker for its parent."""
     command = [sys.executable, "-c", _ORPHANS.format(loader)]
     process = subprocess.Popen(command, env=environment(), start_new_session=True)
-    assert process.wait(timeout=100) == -signal.SIGKILL
+    assert process.wait(timeout=200) == -signal.SIGKILL
     assert is_group_gone(process.pid)

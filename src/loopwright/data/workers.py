@@ -15,11 +15,9 @@ from functools import cache, partial
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
 from multiprocessing.util import Finalize
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, get_worker_info
@@ -57,14 +55,13 @@ class StartWorker:
 
     def __call__(self, worker: int) -> None:
         info: Any = get_worker_info()
-        process: Any = multiprocessing.current_process()
-        indices, batches = (each for each in process._args if isinstance(each, Queue))
-        (is_done,) = (each for each in process._args if isinstance(each, Event))
+        loop: Any = sys._getframe(1).f_locals  # of torch's worker loop, which hands its queues to nobody
         if self._blocks is not None:
             object.__setattr__(info, "dataset", self._blocks.dataset)  # it refuses to be assigned to
-        _send_failures(batches, info.dataset, None if self._blocks is None else self._blocks.keys_of)
+        _send_failures(loop["data_queue"], info.dataset, None if self._blocks is None else self._blocks.keys_of)
         _outlive_signals()
-        threading.Thread(target=_watch, args=(indices, is_done), name="loopwright-watch", daemon=True).start()
+        ends_by = (loop["index_queue"], loop["done_event"])
+        threading.Thread(target=_watch, args=ends_by, name="loopwright-watch", daemon=True).start()
         sys.excepthook = _say_uncaught
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker)
@@ -108,8 +105,8 @@ def _watch(indices: Any, is_done: Any) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # they are the main thread's
     parent: Any = multiprocessing.parent_process()
-    is_served = getattr(multiprocessing.current_process(), "_start_method", None) == "forkserver"
-    origin = os.getppid() if is_served else parent.pid
+    process: Any = multiprocessing.current_process()
+    origin = os.getppid() if process.is_served else parent.pid
 
     def is_orphan() -> bool:
         # what the second waits for may be held open by other children of the parent's
@@ -126,22 +123,24 @@ def _watch(indices: Any, is_done: Any) -> None:
 
 def watched(context: BaseContext | None) -> BaseContext:
     """``context``, or else the default one, whose workers find signals waiting, and are killed when Python ends."""
-    usual = context or multiprocessing.get_context()
-    copied: Any = copy.copy(usual)
-    copied.Process = partial(_process, copied.Process, usual.get_start_method())
-    return cast(BaseContext, copied)
+    usual: Any = context or multiprocessing.get_context()
+    make = partial(_process, usual.Process, is_served=usual.get_start_method() == "forkserver")
+    copied: BaseContext = copy.copy(usual)
+    copied.__class__ = type("Watched", (type(usual),), {"Process": staticmethod(make)})
+    return copied
 
 
-def _process(kind: Callable[..., Any], method: str, **arguments: Any) -> Any:
+def _process(kind: Callable[..., Any], *, is_served: bool, **arguments: Any) -> Any:
     process = kind(**arguments)
-    process.start = partial(_start, process, method)
+    process.is_served = is_served
+    process.start = partial(_start, process)
     return process
 
 
-def _start(process: Any, method: str) -> None:
+def _start(process: Any) -> None:
     del process.start  # the attribute, which would be sent to the new process
     _kill_at_exit(os.getpid())
-    if method == "forkserver":
+    if process.is_served:
         forkserver.ensure_running()  # or whatever it is to start later would have signals wait, too
     with _signals_waiting():
         process.start()
