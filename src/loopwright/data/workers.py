@@ -144,7 +144,6 @@ def _start(process: Any) -> None:
         forkserver.ensure_running()  # or whatever it is to start later would have signals wait, too
     with _signals_waiting():
         process.start()
-        process.is_watched = True
 
 
 @contextmanager
@@ -238,7 +237,7 @@ def _kill_workers() -> None:
 
 
 def _is_watched(child: BaseProcess) -> bool:
-    return hasattr(child, "is_watched")
+    return hasattr(child, "is_served")  # as `_process` leaves them, before they start
 
 
 def _forget_workers() -> None:
