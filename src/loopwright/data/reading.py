@@ -22,7 +22,7 @@ from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
 _PLAIN_COLLATES = (default_collate, default_convert)
 
-_NUM_KNOWN = 64  # batches of which a worker knows what they were made of; not as many wait to be sent
+_NUM_KNOWN = 64  # batches of which a worker knows what they were made of, to name what cannot be sent on
 
 # (pass, the keys of one batch): whole numbers, or whatever a sampler of the user's yields
 Block = tuple[int, list[Any]]
