@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from loopwright.data.faults import WorkerFailure, unreadable
 from loopwright.data.order import index_batches, num_batches, pass_order
 from loopwright.data.rows import Rows
-from loopwright.data.workers import StartWorker, read, watched
+from loopwright.data.workers import StartWorker, received, watched
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
@@ -178,7 +178,7 @@ class BlockReader:
         if self._loader is None:
             return map(self._reader.read, blocks)
         self._course.blocks = blocks
-        return map(self._as_if_read_here, read(self._loader))
+        return map(self._as_if_read_here, received(self._loader, iter(self._loader)))
 
     def _as_if_read_here(self, batch: Any) -> Any:
         """A batch that was read elsewhere, with the one effect that reading it here would have had."""

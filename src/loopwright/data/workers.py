@@ -159,11 +159,6 @@ def _signals_waiting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def read(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a pass of ``loader``, which was made with a `StartWorker` and a context that is `watched`."""
-    return received(loader, iter(loader))
-
-
 class _AsItIs:
     """A user's dataloader as an iterator of torch's is to see it: with other values of a few attributes."""
 
