@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from loopwright.data import stdlib_text
-from loopwright.data.text_windows import TextWindows
+from loopwright.data.sets.text_windows import TextWindows
 
 SEED = 0
 NUM_DOCUMENTS = 200

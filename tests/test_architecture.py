@@ -24,7 +24,7 @@ MAX_PARAMETERS = 12
 # What stands directly under src/loopwright, by floor. A floor imports those below it and, but for F2, itself.
 FLOORS: Sequence[frozenset[str]] = (
     frozenset({"errors", "hooks", "loop", "plan", "records", "shipped"}),
-    frozenset({"run", "protocols", "seeding", "precision"}),
+    frozenset({"run_state", "protocols", "seeding", "precision"}),
     frozenset({"device", "data", "models", "optim", "checkpoint", "loggers", "callbacks", "downstream"}),
     frozenset({"engine"}),
     frozenset({"trainer"}),
@@ -296,7 +296,7 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ("upward_imports", Module("loopwright.plan.x", "from loopwright.trainer import Trainer")),
     ("upward_imports", Module("loopwright.engine.x", "import loopwright.data")),
     ("upward_imports", Module("loopwright.loggers.x", "from loopwright import models")),
-    ("upward_imports", Module("loopwright.errors", "def f():\n    from loopwright.run import RunState")),
+    ("upward_imports", Module("loopwright.errors", "def f():\n    from loopwright.run_state import RunState")),
     ("upward_imports", Module("loopwright.data.x", "from . import loader")),
     ("upward_imports", Module("loopwright.misplaced.x", "")),
     ("heavy_low_floors", Module("loopwright.plan.x", "import torch")),
@@ -304,16 +304,16 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ("hydra_below", Module("loopwright.trainer.x", "from omegaconf import OmegaConf")),
     ("accelerators_named", Module("loopwright.engine.x", "import torch\ntorch.cuda.synchronize()")),
     ("accelerators_named", Module("loopwright.trainer.x", "from torch.cuda import amp")),
-    ("long_files", Module("loopwright.run", "x = 1\n" * (MAX_LINES + 1))),
-    ("long_functions", Module("loopwright.run", f"def f():\n{LONG_BODY}")),
-    ("long_signatures", Module("loopwright.run", f"def f({', '.join(f'a{i}' for i in range(13))}): ...")),
+    ("long_files", Module("loopwright.run_state", "x = 1\n" * (MAX_LINES + 1))),
+    ("long_functions", Module("loopwright.run_state", f"def f():\n{LONG_BODY}")),
+    ("long_signatures", Module("loopwright.run_state", f"def f({', '.join(f'a{i}' for i in range(13))}): ...")),
     ("own_imports_in_functions", Module("loopwright.cli", "def f():\n    import loopwright.trainer")),
     ("busy_packages", Module("loopwright.data", '"""Doc."""\nimport os\n__all__ = []', is_package=True)),
     ("busy_packages", Module("loopwright.data", '"""Doc."""\nfrom a import b', is_package=True)),
-    ("module_state", Module("loopwright.run", "_cache = {}")),
-    ("module_state", Module("loopwright.run", "CACHE = {}\ndef f(x):\n    CACHE[x] = 1")),
-    ("module_state", Module("loopwright.run", "SEEN: set[int] = set()\ndef f(x):\n    SEEN.add(x)")),
-    ("module_state", Module("loopwright.run", "count = 0\ndef f():\n    global count\n    count = 1")),
+    ("module_state", Module("loopwright.run_state", "_cache = {}")),
+    ("module_state", Module("loopwright.run_state", "CACHE = {}\ndef f(x):\n    CACHE[x] = 1")),
+    ("module_state", Module("loopwright.run_state", "SEEN: set[int] = set()\ndef f(x):\n    SEEN.add(x)")),
+    ("module_state", Module("loopwright.run_state", "count = 0\ndef f():\n    global count\n    count = 1")),
     ("vague_names", Module("loopwright.data.utils", "")),
 )
 ALLOWED: Sequence[Module] = (
@@ -323,8 +323,11 @@ ALLOWED: Sequence[Module] = (
     ),
     Module("loopwright.engine.x", "from loopwright.plan import Plan\nfrom loopwright.engine.step import Step"),
     Module("loopwright.experiment.x", "import hydra\nfrom loopwright.data import digits"),
-    Module("loopwright.run", f"def f(self, {', '.join(f'a{i}' for i in range(12))}):\n    '''{LONG_BODY}'''"),
-    Module("loopwright.run", "TABLE = {1: 2}\n__all__ = ['TABLE']\ndef f(table):\n    table = {}\n    table[1] = 2"),
+    Module("loopwright.run_state", f"def f(self, {', '.join(f'a{i}' for i in range(12))}):\n    '''{LONG_BODY}'''"),
+    Module(
+        "loopwright.run_state",
+        "TABLE = {1: 2}\n__all__ = ['TABLE']\ndef f(table):\n    table = {}\n    table[1] = 2",
+    ),
 )
 
 

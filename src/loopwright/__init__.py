@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loopwright.hooks import Callback, Logger, ValidationCallback
     from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
     from loopwright.precision import Precision
-    from loopwright.run import FitResult
+    from loopwright.run_state import FitResult
     from loopwright.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ _LOCATIONS: Mapping[str, str | None] = MappingProxyType(
     {
         "Callback": "loopwright.hooks",
         "Checkpointing": "loopwright.checkpoint",
-        "FitResult": "loopwright.run",
+        "FitResult": "loopwright.run_state",
         "Logger": "loopwright.hooks",
         "LoopCallback": "loopwright.loop",
         "Precision": "loopwright.precision",

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from loopwright import __version__
 from loopwright.errors import CheckpointError, SaveError, SettingError
-from loopwright.experiment.command.command_line import CommandLine, read_command_line
-from loopwright.experiment.command.help_text import help_text
-from loopwright.experiment.command.speech import complain, one_line_of, tell
-from loopwright.experiment.settings import at_config_path
+from loopwright.experiment.console.command_line import CommandLine, read_command_line
+from loopwright.experiment.console.help_text import help_text
+from loopwright.experiment.console.messages import complain, one_line_of, tell
+from loopwright.experiment.jobs.settings import at_config_path
 from loopwright.shipped import conf_dir
 
 
@@ -92,4 +92,4 @@ def _execute(line: CommandLine) -> int:
         tell(help_text([conf_dir(), *extra]).rstrip("\n"))
         return 0
     # Imported only now: Hydra, which this imports, looks for plugins on sys.path, and help needs none of it.
-    return int(import_module("loopwright.experiment.command.entry").execute(line))
+    return int(import_module("loopwright.experiment.verbs.entry").execute(line))

@@ -12,7 +12,7 @@ import torch
 
 from loopwright import Trainer, ValidationLoop
 from loopwright.data import stdlib_text
-from loopwright.data.text_windows import TextWindows
+from loopwright.data.sets.text_windows import TextWindows
 from loopwright.downstream import EleutherEvalHarness, TokenizerFile
 from loopwright.downstream.language_model import TrainedModel
 from loopwright.downstream.tasks import load_tasks, sandboxed

@@ -14,7 +14,7 @@ import torch
 import tiny
 from loopwright import Callback, Checkpointing, Trainer, TrainingLoop, ValidationLoop
 from loopwright.data import Loader
-from loopwright.data.text_windows import TextWindows
+from loopwright.data.sets.text_windows import TextWindows
 from loopwright.downstream import EleutherEvalHarness
 from loopwright.errors import SettingError
 from loopwright.loggers import JSONLinesLogger, ProgressLogger

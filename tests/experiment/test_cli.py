@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from command import Answer, run_dirs
-from loopwright.experiment import ending
+from loopwright.experiment.runs import ending
 from loopwright.models import MLP
 from loopwright.shipped import conf_dir
 from loopwright.trainer import Trainer

@@ -13,7 +13,7 @@ import torch
 from command import Answer
 from loopwright.device import deterministic_operations, open_device, operation_without_form
 from loopwright.errors import SettingError
-from loopwright.experiment import check
+from loopwright.experiment.jobs import check
 
 Cli = Callable[..., Answer]
 

@@ -127,7 +127,7 @@ class FullDisk:
         self._of = of
         self._num_left = 7
         self._write = os.write
-        monkeypatch.setattr("loopwright.loggers.run_files.os.write", self.write)
+        monkeypatch.setattr("loopwright.loggers.append_only.os.write", self.write)
 
     def write(self, file: int, data: bytes) -> int:
         if self.is_full and self._of in data:

@@ -13,7 +13,7 @@ import torch
 import tiny
 from loopwright import Checkpointing, Trainer, TrainingLoop
 from loopwright.data import Loader
-from loopwright.data.text_windows import TextWindows
+from loopwright.data.sets.text_windows import TextWindows
 from loopwright.downstream.requests import Prompts, Sampling, padded_prompts
 from loopwright.errors import SettingError
 from loopwright.models import CausalLM

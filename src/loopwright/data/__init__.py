@@ -1,17 +1,17 @@
 """Data: our own loader, any dataloader as a source of batches, and the data sets that configurations name."""
 
-from loopwright.data.content import hash_content
-from loopwright.data.csv import csv
-from loopwright.data.digits import digits
-from loopwright.data.image_folder import ImageFolder, image_folder
-from loopwright.data.loader import Loader
-from loopwright.data.source import as_source
-from loopwright.data.splits import Splits
-from loopwright.data.stdlib_text import stdlib_text
-from loopwright.data.synthetic import synthetic, synthetic_regression, synthetic_tokens
-from loopwright.data.tensor_file import TensorFile, tensor_file
-from loopwright.data.tensors import TensorData
-from loopwright.data.text_windows import TextWindows
+from loopwright.data.reading.loader import Loader
+from loopwright.data.reading.source import as_source
+from loopwright.data.sets.content import hash_content
+from loopwright.data.sets.csv import csv
+from loopwright.data.sets.digits import digits
+from loopwright.data.sets.image_folder import ImageFolder, image_folder
+from loopwright.data.sets.splits import Splits
+from loopwright.data.sets.stdlib_text import stdlib_text
+from loopwright.data.sets.synthetic import synthetic, synthetic_regression, synthetic_tokens
+from loopwright.data.sets.tensor_file import TensorFile, tensor_file
+from loopwright.data.sets.tensors import TensorData
+from loopwright.data.sets.text_windows import TextWindows
 
 __all__ = [
     "ImageFolder",

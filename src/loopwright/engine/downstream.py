@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from loopwright.engine.binding import Hook
+from loopwright.engine.hook_table import Hook
 from loopwright.engine.parts import Parts
 from loopwright.hooks import ValidationCallback, implements
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from loopwright.engine.faults import note_reading
+from loopwright.engine.user_errors import note_reading
 from loopwright.errors import DataError
 from loopwright.protocols import BatchSource
-from loopwright.run import RunState
+from loopwright.run_state import RunState
 
 _END = object()
 

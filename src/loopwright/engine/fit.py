@@ -22,18 +22,18 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from loopwright.engine.binding import Hook, call_hooks, reporting
 from loopwright.engine.clock import TrainClock
 from loopwright.engine.downstream import run_downstream
-from loopwright.engine.faults import naming_dead_workers
 from loopwright.engine.feed import Feed
+from loopwright.engine.hook_table import Hook, call_hooks, reporting
 from loopwright.engine.parts import Parts
 from loopwright.engine.step import Step
+from loopwright.engine.user_errors import naming_dead_workers
 from loopwright.engine.validate import ValidationSet, validate
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Downstream, Plan, Save, Stage, Train, Validate, next_multiple
-from loopwright.run import Interruption
+from loopwright.run_state import Interruption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from loopwright.engine.faults import note_model
-from loopwright.engine.items import as_outputs
 from loopwright.engine.parts import Parts
+from loopwright.engine.user_errors import note_model
+from loopwright.engine.weighting import as_outputs
 from loopwright.errors import SettingError
 
 

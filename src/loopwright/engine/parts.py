@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from loopwright.engine.binding import Hooks
-from loopwright.engine.metrics import MetricLog
+from loopwright.engine.hook_table import Hooks
+from loopwright.engine.metric_log import MetricLog
 from loopwright.hooks import Callback
 from loopwright.precision import Precision
 from loopwright.protocols import Accelerator, BatchSource, StatefulScheduler
-from loopwright.run import RunState
+from loopwright.run_state import RunState
 from loopwright.seeding import RandomStreams
 
 

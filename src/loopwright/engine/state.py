@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from loopwright.engine.parts import Parts
-from loopwright.engine.settings import run_settings
-from loopwright.engine.setup import stateful_callbacks, stateful_loggers
+from loopwright.engine.recorded_settings import run_settings
 from loopwright.errors import CheckpointError, SettingError, on_one_line
+from loopwright.hooks import Callback, Logger, implements
 
 # What OneCycleLR makes of the total that it is told; a run with a longer end tells another.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
@@ -117,3 +117,34 @@ def _as_saved(loaded: Any, saved: Any) -> Any:
     if isinstance(loaded, dict) and isinstance(saved, dict):
         return {key: _as_saved(value, saved.get(key)) for key, value in loaded.items()}
     return loaded
+
+
+def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
+    """The callbacks other than loggers that keep state, by the name that keys it.
+
+    Raises:
+        SettingError: if two of them share a name.
+    """
+    return _stateful([(name, callback) for name, callback in callbacks if not isinstance(callback, Logger)])
+
+
+def stateful_loggers(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
+    """The loggers among the callbacks that keep state, by the name that keys it.
+
+    Raises:
+        SettingError: if two of them share a name.
+    """
+    return _stateful([(name, callback) for name, callback in callbacks if isinstance(callback, Logger)])
+
+
+def _stateful(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
+    stateful: dict[str, Callback] = {}
+    for name, callback in callbacks:
+        if implements(callback, "state_dict"):
+            if name in stateful:
+                kind = "loggers" if isinstance(callback, Logger) else "callbacks"
+                raise SettingError(
+                    kind, f": two of them keep state under the name {name}; give a mapping from names to {kind}."
+                )
+            stateful[name] = callback
+    return stateful

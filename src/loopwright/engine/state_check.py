@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 from torch import Tensor
 
 from loopwright.engine.parts import Parts
-from loopwright.engine.settings import run_settings
-from loopwright.engine.setup import stateful_callbacks, stateful_loggers
+from loopwright.engine.recorded_settings import run_settings
+from loopwright.engine.state import stateful_callbacks, stateful_loggers
 from loopwright.errors import CheckpointError, did_you_mean, on_one_line
 
 _log = logging.getLogger("loopwright")

@@ -18,12 +18,12 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from loopwright.engine.faults import check_has_gradient, note_model
 from loopwright.engine.feed import Feed
 from loopwright.engine.forward import Forward
-from loopwright.engine.items import WeightedMean, num_items, scalars
 from loopwright.engine.parts import Parts
 from loopwright.engine.update import Update
+from loopwright.engine.user_errors import check_has_gradient, note_model
+from loopwright.engine.weighting import WeightedMean, num_items, scalars
 
 # Takes the values of a step, by name; those of a window of one are still on the device.
 Log = Callable[[Mapping[str, Tensor | float]], None]

@@ -21,16 +21,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from loopwright.engine.binding import call_hooks, reporting
-from loopwright.engine.faults import naming_dead_workers, note_reading
 from loopwright.engine.forward import Forward
-from loopwright.engine.items import WeightedMean, num_items, scalars
+from loopwright.engine.hook_table import call_hooks, reporting
 from loopwright.engine.modes import evaluating
 from loopwright.engine.parts import Parts
+from loopwright.engine.user_errors import naming_dead_workers, note_reading
+from loopwright.engine.weighting import WeightedMean, num_items, scalars
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.protocols import BatchSource
-from loopwright.run import Interruption, RunState
+from loopwright.run_state import Interruption, RunState
 
 _log = logging.getLogger("loopwright")
 _END = object()

@@ -1,6 +1,6 @@
 """Loggers: where the metrics of a run go."""
 
-from loopwright.loggers.csv_table import CSVLogger
+from loopwright.loggers.csv_logger import CSVLogger
 from loopwright.loggers.json_lines import JSONLinesLogger
 from loopwright.loggers.progress import ProgressLogger
 from loopwright.loggers.tensor_board import TensorBoardLogger

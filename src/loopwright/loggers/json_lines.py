@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from loopwright.loggers.run_files import FileLogger, number
+from loopwright.loggers.append_only import FileLogger, number
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"

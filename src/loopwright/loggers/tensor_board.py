@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import refuse
 from loopwright.hooks import Logger
-from loopwright.loggers.run_files import is_of_run
+from loopwright.loggers.append_only import is_of_run
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from loopwright.errors import check_count, refuse
 from loopwright.models.batches import check_floats
 from loopwright.models.classification import check_labels, classify, images_and_labels
-from loopwright.models.settings import check_counts, check_dropout
+from loopwright.models.setting_checks import check_counts, check_dropout
 
 
 class CNN(nn.Module):

@@ -14,7 +14,7 @@ from torch.nn import functional
 from loopwright.errors import SettingError, check_count
 from loopwright.models.batches import check_floats, not_taken
 from loopwright.models.classification import check_labels, classify
-from loopwright.models.settings import check_counts, check_dropout
+from loopwright.models.setting_checks import check_counts, check_dropout
 
 
 class MLP(nn.Module):

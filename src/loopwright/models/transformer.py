@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import check_count, refuse
-from loopwright.models.settings import check_dropout
+from loopwright.models.setting_checks import check_dropout
 
 _FEED_FORWARD_FACTOR = 4
 _ROTARY_BASE = 10_000.0

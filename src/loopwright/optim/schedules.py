@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from loopwright.errors import SettingError
-from loopwright.optim.lengths import (
+from loopwright.optim.schedule_lengths import (
     check_fraction,
     check_total,
     count_milestones,

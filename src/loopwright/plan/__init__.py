@@ -8,16 +8,16 @@ from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
-from loopwright.plan.validation import ValidationSet, eval_steps_note, validation_batches
+from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
 __all__ = [
     "Downstream",
     "Plan",
+    "PlannedSet",
     "Save",
     "Stage",
     "Train",
     "Validate",
-    "ValidationSet",
     "Window",
     "count_samples",
     "describe",

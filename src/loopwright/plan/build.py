@@ -11,7 +11,7 @@ from loopwright.plan.cadence import steps_between_validations
 from loopwright.plan.lengths import find_end
 from loopwright.plan.passes import Passes
 from loopwright.plan.plan import Plan
-from loopwright.plan.validation import ValidationSet, eval_steps_note, validation_batches
+from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
 _MANY_STEPS = 100
 
@@ -69,7 +69,7 @@ def plan_fit(
 
     stop_step, notes = find_end(loop, passes, start_step)
     warnings: list[str] = []
-    sets: list[ValidationSet] = []
+    sets: list[PlannedSet] = []
     eval_every = None
     if loop.eval_frequency and (val or downstream):
         sets = [_choose_batches(name, length, loop.eval_steps) for name, length in val.items()]
@@ -119,10 +119,10 @@ def _cut_passes(loop: TrainingLoop, num_micro_batches: int | None, start_micro_b
     )
 
 
-def _choose_batches(name: str, length: int | None, eval_steps: int | None) -> ValidationSet:
+def _choose_batches(name: str, length: int | None, eval_steps: int | None) -> PlannedSet:
     if length is not None:
         length = _check_whole(f"val[{name!r}]", length)
-    return ValidationSet(name, validation_batches(length, eval_steps, name), length)
+    return PlannedSet(name, validation_batches(length, eval_steps, name), length)
 
 
 def _is_every_step(eval_frequency: int | float | None) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loopwright.plan.encode import Block, Elided, Item, Repeat, encode, encoded_json
 from loopwright.plan.plan import Plan
-from loopwright.plan.validation import ValidationSet
+from loopwright.plan.plan_json import Block, Elided, Item, Repeat, encode, encoded_json
+from loopwright.plan.validation import PlannedSet
 
 _LABEL_WIDTH = 15
 
@@ -169,7 +169,7 @@ def _saves(plan: Plan) -> str:
     return " and ".join(parts) or "never"
 
 
-def _batches(val: ValidationSet) -> str:
+def _batches(val: PlannedSet) -> str:
     """``val (50 of 79)``."""
     if val.length is None:
         return f"{val.name} ({val.num_batches:,})"

@@ -10,7 +10,7 @@ from loopwright.errors import refuse
 from loopwright.plan.cadence import next_multiple
 from loopwright.plan.passes import Passes, Window
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
-from loopwright.plan.validation import ValidationSet
+from loopwright.plan.validation import PlannedSet
 
 LoopSettings = tuple[tuple[str, int | float | None], ...]
 
@@ -43,7 +43,7 @@ class Plan:
     position: int
     passes: Passes
     eval_every: int | None
-    val: tuple[ValidationSet, ...]
+    val: tuple[PlannedSet, ...]
     downstream: tuple[tuple[str, int], ...]
     save_every: int | None
     save_last: bool

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from loopwright.errors import refuse
 
 
-class ValidationSet(NamedTuple):
+class PlannedSet(NamedTuple):
     """A validation dataloader in a plan: ``num_batches`` of its ``length`` (None: unknown) batches are validated."""
 
     name: str

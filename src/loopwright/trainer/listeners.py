@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopwright.checkpoint import Checkpointing, check_state
-from loopwright.engine.binding import Hook, bind_hooks
-from loopwright.engine.setup import name_callbacks, stateful_callbacks, stateful_loggers, warn_of_misspelt_hooks
-from loopwright.hooks import HOOKS, Callback, Logger
+from loopwright.engine.hook_table import Hook, bind_hooks
+from loopwright.engine.state import stateful_callbacks, stateful_loggers
+from loopwright.errors import refuse_type
+from loopwright.hooks import HOOKS, Callback, Logger, misspelt_hooks
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 
 
@@ -27,8 +29,8 @@ class Listeners:
 
     def __init__(self, loop: LoopCallback, callbacks: Any, loggers: Any, checkpoint: Checkpointing | None) -> None:
         self._loop = loop
-        self._callbacks = name_callbacks(callbacks, Callback, "callbacks")
-        self._loggers = name_callbacks(loggers, Logger, "loggers")
+        self._callbacks = _name_callbacks(callbacks, Callback, "callbacks")
+        self._loggers = _name_callbacks(loggers, Logger, "loggers")
         self._checkpoint = [] if checkpoint is None else [("Checkpointing", checkpoint)]
 
     @property
@@ -58,7 +60,9 @@ class Listeners:
 
     def warn_of_misspelt_hooks(self, loop: ValidationLoop) -> None:
         """Warn of methods that are almost, but not, a hook."""
-        warn_of_misspelt_hooks(self.named(), tuple(loop.hook_names.values()))
+        for name, callback in self.named():
+            for method, hook in misspelt_hooks(callback, tuple(loop.hook_names.values())):
+                warnings.warn(f"{name}.{method} is never called: it is no hook. Did you mean {hook}?", stacklevel=4)
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
         """Warn where ``loop`` has hooks of its own and nobody listens to any."""
@@ -76,3 +80,22 @@ class Listeners:
             check_state(callback.state_dict(), f"callbacks.{name}")
         for name, logger in stateful_loggers(self.named()).items():
             check_state(logger.state_dict(), f"loggers.{name}")
+
+
+def _name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple[str, Any]]:
+    """(name, callback) for callbacks given as a list, named by class, or as a mapping by name.
+
+    Raises:
+        SettingTypeError: for anything that is no ``kind``; and for a logger among the callbacks.
+    """
+    if not isinstance(given, Mapping | Sequence | None):
+        raise refuse_type(setting, given, f"a list or a mapping of objects of class {kind.__name__}")
+    entries = given.items() if isinstance(given, Mapping) else [(None, entry) for entry in given or ()]
+    named = []
+    for name, entry in entries:
+        if not isinstance(entry, kind):
+            raise refuse_type(setting, entry, f"objects of class {kind.__name__}")
+        if kind is Callback and isinstance(entry, Logger):
+            raise refuse_type(setting, entry, "callbacks", "give loggers as loggers=[…]")
+        named.append((type(entry).__name__ if name is None else str(name), entry))
+    return named

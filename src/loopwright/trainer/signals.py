@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from loopwright.run import RunState
+from loopwright.run_state import RunState
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 

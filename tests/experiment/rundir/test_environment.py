@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loopwright.experiment.gate.trust import NO_TRUST
-from loopwright.experiment.process import process_settings
+from loopwright.experiment.jobs.process import process_settings
 from loopwright.experiment.rundir.environment import environment, environment_differences, git_state
 
 NO_GIT = {"commit": None, "is_dirty": None}

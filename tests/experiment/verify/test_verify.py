@@ -12,7 +12,7 @@ import torch
 
 from command import Answer, run_dirs
 from loopwright.errors import SettingError
-from loopwright.experiment.command import command_line
+from loopwright.experiment.console import command_line
 from loopwright.experiment.verify import VERIFIABLE, verify
 
 Cli = Callable[..., Answer]

@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from loopwright.errors import SettingError, refuse
-from loopwright.experiment.command.help_text import config_groups
-from loopwright.experiment.command.speech import one_line
-from loopwright.experiment.compose.errors import composition_error
+from loopwright.experiment.compose.composition_errors import composition_error
 from loopwright.experiment.compose.overrides import parse_overrides, quoted
+from loopwright.experiment.console.help_text import config_groups
+from loopwright.experiment.console.messages import one_line
 from loopwright.experiment.gate.config_files import check_config_files
 from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.resolve import resolve

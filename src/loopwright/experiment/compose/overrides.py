@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from loopwright.errors import SettingError
-from loopwright.experiment.command.speech import joined, one_line
+from loopwright.experiment.console.messages import joined, one_line
 
 
 def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:

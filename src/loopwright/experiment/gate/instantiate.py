@@ -16,7 +16,7 @@ import hydra.utils
 from hydra.errors import HydraException
 
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.arguments import check_arguments
+from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.targets import check_call
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join

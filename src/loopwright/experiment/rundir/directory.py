@@ -24,7 +24,7 @@ def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.envir
     Under torchrun the first process makes it and the others learn its name from a small file beside it.
 
     Args:
-        name: of the run; checked by `RunSettings`.
+        name: of the run; checked by `JobSettings`.
         is_sweep: whether it is to hold the directories of many jobs.
         environ: the environment, where torchrun says which process this is.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.rundir.source import source_digests
+from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.records import read_mapping
 
 # Names whose values a run depends on; no other value of the environment is ever recorded.

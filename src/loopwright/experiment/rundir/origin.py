@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loopwright.checkpoint import expand, resolve
-from loopwright.experiment.settings import RunSettings
+from loopwright.experiment.jobs.settings import JobSettings
 
 
-def origins(settings: RunSettings) -> list[Path]:
+def origins(settings: JobSettings) -> list[Path]:
     """The checkpoints that the settings of a run mean.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from loopwright.experiment.command.speech import complain, one_line
+from loopwright.experiment.console.messages import complain, one_line
 
 LOGGER = logging.getLogger("loopwright")
 _WARNINGS = logging.getLogger("py.warnings")

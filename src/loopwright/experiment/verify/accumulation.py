@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from loopwright.errors import SettingError
-from loopwright.experiment.verify.compare import Difference, first_difference, is_same, sizes
 from loopwright.experiment.verify.dropout import WithoutDropout
+from loopwright.experiment.verify.equality import Difference, first_difference, is_same, sizes
 from loopwright.experiment.verify.explain import Evidence, explain, is_sum
 from loopwright.experiment.verify.found import Found, count
-from loopwright.experiment.verify.runs import Runs
 from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
+from loopwright.experiment.verify.trials import Trials
 
 # Of a tensor's gradient, by norms. What is this small beside the gradient of the whole model is rounding in any case.
 _RELATIVE = {torch.float64: 1e-10}
@@ -30,20 +30,20 @@ _OF_THE_WHOLE = 1e-3  # of the tolerance
 _NUM_ULPS = 4.0  # of a type of 16 bits, in which a forward has computed anything
 
 
-def verify_accumulation(runs: Runs) -> Found:
+def verify_accumulation(trials: Trials) -> Found:
     """The gradient of a step does not depend on how its batch is cut."""
-    batch_size, grad_accum_steps = _cut(runs.config)
+    batch_size, grad_accum_steps = _cut(trials.config)
     size = batch_size * grad_accum_steps
-    whole = Gradients(runs.num_steps)
-    parts = Gradients(runs.num_steps, whole)
+    whole = Gradients(trials.num_steps)
+    parts = Gradients(trials.num_steps, whole)
     mode = WithoutDropout()
     # Validations are read in batches of another size here, so there are none.
-    loop = {"loop__eval_frequency": None if runs.config["loop"].get("eval_frequency") is None else 1.0}
+    loop = {"loop__eval_frequency": None if trials.config["loop"].get("eval_frequency") is None else 1.0}
     with mode:
-        runs.run(runs.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
-        config = runs.changed(data__batch_size=batch_size, loop__grad_accum_steps=grad_accum_steps, **loop)
+        trials.run(trials.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
+        config = trials.changed(data__batch_size=batch_size, loop__grad_accum_steps=grad_accum_steps, **loop)
         with _saying_that_it_was_cut(batch_size, grad_accum_steps):
-            ran = runs.run(config, parts)
+            trial = trials.run(config, parts)
     samples = compare_samples(whole.samples, parts.samples)
     num_steps = samples.num_steps
     least = max((_NUM_ULPS * torch.finfo(each).eps for each in mode.half_types), default=0.0)
@@ -59,8 +59,8 @@ def verify_accumulation(runs: Runs) -> Found:
     # A loader that fills each batch gives them one length; that of a joined text is any.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
-        model=ran.model,
-        dataloader=ran.dataloader,
+        model=trial.model,
+        dataloader=trial.dataloader,
         changed_in_forward=parts.changed,
         num_rows=parts.num_rows if has_other_rows else (),
         has_drawn=parts.has_drawn,

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright.data import Loader
-from loopwright.experiment.verify.compare import Difference
+from loopwright.experiment.verify.equality import Difference
 from loopwright.hooks import Callback
 
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, is_same
+from loopwright.experiment.verify.equality import Difference, Leaves, first_difference, is_same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

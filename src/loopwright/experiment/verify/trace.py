@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from loopwright.checkpoint import plain_names, unsaved_buffers
-from loopwright.engine.items import num_items
-from loopwright.experiment.verify.compare import Difference, Leaves, first_difference, is_same, leaves
+from loopwright.engine.weighting import num_items
+from loopwright.experiment.verify.equality import Difference, Leaves, first_difference, is_same, leaves
 from loopwright.hooks import Callback
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.seeding import capture

@@ -21,13 +21,13 @@ import torch
 
 from loopwright.device import deterministic_workspace
 from loopwright.errors import SettingError, refuse
-from loopwright.experiment.check import check_jobs
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
-from loopwright.experiment.job import Job, compose_jobs
-from loopwright.experiment.process import process_settings
-from loopwright.experiment.settings import OVERFITS, callbacks_of
+from loopwright.experiment.jobs.check import check_jobs
+from loopwright.experiment.jobs.job import Job, compose_jobs
+from loopwright.experiment.jobs.process import process_settings
+from loopwright.experiment.jobs.settings import OVERFITS, callbacks_of
 from loopwright.experiment.verify.accumulation import verify_accumulation
 from loopwright.experiment.verify.both_ways import (
     verify_determinism,
@@ -36,11 +36,11 @@ from loopwright.experiment.verify.both_ways import (
     verify_workers,
 )
 from loopwright.experiment.verify.found import Found
-from loopwright.experiment.verify.runs import Runs
+from loopwright.experiment.verify.trials import Trials
 
 NUM_STEPS = 8  # where no length is typed
 
-VERIFIABLE: Mapping[str, Callable[[Runs], Found]] = MappingProxyType(
+VERIFIABLE: Mapping[str, Callable[[Trials], Found]] = MappingProxyType(
     {
         "resume": verify_resume,
         "accumulation": verify_accumulation,
@@ -114,7 +114,7 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
         raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify begins at step 0.")
     num_threads = config["device"].get("num_threads") or torch.get_num_threads()
     with process_settings(num_threads, deterministic=job.settings.deterministic):
-        found = VERIFIABLE[what](Runs(config, trust, _num_steps(job)))
+        found = VERIFIABLE[what](Trials(config, trust, _num_steps(job)))
     return Verdict(
         what=what,
         is_equal=found.is_equal,

@@ -1,0 +1,1 @@
+"""Reading: the order of the samples, the workers, and any dataloader as a source of batches."""

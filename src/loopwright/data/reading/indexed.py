@@ -1,0 +1,251 @@
+"""Reading batches by index, here or in worker processes, with the same result."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, default_convert, get_worker_info
+
+from loopwright.data.reading.order import index_batches, num_batches, pass_order
+from loopwright.data.reading.rows import Rows
+from loopwright.data.reading.sample_errors import WorkerFailure, unreadable
+from loopwright.data.reading.workers import StartWorker, received, watched
+from loopwright.errors import DataError
+from loopwright.protocols import DataFacts
+from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
+
+# Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
+_PLAIN_TYPES = (list, tuple, range, TensorDataset)
+_PLAIN_COLLATES = (default_collate, default_convert)
+
+_NUM_KNOWN = 64  # batches of which a worker knows what they were made of, to name what cannot be sent on
+
+# (pass, the keys of one batch): whole numbers, or whatever a sampler of the user's yields
+Block = tuple[int, list[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """How worker processes are started: the arguments of torch's `DataLoader` by their names.
+
+    Args:
+        num_workers: processes; 0 reads in this one.
+        options: further arguments, such as ``prefetch_factor`` and ``pin_memory``.
+    """
+
+    num_workers: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether torch's machinery is needed: for workers, or for a pinning thread."""
+        return self.num_workers > 0 or bool(self.options.get("pin_memory"))
+
+
+class SampleReader:
+    """Reads samples under streams seeded by (seed, pass, index) and makes a batch of them.
+
+    Args:
+        dataset: has ``__getitem__``; ``is_random = False`` promises that reading draws no random numbers.
+        collate: makes a batch of a list of samples, or of the one sample where ``is_batched`` is False.
+        seed: of the run.
+        is_batched: whether a block of indices is a batch; else it holds the one index of a ready batch.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
+        self.dataset = dataset
+        self._collate = collate
+        self.seed = seed
+        self._is_batched = is_batched
+        self._reads_seeded = getattr(dataset, "is_random", type(dataset) not in _PLAIN_TYPES)
+        self._collates_seeded = collate not in _PLAIN_COLLATES
+        self._takes_rows = collate is default_collate
+        self._reads_many = is_batched and not self._reads_seeded and hasattr(dataset, "__getitems__")
+        self._side = SideStreams(derive(seed, "read"), is_continued=False)
+
+    @property
+    def draws(self) -> bool:
+        """Whether reading a batch may draw random numbers."""
+        return self._reads_seeded or self._collates_seeded
+
+    def read(self, block: Block) -> Any:
+        """One batch, leaving the streams of this process as they were."""
+        if not self.draws:
+            return self.read_freely(block)
+        with self._side:
+            return self.read_freely(block)
+
+    def read_freely(self, block: Block) -> Any:
+        """One batch; streams are left as the last sample left them, as nobody else uses those of a worker."""
+        pass_index, indices = block
+        if self._reads_many:
+            try:
+                samples = self.dataset.__getitems__(indices)
+            except Exception as error:
+                raise unreadable(self.dataset, indices, error) from error
+            if self._takes_rows and isinstance(samples, list | Rows) and len(samples) != len(indices):
+                counts = f"{len(samples)} samples for {len(indices)} indices"
+                raise DataError(f"{type(self.dataset).__name__}: __getitems__ returned {counts}.")
+            if self._takes_rows and type(samples) is Rows:
+                return samples.batch
+        else:
+            samples = [self._sample(pass_index, index) for index in indices]
+        if self._collates_seeded:
+            seed_host_streams(derive(self.seed, "collate", pass_index, repr(indices[:1])))
+        try:
+            return self._collate(samples if self._is_batched else samples[0])
+        except Exception as error:
+            raise unreadable(self.dataset, indices, error, "make no batch") from error
+
+    def _sample(self, pass_index: int, index: Any) -> Any:
+        if self._reads_seeded:
+            seed_host_streams(sample_seed(self.seed, pass_index, index))
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            raise unreadable(self.dataset, [index], error) from error
+
+
+class _Blocks(Dataset[Any]):
+    """A data set whose samples are ready batches, addressed by blocks; torch's `DataLoader` reads it."""
+
+    def __init__(self, reader: SampleReader) -> None:
+        self.dataset = reader.dataset
+        self._reader = reader
+        self._read: deque[tuple[int, list[Any]]] = deque(maxlen=_NUM_KNOWN)  # ids and keys of the last batches
+
+    def __getitem__(self, block: Block) -> Any:
+        if get_worker_info() is None:
+            return self._reader.read(block)
+        try:
+            batch = self._reader.read_freely(block)
+        except DataError as error:  # torch would raise it again with a traceback for its message
+            return WorkerFailure.of(error)
+        self._read.appendleft((id(batch), block[1]))
+        return batch
+
+    def keys_of(self, batch: Any) -> list[Any]:
+        """The keys that ``batch``, read here in a worker, was made of; empty where it is not of the last ones."""
+        known = tuple(self._read)  # the thread that sends asks, while this one reads on
+        return next((keys for number, keys in known if number == id(batch)), [])
+
+
+class _Course:
+    """The blocks that the workers are to read next: a sampler that is set before each pass."""
+
+    def __init__(self) -> None:
+        self.blocks: Iterator[Block] = iter(())
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.blocks
+
+
+class BlockReader:
+    """Reads a sequence of blocks, in this process or in workers.
+
+    Args:
+        reader: reads one block.
+        workers: how many processes read ahead, and how they are started.
+    """
+
+    def __init__(self, reader: SampleReader, workers: Workers) -> None:
+        self._reader = reader
+        self._course = _Course()
+        self._loader: DataLoader[Any] | None = None
+        if workers.is_needed:
+            blocks = _Blocks(reader)
+            options = dict(workers.options)
+            if workers.num_workers:
+                options["worker_init_fn"] = StartWorker(options.get("worker_init_fn"), blocks)
+                options["multiprocessing_context"] = watched(options.get("multiprocessing_context"))
+            self._loader = DataLoader(
+                blocks,
+                batch_size=None,
+                sampler=self._course,
+                collate_fn=_same,
+                num_workers=workers.num_workers,
+                # an iterator draws a seed for its workers: from nobody else's stream
+                generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
+                **options,
+            )
+
+    def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
+        """The batches of ``blocks`` in order; reading ahead happens in workers only."""
+        if self._loader is None:
+            return map(self._reader.read, blocks)
+        self._course.blocks = blocks
+        return map(self._as_if_read_here, received(self._loader, iter(self._loader)))
+
+    def _as_if_read_here(self, batch: Any) -> Any:
+        """A batch that was read elsewhere, with the one effect that reading it here would have had."""
+        if self._reader.draws:
+            forget_spare_normal()
+        return batch
+
+
+class IndexedSource:
+    """A data set with known length, read in batches in our order; any batch of any pass is sought directly.
+
+    Args:
+        reader: reads the samples.
+        batch_size: samples in a batch; None: each sample is a ready batch.
+        is_shuffled: whether each pass has an order of its own.
+        drop_last: leave out a smaller last batch.
+        workers: how many processes read ahead.
+        seed: what the order is keyed by, with the pass.
+    """
+
+    is_sought = True
+    is_one_shot = False
+
+    def __init__(
+        self,
+        reader: SampleReader,
+        *,
+        batch_size: int | None,
+        is_shuffled: bool,
+        drop_last: bool,
+        workers: Workers,
+        seed: int,
+    ) -> None:
+        self._num_samples = len(reader.dataset)
+        self._blocks = BlockReader(reader, workers)
+        self._batch_size = batch_size or 1
+        self._is_shuffled = is_shuffled
+        self._drop_last = drop_last
+        self._seed = seed
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in a pass."""
+        return num_batches(self._num_samples, self._batch_size, drop_last=self._drop_last)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What it was made with."""
+        return DataFacts(
+            num_samples=self._num_samples,
+            batch_size=self._batch_size,
+            order="shuffled" if self._is_shuffled else "in order",
+            drop_last=bool(self._drop_last),
+        )
+
+    def state_dict(self) -> None:
+        """None: the position says it all."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called, as there is no state."""
+
+    def read(self, pass_index: int, first: int) -> Iterator[Any]:
+        """The batches of a pass from number ``first`` on."""
+        order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=pass_index)
+        batches = index_batches(order, self._batch_size, first, drop_last=self._drop_last)
+        return self._blocks.read((pass_index, indices) for indices in batches)
+
+
+def _same(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,244 @@
+"""`as_source`: any dataloader as the engine reads it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+
+from loopwright.data.reading.generators import PassGenerators
+from loopwright.data.reading.indexed import IndexedSource, SampleReader, Workers
+from loopwright.data.reading.loader import Loader
+from loopwright.data.reading.sampled import SampledSource, length_of, tell_pass
+from loopwright.data.reading.workers import read_as_it_is, received
+from loopwright.errors import DataError, refuse_type
+from loopwright.protocols import BatchSource, DataFacts
+from loopwright.seeding import SideStreams, derive
+
+_log = logging.getLogger("loopwright")
+
+
+def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
+    """Make any dataloader readable from any micro-batch of any pass.
+
+    Our own `Loader`, and a plain `torch.utils.data.DataLoader` over a plain sampler, are read in our order, which is
+    sought. With another sampler its indices are kept and skipped, not the data. A subclass, or any other iterable, is
+    used as it is and read forward, under streams of its own that are keyed by (seed, pass).
+
+    Args:
+        dataloader: anything iterable.
+        seed: of the run.
+        name: of the argument, for the error.
+
+    Raises:
+        SettingTypeError: if ``dataloader`` cannot be iterated over.
+    """
+    if isinstance(dataloader, Loader):
+        return dataloader.source(seed)
+    if type(dataloader) is DataLoader and not isinstance(dataloader.dataset, IterableDataset):
+        return _torch_source(dataloader, seed)
+    if isinstance(dataloader, list | tuple):
+        return ListSource(dataloader)
+    if not hasattr(dataloader, "__iter__"):
+        raise refuse_type(name, dataloader, "an iterable of batches")
+    return ForeignSource(dataloader, seed)
+
+
+def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
+    reader = SampleReader(loader.dataset, loader.collate_fn, seed=seed, is_batched=loader.batch_sampler is not None)
+    workers = Workers(num_workers=loader.num_workers, options=_worker_options(loader))
+    sampler: Any = loader.sampler
+    batch_sampler: Any = loader.batch_sampler
+    is_plain = (type(batch_sampler) is BatchSampler and batch_sampler.sampler is sampler) or batch_sampler is None
+    if is_plain and _is_plain_sampler(sampler, loader.dataset):
+        generator = getattr(sampler, "generator", None)
+        return IndexedSource(
+            reader,
+            batch_size=None if batch_sampler is None else batch_sampler.batch_size,
+            is_shuffled=type(sampler) is RandomSampler,
+            drop_last=batch_sampler is not None and batch_sampler.drop_last,
+            workers=workers,
+            seed=seed if generator is None else derive(seed, generator.initial_seed()),
+        )
+    is_batched = batch_sampler is not None
+    chosen = batch_sampler if is_batched else sampler
+    return SampledSource(reader, chosen, is_batched=is_batched, workers=workers, seed=seed, facts=_facts_of(loader))
+
+
+def _facts_of(dataloader: Any) -> DataFacts:
+    """What a dataloader of torch's says of itself; of others nothing is known."""
+    if not isinstance(dataloader, DataLoader):
+        return DataFacts()
+    is_read_along = isinstance(dataloader.dataset, IterableDataset)
+    batch_sampler: Any = dataloader.batch_sampler
+    is_own_cut = batch_sampler is not None and type(batch_sampler) is not BatchSampler
+    sampler = batch_sampler if is_own_cut else getattr(batch_sampler, "sampler", dataloader.sampler)
+    batch_size = getattr(batch_sampler, "batch_size", dataloader.batch_size)
+    return DataFacts(
+        num_samples=length_of(dataloader.dataset),
+        batch_size=batch_size if isinstance(batch_size, int) else None,
+        order=None if is_read_along else type(sampler).__name__,
+        drop_last=None if is_own_cut else getattr(batch_sampler, "drop_last", dataloader.drop_last),
+    )
+
+
+def _is_plain_sampler(sampler: Any, dataset: Any) -> bool:
+    if getattr(sampler, "data_source", None) is not dataset:
+        return False
+    if type(sampler) is SequentialSampler:
+        return True
+    # _num_samples is None where num_samples was not given; the public property then is the data set's length
+    return type(sampler) is RandomSampler and not sampler.replacement and sampler._num_samples is None
+
+
+def _worker_options(loader: DataLoader[Any]) -> dict[str, Any]:
+    options: dict[str, Any] = {"pin_memory": loader.pin_memory}
+    if loader.num_workers > 0:
+        options |= {
+            "timeout": loader.timeout,
+            "worker_init_fn": loader.worker_init_fn,
+            "multiprocessing_context": loader.multiprocessing_context,
+            "prefetch_factor": loader.prefetch_factor,
+            "persistent_workers": loader.persistent_workers,
+        }
+    return options
+
+
+class ListSource:
+    """A list of ready batches.
+
+    Args:
+        batches: the batches of every pass.
+    """
+
+    is_sought = True
+    is_one_shot = False
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self._batches = batches
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in a pass."""
+        return len(self._batches)
+
+    @property
+    def facts(self) -> DataFacts:
+        """Nothing: how the batches were made is not known."""
+        return DataFacts()
+
+    def state_dict(self) -> None:
+        """None: the position says it all."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called, as there is no state."""
+
+    def read(self, pass_index: int, first: int) -> Iterator[Any]:
+        """The batches from number ``first`` on, the same in every pass."""
+        return iter(self._batches[first:])
+
+
+class ForeignSource:
+    """Any other iterable: used as it is; it goes on by its own state, or is read forward to where a run is.
+
+    What it draws in this process comes from streams keyed by (seed, pass). So does what torch's `DataLoader`, or a
+    subclass of it, and its samplers draw from a ``generator``. Its workers are started anew for each pass: kept by
+    ``persistent_workers``, they would go on with random numbers of the passes before, which nobody can give them again.
+
+    Args:
+        dataloader: the iterable; one with a ``set_epoch`` is told the pass; ``state_dict`` and ``load_state_dict``,
+            where it has both, are used to go on inside a pass.
+        seed: of the run.
+    """
+
+    is_sought = False
+
+    def __init__(self, dataloader: Any, seed: int) -> None:
+        self._dataloader = dataloader
+        self._seed = seed
+        self._draws_here = not getattr(dataloader, "num_workers", 0)
+        self._streams: SideStreams | None = None
+        self._restored: dict[str, Any] | None = None
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether it is an iterator, which cannot be read again."""
+        return isinstance(self._dataloader, Iterator)
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in a pass, where the dataloader knows."""
+        return length_of(self._dataloader)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What is known of the dataloader."""
+        return _facts_of(self._dataloader)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Where the dataloader and its streams stand; None where it keeps no state of its own."""
+        if not (hasattr(self._dataloader, "state_dict") and hasattr(self._dataloader, "load_state_dict")):
+            return None
+        streams = None if self._streams is None else self._streams.state_dict()
+        return {"dataloader": self._dataloader.state_dict(), "streams": streams}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned when it is read next."""
+        self._restored = state
+
+    def read(self, pass_index: int, first: int) -> Iterator[Any]:
+        """The batches of a pass from number ``first`` on; those before it are read and dropped, or known by a state."""
+        streams = self._streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
+        restored, self._restored = self._restored, None
+        if restored is not None and first and restored["streams"] is not None:
+            streams.load_state_dict(restored["streams"])
+        with streams:
+            tell_pass(self._dataloader, pass_index)
+            generators = PassGenerators(_parts_of(self._dataloader), self._seed, pass_index)
+        with streams, generators:
+            if restored is not None:
+                self._dataloader.load_state_dict(restored["dataloader"])
+            batches = _begin(self._dataloader)
+            if first and restored is None:
+                _read_over(batches, first)
+        return _under(streams if self._draws_here else nullcontext(), generators, batches)
+
+
+def _begin(dataloader: Any) -> Iterator[Any]:
+    """Its iterator, with workers of this pass alone."""
+    if not isinstance(dataloader, DataLoader) or not dataloader.num_workers:
+        return iter(dataloader)
+    if type(dataloader).__iter__ is DataLoader.__iter__ and type(dataloader)._get_iterator is DataLoader._get_iterator:
+        return read_as_it_is(dataloader)
+    if dataloader.persistent_workers:
+        dataloader._iterator = None  # and with it the workers of the pass before
+    return received(dataloader, iter(dataloader))
+
+
+def _parts_of(dataloader: Any) -> list[Any]:
+    """A dataloader of torch's and its samplers."""
+    if not isinstance(dataloader, DataLoader):
+        return []
+    batch_sampler = dataloader.batch_sampler
+    return [dataloader, dataloader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
+
+
+def _read_over(batches: Iterator[Any], num_batches: int) -> None:
+    num_skipped = sum(1 for _ in itertools.islice(batches, num_batches))
+    _log.warning("Read over %d micro-batches of the training dataloader to go on where it was.", num_batches)
+    if num_skipped < num_batches:
+        raise DataError(f"The dataloader ended after {num_skipped} micro-batches; {num_batches} were read before.")
+
+
+def _under(streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]) -> Iterator[Any]:
+    end = object()
+    while True:
+        with streams, generators:
+            batch = next(batches, end)
+        if batch is end:
+            return
+        yield batch

@@ -1,0 +1,1 @@
+"""Data sets: what is read, and the functions that configurations name to make them."""

@@ -1,0 +1,77 @@
+"""Hashes of what data sets hold, by which a run knows whether it reads what another has read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loopwright.data.sets.image_folder import ImageFolder
+from loopwright.data.sets.tensor_file import TensorFile
+from loopwright.data.sets.tensors import TensorData
+from loopwright.errors import DataError
+
+# A larger set is not hashed: at 1.5 GB/s this takes 0.2 s, and the first pass finds the files in memory.
+MAX_HASHED_BYTES = 256 * 2**20
+_PART_BYTES = 2**22  # gathered at once
+
+
+def hash_content(dataset: Any) -> str | None:
+    """SHA-256 of all that a data set holds in memory or in files: of tensors, or of image files with their labels.
+
+    Returns:
+        The digest; None for a set of more than `MAX_HASHED_BYTES`, or of another class. A table has the hash of its
+        file among its facts: its tensors are computed, and may be rounded otherwise on another machine.
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
+    if type(dataset) is TensorData:
+        return _hash_tensors([dataset.tensors]) if _is_hashed(dataset.tensors.values()) else None
+    if isinstance(dataset, TensorFile):
+        return _hash_tensors(_parts(dataset)) if _is_hashed(dataset[0].values(), len(dataset)) else None
+    if isinstance(dataset, ImageFolder):
+        return _hash_images(dataset)
+    return None
+
+
+def _is_hashed(tensors: Collection[Tensor], num_rows: int = 1) -> bool:
+    """Whether these, or as many rows that are like them, are plain memory and not too large."""
+    is_plain = all(tensor.layout is torch.strided for tensor in tensors)
+    return is_plain and sum(tensor.nbytes for tensor in tensors) * num_rows <= MAX_HASHED_BYTES
+
+
+def _parts(dataset: TensorFile) -> Iterator[Mapping[str, Tensor]]:
+    num_rows = max(1, _PART_BYTES // max(1, sum(tensor.nbytes for tensor in dataset[0].values())))
+    for start in range(0, len(dataset), num_rows):
+        yield dataset.__getitems__(list(range(start, min(start + num_rows, len(dataset))))).batch
+
+
+def _hash_tensors(parts: Iterable[Mapping[str, Tensor]]) -> str:
+    """Of names, types, shapes of a row, and values, however many rows come at a time."""
+    digests: dict[str, Any] = {}
+    for part in parts:
+        for name, tensor in part.items():
+            if name not in digests:
+                digests[name] = hashlib.sha256(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape[1:])}\0".encode())
+            plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+            digests[name].update(plain.view(torch.uint8).numpy())
+    return hashlib.sha256("".join(digests[name].hexdigest() for name in sorted(digests)).encode()).hexdigest()
+
+
+def _hash_images(dataset: ImageFolder) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        if sum(os.path.getsize(file) for file in dataset.files) > MAX_HASHED_BYTES:
+            return None
+        for file, label in zip(dataset.files, dataset.labels, strict=True):
+            with open(file, "rb") as opened:
+                content = opened.read()
+            digest.update(f"{label}\0{len(content)}\n".encode() + content)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""`stdlib_text`: text that comes with Python itself, as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sysconfig
+from pathlib import Path
+from typing import Literal
+
+from loopwright.data.reading.loader import Loader
+from loopwright.data.sets.splits import Splits
+from loopwright.data.sets.text_windows import TextWindows
+from loopwright.errors import nearest, refuse
+
+CORPORA = ("topics", "library")
+
+# The first, eleventh, … part in the order of names is held out. The split belongs to the reported bits per byte.
+_VALIDATION_EVERY_PARTS = 10
+# Folders of the library that hold other people's packages, or tests.
+_LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
+
+
+def stdlib_text(
+    batch_size: int = 32,
+    num_workers: int = 0,
+    window_length: int = 256,
+    corpus: Literal["topics", "library"] = "topics",
+) -> Splits:
+    """Read text that comes with Python: its documentation topics, or the source of its library.
+
+    The text is that of the Python that runs, and differs between versions; its size and SHA-256 are among the facts
+    that a run records. Parts (topics, files) are joined in the order of their names; every tenth, beginning with the
+    first, is validation data, the rest training data. A batch is a mapping: ``tokens``, int64, batch x (window_length
+    + 1), as `TextWindows` cuts them; every byte is predicted once in a pass.
+
+    Args:
+        batch_size: windows in a micro-batch, and in a validation batch.
+        num_workers: processes that read ahead; 0 reads in this one.
+        window_length: bytes predicted in a window.
+        corpus: "topics", what ``help("topics")`` shows, about 450 kB; or "library", the source files of the standard
+            library without its tests, about 12 MB.
+
+    Raises:
+        SettingError: for counts that are none, another corpus, and one that this distribution of Python lacks.
+    """
+    if corpus not in CORPORA:
+        near = nearest(str(corpus), CORPORA)
+        raise refuse("corpus", corpus, " or ".join(CORPORA), f"did you mean {near}" if near else "")
+    parts = _topics() if corpus == "topics" else _library(Path(sysconfig.get_path("stdlib")))
+    texts = [parts[name] for name in sorted(parts)]
+    train = b"".join(text for i, text in enumerate(texts) if i % _VALIDATION_EVERY_PARTS)
+    val = b"".join(texts[::_VALIDATION_EVERY_PARTS])
+    return Splits(
+        train=Loader(TextWindows(train, window_length), batch_size=batch_size, shuffle=True, num_workers=num_workers),
+        val=Loader(TextWindows(val, window_length), batch_size=batch_size, num_workers=num_workers),
+        facts={
+            "train_bytes": len(train),
+            "train_sha256": hashlib.sha256(train).hexdigest(),
+            "val_bytes": len(val),
+            "val_sha256": hashlib.sha256(val).hexdigest(),
+        },
+    )
+
+
+def _topics() -> dict[str, bytes]:
+    try:
+        module = importlib.import_module("pydoc_data.topics")  # half a megabyte of text: only where it is wanted
+    except ImportError:
+        remedy = "this distribution of Python lacks it; use corpus=library, or another distribution"
+        raise refuse("corpus", "topics", "the module pydoc_data.topics", remedy) from None
+    return {str(name): str(text).encode() for name, text in module.topics.items()}
+
+
+def _library(folder: Path) -> dict[str, bytes]:
+    parts = {}
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # os.walk goes into those left
+        for path in (Path(here, name) for name in files if name.endswith(".py")):
+            parts[path.relative_to(folder).as_posix()] = path.read_bytes()
+    if sum(map(bool, parts.values())) <= _VALIDATION_EVERY_PARTS:
+        remedy = "this distribution of Python lacks them; use corpus=topics, or another distribution"
+        raise refuse("corpus", "library", f"the source files of the standard library in {folder}", remedy)
+    return parts

@@ -1,0 +1,230 @@
+"""Synthetic data of any size, by a formula of the sample's index: images, regression, tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loopwright.data.reading.loader import Loader
+from loopwright.data.sets.formula import Formula, fractions, make_set, normal_numbers, whole_numbers, words
+from loopwright.data.sets.splits import Splits
+from loopwright.errors import check_count, refuse, refuse_type
+
+
+def synthetic(
+    batch_size: int = 32,
+    num_workers: int = 0,
+    num_train: int = 10_000,
+    num_val: int = 2_500,
+    shape: Sequence[int] = (1, 8, 8),
+    num_classes: int = 10,
+    separation: float = 6.0,
+    seed: int = 0,
+) -> Splits:
+    """Make images that are normally distributed around one mean image per class.
+
+    Each image is a formula of (seed, index): the same arguments give the same data, and a set that is too large for
+    memory is computed as it is read. A batch is a mapping: ``image``, float32, batch x shape; ``label``, int64, batch.
+
+    Args:
+        batch_size: images in a micro-batch, and in a validation batch.
+        num_workers: processes that read ahead; 0 reads in this one.
+        num_train: training images.
+        num_val: validation images, of the same distribution, with the indices after those of the training images.
+        shape: of one image: channels, height, width. Any other shape will do for models that take it.
+        num_classes: classes, all equally likely.
+        separation: distance between the means of two classes, root mean square, in standard deviations of the noise.
+            It means the same for any shape: 3 is hard, 6 leaves about one error in a hundred images, 12 none.
+        seed: of the data.
+
+    Raises:
+        SettingError: for counts that are none, an empty shape, a separation that is negative or not finite.
+    """
+    shape = _check_shape(shape)
+    num_classes = check_count("num_classes", num_classes)
+    separation = _check_amount("separation", separation)
+    seed = _check_seed(seed)
+    # The squared distance of two means is 2 * scale**2 in expectation for each of their entries.
+    num_values = math.prod(shape)
+    scale = separation / math.sqrt(2 * num_values)
+    mean = scale * normal_numbers(seed, "mean", torch.arange(num_classes), num_values)
+    return _splits(_Images(mean, shape, seed), num_values, num_train, num_val, batch_size, num_workers)
+
+
+def synthetic_regression(
+    batch_size: int = 32,
+    num_workers: int = 0,
+    num_train: int = 10_000,
+    num_val: int = 2_500,
+    num_features: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+) -> Splits:
+    """Make rows whose target is a weighted sum of their features, plus noise; the best possible loss is known.
+
+    A batch is a mapping: ``features``, float32, batch x num_features, standard normal; ``target``, float32, batch. Of
+    all models the best is the linear one with the weights of `regression_weights`; its mean squared error is noise**2
+    in expectation. Predicting zero has 1 + noise**2.
+
+    Args:
+        batch_size: rows in a micro-batch, and in a validation batch.
+        num_workers: processes that read ahead; 0 reads in this one.
+        num_train: training rows.
+        num_val: validation rows, of the same distribution, with the indices after those of the training rows.
+        num_features: numbers in a row.
+        noise: standard deviation of what no model can predict.
+        seed: of the data.
+
+    Raises:
+        SettingError: for counts that are none, noise that is negative or not finite.
+    """
+    weight = regression_weights(num_features, seed)
+    formula = _Regression(weight, _check_amount("noise", noise), seed)
+    return _splits(formula, len(weight) + 1, num_train, num_val, batch_size, num_workers)
+
+
+def regression_weights(num_features: int = 16, seed: int = 0) -> Tensor:
+    """The weights by which `synthetic_regression` makes its targets, float64; there is no constant.
+
+    Raises:
+        SettingError: for a number of features that is no count, or a seed that is no whole number.
+    """
+    num_features = check_count("num_features", num_features)
+    weight = normal_numbers(_check_seed(seed), "weight", torch.arange(1), num_features)[0].double()
+    # Multiples of 2**-16, like the features' of 2**-12: their sums are exact in float64, so that a target does not
+    # depend on the batch in which it is computed.
+    rounded: Tensor = (weight / weight.square().sum().sqrt() * 2**16).round() / 2**16
+    return rounded
+
+
+def synthetic_tokens(
+    batch_size: int = 32,
+    num_workers: int = 0,
+    num_train: int = 10_000,
+    num_val: int = 1_000,
+    num_tokens: int = 64,
+    vocab_size: int = 64,
+    noise: float = 0.25,
+    seed: int = 0,
+) -> Splits:
+    """Make sequences in which each token is the one before plus 1, except for noise; the best possible loss is known.
+
+    A batch is a mapping with ``tokens``, int64, batch x (num_tokens + 1): the inputs, and one more to predict. After
+    token *t* comes *t* + 1 (after the last one 0), but with probability ``noise`` any token, all equally likely. The
+    best possible loss is `token_entropy` nats per token.
+
+    Args:
+        batch_size: sequences in a micro-batch, and in a validation batch.
+        num_workers: processes that read ahead; 0 reads in this one.
+        num_train: training sequences.
+        num_val: validation sequences, with the indices after those of the training sequences.
+        num_tokens: tokens predicted in a sequence.
+        vocab_size: different tokens.
+        noise: fraction of tokens drawn anew, in [0, 1].
+        seed: of the data.
+
+    Raises:
+        SettingError: for counts that are none, noise outside [0, 1].
+    """
+    num_tokens, vocab_size = check_count("num_tokens", num_tokens), check_count("vocab_size", vocab_size)
+    formula = _Tokens(num_tokens, vocab_size, _check_noise(noise), _check_seed(seed))
+    return _splits(formula, num_tokens + 1, num_train, num_val, batch_size, num_workers)
+
+
+def token_entropy(vocab_size: int = 64, noise: float = 0.25) -> float:
+    """Nats per token that no model of `synthetic_tokens` can get below, in expectation."""
+    other = _check_noise(noise) / check_count("vocab_size", vocab_size)
+    follows = 1 - noise + other
+    return -sum(weight * p * math.log(p) for weight, p in ((1, follows), (vocab_size - 1, other)) if p > 0)
+
+
+# Formulas, by index. Shape suffixes: B samples, F features, S = num_tokens + 1.
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    mean: Tensor
+    shape: tuple[int, ...]
+    seed: int
+
+    def __call__(self, indices_B: Tensor) -> dict[str, Tensor]:
+        label_B = whole_numbers(words(self.seed, "label", indices_B, 1)[:, 0], len(self.mean))
+        noise = normal_numbers(self.seed, "image", indices_B, self.mean.shape[1])
+        return {"image": (self.mean[label_B] + noise).reshape(-1, *self.shape), "label": label_B}
+
+
+@dataclass(frozen=True, slots=True)
+class _Regression:
+    weight_F: Tensor
+    noise: float
+    seed: int
+
+    def __call__(self, indices_B: Tensor) -> dict[str, Tensor]:
+        features_BF = normal_numbers(self.seed, "features", indices_B, len(self.weight_F))
+        exact_B = (features_BF.double() @ self.weight_F).float()
+        noise_B = self.noise * normal_numbers(self.seed, "noise", indices_B, 1)[:, 0]
+        return {"features": features_BF, "target": exact_B + noise_B}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    num_tokens: int
+    vocab_size: int
+    noise: float
+    seed: int
+
+    def __call__(self, indices_B: Tensor) -> dict[str, Tensor]:
+        num_places = self.num_tokens + 1
+        drawn_BS = words(self.seed, "tokens", indices_B, num_places)
+        fresh_BS = whole_numbers(drawn_BS, self.vocab_size)
+        is_fresh_BS = fractions(words(self.seed, "noise", indices_B, num_places)) < self.noise
+        is_fresh_BS[:, 0] = True
+        place_S = torch.arange(num_places)
+        # The last place at or before each where a token was drawn: from there on they count up.
+        last_BS = torch.where(is_fresh_BS, place_S, 0).cummax(dim=1).values
+        return {"tokens": (fresh_BS.gather(1, last_BS) + place_S - last_BS) % self.vocab_size}
+
+
+def _splits(
+    formula: Formula, num_values: int, num_train: int, num_val: int, batch_size: int, num_workers: int
+) -> Splits:
+    num_train, num_val = check_count("num_train", num_train), check_count("num_val", num_val)
+    if num_train + num_val >= 2**63:
+        raise refuse("num_train", num_train, f"less than 2**63 together with num_val={num_val}")
+    train = make_set(num_train, formula, 0, num_values)
+    val = make_set(num_val, formula, num_train, num_values)
+    return Splits(
+        train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
+        val=Loader(val, batch_size=batch_size, num_workers=num_workers),
+    )
+
+
+def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise refuse_type("shape", shape, "a list of whole numbers, such as [1, 8, 8]")
+    if not shape:
+        raise refuse("shape", shape, "at least one dimension")
+    return tuple(check_count(f"shape[{index}]", size) for index, size in enumerate(shape))
+
+
+def _check_amount(setting: str, value: float, limit: float = math.inf) -> float:
+    expected = "a number, 0 or more" if limit == math.inf else "a fraction in [0, 1]"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refuse_type(setting, value, expected)
+    if not (0 <= value < math.inf and value <= limit):
+        raise refuse(setting, value, expected)
+    return float(value)
+
+
+def _check_noise(noise: float) -> float:
+    return _check_amount("noise", noise, limit=1.0)
+
+
+def _check_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise refuse_type("seed", seed, "a whole number")
+    return seed

@@ -1,0 +1,185 @@
+"""`tensor_file`: tensors in safetensors or npy files, mapped into memory and never loaded as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from numpy.lib.format import open_memmap
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from loopwright.data.reading.loader import Loader
+from loopwright.data.reading.rows import Rows
+from loopwright.data.sets.held_out import Part, hold_out
+from loopwright.data.sets.paths import find_file
+from loopwright.data.sets.splits import Splits
+from loopwright.data.sets.tensors import TensorData
+from loopwright.errors import SettingError, on_one_line, refuse, refuse_type
+
+# A safetensors file, or npy files by the names that their tensors get
+Files = str | Mapping[str, str]
+
+_NUM_BYTES_HASHED = 2**20  # at either end of a file
+
+
+class TensorFile:
+    """Rows of tensors that stay on disk; sample *i* is row *i* of each.
+
+    The system reads the pages that are asked for and keeps those for which it has memory. A worker process opens the
+    files itself.
+
+    Args:
+        files: a ``.safetensors`` file, whose tensors are taken by their names; or a mapping of names to ``.npy`` files.
+        setting: that named the files, for messages.
+        part: which rows to take; None: all.
+
+    Raises:
+        SettingError: for a file that is not there or holds something else; for tensors that are not equally long.
+    """
+
+    is_random: ClassVar[bool] = False
+
+    def __init__(self, files: Files, setting: str = "path", part: Part | None = None) -> None:
+        self._arguments = (files, setting, part)
+        self._data = _open(setting, files)
+        self._part = part
+
+    def __reduce__(self) -> tuple[Callable[..., TensorFile], tuple[Any, ...]]:
+        """Pickled by its arguments: a worker that is spawned would otherwise be sent the tensors."""
+        return type(self), self._arguments
+
+    def __len__(self) -> int:
+        """Samples in the set."""
+        return len(self._data) if self._part is None else len(self._part)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample: views of the files.
+
+        Raises:
+            IndexError: for an index outside the set.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside a set of {len(self)} samples")
+        (row,) = self._rows([index % len(self)])
+        return self._data[row]
+
+    def __getitems__(self, indices: list[int]) -> Rows:
+        """The samples at ``indices`` as one batch, a copy."""
+        return self._data.__getitems__(self._rows(indices))
+
+    def _rows(self, indices: list[int]) -> list[int]:
+        rows: list[int] = indices if self._part is None else self._part.rows(torch.tensor(indices)).tolist()
+        return rows
+
+
+def tensor_file(
+    path: str | Mapping[str, str],
+    batch_size: int = 32,
+    num_workers: int = 0,
+    val_path: str | Mapping[str, str] | None = None,
+    val_fraction: float = 0.2,
+) -> Splits:
+    """Read tensors whose first dimension is the samples from files that may be larger than memory.
+
+    A batch is a mapping of the tensors' names to rows of them, in the types in which they are stored: what a model
+    takes, such as ``image`` in float32 and ``label`` in int64. The facts of a run have a hash of the size, the first
+    MiB (with names, types and shapes) and the last MiB of each file, and of all rows where these have at most 256 MiB;
+    a run can only be resumed with the same.
+
+    Args:
+        path: a ``.safetensors`` file, whose tensors are taken by their names; or a mapping of names to ``.npy`` files.
+        batch_size: rows in a micro-batch, and in a validation batch.
+        num_workers: processes that read ahead; 0 reads in this one.
+        val_path: the same for validation. None: some rows of ``path`` are held out.
+        val_fraction: of the rows held out, evenly spread, for 0.2 every fifth; not used with ``val_path``.
+
+    Raises:
+        SettingError: for a file that is not there or holds something else, tensors that are not equally long or empty,
+            and validation tensors with other names, shapes or types.
+    """
+    train = TensorFile(path)
+    hashes = {"ends_sha256": _hash_ends("path", path)}
+    if val_path is None:
+        train_part, val_part = hold_out(len(train), val_fraction)
+        train, val = TensorFile(path, "path", train_part), TensorFile(path, "path", val_part)
+    else:
+        val = TensorFile(val_path, "val_path")
+        _check_alike(train, val)
+        hashes["val_ends_sha256"] = _hash_ends("val_path", val_path)
+    return Splits(
+        train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
+        val=Loader(val, batch_size=batch_size, num_workers=num_workers),
+        facts=hashes,
+    )
+
+
+def _open(setting: str, files: Files) -> TensorData:
+    if isinstance(files, str):
+        tensors = _open_safetensors(setting, files)
+        where = f"={files!r}"
+    elif isinstance(files, Mapping):
+        tensors = {str(name): _open_npy(f"{setting}.{name}", file) for name, file in files.items()}
+        where = ""
+    else:
+        raise refuse_type(setting, files, "a .safetensors file, or a mapping of names to .npy files")
+    if not tensors:
+        raise SettingError(setting, f"{where}: holds no tensors; expected at least one.")
+    lengths = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
+    if None in lengths.values() or len(set(lengths.values())) > 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise SettingError(setting, f"{where}: has tensors of the shapes {shapes}; expected equally many rows in each.")
+    if not next(iter(lengths.values())):
+        raise SettingError(setting, f"{where}: has no rows; expected at least one.")
+    return TensorData(tensors)
+
+
+def _open_safetensors(setting: str, given: str) -> dict[str, Tensor]:
+    file = find_file(setting, given)
+    if file.suffix != ".safetensors":
+        raise refuse(setting, given, "a .safetensors file", "npy files are given by name: {image: a.npy, label: b.npy}")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(setting, given, "safetensors", error) from None
+
+
+def _open_npy(setting: str, given: str) -> Tensor:
+    file = find_file(setting, given)
+    if file.suffix != ".npy":
+        raise refuse(setting, given, "an .npy file", "a .safetensors file is given by itself, without a name")
+    try:
+        # "c": what is written to the array, which nobody does, would stay in memory; torch warns of read-only arrays
+        return torch.from_numpy(open_memmap(file, mode="c"))
+    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise _unreadable(setting, given, "numbers in npy", error) from None
+
+
+def _unreadable(setting: str, given: str, what: str, error: Exception) -> SettingError:
+    why = on_one_line(str(error)).rstrip(".")
+    return SettingError(setting, f"={given!r}: cannot be read as {what}: {why}.")
+
+
+def _hash_ends(setting: str, files: Files) -> str:
+    """SHA-256 of the size and both ends of each file: all of it may take as long as a pass."""
+    digest = hashlib.sha256()
+    for name, given in [("", files)] if isinstance(files, str) else sorted(files.items()):
+        with find_file(setting, given).open("rb") as content:
+            size = content.seek(0, os.SEEK_END)
+            digest.update(f"{name}\0{size}\n".encode())
+            for start in (0, max(0, size - _NUM_BYTES_HASHED)):
+                content.seek(start)
+                digest.update(content.read(_NUM_BYTES_HASHED))
+    return digest.hexdigest()
+
+
+def _check_alike(train: TensorFile, val: TensorFile) -> None:
+    """Refuse validation data that a model of the training data could not take."""
+    kinds = [{name: (tuple(value.shape), value.dtype) for name, value in part[0].items()} for part in (train, val)]
+    if kinds[0] != kinds[1]:
+        said = [", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in kind.items()) for kind in kinds]
+        raise SettingError("val_path", f": its rows are {said[1]}; expected those of path: {said[0]}.")

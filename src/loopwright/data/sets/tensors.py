@@ -1,0 +1,55 @@
+"""`TensorData`: a data set that is held in memory as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from loopwright.data.reading.rows import Rows
+from loopwright.errors import SettingError, refuse, refuse_type
+
+
+class TensorData:
+    """Samples held as tensors; sample *i* is row *i* of each.
+
+    Reading it draws no random numbers, and takes a batch with one indexing operation per tensor.
+
+    Args:
+        tensors: by the name under which a model finds them; not copied. The first dimension is the samples.
+
+    Raises:
+        SettingError: if there are no tensors, or they are not equally long.
+    """
+
+    is_random: ClassVar[bool] = False
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+            raise refuse_type("tensors", tensors, "a mapping of names to tensors")
+        if not tensors:
+            raise refuse("tensors", {}, "at least one tensor")
+        lengths = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
+        if len(set(lengths.values())) > 1 or None in lengths.values():
+            raise SettingError("tensors", f" with lengths {lengths}: expected tensors with equally many rows.")
+        self._tensors = dict(tensors)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What is held, by name."""
+        return self._tensors
+
+    def __len__(self) -> int:
+        """Samples in the set."""
+        return len(next(iter(self._tensors.values())))
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample: views, not copies."""
+        return {name: tensor[index] for name, tensor in self._tensors.items()}
+
+    def __getitems__(self, indices: list[int]) -> Rows:
+        """The samples at ``indices`` as one batch, a copy."""
+        rows = torch.tensor(indices)
+        return Rows({name: tensor.index_select(0, rows) for name, tensor in self._tensors.items()})

@@ -1,0 +1,136 @@
+"""`MetricLog`: hands metrics to the loggers, and remembers the last and the best values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from loopwright.engine.hook_table import Hook
+from loopwright.engine.weighting import read_back
+from loopwright.run_state import Best
+
+
+class MetricLog:
+    """The metrics of a run, on their way to the loggers.
+
+    Attributes:
+        latest: the last value of each metric.
+        best: the best value of the monitored one.
+        best_saved: the best among the steps that have a checkpoint.
+        keeps_best: whether values count for `best`: those of a fit do, those of validations apart from one do not.
+
+    Args:
+        monitor: metric whose best value is kept; None: the first one named ``val…/loss``.
+        mode: "min" or "max".
+    """
+
+    def __init__(self, monitor: str | None = None, mode: str = "min") -> None:
+        self._monitor = monitor
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._loggers: tuple[Hook, ...] = ()
+        self._timing_loggers: tuple[Hook, ...] = ()
+        self._collected: list[dict[str, float]] = []
+        self.latest: dict[str, float] = {}
+        self.best: Best | None = None
+        self.best_saved: Best | None = None
+        self.keeps_best = False
+        self._last: Best | None = None  # the last value of the monitored one
+        self._saved_step: int | None = None
+
+    def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
+        """Name the loggers' bound ``log_metrics`` and ``log_timing``."""
+        self._loggers = loggers
+        self._timing_loggers = timing_loggers
+
+    def log(self, values: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
+        """Read the values, hand them to every logger, and return them as floats."""
+        metrics = read_back(values)
+        self.latest |= metrics
+        for collected in self._collected:
+            collected |= metrics
+        if self.keeps_best:
+            self._note_best(metrics, step)
+        for log_metrics in self._loggers:
+            log_metrics(metrics, step)
+        return metrics
+
+    @contextmanager
+    def collecting(self) -> Iterator[dict[str, float]]:
+        """Everything that is logged while the context is open, by whomever."""
+        collected: dict[str, float] = {}
+        self._collected.append(collected)
+        try:
+            yield collected
+        finally:
+            self._collected.pop()
+
+    def log_timing(self, timing: Mapping[str, float], step: int) -> None:
+        """Hand clocks and rates to every logger that wants them."""
+        for log_timing in self._timing_loggers:
+            log_timing(timing, step)
+
+    def note_saved(self, step: int) -> None:
+        """There is a checkpoint of ``step`` now, whose validation may be over already or come later."""
+        self._saved_step = step
+        if self._last is not None and self._last.step == step:
+            self.best_saved = self._better(self._last, self.best_saved)
+
+    def note_lost(self, step: int, best_saved: Best | None) -> None:
+        """There is no checkpoint of ``step`` after all; ``best_saved`` was the best before."""
+        if self._saved_step == step:
+            self._saved_step = None
+        if self.best_saved is not None and self.best_saved.step == step:
+            self.best_saved = best_saved
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last and the best values."""
+        marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
+        return {
+            "latest": dict(self.latest),
+            **{name: None if mark is None else asdict(mark) for name, mark in marks.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        for name, value in state["latest"].items():
+            if not isinstance(value, float):
+                raise ValueError(f"latest.{name}: expected a number")
+        self._last, self.best, self.best_saved = (_read_mark(state[name]) for name in ("last", "best", "best_saved"))
+        self.latest = dict(state["latest"])
+        if self.best is not None and self._monitor is None:
+            self._monitor = self.best.name
+
+    def _note_best(self, metrics: Mapping[str, float], step: int) -> None:
+        if self._monitor is None:
+            self._monitor = next((name for name in metrics if re.fullmatch(r"val/(.+/)?loss", name)), None)
+        if self._monitor is None or self._monitor not in metrics:
+            return
+        value = metrics[self._monitor]
+        if math.isnan(value):
+            return
+        self._last = Best(name=self._monitor, value=value, step=step)
+        self.best = self._better(self._last, self.best)
+        if step == self._saved_step:
+            self.best_saved = self._better(self._last, self.best_saved)
+
+    def _better(self, new: Best, old: Best | None) -> Best:
+        return new if old is None or self._sign * new.value < self._sign * old.value else old
+
+
+def _read_mark(values: Any) -> Best | None:
+    mark = None if values is None else Best(**values)
+    if mark is not None and not (
+        isinstance(mark.name, str) and isinstance(mark.value, float) and type(mark.step) is int and mark.step >= 0
+    ):
+        raise ValueError("expected the name, value and step of a metric")
+    return mark

@@ -1,1 +1,0 @@
-"""The words after ``loopwright`` and what is said in answer."""

@@ -1,0 +1,151 @@
+"""Hydra's and OmegaConf's errors as one line of ours, with the nearest name that would have been right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Override
+
+from loopwright.errors import SettingError, did_you_mean, nearest
+from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.console.messages import joined, one_line
+
+Groups = Mapping[str, Sequence[str]]
+
+
+def composition_error(
+    error: Exception,
+    overrides: Sequence[str],
+    groups: Groups,
+    compose_options: Callable[[Sequence[str]], Mapping[str, Any] | None],
+) -> SettingError:
+    """Say what is wrong with a composition that failed with ``error``.
+
+    Each override is looked at by itself, so that all mistakes are said at once; where none is at fault, the
+    files are, and Hydra's own words are shortened to a line.
+
+    Args:
+        error: what Hydra raised.
+        overrides: what was typed; parsed without complaint.
+        groups: the options of each group.
+        compose_options: composes with the given choices of options alone.
+    """
+    if isinstance(error, yaml.MarkedYAMLError):
+        return SettingError(_yaml_place(error), f": {one_line(error.problem or 'cannot be read')}.")
+    options: list[str] = []
+    values: list[Override] = []
+    problems: list[str] = []
+    for override in parse_overrides(overrides):
+        if override.is_sweep_override():
+            problems.append(
+                f"{override.input_line}: several values; sweep over them with -m, or quote or bracket them."
+            )
+        elif override.key_or_group in groups or override.package is not None:
+            fault = _option_problem(override, groups)
+            (problems if fault else options).append(fault or str(override.input_line))
+        elif override.key_or_group.startswith("hydra/"):
+            problems.append(f"{override.input_line}: Hydra's own settings are fixed.")
+        else:
+            values.append(override)
+    known = compose_options(options)
+    if known is not None:
+        problems += [fault for override in values if (fault := _value_problem(override, known, groups))]
+    if problems:
+        return SettingError(joined(problems), "")
+    cause = error if error.__cause__ is None or str(error) else error.__cause__
+    return SettingError("configuration", f": {_first_words(cause)}")
+
+
+def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = None) -> str:
+    """`` Did you mean …?`` for a key that ``config`` does not hold, or what its section accepts."""
+    section: Any = config
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if isinstance(section, Mapping) and part in section:
+            section = section[part]
+            continue
+        prefix = ".".join(parts[:depth])
+        names = [str(name) for name in section] if isinstance(section, Mapping) else []
+        names = [name for name in names if not name.startswith("_") and name != "hydra"]
+        near = nearest(part, names + ([] if prefix else list(groups or ())))
+        elsewhere = [path for path in _paths(config) if path.endswith(f".{key}") and not path.startswith("hydra.")]
+        if len(elsewhere) == 1:  # its name, without the section
+            return f" Did you mean {elsewhere[0]}?"
+        if near is None:
+            return _nearest_anywhere(key, config) or (f" Available: {', '.join(sorted(names))}." if names else "")
+        return f" Did you mean {'.'.join([*parts[:depth], near, *parts[depth + 1 :]])}?"
+    return ""
+
+
+def _nearest_anywhere(key: str, config: Mapping[str, Any]) -> str:
+    return did_you_mean(key, [path for path in _paths(config) if not path.startswith("hydra.")])
+
+
+def _paths(section: Any, prefix: str = "") -> list[str]:
+    if not isinstance(section, Mapping):
+        return []
+    paths = []
+    for name, value in section.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        paths += [path, *_paths(value, path)]
+    return paths
+
+
+def _option_problem(override: Override, groups: Groups) -> str | None:
+    group = override.key_or_group
+    if override.package is not None:
+        return f"{override.input_line}: packages cannot be chosen; {group}=OPTION."
+    if override.is_delete():
+        return None
+    if override.is_add() or override.is_force_add():
+        return f"{override.input_line}: one option of {group} is chosen already; write {group}=OPTION without the plus."
+    value = override.value()
+    chosen = value if isinstance(value, list) else [value]
+    available = groups[group]
+    for option in chosen:
+        if option is None:
+            return f"{override.input_line}: expected an option; to leave {group} out write ~{group}."
+        if not isinstance(option, str) or option.removesuffix(".yaml") not in available:
+            return (
+                f"{override.input_line}: no such option. Available: {', '.join(available)}."
+                f"{did_you_mean(str(option), available)}"
+            )
+    return None
+
+
+def _value_problem(override: Override, known: Mapping[str, Any], groups: Groups) -> str | None:
+    key, line = override.key_or_group, override.input_line
+    exists = _holds(known, key)
+    if override.is_force_add():
+        return None
+    if override.is_add():
+        return f"{line}: {key} exists already; write it without the plus." if exists else None
+    if exists:
+        return None
+    hint = unknown_key(key, known, groups)
+    return f"{line}: {'nothing of that name to leave out' if override.is_delete() else 'no such key'}.{hint}"
+
+
+def _holds(config: Mapping[str, Any], key: str) -> bool:
+    section: Any = config
+    for part in key.split("."):
+        if isinstance(section, Mapping) and part in section:
+            section = section[part]
+        elif isinstance(section, list) and part.isdigit() and int(part) < len(section):
+            section = section[int(part)]
+        else:
+            return False
+    return True
+
+
+def _yaml_place(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return "configuration" if mark is None else f"{mark.name}, line {mark.line + 1}"
+
+
+def _first_words(error: BaseException) -> str:
+    """The message of a foreign error up to its first blank line, without Hydra's search path."""
+    text = str(error).split("\nConfig search path:")[0].split("\n    full_key:")[0].strip()
+    return one_line(text).rstrip(".") + "." if text else f"{type(error).__name__}."

@@ -1,0 +1,1 @@
+"""The command line as text: reading it, and printing messages, tables and help."""

@@ -1,0 +1,52 @@
+"""What ``loopwright --help`` prints: commands, flags and the options of each configuration group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from loopwright.experiment.console.command_line import VERBS
+
+_HEAD = """\
+loopwright: train PyTorch models from composed configurations
+
+  loopwright                                       the default experiment
+  loopwright loop.eval_frequency=100 model=cnn     the same with other settings
+  loopwright loop=validation ckpt_path=DIR         validate a checkpoint; 'ckpt_paths="DIR/checkpoints/*"': many
+  loopwright -m loop.grad_accum_steps=1,2,4        a sweep
+"""
+
+_FLAGS = """\
+Flags
+  -m, --multirun        one job for each combination of values separated by commas
+  --config-dir DIR      a directory of your own configuration files, looked through after the shipped ones
+  --trust NAME          let configurations name classes of the package NAME: its code is run; may be repeated
+  --cfg job|hydra|all   print the configuration without running; with --resolve, --package NAME
+  --info [WHAT]         print how the configuration is found and composed
+  -sc install=SHELL     print what installs completion for bash, zsh or fish
+  --hydra-help          Hydra's own help
+  --version, -h, --help
+"""
+
+_NO_GROUPS = (".", "downstream")  # the latter holds tasks
+
+
+def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
+    """The options of each configuration group, by group: ``{"model": ["cnn", "mlp"], …}``."""
+    groups: dict[str, set[str]] = {}
+    for directory in directories:
+        for file in directory.rglob("*.yaml"):
+            group = file.parent.relative_to(directory).as_posix()
+            if group not in _NO_GROUPS and not group.startswith("hydra"):
+                groups.setdefault(group, set()).add(file.stem)
+    return {group: sorted(options) for group, options in sorted(groups.items())}
+
+
+def help_text(directories: Sequence[Path]) -> str:
+    """The whole help, for the configuration files in ``directories``."""
+    verbs = "".join(f"  loopwright {verb:<15} {meaning}\n" for verb, meaning in VERBS.items())
+    groups = "".join(f"  {group}: {', '.join(options)}\n" for group, options in config_groups(directories).items())
+    return (
+        f"{_HEAD}\nCommands\n{verbs}\n{_FLAGS}\nConfiguration groups (group=option)\n{groups}\n"
+        "Any value can be overridden by its path, such as optimizer.lr=0.01; loopwright config prints them all.\n"
+    )

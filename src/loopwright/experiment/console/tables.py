@@ -1,0 +1,65 @@
+"""Tables on standard output, and metrics as text."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from loopwright.experiment.console.messages import tell
+
+_WIDE = 200  # columns, where standard output is no terminal and a table must not be cut
+
+
+def show(value: object) -> str:
+    """A metric in four digits or so."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of validations: checkpoint, dataloader, metrics."""
+    if not rows:
+        return
+    # "val/loss" and "val/extra/loss" are one column: the dataloader stands beside it.
+    columns = list(dict.fromkeys(_short(name, row["dataloader"]) for row in rows for name in row["metrics"]))
+    table = Table("checkpoint", "dataloader")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        metrics = {_short(name, row["dataloader"]): value for name, value in row["metrics"].items()}
+        cells = [show(metrics[column]) if column in metrics else "" for column in columns]
+        table.add_row(row["checkpoint"], row["dataloader"], *cells)
+    print_table(table)
+
+
+def print_sweep(jobs: Sequence[Mapping[str, Any]], objective: str, directory: Path) -> None:
+    """Print a table of the jobs of a sweep: number, overrides, state, objective, and errors below it."""
+    table = Table("job", "overrides", "state")
+    table.add_column(objective, justify="right")
+    for job in jobs:
+        value = job["objective"]
+        table.add_row(str(job["number"]), job["label"], job["state"], "nan" if value is None else show(value))
+    print_table(table)
+    for job in jobs:
+        if job["error"]:
+            tell(f"job {job['number']}: {job['error']}")
+    num_done = sum(job["state"] == "completed" for job in jobs)
+    tell(f"Done: {num_done} of {len(jobs)} jobs completed.\nSweep directory: {directory}")
+
+
+def print_table(table: Table) -> None:
+    """Print to standard output; where that is no terminal, wide enough that nothing is cut."""
+    width = None if sys.stdout.isatty() else _WIDE
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
+    with console.capture() as rendered:
+        console.print(table)
+    tell(rendered.get().rstrip("\n"))
+
+
+def _short(name: str, dataloader: str) -> str:
+    return name.removeprefix(f"{dataloader}/")

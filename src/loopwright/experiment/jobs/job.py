@@ -1,0 +1,118 @@
+"""`Job`: one configuration to be run, checked as far as that needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loopwright.errors import SettingError, refuse, refuse_type
+from loopwright.experiment.compose.composer import Composer
+from loopwright.experiment.gate.hydra_tree import check_hydra_tree
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.targets import check_targets
+from loopwright.experiment.gate.tree import TARGET, walk
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.settings import JobSettings, check_names, read_settings, without_training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One configuration to be run.
+
+    Args:
+        number: of the job in its sweep, counted from 0.
+        overrides: of this job.
+        config: resolved; its targets are allowed.
+        settings: its plain values, checked.
+        directory: of the run or the sweep, where the user typed one.
+        label: what sets it apart from the other jobs of its sweep.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    settings: JobSettings
+    directory: str | None
+    label: str
+
+
+def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:
+    """Compose each job and check everything about it that needs no torch.
+
+    Raises:
+        SettingError: one line; of several jobs the one at fault is named.
+    """
+    pristine = composer.pristine()
+    made = []
+    for number, overrides in enumerate(jobs):
+        try:
+            composed = composer.compose(overrides)
+            check_hydra_tree(composed.hydra, pristine, composed.overrides)
+            _check_verbose(composed.hydra["verbose"])
+            made.append(
+                _check_config(
+                    composed.config,
+                    trust,
+                    number=number,
+                    overrides=composed.overrides,
+                    used=composed.interpolated,
+                    directory=composed.directory,
+                    label=_label(overrides, jobs),
+                )
+            )
+        except SettingError as error:
+            if len(jobs) == 1:
+                raise
+            raise SettingError(error.setting, f"{error.problem} (job {number} of 0 to {len(jobs) - 1})") from None
+    return made
+
+
+def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:
+    """A job of a configuration that a run recorded, through the same checks."""
+    used: frozenset[str] = frozenset()
+    return _check_config(config, trust, number=0, overrides=overrides, used=used, directory=None, label="")
+
+
+def _check_config(
+    config: dict[str, Any],
+    trust: Trust,
+    *,
+    number: int,
+    overrides: Sequence[str],
+    used: frozenset[str],
+    directory: str | None,
+    label: str,
+) -> Job:
+    config = without_training(config, overrides)
+    check_targets(config, trust)
+    check_names(config, used, overrides)
+    check_finite(config)
+    settings = read_settings(config)
+    loop = config["loop"]
+    if isinstance(loop, dict) and str(loop.get(TARGET)).startswith("loopwright."):
+        instantiate(loop, trust, "loop")  # needs no torch, so its mistakes are said at once
+    return Job(
+        number=number, overrides=tuple(overrides), config=config, settings=settings, directory=directory, label=label
+    )
+
+
+def _check_verbose(value: object) -> None:
+    """The one typed setting of Hydra's that is no directory; Hydra asserts what it takes."""
+    names = value if isinstance(value, list) else [value]
+    if not isinstance(value, bool) and not all(isinstance(name, str) and name for name in names):
+        raise refuse_type("hydra.verbose", value, "true, false, or names of Python loggers")
+
+
+def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
+    """The overrides that not every job has; where all are alike, all of them."""
+    own = [word for word in overrides if not all(word in job for job in jobs)]
+    return " ".join(own or [word for word in overrides if not word.startswith("hydra")]) or "as configured"
+
+
+def check_finite(config: Mapping[str, Any]) -> None:
+    """Refuse numbers that are none, wherever they stand: a run with lr=nan would train nothing."""
+    for path, value in walk(dict(config)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise refuse(path, value, "a finite number")

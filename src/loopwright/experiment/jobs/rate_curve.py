@@ -1,0 +1,106 @@
+"""The course of the learning rate over a plan, drawn in a line before anything is trained."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from loopwright.errors import SettingError
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs import objects as build
+from loopwright.optim import NAME_ARGUMENTS
+from loopwright.plan import Plan, draw_curve
+from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers
+
+_MAX_POINTS = 1_000  # of a curve whose points can be asked for one by one
+_MAX_STEPS_DRIVEN = 20_000  # of one that is known only by going through it, 5 to 20 µs a step
+
+Course = Callable[[Plan], str]
+
+
+def learning_rate_course(config: Mapping[str, Any], trust: Trust) -> Course:
+    """A function from a plan to the line that shows the learning rates with which its steps are made.
+
+    Optimizer and schedulers are built anew, on one small parameter. Rates of parameter groups are not shown: the line
+    is that of ``optimizer.lr``.
+    """
+    return functools.partial(_course, config, trust)
+
+
+def sketch_optimizer(node: Any, trust: Trust) -> Optimizer:
+    """The optimizer of one small parameter, without the groups that need the names of a model.
+
+    Raises:
+        SettingError: for what the optimizer itself refuses, such as a learning rate below 0.
+    """
+    factory = build.build_optimizer(node, trust)
+    if isinstance(factory, functools.partial):
+        kept = {key: value for key, value in factory.keywords.items() if key not in NAME_ARGUMENTS}
+        factory = functools.partial(factory.func, *factory.args, **kept)
+    try:
+        made: Optimizer = make_optimizer(factory, nn.ParameterList([nn.Parameter(torch.zeros(2, 2))]))
+    except SettingError as error:
+        raise error.under("optimizer") from None
+    except (ValueError, TypeError) as error:
+        raise SettingError("optimizer", f": {error}") from None
+    return made
+
+
+def _course(config: Mapping[str, Any], trust: Trust, plan: Plan) -> str:
+    optimizer = sketch_optimizer(config["optimizer"], trust)
+    specs = read_schedulers(build.build_schedulers(config.get("scheduler"), trust))
+    lowered = [f", lowered when {monitor} gets no better" for _, monitor in specs if monitor is not None]
+    try:
+        made = [build_scheduler(spec, optimizer, plan.fit_steps) for spec in specs if spec[1] is None]
+        rates = _rates(made, optimizer, plan.position - plan.start_step, plan.fit_steps)
+    except SettingError as error:
+        raise error.under("scheduler") from None
+    except (ValueError, TypeError) as error:
+        raise SettingError("scheduler", f": {error}") from None
+    if rates is None:
+        return f"{_rate(optimizer):.3g} at first, then as {' and '.join(type(each).__name__ for each in made)} has it"
+    return _line(rates) + "".join(lowered)
+
+
+def _rates(schedulers: Sequence[Any], optimizer: Optimizer, start: int, stop: int) -> list[float] | None:
+    """The rates of the steps in ``[start, stop)``, or of as many of them as will be shown; None: not to be had."""
+    if not schedulers:
+        return [_rate(optimizer)]
+    if len(schedulers) == 1 and type(schedulers[0]) is LambdaLR:
+        (scheduler,) = schedulers
+        num = min(_MAX_POINTS, stop - start)
+        steps = [start + i * (stop - start - 1) // max(1, num - 1) for i in range(num)]
+        pairs = list(zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True))
+        return [max(float(base) * factor(step) for base, factor in pairs) for step in steps]
+    if stop > _MAX_STEPS_DRIVEN:
+        return None
+    rates = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+        for step in range(stop):
+            if step >= start:
+                rates.append(_rate(optimizer))
+            for scheduler in schedulers:
+                scheduler.step()
+    return rates
+
+
+def _rate(optimizer: Optimizer) -> float:
+    return max(float(group["lr"]) for group in optimizer.param_groups)
+
+
+def _line(rates: Sequence[float]) -> str:
+    highest = max(rates, default=0.0)
+    if len(set(rates)) <= 1:
+        return f"{highest:.3g} throughout"
+    said = [f"first {rates[0]:.3g}", f"highest {highest:.3g}", f"last {rates[-1]:.3g}"]
+    if highest == rates[0]:
+        said.pop(1)
+    return f"{draw_curve(rates)}  {', '.join(said)}"

@@ -1,0 +1,157 @@
+"""Configurations that runs recorded: read as strictly as those of strangers, which they may be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # comes with omegaconf
+
+from loopwright.errors import SettingError
+from loopwright.experiment.compose.composition_errors import unknown_key
+from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.console.messages import joined
+from loopwright.experiment.gate.config_files import check_config_file
+from loopwright.experiment.gate.tree import TARGET
+
+
+def read_recorded(run_dir: Path) -> dict[str, Any]:
+    """The configuration that a run recorded in its ``config.yaml``.
+
+    Raises:
+        SettingError: if there is none, or it is anything but one plain mapping: tags, aliases, keys given twice and
+            files that are too large or too deep are refused.
+    """
+    file = run_dir / "config.yaml"
+    if not run_dir.is_dir():
+        raise SettingError(str(run_dir), ": no such folder; expected a run directory.")
+    if not file.is_file() or file.is_symlink():
+        raise SettingError(str(run_dir), ": expected a run directory; it has no config.yaml.")
+    check_config_file(file)
+    text = file.read_text(encoding="utf-8")
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise SettingError(f"{file}:{event.start_mark.line + 1}", ": aliases are not accepted.")
+    _check_keys(file, yaml.compose(text, Loader=yaml.SafeLoader))
+    config = yaml.safe_load(text)
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise SettingError(str(file), ": expected a mapping of names to values.")
+    return config
+
+
+def _check_keys(file: Path, node: yaml.Node | None) -> None:
+    """Refuse a key that is given twice in one mapping, of which a loader would keep the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise SettingError(f"{file}:{key.start_mark.line + 1}", f": {key.value} is given twice.")
+            seen.add(key.value)
+            _check_keys(file, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(file, value)
+
+
+def check_files(directory: Path) -> None:
+    """Refuse links and the like among what a run writes: they may lead out of its directory."""
+    for here, folders, files in os.walk(directory):
+        for path in (Path(here, name) for name in sorted((*folders, *files))):
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                name = path.relative_to(directory)
+                raise SettingError(str(directory), f": {name} is neither a file nor a folder; a run holds no others.")
+        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]  # checked when read
+
+
+def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set values in a recorded configuration, in place; there are no groups to choose from any more.
+
+    Raises:
+        SettingError: for what is not ``key=value`` of a key that exists.
+    """
+    problems = []
+    for override in parse_overrides(overrides):
+        key, line = override.key_or_group, override.input_line
+        if override.is_sweep_override():
+            problems.append(f"{line}: several values; expected one.")
+        elif override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
+            problems.append(f"{line}: expected key=value of a key that the run recorded.")
+        elif isinstance(_get(config, key.split(".")), dict):
+            problems.append(f"{line}: a run has recorded which it was; set single values of it.")
+        elif not _set(config, key.split("."), override.value()):
+            problems.append(f"{line}: no such key.{unknown_key(key, config)}")
+    if problems:
+        raise SettingError(joined(problems), "")
+
+
+def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
+    """How often a run that is resumed with ``overrides`` may be started again; 0 for what resuming it will refuse."""
+    config = read_recorded(run_dir)
+    apply_overrides(config, overrides)
+    value = config.get("max_restarts")
+    return value if type(value) is int and value > 0 else 0
+
+
+# What a resumed run has from the run that it goes on, beside its plan; `data.num_workers` changes nothing in it.
+RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
+
+
+def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[str]) -> tuple[Path, list[str]] | None:
+    """How ``config`` differs from that of the run to which a checkpoint belongs.
+
+    Args:
+        path: a checkpoint or a run directory.
+        config: resolved.
+        sections: names of the top level that are compared.
+
+    Returns:
+        The run directory and a line for each difference; None where there is none, or no run around the checkpoint.
+    """
+    for run_dir in (path, path.parent, path.parent.parent):
+        if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():
+            theirs = read_recorded(run_dir)
+            lines = [line for name in sections for line in differences(theirs.get(name), config.get(name), name)]
+            lines = [line for line in lines if not line.startswith("data.num_workers:")]
+            return (run_dir, lines) if lines else None
+    return None
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    """How two configurations, or parts of them at ``path``, differ: a line each, ``path: there, here``."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        if theirs.get(TARGET) != ours.get(TARGET):
+            return [f"{path}: {theirs.get(TARGET)} there, {ours.get(TARGET)} here"]
+        prefix = f"{path}." if path else ""
+        keys = [*theirs, *(key for key in ours if key not in theirs)]
+        missing = object()
+        lines = []
+        for key in keys:
+            their, our = theirs.get(key, missing), ours.get(key, missing)
+            if their is missing or our is missing:
+                shown = ["not set" if value is missing else repr(value) for value in (their, our)]
+                lines.append(f"{prefix}{key}: {shown[0]} there, {shown[1]} here")
+            else:
+                lines += differences(their, our, f"{prefix}{key}")
+        return lines
+    return [] if theirs == ours else [f"{path}: {theirs!r} there, {ours!r} here"]
+
+
+def _get(section: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
+
+
+def _set(section: Any, parts: Sequence[str], value: Any) -> bool:
+    for part in parts[:-1]:
+        if not isinstance(section, dict) or part not in section:
+            return False
+        section = section[part]
+    if not isinstance(section, dict) or parts[-1] not in section:
+        return False
+    section[parts[-1]] = value
+    return True

@@ -1,0 +1,194 @@
+"""`JobSettings`: the plain values at the top of a configuration, checked; and which sections must be there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from loopwright.errors import SettingError, check_count, did_you_mean, nearest, refuse, refuse_type
+from loopwright.loop import TrainingLoop
+
+REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
+OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
+
+# Names that every configuration keeps, so that an override or a sweep written for one works with another.
+KEPT_NAMES = (
+    "data.batch_size",
+    "data.num_workers",
+    "device.num_processes",
+    "device.num_threads",
+    "optimizer.lr",
+    "checkpoint.every_n_steps",
+)
+
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # on a micro-batch that no checkpoint holds
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
+_TRAINING_ONLY = frozenset(inspect.signature(TrainingLoop).parameters) - {"eval_steps"}
+_RAISED = re.compile(r"Raised in callback (\w+)\.\w+\.")
+_LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """The plain values of a configuration.
+
+    Args:
+        name: folder of the run under ``outputs/``; letters, digits and ``._-``.
+        seed: of all random streams; None: drawn and recorded.
+        ckpt_path: checkpoint or run directory: resumed by a training loop, validated by a validation loop.
+        ckpt_paths: checkpoints to validate, one after another: paths or globs.
+        init_from: checkpoint whose weights a training starts from.
+        objective: metric of the last validation that a run returns.
+        objective_mode: whether less ("min") or more ("max") of it is better.
+        deterministic: whether torch may use deterministic operations only.
+        log_every_n_steps: steps between two records of training metrics.
+        max_restarts: times in a row that a run which dies is resumed without a new checkpoint in between.
+
+    Raises:
+        SettingError: for every other value, and for settings that exclude each other.
+    """
+
+    name: str
+    seed: int | None
+    ckpt_path: str | None
+    ckpt_paths: str | Sequence[str] | None
+    init_from: str | None
+    objective: str
+    objective_mode: str
+    deterministic: bool
+    log_every_n_steps: int
+    max_restarts: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not isinstance(self.name, str):
+            raise refuse_type("name", self.name, "a word of letters, digits and ._-", "quote it")
+        if not _NAME.fullmatch(self.name) or set(self.name) == {"."}:
+            raise refuse("name", self.name, "a word of letters, digits and ._-")
+        if self.seed is not None:
+            if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+                raise refuse_type("seed", self.seed, "a whole number, 0 or more, or null")
+            if not 0 <= self.seed < 2**63:
+                raise refuse("seed", self.seed, "a whole number, 0 or more and below 2**63, or null")
+        for setting, value in (("ckpt_path", self.ckpt_path), ("init_from", self.init_from)):
+            if value is not None:
+                _check_path(setting, value)
+        for path in [self.ckpt_paths] if isinstance(self.ckpt_paths, str) else self.ckpt_paths or []:
+            _check_path("ckpt_paths", path)
+        if not isinstance(self.objective, str) or not self.objective:
+            raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
+        if self.objective_mode not in ("min", "max"):
+            near = nearest(str(self.objective_mode), ("min", "max"))
+            raise refuse("objective_mode", self.objective_mode, "min or max", f"did you mean {near}?" if near else "")
+        if not isinstance(self.deterministic, bool):
+            raise refuse_type("deterministic", self.deterministic, "true or false")
+        check_count("log_every_n_steps", self.log_every_n_steps)
+        check_count("max_restarts", self.max_restarts, least=0)
+        given = [s for s in ("ckpt_path", "ckpt_paths", "init_from") if getattr(self, s) is not None]
+        if len(given) > 1:
+            raise SettingError(given[1], f": expected null beside {given[0]}; use {given[0]}=null or {given[1]}=null.")
+
+
+def read_settings(config: Mapping[str, Any]) -> JobSettings:
+    """Read the plain values of a resolved configuration, and check that nothing is missing or left over.
+
+    What has a default was added later: a configuration that was recorded before that lacks it.
+
+    Raises:
+        SettingError: for a value that is not accepted, a section that is missing, or one that nobody reads.
+    """
+    names = [field.name for field in fields(JobSettings) if field.default is MISSING]
+    later = [field.name for field in fields(JobSettings) if field.name in config and field.name not in names]
+    for name in (*REQUIRED_SECTIONS, *names):
+        if name not in config or (name in REQUIRED_SECTIONS and config[name] is None):
+            raise SettingError(name, ": must be given; a run needs it.")
+    if isinstance(config["ckpt_paths"], Sequence) and not config["ckpt_paths"]:
+        raise refuse("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
+    if not isinstance(config["ckpt_paths"], str | list | None):
+        raise refuse_type("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
+    return JobSettings(**{name: config[name] for name in (*names, *later)})
+
+
+def at_config_path(error: SettingError) -> SettingError:
+    """The error with the path of its setting in a configuration, where trainer and plan know it by another name."""
+    settings = error.setting.split(", ")
+    if _LOOP_SETTINGS.issuperset(settings):
+        return type(error)(", ".join(f"loop.{setting}" for setting in settings), error.problem)
+    if error.setting == "monitor":
+        return error.under("scheduler")
+    if error.setting == "schedulers":
+        return type(error)("scheduler", error.problem)
+    if error.setting in ("train_dataloader", "val_dataloader", "num_micro_batches") or error.setting.startswith("len("):
+        return type(error)("data", f": {error}")
+    return error
+
+
+def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration without what an experiment says of a training loop, where a validation loop was chosen.
+
+    Args:
+        config: the resolved configuration.
+        typed: the overrides; what the user typed stays, to be refused.
+    """
+    loop = config.get("loop")
+    if not isinstance(loop, dict) or loop.get("_target_") not in _VALIDATION_LOOPS:
+        return config
+    words = {word.lstrip("+").partition("=")[0] for word in typed}
+    kept = {name: value for name, value in loop.items() if name not in _TRAINING_ONLY or f"loop.{name}" in words}
+    return {**config, "loop": kept}
+
+
+def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
+    """The error with its path in a configuration, where it is of a setting of the callback that raised it."""
+    raised = {match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match}
+    for section in ("callbacks", "loggers"):
+        for name, node in (config.get(section) or {}).items():
+            if not isinstance(node, Mapping):
+                continue
+            kind = str(node.get("_target_")).rpartition(".")[2]
+            own = type(error)(error.setting.removeprefix(f"{kind}."), error.problem)
+            is_its = name in raised or own.setting != error.setting
+            if is_its and re.split(r"[.\[]", own.setting)[0] in node:
+                return own.under(f"{section}.{name}")
+    return error
+
+
+def callbacks_of(config: Mapping[str, Any], target: str) -> list[str]:
+    """The names of the callbacks in a configuration that are of the class ``target``."""
+    nodes = (config.get("callbacks") or {}).items()
+    return [name for name, node in nodes if isinstance(node, Mapping) and node.get("_target_") == target]
+
+
+def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence[str]) -> None:
+    """Refuse top-level names that nobody reads, and names that every configuration keeps, left out by an override.
+
+    Args:
+        config: the resolved configuration.
+        used: top-level names that interpolations read: a value of the user's own is welcome where it is used.
+        typed: the overrides.
+    """
+    known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(JobSettings))}
+    for name in config:
+        if name not in known and name not in used:
+            raise SettingError(
+                name, f": no such key; nothing reads it.{did_you_mean(name, sorted(known)) or _available(known)}"
+            )
+    for name in KEPT_NAMES:
+        if any(word.startswith("~") and word[1:].split("=")[0] == name for word in typed):
+            raise SettingError(f"~{name}", ": every configuration keeps this name; set it instead.")
+
+
+def _available(names: set[str]) -> str:
+    return f" Available: {', '.join(sorted(names))}."
+
+
+def _check_path(setting: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise refuse_type(setting, value, "a path, or null")
+    if not value.isprintable():
+        raise refuse(setting, value, "a path of printable characters")

@@ -1,0 +1,166 @@
+"""The supervisor: runs the command in a process of its own, and starts it again where it dies. Imports no torch.
+
+::
+
+    run the command as it was typed
+    while it died, and may be started again:
+        run "resume" on its directory; where that has no checkpoint, the command as typed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from loopwright.experiment.console.command_line import CommandLine, words_on
+from loopwright.experiment.console.messages import complain
+from loopwright.experiment.launch.restarts import Restarts
+from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
+from loopwright.records import read_summary
+
+_INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+_NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())  # done, what would be refused again, and what was asked for
+
+
+def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) -> int:
+    """Run a command, again where it dies, and return the exit code of the last one.
+
+    Args:
+        line: trains a run, or resumes one.
+        max_restarts: restarts without a new checkpoint in between.
+        may_begin_again: whether a run that died before its first checkpoint can have another directory.
+    """
+    words: Sequence[str] = line.words
+    directory = None if line.directory is None else Path(line.directory)
+    restarts = Restarts(max_restarts, newest_step(directory))
+    with _Child() as child:
+        while True:
+            code, told = child.run(words)
+            directory = told or directory
+            has_ended = code in _NOT_RESTARTED and not _is_unfinished(code, directory)
+            if has_ended or (child.received is not None and code >= 0):
+                return code
+            stopped_by = -code if child.received is None else child.received
+            if stopped_by in _INTERRUPTED:  # it had no time to say so
+                how = "ended by" if code == -stopped_by else f"{_death(code)} after"
+                complain(f"{directory or 'the run'}: {how} {signal.Signals(stopped_by).name}; not started again.")
+                return _INTERRUPTED[stopped_by]
+            exit_code = max(code, 1)
+            step = newest_step(directory)
+            folders = {} if directory is None else _folders(directory)
+            where = _where(step, has_folders=bool(folders))
+            if not restarts.allow_another(step):
+                complain(
+                    f"{directory or 'the run'}: died {restarts.num_in_a_row} times in a row {where}; not started again "
+                    f"(max_restarts={max_restarts}). Last: {_why(code, directory)}"
+                )
+                return exit_code
+            count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
+            if directory is not None and folders:  # a damaged one, too: which is good the run finds out
+                complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
+                words = words if line.directory is not None else words_on("resume", directory, line.trust)
+            elif directory is None or may_begin_again:
+                complain(f"{directory or 'the run'}: {_death(code)} {where} and is begun again; {count}.")
+                directory = None
+            else:
+                complain(f"{directory}: {_death(code)} {where}; nothing to go on from. Begin again in a new directory.")
+                return exit_code
+
+
+def newest_step(run_dir: Path | None) -> int | None:
+    """The newest step of a run whose files are as large as their manifest says; None where there is none."""
+    folders = {} if run_dir is None else _folders(run_dir)
+    return max((step for step, folder in folders.items() if _is_of_full_size(folder)), default=None)
+
+
+def _folders(run_dir: Path) -> dict[int, Path]:
+    """What has the name of a checkpoint, by step."""
+    found = run_dir.glob("checkpoints/step_*")
+    return {int(path.name[5:]): path for path in found if re.fullmatch(r"step_\d+", path.name)}
+
+
+def _is_of_full_size(folder: Path) -> bool:
+    """Whether files were cut short; reading them as a whole is left to the run."""
+    try:
+        files = json.loads((folder / "manifest.json").read_bytes())["files"]
+        return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no manifest
+        return False
+
+
+def _is_unfinished(code: int, directory: Path | None) -> bool:
+    """Whether a process left as if all was done, with its run still under way."""
+    return not code and directory is not None and read_summary(directory).get("state") == "running"
+
+
+def _where(step: int | None, *, has_folders: bool) -> str:
+    if step is not None:
+        return f"after the checkpoint of step {step:,}"
+    return f"before its first {'whole ' if has_folders else ''}checkpoint"
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return "failed" if code else "was left with exit code 0"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"was killed by {known.get(-code, f'signal {-code}')}"
+
+
+def _why(code: int, directory: Path | None) -> str:
+    error = read_summary(directory).get("error") if code >= 0 and directory is not None else None
+    return str(error) if error else f"{_death(code)}."
+
+
+class _Child:
+    """One process at a time; while the context is open, the signals that would stop this one are told to it."""
+
+    def __init__(self) -> None:
+        self._connection: socket.socket | None = None
+        self._before: dict[signal.Signals, Any] = {}
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> Self:
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def run(self, words: Sequence[str]) -> tuple[int, Path | None]:
+        """Run the command with ``words``; returns how it ended, and the directory that it told of."""
+        # A module of the current directory that has the package's name is not to be run (-P).
+        command = [sys.executable, "-P", "-m", "loopwright", *words]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self._connection = ours
+            if self.received is not None:
+                return -self.received, None
+            environment = {**os.environ, VARIABLE: f"{os.getpid()}:{theirs.fileno()}"}
+            with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment) as process:
+                theirs.close()
+                code = process.wait()
+            self._connection = None
+            ours.setblocking(False)
+            told = b""
+            with suppress(BlockingIOError):  # it told nothing, and a process that it left behind holds its end
+                told = ours.recv(1 << 16)
+        return code, Path(os.fsdecode(told)) if told else None
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        if self._connection is not None:
+            with suppress(OSError):  # it has ended
+                self._connection.sendall(bytes([number]))

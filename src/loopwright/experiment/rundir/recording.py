@@ -1,0 +1,108 @@
+"""`RecordingCallback`: the callback by which a run keeps its directory up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from loopwright.errors import SettingError, did_you_mean
+from loopwright.experiment.jobs.rate_curve import Course
+from loopwright.experiment.rundir.writer import DirectoryWriter
+from loopwright.hooks import Callback
+from loopwright.loggers.lines import plan_text
+from loopwright.loop import LoopCallback
+from loopwright.optim import kind_of
+from loopwright.plan import plan_json
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from loopwright.trainer import Trainer
+
+
+_log = logging.getLogger("loopwright")
+
+
+class RecordingCallback(Callback):
+    """Writes the plan of a fit and its optimizer when it starts, the configuration into every checkpoint.
+
+    It notes the step validated, too.
+
+    Args:
+        record: of the run.
+        config: resolved.
+        course: the line that shows the learning rates of a plan.
+        named_metrics: settings that name a metric, with the name.
+    """
+
+    def __init__(
+        self, record: DirectoryWriter, config: Mapping[str, Any], course: Course, named_metrics: Mapping[str, str]
+    ) -> None:
+        self._record = record
+        self._config = config
+        self._course = course
+        self._named_metrics = named_metrics
+        self.validated_step = 0
+
+    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+        """Write the plan, where a run goes on in its directory the whole one, and the optimizer that carries it out."""
+        plan = trainer.plan
+        assert plan is not None, "a fit that starts has a plan"
+        self._record.go_on()
+        if self._record.is_resumed:
+            plan = plan.whole()
+        course = self._course(plan) if plan.total_steps else None
+        self._record.write_plan(plan_text(plan, train_dataloader, course), plan_json(plan))
+        assert trainer.optimizer is not None, "checked by fit"
+        self._record.write_optimizer(_facts(trainer.optimizer))
+
+    def on_enter_train(
+        self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
+    ) -> None:
+        """After the first validation, refuse settings that name a metric of it that there is not."""
+        validated = [name for name in trainer.metrics if name.startswith("val/")]
+        for setting, name in self._named_metrics.items():
+            if validated and name.startswith("val/") and name not in validated:
+                problem = f"={name!r}: no such metric. Available: {', '.join(validated)}."
+                raise SettingError(setting, problem + did_you_mean(name, validated))
+
+    def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
+        """Say which metric was named and never logged, other than the objective, which the end of the run tells of."""
+        for setting, name in self._named_metrics.items():
+            if setting != "objective" and trainer.metrics and name not in trainer.metrics and trainer.global_step:
+                is_unvalidated = trainer.plan is not None and trainer.plan.eval_every is None
+                if not (is_unvalidated and name.startswith("val/")):
+                    _log.warning("%s=%r: no such metric was logged.", setting, name)
+
+    def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
+        """Note the step: outside a fit it is that of a checkpoint, only while this is validated."""
+        self.validated_step = trainer.global_step
+
+    def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
+        """Put the configuration into the checkpoint, so that it explains itself wherever it is taken."""
+        state_dict["config"] = dict(self._config)
+
+
+def _facts(optimizer: Optimizer) -> dict[str, Any]:
+    """Its class, and the kind of step, the settings and the size of each parameter group."""
+    groups = [
+        {
+            "kind": kind_of(group),
+            "lr": float(group.get("initial_lr", group["lr"])),
+            "weight_decay": float(group.get("weight_decay", 0.0)),
+            "num_tensors": len(group["params"]),
+            "num_values": _num_values(group["params"]),
+        }
+        for group in optimizer.param_groups
+    ]
+    return {"name": type(optimizer).__name__, "groups": groups}
+
+
+def _num_values(parameters: Sequence[Tensor]) -> int | None:
+    """In all of them; None where a first batch is to decide."""
+    return None if any(map(is_lazy, parameters)) else sum(parameter.numel() for parameter in parameters)

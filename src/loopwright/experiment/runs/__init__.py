@@ -1,0 +1,1 @@
+"""One run, from a checked job to its outcome."""

@@ -1,0 +1,196 @@
+"""``loopwright reproduce DIR``: a recorded run once more, in a new directory, and whether it gave the same."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loopwright.device import deterministic_workspace
+from loopwright.errors import SettingError, on_one_line
+from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.messages import tell
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.check import check_jobs
+from loopwright.experiment.jobs.job import Job, make_recorded_job
+from loopwright.experiment.jobs.objects import build_loop, build_run_data, facts_of
+from loopwright.experiment.jobs.process import process_settings
+from loopwright.experiment.jobs.recorded import apply_overrides, check_files, differences, read_recorded
+from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
+from loopwright.experiment.rundir.environment import (
+    comparable,
+    environment,
+    git_state,
+    read_environment,
+    recorded_threads,
+)
+from loopwright.experiment.rundir.origin import origin_digests, origins
+from loopwright.experiment.rundir.writer import plain
+from loopwright.experiment.runs.ending import RunRequest
+from loopwright.experiment.runs.run import run
+from loopwright.experiment.verify.reproduction import compare, read_outcome
+from loopwright.loop import TrainingLoop
+from loopwright.records import read_summary
+from loopwright.seeding import draw_seed
+
+_DIRECTORY = "hydra.run.dir"
+_MAX_CHARACTERS = 300  # of a line that shows what a run recorded
+_MAX_REPEATED = 10  # differences that are said again with the verdict
+
+
+def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Say how a recorded run differs from one that is started now, run it again, and compare the two.
+
+    The run that was recorded is read only. Of one that was resumed the whole plan is run at once. Overrides set values
+    that it recorded, and are differences too; ``hydra.run.dir`` is the directory of the new run.
+
+    Returns:
+        0 where all that was recorded is bitwise the same; 1 where it is not, or nothing was recorded; the exit code of
+        the new run where that ended too early to tell.
+
+    Raises:
+        SettingError: if the directory holds no run, for a setting that cannot be used, for a new directory within it.
+        CheckpointError: for a checkpoint that the run began with, and that is not there.
+    """
+    assert line.directory is not None
+    directory = Path(line.directory)
+    recorded = read_recorded(directory)
+    check_files(directory)
+    config, typed = _with_overrides(recorded, line.overrides)
+    job = make_recorded_job(config, line.overrides, trust)
+    with deterministic_workspace(is_needed=job.settings.deterministic):
+        _check_place(directory, typed, job.settings.name)
+        check_jobs([job], trust)
+        is_training = isinstance(build_loop(job.config["loop"], trust), TrainingLoop)
+        there = read_outcome(directory, is_training=is_training)
+        num_threads = job.config["device"].get("num_threads") or recorded_threads(directory)
+        facts, has_validation = _data_now(job, trust, num_threads)
+        summary = read_summary(directory)
+        changes = [*_edits(directory, summary), *differences(recorded, config), *_changed_origins(summary, job)]
+        changes += _changes_around(directory, summary, facts, trust, num_threads)
+        notes = _notes(summary, trains=is_training, validates=has_validation)
+        changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
+        head = f"What differs from {directory}:" if changes else "Environment: as recorded."
+        tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
+        place = allocate(job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
+        ended = run(
+            RunRequest(
+                config=job.config,
+                directory=place,
+                words=["loopwright", *line.words],
+                trust=trust,
+                default_num_threads=num_threads,
+                is_quiet=False,
+            )
+        )
+    verdict = compare(there, read_outcome(place, is_training=is_training))
+    if verdict.is_reproduced:
+        tell(verdict.text)
+        return 0
+    if verdict.is_reproduced is None:
+        tell(verdict.text)
+        return ended.exit_code or 1
+    tell(f"{verdict.text}\n{_reasons([*changes, *notes])}")
+    return 1
+
+
+def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str | None]:
+    """The configuration with its overrides, its seed drawn where it is to be, and the directory that was typed."""
+    own = [word for word in words if word.startswith(f"{_DIRECTORY}=")]
+    typed = parse_overrides(own)
+    if any(each.is_sweep_override() or not each.value() for each in typed):
+        raise SettingError(own[0], f": expected one directory; {_DIRECTORY}=DIR.")
+    config = copy.deepcopy(dict(recorded))
+    apply_overrides(config, [word for word in words if word not in own])
+    if config.get("seed", 0) is None:
+        config["seed"] = draw_seed()
+    return config, str(typed[0].value()) if typed else None
+
+
+def _check_place(directory: Path, typed: str | None, name: str) -> None:
+    """Refuse to write into the run that is to be read, or into another."""
+    place = OUTPUTS / name if typed is None else Path(typed)
+    if directory.resolve() in (place.resolve(), *place.resolve().parents):
+        problem = f"={str(place)!r}: lies in the run that is read; expected a new directory elsewhere."
+        raise SettingError(_DIRECTORY, problem)
+    if typed is not None:
+        check_usable(_DIRECTORY, place)
+
+
+def _data_now(job: Job, trust: Trust, num_threads: int) -> tuple[dict[str, Any], bool]:
+    """The facts of the data as they are now, and whether any are there to validate on."""
+    assert job.settings.seed is not None, "drawn where it was null"
+    with process_settings(num_threads, deterministic=job.settings.deterministic):
+        data = build_run_data(job.config, trust, job.settings.seed)
+        return plain(facts_of(data)), data.val is not None
+
+
+def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
+    """Whether the recorded configuration is still that of the run."""
+    digest = summary.get("config_sha256")
+    text = (directory / "config.yaml").read_bytes()
+    is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
+    return [] if is_own else ["config.yaml: changed since the run wrote it, and taken as it is now"]
+
+
+def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
+    """Which checkpoints that the run began from or validated are others now."""
+    before = summary.get("origins")
+    if not isinstance(before, dict) or not before:
+        return []
+    return differences(before, origin_digests(origins(job.settings)), "origins")
+
+
+def _changes_around(
+    directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
+) -> list[str]:
+    """What differs in the data, whose facts are ``now``, the versions, the hardware and the source: a line each."""
+    before = summary.get("data")
+    before = before if isinstance(before, dict) else {}
+    changes = differences(before, {name: now.get(name) for name in before}, "data")
+    there = read_environment(directory)
+    if not there:
+        return [*changes, "environment: not recorded"]
+    git, diff = git_state(Path.cwd())
+    here = json.loads(json.dumps(environment(num_threads, git, trust)))
+    return [*changes, *differences(*comparable(there, here)), *_source_changes(directory, diff)]
+
+
+def _source_changes(directory: Path, diff: str | None) -> list[str]:
+    """Whether what was not committed then is not what is not committed now."""
+    file = directory / "git.diff"
+    then = file.read_bytes() if file.is_file() else None
+    now = None if diff is None else diff.encode()
+    if then == now or (not then and not now):
+        return []
+    said = [f"{len(each.splitlines()):,} lines of diff" if each else "none" for each in (then, now)]
+    return [f"uncommitted source: {said[0]} there, {said[1]}{' others' if then and now else ''} here"]
+
+
+def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
+    """What is to be known of the recorded run where nothing differs."""
+    data, resumes = summary.get("data"), summary.get("resumes")
+    hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
+    lacking = [
+        part
+        for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
+        if is_used and all(name.startswith(other) for name in hashed)  # those of neither name are of both
+    ]
+    notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
+    for each in resumes if isinstance(resumes, list) else []:
+        if isinstance(each, dict):
+            there = f" where this differed: {each['differences']}" if each.get("differences") else ""
+            notes.append(f"resumed: from {each.get('checkpoint')}{there}; here the whole plan is run at once")
+    return notes
+
+
+def _reasons(found: Sequence[str]) -> str:
+    """What may be why."""
+    if not found:
+        return "Nothing that was recorded differs; deterministic=true names operations that may differ by themselves."
+    more = f"; and {len(found) - _MAX_REPEATED} more, above" if len(found) > _MAX_REPEATED else ""
+    return f"What may be why: {'; '.join(found[:_MAX_REPEATED])}{more}."

@@ -1,0 +1,220 @@
+"""Whether two runs gave the same: their metrics line by line, their final weights by digest.
+
+Equal is said of bytes alone. Values are read only to say where they differ.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loopwright.errors import SettingError, on_one_line
+from loopwright.records import METRICS_FILE, read_summary
+
+_MAX_CHARACTERS = 100  # of a text that a run recorded
+
+_Key = tuple[str, str, int]  # where, the metric's name, and which of several values there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run left to be compared.
+
+    Args:
+        state: as in ``summary.json``.
+        global_step: at which it ended.
+        lines: of ``metrics.jsonl``; empty where nothing was recorded.
+        weights_sha256: of a completed run; None: not recorded.
+    """
+
+    state: str
+    global_step: object
+    lines: Sequence[bytes]
+    weights_sha256: object
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run came to its end."""
+        return self.state == "completed"
+
+    @property
+    def ending(self) -> str:
+        """How it ended otherwise: ``was interrupted at global_step 7``."""
+        if self.state in ("interrupted", "failed"):
+            how = "failed" if self.state == "failed" else "was interrupted"
+            return f"{how} at global_step {on_one_line(str(self.global_step), _MAX_CHARACTERS)}"
+        return "has not ended" if self.state == "running" else "has no summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison came to.
+
+    Args:
+        is_reproduced: None: it cannot be said.
+        text: in a sentence.
+    """
+
+    is_reproduced: bool | None
+    text: str
+
+
+def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
+    """Read what a run left; of one that did not complete, a last line that was cut short is left out.
+
+    A validation without loggers has the metrics of its summary.
+
+    Raises:
+        SettingError: for metrics that are there and cannot be read.
+    """
+    summary = read_summary(run_dir)
+    state = str(summary.get("state"))
+    try:
+        lines = (run_dir / METRICS_FILE).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = [] if is_training else _validated(summary)
+    except OSError as error:
+        problem = f": cannot be read: {error.strerror}; expected the metrics of a run, or no file."
+        raise SettingError(str(run_dir / METRICS_FILE), problem) from None
+    if state != "completed" and lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    return Outcome(
+        state=state,
+        global_step=summary.get("global_step"),
+        lines=lines,
+        weights_sha256=summary.get("weights_sha256"),
+    )
+
+
+def compare(there: Outcome, here: Outcome) -> Comparison:
+    """Compare the run that was recorded with the one that repeats it.
+
+    Where one of them did not complete, metrics are compared as far as it went, and the weights are not.
+    """
+    are_complete = there.is_complete and here.is_complete
+    theirs = there.lines if here.is_complete else there.lines[: len(here.lines)]
+    ours = here.lines if there.is_complete else here.lines[: len(there.lines)]
+    has_weights = are_complete and there.weights_sha256 is not None
+    are_weights_equal = has_weights and there.weights_sha256 == here.weights_sha256
+    same = _amount(theirs)
+    if not there.lines and not (there.is_complete and there.weights_sha256 is not None):
+        return Comparison(None, _nothing_recorded(there))
+    if there.lines and theirs != ours:
+        tail = f"; the weights {'are equal' if are_weights_equal else 'differ'}" if has_weights else ""
+        return Comparison(False, f"Not reproduced: {_describe_differences(theirs, ours)}{tail}.")
+    if has_weights and not are_weights_equal:
+        return Comparison(
+            False, f"Not reproduced: {f'{same} are bitwise equal, ' if theirs else ''}the weights differ."
+        )
+    if len(theirs) < len(there.lines) or (there.is_complete and not here.is_complete):
+        far = f" {same} are bitwise equal, as far as it went." if theirs else ""
+        return Comparison(None, f"Cannot say: the run that repeats it {here.ending}.{far}")
+    if here.lines and not there.lines:
+        gone = f"no metrics are left of the recorded run, and the run that repeats it has {_amount(here.lines)}"
+        return Comparison(None, f"Cannot say: {gone}; the weights are bitwise equal.")
+    if not has_weights:
+        why = "no digest of the weights was recorded"
+        if not there.is_complete:
+            why = f"the recorded run {there.ending}, and has no final weights"
+        return Comparison(True, f"Reproduced: {same} are bitwise equal; {why}.")
+    if not theirs:
+        return Comparison(True, "Reproduced: the weights are bitwise equal; no metrics were recorded.")
+    return Comparison(True, f"Reproduced: {same} and the weights are bitwise equal.")
+
+
+def _nothing_recorded(there: Outcome) -> str:
+    what = "neither metrics nor weights were recorded"
+    if not there.is_complete:
+        what = f"the recorded run {there.ending}, and no metrics were recorded"
+    return f"Cannot say: {what}; there is nothing to compare."
+
+
+def _validated(summary: Mapping[str, Any]) -> list[bytes]:
+    """The metrics of a validation's summary, in the form of ``metrics.jsonl``; of several checkpoints, each."""
+    metrics, rows = summary.get("metrics"), summary.get("rows")
+    lines = [(summary.get("global_step"), metrics)] if isinstance(metrics, dict) else []
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
+            lines.append((f"{row.get('checkpoint')}, {row.get('dataloader')}", row["metrics"]))
+    return [
+        json.dumps({"step": where, "name": name, "value": value}).encode() + b"\n"
+        for where, values in lines
+        for name, value in values.items()
+    ]
+
+
+def _amount(lines: Sequence[bytes]) -> str:
+    """How many metrics, and up to which step."""
+    if not lines:
+        return "no metrics"
+    where, _, _ = next(iter(_read(lines[-1:])))
+    return f"{len(lines):,} metric{'s' if len(lines) > 1 else ''} up to {where}"
+
+
+def _read(lines: Sequence[bytes]) -> dict[_Key, str]:
+    """The text of each value."""
+    found: dict[_Key, str] = {}
+    num_found: Counter[tuple[str, str]] = Counter()
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line, parse_float=str, parse_int=str)
+            where, name, text = _place(str(entry["step"])), str(entry["name"]), str(entry["value"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            where, name, text = f"line {number}", "what stands there", line.decode(errors="replace").strip()
+        found[where, name, num_found[where, name]] = text
+        num_found[where, name] += 1
+    return found
+
+
+def _place(step: str) -> str:
+    return f"step {step}" if step.isdecimal() else on_one_line(step, _MAX_CHARACTERS)
+
+
+def _describe_differences(theirs: Sequence[bytes], ours: Sequence[bytes]) -> str:
+    """The first difference, the largest, how many there are, and what only one side has."""
+    there, here = _read(theirs), _read(ours)
+    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    if not keys:
+        return "the same metrics, in another order or written otherwise"
+    keys.sort(key=lambda key: _step(key[0]))
+    said = [f"first difference at {_describe(keys[0], there, here)}"]
+    shared = [key for key in keys if key in there and key in here]
+    largest = max(shared, key=lambda key: _distance(there[key], here[key]), default=keys[0])
+    if largest != keys[0]:
+        said.append(f"the largest at {_describe(largest, there, here)}")
+    said.append(f"{len(keys):,} of {len({**there, **here}):,} metrics differ")
+    for side, one, other in (("there", there, here), ("here", here, there)):
+        num_alone = sum(key not in other for key in one)
+        if num_alone:
+            said.append(f"{num_alone:,} only {side}")
+    return "; ".join(said)
+
+
+def _describe(key: _Key, there: Mapping[_Key, str], here: Mapping[_Key, str]) -> str:
+    where, name, _ = key
+    values = [on_one_line(side[key], _MAX_CHARACTERS) if key in side else "none" for side in (there, here)]
+    distance = _distance(there[key], here[key]) if key in there and key in here else math.inf
+    by = f" ({distance:.2g})" if math.isfinite(distance) else ""
+    place = on_one_line(f"{where}, {name}", _MAX_CHARACTERS)
+    return f"{place}: {values[0]} there, {values[1]} here{by}"
+
+
+def _distance(one: str, other: str) -> float:
+    """How far apart two numbers are; infinite where one of them is none, or not finite."""
+    try:
+        distance = abs(float(one) - float(other))
+    except ValueError:
+        return math.inf
+    return distance if math.isfinite(distance) else math.inf
+
+
+def _step(where: str) -> float:
+    try:
+        return float(where.removeprefix("step "))
+    except ValueError:
+        return math.inf

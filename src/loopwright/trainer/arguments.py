@@ -1,0 +1,223 @@
+"""What a trainer is given: checked, and made into the model, the optimizer and the schedulers of a run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from loopwright.checkpoint import Checkpointing
+from loopwright.errors import SettingError, SettingTypeError, refuse, refuse_type
+from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
+from loopwright.plan import Plan
+from loopwright.precision import Precision
+from loopwright.protocols import StatefulScheduler
+from loopwright.seeding import draw_seed
+
+SchedulerSpec = tuple[Callable[..., Any], str | None]
+
+
+def build_model(model: Any) -> nn.Module:
+    """The module given, or the one that the callable given makes.
+
+    Raises:
+        SettingTypeError: if it is neither, or the callable makes something else.
+    """
+    made = model if isinstance(model, nn.Module) else model() if callable(model) else None
+    if not isinstance(made, nn.Module):
+        raise refuse_type("model", model if made is None else made, "a torch module, or a callable that makes one")
+    return made
+
+
+def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -> Optimizer | None:
+    """The optimizer over the parameters of ``model``.
+
+    Args:
+        optimizer: a callable of the parameters, or, where it has a parameter ``named_parameters``, of pairs of name and
+            parameter; or an instance, which needs parameters that existed before it.
+        model: as built.
+        is_given_model: whether the model was given as a module and not made by a callable.
+
+    Raises:
+        SettingTypeError: if it is no optimizer, or one over other parameters.
+        SettingError: what the callable raises of its settings; and if there are no parameters.
+    """
+    if optimizer is None:
+        return None
+    if isinstance(optimizer, Optimizer):
+        _check_no_closure(optimizer)
+        owned = {id(parameter) for parameter in model.parameters()}
+        given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if not is_given_model or any(id(parameter) not in owned for parameter in given):
+            raise SettingTypeError(
+                "optimizer",
+                f"={type(optimizer).__name__}(…): an instance over parameters that are not the model's; expected a "
+                "callable of the parameters (in a configuration: _partial_: true).",
+            )
+        return optimizer
+    made = None
+    if callable(optimizer):
+        try:
+            made = make_optimizer(optimizer, model)
+        except SettingError as error:
+            raise error.under("optimizer") from error
+        except ValueError as error:
+            if next(model.parameters(), None) is None:  # torch's words for it do not say whose list is empty
+                problem = f"={type(model).__name__}(…): expected parameters to be trained; it has none."
+                raise SettingError("model", problem) from error
+            raise
+    if not isinstance(made, Optimizer):
+        given_or_made = optimizer if made is None else made
+        remedy = "in a configuration: _partial_: true"
+        raise refuse_type("optimizer", given_or_made, "a callable of the parameters that makes an optimizer", remedy)
+    _check_no_closure(made)
+    return made
+
+
+def _check_no_closure(optimizer: Optimizer) -> None:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        name = type(optimizer).__name__
+        raise SettingTypeError("optimizer", f"={name}(…): expected one whose step needs no closure; {name}'s does.")
+
+
+def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
+    """Call ``factory`` with the parameters of ``model``; with their names where it asks for ``named_parameters``."""
+    try:
+        takes_names = "named_parameters" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        takes_names = False  # written in C without a signature
+    return factory(named_parameters=model.named_parameters()) if takes_names else factory(model.parameters())
+
+
+def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
+    """(callable of the optimizer, metric or None) for each scheduler given.
+
+    Raises:
+        SettingTypeError: for anything but callables and mappings with ``scheduler`` and ``monitor``.
+    """
+    if schedulers is None:
+        return []
+    specs: list[SchedulerSpec] = []
+    for entry in schedulers if isinstance(schedulers, list | tuple) else [schedulers]:
+        is_monitored = isinstance(entry, Mapping) and set(entry) == {"scheduler", "monitor"}
+        factory, monitor = (entry["scheduler"], entry["monitor"]) if is_monitored else (entry, None)
+        if not callable(factory) or not isinstance(monitor, str | None):
+            expected = "callables of the optimizer, or mappings with scheduler and monitor"
+            raise refuse_type("schedulers", entry, expected, "in a configuration: _partial_: true")
+        specs.append((factory, monitor))
+    return specs
+
+
+def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
+    """Refuse a scheduler that needs a metric of validations where the plan has none.
+
+    Raises:
+        SettingError: saying what to give.
+    """
+    if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
+        raise SettingError(
+            "schedulers",
+            ": one is stepped with a metric of the validations, and this plan has none; "
+            "give val_dataloader and eval_frequency.",
+        )
+
+
+def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
+    """Make a scheduler; one that takes ``total_steps`` and was given no length is told that of the plan.
+
+    Raises:
+        SettingTypeError: if the callable makes no scheduler, or one that needs a metric and has no ``monitor``.
+    """
+    factory, monitor = spec
+    scheduler = factory(optimizer, total_steps=total_steps) if is_told_total(factory) else factory(optimizer)
+    if not hasattr(scheduler, "step"):
+        raise refuse_type("schedulers", scheduler, "schedulers, which have a method step")
+    if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
+        raise SettingTypeError(
+            "schedulers", '=ReduceLROnPlateau(…): expected {"scheduler": …, "monitor": metric}, as it needs a metric.'
+        )
+    made: StatefulScheduler = scheduler
+    return made
+
+
+def is_told_total(factory: Callable[..., Any]) -> bool:
+    """Whether a scheduler's callable takes ``total_steps`` and was not given them, nor epochs in their place."""
+    bound = factory.keywords if isinstance(factory, functools.partial) else {}
+    has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
+    return not has_length and "total_steps" in inspect.signature(factory).parameters
+
+
+def check_loop(loop: LoopCallback | None) -> LoopCallback:
+    """The loop given; by default a fit of one epoch."""
+    if loop is None:
+        return TrainingLoop(num_epochs=1)
+    if not isinstance(loop, LoopCallback):
+        raise refuse_type("loop", loop, "a TrainingLoop or a ValidationLoop")
+    return loop
+
+
+def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | None) -> Checkpointing | None:
+    """The checkpoint settings given, which need a place to write to."""
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, Checkpointing):
+        raise refuse_type("checkpoint", checkpoint, "a Checkpointing")
+    if run_dir is None:
+        raise SettingError("checkpoint", "=Checkpointing(…) without run_dir: expected run_dir, a folder to save to.")
+    return checkpoint
+
+
+def check_precision(precision: Precision | None) -> Precision:
+    """The precision given; by default float32 without clipping."""
+    if precision is not None and not isinstance(precision, Precision):
+        raise refuse_type("precision", precision, "a Precision")
+    return precision or Precision()
+
+
+def check_seed(seed: int | None) -> int:
+    """The seed given, or one that is drawn."""
+    if seed is None:
+        return draw_seed()
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise refuse_type("seed", seed, "a whole number, 0 or more", "use null to draw one")
+    if not 0 <= seed < 1 << 63:
+        raise refuse("seed", seed, "a whole number in [0, 2**63)", "use null to draw one")
+    return int(seed)
+
+
+def check_start(ckpt_path: str | Path | None, init_from: str | Path | None, global_step: int) -> None:
+    """Refuse to begin a fit with two checkpoints, or with the weights of one in the middle of a run."""
+    if ckpt_path is not None and init_from is not None:
+        raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
+    if init_from is not None and global_step:
+        problem = f"={init_from}: begins at step 0, but this trainer is at step {global_step}; use a new one."
+        raise SettingError("init_from", problem)
+
+
+def training_loop(loop: LoopCallback) -> TrainingLoop:
+    """The loop of a fit.
+
+    Raises:
+        SettingTypeError: for a `ValidationLoop`.
+    """
+    if not isinstance(loop, TrainingLoop):
+        raise refuse_type("loop", loop, "a TrainingLoop for fit", "use validate with a ValidationLoop")
+    return loop
+
+
+def validation_loop(loop: LoopCallback | None, own: LoopCallback) -> ValidationLoop:
+    """The loop of a validation: the one given, else the trainer's own; of a `TrainingLoop` its ``val_loop``."""
+    chosen = own if loop is None else loop
+    if isinstance(chosen, TrainingLoop):
+        return chosen.val_loop
+    if not isinstance(chosen, ValidationLoop):
+        raise refuse_type("loop", chosen, "a ValidationLoop or a TrainingLoop")
+    return chosen

@@ -1,0 +1,328 @@
+"""`Fitting`: the fits of one trainer: load what was asked for, plan, carry out, and be ready for the next."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Literal
+
+from loopwright.checkpoint import Checkpoint, Checkpointing
+from loopwright.data import as_source
+from loopwright.engine.downstream import downstream_validations
+from loopwright.engine.feed import Feed
+from loopwright.engine.fit import FitInputs, FitLoop
+from loopwright.engine.hook_table import call_hooks, reporting
+from loopwright.engine.modes import training
+from loopwright.engine.parts import Parts
+from loopwright.loop import TrainingLoop
+from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
+from loopwright.protocols import BatchSource
+from loopwright.run_state import FitResult, RunState
+from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_monitored, is_told_total
+from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.resume import (
+    changed_settings,
+    load_model,
+    rest_of_run,
+    resume_run,
+    saved_plan,
+    saved_seed,
+)
+from loopwright.trainer.save import RunSaver
+from loopwright.trainer.signals import StopSignals
+from loopwright.trainer.validate import open_val_sets
+
+_log = logging.getLogger("loopwright")
+
+
+class Fitting:
+    """Plans and runs the fits of one trainer.
+
+    Args:
+        parts: of the trainer.
+        checkpoint: when to save; None: never.
+        schedulers: made by the first fit, as they may ask for its length.
+        saver: saves the run where its checkpoints belong; None: never.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        checkpoint: Checkpointing | None,
+        schedulers: list[SchedulerSpec],
+        saver: RunSaver | None,
+    ) -> None:
+        self._parts = parts
+        self._checkpoint = checkpoint
+        self._scheduler_specs = schedulers
+        self._saver = saver
+        self._train_dataloader: Any = None
+        self._feed: Feed | None = None
+        self._told_steps: int | None = None
+        self._said: set[str] = set()
+        self.is_running = False
+        self.plan: Plan | None = None
+
+    def plan_next(self, loop: TrainingLoop, train_dataloader: Any, val_dataloader: Any) -> Plan:
+        """The plan that a fit would carry out now."""
+        seed = self._parts.streams.seed
+        lengths = {
+            name: as_source(loader, seed, "val_dataloader").num_batches
+            for name, loader in name_dataloaders(val_dataloader).items()
+        }
+        return self._plan(loop, self._open(train_dataloader, seed).num_batches, lengths, self._start(train_dataloader))
+
+    def run(
+        self,
+        loop: TrainingLoop,
+        train_dataloader: Any,
+        val_dataloader: Any,
+        load: Callable[[], Checkpoint | None],
+        *,
+        resumes: bool,
+    ) -> FitResult:
+        """Fit; hooks are bound.
+
+        Args:
+            loop: the training loop.
+            train_dataloader: as the user gave it.
+            val_dataloader: as the user gave it.
+            load: reads the checkpoint to begin with, if any.
+            resumes: whether the run goes on from it, or takes its weights alone.
+        """
+        parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
+        assert parts.optimizer is not None, "checked by fit"
+        begun = time.perf_counter()
+        with ExitStack() as stack:
+            stack.enter_context(self._running())
+            signals = stack.enter_context(StopSignals(parts.state, is_saved=self._saver is not None))
+            stack.enter_context(self._saves_ended())
+            stack.enter_context(parts.streams.active())
+            stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
+            call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
+            inputs = self._prepare(loop, train_dataloader, val_dataloader, load(), resumes=resumes)
+            stack.enter_context(training(parts.model))
+            parts.optimizer.zero_grad()  # a gradient that was there before is not of this fit
+            call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
+            FitLoop(parts, parts.optimizer, inputs).run()
+            if self._saver is not None:
+                self._saver.finish()
+            call_hooks(hooks["on_fit_end"], trainer, loop)
+            ended_as = _state_of(parts.state)
+        end = signals.end()
+        if end is not None:
+            raise end
+        return FitResult(
+            state=ended_as,
+            global_step=parts.state.global_step,
+            metrics=dict(parts.log.latest),
+            best=parts.log.best,
+            seconds=time.perf_counter() - begun,
+            plan=inputs.plan,
+        )
+
+    def end_saving(self, ended_by: BaseException | None) -> None:
+        """Let a save end that a fit has left under way; where its user asked to end at once, it is left.
+
+        Args:
+            ended_by: an exception that is on its way already, which gets a note of an error of the save.
+
+        Raises:
+            SaveError: if it could not be written, and nothing else is on its way.
+        """
+        if isinstance(ended_by, Exception):
+            self._end_saving(ended_by)
+        elif ended_by is None and self._saver is not None:
+            self._saver.finish()
+
+    def close(self) -> None:
+        """Let go of the training dataloader, and with it of its workers; and of the trainer."""
+        self._saver = None
+        self._feed = None
+        self._train_dataloader = None
+
+    def _open(self, train_dataloader: Any, seed: int) -> BatchSource:
+        return as_source(train_dataloader, seed, "train_dataloader")
+
+    def _start(self, train_dataloader: Any) -> tuple[int, int]:
+        """(global_step, micro-batch of the pass) where a fit on this dataloader starts: another begins a new pass."""
+        state = self._parts.state
+        is_same = train_dataloader is self._train_dataloader
+        return state.global_step, state.micro_batch_index if is_same else 0
+
+    def _prepare(
+        self,
+        loop: TrainingLoop,
+        train_dataloader: Any,
+        val_dataloader: Any,
+        checkpoint: Checkpoint | None,
+        *,
+        resumes: bool,
+    ) -> FitInputs:
+        parts = self._parts
+        resumed = checkpoint if resumes else None
+        seed = parts.streams.seed if resumed is None else saved_seed(resumed)
+        source = parts.data = self._open(train_dataloader, seed)
+        val_sets = open_val_sets(val_dataloader, seed)
+        lengths = {name: data.source.num_batches for name, data in val_sets.items()}
+        if resumed is not None:
+            self.plan = self._resume(loop, source.num_batches, lengths, resumed)
+        else:
+            self.plan = self._plan(loop, source.num_batches, lengths, self._start(train_dataloader))
+            if checkpoint is not None:
+                load_model(parts, checkpoint, weights_only=True)
+            self._make_schedulers(self.plan)
+        self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
+        parts.data = self._feed.source
+        self._say(self.plan, loop)
+        return FitInputs(
+            loop=loop,
+            plan=self.plan,
+            train_dataloader=train_dataloader,
+            feed=self._feed,
+            val_dataloader=val_dataloader,
+            val_sets=val_sets,
+            downstream={name: hook for name, _, hook in downstream_validations(self._parts)},
+            save=None if self._saver is None else partial(self._saver.save, self.plan),
+        )
+
+    def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
+        """The feed from where the run is; one that can only be read forward is kept from the last fit."""
+        state = self._parts.state
+        is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
+        if is_resumed:
+            return Feed(source, state)
+        if is_same and self._feed is not None and not self._feed.is_sought:
+            return self._feed
+        if not is_same and state.micro_batch_index > 0:
+            state.pass_index, state.micro_batch_index = state.pass_index + 1, 0
+        return Feed(source, state)
+
+    def _plan(
+        self,
+        loop: TrainingLoop,
+        num_micro_batches: int | None,
+        lengths: Mapping[str, int | None],
+        start: tuple[int, int],
+    ) -> Plan:
+        checkpoint = self._checkpoint
+        plan = plan_fit(
+            loop,
+            num_micro_batches,
+            val=lengths,
+            start_step=start[0],
+            start_micro_batch=start[1],
+            save_every=None if checkpoint is None else checkpoint.every_n_steps,
+            save_last=checkpoint is not None,
+            downstream={name: every_n_vals for name, every_n_vals, _ in downstream_validations(self._parts)},
+        )
+        check_monitored(self._scheduler_specs, plan)
+        return plan
+
+    def _resume(
+        self,
+        loop: TrainingLoop,
+        num_micro_batches: int | None,
+        lengths: Mapping[str, int | None],
+        checkpoint: Checkpoint,
+    ) -> Plan:
+        """Go on from ``checkpoint``: the plan of its fit, computed again, and of it what is left."""
+        saved = saved_plan(checkpoint)
+        whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
+        rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
+        for extension in plan_extensions(saved, whole.settings()):
+            _log.warning("%s: %s.", checkpoint.path, extension)
+        if whole.stop_step > saved["stop_step"] and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
+            _log.warning("%s: a scheduler that is told the end is stretched to the later one.", checkpoint.path)
+        self._make_schedulers(whole)
+        resume_run(self._parts, checkpoint)
+        return rest
+
+    def _make_schedulers(self, plan: Plan) -> None:
+        parts = self._parts
+        assert parts.optimizer is not None, "checked by fit"
+        if self._told_steps is None:
+            for spec in self._scheduler_specs:
+                scheduler = build_scheduler(spec, parts.optimizer, plan.fit_steps)
+                if spec[1] is None:
+                    parts.schedulers.append(scheduler)
+                else:
+                    parts.monitored.append((scheduler, spec[1]))
+            self._told_steps = plan.stop_step
+        elif plan.stop_step > self._told_steps and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
+            _log.warning(
+                "A scheduler was told in the first fit that training ends at step %d; this fit goes on to %d.",
+                self._told_steps,
+                plan.stop_step,
+            )
+
+    def _say(self, plan: Plan, loop: TrainingLoop) -> None:
+        """Say once what a user would not expect of the plan."""
+        if not plan.total_steps:
+            _log.warning("Nothing to train: global_step is %d, and the plan ends there.", plan.stop_step)
+        for warning in plan.warnings:
+            if warning not in self._said:
+                warnings.warn(warning, stacklevel=5)
+        clipped = [eval_steps_note(entry.length, loop.eval_steps, entry.name) for entry in plan.val]
+        for note in clipped:
+            if note is not None and note not in self._said:
+                _log.warning("%s.", note)
+        self._said |= {*plan.warnings, *(note for note in clipped if note is not None)}
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Mark the fit as running, and leave things in order however it ends."""
+        parts, state = self._parts, self._parts.state
+        if self.is_running:
+            raise RuntimeError("This trainer is in a fit already.")
+        self.is_running = parts.log.keeps_best = True
+        state.stop_reason, state.is_interrupted = None, False
+        try:
+            yield
+        finally:
+            self.is_running = parts.log.keeps_best = state.is_interrupted = False
+            if state.is_inside_window:
+                self._leave_broken_step()
+            if self._feed is not None:
+                self._feed.rest()
+
+    @contextmanager
+    def _saves_ended(self) -> Iterator[None]:
+        """Let a save in the background end also where the fit ends by an error; not where a second signal came."""
+        try:
+            yield
+        except BaseException as error:
+            if self._parts.state.exit is None:
+                self._end_saving(error)
+            raise
+
+    def _end_saving(self, error: BaseException) -> None:
+        """Let a save in the background end; ``error`` goes on, with a note of one of the save."""
+        try:
+            if self._saver is not None:
+                self._saver.finish()
+        except BaseException as another:
+            if another is self._parts.state.exit:
+                raise
+            error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
+
+    def _leave_broken_step(self) -> None:
+        """A step whose update was made counts as done; any other is begun again by the next fit."""
+        state, optimizer = self._parts.state, self._parts.optimizer
+        state.is_inside_window = False
+        if state.is_updated:
+            state.global_step += 1
+        elif self._feed is not None:
+            self._feed.rewind()
+        if optimizer is not None:
+            optimizer.zero_grad()
+
+
+def _state_of(state: RunState) -> Literal["completed", "stopped", "interrupted"]:
+    if state.is_interrupted:
+        return "interrupted"
+    return "completed" if state.stop_reason is None else "stopped"

@@ -1,0 +1,87 @@
+"""The hash of a data set's content changes with each byte of it, and with nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from loopwright.data import ImageFolder, TensorData, TensorFile, csv, hash_content, image_folder, tensor_file
+from loopwright.data.sets import content
+from photos import write_photos
+
+
+@given(data=st.data(), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64]))
+def test_one_changed_bit_changes_it(data: st.DataObject, dtype: torch.dtype) -> None:
+    first = torch.arange(12).reshape(4, 3).to(dtype)
+    second = torch.arange(4)
+    before = hash_content(TensorData({"x": first, "y": second}))
+    assert before == hash_content(TensorData({"y": second.clone(), "x": first.t().contiguous().t()}))
+    values = first.clone().view(torch.uint8)
+    place = data.draw(st.integers(0, values.numel() - 1))
+    bit = 0 if dtype == torch.bool else data.draw(st.integers(0, 7))
+    values.view(-1)[place] ^= 1 << bit
+    assert hash_content(TensorData({"x": values.view(dtype), "y": second})) != before
+
+
+def test_names_types_and_shapes_are_part_of_it() -> None:
+    zeros = torch.zeros(4, 2)
+    same_bytes = [{"a": zeros}, {"b": zeros}, {"a": zeros.view(torch.int32)}, {"a": zeros.reshape(8)}]
+    hashes = [hash_content(TensorData(tensors)) for tensors in same_bytes]
+    assert len(set(hashes)) == 4 and None not in hashes
+
+
+def test_rows_of_a_file_are_hashed_as_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {"x": torch.randn(20, 3), "y": torch.arange(20)}
+    save_file(tensors, tmp_path / "rows.safetensors")
+    dataset = TensorFile(str(tmp_path / "rows.safetensors"))
+    expected = hash_content(TensorData(tensors))
+    assert hash_content(dataset) == expected
+    monkeypatch.setattr(content, "_PART_BYTES", 100)  # five parts
+    assert hash_content(dataset) == expected
+
+
+def test_each_part_of_a_file_has_its_own(tmp_path: Path) -> None:
+    def hashes() -> tuple[Any, Any]:
+        np.save(tmp_path / "x.npy", values)
+        splits = tensor_file({"x": str(tmp_path / "x.npy")})
+        return hash_content(splits.train.dataset), hash_content(splits.val.dataset)
+
+    values = np.arange(20)
+    train, val = hashes()
+    values[4] += 1  # held out
+    assert hashes()[0] == train and hashes()[1] != val
+    values[5] += 1
+    assert hashes()[0] != train
+
+
+def test_a_byte_of_an_image_and_a_label_count(tmp_path: Path) -> None:
+    write_photos(tmp_path)
+    before = hash_content(image_folder(str(tmp_path)).train.dataset)
+    file = tmp_path / "cat" / "1.png"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert hash_content(image_folder(str(tmp_path)).train.dataset) not in (before, None)
+    assert hash_content(ImageFolder([str(file)], [0])) != hash_content(ImageFolder([str(file)], [1]))
+
+
+def test_what_is_too_large_or_of_another_kind_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hash_content([1, 2]) is None
+    assert hash_content(TensorData({"x": torch.eye(3).to_sparse()})) is None
+    assert hash_content(csv("loopwright:wine.csv", "cultivar").train.dataset) is None
+    write_photos(tmp_path)
+    save_file({"x": torch.zeros(9)}, tmp_path / "rows.safetensors")
+    sets = [
+        TensorData({"x": torch.zeros(9)}),
+        TensorFile(str(tmp_path / "rows.safetensors")),
+        image_folder(str(tmp_path)).train.dataset,
+    ]
+    assert None not in [hash_content(each) for each in sets]
+    monkeypatch.setattr(content, "MAX_HASHED_BYTES", 35)
+    assert [hash_content(each) for each in sets] == [None, None, None]

@@ -1,0 +1,78 @@
+"""Reading a command line: verbs, flags, overrides, and what is refused before anything is composed."""
+
+from __future__ import annotations
+
+import pytest
+
+from loopwright.errors import SettingError
+from loopwright.experiment.console.command_line import read_command_line
+
+
+def test_words_are_taken_apart_wherever_flags_stand() -> None:
+    line = read_command_line(
+        ["plan", "a=1", "-m", "b=1,2", "--trust", "one", "--trust=two", "--config-dir", "mine", "~c", "+d=3"]
+    )
+    assert line.verb == "plan"
+    assert line.overrides == ("a=1", "b=1,2", "~c", "+d=3")
+    assert line.trust == ("one", "two")
+    assert (line.multirun, line.config_dir, line.action) == (True, "mine", "run")
+
+
+def test_validate_takes_a_directory() -> None:
+    line = read_command_line(["validate", "outputs/x", "data.batch_size=4"])
+    assert (line.verb, line.directory, line.overrides) == ("validate", "outputs/x", ("data.batch_size=4",))
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["--cfg", "job", "--resolve", "-p", "model"], ("--cfg=job", "--package=model", "--resolve")),
+        (["--info"], ("--info=all",)),
+        (["--info", "defaults"], ("--info=defaults",)),
+        (["-sc", "install=bash"], ("--shell-completion",)),
+        (["--hydra-help"], ("--hydra-help",)),
+    ],
+)
+def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[str, ...]) -> None:
+    assert read_command_line(words).hydra_flags == flags
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["plna"],
+            "plna: no such command. Available: config, export, import-weights, plan, reproduce, resume, validate, ",
+        ),
+        (["report", "DIR"], "report: no such command."),
+        (["plan", "model"], "model: not an override; expected key=value."),
+        (["validate"], "validate: expected a run directory"),
+        (["validate", "loop.eval_steps=3"], "validate: expected a run directory"),
+        (["--experimental-rerun=x"], "--experimental-rerun: refused;"),
+        (["--experimental-rerun", "x"], "--experimental-rerun: refused;"),
+        (["--config-name", "x"], "--config-name: refused;"),
+        (["-cn", "x"], "--config-name: refused;"),
+        (["-cp", "x"], "--config-path: refused;"),
+        (["a=1", "--config-path=x"], "--config-path: refused;"),
+        (["--experimental-re=x"], "--experimental-re: no such flag."),
+        (["--multirn"], "--multirn: no such flag. Did you mean --multirun?"),
+        (["hydra.searchpath=[x]"], "hydra.searchpath=[x]: refused;"),
+        (["+hydra.searchpath=[x]"], "+hydra.searchpath=[x]: refused;"),
+        (["++hydra.searchpath.0=x"], "++hydra.searchpath.0=x: refused;"),
+        (["hydra={searchpath:[x]}"], "hydra={searchpath:[x]}: refused;"),
+        (["hydra.mode=MULTIRUN"], "hydra.mode=MULTIRUN: refused; ask for a sweep with -m."),
+        (["-m", "hydra.sweep.subdir=x"], "hydra.sweep.subdir=x: refused;"),
+        (["-m", "hydra.run.dir=x"], "hydra.run.dir=x: a sweep has a directory of its own"),
+        (["hydra.sweep.dir=x"], "hydra.sweep.dir=x: only a sweep"),
+        (["--cfg", "task"], "command line: argument --cfg/-c: invalid choice"),
+        (["--trust"], "command line: argument --trust: expected one argument."),
+        (["--cfg", "job", "--info"], "--info: not together with --cfg."),
+        (["--resolve"], "--resolve: only with --cfg."),
+        (["plan", "--cfg", "job"], "--cfg: not with the command plan."),
+        (["config", "-m"], "--multirun: not with config."),
+    ],
+)
+def test_what_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        read_command_line(words)
+    assert str(caught.value).startswith(said)

@@ -1,0 +1,72 @@
+"""The digest of the source that a run was made with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from loopwright.experiment.gate.trust import NO_TRUST, Trust
+from loopwright.experiment.rundir.source_digests import source_digests
+
+UNREADABLE = Path("/proc/self/mem")  # at its beginning, by root too
+
+
+def digest(name: str, cwd: Path) -> str | None:
+    trust = Trust(packages=(name,), from_cwd=(name.partition(".")[0],), cwd=cwd)
+    return source_digests(trust)[name]
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package that must not be imported."""
+    package = tmp_path / "unseen_package"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "one.py", "inner/__init__.py", "inner/two.py"):
+        (package / name).write_text("raise AssertionError\n")
+    return package
+
+
+def test_a_change_of_name_or_content_changes_it_and_nothing_is_imported(package: Path, tmp_path: Path) -> None:
+    seen = [digest(package.name, tmp_path)]
+    assert digest(package.name, tmp_path) == seen[0]
+    (package / "inner" / "two.py").write_text("x = 1\n")
+    seen.append(digest(package.name, tmp_path))
+    (package / "inner" / "two.py").rename(package / "inner" / "three.py")
+    seen.append(digest(package.name, tmp_path))
+    (package / "one.py").unlink()
+    seen.append(digest(package.name, tmp_path))
+    assert None not in seen and len(set(seen)) == 4
+    (package / "notes.txt").write_text("x")
+    (package / ".hidden").mkdir()
+    (package / ".hidden" / "three.py").write_text("x = 1\n")
+    (package / ".#one.py").symlink_to("nowhere")  # as an editor leaves it
+    os.mkfifo(package / "pipe.py")
+    assert digest(package.name, tmp_path) == seen[-1]
+    assert package.name not in sys.modules
+
+
+def test_a_part_of_a_package_has_its_own(package: Path, tmp_path: Path) -> None:
+    whole, one, inner = (digest(f"unseen_package{part}", tmp_path) for part in ("", ".one", ".inner"))
+    assert len({whole, one, inner}) == 3
+    assert digest("unseen_package.one.Model", tmp_path) == one
+    assert digest("unseen_package.inner.absent", tmp_path) == inner
+    (package / "one.py").write_text("x = 1\n")
+    assert digest("unseen_package.inner", tmp_path) == inner
+    assert digest("unseen_package.one", tmp_path) != one
+
+
+def test_what_has_no_source_has_none(tmp_path: Path) -> None:
+    assert digest("absent_module", tmp_path) is None
+    found = source_digests(Trust(packages=("math", "sys", "loopwright_absent.part", "numpy.linalg")))
+    assert [found[name] for name in ("math", "sys", "loopwright_absent.part")] == [None] * 3
+    assert found["numpy.linalg"] is not None
+    assert list(source_digests(NO_TRUST)) == ["loopwright"] and source_digests(NO_TRUST)["loopwright"] is not None
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="has no file that nobody reads")
+def test_an_unreadable_file_gives_none(package: Path, tmp_path: Path) -> None:
+    (package / "three.py").symlink_to(UNREADABLE)
+    assert digest(package.name, tmp_path) is None
