@@ -28,11 +28,24 @@ FLOORS: Sequence[frozenset[str]] = (
     frozenset({"device", "data", "models", "optim", "checkpoint", "loggers", "callbacks", "downstream"}),
     frozenset({"engine"}),
     frozenset({"trainer"}),
-    frozenset({"experiment", "sweep", "cli", "__main__"}),
+    frozenset({"experiment", "cli", "__main__"}),
 )
 # Parts of F2 never import each other, and F3 gets their objects through protocols.
 CLOSED_FLOOR = 2
 FLOORS_OF_ENGINE = frozenset({0, 1, 3})
+
+# The rooms of experiment/, from the bottom. A room imports those below it; those beside it in one line it does not.
+ROOMS: Sequence[frozenset[str]] = (
+    frozenset({"console"}),
+    frozenset({"gate"}),
+    frozenset({"compose"}),
+    frozenset({"jobs"}),
+    frozenset({"rundir"}),
+    frozenset({"runs"}),
+    frozenset({"launch"}),
+    frozenset({"sweep", "verify"}),
+    frozenset({"verbs"}),
+)
 
 STANDARD_LIBRARY_ONLY = frozenset({"errors", "hooks", "loop", "plan"})
 HYDRA = frozenset({"hydra", "omegaconf"})
@@ -141,6 +154,25 @@ def upward_imports(module: Module) -> Iterator[str]:
             yield f"{module.name} (F{module.floor}) imports {name} (F{floor})"
 
 
+def misplaced_in_experiment(module: Module) -> Iterator[str]:
+    """A module of ``experiment/`` stands in a room, and imports its own room and those below it."""
+    if not module.name.startswith("loopwright.experiment."):
+        return
+    own = module.name.split(".")[2]
+    if room_of(own) < 0:
+        yield f"{module.name}: no room in design.md has {own}"
+        return
+    for name in sorted(set(imports(module.tree))):
+        room = name.removeprefix("loopwright.experiment.").split(".")[0]
+        is_allowed = room == own or room_of(room) < room_of(own)
+        if name.startswith("loopwright.experiment.") and not is_allowed:
+            yield f"{module.name} imports {name}, which is above it or beside it"
+
+
+def room_of(name: str) -> int:
+    return next((number for number, rooms in enumerate(ROOMS) if name in rooms), -1)
+
+
 def heavy_low_floors(module: Module) -> Iterator[str]:
     if module.part in STANDARD_LIBRARY_ONLY | {""}:
         for name in imports(module.tree):
@@ -187,10 +219,14 @@ def long_signatures(module: Module) -> Iterator[str]:
             yield f"{module.name}:{function.lineno}: {function.name} has {num} parameters"
 
 
+# Verbs import torch, which takes seconds, so they are imported when the configuration has been composed.
+IMPORTS_LATE = frozenset({"loopwright.__main__", "loopwright.cli", "loopwright.experiment.verbs.entry"})
+
+
 def own_imports_in_functions(module: Module) -> Iterator[str]:
     for function in functions(module.tree):
         for name in imports(function):
-            if name.startswith("loopwright") and module.part != "__main__":
+            if name.startswith("loopwright") and module.name not in IMPORTS_LATE:
                 yield f"{module.name}:{function.lineno}: {function.name} imports {name}"
 
 
@@ -278,6 +314,7 @@ CHECKS: Mapping[str, Callable[[Module], Iterator[str]]] = {
     check.__name__: check
     for check in (
         upward_imports,
+        misplaced_in_experiment,
         heavy_low_floors,
         hydra_below,
         accelerators_named,
@@ -299,6 +336,11 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ("upward_imports", Module("loopwright.errors", "def f():\n    from loopwright.run_state import RunState")),
     ("upward_imports", Module("loopwright.data.x", "from . import loader")),
     ("upward_imports", Module("loopwright.misplaced.x", "")),
+    ("misplaced_in_experiment", Module("loopwright.experiment.x", "")),
+    ("misplaced_in_experiment", Module("loopwright.experiment.command.x", "")),
+    ("misplaced_in_experiment", Module("loopwright.experiment.console.x", "import loopwright.experiment.gate.tree")),
+    ("misplaced_in_experiment", Module("loopwright.experiment.jobs.x", "from loopwright.experiment import runs")),
+    ("misplaced_in_experiment", Module("loopwright.experiment.sweep.x", "import loopwright.experiment.verify.found")),
     ("heavy_low_floors", Module("loopwright.plan.x", "import torch")),
     ("heavy_low_floors", Module("loopwright.hooks", "from numpy import ndarray")),
     ("hydra_below", Module("loopwright.trainer.x", "from omegaconf import OmegaConf")),
@@ -307,7 +349,7 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ("long_files", Module("loopwright.run_state", "x = 1\n" * (MAX_LINES + 1))),
     ("long_functions", Module("loopwright.run_state", f"def f():\n{LONG_BODY}")),
     ("long_signatures", Module("loopwright.run_state", f"def f({', '.join(f'a{i}' for i in range(13))}): ...")),
-    ("own_imports_in_functions", Module("loopwright.cli", "def f():\n    import loopwright.trainer")),
+    ("own_imports_in_functions", Module("loopwright.trainer.x", "def f():\n    import loopwright.trainer")),
     ("busy_packages", Module("loopwright.data", '"""Doc."""\nimport os\n__all__ = []', is_package=True)),
     ("busy_packages", Module("loopwright.data", '"""Doc."""\nfrom a import b', is_package=True)),
     ("module_state", Module("loopwright.run_state", "_cache = {}")),
@@ -322,7 +364,7 @@ ALLOWED: Sequence[Module] = (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n    from loopwright.trainer import X",
     ),
     Module("loopwright.engine.x", "from loopwright.plan import Plan\nfrom loopwright.engine.step import Step"),
-    Module("loopwright.experiment.x", "import hydra\nfrom loopwright.data import digits"),
+    Module("loopwright.experiment.jobs.x", "import hydra\nfrom loopwright.experiment.gate.tree import walk"),
     Module("loopwright.run_state", f"def f(self, {', '.join(f'a{i}' for i in range(12))}):\n    '''{LONG_BODY}'''"),
     Module(
         "loopwright.run_state",
@@ -347,7 +389,7 @@ def test_there_are_no_import_cycles(modules: list[Module]) -> None:
 
 def test_the_whole_package_was_read(modules: list[Module]) -> None:
     names = {module.name for module in modules}
-    assert {"loopwright", "loopwright.hooks", "loopwright.plan", "loopwright.data.digits"} <= names
+    assert {"loopwright", "loopwright.hooks", "loopwright.plan", "loopwright.data.sets.digits"} <= names
 
 
 @pytest.mark.parametrize(("name", "module"), PLANTED, ids=[f"{name}-{i}" for i, (name, _) in enumerate(PLANTED)])

@@ -7,7 +7,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from loopwright import __version__
@@ -42,7 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("the current directory is gone; change to another.")
         return 2
     try:
-        return _execute(read_command_line(sys.argv[1:] if argv is None else argv))
+        line = read_command_line(sys.argv[1:] if argv is None else argv)
+        if _answer(line):
+            return 0
+        # Imported here, as it imports Hydra: help does not need it, and Hydra looks for plugins on sys.path.
+        from loopwright.experiment.verbs.entry import execute
+
+        return execute(line)
     except SettingError as error:
         complain(at_config_path(error))
         return 2
@@ -83,13 +88,11 @@ def leave_current_directory() -> None:
         sys.path[:] = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != here]
 
 
-def _execute(line: CommandLine) -> int:
+def _answer(line: CommandLine) -> bool:
+    """Print the version or the help, if the command line asks for it."""
     if line.action == "version":
         tell(f"loopwright {__version__}")
-        return 0
-    if line.action == "help":
+    elif line.action == "help":
         extra = [] if line.config_dir is None else [Path(line.config_dir)]
         tell(help_text([conf_dir(), *extra]).rstrip("\n"))
-        return 0
-    # Imported only now: Hydra, which this imports, looks for plugins on sys.path, and help needs none of it.
-    return int(import_module("loopwright.experiment.verbs.entry").execute(line))
+    return line.action in ("version", "help")

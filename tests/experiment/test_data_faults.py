@@ -71,8 +71,6 @@ def wrong_lengths() -> Iterator[Case]:
         ("val_length", 3, "val: the dataloader goes on after the 3 batches in its length."),
     ):
         yield Case(("data.kind=batches", f"data.{name}={length}", "loop.max_steps=5"), f"DataError: {said}")
-    yield Case(("data.num_train=0",), "data: num_micro_batches=0: expected a training dataloader of 1 micro-batch", 2)
-    yield Case(("data.num_val=0",), "data: len(val)=0: expected a validation dataloader of 1 batch or more", 2)
     empty = ("data.kind=stream", "data.num_train=0", "data.has_val=false")
     yield Case(empty, "DataError: The training dataloader yields nothing in pass 0: expected at least one micro-batch")
 

@@ -29,18 +29,7 @@ from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.run_state import Best, FitResult, RunState
 from loopwright.seeding import RandomStreams
-from loopwright.trainer.arguments import (
-    build_model,
-    build_optimizer,
-    check_checkpoint,
-    check_loop,
-    check_precision,
-    check_seed,
-    check_start,
-    read_schedulers,
-    training_loop,
-    validation_loop,
-)
+from loopwright.trainer import arguments
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.resume import find_run, save_run
@@ -94,22 +83,22 @@ class Trainer:
         seed: int | None = 0,
         run_dir: str | Path | None = None,
     ) -> None:
-        self._loop = check_loop(loop)
-        self._checkpoint = check_checkpoint(checkpoint, run_dir)
+        self._loop = arguments.check_loop(loop)
+        self._checkpoint = arguments.check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
         self._saver: RunSaver | None = None
         self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
-        specs = read_schedulers(schedulers)
+        specs = arguments.read_schedulers(schedulers)
         accelerator = open_device(device)
-        streams = RandomStreams(check_seed(seed), accelerator.stream)
+        streams = RandomStreams(arguments.check_seed(seed), accelerator.stream)
         with streams.active():
-            module = build_model(model).to(accelerator.torch_device)
+            module = arguments.build_model(model).to(accelerator.torch_device)
             self._parts = Parts(
                 trainer=self,
                 model=module,
-                optimizer=build_optimizer(optimizer, module, is_given_model=model is module),
+                optimizer=arguments.build_optimizer(optimizer, module, is_given_model=model is module),
                 device=accelerator,
-                precision=check_precision(precision),
+                precision=arguments.check_precision(precision),
                 streams=streams,
                 state=RunState(),
                 log=MetricLog(checkpoint.monitor, checkpoint.mode) if checkpoint is not None else MetricLog(),
@@ -223,7 +212,7 @@ class Trainer:
         Raises:
             SettingError: as `fit`.
         """
-        return self._fitting.plan_next(training_loop(self._loop), train_dataloader, val_dataloader)
+        return self._fitting.plan_next(arguments.training_loop(self._loop), train_dataloader, val_dataloader)
 
     def fit(
         self,
@@ -255,10 +244,10 @@ class Trainer:
             SystemExit: with code 143, after SIGTERM and SIGUSR1.
         """
         self._check_open()
-        loop = training_loop(self._loop)
+        loop = arguments.training_loop(self._loop)
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
-        check_start(ckpt_path, init_from, self.global_step)
+        arguments.check_start(ckpt_path, init_from, self.global_step)
         self._parts.hooks = self._listeners.bind(loop.val_loop)
         if self._saver is not None:
             self._saver.prepare()
@@ -282,7 +271,7 @@ class Trainer:
             SettingError: if a dataloader of unknown length is to be validated as a whole.
             CheckpointError: if the checkpoint cannot be used.
         """
-        chosen = validation_loop(loop, self._loop)
+        chosen = arguments.validation_loop(loop, self._loop)
         val_sets = open_val_sets(val_dataloader, self.seed, self._parts.state.downstream_name or "val")
         if not val_sets:
             raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
@@ -314,7 +303,7 @@ class Trainer:
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
         """
-        chosen = validation_loop(loop, self._loop)
+        chosen = arguments.validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
         if ckpt_paths is not None:
             self._finish_saving()
@@ -373,7 +362,7 @@ class Trainer:
 
     def _set_up(self) -> None:
         parts = self._parts
-        val_loop = validation_loop(None, self._loop)
+        val_loop = arguments.validation_loop(None, self._loop)
         self._listeners.warn_of_misspelt_hooks(val_loop)
         parts.hooks = self._listeners.bind(val_loop)
         parts.log.connect(*self._listeners.bind_loggers())

@@ -13,6 +13,7 @@ from command import Answer, run_dirs
 from loopwright import TrainingLoop
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.trust import NO_TRUST
+from loopwright.experiment.jobs.objects import build_optimizer, build_schedulers
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
 from loopwright.plan import plan_fit
 
@@ -22,7 +23,8 @@ ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.5}
 
 def course(scheduler: Any, num_steps: int = 8, after: int = 0, optimizer: Any = ADAMW) -> str:
     plan = plan_fit(TrainingLoop(num_steps=num_steps), 10).after(after)
-    return learning_rate_course({"optimizer": optimizer, "scheduler": scheduler}, NO_TRUST)(plan)
+    schedulers = build_schedulers(scheduler, NO_TRUST)
+    return learning_rate_course(build_optimizer(optimizer, NO_TRUST), schedulers)(plan)
 
 
 def ours(name: str, **settings: Any) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Composed:
         interpolated: top-level names that interpolations in it read.
         hydra: Hydra's part, plain, not resolved.
         directory: ``hydra.run.dir`` or, of a sweep, ``hydra.sweep.dir``, where it was typed.
+        source: what Hydra returned, with its own part, not resolved.
     """
 
     overrides: tuple[str, ...]
@@ -53,6 +54,7 @@ class Composed:
     interpolated: frozenset[str]
     hydra: dict[str, Any]
     directory: str | None
+    source: DictConfig
 
 
 class Composer:
@@ -93,6 +95,7 @@ class Composer:
             interpolated=frozenset(_INTERPOLATED_NAME.findall(OmegaConf.to_yaml(task))),
             hydra=self._hydra_part(whole),
             directory=_typed_directory(whole, overrides),
+            source=whole,
         )
 
     def pristine(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -35,21 +34,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         cells = [show(metrics[column]) if column in metrics else "" for column in columns]
         table.add_row(row["checkpoint"], row["dataloader"], *cells)
     print_table(table)
-
-
-def print_sweep(jobs: Sequence[Mapping[str, Any]], objective: str, directory: Path) -> None:
-    """Print a table of the jobs of a sweep: number, overrides, state, objective, and errors below it."""
-    table = Table("job", "overrides", "state")
-    table.add_column(objective, justify="right")
-    for job in jobs:
-        value = job["objective"]
-        table.add_row(str(job["number"]), job["label"], job["state"], "nan" if value is None else show(value))
-    print_table(table)
-    for job in jobs:
-        if job["error"]:
-            tell(f"job {job['number']}: {job['error']}")
-    num_done = sum(job["state"] == "completed" for job in jobs)
-    tell(f"Done: {num_done} of {len(jobs)} jobs completed.\nSweep directory: {directory}")
 
 
 def print_table(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""Every job is checked before the first one starts: names, targets, arguments, and all that is cheap to build."""
+"""Checks of jobs before anything is run: arguments, values, devices, checkpoints, plans, models on their data."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import glob
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
-from loopwright.data import Splits
-from loopwright.device import open_device
+from loopwright.device import Device, open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.gate.allow import NEEDS
 from loopwright.experiment.gate.call_arguments import check_arguments
@@ -24,63 +26,203 @@ from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs import objects as build
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.jobs.job_plan import describe_job
+from loopwright.experiment.jobs.job_plan import JobPlan, plan_job
 from loopwright.experiment.jobs.model_check import check_takes
+from loopwright.experiment.jobs.objects import JobObjects
+from loopwright.experiment.jobs.process import process_settings
 from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
+from loopwright.seeding import draw_seed
 from loopwright.trainer.arguments import make_optimizer
 
-# What a plan, and the learning rates shown with it, are made from, besides the data.
-_PLANNED = ("loop", "optimizer", "scheduler")
+_COLLECTED = ("callbacks", "loggers")  # sections that are mappings of names to objects
+
+T = TypeVar("T")
 
 
-def check_jobs(jobs: Sequence[Job], trust: Trust) -> None:
-    """Refuse what would fail: arguments, values, devices, missing checkpoints, plans, models unfit for their data.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedJob:
+    """A job that was checked, with what was built to check it.
 
-    Models and data of Loopwright's own are built (a model without its weights); those of trusted packages are left
-    to their job, since they may take long or load much. Sections that jobs share are built once.
+    Attributes:
+        job: its seed and number of threads are decided.
+        objects: the objects of the job, for its run to use.
+        plan: what the job will do.
+    """
+
+    job: Job
+    objects: JobObjects
+    plan: JobPlan
+
+
+@contextmanager
+def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> Iterator[CheckedJob]:
+    """Check a job and build its objects; the body runs under the job's threads and determinism.
+
+    Args:
+        job: composed, or recorded by a run.
+        trust: the packages that the user trusts.
+        default_num_threads: threads of CPU operations if the configuration names none; None: as torch has them now.
 
     Raises:
-        SettingError: for the first job at fault; of several jobs it is named.
+        SettingError: for a wrong setting.
+        CheckpointError: for a checkpoint that does not exist.
+    """
+    settled = settle(job, trust, default_num_threads)
+    with applied(settled):
+        # Nothing here keeps what is yielded: the body decides how long the objects live.
+        yield cast(CheckedJob, JobChecker(trust, builds_trusted=True).check(settled))
+
+
+def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
+    """Check the jobs of a sweep; what is built for the checks is dropped afterwards.
+
+    Sections that name classes of trusted packages are not built: that may take long, or load much.
+
+    Returns:
+        The jobs, with their seeds and numbers of threads decided.
+
+    Raises:
+        SettingError: for the first wrong job, which the message names.
         CheckpointError: for a checkpoint or pattern that leads to nothing.
     """
-    seen: set[str] = set()
-    kept: dict[str, Splits] = {}
+    return [job for job, _ in check_each(jobs, trust, builds_trusted=False)]
+
+
+def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> Iterator[tuple[Job, JobPlan | None]]:
+    """Check the jobs of a sweep one after another, and yield each settled job with its plan, if it could be planned.
+
+    Raises:
+        SettingError: for the first wrong job, which the message names.
+        CheckpointError: for a checkpoint or pattern that leads to nothing.
+    """
+    checker = JobChecker(trust, builds_trusted=builds_trusted)
     for job in jobs:
         try:
-            _check_job(job, trust, seen, kept)
+            settled = settle(job, trust)
+            with applied(settled):
+                plan = _plan_of(checker.check(settled))
         except SettingError as error:
             if len(jobs) == 1:
                 raise
             raise SettingError(error.setting, f"{error.problem} (job {job.number}: {job.label})") from None
+        yield settled, plan
 
 
-def _check_job(job: Job, trust: Trust, seen: set[str], kept: dict[str, Splits]) -> None:
+def _plan_of(found: CheckedJob | None) -> JobPlan | None:
+    return None if found is None else found.plan
+
+
+def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Job:
+    """Decide what a configuration leaves open: draw the seed, and choose the number of threads.
+
+    Raises:
+        SettingError: for arguments that a target does not take, and for a wrong device section.
+    """
     config = job.config
     check_arguments(config, trust)
-    _check_installed(config)
-    loop = build.build_loop(config["loop"], trust)
-    _check_paths(job, is_training=isinstance(loop, TrainingLoop))
-    for section in ("device", "precision", "checkpoint", "callbacks", "loggers", "optimizer", "scheduler", "model"):
-        if _is_new(section, config, seen):
-            _check_section(section, config, trust)
-    if not _is_ours(config["data"]) or not _is_ours(config.get("callbacks")):
-        return  # a callback may change batches before the model takes them
-    if _is_new("data", config, seen, also=_PLANNED):
-        describe_job(config, _data_of(config, trust, kept), trust)
-    if _is_ours(config["model"]) and _is_new("data", config, seen, also=("model",)):
-        check_takes(_weightless(config["model"], trust), _data_of(config, trust, kept))
+    num_threads = build.build_device(config["device"], trust).num_threads
+    num_threads = num_threads or default_num_threads or torch.get_num_threads()
+    seed = draw_seed() if job.settings.seed is None else job.settings.seed
+    device = config["device"]
+    if "num_threads" in device:
+        device = {**device, "num_threads": num_threads}
+    return replace(
+        job,
+        config={**config, "seed": seed, "device": device},
+        settings=replace(job.settings, seed=seed),
+        num_threads=num_threads,
+    )
 
 
-def _data_of(config: Mapping[str, Any], trust: Trust, kept: dict[str, Splits]) -> Splits:
-    """The data of a job; those of the last one are kept, and one set alone, for large ones would fill the memory."""
-    key = json.dumps(config["data"], sort_keys=True)
-    if key not in kept:
-        kept.clear()
-        kept[key] = build.build_data(config["data"], trust)
-    return kept[key]
+@contextmanager
+def applied(job: Job) -> Iterator[None]:
+    """Apply the threads and the determinism of a settled job while the context is open."""
+    assert job.num_threads, "decided by settle"
+    with process_settings(job.num_threads, deterministic=job.settings.deterministic):
+        yield
+
+
+class JobChecker:
+    """Checks settled jobs one after another, and builds a section again only if it differs from the last job's.
+
+    Args:
+        trust: the packages that the user trusts.
+        builds_trusted: whether sections that name classes of trusted packages are built, too.
+    """
+
+    def __init__(self, trust: Trust, *, builds_trusted: bool) -> None:
+        self._trust = trust
+        self._builds_trusted = builds_trusted
+        self._built: dict[str, tuple[str, Any]] = {}  # by section: what it was built from, and the result
+
+    def check(self, job: Job) -> CheckedJob | None:
+        """Refuse what would fail in the run: values, missing packages and checkpoints, an unfit model or plan.
+
+        Models are built without their weights.
+
+        Returns:
+            The checked job; None if a section was left to its run.
+
+        Raises:
+            SettingError: for a wrong setting.
+            CheckpointError: for a checkpoint that does not exist.
+        """
+        config, trust = job.config, self._trust
+        _check_installed(config)
+        loop = build.build_loop(job, trust)
+        _check_paths(job, is_training=isinstance(loop, TrainingLoop))
+        device = self._once(job, ["device"], lambda: _usable_device(config["device"], trust))
+        precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
+        checkpointing = self._once(
+            job, ["checkpoint"], lambda: build.build_checkpointing(config.get("checkpoint"), trust)
+        )
+        collected = {
+            section: self._once(job, [section], partial(build.build_callbacks, config, section, trust))
+            for section in _COLLECTED
+            if self._builds(config.get(section))
+        }
+        optimizer = self._once(
+            job, ["optimizer", "model"], lambda: _usable_optimizer(config, trust, partial(self._model, job))
+        )
+        schedulers = self._once(job, ["scheduler", "optimizer"], lambda: _usable_schedulers(config, trust, optimizer))
+        model = self._model(job)
+        if not self._builds(config["data"]) or len(collected) < len(_COLLECTED):
+            return None
+        objects = JobObjects(
+            loop=loop,
+            device=device,
+            precision=precision,
+            checkpointing=checkpointing,
+            optimizer=optimizer,
+            schedulers=schedulers,
+            callbacks=collected["callbacks"],
+            loggers=collected["loggers"],
+            data=self._once(job, ["data"], lambda: build.build_data(job, trust)),
+        )
+        plan = plan_job(job.settings, objects)
+        # A callback of a trusted package may change batches before the model is given them.
+        if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
+            self._once(job, ["data", "model"], lambda: check_takes(model, objects.data))
+        return CheckedJob(job=job, objects=objects, plan=plan)
+
+    def _builds(self, node: Any) -> bool:
+        return self._builds_trusted or _is_ours(node)
+
+    def _model(self, job: Job) -> nn.Module | None:
+        """The model without its weights; None if it is a class of a trusted package."""
+        node = job.config["model"]
+        return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
+
+    def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
+        """Call ``make``, unless it was called for the last job with equal sections."""
+        name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
+        if name not in self._built or self._built[name][0] != key:
+            self._built.pop(name, None)  # so that two large data sets are never held at once
+            self._built[name] = key, make()
+        return cast(T, self._built[name][1])
 
 
 def _check_installed(config: Mapping[str, Any]) -> None:
@@ -92,72 +234,52 @@ def _check_installed(config: Mapping[str, Any]) -> None:
             raise SettingError(f"{path}.{TARGET}", problem)
 
 
-def _is_new(section: str, config: Mapping[str, Any], seen: set[str], also: Sequence[str] = ()) -> bool:
-    """Whether this section, with those it is checked with, has not been checked in an earlier job."""
-    also = {"scheduler": ("optimizer",), "optimizer": ("model",)}.get(section, also)
-    key = json.dumps([section, *(config.get(name) for name in (section, *also))], sort_keys=True)
-    is_new = key not in seen
-    seen.add(key)
-    return is_new
+def _usable_device(node: Any, trust: Trust) -> Device:
+    device = build.build_device(node, trust)
+    try:
+        open_device(device)
+    except SettingError as error:
+        raise SettingError("device.kind", error.problem) from None
+    return device
 
 
-def _check_section(section: str, config: Mapping[str, Any], trust: Trust) -> None:
-    node = config.get(section)
-    if section == "device":
-        device = build.build_device(node, trust)
-        try:
-            open_device(device)
-        except SettingError as error:
-            raise SettingError("device.kind", error.problem) from None
-    elif section == "precision":
-        build.build_precision(node, trust)
-    elif section == "checkpoint":
-        build.build_checkpointing(node, trust)
-    elif section in ("callbacks", "loggers"):
-        if _is_ours(node):
-            build.build_callbacks(config, section, trust)
-    elif section == "optimizer":
-        _check_optimizer(config, trust)
-    elif section == "scheduler":
-        _build_dummy_schedulers(config, trust)
-    elif section == "model" and _is_ours(node):
-        _weightless(node, trust)
-
-
-def _check_optimizer(config: Mapping[str, Any], trust: Trust) -> None:
-    """Torch's own checks of a learning rate and its kin; and that name patterns match parameters of the model."""
-    sketch_optimizer(config["optimizer"], trust)
+def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
+    """Build the optimizer's callable; check its values, and that name patterns match parameters of the model."""
+    factory = build.build_optimizer(config["optimizer"], trust)
+    sketch_optimizer(factory)
     has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
-    if has_patterns and _is_ours(config["model"]):
+    if has_patterns and (model := get_model()) is not None:
         try:
-            make_optimizer(build.build_optimizer(config["optimizer"], trust), _weightless(config["model"], trust))
+            make_optimizer(factory, model)
         except SettingError as error:
             raise error.under("optimizer") from None
+    return factory
+
+
+def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) -> list[Any]:
+    schedulers = build.build_schedulers(config.get("scheduler"), trust)
+    for make in schedulers:
+        factory = make["scheduler"] if isinstance(make, dict) else make
+        arguments: dict[str, Any] = {}
+        if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
+            # The plan knows the real number. A large one here refuses only what is wrong for every run.
+            arguments["total_steps"] = 10**9
+        try:
+            factory(sketch_optimizer(optimizer), **arguments)
+        except SettingError as error:
+            raise error.under("scheduler") from None
+        except (ValueError, TypeError) as error:
+            raise SettingError("scheduler", f": {error}") from None
+    return schedulers
 
 
 def _weightless(node: Any, trust: Trust) -> nn.Module:
-    """The model without its weights."""
+    """The model on the meta device, which allocates no weights."""
     with torch.device("meta"):
         model = instantiate(node, trust, "model")
     if not isinstance(model, nn.Module):
         raise SettingError("model", f": expected a torch.nn.Module; its target returned {type(model).__name__}.")
     return model
-
-
-def _build_dummy_schedulers(config: Mapping[str, Any], trust: Trust) -> None:
-    for make in build.build_schedulers(config.get("scheduler"), trust):
-        factory = make["scheduler"] if isinstance(make, dict) else make
-        optimizer = sketch_optimizer(config["optimizer"], trust)
-        arguments: dict[str, Any] = {}
-        if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
-            # The real number is the plan's. Large, so that only what is wrong for every run is refused here.
-            arguments["total_steps"] = 10**9
-        try:
-            factory(optimizer, **arguments)
-        except SettingError as error:
-            raise error.under("scheduler") from None
-        except (ValueError, TypeError) as error:
-            raise SettingError("scheduler", f": {error}") from None
 
 
 def _check_paths(job: Job, *, is_training: bool) -> None:

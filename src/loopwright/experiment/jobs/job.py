@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omegaconf import DictConfig
+
 from loopwright.errors import SettingError, refuse, refuse_type
 from loopwright.experiment.compose.composer import Composer
 from loopwright.experiment.gate.hydra_tree import check_hydra_tree
@@ -22,12 +24,15 @@ class Job:
     """One configuration to be run.
 
     Args:
-        number: of the job in its sweep, counted from 0.
-        overrides: of this job.
-        config: resolved; its targets are allowed.
-        settings: its plain values, checked.
-        directory: of the run or the sweep, where the user typed one.
-        label: what sets it apart from the other jobs of its sweep.
+        number: number of the job in its sweep, counted from 0.
+        overrides: the overrides of this job.
+        config: resolved configuration; its targets are allowed.
+        settings: the plain values of the configuration, checked.
+        directory: directory of the run or the sweep, if the user typed one.
+        label: the overrides that distinguish this job from the others of its sweep.
+        loop: the loop, if its class is Loopwright's own and could be built without torch.
+        source: what Hydra composed; None: the configuration was recorded by a run.
+        num_threads: threads of CPU operations; 0 until `loopwright.experiment.jobs.check.settle` has decided it.
     """
 
     number: int
@@ -36,6 +41,9 @@ class Job:
     settings: JobSettings
     directory: str | None
     label: str
+    loop: object = None
+    source: DictConfig | None = None
+    num_threads: int = 0
 
 
 def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:
@@ -60,6 +68,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
                     used=composed.interpolated,
                     directory=composed.directory,
                     label=_label(overrides, jobs),
+                    source=composed.source,
                 )
             )
         except SettingError as error:
@@ -70,31 +79,37 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
 
 
 def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:
-    """A job of a configuration that a run recorded, through the same checks."""
-    used: frozenset[str] = frozenset()
-    return _check_config(config, trust, number=0, overrides=overrides, used=used, directory=None, label="")
+    """Make a job from a configuration that a run recorded, with the same checks."""
+    return _check_config(config, trust, overrides=overrides)
 
 
 def _check_config(
     config: dict[str, Any],
     trust: Trust,
     *,
-    number: int,
     overrides: Sequence[str],
-    used: frozenset[str],
-    directory: str | None,
-    label: str,
+    number: int = 0,
+    used: frozenset[str] = frozenset(),
+    directory: str | None = None,
+    label: str = "",
+    source: DictConfig | None = None,
 ) -> Job:
     config = without_training(config, overrides)
     check_targets(config, trust)
     check_names(config, used, overrides)
     check_finite(config)
     settings = read_settings(config)
-    loop = config["loop"]
-    if isinstance(loop, dict) and str(loop.get(TARGET)).startswith("loopwright."):
-        instantiate(loop, trust, "loop")  # needs no torch, so its mistakes are said at once
+    node = config["loop"]
+    is_own = isinstance(node, dict) and str(node.get(TARGET)).startswith("loopwright.")
     return Job(
-        number=number, overrides=tuple(overrides), config=config, settings=settings, directory=directory, label=label
+        number=number,
+        overrides=tuple(overrides),
+        config=config,
+        settings=settings,
+        directory=directory,
+        label=label,
+        loop=instantiate(node, trust, "loop") if is_own else None,  # without torch, so its errors come at once
+        source=source,
     )
 
 

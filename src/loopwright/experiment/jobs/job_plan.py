@@ -1,18 +1,16 @@
-"""The plan of a configuration, made before any trainer exists."""
+"""The plan of a job, made before any trainer exists, and what is known of the data that it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loopwright.checkpoint import Checkpoint, read_entries, resolve, verify_checkpoint
 from loopwright.data import Splits, as_source
-from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs import objects as build
+from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
-from loopwright.experiment.jobs.settings import JobSettings, read_settings
+from loopwright.experiment.jobs.settings import JobSettings
 from loopwright.hooks import ValidationCallback
 from loopwright.loggers.lines import sizes_of
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
@@ -23,74 +21,41 @@ from loopwright.trainer.resume import rest_of_run, saved_plan
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What is known of a training dataloader.
+class JobPlan:
+    """What a job will do.
 
-    Args:
+    Attributes:
+        text: the plan in words.
+        plan: the plan of a fit; None: the job validates only.
         batch_size: samples in a full micro-batch; None: unknown.
         num_samples: samples in a pass; None: unknown.
     """
 
-    batch_size: int | None
-    num_samples: int | None
+    text: str
+    plan: Plan | None = None
+    batch_size: int | None = None
+    num_samples: int | None = None
 
 
-def count_samples(dataloader: Any, num_micro_batches: int | None) -> Counts:
-    """What a training dataloader with this many micro-batches a pass says of itself."""
-    return Counts(*sizes_of(dataloader, num_micro_batches))
-
-
-def job_plan(config: Mapping[str, Any], settings: JobSettings, loop: TrainingLoop, data: Splits, trust: Trust) -> Plan:
-    """The plan of a fit by the settings of ``config``, from the beginning or from ``ckpt_path``.
+def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
+    """Plan a job.
 
     Raises:
-        SettingError: if the settings do not fit the data, or not the run that is to go on.
+        SettingError: if the settings do not fit the data, or the run that is resumed.
         CheckpointError: if the checkpoint cannot be used.
     """
-    checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
-    saved = None if checkpoint is None else saved_plan(checkpoint)
-    checkpointing = build.build_checkpointing(config.get("checkpoint"), trust)
-    downstream = {
-        callback.name or name: callback.every_n_vals
-        for name, callback in build.build_callbacks(config, "callbacks", trust).items()
-        if isinstance(callback, ValidationCallback)
-    }
-    plan = plan_fit(
-        loop,
-        as_source(data.train, 0, "train_dataloader").num_batches,
-        val=_lengths(data),
-        start_step=0 if saved is None else saved["start_step"],
-        start_micro_batch=0 if saved is None else saved["start_micro_batch"],
-        save_every=None if checkpointing is None else checkpointing.every_n_steps,
-        save_last=checkpointing is not None,
-        downstream=downstream,
-    )
-    check_monitored(read_schedulers(build.build_schedulers(config.get("scheduler"), trust)), plan)
-    return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
-
-
-def _read_plan(ckpt_path: str) -> Checkpoint:
-    """What is needed of a checkpoint to plan the rest of its run; its tensors wait until they are used."""
-    folder = resolve(ckpt_path)
-    if folder == Path(ckpt_path):  # the newest of a run was verified when it was chosen
-        verify_checkpoint(folder)
-    return read_entries(folder, ["plan", "position"])
-
-
-def describe_job(config: Mapping[str, Any], data: Splits, trust: Trust) -> tuple[str, Plan | None, Counts]:
-    """The plan in words, the plan of a fit, and what is known of its data."""
-    loop = build.build_loop(config["loop"], trust)
-    if isinstance(loop, TrainingLoop):
-        plan = job_plan(config, read_settings(config), loop, data, trust)
-        counts = count_samples(data.train, plan.num_micro_batches)
-        course = learning_rate_course(config, trust)(plan) if plan.total_steps else None
-        counted = {"batch_size": counts.batch_size, "num_samples": counts.num_samples}
-        return describe(plan, **counted, learning_rate=course), plan, counts
-    return describe_validation(loop, data), None, Counts(None, None)
+    loop, data = objects.loop, objects.data
+    if not isinstance(loop, TrainingLoop):
+        return JobPlan(describe_validation(loop, data))
+    plan = _plan_fit(settings, objects, loop)
+    batch_size, num_samples = sizes_of(data.train, plan.num_micro_batches)
+    course = learning_rate_course(objects.optimizer, objects.schedulers)(plan) if plan.total_steps else None
+    text = describe(plan, batch_size=batch_size, num_samples=num_samples, learning_rate=course)
+    return JobPlan(text, plan, batch_size, num_samples)
 
 
 def describe_validation(loop: LoopCallback, data: Splits) -> str:
-    """What a validation loop does, in words."""
+    """Describe in words what a validation loop does."""
     assert isinstance(loop, ValidationLoop)
     lines = ["Plan: validate, train nothing"]
     for name, length in _lengths(data).items():
@@ -100,6 +65,38 @@ def describe_validation(loop: LoopCallback, data: Splits) -> str:
     return "\n".join(lines)
 
 
-def _lengths(data: Splits) -> dict[str, int | None]:
+def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) -> Plan:
+    """The plan from the beginning, or the part that remains after the checkpoint ``ckpt_path``."""
+    checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
+    saved = None if checkpoint is None else saved_plan(checkpoint)
+    checkpointing = objects.checkpointing
+    downstream = {
+        callback.name or name: callback.every_n_vals
+        for name, callback in objects.callbacks.items()
+        if isinstance(callback, ValidationCallback)
+    }
+    plan = plan_fit(
+        loop,
+        as_source(objects.data.train, 0, "train_dataloader").num_batches,
+        val=_lengths(objects.data),
+        start_step=0 if saved is None else saved["start_step"],
+        start_micro_batch=0 if saved is None else saved["start_micro_batch"],
+        save_every=None if checkpointing is None else checkpointing.every_n_steps,
+        save_last=checkpointing is not None,
+        downstream=downstream,
+    )
+    check_monitored(read_schedulers(objects.schedulers), plan)
+    return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
+
+
+def _read_plan(ckpt_path: str) -> Checkpoint:
+    """Read the entries of a checkpoint that planning needs; its tensors are not read."""
+    folder = resolve(ckpt_path)
+    if folder == Path(ckpt_path):  # the newest checkpoint of a run was verified when it was chosen
+        verify_checkpoint(folder)
+    return read_entries(folder, ["plan", "position"])
+
+
+def _lengths(data: Splits) -> Mapping[str, int | None]:
     loaders = name_dataloaders(data.val)
     return {name: as_source(loader, 0, "val_dataloader").num_batches for name, loader in loaders.items()}

@@ -1,8 +1,9 @@
-"""From a resolved configuration to objects, and from objects to a `Trainer`: the one place where they meet."""
+"""The objects that a configuration describes, and the `Trainer` made from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +16,8 @@ from loopwright.errors import SettingError, refuse_type
 from loopwright.experiment.gate.instantiate import factory, instantiate
 from loopwright.experiment.gate.tree import PARTIAL, TARGET, is_target
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.settings import JobSettings
-from loopwright.hooks import Callback
+from loopwright.experiment.jobs.job import Job
+from loopwright.hooks import Callback, Logger
 from loopwright.loop import LoopCallback
 from loopwright.precision import Precision
 from loopwright.seeding import RandomStreams, derive
@@ -26,52 +27,97 @@ from loopwright.trainer.dataloaders import name_dataloaders
 Config = Mapping[str, Any]
 
 
-def build_trainer(
-    config: Config,
-    settings: JobSettings,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobObjects:
+    """The objects of one job: everything that a trainer is given but the model.
+
+    Attributes:
+        loop: trains or validates.
+        device: where the job computes.
+        precision: the type that it computes in.
+        checkpointing: when checkpoints are saved; None: never.
+        optimizer: a callable of the parameters.
+        schedulers: callables of the optimizer, or mappings with ``scheduler`` and ``monitor``.
+        callbacks: callbacks by name.
+        loggers: loggers by name.
+        data: the dataloaders.
+    """
+
+    loop: LoopCallback
+    device: Device
+    precision: Precision
+    checkpointing: Checkpointing | None
+    optimizer: Any
+    schedulers: Sequence[Any]
+    callbacks: Mapping[str, Callback]
+    loggers: Mapping[str, Logger]
+    data: Splits
+
+
+def build_objects(job: Job, trust: Trust) -> JobObjects:
+    """Build the objects of a job that was checked and whose seed is decided.
+
+    Raises:
+        SettingError: for a target that refuses its arguments, or returns something else than its section needs.
+    """
+    config = job.config
+    return JobObjects(
+        loop=build_loop(job, trust),
+        device=build_device(config["device"], trust),
+        precision=build_precision(config.get("precision"), trust),
+        checkpointing=build_checkpointing(config.get("checkpoint"), trust),
+        optimizer=build_optimizer(config["optimizer"], trust),
+        schedulers=build_schedulers(config.get("scheduler"), trust),
+        callbacks=build_callbacks(config, "callbacks", trust),
+        loggers=build_callbacks(config, "loggers", trust),
+        data=build_data(job, trust),
+    )
+
+
+def make_trainer(
+    job: Job,
+    objects: JobObjects,
     trust: Trust,
     run_dir: Path | None,
     callbacks: Mapping[str, Callback] | None = None,
 ) -> Trainer:
-    """Build the trainer that a configuration describes.
+    """Make the trainer of a job; it builds the model under its own random streams.
 
     Args:
-        config: resolved, and checked by `loopwright.experiment.jobs.check`.
-        settings: its plain values.
-        trust: what the user trusts.
-        run_dir: where the run leaves its files; None: nothing is saved and no logger is built.
+        job: checked; its seed is decided.
+        objects: built from the job.
+        trust: the packages that the user trusts.
+        run_dir: where the run writes its files; None: nothing is saved and no logger is used.
         callbacks: further callbacks, by name.
     """
+    make_model = factory(job.config["model"], trust, "model")
     return Trainer(
-        model=cast(
-            Callable[[], nn.Module], factory(config["model"], trust, "model")
-        ),  # the trainer checks what it makes
-        optimizer=build_optimizer(config["optimizer"], trust),
-        schedulers=build_schedulers(config.get("scheduler"), trust),
-        loop=build_loop(config["loop"], trust),
-        device=build_device(config["device"], trust),
-        precision=build_precision(config.get("precision"), trust),
-        checkpoint=None if run_dir is None else build_checkpointing(config.get("checkpoint"), trust),
-        callbacks={**build_callbacks(config, "callbacks", trust), **(callbacks or {})},
-        loggers={} if run_dir is None else build_callbacks(config, "loggers", trust),
-        log_every_n_steps=settings.log_every_n_steps,
-        seed=settings.seed,
+        model=cast(Callable[[], nn.Module], make_model),  # the trainer checks the class of what it makes
+        optimizer=objects.optimizer,
+        schedulers=objects.schedulers,
+        loop=objects.loop,
+        device=objects.device,
+        precision=objects.precision,
+        checkpoint=None if run_dir is None else objects.checkpointing,
+        callbacks={**objects.callbacks, **(callbacks or {})},
+        loggers={} if run_dir is None else objects.loggers,
+        log_every_n_steps=job.settings.log_every_n_steps,
+        seed=job.settings.seed,
         run_dir=run_dir,
     )
 
 
-def build_data(node: Any, trust: Trust) -> Splits:
-    """The dataloaders to train on and to validate."""
-    splits = instantiate(node, trust, "data")
+def build_data(job: Job, trust: Trust) -> Splits:
+    """Build the dataloaders of a job; the random numbers that this draws depend on the seed alone.
+
+    The random streams of the process are as before afterwards.
+    """
+    assert job.settings.seed is not None, "decided by settle"
+    with RandomStreams(derive(job.settings.seed, "build data")).active():
+        splits = instantiate(job.config["data"], trust, "data")
     if not isinstance(splits, Splits):
         raise refuse_type("data", type(splits).__name__, "a target that returns loopwright.data.Splits(train, val)")
     return splits
-
-
-def build_run_data(config: Config, trust: Trust, seed: int) -> Splits:
-    """The dataloaders of a run: what building them draws depends on its seed alone, and disturbs no other stream."""
-    with RandomStreams(derive(seed, "build data")).active():
-        return build_data(config["data"], trust)
 
 
 def facts_of(data: Splits) -> dict[str, str | int]:
@@ -85,9 +131,9 @@ def facts_of(data: Splits) -> dict[str, str | int]:
     return {**{f"{name}_content_sha256": digest for name, digest in hashes.items() if digest}, **data.facts}
 
 
-def build_loop(node: Any, trust: Trust) -> LoopCallback:
-    """What a run does: a `TrainingLoop` trains, a `ValidationLoop` validates."""
-    loop = instantiate(node, trust, "loop")
+def build_loop(job: Job, trust: Trust) -> LoopCallback:
+    """Build the loop of a job, unless it was built with the job: a `TrainingLoop` or a `ValidationLoop`."""
+    loop = instantiate(job.config["loop"], trust, "loop") if job.loop is None else job.loop
     if not isinstance(loop, LoopCallback):
         raise refuse_type("loop", type(loop).__name__, "a TrainingLoop or a ValidationLoop")
     return loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs import objects as build
 from loopwright.optim import NAME_ARGUMENTS
 from loopwright.plan import Plan, draw_curve
 from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers
@@ -25,22 +23,25 @@ _MAX_STEPS_DRIVEN = 20_000  # of one that is known only by going through it, 5 t
 Course = Callable[[Plan], str]
 
 
-def learning_rate_course(config: Mapping[str, Any], trust: Trust) -> Course:
-    """A function from a plan to the line that shows the learning rates with which its steps are made.
+def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
+    """Return a function from a plan to the line that shows the learning rates of its steps.
 
-    Optimizer and schedulers are built anew, on one small parameter. Rates of parameter groups are not shown: the line
-    is that of ``optimizer.lr``.
+    Optimizer and schedulers are made anew, over one small parameter. The line shows ``optimizer.lr``; the rates of
+    single parameter groups are not shown.
+
+    Args:
+        optimizer: a callable of the parameters.
+        schedulers: callables of the optimizer, or mappings with ``scheduler`` and ``monitor``.
     """
-    return functools.partial(_course, config, trust)
+    return functools.partial(_course, optimizer, schedulers)
 
 
-def sketch_optimizer(node: Any, trust: Trust) -> Optimizer:
-    """The optimizer of one small parameter, without the groups that need the names of a model.
+def sketch_optimizer(factory: Any) -> Optimizer:
+    """Make an optimizer over one small parameter, without the groups that need the names of a model's parameters.
 
     Raises:
         SettingError: for what the optimizer itself refuses, such as a learning rate below 0.
     """
-    factory = build.build_optimizer(node, trust)
     if isinstance(factory, functools.partial):
         kept = {key: value for key, value in factory.keywords.items() if key not in NAME_ARGUMENTS}
         factory = functools.partial(factory.func, *factory.args, **kept)
@@ -53,9 +54,9 @@ def sketch_optimizer(node: Any, trust: Trust) -> Optimizer:
     return made
 
 
-def _course(config: Mapping[str, Any], trust: Trust, plan: Plan) -> str:
-    optimizer = sketch_optimizer(config["optimizer"], trust)
-    specs = read_schedulers(build.build_schedulers(config.get("scheduler"), trust))
+def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:
+    optimizer = sketch_optimizer(factory)
+    specs = read_schedulers(schedulers)
     lowered = [f", lowered when {monitor} gets no better" for _, monitor in specs if monitor is not None]
     try:
         made = [build_scheduler(spec, optimizer, plan.fit_steps) for spec in specs if spec[1] is None]

@@ -202,12 +202,6 @@ def _config_text(config: Mapping[str, Any]) -> str:
     return text
 
 
-def write_sweep(directory: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``sweep.json``: for each job its state, overrides, objective and error, in order."""
-    text = json.dumps(plain({"jobs": list(jobs)}), indent=2, allow_nan=False) + "\n"
-    (directory / "sweep.json").write_text(text, encoding="utf-8")
-
-
 def plain(value: Any) -> Any:
     """``value`` in strict JSON: numbers that are not finite become texts, as in metrics.jsonl."""
     if isinstance(value, float):

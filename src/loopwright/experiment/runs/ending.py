@@ -14,6 +14,8 @@ from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.closing import closing_text, command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.writer import DirectoryWriter
@@ -25,24 +27,24 @@ _log = logging.getLogger("loopwright")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What is to be run.
+    """One run that is to be carried out.
 
     Args:
-        config: resolved and checked.
-        directory: the run directory; exists and holds no run.
+        job: checked; its seed and number of threads are decided.
+        directory: the run directory; exists, and holds no run unless ``resume_from`` is given.
         words: the command line.
-        trust: what the user trusts.
-        default_num_threads: threads of the CPU's operations where the configuration says nothing.
+        trust: the packages that the user trusts.
+        objects: what was built from the job when it was checked; None: built when the run begins.
         is_quiet: whether the run is one of many and prints nothing but warnings.
-        resume_from: a checkpoint of the run that the directory holds, from which it goes on.
+        resume_from: the checkpoint from which the run in the directory is resumed.
     """
 
-    config: Mapping[str, Any]
+    job: Job
     directory: Path
     words: Sequence[str]
     trust: Trust
-    default_num_threads: int
-    is_quiet: bool
+    objects: JobObjects | None = None
+    is_quiet: bool = False
     resume_from: Path | None = None
 
 
@@ -82,7 +84,7 @@ def end_by(error: BaseException, record: DirectoryWriter, live: Live, request: R
     elif isinstance(error, SaveError):
         said = str(error)
     elif isinstance(error, SettingError):
-        exit_code, said = 2, str(at_config_path(at_callback_path(error, request.config)))
+        exit_code, said = 2, str(at_config_path(at_callback_path(error, request.job.config)))
     if state == "interrupted":
         said = state
     trainer = live.trainer
@@ -130,10 +132,10 @@ def way_on(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
     if not any((directory / "checkpoints").glob("step_*")):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
-    if callbacks_of(request.config, OVERFITS):
+    if callbacks_of(request.job.config, OVERFITS):
         pass  # on a micro-batch that no checkpoint holds
     elif state == "completed":
-        longer = _longer(request.config["loop"])
+        longer = _longer(request.job.config["loop"])
         commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
     elif state != "stopped":
         commands = {"Resume it": resume}

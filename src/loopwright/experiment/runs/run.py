@@ -7,21 +7,22 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import plain_names, weights_digest
 from loopwright.data import Splits
+from loopwright.device import deterministic_operations
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.console.closing import closing_text
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_rows
+from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import describe_validation
-from loopwright.experiment.jobs.objects import build_run_data, build_trainer, facts_of
-from loopwright.experiment.jobs.process import ending_on_signals, process_settings
+from loopwright.experiment.jobs.objects import build_objects, facts_of, make_trainer
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
-from loopwright.experiment.jobs.settings import JobSettings, read_settings
+from loopwright.experiment.jobs.settings import JobSettings
 from loopwright.experiment.rundir.environment import (
     environment,
     environment_differences,
@@ -34,8 +35,8 @@ from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.experiment.runs.ending import Ended, Live, RunRequest, draw, end_by, way_on
+from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.loop import TrainingLoop
-from loopwright.seeding import draw_seed
 from loopwright.trainer import Trainer
 
 _PROGRESS = "loopwright.loggers.ProgressLogger"
@@ -74,48 +75,46 @@ def opened(directory: Path) -> Iterator[None]:
 
 
 def carry_out(request: RunRequest) -> Ended:
-    """Carry out one run whose directory is `opened`.
+    """Carry out one run whose directory is `opened`, under the threads and the determinism of its job.
 
-    Exceptions end here: in ``run.log`` with their traceback, and as one line on stderr.
+    Exceptions end here: with their traceback in ``run.log``, and as one line on stderr.
     """
-    settings = read_settings(request.config)
-    record = DirectoryWriter(request.directory, settings, is_resumed=request.resume_from is not None)
+    writer = DirectoryWriter(request.directory, request.job.settings, is_resumed=request.resume_from is not None)
     live = Live()
     try:
-        return _carry_out(request, settings, record, live)
-    except BaseException as error:  # noqa: BLE001  (nothing of a run may outlive it: frames would keep its model)
-        return end_by(error, record, live, request)
+        with deterministic_operations(request.job.settings.deterministic):  # here, so that its errors end here, too
+            return _carry_out(request, writer, live)
+    except BaseException as error:  # noqa: BLE001  (the frames of a run would keep its model alive)
+        return end_by(error, writer, live, request)
 
 
-def _carry_out(request: RunRequest, settings: JobSettings, record: DirectoryWriter, live: Live) -> Ended:
-    config, num_threads = _settle(request)
-    settings = read_settings(config)
-    with process_settings(num_threads, deterministic=settings.deterministic):
-        _record_beginning(request, record, config, num_threads)
-        course = learning_rate_course(config, request.trust)
-        recorder = RecordingCallback(record, config, course, _named_metrics(config))
-        built_from = _without_progress(config) if request.is_quiet else config
-        trainer = build_trainer(built_from, settings, request.trust, request.directory, {"run_recorder": recorder})
-        live.trainer = trainer
-        with trainer:
-            data = build_run_data(config, request.trust, trainer.seed)
-            _collect_garbage_from_here()
-            record.write_data(facts_of(data))
-            started = [] if request.resume_from is not None else origins(settings)
-            if started:
-                record.write_origins(origin_digests(started))
-            if isinstance(trainer.loop, TrainingLoop):
-                outcome = _fit(trainer, request, settings, started, data)
-            else:
-                if data.val is None:
-                    raise SettingError("data", ": has no validation data; choose data that have, or loop=training.")
-                record.write_plan(describe_validation(trainer.loop, data), {})
-                outcome = _validate(trainer, settings, started, data.val)
+def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ended:
+    job, settings = request.job, request.job.settings
+    _record_beginning(request, writer)
+    objects = build_objects(_without_progress(job), request.trust) if request.objects is None else request.objects
+    course = learning_rate_course(objects.optimizer, objects.schedulers)
+    recording = RecordingCallback(writer, job.config, course, _named_metrics(job.config))
+    trainer = make_trainer(job, objects, request.trust, request.directory, {"run_recorder": recording})
+    live.trainer = trainer
+    with trainer:
+        data = objects.data
+        _collect_garbage_from_here()
+        writer.write_data(facts_of(data))
+        started = [] if request.resume_from is not None else origins(settings)
+        if started:
+            writer.write_origins(origin_digests(started))
+        if isinstance(trainer.loop, TrainingLoop):
+            outcome = _fit(trainer, request, settings, started, data)
+        else:
+            if data.val is None:
+                raise SettingError("data", ": has no validation data; choose data that have, or loop=training.")
+            writer.write_plan(describe_validation(trainer.loop, data), {})
+            outcome = _validate(trainer, settings, started, data.val)
         objective = _objective(settings, outcome.metrics)
-        record.end(
+        writer.end(
             "completed",
             0,
-            global_step=recorder.validated_step if trainer.plan is None else trainer.global_step,
+            global_step=recording.validated_step if trainer.plan is None else trainer.global_step,
             metrics=dict(outcome.metrics),
             best=outcome.best,
             rows=outcome.rows or None,
@@ -137,36 +136,22 @@ def _collect_garbage_from_here() -> None:
         gc.enable()
 
 
-def _settle(request: RunRequest) -> tuple[dict[str, Any], int]:
-    """The configuration with what was left open decided: the seed, and the number of threads."""
-    config = dict(request.config)
-    if config["seed"] is None:
-        config["seed"] = draw_seed()
-    device = dict(config["device"])
-    num_threads = device.get("num_threads") or request.default_num_threads
-    if "num_threads" in device:
-        config["device"] = device | {"num_threads": num_threads}
-    return config, num_threads
-
-
-def _without_progress(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a job among many, which shows no progress of its own unless it was asked to."""
-    loggers = config.get("loggers") or {}
+def _without_progress(job: Job) -> Job:
+    """The job of a sweep without the progress lines of its own, unless their mode was set."""
+    loggers = job.config.get("loggers") or {}
     quiet = {
         name: entry | {"mode": "off"}
         for name, entry in loggers.items()
         if isinstance(entry, dict) and entry.get("_target_") == _PROGRESS and entry.get("mode", "auto") == "auto"
     }
-    return {**config, "loggers": {**loggers, **quiet}}
+    return replace(job, config={**job.config, "loggers": {**loggers, **quiet}})
 
 
-def _record_beginning(
-    request: RunRequest, record: DirectoryWriter, config: Mapping[str, Any], num_threads: int
-) -> None:
-    git, diff = git_state(Path.cwd())
-    here = environment(num_threads, git, request.trust)
+def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
+    job, (git, diff) = request.job, git_state(Path.cwd())
+    here = environment(job.num_threads, git, request.trust)
     if request.resume_from is None:
-        record.write_beginning(config, request.words, here, diff)
+        writer.write_beginning(job.config, request.words, here, diff)
         return
     _log.info("resumed from %s", request.resume_from)
     changes = environment_differences(read_environment(request.directory), here)
@@ -174,7 +159,7 @@ def _record_beginning(
         shown = "; ".join(changes[:_MAX_CHANGES])
         more = f"; and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
         _log.warning("Resumed in another environment, in which numbers may differ: %s%s.", shown, more)
-    record.note_resumption(config, request.words, request.resume_from, changes)
+    writer.note_resumption(job.config, request.words, request.resume_from, changes)
 
 
 def _fit(

@@ -1,15 +1,15 @@
-"""What a command line asks for, carried out: composed and checked before anything is run.
+"""The choice of the verb that a command line asks for, after its configuration is composed.
 
-Importing this imports Hydra; torch is imported later still, when every job has been composed.
+Importing this module imports Hydra but not torch. The verbs that need torch are imported inside `execute`, when every
+job has been composed: importing torch takes seconds, and a wrong override is reported before.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml  # comes with omegaconf
+import yaml  # a dependency of omegaconf
 
 from loopwright.errors import refuse
 from loopwright.experiment.compose.composer import composing
@@ -18,15 +18,15 @@ from loopwright.experiment.compose.overrides import split_jobs
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.resolvers import lock_resolvers
-from loopwright.experiment.gate.trust import read_trust
-from loopwright.experiment.jobs.job import compose_jobs
+from loopwright.experiment.gate.trust import Trust, read_trust
+from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.recorded import recorded_max_restarts
-from loopwright.experiment.launch.supervised import join_supervisor
+from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
 
 
 def execute(line: CommandLine) -> int:
-    """Do what a command line asks for and return the exit code.
+    """Do what a command line asks for, and return the exit code.
 
     Raises:
         SettingError: for a wrong setting, before anything is run.
@@ -37,33 +37,64 @@ def execute(line: CommandLine) -> int:
     if line.action in ("completion", "hydra_help"):
         return run_nothing([*line.hydra_flags, *(line.overrides if line.action == "completion" else ())])
     trust = read_trust(line.trust, Path.cwd())
-    if line.directory is not None and line.verb is not None:
-        if line.verb == "resume" and supervised is None:
-            max_restarts = recorded_max_restarts(Path(line.directory), line.overrides)
-            if max_restarts:
-                return supervise(line, max_restarts, may_begin_again=False)
-        verb = line.verb.replace("-", "_")
-        return _after_torch(f"loopwright.experiment.verbs.{verb}_verb", verb, line, (), trust)
+    if line.directory is not None:
+        return _execute_on_path(line, trust, supervised)
     with composing(line.config_dir) as composer:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
     if line.action in ("cfg", "info"):
         return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
+    if line.verb is not None:
+        return _execute_on_jobs(line, jobs, trust)
+    max_restarts = max(job.settings.max_restarts for job in jobs)
+    if line.multirun:
+        if max_restarts:
+            raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not resumed on their own")
+        from loopwright.experiment.sweep.run_sweep import run_sweep
+
+        return run_sweep(line, jobs, trust)
+    if max_restarts and supervised is None:
+        return supervise(line, max_restarts, may_begin_again=jobs[0].directory is None)
+    from loopwright.experiment.launch.one_run import launch
+
+    return launch(line, jobs[0], trust, supervised)
+
+
+def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
+    """Carry out a verb that is given a run directory, or a file, and composes nothing."""
+    assert line.directory is not None
+    if line.verb == "resume":
+        if supervised is None and (max_restarts := recorded_max_restarts(Path(line.directory), line.overrides)):
+            return supervise(line, max_restarts, may_begin_again=False)
+        from loopwright.experiment.verbs.resume_verb import resume
+
+        return resume(line, trust)
+    if line.verb == "validate":
+        from loopwright.experiment.verbs.validate_verb import validate
+
+        return validate(line, trust)
+    if line.verb == "reproduce":
+        from loopwright.experiment.verbs.reproduce_verb import reproduce
+
+        return reproduce(line, trust)
+    if line.verb == "export":
+        from loopwright.experiment.verbs.export_verb import export
+
+        return export(line)
+    from loopwright.experiment.verbs.import_weights_verb import import_weights
+
+    return import_weights(line)
+
+
+def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Carry out a verb that is given overrides."""
     if line.verb == "config":
         tell(yaml.safe_dump(jobs[0].config, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"))
         return 0
     if line.verb == "plan":
-        return _after_torch("loopwright.experiment.verbs.plan_verb", "print_plans", line, jobs, trust)
-    if line.verb == "verify":
-        return _after_torch("loopwright.experiment.verbs.verify_verb", "verify", line, jobs, trust)
-    max_restarts = max(job.settings.max_restarts for job in jobs)
-    if max_restarts and line.multirun:
-        raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not resumed on their own")
-    if max_restarts and supervised is None:
-        return supervise(line, max_restarts, may_begin_again=jobs[0].directory is None)
-    return _after_torch("loopwright.experiment.launch.one_run", "launch", line, jobs, trust, supervised)
+        from loopwright.experiment.verbs.plan_verb import print_plans
 
+        return print_plans(line, jobs, trust)
+    from loopwright.experiment.verbs.verify_verb import verify
 
-def _after_torch(module: str, function: str, *args: Any) -> int:
-    """Call a function whose module imports torch, which takes seconds: a wrong override should be said before."""
-    return int(getattr(import_module(module), function)(*args))
+    return verify(line, jobs[0], trust)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,11 @@ from loopwright.errors import CheckpointError, SettingError, refuse
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
-from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.job import Job
 
 _AVERAGED = "averaged_weights"  # where `ExponentialMovingAverage` keeps them in its state
 
 
-def export(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+def export(line: CommandLine) -> int:
     """Write the weights of a checkpoint, or of a run's newest good one, to a file; nothing is built or run.
 
     Options: ``output=FILE``, by default named after the step beside the checkpoints; ``weights=averaged``, those that

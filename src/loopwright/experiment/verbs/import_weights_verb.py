@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from loopwright.checkpoint import read_torch_weights, weights_digest, write_checkpoint
@@ -10,11 +9,9 @@ from loopwright.errors import SettingError
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
-from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.job import Job
 
 
-def import_weights(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+def import_weights(line: CommandLine) -> int:
     """Read the weights of a file that ``torch.save`` wrote, running no code of it, and write them as a checkpoint.
 
     Options: ``output=DIR``, by default named after the file, in the current directory; ``key=NAME``, where in the file

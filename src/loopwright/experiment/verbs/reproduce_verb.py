@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loopwright.device import deterministic_workspace
 from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.check import check_jobs
+from loopwright.experiment.jobs.check import checked
 from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.objects import build_loop, build_run_data, facts_of
-from loopwright.experiment.jobs.process import process_settings
+from loopwright.experiment.jobs.objects import facts_of
 from loopwright.experiment.jobs.recorded import apply_overrides, check_files, differences, read_recorded
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
 from loopwright.experiment.rundir.environment import (
@@ -42,7 +40,7 @@ _MAX_CHARACTERS = 300  # of a line that shows what a run recorded
 _MAX_REPEATED = 10  # differences that are said again with the verdict
 
 
-def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+def reproduce(line: CommandLine, trust: Trust) -> int:
     """Say how a recorded run differs from one that is started now, run it again, and compare the two.
 
     The run that was recorded is read only. Of one that was resumed the whole plan is run at once. Overrides set values
@@ -62,31 +60,22 @@ def reproduce(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     check_files(directory)
     config, typed = _with_overrides(recorded, line.overrides)
     job = make_recorded_job(config, line.overrides, trust)
-    with deterministic_workspace(is_needed=job.settings.deterministic):
-        _check_place(directory, typed, job.settings.name)
-        check_jobs([job], trust)
-        is_training = isinstance(build_loop(job.config["loop"], trust), TrainingLoop)
+    _check_place(directory, typed, job.settings.name)
+    with checked(job, trust, recorded_threads(directory)) as ready:
+        is_training, data = isinstance(ready.objects.loop, TrainingLoop), ready.objects.data
         there = read_outcome(directory, is_training=is_training)
-        num_threads = job.config["device"].get("num_threads") or recorded_threads(directory)
-        facts, has_validation = _data_now(job, trust, num_threads)
         summary = read_summary(directory)
         changes = [*_edits(directory, summary), *differences(recorded, config), *_changed_origins(summary, job)]
-        changes += _changes_around(directory, summary, facts, trust, num_threads)
-        notes = _notes(summary, trains=is_training, validates=has_validation)
+        changes += _changes_around(directory, summary, plain(facts_of(data)), trust, ready.job.num_threads)
+        notes = _notes(summary, trains=is_training, validates=data.val is not None)
         changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
         head = f"What differs from {directory}:" if changes else "Environment: as recorded."
         tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
         place = allocate(job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
-        ended = run(
-            RunRequest(
-                config=job.config,
-                directory=place,
-                words=["loopwright", *line.words],
-                trust=trust,
-                default_num_threads=num_threads,
-                is_quiet=False,
-            )
+        request = RunRequest(
+            job=ready.job, directory=place, words=["loopwright", *line.words], trust=trust, objects=ready.objects
         )
+        ended = run(request)
     verdict = compare(there, read_outcome(place, is_training=is_training))
     if verdict.is_reproduced:
         tell(verdict.text)
@@ -119,14 +108,6 @@ def _check_place(directory: Path, typed: str | None, name: str) -> None:
         raise SettingError(_DIRECTORY, problem)
     if typed is not None:
         check_usable(_DIRECTORY, place)
-
-
-def _data_now(job: Job, trust: Trust, num_threads: int) -> tuple[dict[str, Any], bool]:
-    """The facts of the data as they are now, and whether any are there to validate on."""
-    assert job.settings.seed is not None, "drawn where it was null"
-    with process_settings(num_threads, deterministic=job.settings.deterministic):
-        data = build_run_data(job.config, trust, job.settings.seed)
-        return plain(facts_of(data)), data.val is not None
 
 
 def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:

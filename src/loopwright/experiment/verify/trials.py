@@ -8,8 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch import nn
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.objects import build_run_data, build_trainer
-from loopwright.experiment.jobs.settings import at_callback_path, callbacks_of, read_settings
+from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.jobs.objects import build_objects, make_trainer
+from loopwright.experiment.jobs.settings import at_callback_path, callbacks_of
 from loopwright.hooks import Callback
-from loopwright.seeding import draw_seed
 
 _TIME_LIMIT = "loopwright.callbacks.TimeLimit"
 _log = logging.getLogger("loopwright")
@@ -43,24 +42,20 @@ class Trials:
     follow: it is stopped after the steps that are compared.
 
     Args:
-        config: resolved and checked.
-        trust: what the user trusts.
-        num_steps: that are compared.
+        job: checked; its seed is decided.
+        trust: the packages that the user trusts.
+        num_steps: number of steps that are compared.
+        has_validation: whether the job has data to validate.
     """
 
-    def __init__(self, config: Mapping[str, Any], trust: Trust, num_steps: int) -> None:
-        left_out = callbacks_of(config, _TIME_LIMIT)
-        callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if name not in left_out}
-        self.config = {**config, "loggers": None, "checkpoint": None, "callbacks": callbacks}
-        if config["seed"] is None:
-            self.config["seed"] = draw_seed()
+    def __init__(self, job: Job, trust: Trust, num_steps: int, *, has_validation: bool) -> None:
+        left_out = callbacks_of(job.config, _TIME_LIMIT)
+        callbacks = {name: node for name, node in (job.config.get("callbacks") or {}).items() if name not in left_out}
+        self.config = {**job.config, "loggers": None, "checkpoint": None, "callbacks": callbacks}
         self.num_steps = num_steps
+        self.has_validation = has_validation
+        self._job = job
         self._trust = trust
-
-    @cached_property
-    def has_validation(self) -> bool:
-        """Whether there are data to validate."""
-        return build_run_data(self.config, self._trust, self.config["seed"]).val is not None
 
     def changed(self, **settings: Any) -> dict[str, Any]:
         """The configuration with values of it set, by their paths with ``__`` for the dot.
@@ -91,13 +86,13 @@ class Trials:
         return self._run({**config, "checkpoint": {TARGET: "loopwright.Checkpointing"}}, callback, run_dir, start)
 
     def _run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path, start: Mapping[str, Any]) -> Trial:
-        settings = read_settings(config)
+        job = replace(self._job, config=dict(config), loop=None)
         with _in_silence() as said:
-            trainer = build_trainer(config, settings, self._trust, run_dir, {"verify": callback})
-            with trainer:
-                data = build_run_data(config, self._trust, trainer.seed)
+            objects = build_objects(job, self._trust)
+            data = objects.data
+            with make_trainer(job, objects, self._trust, run_dir, {"verify": callback}) as trainer:
                 try:
-                    trainer.fit(data.train, data.val, **(start or {"init_from": settings.init_from}))
+                    trainer.fit(data.train, data.val, **(start or {"init_from": job.settings.init_from}))
                 except SettingError as error:
                     raise at_callback_path(error, config) from error
         return Trial(trainer.model, data.train, [str(warning.message) for warning in said])

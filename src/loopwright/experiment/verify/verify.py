@@ -17,16 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from loopwright.device import deterministic_workspace
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
-from loopwright.experiment.jobs.check import check_jobs
+from loopwright.experiment.jobs.check import checked
 from loopwright.experiment.jobs.job import Job, compose_jobs
-from loopwright.experiment.jobs.process import process_settings
 from loopwright.experiment.jobs.settings import OVERFITS, callbacks_of
 from loopwright.experiment.verify.accumulation import verify_accumulation
 from loopwright.experiment.verify.both_ways import (
@@ -95,13 +91,15 @@ def verify(
     trusted = read_trust(trust, Path.cwd())
     with composing(config_dir) as composer:
         (job,) = compose_jobs(composer, [list(overrides)], trusted)
-    with deterministic_workspace(is_needed=job.settings.deterministic):
-        check_jobs([job], trusted)
-        return verify_job(what, job, trusted)
+    return verify_job(what, job, trusted)
 
 
 def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
-    """The same for a job that was composed and checked."""
+    """Do the same for a job that was composed.
+
+    Raises:
+        SettingError: for a wrong setting, and one with which there is nothing to compare.
+    """
     config = job.config
     if config["loop"].get("_target_") not in ("loopwright.TrainingLoop", "loopwright.loop.TrainingLoop"):
         raise SettingError("loop", ": expected a training loop; verify compares what is trained.")
@@ -112,9 +110,11 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
         )
     if job.settings.ckpt_path is not None:
         raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify begins at step 0.")
-    num_threads = config["device"].get("num_threads") or torch.get_num_threads()
-    with process_settings(num_threads, deterministic=job.settings.deterministic):
-        found = VERIFIABLE[what](Trials(config, trust, _num_steps(job)))
+    with checked(job, trust) as ready:
+        has_validation = ready.objects.data.val is not None
+        trials = Trials(ready.job, trust, _num_steps(job), has_validation=has_validation)
+        del ready  # each trial builds its own objects
+        found = VERIFIABLE[what](trials)
     return Verdict(
         what=what,
         is_equal=found.is_equal,

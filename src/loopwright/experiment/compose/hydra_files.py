@@ -1,0 +1,54 @@
+"""What Hydra does around a job: it writes the folder ``.hydra``, and sets the log levels of ``hydra.verbose``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from loopwright.errors import SaveError
+
+
+def write_hydra_files(directory: Path, source: DictConfig, job_number: int | None = None) -> None:
+    """Write ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` into ``directory/.hydra``.
+
+    Args:
+        directory: the run directory.
+        source: the composed configuration with Hydra's part; it is changed: Hydra's part names the directory and job.
+        job_number: number of the job in its sweep; None: a single run.
+
+    Raises:
+        SaveError: if a file cannot be written.
+    """
+    hydra = source.hydra
+    with read_write(source), open_dict(source):
+        if job_number is None:
+            hydra.run.dir = str(directory)
+        else:
+            hydra.sweep.dir = str(directory.parent)
+            hydra.job.num, hydra.job.id = job_number, str(job_number)
+        hydra.mode = "RUN" if job_number is None else "MULTIRUN"
+        hydra.runtime.output_dir = str(directory.resolve())
+        task = source.copy()
+        del task["hydra"]
+    texts = {
+        "config.yaml": OmegaConf.to_yaml(task),
+        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+        "overrides.yaml": OmegaConf.to_yaml(hydra.overrides.task),
+    }
+    folder = directory / ".hydra"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SaveError(f"{error.filename}: cannot be written: {error.strerror or error}") from error
+
+
+def set_log_levels(source: DictConfig) -> None:
+    """Set the loggers that ``hydra.verbose`` names to DEBUG; ``true`` means the root logger."""
+    verbose = source.hydra.verbose
+    names = [""] if verbose is True else [] if verbose is False else [verbose] if isinstance(verbose, str) else verbose
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)

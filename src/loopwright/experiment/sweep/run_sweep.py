@@ -1,0 +1,92 @@
+"""The jobs of a sweep, run one after another in this process."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+
+from loopwright.device import deterministic_workspace
+from loopwright.experiment.compose.hydra_files import set_log_levels, write_hydra_files
+from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.messages import complain, one_line_of, tell
+from loopwright.experiment.console.tables import show
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.check import applied, check_jobs
+from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.launch.one_run import refuse_ranks
+from loopwright.experiment.rundir.directory import allocate, check_usable, use
+from loopwright.experiment.runs.ending import Ended, RunRequest
+from loopwright.experiment.runs.run import run
+from loopwright.experiment.sweep.results import job_results, print_sweep, write_sweep
+
+
+def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+    """Check every job, then run them one after another, and return the exit code.
+
+    Args:
+        line: the command line.
+        jobs: composed.
+        trust: the packages that the user trusts.
+
+    Raises:
+        SettingError: for a wrong setting of any job, before the directory is made.
+        CheckpointError: for a checkpoint that does not exist, likewise.
+    """
+    refuse_ranks()
+    typed = jobs[0].directory
+    if typed is not None:
+        check_usable("hydra.sweep.dir", Path(typed))
+    with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
+        settled = check_jobs(jobs, trust)
+        gc.collect()  # what was built for the checks, of which callbacks may hold parts in reference cycles
+        name = jobs[0].settings.name
+        directory = allocate(name, is_sweep=True) if typed is None else use("hydra.sweep.dir", typed)
+        ended = _run_jobs(line, settled, trust, directory)
+    results = job_results(directory, jobs)
+    write_sweep(directory, jobs, results)
+    print_sweep(jobs, results, directory)
+    interrupted = [end.exit_code for end in ended if end.state == "interrupted"]
+    if interrupted:
+        return max(interrupted)
+    return 0 if len(ended) == len(jobs) and all(end.exit_code == 0 for end in ended) else 1
+
+
+def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: Path) -> list[Ended]:
+    """Run the jobs until one is interrupted; returns the ends of those that were begun."""
+    ended: list[Ended] = []
+    for job in jobs:
+        try:
+            end = _run_job(line, job, trust, directory / str(job.number))
+        except KeyboardInterrupt:  # a second signal, while the end of the job was recorded
+            end = Ended(state="interrupted", exit_code=130)
+        except SystemExit as exit:
+            end = Ended(state="interrupted", exit_code=exit.code if isinstance(exit.code, int) else 1)
+        ended.append(end)
+        gc.collect()  # reference cycles in callbacks would keep the job's objects alive during the next job
+        detail = f": objective {show(end.objective)}" if end.error is None else ""
+        place = directory / str(job.number)
+        tell(f"job {job.number} ({job.number + 1} of {len(jobs)}) {end.state}{detail}; {place}")
+        if end.error is not None:
+            complain(f"job {job.number}: {end.error}")
+        if end.state == "interrupted":
+            if end.error is None:
+                complain(f"interrupted (run directory: {directory})")
+            break
+    return ended
+
+
+def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ended:
+    assert job.source is not None, "the jobs of a sweep are composed"
+    flags = [*line.config_dir_flag, *(f"--trust={name}" for name in line.trust)]
+    words = ["loopwright", *flags, *job.source.hydra.overrides.task]  # the command that would run this job alone
+    request = RunRequest(job=job, directory=directory, words=words, trust=trust, is_quiet=True)
+    try:
+        write_hydra_files(directory, job.source, job.number)
+        set_log_levels(job.source)
+        with applied(job):
+            return run(request)
+    except Exception as error:  # noqa: BLE001  (the next job can still run)
+        end = Ended(state="failed", exit_code=1, error=one_line_of(error))
+        complain(f"failed: {end.error}")
+        return end
