@@ -159,7 +159,7 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class CachingLanguageModel(LanguageModel, Protocol):
-    """A language model that may cache earlier tokens, so that a generated token is processed alone."""
+    """A language model that may cache the tokens it has read, so that generation does not read them again."""
 
     caches: bool
 

@@ -87,9 +87,9 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
 class SideStreams:
     """Host streams for reading data, separate from the streams of training.
 
-    They are entered and left for every batch, and must therefore be fast. For NumPy, another bit generator is put
-    under the legacy functions, because copying the state of the legacy generator takes 100 times as long. This swap
-    discards the second normal number that the legacy generator may have cached. If a batch is read in another process,
+    They are entered and left for every batch, so both must be fast. For NumPy, the bit generator behind the legacy
+    functions is replaced, because copying its state takes 100 times as long. The replacement discards the second
+    normal number that the legacy generator may have cached. If a batch is read in another process,
     `forget_spare_normal` discards this number too, so that results do not depend on where batches are read.
 
     Args:
@@ -115,7 +115,7 @@ class SideStreams:
 
     def __exit__(self, *_: object) -> None:
         """Restore the streams that were active before."""
-        assert self._outer is not None, "left without being entered"
+        assert self._outer is not None, "exited without being entered"
         python, torch_state, numpy = self._outer
         if self._is_continued:
             self._python, self._torch = random.getstate(), torch.default_generator.get_state()
@@ -148,7 +148,7 @@ def forget_spare_normal() -> None:
 
 
 def _swap_numpy(bit_generator: Any) -> Any:
-    """Put a bit generator under NumPy's legacy functions, and return the previous one."""
+    """Replace the bit generator behind NumPy's legacy functions, and return the previous one."""
     if bit_generator is None:
         return None
     numpy = sys.modules["numpy"]

@@ -175,8 +175,8 @@ def build(folder: Path, *more: Callback, every_n_steps: int | None = None, **set
 
 def facts(ours: Trainer, result: FitResult) -> list[Any]:
     (callback,) = (each for each in ours.callbacks if isinstance(each, EarlyStopping))
-    told = [result.state, result.global_step, dict(result.metrics), result.best, ours.stop_reason]
-    return [*told, callback.state_dict(), ours.schedulers[0].state_dict()]
+    values = [result.state, result.global_step, dict(result.metrics), result.best, ours.stop_reason]
+    return [*values, callback.state_dict(), ours.schedulers[0].state_dict()]
 
 
 @pytest.mark.parametrize("every_n_steps", [1, None])  # step 8 is saved before its validation, or after it
@@ -225,7 +225,7 @@ def test_the_state_of_another_metric_or_an_incomplete_state_is_refused(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"monitor": 3}, "monitor=3: expected the name of a metric, such as 'val/loss'."),
         ({"monitor": " "}, "monitor=' ': expected the name of a metric, such as 'val/loss'."),
@@ -241,7 +241,7 @@ def test_the_state_of_another_metric_or_an_incomplete_state_is_refused(tmp_path:
         ),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError) as caught:
         EarlyStopping(**settings)
-    assert str(caught.value) == said
+    assert str(caught.value) == message

@@ -464,7 +464,7 @@ def test_two_averages_in_one_trainer_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"decay": 1}, "decay=1: expected a number in [0, 1)."),
         ({"decay": -0.1}, "decay=-0.1: expected a number in [0, 1)."),
@@ -474,7 +474,7 @@ def test_two_averages_in_one_trainer_are_refused() -> None:
         ({"warms_up": 1}, "warms_up=1: expected true or false."),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError) as caught:
         ExponentialMovingAverage(**settings)
-    assert str(caught.value) == said
+    assert str(caught.value) == message

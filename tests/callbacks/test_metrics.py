@@ -150,7 +150,7 @@ def test_the_given_metric_is_not_changed_and_a_second_trainer_can_use_the_callba
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Metrics({}), "metrics={}: expected a mapping of names to metrics of torchmetrics."),
         (lambda: Metrics({"x": torchmetrics.R2Score}), "expected a torchmetrics.Metric."),
@@ -158,14 +158,14 @@ def test_the_given_metric_is_not_changed_and_a_second_trainer_can_use_the_callba
         (lambda: Metrics({"x": torchmetrics.R2Score()}, inputs="logits"), "expected names such as [logits, target]."),
     ],
 )
-def test_wrong_settings_are_refused(make: Any, said: str) -> None:
+def test_wrong_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         make()
-    assert str(caught.value).endswith(said)
+    assert str(caught.value).endswith(message)
 
 
 @pytest.mark.parametrize(
-    ("callback", "said"),
+    ("callback", "message"),
     [
         (
             lambda: Metrics({"r2": torchmetrics.R2Score()}, inputs=("predictions", 1)),
@@ -178,10 +178,12 @@ def test_wrong_settings_are_refused(make: Any, said: str) -> None:
         ),
     ],
 )
-def test_inputs_and_names_that_do_not_fit_the_outputs_are_refused_at_the_first_batch(callback: Any, said: str) -> None:
+def test_inputs_and_names_that_do_not_fit_the_outputs_are_refused_at_the_first_batch(
+    callback: Any, message: str
+) -> None:
     with pytest.raises((ValueError, TypeError)) as caught, trainer(TrainingLoop(num_steps=1), callback()) as t:
         t.fit(tiny.batches())
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 def test_a_metric_that_does_not_compute_a_single_number_is_refused() -> None:

@@ -40,10 +40,10 @@ def test_the_command_stops_early_and_a_resume_trains_no_further_step(
     program, *words = shlex.split(command.replace("eval_frequency=50", "eval_frequency=2"))
     words += ["loop.max_steps=20", "callbacks.early_stopping.min_delta=100"]
     assert program == "loopwright"
-    said = loopwright(*words)
-    assert "Validate it: " in said
-    assert "Train it for longer: " not in said  # a longer run would be stopped at once
-    (ended,) = ENDED.findall(said)
+    output = loopwright(*words)
+    assert "Validate it: " in output
+    assert "Train it for longer: " not in output  # a longer run would be stopped at once
+    (ended,) = ENDED.findall(output)
     assert ended[0] == "12" and "was not improved by more than 100 in 5 validations" in ended[1]
     (begun,) = run_dirs(tmp_path)
     metrics = json.loads((begun / "summary.json").read_text(encoding="utf-8"))["metrics"]

@@ -72,7 +72,7 @@ def test_a_second_value_at_the_same_step_is_ignored(values: list[float], again: 
 
 
 @pytest.mark.parametrize(
-    ("settings", "values", "said"),
+    ("settings", "values", "reason"),
     [
         (
             {},
@@ -93,7 +93,7 @@ def test_a_second_value_at_the_same_step_is_ignored(values: list[float], again: 
         ({}, [math.nan], "val/loss is nan after step 1, which is not finite"),
     ],
 )
-def test_the_reason_contains_the_values_and_steps(settings: dict[str, Any], values: list[float], said: str) -> None:
+def test_the_reason_contains_the_values_and_steps(settings: dict[str, Any], values: list[float], reason: str) -> None:
     ours = rule(**settings)
     assert ours.reason(seen_of(ours, values[:-1])) is None
-    assert ours.reason(seen_of(ours, values)) == said
+    assert ours.reason(seen_of(ours, values)) == reason

@@ -75,7 +75,7 @@ def models(attention: str) -> tuple[GPT, nn.Module]:
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("is_padded", [False, True], ids=["whole", "padded"])
-def test_loss_and_gradients_equal_those_of_transformers_gpt2(attention: str, is_padded: bool) -> None:
+def test_gpt_and_transformers_gpt2_have_the_same_loss_and_gradients(attention: str, is_padded: bool) -> None:
     ours, theirs = models(attention)
     tokens = torch.randint(VOCAB_SIZE, (5, CONTEXT_LENGTH + 1), generator=torch.Generator().manual_seed(2))
     if is_padded:

@@ -1,4 +1,4 @@
-"""Tests of `sgd`, `adam` and `adamw`: they compute bitwise what torch's optimizers compute."""
+"""Tests of `sgd`, `adam` and `adamw`: their results are bitwise equal to the results of torch's optimizers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def trained(optimizer: Make) -> tuple[dict[str, torch.Tensor], Optimizer]:
 
 @pytest.mark.parametrize("kind", ["auto", "for_loop", "foreach"])
 @pytest.mark.parametrize(("ours", "torchs", "settings"), PAIRS)
-def test_on_the_cpu_weights_equal_those_of_torch(ours: Make, torchs: Make, settings: dict[str, Any], kind: str) -> None:
+def test_on_the_cpu_torch_trains_the_same_weights(
+    ours: Make, torchs: Make, settings: dict[str, Any], kind: str
+) -> None:
     our_weights, optimizer = trained(functools.partial(ours, **settings, kind=kind))
     assert is_bitwise_equal(our_weights, trained(functools.partial(torchs, **settings))[0])
     assert kind_of(optimizer.param_groups[0]) == ("for_loop" if kind == "auto" else kind)

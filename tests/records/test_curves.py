@@ -44,11 +44,11 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def texts(figure: Figure) -> str:
-    said = [text.get_text() for text in figure.texts]
+    shown = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         legend = axes.get_legend()
-        said += [text.get_text() for text in (*axes.texts, *(legend.get_texts() if legend else ()))]
-    return "\n".join(said)
+        shown += [text.get_text() for text in (*axes.texts, *(legend.get_texts() if legend else ()))]
+    return "\n".join(shown)
 
 
 def titles(figure: Figure) -> list[str]:

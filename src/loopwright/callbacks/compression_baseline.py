@@ -1,4 +1,4 @@
-"""`CompressionBaseline`: logs how well gzip and xz compress the validation text, to compare a language model with."""
+"""`CompressionBaseline`: logs how well gzip and xz compress the validation text, as baselines of a language model."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class CompressionBaseline(Callback):
 
     - ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte``: the validation text compressed alone.
     - ``val/xz_9e_after_train/bits_per_byte``: the size that the validation text adds to the compressed training text.
-      As a model, xz has then read the training text before.
+      Like a trained model, xz has processed the training text before.
 
     The text is compressed once, and the values are logged after each validation next to ``val/bits_per_byte``. xz
     takes about one second per megabyte.
 
     Raises:
-        SettingError: if a data set has no ``text``, when a fit or validation starts.
+        SettingError: when a fit or a validation starts, if its data set has no ``text``.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class CompressionBaseline(Callback):
 
 
 def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> dict[str, float]:
-    """Compress ``text`` with gzip and xz, and return the bits per byte of ``text`` by compressor, including headers.
+    """Return the compressed size of ``text`` in bits per byte of ``text``, by compressor. Headers are included.
 
     Args:
         text: text to compress, at least one byte.

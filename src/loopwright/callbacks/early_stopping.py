@@ -35,9 +35,9 @@ class EarlyStopping(Callback):
         monitor: full name of the metric.
         mode: ``min`` if lower values are better, ``max`` if higher values are better.
         patience: number of consecutive validations without an improvement after which the fit is stopped.
-        min_delta: margin in the metric's unit; only a larger change than this is an improvement.
-        divergence_threshold: stop at once if the metric is worse than this value; None turns the check off. A NaN or
-            infinite metric always stops the fit.
+        min_delta: margin in the metric's unit; only a change by more than this counts as an improvement.
+        divergence_threshold: value beyond which a worse metric stops the fit at once; None turns the check off. A NaN
+            or infinite metric always stops the fit.
 
     Raises:
         SettingError: if a setting is invalid, if a fit without validations starts, or if the metric is missing after

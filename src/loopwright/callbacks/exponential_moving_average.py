@@ -53,7 +53,7 @@ class ExponentialMovingAverage(Callback):
             ``num_updates`` is given.
 
     Raises:
-        SettingError: if an argument is invalid, or, when the trainer is built, if it has two of these callbacks.
+        SettingError: if an argument is invalid; when the trainer is built, if it has more than one of these callbacks.
     """
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1, warms_up: bool = False) -> None:
@@ -157,7 +157,7 @@ class ExponentialMovingAverage(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Swap the average in for a whole round, so that its downstream validations use it too."""
+        """Swap the average in for a whole round of validations, including downstream validations."""
         stack.enter_context(self._swapped_in())
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -166,7 +166,7 @@ class ExponentialMovingAverage(Callback):
             stack.enter_context(self._swapped_in())
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Save the trained weights as the model, also from inside a validation."""
+        """Put the trained weights into the checkpoint, also if it is saved during a validation."""
         if self._is_swapped_in:
             state_dict["model"] |= self._averages  # while swapped in, these tensors hold the trained weights
 
@@ -204,7 +204,7 @@ class ExponentialMovingAverage(Callback):
         held: dict[nn.Parameter, Tensor] = {}
         for name, parameter in self._parameters.items():
             if parameter not in held:
-                # Cloned from the parameter, and so in its memory format.
+                # Cloned from the parameter, to have its memory format.
                 held[parameter] = parameter.detach().clone().copy_(weights[name].detach())
             self._averages[name] = held[parameter]
         self._trained_list, self._average_list = list(held), list(held.values())

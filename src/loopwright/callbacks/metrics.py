@@ -98,7 +98,7 @@ class Metrics(Callback):
 
     def _of(self, trainer: Trainer) -> _Meters:
         name = trainer.validation_name
-        assert name is not None, "hooks of a validation are called during one"
+        assert name is not None, "validation hooks are called only during a validation"
         if name not in self._validation:
             self._validation[name] = _Meters(self._prototypes)
         return self._validation[name]

@@ -43,7 +43,7 @@ class SampleText(Callback):
             more likely, and 0 always chooses the most likely byte.
 
     Raises:
-        SettingError: if an argument is invalid, or, when the trainer is built, if the model does not generate bytes.
+        SettingError: if an argument is invalid; when the trainer is built, if the model does not generate bytes.
     """
 
     def __init__(self, prompt: str = "The ", num_tokens: int = 200, temperature: float = 0.8) -> None:

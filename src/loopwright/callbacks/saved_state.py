@@ -11,7 +11,7 @@ _MAX_NAME_CHARACTERS = 200  # characters of the names in an error message
 
 
 def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a saved state whose entries are not the entries of the callback's own state.
+    """Refuse a saved state whose entries have other names than the entries that the callback saves.
 
     Raises:
         CheckpointError: if the names differ; the message contains both lists of names.
@@ -24,7 +24,7 @@ def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any])
 
 
 def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a saved state whose settings are not the callback's own settings.
+    """Refuse a saved state whose settings differ from the callback's settings.
 
     Raises:
         CheckpointError: if settings differ; the message contains the saved and the present values.
@@ -42,7 +42,7 @@ def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
     """Refuse a saved state unless the entries ``names`` are whole numbers of at least 0.
 
     Raises:
-        CheckpointError: for the first entry that is not; the message names it.
+        CheckpointError: if an entry is not; the message names the first one.
     """
     for name in names:
         if type(saved[name]) is not int or saved[name] < 0:
@@ -54,7 +54,7 @@ def check_numbers(callback: str, saved: Mapping[str, Any], *names: str) -> None:
     """Refuse a saved state unless the entries ``names`` are numbers, finite or not.
 
     Raises:
-        CheckpointError: for the first entry that is not; the message names it.
+        CheckpointError: if an entry is not; the message names the first one.
     """
     for name in names:
         if type(saved[name]) not in (int, float):

@@ -26,7 +26,7 @@ class StopOnNonFinite(Callback):
     """Ends a run with a NaN or infinite loss or gradient before the optimizer update, and refuses to save such weights.
 
     Losses and gradients are checked at the first step of a fit and at log steps, where the loop waits for the device
-    anyway. At other steps the check does not wait for the device.
+    anyway. Other steps are not checked by default, because each check waits for the device.
 
     Before a save, parameters and buffers are checked. A buffer that was not finite at the start of the fit, such as a
     mask, is excluded.
@@ -63,7 +63,7 @@ class StopOnNonFinite(Callback):
         self._buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of skipped updates, in total and in the current row."""
+        """Return the number of skipped updates in total, and the number skipped consecutively up to now."""
         return {"num_skipped": self._num_skipped, "num_skipped_in_a_row": self._num_skipped_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

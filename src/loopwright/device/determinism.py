@@ -12,19 +12,21 @@ import torch
 from loopwright.errors import SettingError, refuse
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # the only deterministic ones, by torch's notes on reproducibility
+_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # the values that torch's notes on reproducibility list
 _NOT_DETERMINISTIC = re.compile(r"([^\n:]+) does not have a deterministic implementation")
 
 
 @contextmanager
 def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
-    """Set ``CUBLAS_WORKSPACE_CONFIG`` to a deterministic workspace, unless it is set, and unset it afterwards.
+    """If ``is_needed``, set ``CUBLAS_WORKSPACE_CONFIG`` to a deterministic value, and unset it afterwards.
+
+    A deterministic value that the user has set is kept.
 
     cuBLAS and torch read the variable once per process, at the first matrix multiplication. The context must therefore
     enclose all code that may use a device, including the jobs of a sweep that do not need determinism.
 
     Raises:
-        SettingError: if ``is_needed`` and the user has set a workspace that is not deterministic.
+        SettingError: if ``is_needed`` and the user has set a value that is not deterministic.
     """
     given = os.environ.get(_WORKSPACE)
     if not is_needed or given in _DETERMINISTIC_WORKSPACES:

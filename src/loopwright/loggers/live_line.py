@@ -29,7 +29,7 @@ class View(Protocol):
 class LiveLine:
     """Redraws a view at the bottom of the terminal from a timer thread, so that training steps need not do it.
 
-    Text that is printed to stdout meanwhile appears above the line. So does stderr if it is a terminal.
+    Text that is printed to stdout appears above the line. So does text on stderr if stderr is a terminal.
 
     Args:
         view: object to show; the timer thread reads it while training continues.
@@ -44,7 +44,7 @@ class LiveLine:
             get_renderable=self._render,
             refresh_per_second=1 / refresh_seconds,
             transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # otherwise warnings would be missing in a file that stderr goes to
+            redirect_stderr=sys.stderr.isatty(),  # if stderr is a file, warnings stay in that file
         )
         self._live.start()
 

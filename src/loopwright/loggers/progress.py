@@ -39,9 +39,9 @@ class ProgressLogger(Logger):
     A round is the validations of all dataloaders and all downstream validations after one step.
 
     On a terminal the progress of training is one line that a timer thread redraws, so that training steps need not do
-    it. Otherwise it is a plain line now and then. In every mode all lines except the redrawn one are also logged to
-    the logger ``loopwright`` at level INFO, from where they reach ``run.log``. The environment variable ``NO_COLOR``
-    is respected.
+    it. Otherwise plain lines are printed, at least ``every_seconds`` apart. In every mode all lines except the redrawn
+    one are also logged to the logger ``loopwright`` at level INFO, from where they reach ``run.log``. The environment
+    variable ``NO_COLOR`` is respected.
 
     Args:
         mode: "live" redraws one line; "lines" prints plain lines; "off" prints nothing; "auto" is "live" on a terminal

@@ -24,7 +24,7 @@ _log = logging.getLogger("loopwright")
 
 
 class RunFiles:
-    """Appends lines to files in one run directory. `append` returns after passing them to the operating system.
+    """Appends lines to files in one run directory. `append` passes them to the operating system before it returns.
 
     A file is created with its first line. Outside a fit it is closed after each call.
 

@@ -112,7 +112,7 @@ class TensorBoardLogger(Logger):
 
 
 def _summary_writer() -> type[SummaryWriter]:
-    """Import torch's `SummaryWriter`. The import takes a second, and tensorboard may not be installed."""
+    """Import torch's `SummaryWriter`, only when it is used: the import takes a second, and tensorboard is optional."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

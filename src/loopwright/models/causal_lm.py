@@ -32,8 +32,8 @@ class CausalLM(nn.Module):
 
     Args:
         path: directory written by ``save_pretrained``; its weights are loaded.
-        config: alternative to ``path``: ``model_type``, such as gpt2, and settings of its configuration. The weights
-            are initialised at random.
+        config: mapping with a ``model_type``, such as gpt2, and settings of its configuration; given instead of
+            ``path``. The weights are initialised at random.
 
     Raises:
         SettingError: unless exactly one of ``path`` and ``config`` is given, or if ``transformers`` cannot build the

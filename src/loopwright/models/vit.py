@@ -17,7 +17,7 @@ from loopwright.models.transformer import Transformer, initialise
 
 
 class ViT(nn.Module):
-    """Classifies square images with a transformer over image patches; its mean output is the input of the classifier.
+    """Classifies square images: a transformer processes the image patches, and the mean of its outputs is classified.
 
     ``model(batch)`` takes a mapping with ``image`` and ``label`` and returns ``loss``, ``accuracy`` and ``logits``.
 

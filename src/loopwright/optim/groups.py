@@ -37,8 +37,8 @@ def group_parameters(
         Groups for a torch optimizer, ordered by their first parameters. Without patterns there is one group.
 
     Raises:
-        SettingError: if a pattern matches no parameter, if earlier patterns of ``rate_factors`` match all parameters
-            that a pattern matches, or if a value is outside its range.
+        SettingError: if a pattern matches no parameter, if a pattern of ``rate_factors`` never applies because of
+            earlier patterns, or if a value is outside its range.
     """
     parameters = _check_pairs(named_parameters)
     factors = _check_factors(rate_factors)

@@ -73,7 +73,7 @@ def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_s
             raise SettingError(
                 "milestones",
                 f"={milestone}: expected steps from {num_warmup} (the end of the warm-up) to {total_steps - 1} (the "
-                "last step of the run); a fraction in (0, 1) that is not below the fraction of the warm-up fits a run "
-                "of any length.",
+                "last step of the run); a fraction in (0, 1) fits a run of any length, if it is not below the fraction "
+                "of the warm-up.",
             )
     return counts

@@ -144,7 +144,7 @@ def warmup_stable_decay(
 
 
 def inverse_sqrt(optimizer: Optimizer, total_steps: int, warmup_steps: int | float = 0) -> LambdaLR:
-    """Build a schedule with a warm-up and a decay with the inverse square root of the step.
+    """Build a schedule with a warm-up and a decay proportional to the inverse square root of the step.
 
     After the warm-up the factor is *sqrt((W + 1) / (t + 1))*, which does not depend on the length of the run.
 

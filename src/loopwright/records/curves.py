@@ -158,7 +158,7 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # with decades alone there may be one tick
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # powers of 10 alone may give one tick
     title = f"{panel.title} (log scale)" if is_log else panel.title
     axes.set_title(title, size=11, loc="left", parse_math=False)
     _style(axes, last_step)
