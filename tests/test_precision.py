@@ -1,4 +1,4 @@
-"""`Precision` refuses what it cannot do."""
+"""Tests that `Precision` refuses invalid settings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from loopwright.errors import SettingError
         ({"max_gradient_norm": float("inf")}, "max_gradient_norm=inf"),
         ({"max_gradient_value": "1"}, "max_gradient_value='1'"),
         ({"max_gradient_value": True}, "max_gradient_value=True"),
-        ({"max_gradient_value": 1.0, "max_gradient_norm": 1.0}, "expected one of the two; set the other to null"),
+        ({"max_gradient_value": 1.0, "max_gradient_norm": 1.0}, "expected only one of them; set the other to null"),
     ],
 )
-def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Precision(**settings)

@@ -1,4 +1,4 @@
-"""Random streams: owned, branched, stored."""
+"""Tests of seeds and random streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def draw() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), torch.rand(1).item()
 
 
-def test_streams_continue_where_they_were_left() -> None:
+def test_streams_continue_from_the_end_of_the_previous_block() -> None:
     streams, same = RandomStreams(4), RandomStreams(4)
     with streams.active():
         straight = [draw() for _ in range(4)]
@@ -27,7 +27,7 @@ def test_streams_continue_where_they_were_left() -> None:
     assert cut == straight
 
 
-def test_nested_use_does_nothing() -> None:
+def test_a_nested_active_block_has_no_effect() -> None:
     streams, same = RandomStreams(4), RandomStreams(4)
     with streams.active():
         first = draw()
@@ -37,7 +37,7 @@ def test_nested_use_does_nothing() -> None:
         assert [draw(), draw()] == [first, second]
 
 
-def test_a_branch_is_keyed_and_leaves_no_trace() -> None:
+def test_a_branch_depends_on_its_key_and_does_not_change_the_streams_around_it() -> None:
     streams = RandomStreams(4)
     with streams.active():
         with streams.branch("validate", 100, "val"):
@@ -51,7 +51,7 @@ def test_a_branch_is_keyed_and_leaves_no_trace() -> None:
         assert draw() != inside
 
 
-def test_the_callers_streams_survive_an_exception() -> None:
+def test_the_global_streams_are_restored_after_an_exception() -> None:
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = draw()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -61,7 +61,7 @@ def test_the_callers_streams_survive_an_exception() -> None:
 
 
 @pytest.mark.parametrize("is_active", [True, False])
-def test_a_state_is_taken_and_given_back(is_active: bool) -> None:
+def test_streams_continue_from_a_saved_state(is_active: bool) -> None:
     streams, other = RandomStreams(4), RandomStreams(9)
     with streams.active():
         draw()
@@ -78,17 +78,17 @@ def test_a_state_is_taken_and_given_back(is_active: bool) -> None:
         assert draw() == expected
 
 
-def test_derived_seeds_differ_by_key() -> None:
+def test_derived_seeds_differ_if_the_keys_differ() -> None:
     seeds = {derive(seed, "order", index) for seed in range(20) for index in range(20)}
     assert len(seeds) == 400 and derive(1, "a") != derive(1, "b")
 
 
-def test_sample_seeds_differ_by_seed_pass_and_index() -> None:
+def test_sample_seeds_differ_if_the_seed_the_pass_or_the_index_differs() -> None:
     seeds = {
         sample_seed(seed, pass_index, index) for seed in range(8) for pass_index in range(8) for index in range(50)
     }
     assert len(seeds) == 8 * 8 * 50 and all(0 <= seed < 1 << 64 for seed in seeds)
 
 
-def test_a_drawn_seed_fits() -> None:
+def test_a_drawn_seed_has_32_bits() -> None:
     assert 0 <= draw_seed() < 1 << 32

@@ -1,4 +1,4 @@
-"""`Precision`: the type a model computes in, and how its gradients are clipped."""
+"""`Precision`: floating-point type of a model's computations, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from loopwright.errors import SettingError, refuse, refuse_type
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How a step computes: the type and the clipping of gradients.
+    """Floating-point type and gradient clipping of a training step.
 
     Args:
-        dtype: "float32" casts nothing: a float64 model stays float64.
-        max_gradient_norm: scale the gradients of a step down to this L2 norm, over all the optimizer's; None: off.
-        max_gradient_value: clamp each gradient entry to [-value, value]; None: off. Excludes ``max_gradient_norm``.
+        dtype: "float32", which means no casting: a float64 model is still computed in float64.
+        max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters; larger gradients are
+            scaled down. None turns it off.
+        max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None turns it off.
+            Cannot be combined with ``max_gradient_norm``.
 
     Raises:
-        SettingError: for another dtype, for limits that are not positive and finite, for both limits at once.
+        SettingError: if ``dtype`` is not supported, a limit is not a finite number above 0, or both limits are given.
     """
 
     dtype: str = "float32"
@@ -31,7 +33,7 @@ class Precision:
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.dtype != "float32":
-            raise refuse("dtype", self.dtype, "float32", "other types are not built yet")
+            raise refuse("dtype", self.dtype, "float32", "other types are not supported yet")
         for name, limit in (
             ("max_gradient_norm", self.max_gradient_norm),
             ("max_gradient_value", self.max_gradient_value),
@@ -45,8 +47,8 @@ class Precision:
         if self.max_gradient_norm is not None and self.max_gradient_value is not None:
             raise SettingError(
                 "max_gradient_norm",
-                f"={self.max_gradient_norm} and max_gradient_value={self.max_gradient_value}: expected one of the two; "
-                "set the other to null.",
+                f"={self.max_gradient_norm} and max_gradient_value={self.max_gradient_value}: expected only one of "
+                "them; set the other to null.",
             )
 
     @property

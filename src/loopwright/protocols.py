@@ -1,4 +1,4 @@
-"""What floors ask of objects from others: a device, a source of batches, a scheduler, a model that checks batches."""
+"""Protocols of objects that modules receive without importing their classes: devices, batch sources, models, …"""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from torch import Tensor
 
 
 class DeviceStream(Protocol):
-    """The random stream of an accelerator."""
+    """The random number generator of an accelerator."""
 
     def get_state(self) -> Tensor:
-        """Its state, uint8."""
+        """Return the state as a uint8 tensor."""
         ...
 
     def set_state(self, state: Tensor) -> None:
-        """Continue from ``state``."""
+        """Set the state to a result of `get_state`."""
         ...
 
     def seed(self, seed: int) -> None:
-        """Start again from ``seed``."""
+        """Seed the generator."""
         ...
 
 
 class Accelerator(Protocol):
-    """Where a model computes."""
+    """A device on which a model is computed."""
 
     @property
     def torch_device(self) -> torch.device:
-        """The device as torch names it."""
+        """The corresponding torch device."""
         ...
 
     @property
     def is_host(self) -> bool:
-        """Whether batches are there without being moved."""
+        """Whether this is the CPU, to which batches need not be moved."""
         ...
 
     @property
     def sum_dtype(self) -> torch.dtype:
-        """The widest floating-point type it can add up in."""
+        """The widest floating-point type for sums on this device."""
         ...
 
     @property
     def stream(self) -> DeviceStream | None:
-        """Its random stream; None where torch's CPU stream is all there is."""
+        """The random number generator of this device; None if it uses torch's CPU generator."""
         ...
 
     def peak_memory_bytes(self) -> int:
-        """The most memory that this process has held at once, on the device that it computes on."""
+        """Return the peak memory of this process on this device in bytes."""
         ...
 
     def move(self, batch: Any) -> Any:
-        """The batch with every tensor in it on this device."""
+        """Return ``batch`` with every tensor in it on this device."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
-    """What is known of how a dataloader reads its data set; None: unknown.
+    """Properties of a dataloader. Unknown properties are None.
 
     Attributes:
-        num_samples: in the data set.
-        batch_size: samples in a micro-batch.
-        order: "shuffled", "in order", or the class of the sampler.
-        drop_last: whether a smaller last batch is left out.
+        num_samples: number of samples in the data set.
+        batch_size: number of samples in a micro-batch.
+        order: "shuffled", "in order", or the class name of the sampler.
+        drop_last: whether an incomplete last batch is dropped.
     """
 
     num_samples: int | None = None
@@ -76,38 +76,38 @@ class DataFacts:
 
 
 class BatchSource(Protocol):
-    """A dataloader as the engine reads it: any pass, from any micro-batch."""
+    """A source of batches from which the engine can read any pass, starting at any micro-batch."""
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in a pass; None where that is unknown."""
+        """Number of batches in a pass; None if unknown."""
         ...
 
     @property
     def is_sought(self) -> bool:
-        """Whether reading may begin anywhere at no cost."""
+        """Whether `read` can start at any batch without reading the batches before it."""
         ...
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether nothing of it can be read twice."""
+        """Whether each batch can be read only once."""
         ...
 
     @property
     def facts(self) -> DataFacts:
-        """What is known of what it reads."""
+        """Properties of the dataloader, for descriptions."""
         ...
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on."""
+        """Iterate over the batches of a pass, from batch number ``first`` on."""
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What is needed beside the position to go on; None: nothing."""
+        """Return the state that a resume needs in addition to the position; None for none."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, where that was not None."""
+        """Restore a state from `state_dict` that is not None."""
         ...
 
 
@@ -115,71 +115,78 @@ class StatefulScheduler(Protocol):
     """A learning-rate scheduler."""
 
     def step(self, metric: float = ...) -> None:
-        """Go on by one step; one that needs a metric is handed it."""
+        """Advance the schedule by one step. ``metric`` is passed only to schedulers that monitor one."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Its state."""
+        """Return the state of the scheduler."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Restore a state from `state_dict`."""
         ...
 
 
 @runtime_checkable
 class ChecksBatches(Protocol):
-    """A model that can tell before it is trained, and without weights, whether it takes a batch."""
+    """A model that can check a batch before training, even without allocated weights."""
 
     def check_batch(self, batch: Any) -> None:
-        """Refuse a batch on the CPU that it cannot take: a `SettingError` with the setting to change."""
+        """Check a batch on the CPU.
+
+        Raises:
+            SettingError: if the batch does not fit the model; the message names the setting to change.
+        """
         ...
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A causal language model, as evaluations of text need it."""
+    """A causal language model that text evaluations can use."""
 
     context_length: int
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """For int64 tokens, batch x T with T at most `context_length`, the logits of the token after each.
+        """Return the logits of the token that follows each token, batch x T x vocabulary.
 
-        They are batch x T x vocabulary, and those of a position do not depend on tokens that come after it.
+        The logits at a position must not depend on later tokens.
+
+        Args:
+            tokens_BT: tokens, int64, batch x T with T at most `context_length`.
         """
         ...
 
 
 @runtime_checkable
 class CachingLanguageModel(LanguageModel, Protocol):
-    """One that may keep what it has read, so that a generated token costs no second reading of those before it."""
+    """A language model that may cache the tokens it has read, so that generation does not read them again."""
 
     caches: bool
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
-        """Read prompts, whose rows are filled up at their ends to T.
+        """Read prompts of ``lengths_B`` tokens, each padded at the end to T tokens.
 
         Returns:
-            The logits of the token after each prompt, batch x vocabulary, and what `go_on` goes on from.
+            The logits of the token after each prompt, batch x vocabulary, and the state for `go_on`.
         """
         ...
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Read one more token in each row; returns as `begin`."""
+        """Read one more token in each row, starting from the state ``read``. The result is as for `begin`."""
         ...
 
 
 class Tokenizer(Protocol):
-    """How a language model's texts become tokens."""
+    """Converts between text and the tokens of a language model."""
 
     vocab_size: int
     prefix_token: int
     end_token: int | None
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of ``text``, without any that stand for its beginning or end."""
+        """Convert ``text`` to tokens, without special tokens for the beginning or the end."""
         ...
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of ``tokens``."""
+        """Convert ``tokens`` to text."""
         ...

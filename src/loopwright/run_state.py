@@ -1,4 +1,4 @@
-"""Where a run is, and what it came to: `RunState`, the one object with counters, and `FitResult`."""
+"""`RunState`: the counters and current position of a run. `FitResult`: the result of a fit."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from loopwright.plan import Plan
 
 @dataclass(slots=True)
 class RunState:
-    """The counters of a run; the engine alone moves them.
+    """Counters and current position of a run. Only the engine changes the counters.
 
     Attributes:
-        global_step: steps completed since the run began, across resumes.
-        pass_index: the pass through the training dataloader that is being read.
-        micro_batch_index: micro-batches of that pass already read; 0 again once the pass is exhausted.
-        is_inside_window: whether a step has begun and is not completed.
-        is_updated: whether the present step has changed the parameters.
-        is_log_step: whether the values of the present step are read and logged.
-        window_start: (pass_index, micro_batch_index) where the present step began.
-        validated: (``global_step``, validations completed of the round that follows it), of the last round.
-        stop_reason: why this fit is to end after the present step, if it is.
-        is_interrupted: whether that is an interruption, after which the run is to be resumed: a validation that is
-            under way is cut short, to be begun again.
-        exit: what a second signal ends this fit with, in case that it is dropped where the signal's handler raises it.
-        validation_name: of the validation set being validated: the prefix of its metrics.
-        downstream_name: of the downstream validation that runs: the prefix of what it validates.
-        validation_checkpoint: the checkpoint whose weights are being validated; None: those of the run.
+        global_step: number of steps completed since the run began, across resumes.
+        pass_index: index of the current pass through the training dataloader.
+        micro_batch_index: number of micro-batches read in this pass; reset to 0 at the end of the pass.
+        is_inside_window: whether a step has begun and is not yet completed.
+        is_updated: whether the current step has already changed the parameters.
+        is_log_step: whether the values of the current step are read and logged.
+        window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
+        validated: (``global_step``, number of completed validations) of the last round of validations.
+        stop_reason: reason to end this fit after the current step; None to continue.
+        is_interrupted: whether the fit ends because of an interruption and the run is to be resumed. A running
+            validation is then aborted, and repeated by the resumed run.
+        exit: exception that a second signal raises to end the fit at once. It is stored here as well, because Python
+            drops an exception that the signal handler raises while an object is finalised.
+        validation_name: name of the validation set being validated, the prefix of its metrics.
+        downstream_name: name of the running downstream validation, the prefix of its metrics.
+        validation_checkpoint: checkpoint whose weights are being validated; None for the weights of this run.
     """
 
     global_step: int = 0
@@ -48,18 +49,18 @@ class RunState:
     validation_checkpoint: Path | None = None
 
     def leave_at_once(self) -> None:
-        """Raise `exit`, where there is one."""
+        """Raise `exit` if it is set."""
         if self.exit is not None:
             raise self.exit
 
 
 class Interruption(BaseException):
-    """Ends a validation for a fit that is interrupted; it never leaves the fit."""
+    """Aborts a validation when the fit around it is interrupted. The fit catches it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The best value so far of the monitored metric, and the step it belongs to."""
+    """Best value of the monitored metric so far, and its step."""
 
     name: str
     value: float
@@ -68,16 +69,16 @@ class Best:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult:
-    """What a fit came to.
+    """Result of a fit.
 
     Attributes:
-        state: "completed" where the plan was carried out, "stopped" where `Trainer.stop` ended it, "interrupted"
-            where it is to be resumed.
-        global_step: steps completed since the run began.
-        metrics: the last value of each metric, by name.
-        best: the best value of the monitored metric; None where it was never logged.
-        seconds: wall clock of this fit.
-        plan: what was carried out; after a resume, the rest of the run's plan.
+        state: "completed" if the whole plan was executed, "stopped" if `Trainer.stop` ended the fit, "interrupted" if
+            the run is to be resumed.
+        global_step: number of steps completed since the run began.
+        metrics: last value of each metric, by name.
+        best: best value of the monitored metric; None if it was never logged.
+        seconds: wall time of this fit.
+        plan: plan of this fit; after a resume, the remaining part of the run's plan.
     """
 
     state: Literal["completed", "stopped", "interrupted"]

@@ -1,7 +1,8 @@
-"""Random streams that belong to someone: captured, seeded, swapped in and back.
+"""Seeds, and random streams that are seeded, captured and restored together.
 
-A stream set is Python's ``random``, NumPy's legacy generator (where NumPy is imported), torch's CPU generator
-and, where there is one, the accelerator's.
+A random stream is the state of a global random number generator. The streams are Python's ``random``, NumPy's legacy
+generator (if NumPy is imported), torch's CPU generator, and the accelerator's generator (if there is an accelerator).
+The first three are the host streams.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ _MASK = (1 << 64) - 1
 
 
 def draw_seed() -> int:
-    """A seed from the operating system, in [0, 2**32)."""
+    """Draw a seed in [0, 2**32) from the operating system."""
     return secrets.randbits(32)
 
 
 def derive(seed: int, *key: int | str) -> int:
-    """A 64-bit seed for one purpose of a run, by BLAKE2b: equal keys give equal seeds, others unrelated ones."""
+    """Derive a 64-bit seed for one purpose with BLAKE2b. Equal keys give equal seeds, different keys unrelated ones."""
     digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def sample_seed(seed: int, pass_index: int, index: Any) -> int:
-    """A 64-bit seed for reading one sample in one pass; by splitmix64 (Steele et al. 2014), as `derive` is slower.
+    """Derive a 64-bit seed for reading one sample in one pass, with splitmix64 (Steele et al. 2014).
 
-    Whole numbers of any type are the same index; other keys of a data set, such as names, go by their ``repr``.
+    This is faster than `derive`. Equal integers of different types give the same seed. Other keys, such as names, are
+    identified by their ``repr``.
     """
     try:
         key = operator.index(index)
@@ -52,7 +54,7 @@ def sample_seed(seed: int, pass_index: int, index: Any) -> int:
 
 
 def seed_host_streams(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's CPU stream, and no other (`torch.manual_seed` reaches for every device)."""
+    """Seed the host streams only. `torch.manual_seed` would also seed the generators of all devices."""
     random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -61,7 +63,7 @@ def seed_host_streams(seed: int) -> None:
 
 
 def capture(device: DeviceStream | None = None) -> dict[str, Any]:
-    """The state of every stream, as its owner gives it."""
+    """Return the state of every stream in the format of its library."""
     numpy = sys.modules.get("numpy")
     return {
         "python": random.getstate(),
@@ -72,7 +74,7 @@ def capture(device: DeviceStream | None = None) -> dict[str, Any]:
 
 
 def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
-    """Set every stream to what `capture` returned."""
+    """Set every stream to a state from `capture`."""
     random.setstate(states["python"])
     numpy = sys.modules.get("numpy")
     if numpy is not None and states["numpy"] is not None:
@@ -83,16 +85,17 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
 
 
 class SideStreams:
-    """Streams for reading data beside the training: entered and left for every batch, and so made to be quick.
+    """Host streams for reading data, separate from the streams of training.
 
-    Copying the state of NumPy's legacy generator takes 100 times as long as putting another bit generator in its
-    place, so the latter is done. What it costs is a second normal number that the generator may have kept;
-    `forget_spare_normal` does the same to the training's where a batch is read elsewhere, so that it does not matter
-    where.
+    They are entered and left for every batch, so both must be fast. For NumPy, the bit generator behind the legacy
+    functions is replaced, because copying its state takes 100 times as long. The replacement discards the second
+    normal number that the legacy generator may have cached. If a batch is read in another process,
+    `forget_spare_normal` discards this number too, so that results do not depend on where batches are read.
 
     Args:
-        seed: what they start from.
-        is_continued: whether a body goes on from where the last one ended; one that seeds anew need not.
+        seed: initial seed.
+        is_continued: whether each ``with`` block continues from the end of the previous one. False if each block seeds
+            the streams itself.
     """
 
     def __init__(self, seed: int, *, is_continued: bool) -> None:
@@ -101,19 +104,19 @@ class SideStreams:
         self._numpy = None if numpy is None else numpy.random.MT19937(seed)
         self._python: Any = random.Random(seed).getstate()
         self._torch = torch.Generator().manual_seed(seed).get_state()
-        self._kept: tuple[Any, torch.Tensor, Any] | None = None
+        self._outer: tuple[Any, torch.Tensor, Any] | None = None
 
     def __enter__(self) -> None:
-        """Put these streams in the place of those that are active."""
-        self._kept = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
+        """Replace the active streams by these."""
+        self._outer = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
         if self._is_continued:
             random.setstate(self._python)
             torch.default_generator.set_state(self._torch)
 
     def __exit__(self, *_: object) -> None:
-        """Give back those that were active."""
-        assert self._kept is not None, "left without being entered"
-        python, torch_state, numpy = self._kept
+        """Restore the streams that were active before."""
+        assert self._outer is not None, "exited without being entered"
+        python, torch_state, numpy = self._outer
         if self._is_continued:
             self._python, self._torch = random.getstate(), torch.default_generator.get_state()
         random.setstate(python)
@@ -121,7 +124,7 @@ class SideStreams:
         _swap_numpy(numpy)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where streams that are continued stand, as lists and tensors."""
+        """Return the states of continued streams as lists and tensors."""
         numpy = None if self._numpy is None else self._numpy.state["state"]
         return {
             "python": self._python,
@@ -130,7 +133,7 @@ class SideStreams:
         }
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Restore states from `state_dict`."""
         self._python, self._torch = states["python"], states["torch"]
         if self._numpy is not None and states["numpy"] is not None:
             key = sys.modules["numpy"].array(states["numpy"]["key"], dtype="uint32")
@@ -138,14 +141,14 @@ class SideStreams:
 
 
 def forget_spare_normal() -> None:
-    """Let NumPy's legacy generator forget the second normal number that it may have kept, as `SideStreams` does."""
+    """Discard the second normal number that NumPy's legacy generator may have cached, as `SideStreams` does."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         _swap_numpy(numpy.random.get_bit_generator())
 
 
 def _swap_numpy(bit_generator: Any) -> Any:
-    """Put a bit generator under NumPy's legacy functions, and return the one that was there."""
+    """Replace the bit generator behind NumPy's legacy functions, and return the previous one."""
     if bit_generator is None:
         return None
     numpy = sys.modules["numpy"]
@@ -155,34 +158,39 @@ def _swap_numpy(bit_generator: Any) -> Any:
 
 
 class RandomStreams:
-    """Streams of their own: swapped in while `active`, continued the next time, never seen by the caller.
+    """A set of streams that replaces the global streams while `active`, and continues in the next `active` block.
+
+    The global streams are restored after each block.
 
     Args:
-        seed: what they start from.
-        device: the accelerator's stream, where there is an accelerator.
+        seed: initial seed.
+        device: generator of the accelerator; None if there is no accelerator.
     """
 
     def __init__(self, seed: int, device: DeviceStream | None = None) -> None:
         self._seed = seed
         self._device = device
         self._is_active = False
-        self._trunk: dict[str, Any] | None = None
-        with self._caller_kept():
+        self._states_outside_branch: dict[str, Any] | None = None
+        with self._restored_afterwards():
             self._seed_all(seed)
             self._states = capture(device)
 
     @property
     def seed(self) -> int:
-        """What these streams were seeded with."""
+        """Seed of these streams."""
         return self._seed
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Run the body under these streams and give the caller's back, on exceptions too; nested use does nothing."""
+        """Use these streams in the block, and restore the global streams afterwards, also after an exception.
+
+        A nested use has no effect.
+        """
         if self._is_active:
             yield
             return
-        with self._caller_kept():
+        with self._restored_afterwards():
             restore(self._states, self._device)
             self._is_active = True
             try:
@@ -193,31 +201,35 @@ class RandomStreams:
 
     @contextmanager
     def branch(self, *key: int | str) -> Iterator[None]:
-        """Run the body under streams seeded by (seed, *key), and give back what was there before."""
-        with self._caller_kept() as kept:
-            is_first = self._is_active and self._trunk is None
-            if is_first:
-                self._trunk = kept
+        """Use streams seeded by (seed, *key) in the block, and restore the previous states afterwards."""
+        with self._restored_afterwards() as before:
+            is_outermost = self._is_active and self._states_outside_branch is None
+            if is_outermost:
+                self._states_outside_branch = before
             try:
                 self._seed_all(derive(self._seed, *key))
                 yield
             finally:
-                if is_first:
-                    self._trunk = None
+                if is_outermost:
+                    self._states_outside_branch = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed and the present state, as lists and tensors; inside a branch, that which it will give back."""
-        states = dict(self._trunk or (capture(self._device) if self._is_active else self._states))
+        """Return the seed and the current states as lists and tensors.
+
+        Inside a `branch`, the states are those that the branch will restore.
+        """
+        states = dict(self._states_outside_branch or (capture(self._device) if self._is_active else self._states))
         if states["numpy"] is not None:
             name, keys, *rest = states["numpy"]
             states["numpy"] = (str(name), [int(key) for key in keys], *rest)
         return {"seed": self._seed, **states}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned.
+        """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: for a state of NumPy's that is none; set unchecked, it would read foreign memory.
+            ValueError: if the state of NumPy's generator is invalid. Without this check, NumPy could read memory
+                outside its array.
         """
         if states["numpy"] is not None:
             name, keys, position, _, _ = states["numpy"]
@@ -229,12 +241,12 @@ class RandomStreams:
             restore(self._states, self._device)
 
     @contextmanager
-    def _caller_kept(self) -> Iterator[dict[str, Any]]:
-        kept = capture(self._device)
+    def _restored_afterwards(self) -> Iterator[dict[str, Any]]:
+        before = capture(self._device)
         try:
-            yield kept
+            yield before
         finally:
-            restore(kept, self._device)
+            restore(before, self._device)
 
     def _seed_all(self, seed: int) -> None:
         seed_host_streams(seed)

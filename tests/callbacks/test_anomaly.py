@@ -1,4 +1,4 @@
-"""Anomaly mode: on for the fit, off after it, and changing no number."""
+"""Tests of `DetectAnomaly`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tiny import Recorder, Regression, batches, is_bitwise_equal, trainer, weigh
 
 
 class Broken(Regression):
-    """The square root of 0 times 0, whose gradient is NaN."""
+    """A model whose loss, the square root of 0 times its error, has a NaN gradient."""
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         outputs = super().forward(batch)
         return outputs | {"loss": (outputs["loss"] * 0).sqrt()}
 
 
-def test_it_is_on_for_the_fit_alone_and_changes_no_number() -> None:
+def test_anomaly_mode_is_on_only_during_the_fit_and_does_not_change_the_weights() -> None:
     seen: list[bool] = []
     record: Any = Recorder(lambda *_: seen.append(torch.is_anomaly_enabled()))
     ours = trainer(TrainingLoop(num_steps=3), callbacks=[DetectAnomaly(), record])
@@ -33,7 +33,7 @@ def test_it_is_on_for_the_fit_alone_and_changes_no_number() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Error detected in")
-def test_a_nan_in_a_backward_ends_the_run_and_names_the_operation() -> None:
+def test_a_nan_in_the_backward_pass_ends_the_run_and_names_the_operation() -> None:
     with pytest.raises(RuntimeError, match="MulBackward0"):
         trainer(TrainingLoop(num_steps=3), model=Broken, callbacks=[DetectAnomaly()]).fit(batches(3))
     assert not torch.is_anomaly_enabled()

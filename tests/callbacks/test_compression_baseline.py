@@ -1,4 +1,4 @@
-"""What compressors make of a text, beside what a model makes of it."""
+"""Tests of `CompressionBaseline`."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def gpt() -> GPT:
     return GPT(context_length=64, width=8, num_layers=1, num_heads=1)
 
 
-def test_the_numbers_are_those_of_the_standard_library() -> None:
-    found = compressed_bits_per_byte(VAL, TRAIN)
-    assert found == {
+def test_the_values_equal_direct_calls_of_gzip_and_lzma() -> None:
+    results = compressed_bits_per_byte(VAL, TRAIN)
+    assert results == {
         "gzip_9": 8 * len(gzip.compress(VAL, 9)) / len(VAL),
         "xz_9e": 8 * len(lzma.compress(VAL, **XZ)) / len(VAL),
         "xz_9e_after_train": 8 * (len(lzma.compress(TRAIN + VAL, **XZ)) - len(lzma.compress(TRAIN, **XZ))) / len(VAL),
     }
-    assert found["xz_9e_after_train"] < found["xz_9e"] / 2
+    assert results["xz_9e_after_train"] < results["xz_9e"] / 2
     assert set(compressed_bits_per_byte(VAL)) == {"gzip_9", "xz_9e"}
 
 
-def test_they_stand_beside_the_result_of_a_fit() -> None:
+def test_the_values_are_logged_with_the_metrics_of_a_fit() -> None:
     loop = TrainingLoop(num_steps=2, eval_frequency=1)
     trainer = tiny.trainer(loop, model=gpt, callbacks=[CompressionBaseline()])
     metrics = trainer.fit(loader(TRAIN), loader(VAL)).metrics
@@ -49,7 +49,7 @@ def test_they_stand_beside_the_result_of_a_fit() -> None:
     assert metrics["val/bits_per_byte"] > 0
 
 
-def test_each_validation_set_has_its_own() -> None:
+def test_each_validation_set_has_its_own_values() -> None:
     trainer = tiny.trainer(model=gpt, callbacks=[CompressionBaseline()])
     metrics = trainer.validate({"a": loader(TRAIN), "b": loader(VAL)})
     assert metrics["val/a/gzip_9/bits_per_byte"] == compressed_bits_per_byte(TRAIN)["gzip_9"]
@@ -57,8 +57,8 @@ def test_each_validation_set_has_its_own() -> None:
     assert not any("after_train" in name for name in metrics)
 
 
-def test_data_without_a_text_are_refused() -> None:
+def test_a_data_set_without_a_text_is_refused() -> None:
     trainer = tiny.trainer(callbacks=[CompressionBaseline()])
-    expected = r"^dataset=TensorDataset: expected a data set with a text, to compress; leave out the callback"
+    expected = r"^dataset=TensorDataset: expected a data set with an attribute text of type bytes; remove the callback"
     with pytest.raises(ValueError, match=expected):
         trainer.fit(Loader(tiny.rows()))

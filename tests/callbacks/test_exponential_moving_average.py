@@ -1,4 +1,4 @@
-"""Averaged weights: what they are, where they are seen, and that nothing else sees them."""
+"""Tests of `ExponentialMovingAverage`: its values, its use in validations and checkpoints, and its cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Weights = dict[str, Tensor]
 
 
 class Tied(tiny.Regression):
-    """Two names for one parameter, a parameter of whole numbers, and a batch norm."""
+    """A model with a parameter that has two names, an integer parameter, and a batch norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class Tied(tiny.Regression):
 
 
 class On(Callback):
-    """Does ``act(trainer)`` in one hook."""
+    """Calls ``act(trainer)`` in one hook."""
 
     def __init__(self, hook: str, act: Any) -> None:
         setattr(self, hook, lambda ours, *_: act(ours))
 
 
 class Probe(ValidationCallback):
-    """A downstream validation that logs the loss of the model as it finds it."""
+    """A downstream validation that logs the loss of the model with its current weights."""
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         trainer.log_metrics(**{"probe/loss": loss_of(trainer.model)})
@@ -56,7 +56,7 @@ def val() -> Loader:
 
 
 def loss_of(model: nn.Module) -> float:
-    """That of the rows of `val`, in evaluation mode; the modes are left as they were."""
+    """Return the loss on the rows of `val` in evaluation mode, and restore the mode of the model."""
     is_training = model.training
     with torch.no_grad():
         loss = float(model.eval()(tiny.rows(12).tensors)["loss"])
@@ -81,13 +81,13 @@ def build(num_steps: int = 6, *more: Callback, **settings: Any) -> Trainer:
 
 
 def loss_with(weights: Weights, of: Trainer) -> float:
-    """The loss of a model of its own with ``weights``, and buffers of the trained one."""
+    """Return the loss of a new model with ``weights`` and the buffers of the trained model."""
     model = Tied()
     model.load_state_dict(tiny.weights(of) | weights)
     return loss_of(model)
 
 
-# What the average is
+# The values of the average
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def loss_with(weights: Weights, of: Trainer) -> float:
         ({"decay": 0.9, "warms_up": True, "every_n_steps": 2}, {2: 0.1, 4: 2 / 11, 6: 0.25}),
     ],
 )
-def test_it_is_the_average_that_its_settings_say(settings: dict[str, Any], decays: dict[int, float]) -> None:
+def test_the_average_follows_the_formula(settings: dict[str, Any], decays: dict[int, float]) -> None:
     trained: dict[int, Weights] = {}
 
     def note(trainer: Trainer, batch: Any, batch_idx: int) -> None:
@@ -119,7 +119,7 @@ def test_it_is_the_average_that_its_settings_say(settings: dict[str, Any], decay
     assert tiny.largest_difference(averages(ours), expected) < 1e-14
 
 
-def test_it_changes_nothing_in_what_is_trained() -> None:
+def test_the_trained_weights_are_the_same_as_without_the_average() -> None:
     plain = build(6, callbacks=[])
     plain.fit(tiny.batches(), val())
     ours = build(6)
@@ -127,7 +127,7 @@ def test_it_changes_nothing_in_what_is_trained() -> None:
     assert tiny.is_bitwise_equal(tiny.weights(ours), tiny.weights(plain))
 
 
-def test_a_tied_parameter_is_averaged_once_under_both_names_and_whole_numbers_are_not() -> None:
+def test_a_tied_parameter_has_one_average_under_both_names_and_integers_have_none() -> None:
     ours = build()
     ours.fit(tiny.batches())
     held = ema_of(ours).state_dict()["averaged_weights"]
@@ -136,7 +136,7 @@ def test_a_tied_parameter_is_averaged_once_under_both_names_and_whole_numbers_ar
     assert "table" not in held and "norm.weight" in held and "norm.running_mean" not in held
 
 
-def test_it_begins_with_the_weights_that_are_loaded_and_a_later_fit_goes_on(tmp_path: Path) -> None:
+def test_the_average_starts_with_the_weights_that_init_from_loads(tmp_path: Path) -> None:
     begun = build(3)
     begun.fit(tiny.batches())
     begun.save_checkpoint(tmp_path / "begun")
@@ -145,7 +145,7 @@ def test_it_begins_with_the_weights_that_are_loaded_and_a_later_fit_goes_on(tmp_
     assert tiny.largest_difference(averages(ours), {n: tiny.weights(begun)[n] for n in averages(ours)}) < 1e-5
 
 
-def test_a_later_fit_goes_on_with_it_unless_the_first_one_never_began() -> None:
+def test_a_second_fit_continues_the_average_unless_the_first_fit_failed_before_its_first_step() -> None:
     failing = [True]
 
     def fail_once(ours: Trainer) -> None:
@@ -169,10 +169,10 @@ def test_a_later_fit_goes_on_with_it_unless_the_first_one_never_began() -> None:
     assert tiny.is_bitwise_equal(averages(halves), averages(whole))
 
 
-# Where it is seen
+# Validations
 
 
-def test_every_validation_sees_it_and_the_trained_weights_come_back() -> None:
+def test_every_validation_uses_the_average_and_the_trained_weights_are_restored() -> None:
     probe = Probe()
     ours = build(6, probe)
     result = ours.fit(tiny.batches(), val())
@@ -187,13 +187,13 @@ def test_every_validation_sees_it_and_the_trained_weights_come_back() -> None:
     assert loss_with(trained, ours) != expected
 
 
-def test_before_a_fit_there_is_none() -> None:
+def test_a_validation_before_a_fit_uses_the_weights_of_the_model() -> None:
     ours = build()
     assert ours.validate(val())["val/loss"] == pytest.approx(loss_of(ours.model), rel=1e-6)
 
 
 @pytest.mark.parametrize("hook", ["on_enter_validate", "on_validate_batch_end", "run_validation"])
-def test_an_error_in_a_validation_brings_the_trained_weights_back(hook: str) -> None:
+def test_after_an_error_in_a_validation_the_trained_weights_are_restored(hook: str) -> None:
     def fail(ours: Trainer) -> None:
         raise KeyError("broken")
 
@@ -206,7 +206,7 @@ def test_an_error_in_a_validation_brings_the_trained_weights_back(hook: str) -> 
 
 
 @pytest.mark.parametrize("hook", ["on_after_forward", "on_before_optimizer_step", "on_after_optimizer_step"])
-def test_a_validation_inside_a_step_changes_nothing(hook: str) -> None:
+def test_a_validation_inside_a_step_changes_neither_the_weights_nor_the_average(hook: str) -> None:
     is_inside: list[bool] = []
 
     def validate(ours: Trainer) -> None:
@@ -226,7 +226,9 @@ def test_a_validation_inside_a_step_changes_nothing(hook: str) -> None:
 
 
 @pytest.mark.parametrize("hook", ["on_train_end", "on_enter_validate", "on_validate_end", "run_validation"])
-def test_a_checkpoint_holds_both_wherever_it_is_saved(hook: str, tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_trained_weights_and_the_average_in_whichever_hook_it_is_saved(
+    hook: str, tmp_path: Path
+) -> None:
     def save(ours: Trainer) -> None:
         if ours.global_step == 4:
             ours.save_checkpoint(tmp_path / "inside")
@@ -248,7 +250,7 @@ def test_a_checkpoint_holds_both_wherever_it_is_saved(hook: str, tmp_path: Path)
     assert tiny.is_bitwise_equal(tiny.weights(again), tiny.weights(saving))
 
 
-def test_validating_a_checkpoint_takes_its_average_and_leaves_that_in_memory(tmp_path: Path) -> None:
+def test_validating_a_checkpoint_uses_its_average_and_does_not_change_the_one_in_memory(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=2), "run_dir": tmp_path}
     logged: dict[int, float] = {}
     note = On("on_validate_end", lambda each: logged.update({each.global_step: each.metrics["val/loss"]}))
@@ -267,7 +269,7 @@ def test_validating_a_checkpoint_takes_its_average_and_leaves_that_in_memory(tmp
     assert tiny.is_bitwise_equal(tiny.weights(ours), trained) and tiny.is_bitwise_equal(averages(ours), held)
 
 
-def test_a_checkpoint_is_validated_from_inside_a_round_of_a_fit(tmp_path: Path) -> None:
+def test_a_checkpoint_can_be_validated_within_a_round_of_a_fit(tmp_path: Path) -> None:
     seen: list[float] = []
 
     def compare(ours: Trainer) -> None:
@@ -294,7 +296,7 @@ def test_a_checkpoint_without_an_average_is_validated_with_its_weights(tmp_path:
     assert ours.validate(val(), ckpt_path=tmp_path / "plain") == plain.validate(val())
 
 
-def test_names_are_those_of_the_plain_model(tmp_path: Path) -> None:
+def test_the_average_has_the_parameter_names_of_the_unwrapped_model(tmp_path: Path) -> None:
     wrapped = build(4, model=lambda: nn.DataParallel(Tied()))
     wrapped.fit(tiny.batches())
     wrapped.save_checkpoint(tmp_path / "wrapped")
@@ -305,7 +307,7 @@ def test_names_are_those_of_the_plain_model(tmp_path: Path) -> None:
     assert "layers.0.weight" in averages(wrapped)
 
 
-def test_an_average_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_average_that_does_not_match_the_model_is_refused_and_the_error_names_the_entry(tmp_path: Path) -> None:
     begun = build(2)
     begun.fit(tiny.batches())
     state = read_checkpoint(begun.save_checkpoint(tmp_path / "good")).state
@@ -313,26 +315,28 @@ def test_an_average_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None
     whole = dict(held["averaged_weights"])
     for name in ("layers.0.weight", "norm.bias"):
         for wrong in (None, whole[name].double(), whole[name][:1]):
-            lacking = {key: value for key, value in whole.items() if key != name}
-            held["averaged_weights"] = lacking if wrong is None else lacking | {name: wrong}
+            others = {key: value for key, value in whole.items() if key != name}
+            held["averaged_weights"] = others if wrong is None else others | {name: wrong}
             write_checkpoint(tmp_path / "bad", state, step=2)
-            with pytest.raises(CheckpointError, match=rf"averaged_weights: {name}: not as in the model; expected"):
+            with pytest.raises(
+                CheckpointError, match=rf"averaged_weights: {name}: these entries do not match the model; expected"
+            ):
                 build(4).fit(tiny.batches(), ckpt_path=tmp_path / "bad")
     held.pop("num_updates")
     write_checkpoint(tmp_path / "bad", state, step=2)
     with pytest.raises(
-        CheckpointError, match=r"has decay, .*warms_up, averaged_weights; expected .*num_updates, averaged"
+        CheckpointError, match=r"has the entries decay, .*warms_up, averaged_weights; expected .*num_updates, averaged"
     ):
         build(4).fit(tiny.batches(), ckpt_path=tmp_path / "bad")
 
 
-# Cut anywhere, with everything on
+# Resumed runs
 
 
-def both(
+def build_with_early_stopping(
     folder: Path, *more: Callback, every_n_steps: int | None = 1, monitor: str = "val/loss", **settings: Any
 ) -> Trainer:
-    """Dropout, accumulation, an average of every second step, and early stopping that ends it after step 10."""
+    """Build a trainer with dropout, accumulation, an average, and early stopping, which ends the run at step 10."""
     ema = ExponentialMovingAverage(0.9, every_n_steps=2, warms_up=True)
     return tiny.trainer(
         TrainingLoop(num_steps=20, eval_frequency=2, grad_accum_steps=3),
@@ -361,11 +365,11 @@ def assert_same_end(again: Trainer, result: FitResult, straight: Trainer, expect
     assert again.callbacks[1].state_dict() == straight.callbacks[1].state_dict()
 
 
-def test_a_run_cut_before_any_validation_or_between_two_ends_as_the_straight_one(tmp_path: Path) -> None:
-    straight = both(tmp_path)
+def test_a_run_resumed_from_any_step_equals_a_straight_run(tmp_path: Path) -> None:
+    straight = build_with_early_stopping(tmp_path)
     expected = straight.fit(data(), val())
     for step in range(1, 11):
-        again = both(tmp_path / "again", seed=99)
+        again = build_with_early_stopping(tmp_path / "again", seed=99)
         assert_same_end(again, again.fit(data(), val(), ckpt_path=step_folder(tmp_path, step)), straight, expected)
 
 
@@ -380,12 +384,12 @@ def test_a_run_cut_before_any_validation_or_between_two_ends_as_the_straight_one
         ("on_train_start", None),
     ],
 )
-def test_a_run_interrupted_in_a_round_of_validations_or_around_it_ends_as_the_straight_one(
+def test_a_run_interrupted_in_or_near_a_round_of_validations_equals_a_straight_run(
     hook: str, name: str | None, tmp_path: Path
 ) -> None:
     sets = {"a": val(), "b": val()}
     settings: dict[str, Any] = {"every_n_steps": None, "monitor": "val/a/loss"}
-    straight = both(tmp_path / "straight", **settings)
+    straight = build_with_early_stopping(tmp_path / "straight", **settings)
     expected = straight.fit(data(), sets)
     for step in (2, 4, 6, 8, 10):
 
@@ -394,19 +398,19 @@ def test_a_run_interrupted_in_a_round_of_validations_or_around_it_ends_as_the_st
                 ours.stop("cut", is_interruption=True)
 
         folder = tmp_path / str(step)
-        begun = both(folder, On(hook, cut), **settings)
+        begun = build_with_early_stopping(folder, On(hook, cut), **settings)
         result = begun.fit(data(), sets)
-        if (hook, step) != ("on_train_start", 10):  # by then it is over
+        if (hook, step) != ("on_train_start", 10):  # early stopping ends the fit before this hook is called at step 10
             assert (result.state, result.global_step, begun.stop_reason) == ("interrupted", step, "cut")
-        again = both(tmp_path / "again", **settings)
+        again = build_with_early_stopping(tmp_path / "again", **settings)
         assert_same_end(again, again.fit(data(), sets, ckpt_path=folder), straight, expected)
 
 
-# What it costs, and who may hold it
+# Cost and ownership
 
 
 class Counting(TorchDispatchMode):
-    """Counts readings of tensors by the host, and averagings."""
+    """Counts operations that read a tensor back to the host, and updates of an average."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -419,7 +423,7 @@ class Counting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("warms_up", [False, True])
-def test_a_step_costs_one_operation_and_reads_nothing_back(warms_up: bool) -> None:
+def test_an_update_is_one_operation_and_reads_no_tensor_back(warms_up: bool) -> None:
     counts: dict[int, tuple[int, int]] = {}
 
     def note(trainer: Trainer, batch: Any, batch_idx: int) -> None:
@@ -435,7 +439,7 @@ def test_a_step_costs_one_operation_and_reads_nothing_back(warms_up: bool) -> No
     assert mode.read_backs == 1
 
 
-def test_it_serves_a_second_trainer_and_lets_go_of_the_first_ones_model() -> None:
+def test_a_second_trainer_can_use_the_callback_and_the_first_model_is_freed() -> None:
     ema = ExponentialMovingAverage(0.5, warms_up=True)
     ends = []
     for _ in range(2):
@@ -453,14 +457,14 @@ def test_it_serves_a_second_trainer_and_lets_go_of_the_first_ones_model() -> Non
     assert tiny.is_bitwise_equal(*ends)
 
 
-def test_two_of_them_are_refused() -> None:
-    both = {"slow": ExponentialMovingAverage(0.999), "fast": ExponentialMovingAverage(0.9)}
-    with pytest.raises(SettingError, match="callbacks: two of ExponentialMovingAverage; expected one"):
-        build(2, callbacks=both)
+def test_two_averages_in_one_trainer_are_refused() -> None:
+    callbacks = {"slow": ExponentialMovingAverage(0.999), "fast": ExponentialMovingAverage(0.9)}
+    with pytest.raises(SettingError, match="callbacks: expected at most one ExponentialMovingAverage, found 2; "):
+        build(2, callbacks=callbacks)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"decay": 1}, "decay=1: expected a number in [0, 1)."),
         ({"decay": -0.1}, "decay=-0.1: expected a number in [0, 1)."),
@@ -470,7 +474,7 @@ def test_two_of_them_are_refused() -> None:
         ({"warms_up": 1}, "warms_up=1: expected true or false."),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError) as caught:
         ExponentialMovingAverage(**settings)
-    assert str(caught.value) == said
+    assert str(caught.value) == message

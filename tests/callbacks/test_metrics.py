@@ -1,4 +1,4 @@
-"""Metrics of torchmetrics: exact over whole sets, apart for each set, and part of a checkpoint."""
+"""Tests of `Metrics` with torchmetrics."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def r2_of(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
     return float(1 - (target - prediction).square().sum() / (target - target.mean()).square().sum())
 
 
-def test_a_validation_is_exact_over_the_whole_set_for_each_dataloader() -> None:
+def test_a_validation_metric_is_computed_over_the_whole_set_for_each_dataloader() -> None:
     sets = {"a": tiny.batches(3), "b": [*tiny.batches(2), tiny.batches(1, 3)[0]]}
     with trainer(TrainingLoop(num_steps=4), r2()) as t:
         result = t.fit(tiny.batches(), sets)
@@ -73,7 +73,7 @@ def test_a_validation_is_exact_over_the_whole_set_for_each_dataloader() -> None:
     assert t.validation_name is None
 
 
-def test_training_is_read_at_log_steps_over_the_micro_batches_since_the_last() -> None:
+def test_a_training_metric_covers_the_micro_batches_since_the_last_log_step() -> None:
     seen = Seen()
     counting = Metrics({"count": torchmetrics.SumMetric()}, inputs=(1,))
     ones = [(torch.randn(2, 4), torch.ones(2, 1)) for _ in range(20)]
@@ -88,7 +88,7 @@ def test_training_is_read_at_log_steps_over_the_micro_batches_since_the_last() -
     assert counts == {3: 12.0, 6: 12.0, 7: 4.0}  # steps x 2 micro-batches x 2 samples
 
 
-def test_a_batch_that_is_a_mapping_gives_its_parts_by_name() -> None:
+def test_inputs_from_a_batch_that_is_a_mapping_are_given_by_name() -> None:
     batches = [dict(zip(("features", "target"), batch, strict=True)) for batch in tiny.batches()]
     named = Metrics({"mse": torchmetrics.MeanSquaredError()}, inputs=("prediction", "target"))
     with trainer(TrainingLoop(num_steps=2), named, model=Named) as t:
@@ -96,7 +96,7 @@ def test_a_batch_that_is_a_mapping_gives_its_parts_by_name() -> None:
     assert metrics["val/a/mse"] == pytest.approx(metrics["val/a/loss"], rel=1e-5)
 
 
-def test_it_changes_nothing_in_what_is_trained() -> None:
+def test_the_trained_weights_are_the_same_as_without_metrics() -> None:
     trained = []
     for callbacks in ([], [r2()]):
         with tiny.trainer(TrainingLoop(num_steps=6, eval_frequency=2), model=Predicting, callbacks=callbacks) as t:
@@ -106,8 +106,8 @@ def test_it_changes_nothing_in_what_is_trained() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef` will save all")
-@pytest.mark.parametrize("make", ["R2Score", "SpearmanCorrCoef"])  # sums, and a list of all values seen
-def test_a_resumed_run_logs_what_the_straight_run_logs(tmp_path: Path, make: str) -> None:
+@pytest.mark.parametrize("make", ["R2Score", "SpearmanCorrCoef"])  # their states are sums, and a list of all values
+def test_a_resumed_run_logs_the_same_values_as_a_straight_run(tmp_path: Path, make: str) -> None:
     def run(name: str, num_steps: int, ckpt_path: Path | None = None) -> dict[tuple[int, str], float]:
         seen = Seen()
         callback = Metrics({"m": getattr(torchmetrics, make)()}, inputs=("prediction", 1))
@@ -128,19 +128,19 @@ def test_a_resumed_run_logs_what_the_straight_run_logs(tmp_path: Path, make: str
     assert (4, "train/m") in resumed
 
 
-def test_a_metric_that_computes_a_mapping_is_logged_by_its_keys() -> None:
+def test_a_metric_that_computes_a_mapping_is_logged_under_the_keys() -> None:
     both = torchmetrics.MetricCollection({"mse": torchmetrics.MeanSquaredError(), "r2": torchmetrics.R2Score()})
     with trainer(TrainingLoop(num_steps=1), r2(all=both)) as t:
         assert {"val/all_mse", "val/all_r2"} <= t.fit(tiny.batches(), validation()).metrics.keys()
 
 
-def test_a_metric_can_be_monitored() -> None:
+def test_a_scheduler_can_monitor_a_metric() -> None:
     monitored = {"scheduler": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o), "monitor": "val/r2"}
     with trainer(TrainingLoop(num_steps=2), r2(), schedulers=[monitored]) as t:
         t.fit(tiny.batches(), validation())
 
 
-def test_what_was_given_stays_as_it_was_and_the_callback_serves_a_second_trainer() -> None:
+def test_the_given_metric_is_not_changed_and_a_second_trainer_can_use_the_callback() -> None:
     given = torchmetrics.R2Score()
     callback = r2(r2=given)
     for _ in range(2):
@@ -150,7 +150,7 @@ def test_what_was_given_stays_as_it_was_and_the_callback_serves_a_second_trainer
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Metrics({}), "metrics={}: expected a mapping of names to metrics of torchmetrics."),
         (lambda: Metrics({"x": torchmetrics.R2Score}), "expected a torchmetrics.Metric."),
@@ -158,34 +158,36 @@ def test_what_was_given_stays_as_it_was_and_the_callback_serves_a_second_trainer
         (lambda: Metrics({"x": torchmetrics.R2Score()}, inputs="logits"), "expected names such as [logits, target]."),
     ],
 )
-def test_wrong_settings_are_refused(make: Any, said: str) -> None:
+def test_wrong_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         make()
-    assert str(caught.value).endswith(said)
+    assert str(caught.value).endswith(message)
 
 
 @pytest.mark.parametrize(
-    ("callback", "said"),
+    ("callback", "message"),
     [
         (
             lambda: Metrics({"r2": torchmetrics.R2Score()}, inputs=("predictions", 1)),
-            "inputs: predictions is not there; expected one of the model's outputs (loss, prediction) or of the batch "
-            "(0, 1). Did you mean prediction?",
+            "inputs: predictions was not found; expected an output of the model (loss, prediction) or an entry of the "
+            "batch (0, 1). Did you mean prediction?",
         ),
         (
             lambda: r2(loss=torchmetrics.R2Score()),
-            "metrics.loss: the model's outputs have this name; expected another.",
+            "metrics.loss: the model's outputs already use this name; expected a name that they do not use.",
         ),
     ],
 )
-def test_what_only_a_batch_shows_is_said_then(callback: Any, said: str) -> None:
+def test_inputs_and_names_that_do_not_fit_the_outputs_are_refused_at_the_first_batch(
+    callback: Any, message: str
+) -> None:
     with pytest.raises((ValueError, TypeError)) as caught, trainer(TrainingLoop(num_steps=1), callback()) as t:
         t.fit(tiny.batches())
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
-def test_a_value_that_is_no_single_number_is_refused() -> None:
-    class Two(torchmetrics.SumMetric):  # type: ignore[misc]  # imported by name, and so untyped
+def test_a_metric_that_does_not_compute_a_single_number_is_refused() -> None:
+    class Two(torchmetrics.SumMetric):  # type: ignore[misc]  # importorskip returns an untyped module
         def compute(self) -> Tensor:
             return torch.zeros(2)
 

@@ -1,4 +1,4 @@
-"""A saved state that a callback cannot have written is refused when it is loaded, not in the middle of training."""
+"""Tests that an invalid saved state of a callback is refused when it is loaded, not later during training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def saved(tmp_path: Path) -> Path:
         ("StopOnNonFinite", "num_skipped"),
     ],
 )
-def test_values_that_cannot_be_are_refused(callback: str, name: str, value: object, saved: Path) -> None:
+def test_invalid_values_are_refused(callback: str, name: str, value: object, saved: Path) -> None:
     state = read_checkpoint(saved).state
     state["callbacks"][callback][name] = value
     write_checkpoint(saved.parent / "bad", state, step=4)
@@ -54,7 +54,7 @@ def test_values_that_cannot_be_are_refused(callback: str, name: str, value: obje
 
 
 @pytest.mark.parametrize("path", ["EarlyStopping", "StopOnNonFinite", "ExponentialMovingAverage.averaged_weights"])
-def test_more_than_a_callback_saves_is_refused(path: str, saved: Path) -> None:
+def test_additional_entries_are_refused(path: str, saved: Path) -> None:
     state = read_checkpoint(saved).state
     node = state["callbacks"]
     for name in path.split("."):
@@ -65,14 +65,14 @@ def test_more_than_a_callback_saves_is_refused(path: str, saved: Path) -> None:
         fit(build(), saved.parent / "bad")
 
 
-def test_an_average_that_was_set_otherwise_is_refused(saved: Path) -> None:
-    expected = r"has decay=0\.999, every_n_steps=1; expected decay=0\.5, every_n_steps=3, as this run has; init_from"
+def test_an_average_with_other_settings_is_refused(saved: Path) -> None:
+    expected = r"has decay=0\.999, every_n_steps=1; expected decay=0\.5, every_n_steps=3, as set in this run; to start"
     with pytest.raises(CheckpointError, match=f"ExponentialMovingAverage: the checkpoint {expected} "):
         fit(build(decay=0.5, every_n_steps=3), saved)
 
 
-def test_early_stopping_that_was_set_otherwise_is_refused() -> None:
+def test_early_stopping_with_other_settings_is_refused() -> None:
     state = EarlyStopping(min_delta=0).state_dict()
     EarlyStopping(min_delta=0.0, patience=7).load_state_dict(state)
-    with pytest.raises(CheckpointError, match=r"has min_delta=0; expected min_delta=0\.1, as this run has"):
+    with pytest.raises(CheckpointError, match=r"has min_delta=0; expected min_delta=0\.1, as set in this run"):
         EarlyStopping(min_delta=0.1).load_state_dict(state)

@@ -1,4 +1,4 @@
-"""docs/callbacks.md names every option, and its command runs, is validated, and is over when it is resumed."""
+"""Tests that docs/callbacks.md lists every option of ``callbacks``, and that its command works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDED = re.compile(r"Done: stopped at global_step (\d+) after .* s: (val/loss is
 OPTIONS = dict(re.findall(r"^\| `(\w+)`(?: \(default\))? \| `(\w+)` \|", DOC, re.MULTILINE))
 
 
-def test_every_option_is_named_with_its_class() -> None:
+def test_the_table_lists_every_option_with_its_class() -> None:
     shipped = {}
     for file in conf_dir().glob("callbacks/*.yaml"):
         node = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -28,7 +28,7 @@ def test_every_option_is_named_with_its_class() -> None:
     assert shipped == OPTIONS
 
 
-def test_the_command_runs_stops_is_validated_and_is_over(
+def test_the_command_stops_early_and_a_resume_trains_no_further_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def loopwright(*words: str) -> str:
@@ -40,9 +40,10 @@ def test_the_command_runs_stops_is_validated_and_is_over(
     program, *words = shlex.split(command.replace("eval_frequency=50", "eval_frequency=2"))
     words += ["loop.max_steps=20", "callbacks.early_stopping.min_delta=100"]
     assert program == "loopwright"
-    said = loopwright(*words)
-    assert "Validate it: " in said and "Train it for longer: " not in said  # which would stop it again
-    (ended,) = ENDED.findall(said)
+    output = loopwright(*words)
+    assert "Validate it: " in output
+    assert "Train it for longer: " not in output  # a longer run would be stopped at once
+    (ended,) = ENDED.findall(output)
     assert ended[0] == "12" and "was not improved by more than 100 in 5 validations" in ended[1]
     (begun,) = run_dirs(tmp_path)
     metrics = json.loads((begun / "summary.json").read_text(encoding="utf-8"))["metrics"]

@@ -1,4 +1,4 @@
-"""A loss, a gradient or weights that are not finite: found before the update, and named."""
+"""Tests of `StopOnNonFinite`: losses, gradients, weights and buffers that are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loopwright.errors import NonFiniteError
 
 
 def spoilt(at: set[int], value: float = math.nan, num_batches: int = 20) -> list[tuple[Tensor, Tensor]]:
-    """Batches of which those at these places hold a value in one row."""
+    """Return batches; those with an index in ``at`` contain ``value`` in one row."""
     batches = [(features.clone(), target) for features, target in tiny.batches(num_batches)]
     for index in at:
         batches[index][0][1, 2] = value
@@ -34,7 +34,7 @@ def fit(callback: StopOnNonFinite, batches: Any, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("step", [1, 2, 7, 20])
-def test_every_step_ends_the_fit_before_the_update(value: float, step: int) -> None:
+def test_with_every_step_the_fit_ends_before_the_update(value: float, step: int) -> None:
     trainer = tiny.trainer(TrainingLoop(num_epochs=1), callbacks=[StopOnNonFinite(every_step=True)])
     with pytest.raises(NonFiniteError, match=rf"in step {step} \(learning rate 0\.05\)\. Last good checkpoint: none"):
         trainer.fit(spoilt({step - 1}, value))
@@ -45,27 +45,27 @@ def test_every_step_ends_the_fit_before_the_update(value: float, step: int) -> N
     assert trainer.global_step == step - 1
 
 
-def test_the_first_step_and_log_steps_are_looked_at_by_default() -> None:
+def test_by_default_the_first_step_and_log_steps_are_checked() -> None:
     with pytest.raises(NonFiniteError, match=r"The loss is nan in step 1 .* divisions by 0"):
         fit(StopOnNonFinite(), spoilt({0}))
     with pytest.raises(NonFiniteError, match=r"in step 10 .* precision\.max_gradient_norm"):
         fit(StopOnNonFinite(), spoilt({5}), log_every_n_steps=10)
 
 
-def test_a_loss_in_the_middle_of_a_window_is_seen() -> None:
+def test_the_loss_of_every_micro_batch_of_a_step_is_checked() -> None:
     trainer = tiny.trainer(TrainingLoop(num_epochs=1, grad_accum_steps=3), callbacks=[StopOnNonFinite(every_step=True)])
     with pytest.raises(NonFiniteError, match="in step 2 "):
         trainer.fit(spoilt({3}))
 
 
 class InfiniteGradient(tiny.Regression):
-    """A finite loss, 0, whose gradient is not."""
+    """A model with a loss of 0 whose gradient is not finite."""
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         return {"loss": (self.layers(batch[0]) * 0).abs().sqrt().mean()}
 
 
-def test_a_gradient_is_seen_where_the_loss_is_finite() -> None:
+def test_gradients_are_checked_even_if_the_loss_is_finite() -> None:
     with pytest.raises(NonFiniteError, match="The gradient is not finite in step 1 "):
         fit(StopOnNonFinite(), tiny.batches(), model=InfiniteGradient)
 
@@ -101,7 +101,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 
 
 class Normed(tiny.Regression):
-    """With batch statistics, and a mask that is infinite for good."""
+    """A model with a batch norm and a constant mask of -infinity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Normed(tiny.Regression):
         self.register_buffer("mask", torch.full((2, 2), -math.inf))
 
 
-def test_buffers_that_are_no_longer_finite_are_never_saved(tmp_path: Path) -> None:
+def test_a_buffer_that_is_no_longer_finite_is_never_saved(tmp_path: Path) -> None:
     def spoil(trainer: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 5:
             trainer.model.layers[1].running_mean[0] = math.nan
@@ -129,7 +129,7 @@ def test_buffers_that_are_no_longer_finite_are_never_saved(tmp_path: Path) -> No
 
 
 class Replacing(Normed):
-    """Puts another tensor in the place of a buffer."""
+    """A model whose forward replaces a buffer by another tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def test_skipped_updates_change_nothing_and_are_counted(model: Any) -> None:
     assert tiny.is_bitwise_equal(tiny.weights(skipping), tiny.weights(without))
 
 
-def test_a_skipped_window_puts_back_what_its_first_micro_batch_did_to_buffers() -> None:
+def test_a_skipped_step_restores_buffers_that_its_first_micro_batch_changed() -> None:
     loop = TrainingLoop(num_epochs=1, grad_accum_steps=2)
     stop = StopOnNonFinite(every_step=True, skip=1)
     skipping = tiny.trainer(loop, model=Replacing, callbacks=[stop])
@@ -171,12 +171,12 @@ def test_a_skipped_window_puts_back_what_its_first_micro_batch_did_to_buffers() 
     assert tiny.is_bitwise_equal(tiny.weights(skipping), tiny.weights(without))
 
 
-def test_more_than_the_allowed_updates_in_a_row_end_the_fit() -> None:
+def test_more_skipped_updates_in_a_row_than_allowed_end_the_fit() -> None:
     with pytest.raises(NonFiniteError, match=r"in step 6, 3 steps in a row \("):
         fit(StopOnNonFinite(every_step=True, skip=2), spoilt({0, 3, 4, 5}))
 
 
-def test_the_counts_go_on_after_a_resume(tmp_path: Path) -> None:
+def test_a_resume_continues_counting_skipped_updates(tmp_path: Path) -> None:
     def make(num_steps: int, name: str) -> Any:
         return tiny.trainer(
             TrainingLoop(max_steps=num_steps),
@@ -190,7 +190,7 @@ def test_the_counts_go_on_after_a_resume(tmp_path: Path) -> None:
         make(20, "resumed").fit(spoilt({3, 4, 5}), ckpt_path=tmp_path / "begun")
 
 
-def test_it_looks_at_the_first_step_and_at_log_steps_alone() -> None:
+def test_no_norm_is_computed_except_at_the_first_step_and_at_log_steps() -> None:
     trainer = tiny.trainer(TrainingLoop(num_steps=30), callbacks=[StopOnNonFinite()], log_every_n_steps=10)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         trainer.fit(tiny.batches(30))
@@ -204,7 +204,7 @@ def test_it_looks_at_the_first_step_and_at_log_steps_alone() -> None:
         ({"every_step": 1}, r"^every_step=1: expected true or false\.$"),
         ({"skip": -1}, r"^skip=-1: expected a whole number, 0 or more\.$"),
         ({"skip": True}, r"^skip=True: expected a whole number, 0 or more\.$"),
-        ({"skip": 2}, r"^skip=2: expected every_step=true beside it, or 0\.$"),
+        ({"skip": 2}, r"^skip=2: expected 0, because every_step is false; set every_step=true\.$"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""When a metric says that a run is over: laws of the rule alone."""
+"""Tests of `StoppingRule`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def seen_of(ours: StoppingRule, values: list[float]) -> Seen:
 
 
 def is_over(values: list[float], patience: int, min_delta: float, threshold: float | None) -> bool:
-    """The same for ``mode="min"``, from the whole history."""
+    """Decide from all values whether to stop, for ``mode="min"``."""
     if not values:
         return False
     if not math.isfinite(values[-1]) or (threshold is not None and values[-1] > threshold):
@@ -45,26 +45,26 @@ def is_over(values: list[float], patience: int, min_delta: float, threshold: flo
     min_delta=st.sampled_from([0.0, 0.5, 2.0]),
     threshold=st.sampled_from([None, 3.0]),
 )
-def test_it_says_what_the_whole_history_says(
+def test_the_rule_agrees_with_a_decision_from_all_values(
     values: list[float], patience: int, min_delta: float, threshold: float | None
 ) -> None:
     ours = rule(patience=patience, min_delta=min_delta, divergence_threshold=threshold)
-    is_finite_before = all(map(math.isfinite, values[:-1]))  # a run does not go on after a value that is not
+    is_finite_before = all(map(math.isfinite, values[:-1]))  # a run ends at the first value that is not finite
     if is_finite_before:
         assert (ours.reason(seen_of(ours, values)) is not None) == is_over(values, patience, min_delta, threshold)
 
 
 @given(VALUES)
-def test_more_of_one_metric_is_less_of_its_negative(values: list[float]) -> None:
-    less, more = (
+def test_mode_max_with_negated_values_agrees_with_mode_min(values: list[float]) -> None:
+    minimum, maximum = (
         rule(mode=mode, min_delta=1.0, divergence_threshold=sign * 4.0) for mode, sign in (("min", 1), ("max", -1))
     )
     negated = [-value for value in values]
-    assert (less.reason(seen_of(less, values)) is None) == (more.reason(seen_of(more, negated)) is None)
+    assert (minimum.reason(seen_of(minimum, values)) is None) == (maximum.reason(seen_of(maximum, negated)) is None)
 
 
 @given(VALUES, st.floats())
-def test_a_second_value_of_a_step_is_not_counted(values: list[float], again: float) -> None:
+def test_a_second_value_at_the_same_step_is_ignored(values: list[float], again: float) -> None:
     ours = rule()
     seen = seen_of(ours, values)
     if values:
@@ -72,17 +72,17 @@ def test_a_second_value_of_a_step_is_not_counted(values: list[float], again: flo
 
 
 @pytest.mark.parametrize(
-    ("settings", "values", "said"),
+    ("settings", "values", "reason"),
     [
         (
             {},
             [1.0, 0.5, 0.75, 0.625],
-            "val/loss is 0.625 after step 4; the best, 0.5 after step 2, was not improved in 2 validations",
+            "val/loss is 0.625 after step 4; the best value, 0.5 after step 2, was not improved in 2 validations",
         ),
         (
             {"patience": 1, "min_delta": 0.25, "mode": "max"},
             [0.5, 0.625],
-            "val/loss is 0.625 after step 2; the best, 0.5 after step 1, was not improved by more than 0.25 in "
+            "val/loss is 0.625 after step 2; the best value, 0.5 after step 1, was not improved by more than 0.25 in "
             "1 validation",
         ),
         (
@@ -93,7 +93,7 @@ def test_a_second_value_of_a_step_is_not_counted(values: list[float], again: flo
         ({}, [math.nan], "val/loss is nan after step 1, which is not finite"),
     ],
 )
-def test_the_reason_has_the_numbers(settings: dict[str, Any], values: list[float], said: str) -> None:
+def test_the_reason_contains_the_values_and_steps(settings: dict[str, Any], values: list[float], reason: str) -> None:
     ours = rule(**settings)
     assert ours.reason(seen_of(ours, values[:-1])) is None
-    assert ours.reason(seen_of(ours, values)) == said
+    assert ours.reason(seen_of(ours, values)) == reason

@@ -1,4 +1,4 @@
-"""A limit of minutes: the fit ends in time to save, and the run is to be resumed."""
+"""Tests of `TimeLimit`, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from loopwright.callbacks import TimeLimit
 
 
 class Clock(Callback):
-    """The clock of the test: each hook named takes so many seconds."""
+    """A simulated clock, advanced by the given number of seconds in each call of the named hooks."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         for hook, duration in seconds.items():
-            setattr(self, hook, lambda *_, duration=duration: self._pass(duration))
+            setattr(self, hook, lambda *_, duration=duration: self._advance(duration))
 
-    def _pass(self, seconds: float) -> None:
+    def _advance(self, seconds: float) -> None:
         self.now += seconds
 
 
@@ -37,7 +37,7 @@ def fit(run_dir: Path, clock: Clock, minutes: float, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("minutes", [2, 10, 60])
-def test_a_fit_ends_before_the_limit_and_is_saved(
+def test_a_fit_is_interrupted_before_the_limit_and_saved(
     minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch, on_train_step_start=3.0, on_validate_step_start=1.0, on_save_checkpoint=5.0)
@@ -47,18 +47,18 @@ def test_a_fit_ends_before_the_limit_and_is_saved(
     assert (tmp_path / "checkpoints" / f"step_{result.global_step:08d}").is_dir()
 
 
-def test_a_long_validation_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_validation_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, on_validate_step_start=100.0)
     result = fit(tmp_path, clock, 5)
     assert (result.state, result.global_step, clock.now) == ("interrupted", 10, 1200.0)
 
 
-def test_a_fit_that_is_done_in_time_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_shorter_than_the_limit_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, on_train_step_start=0.01)
     assert fit(tmp_path, clock, 10).state == "completed"
 
 
 @pytest.mark.parametrize("minutes", [0, -1, True, "5", float("inf"), float("nan"), None])
-def test_the_limit_is_a_number_above_0(minutes: Any) -> None:
+def test_a_limit_that_is_not_a_number_above_0_is_refused(minutes: Any) -> None:
     with pytest.raises(ValueError, match=r"^minutes=.*: expected a number above 0"):
         TimeLimit(minutes)

@@ -1,4 +1,4 @@
-"""Devices: found, refused, moved to."""
+"""Tests of `open_device`, `Device` and `move_tensors`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Pair(NamedTuple):
 
 
 @pytest.mark.parametrize("name", ["cpu", torch.device("cpu"), Device(kind="cpu")])
-def test_the_host_moves_nothing(name: Any) -> None:
+def test_the_cpu_does_not_move_batches(name: Any) -> None:
     device = open_device(name)
     batch = {"x": torch.ones(1)}
     assert device.is_host and device.stream is None and device.move(batch) is batch
 
 
-def test_auto_is_something() -> None:
+def test_auto_opens_a_device() -> None:
     assert open_device("auto").torch_device.type in ("cpu", "cuda", "mps")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("name", ["gpu", "cuda", "cuda:1"])
-def test_a_gpu_that_is_not_there_is_said(name: str) -> None:
+def test_a_gpu_that_is_not_available_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match="no GPU is available: use cpu or auto"):
         open_device(name)
 
@@ -54,12 +54,12 @@ def test_a_gpu_that_is_not_there_is_said(name: str) -> None:
         (lambda: Device(num_threads="2"), "num_threads='2'"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_device_is_refused(make: Any, message: str) -> None:
+def test_unknown_devices_and_invalid_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         make()
 
 
-def test_every_tensor_of_a_batch_is_moved_and_its_form_kept() -> None:
+def test_every_tensor_of_a_nested_batch_is_moved_and_the_container_types_are_kept() -> None:
     x = torch.ones(2)
     batch = {"a": [x, "text"], "b": (x, Pair(x, 3)), "c": OrderedDict(d=x)}
     moved = move_tensors(batch, META)
@@ -70,7 +70,7 @@ def test_every_tensor_of_a_batch_is_moved_and_its_form_kept() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_fit_on_the_gpu_repeats_itself_and_gives_the_stream_back() -> None:
+def test_a_fit_on_the_gpu_is_reproducible_and_restores_the_global_generator() -> None:
     def run() -> list[float]:
         ours = Trainer(
             model=lambda: Regression(dropout=0.5), optimizer=sgd, loop=TrainingLoop(num_steps=6), device="gpu"
@@ -86,7 +86,7 @@ def test_a_fit_on_the_gpu_repeats_itself_and_gives_the_stream_back() -> None:
     assert torch.rand(3, device="cuda").tolist() == expected
 
 
-def test_batches_of_other_kinds_are_moved() -> None:
+def test_batches_of_other_types_are_moved() -> None:
     @dataclasses.dataclass
     class Batch:
         x: torch.Tensor

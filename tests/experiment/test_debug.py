@@ -44,11 +44,11 @@ def test_overfit_reaches_a_loss_close_to_0_and_says_so(cli: Cli, tmp_path: Path)
     words = ["debug=overfit", "model.dropout=0", "loop.max_steps=150", "data.batch_size=8"]
     answer = cli(*words, "loggers=default")
     assert answer.code == 0
-    assert "learnt by heart" in answer.out
+    assert "The model memorised one micro-batch" in answer.out
     assert "loopwright resume" not in answer.out  # no checkpoint holds the micro-batch
     told = summary(tmp_path)
     assert told["objective_name"] == "train/loss" and told["objective"] < 0.01
-    assert "learnt by heart" in (run_dirs(tmp_path)[0] / "run.log").read_text()
+    assert "The model memorised one micro-batch" in (run_dirs(tmp_path)[0] / "run.log").read_text()
     assert metric_steps(tmp_path, "val/loss") == []
 
 

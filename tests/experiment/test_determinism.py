@@ -124,7 +124,7 @@ def test_a_workspace_of_the_users_own_is_kept_or_refused(
 def test_an_operation_without_a_deterministic_form_is_named(cli: Cli, trusted: list[str], tmp_path: Path) -> None:
     answer = cli(*trusted, "deterministic=true", "model.fails=true", "hydra.run.dir=run")
     said = (
-        "deterministic=True: expected operations that have a deterministic form; put_ has none on this device: "
+        "deterministic=True: expected operations with a deterministic implementation; put_ has none on this device: "
         "use another operation, or deterministic=false."
     )
     assert (answer.code, answer.err) == (2, f"{said} (traceback in run/run.log)\n")

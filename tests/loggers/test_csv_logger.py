@@ -1,4 +1,4 @@
-"""The CSV table: what a run logged, for spreadsheets and pandas."""
+"""Tests of `CSVLogger`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def validation() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(tiny.rows(8), batch_size=4)
 
 
-def test_a_run_leaves_a_long_table_of_what_is_deterministic(tmp_path: Path) -> None:
+def test_a_run_writes_a_long_table_of_its_metrics_without_timings(tmp_path: Path) -> None:
     with tiny.trainer(TrainingLoop(num_steps=4), loggers=[CSVLogger()], log_every_n_steps=2, run_dir=tmp_path) as t:
         t.fit(tiny.batches(), DataLoader(tiny.rows(6)))
     assert (tmp_path / "metrics.csv").read_text().startswith("step,name,value\n2,train/loss,")
@@ -38,14 +38,14 @@ def test_a_run_leaves_a_long_table_of_what_is_deterministic(tmp_path: Path) -> N
     ]
 
 
-def test_two_runs_of_one_seed_leave_the_same_bytes(tmp_path: Path) -> None:
+def test_two_runs_with_the_same_seed_write_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with tiny.trainer(loggers=[CSVLogger()], log_every_n_steps=1, run_dir=tmp_path / name) as trainer:
             trainer.fit(tiny.batches())
     assert (tmp_path / "a" / "metrics.csv").read_bytes() == (tmp_path / "b" / "metrics.csv").read_bytes()
 
 
-def test_another_trainer_in_the_same_directory_appends_without_a_second_header(tmp_path: Path) -> None:
+def test_a_second_trainer_in_the_same_directory_appends_without_a_second_header(tmp_path: Path) -> None:
     for _ in range(2):
         with tiny.trainer(TrainingLoop(num_steps=1), loggers=[CSVLogger()], run_dir=tmp_path) as trainer:
             trainer.fit(tiny.batches())
@@ -54,7 +54,7 @@ def test_another_trainer_in_the_same_directory_appends_without_a_second_header(t
     assert [row["name"] for row in table] == ["train/loss", "train/error", "val/loss", "val/error"] * 2
 
 
-def test_what_is_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
+def test_logged_values_are_in_the_file_immediately(tmp_path: Path) -> None:
     counts: list[int] = []
     watch = tiny.Recorder(lambda *_: counts.append(len(rows(tmp_path / "metrics.csv"))))
     loop = TrainingLoop(num_steps=3)
@@ -65,7 +65,7 @@ def test_what_is_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.1, -0.0, 5e-324, 1 / 3, 1e300])
-def test_every_value_comes_back(tmp_path: Path, value: float) -> None:
+def test_every_value_is_read_back_unchanged(tmp_path: Path, value: float) -> None:
     logger = CSVLogger()
     with tiny.trainer(loggers=[logger], run_dir=tmp_path):
         logger.log_metrics({'odd, "name"': value}, 1)
@@ -85,12 +85,12 @@ def test_pandas_makes_a_row_per_step_and_a_column_per_metric(tmp_path: Path) -> 
     assert list(wide.index) == [1, 2, 3, 4, 5]
 
 
-def test_it_stands_beside_the_json_lines_without_a_file_where_nothing_is_logged(tmp_path: Path) -> None:
+def test_no_file_is_written_if_nothing_is_logged(tmp_path: Path) -> None:
     tiny.trainer(loggers=[CSVLogger(), JSONLinesLogger()], run_dir=tmp_path / "run").close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_run_directory_it_is_refused() -> None:
+def test_a_trainer_without_a_run_directory_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"^run_dir=null: expected a directory for metrics\.csv; give Trainer\(run_dir="
     ):

@@ -1,4 +1,4 @@
-"""JSON lines: what a run logged, in files that any tool reads."""
+"""Tests of `JSONLinesLogger`, also on a full disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def strict_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
-def test_a_run_leaves_its_metrics_and_its_clocks(tmp_path: Path) -> None:
+def test_a_run_writes_its_metrics_and_its_timings(tmp_path: Path) -> None:
     with tiny.trainer(
         TrainingLoop(num_steps=4), loggers=[JSONLinesLogger()], log_every_n_steps=2, run_dir=tmp_path
     ) as t:
@@ -46,14 +46,14 @@ def test_a_run_leaves_its_metrics_and_its_clocks(tmp_path: Path) -> None:
     assert {line["name"] for line in strict_lines(tmp_path / "timing.jsonl")} >= {"train/steps_per_second"}
 
 
-def test_two_runs_of_one_seed_leave_the_same_bytes(tmp_path: Path) -> None:
+def test_two_runs_with_the_same_seed_write_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with tiny.trainer(loggers=[JSONLinesLogger()], log_every_n_steps=1, run_dir=tmp_path / name) as trainer:
             trainer.fit(tiny.batches(), DataLoader(tiny.rows(6)))
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
 
 
-def test_a_second_fit_and_a_later_validation_are_appended(tmp_path: Path) -> None:
+def test_metrics_of_a_second_fit_and_a_later_validation_are_appended(tmp_path: Path) -> None:
     with tiny.trainer(TrainingLoop(num_steps=1), loggers=[JSONLinesLogger()], run_dir=tmp_path) as trainer:
         for _ in range(2):
             trainer.fit(tiny.batches())
@@ -63,7 +63,7 @@ def test_a_second_fit_and_a_later_validation_are_appended(tmp_path: Path) -> Non
     assert losses == [(1, "train/loss"), (2, "train/loss"), (2, "val/loss")]
 
 
-def test_what_is_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
+def test_logged_values_are_in_the_file_immediately(tmp_path: Path) -> None:
     counts: list[int] = []
 
     def count(trainer: Any, batch: Any, batch_idx: int) -> None:
@@ -81,7 +81,7 @@ def test_what_is_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_a_string_that_float_reads(tmp_path: Path, value: float) -> None:
+def test_a_value_that_is_not_finite_is_a_string_that_float_reads(tmp_path: Path, value: float) -> None:
     logger = JSONLinesLogger()
     with tiny.trainer(loggers=[logger], run_dir=tmp_path):
         logger.log_metrics({"loss": value}, 1)
@@ -90,7 +90,7 @@ def test_what_is_not_finite_is_a_string_that_float_reads(tmp_path: Path, value: 
     assert str(float(line["value"])) == str(value)
 
 
-def test_every_finite_value_comes_back_bit_by_bit(tmp_path: Path) -> None:
+def test_every_finite_value_is_read_back_bitwise(tmp_path: Path) -> None:
     values = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3]
     logger = JSONLinesLogger()
     with tiny.trainer(loggers=[logger], run_dir=tmp_path):
@@ -98,12 +98,12 @@ def test_every_finite_value_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert [line["value"].hex() for line in strict_lines(tmp_path / "metrics.jsonl")] == [v.hex() for v in values]
 
 
-def test_nothing_is_written_where_nothing_is_logged(tmp_path: Path) -> None:
+def test_no_file_is_written_if_nothing_is_logged(tmp_path: Path) -> None:
     tiny.trainer(loggers=[JSONLinesLogger()], run_dir=tmp_path / "run").close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_run_directory_it_is_refused() -> None:
+def test_a_trainer_without_a_run_directory_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"^run_dir=null: expected a directory for metrics\.jsonl; give Trainer\(run_dir="
     ):
@@ -120,26 +120,30 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
 
 
 class FullDisk:
-    """While it is full, takes seven bytes of what is longer, and then no more; checkpoints are written elsewhere."""
+    """A disk for `AppendedFiles` that can be filled.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, of: bytes = b'"name": "train/') -> None:
+    While it is full, it accepts seven more bytes of lines that contain ``marker``, and then raises an error.
+    Checkpoints are not affected, because they are written by other modules.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, marker: bytes = b'"name": "train/') -> None:
         self.is_full = False
-        self._of = of
-        self._num_left = 7
+        self._marker = marker
+        self._num_free = 7
         self._write = os.write
         monkeypatch.setattr("loopwright.loggers.append_only.os.write", self.write)
 
     def write(self, file: int, data: bytes) -> int:
-        if self.is_full and self._of in data:
-            num_left, self._num_left = self._num_left, 0
-            if not num_left:
+        if self.is_full and self._marker in data:
+            num_free, self._num_free = self._num_free, 0
+            if not num_free:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return self._write(file, data[:num_left])
+            return self._write(file, data[:num_free])
         return self._write(file, data)
 
 
 @pytest.mark.parametrize("on_save_error", ["stop", "continue"])
-def test_a_full_disk_keeps_lines_waiting_and_saves_decide(
+def test_lines_wait_while_the_disk_is_full_and_a_save_fails_or_continues(
     on_save_error: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = FullDisk(monkeypatch)
@@ -165,13 +169,13 @@ def test_a_full_disk_keeps_lines_waiting_and_saves_decide(
         else:
             fit(tmp_path / "full", tiny.Recorder(fill))
             assert (tmp_path / "full" / "metrics.jsonl").read_text() == expected
-    said = [line for line in caplog.messages if "metrics.jsonl: cannot be written now (No space left" in line]
-    assert len(said) == 1
+    warnings = [line for line in caplog.messages if "metrics.jsonl: cannot be written now (No space left" in line]
+    assert len(warnings) == 1
 
 
-def test_a_disk_that_is_full_at_the_end_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the last validation found comes after the last save, and nothing would tell that it is missing."""
-    disk = FullDisk(monkeypatch, of=b'"name": "val/')
+def test_a_fit_fails_if_its_last_metrics_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last validation is logged after the last save, so no save would notice that its metrics are missing."""
+    disk = FullDisk(monkeypatch, marker=b'"name": "val/')
     disk.is_full = True
     settings: dict[str, Any] = {"checkpoint": Checkpointing(), "loggers": [JSONLinesLogger()], "run_dir": tmp_path}
     t = tiny.trainer(TrainingLoop(num_steps=4), **settings)
@@ -185,10 +189,10 @@ def test_a_disk_that_is_full_at_the_end_is_no_success(tmp_path: Path, monkeypatc
     assert [line["name"] for line in strict_lines(tmp_path / "metrics.jsonl")][-2:] == ["val/loss", "val/error"]
 
 
-def test_a_validation_whose_results_cannot_be_written_is_no_success(
+def test_closing_fails_if_the_metrics_of_a_validation_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = FullDisk(monkeypatch, of=b'"name": "val/')
+    disk = FullDisk(monkeypatch, marker=b'"name": "val/')
     disk.is_full = True
     t = tiny.trainer(loggers=[JSONLinesLogger()], run_dir=tmp_path)
     with pytest.raises(SaveError, match=r"metrics.jsonl: cannot be written; "), t:

@@ -1,4 +1,4 @@
-"""Progress in words."""
+"""Tests of the functions that format progress as text."""
 
 from __future__ import annotations
 
@@ -35,42 +35,42 @@ from loopwright.plan import describe, plan_fit
         (-math.inf, "-inf"),
     ],
 )
-def test_numbers_have_four_digits(value: float, text: str) -> None:
+def test_numbers_have_four_significant_digits(value: float, text: str) -> None:
     assert number_text(value) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03"), (360_000, "100:00:00")]
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_durations_have_hours_minutes_and_seconds(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("rate", "text"), [(812.6, "813 steps/s"), (21_234.0, "21234 steps/s"), (1.25, "1.25 steps/s"), (0.04, "25 s/step")]
 )
-def test_rates_name_their_unit(rate: float, text: str) -> None:
+def test_rates_have_a_unit(rate: float, text: str) -> None:
     assert rate_text(rate) == text
 
 
-def test_steps_and_metrics() -> None:
+def test_steps_and_metrics_are_formatted() -> None:
     assert step_text(120, 2000) == "step 120/2000"
     assert step_text(120, None) == "step 120"
     assert metrics_text({"val/loss": 0.25, "val/accuracy": 1}) == "val/loss 0.25  val/accuracy 1"
     assert metrics_text({}) == ""
 
 
-def test_an_epoch_is_a_pass_or_as_long_as_the_loop_says() -> None:
+def test_an_epoch_is_one_pass_or_has_steps_per_epoch_steps() -> None:
     plan = plan_fit(TrainingLoop(num_steps=25), 10)
     assert [epoch_number(plan, None, step) for step in (0, 9, 10, 24, 25)] == [1, 1, 2, 3, 3]
     assert [epoch_number(plan, 5, step) for step in (0, 4, 5, 25)] == [1, 1, 2, 5]
 
 
-def test_a_fit_with_nothing_to_do_is_in_its_first_epoch() -> None:
+def test_a_fit_of_0_steps_is_in_its_first_epoch() -> None:
     assert epoch_number(plan_fit(TrainingLoop(max_steps=5), 10, start_step=5), None, 5) == 1
 
 
-def test_a_plan_is_counted_in_samples_where_they_are_known() -> None:
+def test_a_plan_is_described_in_samples_if_their_number_is_known() -> None:
     plan = plan_fit(TrainingLoop(num_epochs=1), 13)
     whole = DataLoader(tiny.rows(50), batch_size=4)
     assert plan_text(plan, whole) == describe(plan, batch_size=4, num_samples=50)

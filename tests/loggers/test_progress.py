@@ -1,4 +1,4 @@
-"""Progress: lines in a file, one live line on a terminal, and a terminal given back whatever happens."""
+"""Tests of `ProgressLogger`: plain lines in a file, a live line on a terminal, and the restored terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loopwright.loggers import ProgressLogger
 
 SHOW_CURSOR, HIDE_CURSOR, ERASE_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
 LOOP = TrainingLoop(num_steps=6, eval_frequency=3)
-SELDOM = {"refresh_seconds": 1e9, "every_seconds": 1e9}  # nothing comes because time has passed
+SELDOM = {"refresh_seconds": 1e9, "every_seconds": 1e9}  # no line is printed because time has passed
 
 
 class Terminal(io.StringIO):
@@ -49,7 +49,9 @@ def fit_on(terminal: Terminal, logger: ProgressLogger, **settings: Any) -> str:
     return terminal.getvalue()
 
 
-def test_a_file_gets_the_plan_a_line_per_validation_round_and_sparse_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_has_the_plan_a_line_per_validation_round_and_few_training_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trainer = fit(ProgressLogger(**SELDOM))
     shown, errors = capsys.readouterr()
     assert errors == ""
@@ -70,13 +72,13 @@ def test_a_file_gets_the_plan_a_line_per_validation_round_and_sparse_lines(capsy
     assert all("train/loss" in line and re.search("steps/s|s/step", line) and " left" in line for line in training)
 
 
-def test_lines_about_training_come_as_often_as_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_seconds_sets_how_often_training_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     fit(ProgressLogger(every_seconds=1e-9))
     shown = capsys.readouterr().out
     assert re.findall(r"^epoch 1  step (\d)/6", shown, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
 
 
-def test_a_terminal_gets_one_line_that_is_redrawn(terminal: Terminal) -> None:
+def test_a_terminal_has_one_line_that_is_redrawn(terminal: Terminal) -> None:
     shown = fit_on(terminal, ProgressLogger(**SELDOM))
     assert HIDE_CURSOR in shown
     assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
@@ -106,7 +108,7 @@ def test_the_live_line_keeps_the_losses_on_a_narrow_terminal(
     assert len(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", last)) <= 80
 
 
-def test_the_live_line_shows_how_far_a_validation_is(terminal: Terminal) -> None:
+def test_the_live_line_shows_the_progress_of_a_validation(terminal: Terminal) -> None:
     shown: list[str] = []
 
     class Look(Callback):
@@ -130,22 +132,22 @@ def test_a_validation_without_a_fit_has_a_live_line_too(terminal: Terminal) -> N
     assert shown.rindex(SHOW_CURSOR) < shown.rindex("step 0  val/a/loss")
 
 
-def test_what_is_said_meanwhile_stands_above_the_live_line(
+def test_other_output_is_printed_above_the_live_line(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def speak(trainer: Trainer, batch: Any, batch_idx: int) -> None:
+    def warn_and_print(trainer: Trainer, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 2:
             logging.getLogger("loopwright").warning("a warning")
-            print("a word of the user's")
+            print("a printed line")
 
     monkeypatch.setattr("sys.stderr", terminal)
     with run_log(tmp_path / "run.log"):
-        shown = fit_on(terminal, ProgressLogger(**SELDOM), callbacks=[tiny.Recorder(speak)])
-    for said in ("a warning", "a word of the user's"):
-        assert re.search(rf"\x1b\[(?:2K|\?25l){said}\n", shown), shown  # the live line was erased, or not yet drawn
+        shown = fit_on(terminal, ProgressLogger(**SELDOM), callbacks=[tiny.Recorder(warn_and_print)])
+    for text in ("a warning", "a printed line"):
+        assert re.search(rf"\x1b\[(?:2K|\?25l){text}\n", shown), shown  # the live line was erased, or not yet drawn
 
 
-def test_a_file_that_stderr_was_sent_to_gets_the_warnings(
+def test_warnings_go_to_stderr_if_stderr_is_a_file(
     terminal: Terminal, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def warn(trainer: Trainer, batch: Any, batch_idx: int) -> None:
@@ -157,7 +159,7 @@ def test_a_file_that_stderr_was_sent_to_gets_the_warnings(
     assert "a warning" not in shown
 
 
-def test_the_terminal_is_given_back_after_an_error(terminal: Terminal) -> None:
+def test_the_terminal_is_restored_after_an_error(terminal: Terminal) -> None:
     def fail(trainer: Trainer, batch: Any, batch_idx: int) -> None:
         raise KeyboardInterrupt
 
@@ -174,24 +176,24 @@ def test_no_color_is_respected(terminal: Terminal, monkeypatch: pytest.MonkeyPat
     assert not re.search(r"\x1b\[[0-9;]*m", fit_on(terminal, ProgressLogger()))
 
 
-def test_a_dumb_terminal_gets_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_has_plain_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     shown = fit_on(terminal, ProgressLogger())
     assert "\x1b" not in shown
     assert "epoch 1  step 6/6" in shown
 
 
-def test_off_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mode_off_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     fit(ProgressLogger("off"))
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("mode", ["live", "lines", "off"])
-def test_every_mode_is_logged_as_plain_lines(mode: str, terminal: Terminal, caplog: pytest.LogCaptureFixture) -> None:
+def test_in_every_mode_plain_lines_are_logged(mode: str, terminal: Terminal, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="loopwright"):
         fit_on(terminal, ProgressLogger(mode, **SELDOM))
-    said = [message for message in caplog.messages if message.startswith(("Plan", "step", "epoch"))]
-    assert [re.split(" {2}|\n", message)[0] for message in said] == [
+    logged = [message for message in caplog.messages if message.startswith(("Plan", "step", "epoch"))]
+    assert [re.split(" {2}|\n", message)[0] for message in logged] == [
         "Plan: train 6 steps, from global_step 0 to 6",
         "epoch 1",
         "step 3/6",
@@ -200,7 +202,7 @@ def test_every_mode_is_logged_as_plain_lines(mode: str, terminal: Terminal, capl
     ]
 
 
-def test_a_downstream_validation_is_shown_in_its_round(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_line_of_a_validation_round_includes_downstream_validations(capsys: pytest.CaptureFixture[str]) -> None:
     class Cloze(ValidationCallback):
         def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
             trainer.log_metrics(**{"cloze/accuracy": 0.5})
@@ -210,7 +212,7 @@ def test_a_downstream_validation_is_shown_in_its_round(capsys: pytest.CaptureFix
     assert [line.endswith("cloze/accuracy 0.5") for line in rounds] == [True, True]
 
 
-def test_a_validation_without_a_fit_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_validation_without_a_fit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with tiny.trainer(loggers=[ProgressLogger()]) as trainer:
         trainer.validate({"a": tiny.batches(2)})
         trainer.log_metrics(other=1.0)
@@ -219,7 +221,7 @@ def test_a_validation_without_a_fit_is_a_line(capsys: pytest.CaptureFixture[str]
     assert second == "step 0  other 1"
 
 
-def test_it_can_be_used_by_a_second_fit_and_closed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_fit_is_shown_and_closing_twice_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     logger = ProgressLogger()
     with tiny.trainer(TrainingLoop(num_steps=1), loggers=[logger]) as trainer:
         trainer.fit(tiny.batches())
@@ -228,7 +230,7 @@ def test_it_can_be_used_by_a_second_fit_and_closed_twice(capsys: pytest.CaptureF
     assert capsys.readouterr().out.count("Plan: train 1 step") == 2
 
 
-def test_a_reader_that_goes_away_does_not_end_the_run(
+def test_a_closed_stdout_does_not_end_the_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Closed(io.StringIO):
@@ -241,9 +243,9 @@ def test_a_reader_that_goes_away_does_not_end_the_run(
     assert any("stdout was closed" in message for message in caplog.messages)
 
 
-def test_a_step_does_nothing_for_it() -> None:
-    listens_to = {hook for hook in HOOKS if implements(ProgressLogger(), hook)}
-    assert listens_to == {
+def test_it_implements_no_hook_of_a_training_step() -> None:
+    implemented = {hook for hook in HOOKS if implements(ProgressLogger(), hook)}
+    assert implemented == {
         "on_enter_fit",
         "on_fit_start",
         "on_enter_validate_all",
@@ -268,13 +270,15 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None
 
 
 class Counting(Callback):
-    """Logs the step at its end, as callbacks do."""
+    """Logs the step number at the end of the step."""
 
     def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer.log_metrics(counted=trainer.global_step)
 
 
-def test_a_line_shows_what_callbacks_log_in_the_same_step(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_line_includes_metrics_that_callbacks_log_in_the_same_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     fit(ProgressLogger(every_seconds=1e-9), callbacks=[Counting()])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     shown = [re.findall(r"step (\d)/6 .* counted (\d)", line) for line in lines]
@@ -289,7 +293,7 @@ class Writer(Callback):
         self._logger.log_text({"sample": "\N{REPLACEMENT CHARACTER}"}, 1)
 
 
-def test_an_output_without_the_signs_gets_others(
+def test_characters_that_the_output_cannot_encode_are_escaped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: Terminal
 ) -> None:
     class Latin(io.TextIOWrapper):
@@ -297,7 +301,7 @@ def test_an_output_without_the_signs_gets_others(
             return is_terminal
 
     for is_terminal in (False, True):
-        monkeypatch.setenv("COLUMNS", "40")  # narrower than the live line, whose end is cut off
+        monkeypatch.setenv("COLUMNS", "40")  # narrower than the live line, so that its end is truncated
         shown = Latin(io.BytesIO(), encoding="latin-1", write_through=True)
         logger = ProgressLogger(refresh_seconds=0.001)
         writer = Writer(logger)

@@ -1,4 +1,4 @@
-"""TensorBoard: event files that its own reader reads; and one clear line where it is not installed."""
+"""Tests of `TensorBoardLogger`: its event files, and the error if tensorboard is not installed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def validation() -> DataLoader[tuple[Tensor, ...]]:
 
 @pytest.mark.extras
 @needs_extra
-def test_its_own_reader_finds_metrics_clocks_and_texts(tmp_path: Path) -> None:
+def test_tensorboard_reads_metrics_timings_and_texts(tmp_path: Path) -> None:
     logger = TensorBoardLogger()
     with tiny.trainer(TrainingLoop(num_steps=4), loggers=[logger], log_every_n_steps=2, run_dir=tmp_path) as trainer:
         result = trainer.fit(tiny.batches(), validation())
@@ -47,7 +47,7 @@ def test_its_own_reader_finds_metrics_clocks_and_texts(tmp_path: Path) -> None:
 
 @pytest.mark.extras
 @needs_extra
-def test_what_is_logged_is_on_disk_after_each_validation(tmp_path: Path) -> None:
+def test_events_are_on_disk_after_each_validation(tmp_path: Path) -> None:
     seen: list[list[int]] = []
 
     def look(trainer: Any, batch: Any, batch_idx: int) -> None:
@@ -64,7 +64,7 @@ def test_what_is_logged_is_on_disk_after_each_validation(tmp_path: Path) -> None
 
 @pytest.mark.extras
 @needs_extra
-def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
+def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     def run(num_steps: int, ckpt_path: Path | None = None) -> None:
         with tiny.trainer(
             TrainingLoop(max_steps=num_steps),
@@ -82,19 +82,19 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
 
 @pytest.mark.extras
 @needs_extra
-def test_nothing_is_written_where_nothing_is_logged_and_closing_twice_is_harmless(tmp_path: Path) -> None:
+def test_no_file_is_written_if_nothing_is_logged_and_closing_twice_is_harmless(tmp_path: Path) -> None:
     logger = TensorBoardLogger()
     tiny.trainer(loggers=[logger], run_dir=tmp_path / "run").close()
     logger.finalize()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_run_directory_it_is_refused() -> None:
+def test_a_trainer_without_a_run_directory_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^run_dir=null: expected a directory for tensorboard"):
         tiny.trainer(loggers=[TensorBoardLogger()])
 
 
-def test_a_missing_extra_is_named_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r"pip install 'loopwright\[tensorboard\]'"):
         tiny.trainer(loggers=[TensorBoardLogger()], run_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""CausalLM: models of transformers as language models of ours; what is none is refused."""
+"""Tests of `CausalLM`: training, generation, and the errors for models that are not causal language models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loopwright.errors import SettingError
 from loopwright.models import CausalLM
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of a package that is not ours, while it is imported
+    warnings.simplefilter("ignore")  # importing transformers may raise warnings
     transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'loopwright[lm]'")
 
 pytestmark = pytest.mark.extras
@@ -48,7 +48,7 @@ def trainer(run_dir: Path, num_steps: int) -> Trainer:
     )
 
 
-def test_it_is_trained_saved_and_resumed_bitwise(tmp_path: Path) -> None:
+def test_a_resumed_run_equals_a_straight_run_bitwise(tmp_path: Path) -> None:
     data = Loader(TextWindows(b"the quick brown fox jumps over the lazy dog " * 8, 16), batch_size=4, shuffle=True)
     straight, cut = trainer(tmp_path / "straight", 8), trainer(tmp_path / "cut", 8)
     losses = straight.fit(data, data).metrics
@@ -58,34 +58,34 @@ def test_it_is_trained_saved_and_resumed_bitwise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])
-def test_what_is_kept_changes_no_generated_token(config: dict[str, Any]) -> None:
+def test_caching_keys_and_values_does_not_change_the_generated_tokens(config: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = CausalLM(config=config).eval()
     assert model.caches
     tokens_BT, lengths = padded_prompts([[1, 2, 3, 4, 5], [200], [7, 8]])
     ask = Prompts(tokens_BT, lengths, 12, Sampling(), lambda tokens: tokens[-1] % 7 == 0)
     with torch.no_grad():
-        kept = ask.answer(model)
+        with_cache = ask.answer(model)
         model.caches = False
-        assert ask.answer(model) == kept
+        assert ask.answer(model) == with_cache
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
-        ({"model_type": "gtp2"}, "config.model_type='gtp2': expected a model of transformers.* Did you mean gpt2"),
+        ({"model_type": "gtp2"}, "config.model_type='gtp2': expected a model type of transformers.* Did you mean gpt2"),
         ({"n_layer": 1}, "config.model_type"),
         ({**GPT2, "n_layers": 1}, "config.n_layers: gpt2 has no such setting. Did you mean n_layer"),
         (BERT, "expected a model whose predictions do not depend on later tokens; set config.is_decoder=true"),
     ],
 )
-def test_what_is_no_causal_language_model_is_refused(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_configurations_that_are_not_causal_language_models_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         CausalLM(config=config)
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"expected a directory that save_pretrained wrote, with config\.json"):
+    with pytest.raises(SettingError, match=r"expected a directory written by save_pretrained, with a config\.json"):
         CausalLM(tmp_path)
-    with pytest.raises(SettingError, match="or config in its place, and not both"):
+    with pytest.raises(SettingError, match="or config instead of path, not both"):
         CausalLM()

@@ -1,4 +1,4 @@
-"""GPT: what it returns, what it may see, and settings that are refused by name."""
+"""Tests of `GPT`: outputs, causality, generation, and errors for invalid settings and data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_loss_is_the_mean_over_every_token_but_the_first(kind: str) -> None:
     assert outputs["num_items"] == 24
     expected = functional.cross_entropy(outputs["logits"].flatten(end_dim=1), tokens[:, 1:].flatten())
     torch.testing.assert_close(outputs["loss"], expected)
-    assert abs(outputs["loss"].item() - math.log(11)) < 0.5  # it begins by knowing nothing
+    assert abs(outputs["loss"].item() - math.log(11)) < 0.5  # an untrained model predicts all tokens about equally
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,7 +51,7 @@ def test_every_parameter_is_trained(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prediction_depends_on_what_comes_before_and_on_its_order(kind: str) -> None:
+def test_a_prediction_depends_on_earlier_tokens_and_their_order_but_not_on_later_tokens(kind: str) -> None:
     model, tokens = gpt(**KINDS[kind]), rows_of_tokens(1, 8)
     changed = tokens.clone()
     changed[0, 5:] = (changed[0, 5:] + 1) % 11
@@ -61,11 +61,11 @@ def test_a_prediction_depends_on_what_comes_before_and_on_its_order(kind: str) -
     assert (first - second).abs().max() > 1e-6
 
 
-def test_rotary_attention_sees_distances_only() -> None:
+def test_rotary_attention_depends_only_on_distances() -> None:
     model = gpt(positions="rotary", num_layers=1)
     repeated = torch.full((1, 8), 3)
     logits = model.logits(repeated)[0]
-    # With equal tokens every position reads the same values, wherever it stands.
+    # If all tokens are equal, every position attends to the same values.
     torch.testing.assert_close(logits, logits[:1].expand_as(logits))
     query, key = torch.randn(2, 1, 1, 4, generator=torch.Generator().manual_seed(0)).unbind()
     torch.testing.assert_close(score(query, key, 2, 0), score(query, key, 7, 5))
@@ -74,13 +74,13 @@ def test_rotary_attention_sees_distances_only() -> None:
 
 def score(query: Tensor, key: Tensor, query_position: int, key_position: int) -> Tensor:
     cos, sin = rotary_angles(8, 4)
-    turned = [
+    rotated = [
         rotate(x, (cos[[position]], sin[[position]])) for x, position in ((query, query_position), (key, key_position))
     ]
-    return (turned[0] * turned[1]).sum()
+    return (rotated[0] * rotated[1]).sum()
 
 
-def test_padding_changes_nothing_for_the_rest() -> None:
+def test_padding_does_not_change_the_loss_of_the_other_tokens() -> None:
     model = gpt()
     tokens = rows_of_tokens(2)
     padded = tokens.clone()
@@ -92,18 +92,18 @@ def test_padding_changes_nothing_for_the_rest() -> None:
     torch.testing.assert_close(outputs["loss"], expected)
 
 
-def test_a_batch_of_nothing_but_padding_has_no_loss_and_no_items() -> None:
+def test_a_batch_of_padding_alone_has_a_loss_of_0_and_0_items() -> None:
     outputs = gpt()({"tokens": torch.full((2, 5), -100)})
     assert (outputs["loss"], outputs["num_items"]) == (0, 0)
 
 
-def test_a_vocabulary_of_256_is_bytes() -> None:
+def test_with_a_vocabulary_of_256_bits_per_byte_is_returned() -> None:
     outputs = gpt(vocab_size=256)({"tokens": rows_of_tokens(vocab_size=256)})
     torch.testing.assert_close(outputs["bits_per_byte"], outputs["loss"].detach() / math.log(2))
     assert not outputs["bits_per_byte"].requires_grad
 
 
-def test_cutting_a_batch_of_padded_rows_changes_nothing_but_rounding() -> None:
+def test_accumulating_micro_batches_of_padded_rows_equals_one_batch_up_to_rounding() -> None:
     tokens = rows_of_tokens(8)
     for row in range(8):
         tokens[row, 2 + row :] = -100
@@ -118,7 +118,7 @@ def test_cutting_a_batch_of_padded_rows_changes_nothing_but_rounding() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_checkpoint_holds_the_weights_and_only_those(kind: str, tmp_path: Any) -> None:
+def test_a_resumed_run_equals_a_straight_run_and_rotary_buffers_are_not_saved(kind: str, tmp_path: Any) -> None:
     batches = [{"tokens": rows_of_tokens()}]
 
     def trainer(run_dir: Any) -> Any:
@@ -135,7 +135,7 @@ def test_a_checkpoint_holds_the_weights_and_only_those(kind: str, tmp_path: Any)
     assert not any(name.startswith(("cos", "sin")) for name in tiny.weights(straight))
 
 
-def test_what_ends_a_branch_begins_smaller_the_deeper_the_model() -> None:
+def test_the_last_layer_of_a_branch_is_initialised_smaller_in_deeper_models() -> None:
     model, std = gpt(width=64, num_layers=8, num_heads=4), math.sqrt(2 / (5 * 64))
     for block in model.transformer.blocks:
         for last in (block.attention.output, block.feed_forward[2]):
@@ -144,18 +144,18 @@ def test_what_ends_a_branch_begins_smaller_the_deeper_the_model() -> None:
         assert block.feed_forward[0].weight.std().item() == pytest.approx(std, rel=0.05)
 
 
-def test_generation_continues_each_row_beyond_the_context() -> None:
+def test_generation_continues_beyond_the_context_length() -> None:
     model = gpt().eval()
     prompt = rows_of_tokens(2, 3)
-    likeliest = model.generate(prompt, 10, temperature=0)
-    assert likeliest.shape == (2, 13)
-    assert torch.equal(likeliest[:, :3], prompt)
-    assert torch.equal(likeliest[:, 3], model.logits(prompt)[:, -1].argmax(dim=-1))
-    assert torch.equal(likeliest[:, -1], model.logits(likeliest[:, -9:-1])[:, -1].argmax(dim=-1))
+    greedy = model.generate(prompt, 10, temperature=0)
+    assert greedy.shape == (2, 13)
+    assert torch.equal(greedy[:, :3], prompt)
+    assert torch.equal(greedy[:, 3], model.logits(prompt)[:, -1].argmax(dim=-1))
+    assert torch.equal(greedy[:, -1], model.logits(greedy[:, -9:-1])[:, -1].argmax(dim=-1))
     torch.manual_seed(0)
-    drawn = model.generate(prompt, 10)
-    assert not torch.equal(drawn, likeliest)
-    assert not drawn.requires_grad
+    sampled = model.generate(prompt, 10)
+    assert not torch.equal(sampled, greedy)
+    assert not sampled.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_generation_continues_each_row_beyond_the_context() -> None:
         ({"num_layers": 0}, "num_layers=0: expected a whole number, 1 or more."),
         (
             {"width": 6, "positions": "rotary"},
-            "num_heads=2: expected an even width of a head for rotary positions, not 3.",
+            "num_heads=2: expected an even quotient width / num_heads with positions=rotary, found 3.",
         ),
         ({"positions": "rotery"}, "positions='rotery': expected learned or rotary; did you mean rotary."),
         ({"vocab_size": True}, "vocab_size=True: expected a whole number, 1 or more."),
@@ -183,24 +183,28 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None
     [
         (
             rows_of_tokens(1, 10),
-            "context_length=8: the data has rows of 9 tokens to be read; set model.context_length=9.",
+            "context_length=8: expected at least 9, the number of input tokens in a row of the data; "
+            "set model.context_length=9.",
         ),
-        (rows_of_tokens(1, 1), "model: expected tokens of shape batch x (2 or more), the data has (1, 1)."),
+        (
+            rows_of_tokens(1, 1),
+            "model: expected tokens of shape batch x (2 or more), the data has tokens of shape (1, 1).",
+        ),
         (
             torch.tensor([[3, 11, 2]]),
-            "vocab_size=11: expected tokens in [0, 11), or -100, the data has 2 to 11.",
+            "vocab_size=11: expected tokens in [0, 11), or -100 for padding, the data has tokens from 2 to 11.",
         ),
         (
             torch.tensor([[3, 2, 99]]),
-            "vocab_size=11: expected tokens in [0, 11), or -100, the data has 2 to 99.",
+            "vocab_size=11: expected tokens in [0, 11), or -100 for padding, the data has tokens from 2 to 99.",
         ),
         (
             torch.tensor([[-5, 2, 3]]),
-            "vocab_size=11: expected tokens in [0, 11), or -100, the data has -5 to 3.",
+            "vocab_size=11: expected tokens in [0, 11), or -100 for padding, the data has tokens from -5 to 3.",
         ),
     ],
 )
-def test_data_that_do_not_fit_are_refused(tokens: Tensor, line: str) -> None:
+def test_tokens_that_do_not_fit_the_settings_are_refused(tokens: Tensor, line: str) -> None:
     with pytest.raises(ValueError, match=r"the (data|model)") as caught:
         gpt()({"tokens": tokens})
     assert str(caught.value) == line

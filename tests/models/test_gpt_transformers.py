@@ -1,4 +1,4 @@
-"""GPT computes what GPT-2 of transformers does, from the same weights."""
+"""Tests that `GPT` and the GPT-2 of transformers compute the same loss and gradients from the same weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from loopwright.models import GPT
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of a package that is not ours, while it is imported
+    warnings.simplefilter("ignore")  # importing transformers may raise warnings
     transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'loopwright[lm]'")
 
 pytestmark = pytest.mark.extras
 
 VOCAB_SIZE, CONTEXT_LENGTH, WIDTH, NUM_LAYERS, NUM_HEADS = 61, 17, 24, 3, 4
 
-# Our names to those of transformers; its Conv1D keeps the weight of a linear layer transposed.
+# Parameter names of `GPT` and the corresponding names in transformers, whose Conv1D stores transposed weights.
 OUTER = {
     "token_embedding.weight": "transformer.wte.weight",
     "position_embedding.weight": "transformer.wpe.weight",
@@ -67,7 +67,7 @@ def models(attention: str) -> tuple[GPT, nn.Module]:
     state = theirs.state_dict()
     with torch.no_grad():
         for name, parameter in ours.named_parameters():
-            # Larger than at the start of a training, so that no part of the sum hides behind the residual stream.
+            # Larger than initial weights, so that each branch contributes noticeably to the residual stream.
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
             state[names()[name]].copy_(as_theirs(name, parameter))
     return ours, theirs
@@ -75,14 +75,14 @@ def models(attention: str) -> tuple[GPT, nn.Module]:
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("is_padded", [False, True], ids=["whole", "padded"])
-def test_loss_and_gradients_are_those_of_transformers_gpt2(attention: str, is_padded: bool) -> None:
+def test_gpt_and_transformers_gpt2_have_the_same_loss_and_gradients(attention: str, is_padded: bool) -> None:
     ours, theirs = models(attention)
     tokens = torch.randint(VOCAB_SIZE, (5, CONTEXT_LENGTH + 1), generator=torch.Generator().manual_seed(2))
     if is_padded:
         tokens[0, 4:] = -100
         tokens[3, 11:] = -100
     outputs = ours({"tokens": tokens})
-    # transformers shifts labels by itself; the last token of a row is a label only.
+    # The loss is computed here because transformers would shift the labels. The last token of a row is only a target.
     logits = theirs(input_ids=tokens[:, :-1].clamp_min(0)).logits
     loss = nn.functional.cross_entropy(logits.flatten(end_dim=1), tokens[:, 1:].flatten())
     torch.testing.assert_close(outputs["loss"], loss, rtol=1e-5, atol=0)
@@ -97,7 +97,7 @@ def test_loss_and_gradients_are_those_of_transformers_gpt2(attention: str, is_pa
         assert difference.norm() <= 1e-5 * their_gradient.norm(), name
 
 
-def test_the_loss_of_whole_rows_is_the_one_that_transformers_takes_from_labels() -> None:
+def test_without_padding_the_loss_equals_the_loss_that_transformers_computes_from_labels() -> None:
     ours, theirs = models("sdpa")
     tokens = torch.randint(VOCAB_SIZE, (3, CONTEXT_LENGTH), generator=torch.Generator().manual_seed(3))
     loss = theirs(input_ids=tokens, labels=tokens).loss

@@ -1,4 +1,4 @@
-"""The perceptrons on rows of a table: one batch for classes, one for numbers, and no other."""
+"""Tests of `MLP` and `MLPRegressor` on rows of a table, and of the errors for data that does not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def table(num_rows: int = 6, *target_shape: int) -> dict[str, Tensor]:
     }
 
 
-def test_rows_are_classified_as_images_are() -> None:
+def test_features_give_the_same_outputs_as_an_image_with_the_same_values() -> None:
     model, image = MLP(in_features=64), torch.rand(3, 1, 8, 8)
     label = torch.tensor([0, 1, 2])
     first, second = model({"image": image, "label": label}), model({"features": image.flatten(1), "label": label})
@@ -28,7 +28,7 @@ def test_rows_are_classified_as_images_are() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3)])
-def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, ...]) -> None:
+def test_a_regression_returns_the_mean_squared_and_mean_absolute_error(shape: tuple[int, ...]) -> None:
     batch = table(6, *shape)
     model = MLPRegressor(in_features=5, hidden=[8], num_targets=batch["target"][0].numel())
     outputs = model(batch)
@@ -49,50 +49,52 @@ def test_a_regression_returns_its_squared_and_absolute_error(shape: tuple[int, .
             MLPRegressor(in_features=5, hidden=[]),
             {"features": torch.zeros(2, 5), "label": torch.zeros(2).long()},
             "model: expected features (or image) and target in a batch, found features, label; "
-            "model=mlp takes a label, model=mlp_regressor a target.",
+            "model=mlp takes a label, model=mlp_regressor takes a target.",
         ),
         (
             MLP(in_features=5, hidden=[]),
             table(),
             "model: expected features (or image) and label in a batch, found features, target; "
-            "model=mlp takes a label, model=mlp_regressor a target, of which 'data.types={y: category}' makes a label "
-            "if it is column y of a table.",
+            "model=mlp takes a label, model=mlp_regressor takes a target; for column y of a table, "
+            "'data.types={y: category}' turns the target into a label.",
         ),
         (
             MLP(),
             {"tokens": torch.zeros(2, 5).long()},
             "model: expected features (or image) and label in a batch, found tokens; model=gpt takes tokens.",
         ),
-        (MLPRegressor(in_features=4), table(), "in_features=4: expected 5, the values in a sample."),
+        (MLPRegressor(in_features=4), table(), "in_features=4: expected 5, the number of values in a sample."),
         (
             MLPRegressor(in_features=5, num_targets=2),
             table(6, 3),
-            "num_targets=2: expected 3, the targets of a sample.",
+            "num_targets=2: expected 3, the number of targets of a sample.",
         ),
         (
             MLP(in_features=5, num_classes=3),
             {"features": torch.zeros(2, 5), "label": torch.tensor([1, 3])},
-            "num_classes=3: expected at least 4, as the data has label 3.",
+            "num_classes=3: expected at least 4, because the data has the label 3.",
         ),
         (
             MLPRegressor(in_features=5),
             {"features": torch.zeros(5), "target": torch.tensor(1.0)},
-            "model: expected samples, and a target for each, the data has the shapes (5,) and ().",
+            "model: expected one target for each sample, the data has samples of shape (5,) and targets of shape ().",
         ),
         (
             MLP(in_features=5),
             {"features": torch.zeros(2, 5), "label": torch.tensor([1, 3, 0])},
-            "model: expected samples, and a label for each, the data has the shapes (2, 5) and (3,).",
+            "model: expected one label for each sample, the data has samples of shape (2, 5) and labels of shape (3,).",
         ),
     ],
 )
-def test_data_that_do_not_fit_are_refused_with_what_to_change(model: Any, batch: dict[str, Tensor], line: str) -> None:
+def test_data_that_does_not_fit_is_refused_with_the_setting_to_change(
+    model: Any, batch: dict[str, Tensor], line: str
+) -> None:
     with pytest.raises(ValueError) as caught:
         model(batch)
     assert str(caught.value) == line
 
 
-def test_a_single_number_is_a_sample() -> None:
+def test_a_sample_may_be_a_single_number() -> None:
     batch = {"features": torch.zeros(3), "label": torch.tensor([0, 1, 0])}
     assert MLP(in_features=1, num_classes=2)(batch)["logits"].shape == (3, 2)
 

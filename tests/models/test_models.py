@@ -1,4 +1,4 @@
-"""The models: one contract, and settings that are refused by name."""
+"""Tests of `MLP` and `CNN` as classifiers, and of the errors for invalid settings and data."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_metrics_of_a_float64_model_are_float64() -> None:
     assert {name: value.dtype for name, value in outputs.items()} == dict.fromkeys(outputs, torch.float64)
 
 
-def test_dropout_is_there_only_where_it_is_asked_for() -> None:
+def test_models_without_dropout_have_no_dropout_layers() -> None:
     assert not any(isinstance(module, nn.Dropout) for module in [*MLP().modules(), *CNN().modules()])
     assert sum(isinstance(module, nn.Dropout) for module in MLP(hidden=[4, 4], dropout=0.1).modules()) == 2
     assert sum(isinstance(module, nn.Dropout) for module in CNN(dropout=0.1).modules()) == 1
 
 
-def test_models_take_other_images() -> None:
+def test_image_shape_and_number_of_classes_can_be_changed() -> None:
     batch = {"image": torch.rand(2, 3, 12, 12), "label": torch.tensor([0, 4])}
     assert MLP(in_features=432, num_classes=5)(batch)["logits"].shape == (2, 5)
     assert CNN(in_channels=3, image_size=12, num_classes=5)(batch)["logits"].shape == (2, 5)
@@ -87,30 +87,31 @@ def test_wrong_settings_are_refused(model: Any, line: str) -> None:
 
 
 @pytest.mark.parametrize("label", [-1, -100, -(2**63)])
-def test_no_label_below_zero_is_left_out(label: int) -> None:
+def test_labels_below_0_are_refused_and_never_ignored(label: int) -> None:
     batch = {**digits_like(2), "label": torch.tensor([3, label])}
-    for taken in (MLP().check_batch, MLP()):
-        with pytest.raises(ValueError, match=rf"^model: expected labels counted from 0, the data has {label} to 3\.$"):
-            taken(batch)
+    message = rf"^model: expected labels of 0 or more, the data has labels from {label} to 3\.$"
+    for read in (MLP().check_batch, MLP()):
+        with pytest.raises(ValueError, match=message):
+            read(batch)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8])
-def test_numbers_of_another_type_than_the_weights_are_refused(dtype: torch.dtype) -> None:
+def test_features_of_another_type_than_the_weights_are_refused(dtype: torch.dtype) -> None:
     batch = digits_like()
     MLP().check_batch(batch)
     with pytest.raises(ValueError) as caught:
         MLP().check_batch({**batch, "image": batch["image"].to(dtype)})
-    expected = f"model: expected features in torch.float32, the data has {dtype}; convert the data."
+    expected = f"model: expected features in torch.float32, the data has features in {dtype}; convert the data."
     assert str(caught.value) == expected
     if dtype.is_floating_point:
         MLP().to(dtype).check_batch({**batch, "image": batch["image"].to(dtype)})
 
 
-def test_data_of_another_shape_are_refused_with_the_setting_to_change() -> None:
+def test_data_of_another_shape_is_refused_with_the_setting_to_change() -> None:
     batch = {"image": torch.rand(2, 3, 4, 4), "label": torch.tensor([0, 4])}
-    with pytest.raises(ValueError, match=r"^in_features=64: expected 48, the values in a sample\.$"):
+    with pytest.raises(ValueError, match=r"^in_features=64: expected 48, the number of values in a sample\.$"):
         MLP()(batch)
-    with pytest.raises(ValueError, match=r"^in_channels=1: expected 3, the channels of an image\.$"):
+    with pytest.raises(ValueError, match=r"^in_channels=1: expected 3, the number of channels of an image\.$"):
         CNN()(batch)
     with pytest.raises(ValueError, match=r"^image_size=8: expected 4, the height and width of an image\.$"):
         CNN(in_channels=3)(batch)

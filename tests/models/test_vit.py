@@ -1,4 +1,4 @@
-"""ViT: a classifier as the others are, which sees where a patch stands."""
+"""Tests of `ViT`: the outputs of a classifier, and their dependence on each patch and its position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def images(num_images: int = 6, *shape: int) -> dict[str, Tensor]:
     }
 
 
-def test_it_returns_what_the_other_classifiers_do() -> None:
+def test_loss_accuracy_and_logits_are_returned() -> None:
     model, batch = vit().eval(), images()
     outputs = model(batch)
     assert set(outputs) == {"loss", "accuracy", "logits"}
@@ -39,18 +39,18 @@ def test_every_parameter_is_trained() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_it_sees_each_patch_and_where_it_stands() -> None:
+def test_the_logits_depend_on_each_patch_and_its_position() -> None:
     model, batch = vit().eval(), images(1)
     logits = model(batch)["logits"]
     for row, column in ((0, 0), (7, 7), (3, 4)):
         changed = batch["image"].clone()
         changed[0, 0, row, column] += 1
         assert not torch.equal(model({**batch, "image": changed})["logits"], logits)
-    moved = batch["image"].roll(2, dims=3)  # the same patches, elsewhere
+    moved = batch["image"].roll(2, dims=3)  # the same patches at other positions
     assert (model({**batch, "image": moved})["logits"] - logits).abs().max() > 1e-6
 
 
-def test_it_takes_other_images() -> None:
+def test_image_shape_patch_size_and_number_of_classes_can_be_changed() -> None:
     model = vit(in_channels=3, image_size=12, patch_size=4, num_classes=5)
     batch = images(2, 3, 12, 12)
     assert model({**batch, "label": torch.tensor([0, 4])})["logits"].shape == (2, 5)
@@ -67,7 +67,7 @@ def test_a_few_steps_reduce_the_loss() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.3  # labels that were drawn, so that it has to tell the images apart
+    assert losses[-1] < losses[0] - 0.3  # the labels are random, so the model must distinguish the single images
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None
 
 
 def test_images_of_another_shape_are_refused_with_the_setting_to_change() -> None:
-    with pytest.raises(ValueError, match=r"^in_channels=1: expected 3, the channels of an image\.$"):
+    with pytest.raises(ValueError, match=r"^in_channels=1: expected 3, the number of channels of an image\.$"):
         vit()(images(2, 3, 4, 4))
     with pytest.raises(ValueError, match=r"^image_size=8: expected 4, the height and width of an image\.$"):
         vit()(images(2, 1, 4, 4))

@@ -1,4 +1,4 @@
-"""Parameter groups by name."""
+"""Tests of `group_parameters`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def grouped(**settings: Any) -> list[tuple[list[str], float, float]]:
     return [([names[id(p)] for p in group["params"]], group["lr"], group["weight_decay"]) for group in groups]
 
 
-def test_without_patterns_there_is_one_group_of_all() -> None:
+def test_without_patterns_all_parameters_are_in_one_group() -> None:
     assert grouped() == [(NAMES, 0.5, 0.1)]
 
 
-def test_patterns_take_parameters_out_of_weight_decay() -> None:
+def test_parameters_that_without_decay_matches_get_no_weight_decay() -> None:
     assert grouped(without_decay=["*.bias", "1.*"]) == [
         (["0.weight", "2.weight"], 0.5, 0.1),
         (["0.bias", "1.weight", "1.bias", "2.bias"], 0.5, 0.0),
     ]
 
 
-def test_the_first_pattern_that_matches_gives_the_factor() -> None:
+def test_the_first_matching_pattern_sets_the_rate_factor() -> None:
     assert grouped(rate_factors={"0.*": 0.5, "*.bias": 0.1}) == [
         (["0.weight", "0.bias"], 0.25, 0.1),
         (["1.weight", "2.weight"], 0.5, 0.1),
@@ -44,13 +44,13 @@ def test_the_first_pattern_that_matches_gives_the_factor() -> None:
     without_decay=st.lists(st.sampled_from([*NAMES, "*.bias", "[01].*", "*"])),
     rate_factors=st.dictionaries(st.sampled_from([*NAMES, "*.bias", "[01].*", "*"]), st.floats(0, 10)),
 )
-def test_every_parameter_is_in_one_group_and_no_two_groups_are_alike(
+def test_every_parameter_is_in_exactly_one_group_in_model_order(
     without_decay: list[str], rate_factors: dict[str, float]
 ) -> None:
     try:
         groups = grouped(without_decay=without_decay, rate_factors=rate_factors)
     except ValueError as error:
-        assume("taken before" not in str(error))
+        assume("never applies" not in str(error))
         raise
     assert sorted(name for names, _, _ in groups for name in names) == sorted(NAMES)
     assert all(names == sorted(names, key=NAMES.index) for names, _, _ in groups)
@@ -80,8 +80,8 @@ def test_every_parameter_is_in_one_group_and_no_two_groups_are_alike(
         ),
         (
             {"rate_factors": {"*.bias": 0.1, "[01].*": 2, "0.*": 0.5}},
-            "rate_factors.0.*: all that it matches is taken before, by [01].*, *.bias; "
-            "the first match counts: put it further up.",
+            "rate_factors.0.*: never applies, because earlier patterns ([01].*, *.bias) match all its parameters; "
+            "expected a pattern that is the first match of a parameter; move it above them.",
         ),
         ({"without_decay": "*.bias"}, "without_decay='*.bias': expected a list of name patterns"),
         ({"rate_factors": {"3.*": 1.0}}, "rate_factors='3.*': matches no parameter. Parameters: 0.weight"),

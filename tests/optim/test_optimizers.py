@@ -1,4 +1,4 @@
-"""The optimizers: torch's own, bitwise, with groups by name and the kind of their step said."""
+"""Tests of `sgd`, `adam` and `adamw`: their results are bitwise equal to the results of torch's optimizers."""
 
 from __future__ import annotations
 
@@ -33,26 +33,28 @@ def trained(optimizer: Make) -> tuple[dict[str, torch.Tensor], Optimizer]:
 
 @pytest.mark.parametrize("kind", ["auto", "for_loop", "foreach"])
 @pytest.mark.parametrize(("ours", "torchs", "settings"), PAIRS)
-def test_on_the_cpu_they_are_torchs_bitwise(ours: Make, torchs: Make, settings: dict[str, Any], kind: str) -> None:
-    of_ours, optimizer = trained(functools.partial(ours, **settings, kind=kind))
-    assert is_bitwise_equal(of_ours, trained(functools.partial(torchs, **settings))[0])
+def test_on_the_cpu_torch_trains_the_same_weights(
+    ours: Make, torchs: Make, settings: dict[str, Any], kind: str
+) -> None:
+    our_weights, optimizer = trained(functools.partial(ours, **settings, kind=kind))
+    assert is_bitwise_equal(our_weights, trained(functools.partial(torchs, **settings))[0])
     assert kind_of(optimizer.param_groups[0]) == ("for_loop" if kind == "auto" else kind)
 
 
 @pytest.mark.parametrize(("ours", "torchs", "settings"), PAIRS)
-def test_fused_is_torchs_fused(ours: Make, torchs: Make, settings: dict[str, Any]) -> None:
-    of_ours, optimizer = trained(functools.partial(ours, **settings, kind="fused"))
-    assert is_bitwise_equal(of_ours, trained(functools.partial(torchs, **settings, fused=True))[0])
+def test_kind_fused_equals_fused_in_torch(ours: Make, torchs: Make, settings: dict[str, Any]) -> None:
+    our_weights, optimizer = trained(functools.partial(ours, **settings, kind="fused"))
+    assert is_bitwise_equal(our_weights, trained(functools.partial(torchs, **settings, fused=True))[0])
     assert kind_of(optimizer.param_groups[0]) == "fused"
 
 
-def test_torchs_own_leave_the_kind_to_torch() -> None:
+def test_the_kind_of_a_plain_torch_optimizer_is_default() -> None:
     assert kind_of(AdamW([nn.Parameter(torch.zeros(1))]).param_groups[0]) == "default"
 
 
-def test_the_trainer_gives_the_names_of_its_model() -> None:
+def test_the_trainer_passes_parameter_names_to_the_optimizer() -> None:
     make = functools.partial(adamw, without_decay=["*.bias"], rate_factors={"layers.0.*": 0})
-    of_ours, optimizer = trained(make)
+    our_weights, optimizer = trained(make)
     untrained = weights(trainer())
     assert [(len(group["params"]), group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [
         (1, 0.0, 0.01),
@@ -60,27 +62,27 @@ def test_the_trainer_gives_the_names_of_its_model() -> None:
         (1, 0.001, 0.01),
         (1, 0.001, 0.0),
     ]
-    unmoved = [name for name, value in of_ours.items() if torch.equal(value, untrained[name])]
-    assert unmoved == ["layers.0.weight", "layers.0.bias"]
+    unchanged = [name for name, value in our_weights.items() if torch.equal(value, untrained[name])]
+    assert unchanged == ["layers.0.weight", "layers.0.bias"]
 
 
-def test_a_pattern_that_matches_nothing_is_said_with_its_setting() -> None:
+def test_the_error_for_a_pattern_without_a_match_names_its_setting() -> None:
     with pytest.raises(
         ValueError, match=r"^optimizer\.without_decay='norm': matches no parameter\. Parameters: layers"
     ):
         trainer(optimizer=functools.partial(adamw, without_decay=["norm"]))
 
 
-def test_kinds_are_refused_that_are_none_or_do_not_go_with_the_parameters() -> None:
+def test_unknown_kinds_and_fused_with_complex_parameters_are_refused() -> None:
     named = [("weight", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))]
     with pytest.raises(ValueError, match=r"^kind='fast': expected auto, for_loop, foreach or fused\.$"):
         sgd(named, kind="fast")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^kind='fused': expected another kind: .*; use auto\.$"):
+    with pytest.raises(ValueError, match=r"^kind='fused': expected another kind, as fused .*; use auto\.$"):
         sgd(named, kind="fused")
 
 
 @pytest.mark.parametrize("kind", ["for_loop", "foreach", "fused"])
-def test_a_resumed_run_goes_on_in_its_kind_and_its_groups(kind: str, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_kind_and_its_groups(kind: str, tmp_path: Path) -> None:
     def run(max_steps: int, run_dir: Path, kind: str, ckpt_path: Path | None = None) -> Any:
         make = functools.partial(adamw, without_decay=["*.bias"], rate_factors={"layers.3.*": 0.1}, kind=kind)
         loop = TrainingLoop(max_steps=max_steps, eval_frequency=None)
@@ -98,7 +100,7 @@ def test_a_resumed_run_goes_on_in_its_kind_and_its_groups(kind: str, tmp_path: P
 
 @pytest.mark.parametrize("betas", [[0.9], 0.9, "ab", [0.9, None]])
 @pytest.mark.parametrize("make", [adam, adamw])
-def test_betas_are_two_numbers(make: Make, betas: Any) -> None:
+def test_betas_that_are_not_two_numbers_are_refused(make: Make, betas: Any) -> None:
     with pytest.raises(
         TypeError, match=r"^betas=.*: expected a list of two numbers in \[0, 1\), such as \[0.9, 0.999\]\.$"
     ):

@@ -1,4 +1,4 @@
-"""Schedules: the learning rates of a run, step by step, as laws."""
+"""Tests of the learning-rate schedules, step by step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loopwright.optim import constant, inverse_sqrt, linear, step_decay, warmup_
 from tiny import Recorder, batches, trainer
 
 Schedule = Callable[..., LambdaLR]
-FALLING: list[Schedule] = [linear, warmup_cosine, inverse_sqrt, step_decay, warmup_stable_decay, constant]
+SCHEDULES: list[Schedule] = [linear, warmup_cosine, inverse_sqrt, step_decay, warmup_stable_decay, constant]
 
 
 def optimizer(*rates: float) -> SGD:
@@ -28,7 +28,7 @@ def optimizer(*rates: float) -> SGD:
 
 
 def rates_of_run(schedule: Schedule, num_steps: int, **settings: Any) -> list[float]:
-    """The learning rate with which each step is made, and the one after the last."""
+    """Return the learning rate of each step, and the learning rate after the last step."""
     sgd = optimizer(1.0)
     scheduler = schedule(sgd, **settings)
     rates = []
@@ -39,13 +39,13 @@ def rates_of_run(schedule: Schedule, num_steps: int, **settings: Any) -> list[fl
     return [*rates, sgd.param_groups[0]["lr"]]
 
 
-def is_falling(rates: Sequence[float]) -> bool:
+def never_rises(rates: Sequence[float]) -> bool:
     return all(later <= earlier + 1e-12 for earlier, later in pairwise(rates))
 
 
-@pytest.mark.parametrize("schedule", FALLING)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @given(total_steps=st.integers(1, 60), warmup=st.integers(0, 60))
-def test_every_schedule_rises_to_the_optimizers_own_rate_and_then_never_rises(
+def test_after_the_warm_up_to_the_optimizers_rate_no_schedule_rises(
     schedule: Schedule, total_steps: int, warmup: int
 ) -> None:
     settings: dict[str, Any] = {"warmup_steps": min(warmup, total_steps)}
@@ -58,7 +58,7 @@ def test_every_schedule_rises_to_the_optimizers_own_rate_and_then_never_rises(
     num_warmup = settings["warmup_steps"]
     assert rates[0] == pytest.approx(1 / (num_warmup + 1) if num_warmup else rates[0])
     assert rates[:num_warmup] == pytest.approx([(step + 1) / (num_warmup + 1) for step in range(num_warmup)])
-    assert is_falling(rates[num_warmup:])
+    assert never_rises(rates[num_warmup:])
     assert all(0 < rate <= 1 + 1e-12 for rate in rates[:total_steps])
     if num_warmup + 2 < total_steps:
         assert rates[num_warmup] == pytest.approx(1)
@@ -66,19 +66,19 @@ def test_every_schedule_rises_to_the_optimizers_own_rate_and_then_never_rises(
 
 @pytest.mark.parametrize("schedule", [linear, warmup_cosine, warmup_stable_decay])
 @given(total_steps=st.integers(1, 60), final=st.floats(0, 1))
-def test_schedules_with_an_end_reach_it_with_the_run_and_stay(
+def test_the_final_fraction_is_reached_at_the_end_of_the_run_and_kept(
     schedule: Schedule, total_steps: int, final: float
 ) -> None:
     rates = rates_of_run(schedule, total_steps + 2, total_steps=total_steps, final_fraction=final)
     assert rates[total_steps:] == [final] * 3
 
 
-def test_linear_falls_in_equal_steps() -> None:
+def test_linear_decays_in_equal_steps() -> None:
     expected = [0.5, 1, 0.8, 0.6, 0.4, 0.2]
     assert rates_of_run(linear, 5, total_steps=5, warmup_steps=1, final_fraction=0.2) == pytest.approx(expected)
 
 
-def test_a_cosine_without_warm_up_is_half_a_cosine() -> None:
+def test_warmup_cosine_without_a_warm_up_is_half_a_period_of_a_cosine() -> None:
     expected = [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0.0]
     assert rates_of_run(warmup_cosine, 4, total_steps=4) == pytest.approx(expected, abs=1e-12)
 
@@ -89,7 +89,7 @@ def test_warmup_stable_decay_keeps_the_rate_until_the_decay() -> None:
 
 
 @given(total_steps=st.integers(4, 60), longer=st.integers(1, 30))
-def test_a_longer_run_takes_the_same_steps_until_the_shorter_one_decays(total_steps: int, longer: int) -> None:
+def test_a_longer_run_has_the_same_rates_until_the_shorter_run_decays(total_steps: int, longer: int) -> None:
     settings = {"warmup_steps": 2, "decay_steps": 2}
     short = rates_of_run(warmup_stable_decay, total_steps, total_steps=total_steps, **settings)
     long = rates_of_run(warmup_stable_decay, total_steps, total_steps=total_steps + longer, **settings)
@@ -97,7 +97,7 @@ def test_a_longer_run_takes_the_same_steps_until_the_shorter_one_decays(total_st
 
 
 @given(total_steps=st.integers(1, 400), warmup=st.floats(0.01, 0.7))
-def test_fractions_that_fit_a_run_fit_every_length(total_steps: int, warmup: float) -> None:
+def test_fractions_with_a_sum_below_1_fit_a_run_of_any_length(total_steps: int, warmup: float) -> None:
     decay = 0.99 - warmup
     rates = rates_of_run(
         warmup_stable_decay, total_steps, total_steps=total_steps, warmup_steps=warmup, decay_steps=decay
@@ -106,18 +106,18 @@ def test_fractions_that_fit_a_run_fit_every_length(total_steps: int, warmup: flo
 
 
 @given(step=st.integers(0, 200), warmup=st.integers(0, 50))
-def test_inverse_sqrt_is_the_formula_of_its_source(step: int, warmup: int) -> None:
+def test_inverse_sqrt_equals_the_formula_of_the_paper(step: int, warmup: int) -> None:
     factor = inverse_sqrt(optimizer(1.0), 1000, warmup_steps=warmup).lr_lambdas[0]
     num, num_warmup = step + 1, warmup + 1
     assert factor(step) == pytest.approx(min(num**-0.5, num * num_warmup**-1.5) * num_warmup**0.5)
 
 
-def test_step_decay_falls_at_its_milestones() -> None:
+def test_step_decay_drops_at_its_milestones() -> None:
     rates = rates_of_run(step_decay, 8, total_steps=8, milestones=[0.25, 6], factor=0.5, warmup_steps=1)
     assert rates == [0.5, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
 
 
-def test_a_fraction_of_the_run_is_exact() -> None:
+def test_a_fraction_of_the_run_is_converted_exactly() -> None:
     rates = rates_of_run(constant, 100, total_steps=100, warmup_steps=0.07)
     assert rates[:8] == pytest.approx([step / 8 for step in range(1, 9)])
 
@@ -128,8 +128,8 @@ def test_each_group_keeps_its_own_rate() -> None:
     assert [group["lr"] for group in sgd.param_groups] == pytest.approx([0.5, 0.05])
 
 
-@pytest.mark.parametrize("schedule", FALLING)
-def test_the_state_is_where_it_is_and_not_its_shape(schedule: Schedule) -> None:
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_state_holds_the_position_but_not_the_shape(schedule: Schedule) -> None:
     first, later = schedule(optimizer(1.0), total_steps=10), schedule(optimizer(1.0), total_steps=20)
     for _ in range(5):
         first.optimizer.step()
@@ -140,9 +140,9 @@ def test_the_state_is_where_it_is_and_not_its_shape(schedule: Schedule) -> None:
     assert later.get_last_lr() == [schedule(optimizer(1.0), total_steps=20).lr_lambdas[0](6)]
 
 
-@pytest.mark.parametrize("schedule", FALLING)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_resumed_run_has_the_rates_of_the_straight_one(schedule: Schedule, stop: int, tmp_path: Any) -> None:
+def test_a_resumed_run_has_the_rates_of_a_straight_run(schedule: Schedule, stop: int, tmp_path: Any) -> None:
     def rates(max_steps: int, run_dir: Any, ckpt_path: Any = None) -> list[float]:
         seen: list[float] = []
         ours = trainer(
@@ -168,9 +168,9 @@ def test_a_resumed_run_has_the_rates_of_the_straight_one(schedule: Schedule, sto
     assert begun + rates(8, tmp_path / "resumed", tmp_path / "begun") == straight
 
 
-def test_a_run_that_has_nothing_left_to_do_has_a_schedule() -> None:
+def test_schedules_of_a_run_of_0_steps_can_be_built() -> None:
     assert rates_of_run(warmup_cosine, 0, total_steps=0, warmup_steps=5) == pytest.approx([1 / 6])
-    assert all(schedule(optimizer(1.0), total_steps=0).lr_lambdas[0](0) >= 0 for schedule in FALLING)
+    assert all(schedule(optimizer(1.0), total_steps=0).lr_lambdas[0](0) >= 0 for schedule in SCHEDULES)
 
 
 STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of the run."
@@ -179,7 +179,7 @@ STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of
 @pytest.mark.parametrize(
     ("schedule", "settings", "line"),
     [
-        (constant, {"warmup_steps": 11}, "warmup_steps=11: expected at most the 10 steps of the run; a fraction in"),
+        (constant, {"warmup_steps": 11}, "warmup_steps=11: expected at most 10, the steps of the run; a fraction in"),
         (linear, {"warmup_steps": 1.5}, f"warmup_steps=1.5: {STEPS}"),
         (inverse_sqrt, {"warmup_steps": -1}, f"warmup_steps=-1: {STEPS}"),
         (warmup_cosine, {"warmup_steps": True}, f"warmup_steps=True: {STEPS}"),
@@ -190,7 +190,7 @@ STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of
         (
             warmup_stable_decay,
             {"warmup_steps": 4, "decay_steps": 7},
-            "decay_steps=7 after warmup_steps=4: expected both within the 10 steps of the run",
+            "decay_steps=7 after warmup_steps=4: expected at most 10 steps for both, the length of the run",
         ),
         (warmup_stable_decay, {"warmup_steps": 0.7, "decay_steps": 0.7}, "decay_steps=0.7 after warmup_steps=0.7"),
         (warmup_stable_decay, {"warmup_steps": 0.6, "decay_steps": 0.5}, "decay_steps=0.5 after warmup_steps=0.6"),

@@ -1,4 +1,4 @@
-"""The picture of a run: drawn for whatever a run can log, with all of it on it."""
+"""Tests of `draw_curves`: any logged metrics can be drawn, and the picture shows all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(run_dir: Path, entries: Iterable[Entry], **summary: Any) -> Path:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved."""
+    """Figures in the order in which they are saved."""
     saved: list[Figure] = []
     save = Figure.savefig
 
@@ -44,29 +44,29 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def texts(figure: Figure) -> str:
-    said = [text.get_text() for text in figure.texts]
+    shown = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         legend = axes.get_legend()
-        said += [text.get_text() for text in (*axes.texts, *(legend.get_texts() if legend else ()))]
-    return "\n".join(said)
+        shown += [text.get_text() for text in (*axes.texts, *(legend.get_texts() if legend else ()))]
+    return "\n".join(shown)
 
 
 def titles(figure: Figure) -> list[str]:
     return [axes.get_title(loc="left") for axes in figure.axes]
 
 
-def usual(num_steps: int = 400) -> list[Entry]:
+def usual_entries(num_steps: int = 400) -> list[Entry]:
     steps = range(50, num_steps + 1, 50)
     entries = [(s, "lr", 0.1 / s) for s in steps] + [(s, "train/loss", math.exp(-s / 90)) for s in steps]
     entries += [(s, f"{name}/loss", math.exp(-s / 99)) for s in steps[1::2] for name in ("val/a", "val/b")]
     return entries + [(s, "val/a/accuracy", s / num_steps) for s in steps[1::2]]
 
 
-def test_losses_come_first_the_learning_rate_last_and_a_set_keeps_its_colour(
+def test_losses_come_first_the_learning_rate_last_and_colours_match_across_panels(
     tmp_path: Path, figures: list[Figure]
 ) -> None:
     best = {"name": "val/a/accuracy", "value": 1.0, "step": 400}
-    assert draw_curves(write(tmp_path, usual(), best=best, global_step=400)) == tmp_path / "curves.png"
+    assert draw_curves(write(tmp_path, usual_entries(), best=best, global_step=400)) == tmp_path / "curves.png"
     (figure,) = figures
     assert titles(figure) == ["loss (log scale)", "accuracy", "learning rate"]
     loss, accuracy, rate = figure.axes
@@ -82,7 +82,7 @@ def test_losses_come_first_the_learning_rate_last_and_a_set_keeps_its_colour(
     assert [file.name for file in tmp_path.glob(".*")] == []
 
 
-def test_a_run_that_noted_no_best_shows_that_of_its_objective(tmp_path: Path, figures: list[Figure]) -> None:
+def test_without_a_recorded_best_value_the_best_objective_is_marked(tmp_path: Path, figures: list[Figure]) -> None:
     draw_curves(
         write(tmp_path, [(1, "val/f1", 0.1), (2, "val/f1", 0.5)], objective_name="val/f1", objective_mode="max")
     )
@@ -110,7 +110,7 @@ def test_a_run_that_noted_no_best_shows_that_of_its_objective(tmp_path: Path, fi
     ],
     ids=["step 0", "one point", "all NaN", "extremes", "names", "40 metrics", "large"],
 )
-def test_it_is_drawn_whatever_was_logged(tmp_path: Path, entries: list[Entry]) -> None:
+def test_unusual_values_and_names_are_drawn(tmp_path: Path, entries: list[Entry]) -> None:
     assert draw_curves(write(tmp_path, entries)) is not None
 
 
@@ -119,12 +119,12 @@ def test_values_that_are_not_finite_are_marked(tmp_path: Path, figures: list[Fig
     assert "train not finite at step 2" in texts(figures[0])
 
 
-def test_a_noisy_training_curve_says_that_it_is_a_mean(tmp_path: Path, figures: list[Figure]) -> None:
+def test_the_legend_of_a_long_training_curve_says_that_it_is_a_mean(tmp_path: Path, figures: list[Figure]) -> None:
     draw_curves(write(tmp_path, [(s, "train/loss", 1 + s % 7) for s in range(1, 401)]))
     assert "train, mean of 9 values" in texts(figures[0])
 
 
-def test_metrics_that_find_no_place_are_counted(tmp_path: Path, figures: list[Figure]) -> None:
+def test_metrics_that_are_not_drawn_are_counted_in_the_title(tmp_path: Path, figures: list[Figure]) -> None:
     draw_curves(write(tmp_path, [(1, f"val/m{m}", 1.0) for m in range(30)]))
     assert len(figures[0].axes) == 24
     assert "6 more metrics in metrics.jsonl" in texts(figures[0])
@@ -144,7 +144,7 @@ def test_the_title_names_the_run(tmp_path: Path, figures: list[Figure], where: s
 
 
 def test_the_same_run_gives_the_same_picture(tmp_path: Path) -> None:
-    pictures = [(draw_curves(write(tmp_path / "a" / "run", usual())) or Path()).read_bytes() for _ in range(2)]
+    pictures = [(draw_curves(write(tmp_path / "a" / "run", usual_entries())) or Path()).read_bytes() for _ in range(2)]
     assert pictures[0] == pictures[1]
 
 

@@ -1,4 +1,4 @@
-"""Reading a run's metrics back."""
+"""Tests of reading a run's metrics and summary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopwright.loggers import JSONLinesLogger
 from loopwright.records import Series, read_series, read_summary
 
 
-def test_what_a_logger_wrote_is_read_back(tmp_path: Path) -> None:
+def test_metrics_that_a_logger_wrote_are_read_back(tmp_path: Path) -> None:
     logger = JSONLinesLogger()
     with tiny.trainer(TrainingLoop(num_steps=3), loggers=[logger], log_every_n_steps=1, run_dir=tmp_path) as trainer:
         result = trainer.fit(tiny.batches())
@@ -24,7 +24,7 @@ def test_what_a_logger_wrote_is_read_back(tmp_path: Path) -> None:
     assert math.isnan(series["odd"].values[0]) and series["huge"].values == [-math.inf]
 
 
-def test_lines_that_are_no_metrics_are_passed_over_and_the_last_value_of_a_step_counts(tmp_path: Path) -> None:
+def test_unreadable_lines_are_skipped_and_the_last_value_of_a_step_is_used(tmp_path: Path) -> None:
     lines = ['{"step": 2, "name": "a", "value": 1.0}', '{"step": 1, "name": "a", "value": 5}', "[]", "7", "{}", "\x00"]
     lines.append("[" * 100_000)
     lines += ['{"step": 2, "name": "a", "value": "Infinity"}', '{"step": 3, "name": "a", "va']
@@ -44,7 +44,7 @@ def test_a_run_that_logged_nothing_has_no_series_and_no_summary(tmp_path: Path) 
     assert read_summary(tmp_path) == {"state": "completed"}
 
 
-def test_the_best_value_is_the_first_best_finite_one() -> None:
+def test_the_best_value_is_finite_and_the_first_of_equal_ones() -> None:
     series = Series("a", [1, 2, 3, 4, 5], [math.nan, 2.0, 1.0, 1.0, -math.inf])
     assert series.best("min") == (3, 1.0)
     assert series.best("max") == (2, 2.0)

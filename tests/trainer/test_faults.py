@@ -97,7 +97,7 @@ def test_a_validation_dataloader_ends_where_it_says(length: int, said: str) -> N
 
 
 def test_a_model_that_does_not_fit_its_data_names_the_setting() -> None:
-    with pytest.raises(SettingError, match=r"^model\.in_features=63: expected 64, the values in a sample\.$"):
+    with pytest.raises(SettingError, match=r"^model\.in_features=63: expected 64, the number of values in a sample\.$"):
         fit(model=lambda: MLP(in_features=63), data=synthetic(num_train=8, num_val=4))
 
 

@@ -1,4 +1,4 @@
-"""Callbacks that configurations name, one a file."""
+"""Callbacks that are shipped with Loopwright."""
 
 from loopwright.callbacks.anomaly import DetectAnomaly
 from loopwright.callbacks.compression_baseline import CompressionBaseline

@@ -1,4 +1,4 @@
-"""`DetectAnomaly`: finds the operation from which a NaN in the gradients comes."""
+"""`DetectAnomaly`: finds the operation that produces a NaN gradient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 class DetectAnomaly(Callback):
-    """Fits in autograd's anomaly mode: a NaN in a backward raises, with the traceback of the forward it belongs to.
+    """Runs a fit in autograd's anomaly mode.
 
-    Makes a step several times slower. What is computed stays the same.
+    If a backward operation produces a NaN, torch raises an error with the traceback of the corresponding forward
+    operation. The mode makes a step several times slower and does not change its results.
     """
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Enter the mode until the fit ends."""
+        """Enable anomaly mode until the fit ends."""
         stack.enter_context(torch.autograd.set_detect_anomaly(True))

@@ -1,4 +1,4 @@
-"""`CompressionBaseline`: what general compressors make of the text that a model is validated on."""
+"""`CompressionBaseline`: logs how well gzip and xz compress the validation text, as baselines of a language model."""
 
 from __future__ import annotations
 
@@ -18,54 +18,56 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class HasText(Protocol):
-    """A data set of a text."""
+    """A data set with a text."""
 
     @property
     def text(self) -> bytes:
-        """The whole of it."""
+        """The whole text."""
         ...
 
 
 class CompressionBaseline(Callback):
-    """Logs beside the results of a validation how well compressors do on the same text, in bits per byte.
+    """Logs the compressed size of the validation text after each validation, in bits per byte of the text.
 
-    ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte`` compress the validation text by itself;
-    ``val/xz_9e_after_train/bits_per_byte`` is what it adds to the compressed training text, which xz has then seen as a
-    model has. Compressed once, then logged each time, so that they stand beside ``val/bits_per_byte``; xz takes about
-    a second for a megabyte.
+    - ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte``: the validation text compressed alone.
+    - ``val/xz_9e_after_train/bits_per_byte``: the size that the validation text adds to the compressed training text.
+      Like a trained model, xz has processed the training text before.
+
+    The text is compressed once, and the values are logged after each validation next to ``val/bits_per_byte``. xz
+    takes about one second per megabyte.
 
     Raises:
-        SettingError: in a fit or validation, for a data set without ``text``.
+        SettingError: when a fit or a validation starts, if its data set has no ``text``.
     """
 
     def __init__(self) -> None:
         self._train_text: bytes | None = None
-        self._found: dict[str | None, dict[str, float]] = {}
+        self._results: dict[str | None, dict[str, float]] = {}
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Take the training text."""
+        """Store the training text."""
         self._train_text = _text_of(train_dataloader)
-        self._found.clear()
+        self._results.clear()
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Compress the validation text, if that is not done yet."""
+        """Compress the validation text if it has not been compressed yet."""
         name = trainer.validation_name
-        if name not in self._found:
-            self._found[name] = compressed_bits_per_byte(_text_of(val_dataloader), self._train_text)
+        if name not in self._results:
+            self._results[name] = compressed_bits_per_byte(_text_of(val_dataloader), self._train_text)
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Log what was found."""
+        """Log the compressed sizes."""
         name = trainer.validation_name
-        found = self._found[name].items()
-        trainer.log_metrics(**{f"{name}/{compressor}/bits_per_byte": bits for compressor, bits in found})
+        results = self._results[name].items()
+        trainer.log_metrics(**{f"{name}/{compressor}/bits_per_byte": bits for compressor, bits in results})
 
 
 def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> dict[str, float]:
-    """Bits that each compressor needs for a byte of ``text``, headers included.
+    """Return the compressed size of ``text`` in bits per byte of ``text``, by compressor. Headers are included.
 
     Args:
-        text: at least one byte.
-        train_text: what xz is to have seen before; None: that entry is left out.
+        text: text to compress, at least one byte.
+        train_text: text that xz compresses first for the entry ``xz_9e_after_train``; None omits this entry.
     """
     sizes = {"gzip_9": len(gzip.compress(text, compresslevel=9)), "xz_9e": _xz_size(text)}
     if train_text is not None:
@@ -80,6 +82,6 @@ def _xz_size(text: bytes) -> int:
 def _text_of(dataloader: Any) -> bytes:
     dataset = getattr(dataloader, "dataset", None)
     if not isinstance(dataset, HasText):
-        problem = f"={type(dataset).__name__}: expected a data set with a text, to compress"
-        raise SettingError("dataset", f"{problem}; leave out the callback CompressionBaseline.")
+        problem = f"={type(dataset).__name__}: expected a data set with an attribute text of type bytes"
+        raise SettingError("dataset", f"{problem}; remove the callback CompressionBaseline.")
     return dataset.text

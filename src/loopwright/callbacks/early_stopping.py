@@ -1,4 +1,4 @@
-"""`EarlyStopping`: ends a fit when a metric of its validations no longer gets better."""
+"""`EarlyStopping`: stops a fit when a validation metric no longer improves."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
 
 
 class EarlyStopping(Callback):
-    """Stops a fit after a validation by which a metric has not improved for a while, has diverged, or is not finite.
+    """Stops a fit when a validation metric has not improved for some validations, has diverged, or is not finite.
 
-    It looks when a whole round of validations is over: every dataloader and every downstream validation of a step. The
-    metric's name begins with that of the validation that logs it; a round in which that one is not due does not count.
+    The metric is checked after each round of validations. A round is the validations of all dataloaders and all
+    downstream validations after one step. The metric's name begins with the name of the validation that logs it. A
+    round counts only if this validation is part of it.
 
-    What it has seen is part of a checkpoint. A run that goes on from one stops where the run that was never cut stops;
-    a run that it had stopped is over: a resume trains nothing, and `Trainer.stop_reason` says why again, unless a
-    larger ``patience`` leaves it some. Every fit that is no resume is watched from its own beginning.
+    The history of the metric is saved in checkpoints, so a resumed run stops at the same step as a straight run. If
+    the run was stopped by this callback, resuming it trains no further step, and `Trainer.stop_reason` gives the same
+    reason again, unless ``patience`` is larger than before. A fit that is not a resume starts with an empty history.
 
     Args:
-        monitor: the metric, by its full name.
-        mode: whether less is better (``min``) or more (``max``).
-        patience: validations in a row without improvement after which the fit ends.
-        min_delta: what the best value has to be improved by more than, in the metric's unit.
-        divergence_threshold: end at once where the metric is worse than this; None: off. One that is NaN or infinite
-            always ends the fit.
+        monitor: full name of the metric.
+        mode: ``min`` if lower values are better, ``max`` if higher values are better.
+        patience: number of consecutive validations without an improvement after which the fit is stopped.
+        min_delta: margin in the metric's unit; only a change by more than this counts as an improvement.
+        divergence_threshold: value beyond which a worse metric stops the fit at once; None turns the check off. A NaN
+            or infinite metric always stops the fit.
 
     Raises:
-        SettingError: for values other than these; when a fit starts that has no validations; after the first of them
-            that should have logged the metric and did not.
+        SettingError: if a setting is invalid, if a fit without validations starts, or if the metric is missing after
+            the first round of validations that should have logged it.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class EarlyStopping(Callback):
         self._val_dataloader: Any = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen, and of which metric."""
+        """Return the settings and the history of the metric."""
         return {**self._settings, **asdict(self._seen)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what was seen.
+        """Restore the history of the metric.
 
         Raises:
-            CheckpointError: if it is that of another metric, not whole, or was set otherwise than by ``patience``.
+            CheckpointError: if the state is incomplete or invalid, or if a setting other than ``patience`` differs.
         """
         check_names("EarlyStopping", state_dict, self.state_dict())
         check_settings("EarlyStopping", state_dict, self._settings)
@@ -83,20 +84,20 @@ class EarlyStopping(Callback):
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Begin anew; a resume puts what was seen back afterwards."""
+        """Clear the history. A resume restores it afterwards."""
         self._seen = Seen()
         self._val_dataloader = val_dataloader
         stack.callback(setattr, self, "_val_dataloader", None)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Stop at once where the run that is resumed was over."""
+        """Stop at once if the resumed run had been stopped."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
         if plan.eval_every is None and plan.total_steps:
             raise SettingError(
                 "EarlyStopping.monitor",
-                f"={self._rule.monitor}: expected a metric of the validations, and this fit has none; give "
-                "val_dataloader and eval_frequency, or leave the callback out.",
+                f"={self._rule.monitor}: expected a metric of a validation, but this fit has no validations; give "
+                "val_dataloader and eval_frequency, or remove the callback EarlyStopping.",
             )
         self._stop_if_over(trainer)
 
@@ -108,11 +109,11 @@ class EarlyStopping(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Look at the metric when the round has ended, if it is one of the fit's plan."""
+        """Check the metric at the end of the round, if the round is part of the fit's plan."""
         plan = trainer.plan
         is_of_fit = val_dataloaders is self._val_dataloader and ckpt_paths == [None]
         if is_of_fit and plan is not None and plan.validates_at(trainer.global_step):
-            stack.enter_context(self._looking_afterwards(trainer, plan))
+            stack.enter_context(self._checking_afterwards(trainer, plan))
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -120,11 +121,12 @@ class EarlyStopping(Callback):
         return {name: value for name, value in asdict(self._rule).items() if name in names}
 
     @contextmanager
-    def _looking_afterwards(self, trainer: Trainer, plan: Plan) -> Iterator[None]:
+    def _checking_afterwards(self, trainer: Trainer, plan: Plan) -> Iterator[None]:
         yield
-        self._look(trainer, plan)  # not where an exception ends the round, or a signal: the resumed run completes it
+        # Skipped if an exception or a signal ends the round. After a signal, the resumed run repeats the round.
+        self._check(trainer, plan)
 
-    def _look(self, trainer: Trainer, plan: Plan) -> None:
+    def _check(self, trainer: Trainer, plan: Plan) -> None:
         monitor, step = self._rule.monitor, trainer.global_step
         names = [*(val_set.name for val_set in plan.val), *(name for name, _ in plan.downstream)]
         owner = max((name for name in names if monitor.startswith(f"{name}/")), key=len, default=None)
@@ -133,7 +135,7 @@ class EarlyStopping(Callback):
         metrics = trainer.metrics
         if owner is None or monitor not in metrics:
             logged = [metric for metric in metrics if metric.startswith(tuple(f"{name}/" for name in names))]
-            problem = f"={monitor}: expected a metric of the validations: {', '.join(logged) or 'none was logged'}."
+            problem = f"={monitor}: expected a metric that the validations log: {', '.join(logged) or 'they log none'}."
             raise SettingError("EarlyStopping.monitor", problem + did_you_mean(monitor, logged))
         self._seen = self._rule.after(self._seen, metrics[monitor], step)
         self._stop_if_over(trainer)

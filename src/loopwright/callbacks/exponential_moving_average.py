@@ -1,4 +1,4 @@
-"""`ExponentialMovingAverage`: validates with an average of the weights over the steps."""
+"""`ExponentialMovingAverage`: maintains an average of the weights and validates with it."""
 
 from __future__ import annotations
 
@@ -27,29 +27,33 @@ _MAX_NAMES_SHOWN = 5
 
 
 class ExponentialMovingAverage(Callback):
-    """Keeps an average of the parameters over the steps, and validates with it instead of with the trained ones.
+    """Keeps an exponential moving average of the parameters, and uses it in place of the trained ones in validations.
 
     ::
 
-        average = weights                                        # where the first fit begins, after init_from
+        average = weights                                        # at the start of the first fit, after init_from
         after each update: average = decay * average + (1 - decay) * weights
 
-    One operation a step, on the device, in the parameters' own types; what is trained stays the same, bitwise. Buffers
-    are not averaged: the model's own, such as running means of a batch norm, serve both.
+    An update is one operation per step on the device, in the types of the parameters. The trained weights are bitwise
+    the same as without the average. Buffers, such as the running means of a batch norm, are not averaged; validations
+    use the model's own buffers.
 
-    Every validation in a fit and after it, downstream ones included, sees the average in the model's parameters; the
-    trained ones are put back when it ends, also by an error. A checkpoint's model is the trained one, with which a
-    resume and `init_from` go on; the average lies beside it in this callback's state, by the same names. Validating a
-    checkpoint takes its average; one that holds none is validated with its trained weights.
+    For every validation during and after a fit, including downstream validations, the average is swapped into the
+    model's parameters. The trained weights are restored when the validation ends, also after an error.
+
+    The model in a checkpoint has the trained weights, from which a resume and `init_from` continue. The average is
+    saved in this callback's state under the same names. A validation of a checkpoint uses the average in the
+    checkpoint or, if there is none, the trained weights.
 
     Args:
-        decay: share of the old average in the new one at each update, from 0 up to but not including 1.
-        every_n_steps: steps between two updates of the average.
-        warms_up: begin with a smaller decay, (1 + t) / (10 + t) for update t = 0, 1, …, until ``decay`` is smaller, as
-            TensorFlow's does when it is told ``num_updates``: the first weights are soon forgotten.
+        decay: weight of the old average in an update, in [0, 1).
+        every_n_steps: number of steps between two updates of the average.
+        warms_up: whether to use the smaller decay (1 + t) / (10 + t) for update t = 0, 1, … until it exceeds
+            ``decay``, so that the initial weights soon have little influence. TensorFlow's average does the same if
+            ``num_updates`` is given.
 
     Raises:
-        SettingError: for values other than these; when the trainer is built, if there are two of these callbacks.
+        SettingError: if an argument is invalid; when the trainer is built, if it has more than one of these callbacks.
     """
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1, warms_up: bool = False) -> None:
@@ -66,22 +70,22 @@ class ExponentialMovingAverage(Callback):
         self._num_updates = 0
         self._parameters: dict[str, nn.Parameter] = {}
         self._averages: dict[str, Tensor] = {}
-        # Each tensor once, also where it is tied; built per fit, so that a step looks nothing up.
+        # Tied parameters appear once. The lists are built before the steps, so that a step needs no lookups.
         self._trained_list: list[Tensor] = []
         self._average_list: list[Tensor] = []
         self._is_swapped_in = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The average by plain names, how often it was updated, and how."""
-        held: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
-        averages = {name: held[name].detach() for name in self._averages}
+        """Return the settings, the number of updates, and the average by the names of the unwrapped model."""
+        holders: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
+        averages = {name: holders[name].detach() for name in self._averages}
         return {**self._settings, "num_updates": self._num_updates, _KEY: averages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with an average.
+        """Restore the average.
 
         Raises:
-            CheckpointError: naming what does not fit the model, or was set otherwise.
+            CheckpointError: if the average does not match the model, or a setting differs; the message names it.
         """
         check_names("ExponentialMovingAverage", state_dict, self.state_dict())
         check_settings("ExponentialMovingAverage", state_dict, self._settings)
@@ -92,21 +96,24 @@ class ExponentialMovingAverage(Callback):
         faults = sorted(
             on_one_line(str(name), 80)
             for name in saved.keys() | self._parameters.keys()
-            if name not in self._parameters or _form(saved.get(name)) != _form(self._parameters[name])
+            if name not in self._parameters
+            or _shape_and_dtype(saved.get(name)) != _shape_and_dtype(self._parameters[name])
         )
         if faults:
             shown = ", ".join(faults[:_MAX_NAMES_SHOWN]) + (", …" if len(faults) > _MAX_NAMES_SHOWN else "")
             raise CheckpointError(
-                f"ExponentialMovingAverage: {_KEY}: {shown}: not as in the model; expected the names, shapes "
-                "and types of its parameters."
+                f"ExponentialMovingAverage: {_KEY}: {shown}: these entries do not match the model; expected the names, "
+                "shapes and types of its parameters."
             )
         self._num_updates = state_dict["num_updates"]
         self._hold(saved)
 
     def post_setup(self, trainer: Trainer) -> None:
-        """Begin anew with this trainer's model."""
-        if sum(isinstance(callback, ExponentialMovingAverage) for callback in trainer.callbacks) > 1:
-            raise SettingError("callbacks", ": two of ExponentialMovingAverage; expected one: a validation uses one.")
+        """Store the parameters of this trainer's model, and clear the average."""
+        num_averages = sum(isinstance(callback, ExponentialMovingAverage) for callback in trainer.callbacks)
+        if num_averages > 1:
+            expected = f": expected at most one ExponentialMovingAverage, found {num_averages}"
+            raise SettingError("callbacks", f"{expected}; a validation can use only one average.")
         self._parameters = {
             name: parameter
             for name, parameter in trainer.parameters.items()
@@ -115,29 +122,29 @@ class ExponentialMovingAverage(Callback):
         self._averages, self._num_updates = {}, 0
 
     def finalize(self) -> None:
-        """Let go of the model; the average stays, in `state_dict`."""
+        """Release the model's parameters. The average remains available from `state_dict`."""
         self._parameters, self._trained_list = {}, []
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Forget an average of a run that has not begun: other weights may be loaded now."""
+        """Clear the average if no step was completed, because this fit may load other weights."""
         if trainer.global_step == 0:
             self._averages = {}
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Begin with the present weights, unless there is an average already."""
+        """Initialise the average with the current weights, unless there is an average already."""
         if not self._averages:
             self._hold(self._parameters)
 
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Take the new weights in."""
-        if (trainer.global_step + 1) % self._every_n_steps:  # the present step is counted after this
+        """Update the average with the new weights."""
+        if (trainer.global_step + 1) % self._every_n_steps:  # global_step is incremented after this hook
             return
         decay = self._decay
         if self._warms_up:
             decay = min(decay, (1 + self._num_updates) / (10 + self._num_updates))
-        # `torch.optim.swa_utils.AveragedModel` reads its count back from the device at every update.
+        # `torch.optim.swa_utils.AveragedModel` is not used: it reads a counter back from the device at every update.
         with torch.no_grad():
             torch._foreach_lerp_(self._average_list, self._trained_list, 1 - decay)
         self._num_updates += 1
@@ -150,21 +157,21 @@ class ExponentialMovingAverage(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Swap the average in for a whole round, whose downstream validations use it too."""
+        """Swap the average in for a whole round of validations, including downstream validations."""
         stack.enter_context(self._swapped_in())
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Swap the average in, unless a checkpoint is validated, whose own was loaded."""
+        """Swap the average in, unless a checkpoint is validated: `preprocess_checkpoint` loads its average."""
         if trainer.validation_checkpoint is None:
             stack.enter_context(self._swapped_in())
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Save the trained weights as the model, also from inside a validation."""
+        """Put the trained weights into the checkpoint, also if it is saved during a validation."""
         if self._is_swapped_in:
-            state_dict["model"] |= self._averages  # which hold the trained ones now
+            state_dict["model"] |= self._averages  # while swapped in, these tensors hold the trained weights
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Validate a checkpoint with its average; a fit goes on with what it trained."""
+        """Replace the model weights by the average if the checkpoint is loaded for a validation."""
         if trainer.validation_checkpoint is None:
             return
         for state in state_dict.get("callbacks", {}).values():
@@ -176,7 +183,7 @@ class ExponentialMovingAverage(Callback):
 
     @contextmanager
     def _swapped_in(self) -> Iterator[None]:
-        """Exchange the average with the parameters; inside of another such context, or without one, nothing."""
+        """Exchange the average and the parameters, unless they are exchanged already or there is no average."""
         if self._is_swapped_in or not self._averages:
             yield
             return
@@ -193,11 +200,12 @@ class ExponentialMovingAverage(Callback):
             self._is_swapped_in = False
 
     def _hold(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin the average with a copy of ``weights``; what is one tensor in the model is one in it."""
+        """Initialise the average with a copy of ``weights``. Tied parameters share one averaged tensor."""
         held: dict[nn.Parameter, Tensor] = {}
         for name, parameter in self._parameters.items():
             if parameter not in held:
-                held[parameter] = parameter.detach().clone().copy_(weights[name].detach())  # laid out as the parameter
+                # Cloned from the parameter, to have its memory format.
+                held[parameter] = parameter.detach().clone().copy_(weights[name].detach())
             self._averages[name] = held[parameter]
         self._trained_list, self._average_list = list(held), list(held.values())
 
@@ -205,12 +213,12 @@ class ExponentialMovingAverage(Callback):
 def _exchange(a: Tensor, b: Tensor) -> None:
     """Exchange the values of two tensors in place, bitwise.
 
-    Through ``.data``, so that a validation inside a step does not invalidate the graph of its forward.
+    ``.data`` is used so that a validation within a step does not invalidate the autograd graph of that step.
     """
     kept = a.data.clone()
     a.data.copy_(b.data)
     b.data.copy_(kept)
 
 
-def _form(tensor: object) -> object:
+def _shape_and_dtype(tensor: object) -> object:
     return (tensor.shape, tensor.dtype) if isinstance(tensor, Tensor) else None

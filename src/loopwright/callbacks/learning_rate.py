@@ -1,4 +1,4 @@
-"""`LearningRateMonitor`: records the learning rate beside the training losses."""
+"""`LearningRateMonitor`: logs the learning rate."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ if TYPE_CHECKING:
 
 
 class LearningRateMonitor(Callback):
-    """Logs the learning rate with which each logged step was made.
-
-    The name is ``lr``; with several parameter groups ``lr/0``, ``lr/1``, …
-    """
+    """Logs the learning rate of each log step as ``lr``, or as ``lr/0``, ``lr/1``, … for several parameter groups."""
 
     def __init__(self) -> None:
         self._rates: dict[str, float] = {}
 
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Note the rate just used, before a scheduler changes it."""
+        """Store the learning rate of this step before a scheduler changes it."""
         if trainer.is_log_step:
             rates = [float(group["lr"]) for group in optimizer.param_groups]
             is_one = len(rates) == 1
@@ -32,7 +29,7 @@ class LearningRateMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Log what was noted, now that the step is counted."""
+        """Log the stored learning rate; ``global_step`` includes this step by now."""
         if self._rates:
             trainer.log_metrics(**self._rates)
             self._rates = {}

@@ -1,4 +1,4 @@
-"""`Metrics`: measures of torchmetrics, over training and over each validation set."""
+"""`Metrics`: computes metrics of torchmetrics in training and on each validation set."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ if TYPE_CHECKING:
     from loopwright.loop import LoopCallback
     from loopwright.trainer import Trainer
 
-_METHODS = ("update", "compute", "reset", "persistent")  # what is asked of a metric, beside a module's methods
+_METHODS = ("update", "compute", "reset", "persistent")  # methods of a metric that an nn.Module does not have
 
 
 class Metrics(Callback):
-    """Feeds every batch to metrics of torchmetrics and logs them as ``train/<name>`` and ``val/<name>``.
+    """Updates metrics of torchmetrics with every batch and logs them as ``train/<name>`` and ``val/<name>``.
 
-    Training and each validation set have copies of their own. A validation's values are those of the whole set, not
-    means over batches. Those of training are read at log steps only, and are over the micro-batches since the one
-    before; what they have gathered is part of a checkpoint. A metric that computes a mapping is logged as
-    ``<name>_<key>``. Metrics that check their inputs may wait for the device at every batch: give them
-    ``validate_args=False``.
+    Training and each validation set have their own copies of the metrics. A validation metric is computed over the
+    whole set; it is not a mean over batches. A training metric is computed at log steps, over the micro-batches since
+    the last log step. Its intermediate state is saved in checkpoints. If a metric computes a mapping, its entries are
+    logged as ``<name>_<key>``.
+
+    Metrics that check their inputs may wait for the device at every batch. Pass them ``validate_args=False`` to avoid
+    this.
 
     Args:
-        metrics: name -> ``torchmetrics.Metric`` (``pip install 'loopwright[metrics]'``); copied, not changed.
-        inputs: what ``update`` is given, in its order: each a name in the model's outputs, or else in the batch; a
-            number is a place in a batch that is a list or tuple.
+        metrics: mapping from a name to a ``torchmetrics.Metric`` (``pip install 'loopwright[metrics]'``). The metrics
+            are copied and not changed.
+        inputs: arguments of ``update``, in this order. A name refers to the model's outputs or, if they do not have
+            it, to a batch that is a mapping. A number is an index into a batch that is a list or tuple.
 
     Raises:
-        SettingError: for anything else; while running, for inputs that are not there, names that the model's outputs
-            have too, and values that are no single number.
+        SettingError: if an argument is invalid; during a run, if an input is missing, if the model's outputs already
+            use the name of a metric, or if a metric does not compute single numbers.
     """
 
     def __init__(self, metrics: Mapping[str, Any], inputs: Sequence[str | int] = ("logits", "target")) -> None:
@@ -52,23 +55,23 @@ class Metrics(Callback):
         self._step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What training has gathered since the last log step."""
+        """Return the state of the training metrics since the last log step."""
         return self._training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what was gathered."""
+        """Restore the state of the training metrics."""
         self._training.load_state_dict(state_dict)
 
     def on_train_start(
         self, trainer: Trainer, model: nn.Module, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """Note the step, to see when it moves."""
+        """Store the step number, to detect the end of a step later."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Take a micro-batch in; at a log step log, and begin anew."""
+        """Update the training metrics. At the end of a log step, log and reset them."""
         self._training.update(self._read(outputs, batch))
         step, is_same = trainer.global_step, trainer.global_step == self._step
         self._step = step
@@ -78,24 +81,24 @@ class Metrics(Callback):
         self._training.reset()
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Begin anew for this set."""
+        """Reset the metrics of this validation set."""
         self._of(trainer).reset()
 
     def on_validate_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Take a validation batch in."""
+        """Update the metrics of this validation set."""
         self._of(trainer).update(self._read(outputs, batch))
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Log the values over the whole set."""
+        """Log and reset the metrics of this validation set."""
         meters = self._of(trainer)
         trainer.log_metrics(**meters.compute(str(trainer.validation_name)))
         meters.reset()
 
     def _of(self, trainer: Trainer) -> _Meters:
         name = trainer.validation_name
-        assert name is not None, "hooks of a validation are called during one"
+        assert name is not None, "validation hooks are called only during a validation"
         if name not in self._validation:
             self._validation[name] = _Meters(self._prototypes)
         return self._validation[name]
@@ -103,12 +106,13 @@ class Metrics(Callback):
     def _read(self, outputs: Mapping[str, Any], batch: Any) -> list[Any]:
         taken = [name for name in self._prototypes if name in outputs]
         if taken:
-            raise SettingError(f"metrics.{taken[0]}", ": the model's outputs have this name; expected another.")
+            problem = ": the model's outputs already use this name; expected a name that they do not use."
+            raise SettingError(f"metrics.{taken[0]}", problem)
         return [_find(key, outputs, batch) for key in self._inputs]
 
 
 class _Meters:
-    """One copy of every metric."""
+    """A copy of every metric."""
 
     def __init__(self, prototypes: Mapping[str, Any]) -> None:
         self._metrics = {name: metric.clone() for name, metric in prototypes.items()}
@@ -135,8 +139,9 @@ class _Meters:
                 if isinstance(part, Tensor) and part.numel() == 1:
                     part = part.detach().reshape(())
                 elif not isinstance(part, int | float):
-                    shape = f"of shape {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
-                    raise SettingError(f"metrics.{name}", f": computes a value {shape}; expected a single number.")
+                    is_tensor = isinstance(part, Tensor)
+                    kind = f"shape {tuple(part.shape)}" if is_tensor else f"type {type(part).__name__}"
+                    raise SettingError(f"metrics.{name}", f": computes a value of {kind}; expected a single number.")
                 values[f"{prefix}/{name}{suffix}"] = part
         return values
 
@@ -149,19 +154,20 @@ class _Meters:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state.keys() != self._metrics.keys():
-            raise SettingError("metrics", f"={[*self._metrics]}: expected those of the checkpoint: {', '.join(state)}.")
+            problem = f"={[*self._metrics]}: expected the metrics in the checkpoint: {', '.join(state)}."
+            raise SettingError("metrics", problem)
         for name, metric in self._metrics.items():
             metric.reset()
             metric.load_state_dict(state[name])
-        self._device = None  # what was read lies on the CPU
+        self._device = None  # the loaded state is on the CPU
 
 
 def _find(key: str | int, outputs: Mapping[str, Any], batch: Any) -> Any:
-    """The output, or else the part of the batch, that is called ``key``."""
+    """Return the model output ``key`` or, if there is none, the entry ``key`` of the batch."""
     parts = batch if isinstance(batch, Mapping) else dict(enumerate(batch)) if isinstance(batch, list | tuple) else {}
     if key not in outputs and key not in parts:
-        there = f"of the model's outputs ({', '.join(outputs)}) or of the batch ({', '.join(map(str, parts))})"
+        known = f"an output of the model ({', '.join(outputs)}) or an entry of the batch ({', '.join(map(str, parts))})"
         hint = did_you_mean(str(key), map(str, [*outputs, *parts]))
-        raise SettingError("inputs", f": {key} is not there; expected one {there}.{hint}")
+        raise SettingError("inputs", f": {key} was not found; expected {known}.{hint}")
     found = outputs[str(key)] if key in outputs else parts[key]
     return found.detach() if isinstance(found, Tensor) else found

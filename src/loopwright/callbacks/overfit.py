@@ -1,4 +1,4 @@
-"""`OverfitOneBatch`: trains on the first micro-batch alone, which every working model can learn by heart."""
+"""`OverfitOneBatch`: trains on the first micro-batch only, which any working model can memorise."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _log = logging.getLogger("loopwright")
 
 
 class OverfitOneBatch(Callback):
-    """Gives the model the first micro-batch of a fit in place of every other, and says whether it was learnt by heart.
+    """Replaces every training micro-batch by the first one, and logs whether the model memorised it.
 
-    The dataloader is read as ever, so that nothing else differs from the run that is to be debugged; validations see
-    their own batches. Dropout and augmentation in the model stay on, and keep the loss up: turn them off for this. A
-    checkpoint does not hold the micro-batch, so such a run cannot be resumed.
+    The dataloader is read as usual, so that everything else is the same as in the run to be debugged. Validations use
+    their own batches. Dropout and augmentation inside the model remain active and prevent a low loss, so turn them
+    off. Such a run cannot be resumed, because its checkpoints do not contain the micro-batch.
 
     Args:
-        goal: ``train/loss`` that counts as close to 0.
+        goal: largest ``train/loss`` at which the micro-batch counts as memorised.
 
     Raises:
-        SettingError: for a goal that is no number above 0.
+        SettingError: if ``goal`` is not a number above 0.
     """
 
     def __init__(self, goal: float = 0.01) -> None:
@@ -43,22 +43,22 @@ class OverfitOneBatch(Callback):
         self._is_training = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: it is here so that a resume is noticed."""
+        """Return an empty state. With it, a resume calls `load_state_dict`, which refuses the resume."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on without the micro-batch.
+        """Refuse a resume, because the micro-batch is not saved.
 
         Raises:
             CheckpointError: always.
         """
         raise CheckpointError(
-            "ckpt_path: the run overfits one micro-batch, which its checkpoints do not hold; start it again, or load "
-            "its weights alone with init_from."
+            "ckpt_path: a run with OverfitOneBatch cannot be resumed, because its checkpoints do not contain the "
+            "micro-batch; start it again, or load only its weights with init_from."
         )
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Keep the first micro-batch, as it came to the device."""
+        """Store the first micro-batch as it is on the device."""
         if not self._has_batch:
             self._batch, self._has_batch = batch, True
         self._is_training = True
@@ -66,26 +66,26 @@ class OverfitOneBatch(Callback):
     def on_before_forward(
         self, trainer: Trainer, model: nn.Module, batch: Any, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        """Put it in place of the present one."""
+        """Replace the micro-batch by the first one, except in validations."""
         if self._is_training:
             args[0] = self._batch
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Leave validations alone."""
+        """Turn the replacement off for the validation. The next training micro-batch turns it on."""
         self._is_training = False
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Say what came of it."""
+        """Log whether the micro-batch was memorised."""
         loss = trainer.metrics.get("train/loss")
         if loss is not None and loss <= self._goal:
-            said = f"One micro-batch was learnt by heart: train/loss {loss:.3g}."
-            _log.info(said)
+            message = f"The model memorised one micro-batch: train/loss is {loss:.3g}."
+            _log.info(message)
             for logger in trainer.loggers:
-                logger.log_text({"overfit": said}, trainer.global_step)
+                logger.log_text({"overfit": message}, trainer.global_step)
         elif loss is not None:
             _log.warning(
-                "One micro-batch was not learnt by heart: train/loss is %.3g after step %d, above %g. Look at the "
-                "loss, the learning rate and what is dropped out; or train for longer.",
+                "The model did not memorise one micro-batch: train/loss is %.3g after step %d, above goal=%g. Check "
+                "the loss, the learning rate and dropout, or train for more steps.",
                 loss,
                 trainer.global_step,
                 self._goal,

@@ -1,4 +1,4 @@
-"""`SampleText`: lets a language model of bytes write a little after each validation."""
+"""`SampleText`: logs text that a byte-level language model generates after each validation."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 @runtime_checkable
 class Writer(Protocol):
-    """A language model as this callback needs it."""
+    """A language model that can generate text."""
 
     vocab_size: int
 
     def generate(self, tokens_BT: Tensor, num_tokens: int, temperature: float) -> Tensor:
-        """Each row of tokens (batch x T, int64) continued by ``num_tokens``."""
+        """Append ``num_tokens`` tokens to each row of ``tokens_BT`` (batch x T, int64)."""
         ...
 
 
 class SampleText(Callback):
-    """Hands the loggers a text that the model wrote, as ``val/sample``, when a validation has ended.
+    """Generates a text with the model at the end of each validation, and logs it as ``val/sample``.
 
-    What is drawn depends on the run's seed and the step alone and changes nothing in the training. Bytes that are no
-    UTF-8, and characters that would move a terminal's cursor, are replaced.
+    The random numbers for the text depend only on the run's seed and the step, and the text does not affect training.
+    Bytes that are not UTF-8, and characters that would move a terminal's cursor, are replaced.
 
     Args:
-        prompt: what the model continues; at least one character.
-        num_tokens: bytes that it writes.
-        temperature: 1 draws by the model's probabilities, less prefers the likely; 0 takes the likeliest.
+        prompt: beginning of the text, at least one character.
+        num_tokens: number of bytes to generate.
+        temperature: divisor of the logits. 1 samples from the model's probabilities, a lower value makes likely bytes
+            more likely, and 0 always chooses the most likely byte.
 
     Raises:
-        SettingError: for an empty prompt, a count that is none, a negative temperature; when the trainer is built, for
-            a model that does not write bytes.
+        SettingError: if an argument is invalid; when the trainer is built, if the model does not generate bytes.
     """
 
     def __init__(self, prompt: str = "The ", num_tokens: int = 200, temperature: float = 0.8) -> None:
@@ -58,11 +58,11 @@ class SampleText(Callback):
         self._temperature = float(temperature)
 
     def setup(self, trainer: Trainer) -> None:
-        """See that the model can write."""
+        """Check that the model can generate bytes."""
         _writer(trainer.model)
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Write, and tell the loggers; the model is in evaluation mode, and the streams are those of the validation."""
+        """Generate and log a text. The model is in evaluation mode, and the validation's random state is active."""
         device = next(model.parameters()).device
         prompt_BT = torch.tensor([list(self._prompt.encode())], device=device)
         text = readable(_writer(model).generate(prompt_BT, self._num_tokens, self._temperature)[0].tolist())
@@ -71,13 +71,13 @@ class SampleText(Callback):
 
 
 def readable(tokens: list[int]) -> str:
-    """Bytes as a text that may be shown anywhere."""
+    """Decode bytes, and replace characters that are not safe to print."""
     text = bytes(tokens).decode("utf-8", errors="replace")
     return "".join(char if char.isprintable() or char == "\n" else _UNPRINTABLE for char in text)
 
 
 def _writer(model: nn.Module) -> Writer:
     if not isinstance(model, Writer) or model.vocab_size != _BYTES:
-        expected = f"a model with generate(tokens, num_tokens, temperature) and vocab_size={_BYTES}, to sample text"
-        raise refuse_type("model", type(model).__name__, expected, "leave out the callback SampleText")
+        expected = f"a model with generate(tokens, num_tokens, temperature) and vocab_size={_BYTES}"
+        raise refuse_type("model", type(model).__name__, expected, "remove the callback SampleText")
     return model

@@ -1,4 +1,4 @@
-"""What a callback asks of a state that was saved before it goes on from it."""
+"""Checks of a callback's saved state when a run is resumed."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
 
-_MAX_NAMES = 200  # characters of names that are shown
+_MAX_NAME_CHARACTERS = 200  # characters of the names in an error message
 
 
 def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a state with other names than a callback's own.
+    """Refuse a saved state whose entries have other names than the entries that the callback saves.
 
     Raises:
-        CheckpointError: with the names of both.
+        CheckpointError: if the names differ; the message contains both lists of names.
     """
     if saved.keys() != own.keys():
-        given = on_one_line(", ".join(map(str, saved)), _MAX_NAMES) or "nothing"
-        raise CheckpointError(f"{callback}: the checkpoint has {given}; expected {', '.join(own)}.")
+        given = on_one_line(", ".join(map(str, saved)), _MAX_NAME_CHARACTERS) or "none"
+        raise CheckpointError(
+            f"{callback}: the state in the checkpoint has the entries {given}; expected {', '.join(own)}."
+        )
 
 
 def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a state of a callback that was set otherwise.
+    """Refuse a saved state whose settings differ from the callback's settings.
 
     Raises:
-        CheckpointError: with the settings that differ, as they were and are.
+        CheckpointError: if settings differ; the message contains the saved and the present values.
     """
     names = [name for name in own if saved[name] != own[name]]
     if names:
         given, expected = (", ".join(f"{name}={side[name]!r:.80}" for name in names) for side in (saved, own))
         raise CheckpointError(
-            f"{callback}: the checkpoint has {on_one_line(given)}; expected {expected}, as this run has; "
-            "init_from begins a new run with its weights."
+            f"{callback}: the checkpoint has {on_one_line(given)}; expected {expected}, as set in this run; to start a "
+            "new run from its weights, use init_from."
         )
 
 
 def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
-    """Refuse a state with anything but whole numbers of at least 0 under these names.
+    """Refuse a saved state unless the entries ``names`` are whole numbers of at least 0.
 
     Raises:
-        CheckpointError: naming the first.
+        CheckpointError: if an entry is not; the message names the first one.
     """
     for name in names:
         if type(saved[name]) is not int or saved[name] < 0:
@@ -49,10 +51,10 @@ def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
 
 
 def check_numbers(callback: str, saved: Mapping[str, Any], *names: str) -> None:
-    """Refuse a state with anything but numbers, which need not be finite, under these names.
+    """Refuse a saved state unless the entries ``names`` are numbers, finite or not.
 
     Raises:
-        CheckpointError: naming the first.
+        CheckpointError: if an entry is not; the message names the first one.
     """
     for name in names:
         if type(saved[name]) not in (int, float):

@@ -1,4 +1,4 @@
-"""`StopOnNonFinite`: a run whose loss is NaN ends before its weights are."""
+"""`StopOnNonFinite`: ends a run when its loss or gradients are NaN or infinite, before the weights change."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ if TYPE_CHECKING:
 
 
 class StopOnNonFinite(Callback):
-    """Ends the run where a loss or a gradient is NaN or infinite, before the update, and never saves such weights.
+    """Ends a run with a NaN or infinite loss or gradient before the optimizer update, and refuses to save such weights.
 
-    It looks at the first step of a fit and at log steps, whose values are read from the device anyway; between them
-    nothing waits for the device.
+    Losses and gradients are checked at the first step of a fit and at log steps, where the loop waits for the device
+    anyway. Other steps are not checked by default, because each check waits for the device.
 
-    A buffer that was finite when the fit began, such as a running mean, is a weight in this sense; one that was not,
-    such as a mask, is the model's own affair.
+    Before a save, parameters and buffers are checked. A buffer that was not finite at the start of the fit, such as a
+    mask, is excluded.
 
     Args:
-        every_step: look before every update: one wait for the device a step.
-        skip: leave out up to this many updates in a row instead of ending the run, and log how many were left out so
-            far as ``skipped_updates``; buffers are put back to what they were before the step, which costs a copy of
-            them in every step; the schedulers go on. Needs ``every_step``. 0: end at the first.
+        every_step: whether to check before every update; this waits for the device once per step.
+        skip: number of consecutive updates that may be skipped before the run is ended; 0 ends the run at the first.
+            The total number of skipped updates is logged as ``skipped_updates``. A skipped step restores the buffers
+            of the model, which costs a copy of them in every step. Schedulers still count the step. Requires
+            ``every_step``.
 
     Raises:
-        SettingError: if ``skip`` is no whole number of at least 0, or is given without ``every_step``.
+        SettingError: if ``every_step`` is not a bool, if ``skip`` is not a whole number of at least 0, or if ``skip``
+            is given without ``every_step``.
     """
 
     def __init__(self, every_step: bool = False, skip: int = 0) -> None:
@@ -49,26 +51,26 @@ class StopOnNonFinite(Callback):
         if skip < 0:
             raise refuse("skip", skip, "a whole number, 0 or more")
         if skip and not every_step:
-            raise SettingError("skip", f"={skip}: expected every_step=true beside it, or 0.")
+            raise SettingError("skip", f"={skip}: expected 0, because every_step is false; set every_step=true.")
         self._every_step, self._skip = every_step, skip
         self._num_skipped = self._num_skipped_in_a_row = 0
         self._is_first = False
         self._is_to_log = False
         self._losses: list[Tensor] = []
         self._last_checkpoint: Path | None = None
-        self._finite_at_start: dict[str, torch.Size] = {}  # buffers, by name
-        # (module, name, buffer, its values) before the present step
+        self._finite_at_start: dict[str, torch.Size] = {}  # shapes of the buffers that were finite, by name
+        # (module, name, buffer, copy of its values) before the current step
         self._buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """How many updates were left out, in all and just now."""
+        """Return the number of skipped updates in total, and the number skipped consecutively up to now."""
         return {"num_skipped": self._num_skipped, "num_skipped_in_a_row": self._num_skipped_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting.
+        """Restore the numbers of skipped updates.
 
         Raises:
-            CheckpointError: if these are no counts.
+            CheckpointError: if an entry is not a whole number of at least 0.
         """
         check_names("StopOnNonFinite", state_dict, self.state_dict())
         check_counts("StopOnNonFinite", state_dict, *state_dict)
@@ -78,20 +80,20 @@ class StopOnNonFinite(Callback):
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: Any
     ) -> None:
-        """Look at the first step."""
+        """Request a check of the first step."""
         self._is_first = True
         self._losses.clear()
         self._buffers.clear()
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: Any) -> None:
-        """Note which buffers are finite."""
+        """Record which buffers are finite."""
         buffers = {name: each for name, each in trainer.model.named_buffers() if not is_lazy(each)}
         self._finite_at_start = {
             name: buffer.shape for name, buffer in buffers.items() if _largest([buffer.detach()]).isfinite()
         }
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Keep the buffers as they are before a step that may be left out."""
+        """Copy the buffers before a step that may be skipped."""
         if self._skip and not self._buffers:
             self._buffers = [
                 (module, name, buffer, None if buffer is None else buffer.detach().clone())
@@ -101,15 +103,16 @@ class StopOnNonFinite(Callback):
             ]
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
-        """Keep the losses of a step that is looked at, on their device."""
+        """Store the losses of a step that is to be checked, on their device."""
         if self._every_step or self._is_first or trainer.is_log_step:
             self._losses.append(outputs["loss"].detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Look at the losses and gradients of the step.
+        """Check the losses and gradients of the step.
 
         Raises:
-            NonFiniteError: naming the step, the learning rate and the last checkpoint.
+            NonFiniteError: if one is not finite and no more updates may be skipped. The message names the step, the
+                learning rate and the last checkpoint.
         """
         buffers, self._buffers = self._buffers, []
         if not self._losses:
@@ -119,10 +122,10 @@ class StopOnNonFinite(Callback):
         self._is_first = False
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = _largest([parameter.grad for parameter in parameters if parameter.grad is not None])
-        is_loss, is_gradient = torch.stack(
+        is_loss_finite, is_gradient_finite = torch.stack(
             [losses.isfinite().all(), gradients.isfinite().to(losses.device)]
-        ).tolist()  # one wait for the device
-        if is_loss and is_gradient:
+        ).tolist()  # waits for the device once
+        if is_loss_finite and is_gradient_finite:
             self._num_skipped_in_a_row = 0
             return
         if self._num_skipped_in_a_row >= self._skip:
@@ -134,12 +137,12 @@ class StopOnNonFinite(Callback):
         self._is_to_log = True
         for parameter in parameters:
             parameter.grad = None  # without gradients the optimizer changes neither the parameters nor its own state
-        _put_back(buffers)
+        _restore(buffers)
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Log an update that was left out, now that its step is counted."""
+        """Log a skipped update; ``global_step`` includes its step by now."""
         if self._is_to_log:
             self._is_to_log = False
             trainer.log_metrics(skipped_updates=self._num_skipped)
@@ -148,7 +151,8 @@ class StopOnNonFinite(Callback):
         """Refuse to save weights that are not finite.
 
         Raises:
-            NonFiniteError: naming the step, the learning rate and the last checkpoint.
+            NonFiniteError: if a parameter or a buffer is not finite. The message names the step, the learning rate
+                and the last checkpoint.
         """
         model, shapes = trainer.model, self._finite_at_start
         buffers = [buffer for name, buffer in model.named_buffers() if shapes.get(name) == buffer.shape]
@@ -160,11 +164,11 @@ class StopOnNonFinite(Callback):
                 )
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Remember the checkpoint."""
+        """Store the path of the checkpoint for error messages."""
         self._last_checkpoint = ckpt_path
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Remember the checkpoint."""
+        """Store the path of the checkpoint for error messages."""
         self._last_checkpoint = ckpt_path
 
     def _where(self, trainer: Trainer, optimizer: Optimizer) -> str:
@@ -173,9 +177,9 @@ class StopOnNonFinite(Callback):
 
     def _remedy(self, trainer: Trainer) -> str:
         last = "none" if self._last_checkpoint is None else str(self._last_checkpoint)
-        remedy = "try a lower learning rate, or gradients clipped by precision.max_gradient_norm"
+        remedy = "try a lower learning rate, or clip the gradients with precision.max_gradient_norm"
         if trainer.global_step == 0:
-            remedy = "look at the data and the loss for divisions by 0 and logarithms of 0"
+            remedy = "check the data and the loss for divisions by 0 and logarithms of 0"
         return f"Last good checkpoint: {last}; expected finite numbers; {remedy}."
 
 
@@ -185,8 +189,8 @@ def _rates(optimizer: Optimizer | None) -> str:
     return f" (learning rate {rates})" if rates else ""
 
 
-def _put_back(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]) -> None:
-    """Give buffers their values again, also where a forward put another tensor in the place of one."""
+def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]) -> None:
+    """Restore buffers and their values, also if a forward replaced a buffer by another tensor."""
     with torch.no_grad():
         for module, name, buffer, values in buffers:
             if buffer is not None and values is not None:
@@ -195,7 +199,7 @@ def _put_back(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]
 
 
 def _largest(tensors: list[Tensor]) -> Tensor:
-    """The largest magnitude in ``tensors``, a scalar on the device of the first; NaN where one of them holds a NaN."""
+    """Return the largest magnitude in ``tensors``, a scalar on the device of the first; NaN if they contain a NaN."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
     numbers = [t for t in dense if t.numel() and (t.is_floating_point() or t.is_complex())]
     norms = torch._foreach_norm(numbers, ord=torch.inf) if numbers else [torch.zeros(())]

@@ -1,4 +1,4 @@
-"""`StoppingRule`: decides from the values of a metric when a run is over. Pure; `EarlyStopping` listens."""
+"""`StoppingRule`: the pure rule by which `EarlyStopping` decides from the values of a metric when to stop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from loopwright.errors import check_count, refuse, refuse_type
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was seen of a metric so far; None: nothing yet.
+    """Summary of the values of a metric so far. Values and steps are None before the first validation.
 
     Attributes:
-        best: its best value, ``best_step`` the step it belongs to.
-        last: its last value, ``last_step`` the step it belongs to.
-        num_not_better: validations since the best one.
+        best: best value so far.
+        best_step: step of the best value.
+        last: last value.
+        last_step: step of the last value.
+        num_not_better: number of validations since the best value.
     """
 
     best: float | None = None
@@ -27,10 +29,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoppingRule:
-    """When a metric says that a run is over; the arguments are those of `EarlyStopping`.
+    """Decides when to stop a run. The fields are the arguments of `EarlyStopping`.
 
     Raises:
-        SettingError: for values other than these.
+        SettingError: if a field is invalid.
     """
 
     monitor: str
@@ -53,12 +55,12 @@ class StoppingRule:
         if self.min_delta < 0:
             raise refuse("min_delta", self.min_delta, "a number, 0 or more")
         if self.divergence_threshold is not None:
-            _check_number("divergence_threshold", self.divergence_threshold, "a number, or null for none")
+            _check_number("divergence_threshold", self.divergence_threshold, "a number, or null to turn it off")
 
     def after(self, seen: Seen, value: float, step: int) -> Seen:
-        """What was seen once the metric is ``value`` at ``step``.
+        """Return the summary after the metric was ``value`` at ``step``.
 
-        A second value of the same step changes nothing: it is one validation, however often it is made.
+        A second value at the same step is ignored, because a repeated validation is counted once.
         """
         if step == seen.last_step:
             return seen
@@ -67,7 +69,7 @@ class StoppingRule:
         return replace(seen, last=value, last_step=step, num_not_better=seen.num_not_better + 1)
 
     def reason(self, seen: Seen) -> str | None:
-        """Why the run is over after what was seen; None: it is not."""
+        """Return the reason to stop the run, or None if it should continue."""
         if seen.last is None:
             return None
         now = f"{self.monitor} is {seen.last:.6g} after step {seen.last_step}"
@@ -80,7 +82,7 @@ class StoppingRule:
             return None
         by = f" by more than {self.min_delta:g}" if self.min_delta else ""
         since = f"{seen.num_not_better} validation{'s' if seen.num_not_better > 1 else ''}"
-        return f"{now}; the best, {seen.best:.6g} after step {seen.best_step}, was not improved{by} in {since}"
+        return f"{now}; the best value, {seen.best:.6g} after step {seen.best_step}, was not improved{by} in {since}"
 
     @property
     def _sign(self) -> int:

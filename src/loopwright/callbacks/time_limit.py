@@ -1,4 +1,4 @@
-"""`TimeLimit`: a run that has so many minutes ends in time to save, and can be resumed."""
+"""`TimeLimit`: interrupts a run early enough to save it before a time limit, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MAX_RESERVE_SECONDS = 30.0
 
 
 class TimeLimit(Callback):
-    """Interrupts a fit before its time is up: it saves after its step, and a validation is cut short.
+    """Interrupts a fit before the time limit. The fit saves after the current step; a running validation is aborted.
 
-    What is kept for ending is twice the longest save so far, the longest stretch between two looks at the clock, and a
-    twentieth of the limit, 30 seconds at most.
+    The time reserved for this is the sum of twice the longest save so far, the longest time between two checks of the
+    clock, and 5 % of the limit (at most 30 seconds).
 
     Args:
-        minutes: wall clock from the making of the trainer on, across its fits; a run that is resumed in a new process
-            has as many again.
+        minutes: time limit in minutes of wall time since the trainer was built, over all its fits. A run that is
+            resumed in a new process gets the full limit again.
 
     Raises:
-        SettingError: if ``minutes`` is no number above 0.
+        SettingError: if ``minutes`` is not a number above 0.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -40,44 +40,44 @@ class TimeLimit(Callback):
         if not 0 < minutes < math.inf:
             raise refuse("minutes", minutes, "a number above 0")
         self._minutes = minutes
-        self._began_seconds = self._looked_seconds = self._save_began_seconds = 0.0
-        self._longest_save_seconds = self._longest_stretch_seconds = 0.0
+        self._began_seconds = self._checked_seconds = self._save_began_seconds = 0.0
+        self._longest_save_seconds = self._longest_interval_seconds = 0.0
 
     def setup(self, trainer: Trainer) -> None:
         """Start the clock."""
-        self._began_seconds = self._looked_seconds = time.monotonic()
+        self._began_seconds = self._checked_seconds = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Look at the clock."""
-        self._look(trainer)
+        """Check the clock."""
+        self._check(trainer)
 
     def on_validate_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Look at the clock."""
-        self._look(trainer)
+        """Check the clock."""
+        self._check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Note when a save begins."""
+        """Store the time at which a save begins."""
         self._save_began_seconds = time.monotonic()
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Note how long it took."""
+        """Measure the duration of the save."""
         now = time.monotonic()
         self._longest_save_seconds = max(self._longest_save_seconds, now - self._save_began_seconds)
-        self._looked_seconds = now
+        self._checked_seconds = now
 
-    def _look(self, trainer: Trainer) -> None:
+    def _check(self, trainer: Trainer) -> None:
         now = time.monotonic()
-        self._longest_stretch_seconds = max(self._longest_stretch_seconds, now - self._looked_seconds)
-        self._looked_seconds = now
+        self._longest_interval_seconds = max(self._longest_interval_seconds, now - self._checked_seconds)
+        self._checked_seconds = now
         limit_seconds = 60.0 * self._minutes
         reserve_seconds = (
             2 * self._longest_save_seconds
-            + self._longest_stretch_seconds
+            + self._longest_interval_seconds
             + min(_RESERVE_FRACTION * limit_seconds, _MAX_RESERVE_SECONDS)
         )
         if now - self._began_seconds >= limit_seconds - reserve_seconds:
-            trainer.stop(f"the limit of {self._minutes:g} minutes", is_interruption=True)
+            trainer.stop(f"the time limit of {self._minutes:g} minutes", is_interruption=True)

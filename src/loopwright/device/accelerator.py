@@ -1,4 +1,4 @@
-"""The devices themselves: how batches get there, where their random stream is."""
+"""Accelerator classes for the CPU, CUDA and MPS, and `move_tensors`, which moves batches to a device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loopwright.protocols import DeviceStream
 
 
 class Cpu:
-    """The host's processor: nothing is moved, and torch's CPU stream is its own."""
+    """The CPU. Batches are not moved, and there is no random stream besides torch's CPU generator."""
 
     torch_device = torch.device("cpu")
     is_host = True
@@ -24,20 +24,20 @@ class Cpu:
     stream: DeviceStream | None = None
 
     def peak_memory_bytes(self) -> int:
-        """The most memory that this process has held at once."""
+        """Return the peak memory of this process in bytes."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # kilobytes, but on macOS bytes
+        return peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in bytes on macOS, else in KiB
 
     def move(self, batch: Any) -> Any:
-        """The batch itself."""
+        """Return ``batch`` unchanged."""
         return batch
 
 
 class CudaGpu:
-    """One CUDA (or ROCm) device of this process.
+    """A CUDA or ROCm device.
 
     Args:
-        index: its number on this machine.
+        index: index of the device on this machine.
     """
 
     is_host = False
@@ -48,11 +48,11 @@ class CudaGpu:
         self.stream: DeviceStream | None = _CudaStream(self.torch_device)
 
     def peak_memory_bytes(self) -> int:
-        """The most memory that tensors of this process have taken at once."""
+        """Return the peak memory of this process's tensors in bytes."""
         return torch.cuda.max_memory_allocated(self.torch_device)
 
     def move(self, batch: Any) -> Any:
-        """The batch with every tensor in it on the GPU; pinned memory is copied without waiting."""
+        """Move every tensor in ``batch`` to the GPU. Tensors in pinned memory are copied asynchronously."""
         return move_tensors(batch, self.torch_device)
 
 
@@ -67,22 +67,22 @@ class MpsGpu:
         self.stream: DeviceStream | None = _MpsStream()
 
     def peak_memory_bytes(self) -> int:
-        """The memory that torch's driver holds now, as a peak is not kept."""
+        """Return the memory currently allocated by the Metal driver in bytes; torch does not record a peak."""
         return torch.mps.driver_allocated_memory()
 
     def move(self, batch: Any) -> Any:
-        """The batch with every tensor in it on the GPU."""
+        """Move every tensor in ``batch`` to the GPU."""
         return move_tensors(batch, self.torch_device)
 
 
 def move_tensors(batch: Any, device: torch.device) -> Any:
-    """``batch`` with every tensor in its mappings, lists, tuples and dataclasses on ``device``.
+    """Move the tensors in ``batch`` to ``device``, within nested mappings, lists, tuples and dataclasses.
 
-    What has a ``to`` of its own is asked; anything else stays as it is.
+    Other objects with a ``to`` method are moved by calling it. Everything else is returned unchanged.
     """
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
-    if hasattr(batch, "to"):  # such as a PackedSequence, or a batch class of the user's
+    if hasattr(batch, "to"):  # such as a PackedSequence, or a user's batch class
         return batch.to(device)
     if isinstance(batch, dict):
         moved = copy.copy(batch)

@@ -1,4 +1,4 @@
-"""Determinism: what torch and the libraries of an accelerator are told, so that a run gives the same numbers again."""
+"""Context managers that configure torch, cuDNN and cuBLAS for reproducible results."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import torch
 from loopwright.errors import SettingError, refuse
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # torch's notes on reproducibility: all that cuBLAS promises it for
-_NO_FORM = re.compile(r"([^\n:]+) does not have a deterministic implementation")
+_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # the values that torch's notes on reproducibility list
+_NOT_DETERMINISTIC = re.compile(r"([^\n:]+) does not have a deterministic implementation")
 
 
 @contextmanager
 def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
-    """Give cuBLAS a workspace with which it is deterministic, unless the user has, and take it back.
+    """If ``is_needed``, set ``CUBLAS_WORKSPACE_CONFIG`` to a deterministic value, and unset it afterwards.
 
-    cuBLAS and torch read the variable once in a process, when they first multiply: this is to surround all that may
-    touch a device, the jobs of a sweep that do not need it included.
+    A deterministic value that the user has set is kept.
+
+    cuBLAS and torch read the variable once per process, at the first matrix multiplication. The context must therefore
+    enclose all code that may use a device, including the jobs of a sweep that do not need determinism.
 
     Raises:
-        SettingError: where it is needed, for a workspace of the user's own that is not deterministic.
+        SettingError: if ``is_needed`` and the user has set a value that is not deterministic.
     """
     given = os.environ.get(_WORKSPACE)
     if not is_needed or given in _DETERMINISTIC_WORKSPACES:
@@ -42,10 +44,11 @@ def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
 
 @contextmanager
 def deterministic_operations(is_on: bool) -> Iterator[None]:
-    """Let torch use deterministic operations only, or any, and give back what was set before.
+    """Restrict torch to deterministic operations if ``is_on``, else allow all, and restore the settings afterwards.
 
     Raises:
-        SettingError: in place of torch's `RuntimeError`, naming an operation that has no deterministic form.
+        SettingError: if an operation has no deterministic implementation; it replaces torch's `RuntimeError` and names
+            the operation.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -56,21 +59,21 @@ def deterministic_operations(is_on: bool) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        named = operation_without_form(str(error)) if is_on else None
-        if named is None:
+        operation = operation_without_form(str(error)) if is_on else None
+        if operation is None:
             raise
-        raise _without_form(named) from error
+        raise _not_deterministic(operation) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         cudnn.deterministic, cudnn.benchmark = cudnn_before
 
 
 def operation_without_form(text: str) -> str | None:
-    """The operation that has no deterministic form, of which an error or a warning of torch's tells; None: of none."""
-    named = _NO_FORM.search(text)
-    return None if named is None else named[1].strip()
+    """Extract the operation from torch's message that it has no deterministic implementation; None for other text."""
+    found = _NOT_DETERMINISTIC.search(text)
+    return None if found is None else found[1].strip()
 
 
-def _without_form(operation: str) -> SettingError:
+def _not_deterministic(operation: str) -> SettingError:
     remedy = f"{operation} has none on this device: use another operation, or deterministic=false"
-    return refuse("deterministic", True, "operations that have a deterministic form", remedy)
+    return refuse("deterministic", True, "operations with a deterministic implementation", remedy)

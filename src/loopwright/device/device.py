@@ -1,4 +1,4 @@
-"""`Device`: the settings of where a run computes, and what they come to on this machine."""
+"""`Device`: device settings of a run. `open_device`: finds the corresponding device on this machine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ KINDS = ("auto", "cpu", "gpu", "mps")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a run computes.
+    """Device settings of a run.
 
     Args:
-        kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto": the best of these that is there.
-        num_processes: processes that share the work; one in this version.
-        num_threads: threads of the CPU's operations; None: as torch finds them. Results depend on it to rounding,
-            so a run records the number. Applied where a process starts, not by the `Trainer`.
+        kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto". "auto" chooses a GPU if available, else MPS, else the CPU.
+        num_processes: number of processes that share the work; this version supports only 1.
+        num_threads: number of threads for operations on the CPU; None keeps torch's default. A run records the number,
+            because results depend on it up to rounding. It is applied when a process starts, not by the `Trainer`.
 
     Raises:
-        SettingError: for an unknown kind, a count that is none, more than one process.
+        SettingError: if ``kind`` is unknown, a count is not a whole number of at least 1, or ``num_processes`` is not
+            1.
     """
 
     kind: str = "auto"
@@ -36,19 +37,19 @@ class Device:
         if self.kind not in KINDS:
             raise refuse("kind", self.kind, f"one of {', '.join(KINDS)}", did_you_mean(str(self.kind), KINDS).strip())
         if check_count("num_processes", self.num_processes) > 1:
-            raise refuse("num_processes", self.num_processes, "1", "several processes are not built yet")
+            raise refuse("num_processes", self.num_processes, "1", "several processes are not supported yet")
         if self.num_threads is not None:
             check_count("num_threads", self.num_threads)
 
 
 def open_device(device: str | torch.device | Device) -> Accelerator:
-    """What ``device`` comes to on this machine.
+    """Return the accelerator object for ``device`` on this machine.
 
     Args:
-        device: a kind of `Device`, a name that torch knows ("cuda:1"), a torch device or the settings.
+        device: `Device` settings, one of its kinds, a torch device, or the name of a torch device such as "cuda:1".
 
     Raises:
-        SettingError: if there is no such device, or it is not on this machine.
+        SettingError: if the name is unknown, or the device is not available on this machine.
     """
     if isinstance(device, Device):
         device = device.kind

@@ -1,4 +1,4 @@
-"""Loggers: where the metrics of a run go."""
+"""Loggers: objects that receive the metrics, timings and texts of a run and print or store them."""
 
 from loopwright.loggers.csv_logger import CSVLogger
 from loopwright.loggers.json_lines import JSONLinesLogger

@@ -1,4 +1,4 @@
-"""`AppendedFiles`: files in the run directory that grow by whole lines, and the base of the loggers that write them."""
+"""`AppendedFiles`: appends lines to files in the run directory. `FileLogger`: base class of loggers that use it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _log = logging.getLogger("loopwright")
 
 
 class AppendedFiles:
-    """Appends lines to files of one run directory; the system has them when `append` returns.
+    """Appends lines to files in one run directory. `append` passes them to the operating system before it returns.
 
-    A file is made with its first line. Outside a fit it is closed again after each call.
+    A file is created with its first line. Outside a fit it is closed after each call.
 
     Args:
-        run_dir: of the trainer.
-        needed_for: the file that a trainer without a run directory cannot have.
+        run_dir: run directory of the trainer.
+        needed_for: file name for the error message if ``run_dir`` is None.
 
     Raises:
-        SettingError: without a run directory.
+        SettingError: if ``run_dir`` is None.
     """
 
     def __init__(self, run_dir: str | Path | None, needed_for: str) -> None:
@@ -41,19 +41,25 @@ class AppendedFiles:
             raise refuse("run_dir", None, f"a directory for {needed_for}", "give Trainer(run_dir=…)")
         self._run_dir = Path(run_dir)
         self._descriptors: dict[str, int] = {}
-        self._waiting: dict[str, bytes] = {}  # what could not be written yet
+        self._waiting: dict[str, bytes] = {}  # lines that could not be written yet, by file name
         self._is_kept_open = False
         self._has_begun = False
 
     def keep_open(self) -> None:
-        """Keep files open between calls, until `close`."""
+        """Keep files open between calls, until `rest` or `close`."""
         self._is_kept_open = True
 
     def append(self, name: str, lines: Iterable[str], header: str = "") -> None:
-        """Append lines, each with its line end, to the file ``name``; a file that is new begins with ``header``.
+        """Append lines to the file ``name``.
 
-        What cannot be written is said, kept, and written as soon as it can be: whether a run goes on where nothing can
-        be saved is for its checkpoints to decide, see `size`; how it ends, for `write_waiting`.
+        If the file cannot be written, a warning is logged, and the lines are kept in memory and written by a later
+        call. This method raises no error. If lines are still waiting, the next checkpoint fails in `size`, and the end
+        of the fit fails in `write_waiting`.
+
+        Args:
+            name: file name.
+            lines: lines, each including its newline.
+            header: first line of the file, written if the file is new.
         """
         was_waiting = name in self._waiting
         data = self._waiting.pop(name, b"") + "".join(lines).encode()
@@ -67,15 +73,16 @@ class AppendedFiles:
             self._waiting[name] = data
             if not was_waiting:
                 path = self._run_dir / name
-                _log.warning("%s: cannot be written now (%s); the lines are kept until they can.", path, error.strerror)
+                problem = "%s: cannot be written now (%s); new lines are kept in memory until the file can be written."
+                _log.warning(problem, path, error.strerror)
         if not self._is_kept_open:
             self._close_files()
 
     def size(self, name: str) -> int:
-        """Bytes of the file ``name``, which survive a loss of power when this returns; 0 where there is none.
+        """Sync the file ``name`` to disk and return its size in bytes; 0 if it does not exist.
 
         Raises:
-            SaveError: if lines wait that still cannot be written.
+            SaveError: if waiting lines still cannot be written.
         """
         path = self._run_dir / name
         self.write_waiting(name)
@@ -90,10 +97,10 @@ class AppendedFiles:
             os.close(file)
 
     def write_waiting(self, *names: str) -> None:
-        """Write the lines of these files that wait, as they could not be written before.
+        """Write the lines of these files that could not be written before.
 
         Raises:
-            SaveError: if they still cannot.
+            SaveError: if they still cannot be written.
         """
         for name in names:
             if name in self._waiting:
@@ -103,26 +110,27 @@ class AppendedFiles:
                 raise SaveError(f"{self._run_dir / name}: cannot be written; {needed}")
 
     def cut_back(self, name: str, size: int) -> None:
-        """Take off everything after the first ``size`` bytes of the file ``name``."""
+        """Truncate the file ``name`` to ``size`` bytes; log a warning if it is shorter."""
         path = self._run_dir / name
         present = path.stat().st_size if path.exists() else 0
         if present < size:
-            _log.warning("%s: %d bytes are missing of the history up to the checkpoint.", path, size - present)
+            problem = "%s: is %d bytes shorter than when the checkpoint was saved; earlier lines are missing."
+            _log.warning(problem, path, size - present)
         elif present > size:
             os.ftruncate(self._open(name), size)
             if not self._is_kept_open:
                 self._close_files()
 
     def rest(self) -> None:
-        """Close the files; a later call opens them again. Lines that wait go on waiting."""
+        """Close the files after a fit. A later call opens them again. Waiting lines are kept."""
         self._is_kept_open = False
         self._close_files()
 
     def close(self) -> None:
-        """Close the files for good.
+        """Write waiting lines, discard those that cannot be written, and close the files.
 
         Raises:
-            SaveError: if lines are lost, as they still cannot be written.
+            SaveError: if waiting lines cannot be written and are lost.
         """
         waiting = [*self._waiting]
         try:
@@ -132,9 +140,11 @@ class AppendedFiles:
             self.rest()
 
     def _open(self, name: str) -> int:
-        """The file, opened to append; a link is not followed, as it may lead anywhere."""
+        """Return a descriptor of the file, opened for appending. Symbolic links are refused."""
         if name not in self._descriptors:
-            if not self._has_begun:  # made anew it could lie under the mount point of a disk that has gone
+            # Create the directory only once. If its disk was unmounted since, a second mkdir would create it on the
+            # disk that holds the mount point.
+            if not self._has_begun:
                 self._run_dir.mkdir(parents=True, exist_ok=True)
                 self._has_begun = True
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -147,13 +157,13 @@ class AppendedFiles:
 
 
 class FileLogger(Logger, ABC):
-    """A logger that appends to files of the run directory, open for as long as a fit lasts.
+    """Base class of loggers that append lines to files in the run directory. The files stay open during a fit.
 
-    Subclasses name their files, and append in `log_metrics` and its kin. A checkpoint holds how long each file was;
-    when its run goes on in the same directory, what was written after it is taken off again.
+    Subclasses set ``file_names`` and append lines in `log_metrics` and the other log methods. A checkpoint contains
+    the size of each file. When a run is resumed in the same directory, the files are truncated to these sizes.
 
     Raises:
-        SettingError: when the trainer is built without a ``run_dir``.
+        SettingError: if the trainer is built without a ``run_dir``.
     """
 
     file_names: ClassVar[tuple[str, ...]]
@@ -163,54 +173,54 @@ class FileLogger(Logger, ABC):
         self._is_own_run = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The sizes of the files, in bytes."""
+        """Return the sizes of the files in bytes."""
         return {"sizes": {name: self.files.size(name) for name in self.file_names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Cut the files back, where the checkpoint is one of this run directory."""
+        """Truncate the files to their sizes in the checkpoint, if it belongs to this run directory."""
         if self._is_own_run:
             for name in self.file_names:
                 self.files.cut_back(name, int(state_dict["sizes"].get(name, 0)))
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Note whether this run wrote it."""
+        """Record whether the checkpoint belongs to this run."""
         self._is_own_run = is_of_run(ckpt_path, trainer.run_dir)
 
     def setup(self, trainer: Trainer) -> None:
-        """Take the trainer's run directory; a file is made with its first line."""
+        """Store the trainer's run directory. A file is created when its first line is logged."""
         self.finalize()
         self._files = AppendedFiles(trainer.run_dir, self.file_names[0])
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Keep the files open for as long as the fit lasts."""
+        """Keep the files open until the fit ends."""
         self.files.keep_open()
         stack.callback(self.files.rest)
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """See that everything is written: a fit whose results are not there has not succeeded."""
+        """Write all waiting lines. A fit fails if its results cannot be written."""
         self.files.write_waiting(*self.file_names)
 
     def finalize(self) -> None:
-        """Close the files, after a last try to write what could not be written before."""
+        """Write waiting lines and close the files."""
         if self._files is not None:
             self._files.close()
 
     @property
     def files(self) -> AppendedFiles:
-        """The files of this run."""
+        """Files of this run."""
         assert self._files is not None, "a trainer sets its loggers up before it logs"
         return self._files
 
 
 def is_of_run(ckpt_path: Path, run_dir: Path | None) -> bool:
-    """Whether a checkpoint lies where a run keeps its own."""
+    """Return whether a checkpoint is in the checkpoint folder of ``run_dir``."""
     return run_dir is not None and ckpt_path.resolve().parent.parent == run_dir.resolve()
 
 
 def number(value: float) -> float | str:
-    """A finite value as it is, else a word that ``float`` reads: ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``."""
+    """Return a finite value unchanged, and any other value as ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""`CSVLogger`: the metrics of a run as one table, for pandas and spreadsheets."""
+"""`CSVLogger`: writes the metrics of a run to one CSV table, for pandas and spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ METRICS_FILE = "metrics.csv"
 
 
 class CSVLogger(FileLogger):
-    """Appends each value to ``metrics.csv`` in the run directory: a long table with columns step, name and value.
+    """Appends each value to ``metrics.csv`` in the run directory, a long table with the columns step, name and value.
 
-    Long, not wide: a metric that first appears late needs no new column, so that rows are only ever appended, and a
-    run that is killed leaves the table whole. A row per step and a column per metric is one call away::
+    In a long table a metric that first appears late needs no new column. Rows are only appended, so the table is
+    complete even after a run was killed. To get one row per step and one column per metric, use ::
 
         pandas.read_csv("metrics.csv").pivot_table(index="step", columns="name", values="value")
 
-    and in a spreadsheet a pivot table of rows step, columns name. The file holds what the same run would give again,
-    no clocks; values keep all their digits, and what is not finite is ``NaN``, ``Infinity`` or ``-Infinity``. The
-    system has the rows when a call returns.
+    or, in a spreadsheet, a pivot table with step as rows and name as columns.
+
+    The file contains only reproducible values, no timings. Values are written with all their digits; NaN and infinite
+    values are written as ``NaN``, ``Infinity`` or ``-Infinity``. The rows have been passed to the operating system
+    when a call returns.
 
     Raises:
-        SettingError: when the trainer is built without a ``run_dir``.
+        SettingError: if the trainer is built without a ``run_dir``.
     """
 
     file_names = (METRICS_FILE,)

@@ -1,4 +1,4 @@
-"""`JSONLinesLogger`: the metrics of a run as files that any tool can read, a line each."""
+"""`JSONLinesLogger`: writes the metrics and timings of a run as JSON lines."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ TIMING_FILE = "timing.jsonl"
 class JSONLinesLogger(FileLogger):
     """Appends each value to a file in the run directory as ``{"step": 100, "name": "val/loss", "value": 0.41}``.
 
-    ``metrics.jsonl`` holds what the same run would give again; clocks and rates go to ``timing.jsonl``. Every line
-    is strict JSON: what is not finite is a string, ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``, and so
-    ``float(value)`` reads every line. The system has the lines when a call returns; a machine that loses power can
-    leave half a last line.
+    Metrics, which are reproducible, are written to ``metrics.jsonl``. Durations and rates are written to
+    ``timing.jsonl``. Every line is strict JSON. NaN and infinite values are the strings ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``, so ``float(value)`` reads the value of every line.
+
+    The lines have been passed to the operating system when a call returns. After a power loss the last line may be
+    incomplete.
 
     Raises:
-        SettingError: when the trainer is built without a ``run_dir``.
+        SettingError: if the trainer is built without a ``run_dir``.
     """
 
     file_names = (METRICS_FILE, TIMING_FILE)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append to ``metrics.jsonl``."""
+        """Append a line for each metric to ``metrics.jsonl``."""
         self.files.append(METRICS_FILE, (_line(step, name, value) for name, value in metrics.items()))
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Append to ``timing.jsonl``."""
+        """Append a line for each duration or rate to ``timing.jsonl``."""
         self.files.append(TIMING_FILE, (_line(step, name, value) for name, value in timing.items()))
 
 

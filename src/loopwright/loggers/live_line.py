@@ -1,4 +1,4 @@
-"""`LiveLine`: one line at the bottom of a terminal that is redrawn, while all else scrolls above it."""
+"""`LiveLine`: a status line at the bottom of a terminal. Other output scrolls above it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from loopwright.loggers.lines import encodable
 
 
 class View(Protocol):
-    """What a live line shows."""
+    """An object whose progress a live line shows."""
 
     def live_text(self) -> str:
-        """The line, what matters most first: a narrow terminal cuts its end off."""
+        """Return the text of the line. The most important items come first, as a narrow terminal truncates it."""
         ...
 
     def done_and_total(self) -> tuple[int, int]:
-        """How far it is, and how far it goes; a total of 0 has no bar."""
+        """Return (units done, units in total) for the progress bar; with a total of 0 no bar is drawn."""
         ...
 
 
 class LiveLine:
-    """Draws a view at the bottom of the terminal, by a timer of its own, so that a step does nothing for it.
+    """Redraws a view at the bottom of the terminal from a timer thread, so that training steps need not do it.
 
-    What anybody prints meanwhile to stdout, and to stderr where that is the terminal too, appears above the line.
+    Text that is printed to stdout appears above the line. So does text on stderr if stderr is a terminal.
 
     Args:
-        view: read by the timer's thread while training goes on.
-        refresh_seconds: between two drawings.
+        view: object to show; the timer thread reads it while training continues.
+        refresh_seconds: time between two redraws.
     """
 
     def __init__(self, view: View, refresh_seconds: float) -> None:
@@ -44,16 +44,16 @@ class LiveLine:
             get_renderable=self._render,
             refresh_per_second=1 / refresh_seconds,
             transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # a file that stderr was sent to keeps its warnings
+            redirect_stderr=sys.stderr.isatty(),  # if stderr is a file, warnings stay in that file
         )
         self._live.start()
 
     def print(self, text: str) -> None:
-        """Print above the line."""
+        """Print ``text`` above the line."""
         self._console.print(Text(encodable(text, self._console.encoding)), soft_wrap=True)
 
     def stop(self) -> None:
-        """Erase the line and give the terminal back."""
+        """Erase the line and restore the terminal."""
         try:
             self._live.stop()
         finally:
@@ -61,7 +61,7 @@ class LiveLine:
 
     def _render(self) -> RenderableType:
         shown = encodable(self._view.live_text(), self._console.encoding)
-        is_unicode = self._console.encoding.startswith("utf")  # else there may be no sign for what was cut off
+        is_unicode = self._console.encoding.startswith("utf")  # other encodings may have no ellipsis character
         text = Text(shown, no_wrap=True, overflow="ellipsis" if is_unicode else "crop")
         num_done, num_total = self._view.done_and_total()
         bar_width = 20 if self._console.width >= 120 else 10

@@ -1,7 +1,6 @@
-"""`ProgressLogger`: tells a person how a run goes.
+"""`ProgressLogger`: prints the progress of a run.
 
-Everything it prints goes to stdout: progress is what a training command is run to see, so that ``loopwright > file``
-keeps it, and stderr is left to warnings and errors.
+Progress is printed to stdout, so that ``loopwright > file`` saves it. Only warnings and errors go to stderr.
 """
 
 from __future__ import annotations
@@ -35,20 +34,23 @@ _log = logging.getLogger("loopwright")
 
 
 class ProgressLogger(Logger):
-    """Shows the plan when a fit starts, each round of validations on a line, and in between how far training is.
+    """Prints the plan at the start of a fit, one line for each round of validations, and the progress of training.
 
-    On a terminal that is one line which is redrawn by a timer of its own, so that a step does nothing for it;
-    else plain lines, sparse. All but the redrawn line is logged under ``loopwright`` too (level INFO), whatever
-    the mode: that is how it gets into ``run.log``. ``NO_COLOR`` is respected.
+    A round is the validations of all dataloaders and all downstream validations after one step.
+
+    On a terminal the progress of training is one line that a timer thread redraws, so that training steps need not do
+    it. Otherwise plain lines are printed, at least ``every_seconds`` apart. In every mode all lines except the redrawn
+    one are also logged to the logger ``loopwright`` at level INFO, from where they reach ``run.log``. The environment
+    variable ``NO_COLOR`` is respected.
 
     Args:
-        mode: "live" redraws one line, "lines" prints plain ones, "off" prints nothing; "auto": live on a terminal,
-            else lines.
-        refresh_seconds: between two drawings of the live line.
-        every_seconds: at least between two plain lines about training; validations are always shown.
+        mode: "live" redraws one line; "lines" prints plain lines; "off" prints nothing; "auto" is "live" on a terminal
+            and "lines" otherwise.
+        refresh_seconds: time between two redraws of the live line.
+        every_seconds: minimum time between two plain lines about training; validations are always printed.
 
     Raises:
-        SettingError: for other modes, and times that are not positive.
+        SettingError: if ``mode`` is unknown, or a time is not positive.
     """
 
     def __init__(self, mode: str = "auto", refresh_seconds: float = 0.5, every_seconds: float = 10.0) -> None:
@@ -67,13 +69,13 @@ class ProgressLogger(Logger):
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """See to it that the terminal is given back however the fit ends."""
+        """Restore the terminal when the fit ends, also after an error."""
         stack.callback(self._end_fit)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Show the plan and begin the live line."""
+        """Print the plan and start the live line."""
         assert trainer.plan is not None, "a fit that starts has a plan"
-        self._say(plan_text(trainer.plan, train_dataloader))
+        self._show(plan_text(trainer.plan, train_dataloader))
         steps_per_epoch = loop.steps_per_epoch if isinstance(loop, TrainingLoop) else None
         self._fit = FitView(trainer, trainer.plan, steps_per_epoch)
         self._start_live(self._fit)
@@ -86,12 +88,15 @@ class ProgressLogger(Logger):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Begin a line for what a round of validations logs; several checkpoints get their lines one by one."""
+        """Collect the metrics of a round of validations in one line, unless checkpoints are validated.
+
+        Each validation of a checkpoint gets its own line, see `on_enter_validate`.
+        """
         if ckpt_paths == [None]:
             self._begin_round(stack)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Show how far this validation is, and begin a line for what it logs, unless it belongs to a round."""
+        """Show the progress of this validation, and collect its metrics in one line unless it is part of a round."""
         if self._round is None:
             self._begin_round(stack)
         view = ValidationView(str(trainer.validation_name), _num_batches(val_dataloader, loop))
@@ -105,32 +110,37 @@ class ProgressLogger(Logger):
     def on_validate_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Count it."""
+        """Count the validated batch."""
         if self._validation is not None:
             self._validation.num_done += 1
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Take what is shown next."""
+        """Store metrics for the next line, or print them if neither a fit nor a round of validations is running."""
         if self._round is not None:
             self._round |= metrics
             self._round_step = step
         elif self._fit is None:
-            self._say(f"{step_text(step, None)}  {metrics_text(metrics)}")
+            self._show(f"{step_text(step, None)}  {metrics_text(metrics)}")
         else:
-            self._fit.training = {**self._fit.training, **metrics}  # replaced: the live line may be reading the old one
-            self._fit.has_unsaid = True
+            # A new dict, because the thread of the live line may be reading the old one.
+            self._fit.training = {**self._fit.training, **metrics}
+            self._fit.has_unprinted = True
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Take the rate, measured where the device was waited for anyway; it comes last at a log step."""
+        """Store the training rate, and print a line about training if one is due.
+
+        This is the last logging call of a log step, so the line contains all metrics of the step. The rate is
+        measured when the loop waits for the device anyway.
+        """
         if self._fit is not None and "train/steps_per_second" in timing:
             self._fit.steps_per_second = timing["train/steps_per_second"]
             if time.monotonic() >= self._fit.next_line_seconds:
-                self._say_training(self._fit)
+                self._show_training(self._fit)
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Show each text, set in under its name."""
+        """Print each text below its name, indented."""
         for name, text in texts.items():
-            self._say(f"{step_text(step, None)}  {name}\n{textwrap.indent(text, '    ')}")
+            self._show(f"{step_text(step, None)}  {name}\n{textwrap.indent(text, '    ')}")
 
     def _begin_round(self, stack: ExitStack) -> None:
         self._round = {}
@@ -142,25 +152,25 @@ class ProgressLogger(Logger):
             if self._fit is not None:
                 self._fit.validation = metrics
             stop_step = None if self._fit is None else self._fit.plan.stop_step
-            self._say(f"{step_text(self._round_step, stop_step)}  {metrics_text(metrics)}")
+            self._show(f"{step_text(self._round_step, stop_step)}  {metrics_text(metrics)}")
 
     def _end_fit(self) -> None:
         fit, self._fit = self._fit, None
         if fit is None:
             return
         self._stop_live()
-        if fit.has_unsaid:
-            self._say_training(fit)
+        if fit.has_unprinted:
+            self._show_training(fit)
 
-    def _say_training(self, fit: FitView) -> None:
-        fit.has_unsaid = False
+    def _show_training(self, fit: FitView) -> None:
+        fit.has_unprinted = False
         fit.next_line_seconds = time.monotonic() + self._every_seconds
         line = fit.line()
         _log.info(line)
         if self._mode != "off" and self._live is None:
             self._print(line)
 
-    def _say(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         _log.info(text)
         if self._mode == "off":
             return
@@ -172,9 +182,9 @@ class ProgressLogger(Logger):
     def _print(self, text: str) -> None:
         try:
             print(encodable(text, sys.stdout.encoding), flush=True)
-        except BrokenPipeError:  # whoever read along has gone, which is no reason to lose the run
+        except BrokenPipeError:  # for example after `loopwright | head`; the run continues
             self._mode = "off"
-            _log.info("stdout was closed: progress is not printed any more.")
+            _log.info("stdout was closed; progress is no longer printed.")
 
     def _end_validation(self, outer: ValidationView | None) -> None:
         self._validation = outer
@@ -203,7 +213,7 @@ def _check_seconds(setting: str, value: float) -> float:
 
 
 def _num_batches(val_dataloader: Any, loop: LoopCallback) -> int | None:
-    """How many batches are validated; None where the dataloader does not tell and no setting says it."""
+    """Return the number of batches to validate; None if the dataloader has no length and ``eval_steps`` is None."""
     eval_steps = loop.eval_steps if isinstance(loop, ValidationLoop | TrainingLoop) else None
     try:
         length = len(val_dataloader)

@@ -1,4 +1,4 @@
-"""`TensorBoardLogger`: the metrics of a run for TensorBoard."""
+"""`TensorBoardLogger`: writes the metrics of a run as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLogger(Logger):
-    """Writes metrics, clocks and rates as event files to ``tensorboard/`` in the run directory.
+    """Writes metrics, timings and texts as event files to ``tensorboard/`` in the run directory.
 
-    Look at all runs at once with ``tensorboard --logdir outputs``. What is logged is on disk after each validation
-    and when the trainer is closed. When a run goes on from one of its checkpoints, what was written after it is taken
-    off again.
+    ``tensorboard --logdir outputs`` shows all runs. Events are flushed to disk after each validation and when the
+    trainer is closed. When a run is resumed from one of its checkpoints, events after that checkpoint are removed.
 
     Raises:
-        ImportError: when the trainer is built without tensorboard: ``pip install 'loopwright[tensorboard]'``.
-        SettingError: when it is built without a ``run_dir``.
+        ImportError: if tensorboard is missing when the trainer is built: ``pip install 'loopwright[tensorboard]'``.
+        SettingError: if the trainer is built without a ``run_dir``.
     """
 
     def __init__(self) -> None:
@@ -41,12 +40,15 @@ class TensorBoardLogger(Logger):
         self._is_own_run = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The event files and their sizes, in bytes."""
+        """Return the names of the event files and their sizes in bytes."""
         self._flush()
         return {"sizes": {file.name: file.stat().st_size for file in self._event_files()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Cut the event files back, where the checkpoint is one of this run directory; later ones are removed."""
+        """Truncate the event files to their sizes in the checkpoint, and delete later files.
+
+        Does nothing if the checkpoint belongs to another run directory.
+        """
         if not self._is_own_run:
             return
         self.finalize()
@@ -58,38 +60,38 @@ class TensorBoardLogger(Logger):
                 os.truncate(file, size)
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Note whether this run wrote it."""
+        """Record whether the checkpoint belongs to this run."""
         self._is_own_run = is_of_run(ckpt_path, trainer.run_dir)
 
     def setup(self, trainer: Trainer) -> None:
-        """Take the trainer's run directory; a file is made with the first value."""
+        """Store the trainer's run directory. The event file is created when the first value is logged."""
         if trainer.run_dir is None:
             raise refuse("run_dir", None, f"a directory for {FOLDER}", "give Trainer(run_dir=…)")
-        _summary_writer()  # a missing extra is said before anything is trained
+        _summary_writer()  # raises before training if tensorboard is missing
         self.finalize()
         self._run_dir = Path(trainer.run_dir)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """See to it that what was logged is on disk when the validation has ended."""
+        """Flush the events to disk when the validation ends."""
         stack.callback(self._flush)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write a point for each value."""
+        """Write a scalar event for each metric."""
         writer = self._open()
         for name, value in metrics.items():
             writer.add_scalar(name, value, step)
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Write a point for each clock and rate."""
+        """Write a scalar event for each duration and rate."""
         self.log_metrics(timing, step)
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Write each text, as it stands."""
+        """Write a text event for each text, shown verbatim."""
         for name, text in texts.items():
-            self._open().add_text(name, textwrap.indent(text, "    "), step)  # TensorBoard reads Markdown
+            self._open().add_text(name, textwrap.indent(text, "    "), step)  # indented text is verbatim in Markdown
 
     def finalize(self) -> None:
-        """Write what is left and close the file."""
+        """Flush the events and close the file."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
@@ -110,7 +112,7 @@ class TensorBoardLogger(Logger):
 
 
 def _summary_writer() -> type[SummaryWriter]:
-    """The class that writes; imported here because it takes a second, and may be missing."""
+    """Import torch's `SummaryWriter`, only when it is used: the import takes a second, and tensorboard is optional."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

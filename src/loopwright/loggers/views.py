@@ -1,4 +1,4 @@
-"""What is shown of a fit and of a validation under way; the live line's thread reads it while they go on."""
+"""Progress of a running fit and of a running validation, as text. The thread of the live line reads these objects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class ValidationView:
-    """A validation of one dataloader.
+    """Progress of the validation of one dataloader.
 
     Args:
-        name: of the validation set.
-        num_batches: to be validated; None: unknown.
+        name: name of the validation set.
+        num_batches: number of batches to validate; None if unknown.
     """
 
     name: str
@@ -29,26 +29,29 @@ class ValidationView:
     began_seconds: float = field(default_factory=time.monotonic)
 
     def text(self) -> str:
-        """How far it is: ``validating val 12/79``; a loop with hooks of its own is not counted."""
+        """Return the progress: ``validating val 12/79``, or ``validating val`` if no batches were counted.
+
+        The batches of a custom loop that calls no batch hooks are not counted.
+        """
         if not self.num_done:
             return f"validating {self.name}"
         return f"validating {self.name} {self.num_done}{'' if self.num_batches is None else f'/{self.num_batches}'}"
 
     def live_text(self) -> str:
-        """`text`, and the time left."""
+        """Return `text` with the remaining time."""
         if not self.num_done or self.num_batches is None:
             return self.text()
         seconds = (time.monotonic() - self.began_seconds) / self.num_done * (self.num_batches - self.num_done)
         return f"{self.text()}  {duration_text(seconds)} left"
 
     def done_and_total(self) -> tuple[int, int]:
-        """In batches."""
+        """Return the numbers of validated batches and of all batches; 0 for an unknown total."""
         return self.num_done, self.num_batches or 0
 
 
 @dataclass(slots=True, eq=False)
 class FitView:
-    """A fit, and inside it the validation under way, if there is one."""
+    """Progress of a fit, and of the validation that runs within it, if any."""
 
     trainer: Trainer
     plan: Plan
@@ -57,12 +60,12 @@ class FitView:
     validation: Mapping[str, float] = field(default_factory=dict)
     steps_per_second: float | None = None
     inside: ValidationView | None = None
-    has_unsaid: bool = False
+    has_unprinted: bool = False
     next_line_seconds: float = 0.0
     began_seconds: float = field(default_factory=time.monotonic)
 
     def line(self) -> str:
-        """How far training is, as one line that stands for itself."""
+        """Return the progress of training as a line to be printed."""
         step = self.trainer.global_step
         return _joined(
             *self._place(step),
@@ -72,7 +75,10 @@ class FitView:
         )
 
     def live_text(self) -> str:
-        """The same in an order that may be cut off: losses before other metrics, and in a validation how far it is."""
+        """Return the progress for the live line, whose end may be truncated.
+
+        Losses come before other metrics. During a validation its progress takes the place of the training rate.
+        """
         step, inside = self.trainer.global_step, self.inside
         pace = self._pace(step) if inside is None else [inside.text(), *self._pace(step)[1:]]
         metrics = {**self.training, **self.validation}
@@ -80,7 +86,7 @@ class FitView:
         return _joined(*self._place(step), *pace, metrics_text({**losses, **metrics}))
 
     def done_and_total(self) -> tuple[int, int]:
-        """In steps of this fit."""
+        """Return the numbers of completed steps and of all steps of this fit."""
         return self.trainer.global_step - self.plan.position, self.plan.total_steps
 
     def _place(self, step: int) -> tuple[str, str]:
@@ -88,7 +94,7 @@ class FitView:
         return f"epoch {epoch}", step_text(step, self.plan.stop_step)
 
     def _pace(self, step: int) -> list[str]:
-        """The rate of training, and the time left by the clock, validation and saving included."""
+        """Return the training rate and the remaining time, which includes time for validations and saves."""
         num_done, seconds = step - self.plan.position, time.monotonic() - self.began_seconds
         if num_done <= 0 or seconds <= 0:
             return []

@@ -1,4 +1,4 @@
-"""Models: each documents the batch that it takes and what it returns beside its loss."""
+"""Models. The docstring of each describes the batches that it accepts and the outputs that it returns."""
 
 from loopwright.models.causal_lm import CausalLM
 from loopwright.models.cnn import CNN

@@ -1,4 +1,4 @@
-"""Batches that a model cannot take, refused in one line."""
+"""Errors for batches that do not fit a model."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from loopwright.errors import SettingError
 
 
 def not_taken(batch: Any, expected: str) -> SettingError:
-    """The error for a batch that lacks what a model takes; it names the models that take what is there."""
+    """Build the error for a batch without the keys that a model needs; it names models that accept such batches."""
     if not isinstance(batch, Mapping):
-        return SettingError("model", f": expected a mapping with {expected} as batch, found {type(batch).__name__}.")
+        problem = f": expected a batch that is a mapping with {expected}, found {type(batch).__name__}."
+        return SettingError("model", problem)
     remedy = ""
     if "tokens" in batch:
         remedy = "; model=gpt takes tokens"
     elif "label" in batch or "target" in batch:
-        remedy = "; model=mlp takes a label, model=mlp_regressor a target"
+        remedy = "; model=mlp takes a label, model=mlp_regressor takes a target"
         if "target" in batch and "label" in expected:
-            remedy += ", of which 'data.types={y: category}' makes a label if it is column y of a table"
+            remedy += "; for column y of a table, 'data.types={y: category}' turns the target into a label"
     return SettingError("model", f": expected {expected} in a batch, found {', '.join(map(str, batch))}{remedy}.")
 
 
 def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
-    """Refuse numbers of another type than the weights, which no precision that there is computes with.
+    """Refuse a tensor whose type differs from the type of the weights, as no available precision can mix the two.
 
     Raises:
-        SettingError: naming both types.
+        SettingError: if the types differ; the message names both.
     """
     if given.dtype != weight.dtype:
-        raise SettingError(
-            "model", f": expected {name} in {weight.dtype}, the data has {given.dtype}; convert the data."
-        )
+        problem = f": expected {name} in {weight.dtype}, the data has {name} in {given.dtype}; convert the data."
+        raise SettingError("model", problem)

@@ -1,4 +1,4 @@
-"""`CausalLM`: a causal language model of Hugging Face's ``transformers``, trained and evaluated like the others."""
+"""`CausalLM`: wraps a causal language model of Hugging Face's ``transformers``."""
 
 from __future__ import annotations
 
@@ -21,23 +21,29 @@ _IGNORED = -100
 class CausalLM(nn.Module):
     """A model of ``transformers`` (``pip install 'loopwright[lm]'``), from a local directory or a configuration.
 
-    ``model(batch)`` takes a mapping with ``tokens``, int64, B x (T + 1), as `GPT` does, and returns ``loss``, the mean
-    in nats per predicted token, ``num_items``, ``logits``, B x T x V, and ``targets``, B x T; a target of -100 is not
-    predicted. Nothing is fetched from a network and no code of a directory is run; weights are read from safetensors.
+    Like `GPT`, ``model(batch)`` takes a mapping with ``tokens``, int64 of shape B x (T + 1). It returns
+
+    - ``loss``: mean over the predicted tokens, in nats;
+    - ``num_items``: number of predicted tokens;
+    - ``logits``: B x T x V;
+    - ``targets``: B x T; targets of -100 are ignored.
+
+    Nothing is downloaded, and no code in the directory is executed. Weights are read from safetensors files only.
 
     Args:
-        path: a directory that ``save_pretrained`` wrote; its weights are loaded.
-        config: in place of a directory: ``model_type``, such as gpt2, and settings of its configuration; weights are
-            drawn.
+        path: directory written by ``save_pretrained``; its weights are loaded.
+        config: mapping with a ``model_type``, such as gpt2, and settings of its configuration; given instead of
+            ``path``. The weights are initialised at random.
 
     Raises:
-        SettingError: unless one of the two is given, and for what ``transformers`` cannot make a model of.
+        SettingError: unless exactly one of ``path`` and ``config`` is given, or if ``transformers`` cannot build the
+            model.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, config: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         if (path is None) == (config is None):
-            raise refuse("path", path, "a directory that save_pretrained wrote, or config in its place, and not both")
+            raise refuse("path", path, "a directory written by save_pretrained, or config instead of path, not both")
         self.causal_lm = _from_directory(Path(path)) if path is not None else _from_config(dict(config or {}))
         self._takes_positions = "position_ids" in inspect.signature(self.causal_lm.forward).parameters
         settings: Any = self.causal_lm.config
@@ -47,17 +53,18 @@ class CausalLM(nn.Module):
             raise self._refuse("a model whose configuration has max_position_embeddings, 1 or more")
         self.vocab_size: int = settings.vocab_size
         self.context_length: int = length
-        self.caches = self._check()
+        self.caches = self._check_causality()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predict the tokens of a batch."""
+        """Predict the tokens of a batch and compute the loss."""
         try:
             tokens_BS = batch["tokens"]
         except (LookupError, TypeError):
             raise not_taken(batch, "tokens") from None
         if tokens_BS.ndim != 2 or not 2 <= tokens_BS.shape[1] <= self.context_length + 1:
             given, most = tuple(tokens_BS.shape), self.context_length + 1
-            raise SettingError("model", f": expected tokens of shape batch x (2 to {most}), the data has {given}.")
+            expected = f"tokens of shape batch x (2 to {most})"
+            raise SettingError("model", f": expected {expected}, the data has tokens of shape {given}.")
         read_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
         num_items = (targets_BT != _IGNORED).sum()
         logits_BTV = self.logits(read_BT.masked_fill(read_BT == _IGNORED, 0))
@@ -68,7 +75,7 @@ class CausalLM(nn.Module):
         return {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """The logits of the token after each, B x T x V."""
+        """Return the logits of the token that follows each token, B x T x V."""
         logits_BTV: Tensor = self.causal_lm(input_ids=tokens_BT, use_cache=False).logits
         return logits_BTV
 
@@ -77,24 +84,30 @@ class CausalLM(nn.Module):
         return refuse(setting, given, expected, remedy)
 
     @torch.no_grad()
-    def _check(self) -> bool:
-        """See that no token is told what comes after it; returns whether the model keeps keys and values."""
+    def _check_causality(self) -> bool:
+        """Check that no prediction depends on later tokens, and return whether the model caches keys and values."""
         device = next(self.parameters()).device
-        if device.type == "meta":  # there are shapes and no numbers
+        if device.type == "meta":  # meta tensors have shapes but no values
             return False
         is_training = self.training
         tokens_BT = torch.zeros(2, min(4, self.context_length), dtype=torch.int64, device=device)
         tokens_BT[1, -1] = self.vocab_size - 1
         outputs = self.eval().causal_lm(input_ids=tokens_BT)
         self.train(is_training)
-        moved_T = (outputs.logits[0] - outputs.logits[1]).abs().amax(dim=-1)
-        if (moved_T[:-1] > 1e-3 * moved_T[-1]).any():  # rounding moves them, but by much less than the token itself
-            remedy = "set config.is_decoder=true where the model has it"
+        change_T = (outputs.logits[0] - outputs.logits[1]).abs().amax(dim=-1)
+        if (change_T[:-1] > 1e-3 * change_T[-1]).any():  # differences from rounding are much smaller than this
+            remedy = "set config.is_decoder=true if the model has this setting"
             raise self._refuse("a model whose predictions do not depend on later tokens", remedy)
         return getattr(outputs, "past_key_values", None) is not None
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
-        """Read prompts, and keep keys and values; rows are filled up at their beginnings, as ``generate`` has them."""
+        """Read prompts of ``lengths_B`` tokens, padded at the end, and cache their keys and values.
+
+        The padding is moved to the beginning of each row, as in ``generate`` of ``transformers``.
+
+        Returns:
+            The logits of the token after each prompt, B x V, and the state for `go_on`.
+        """
         positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         num_before_B1 = tokens_BT.shape[1] - lengths_B.unsqueeze(1)
         sources_BT = (positions_T - num_before_B1).clamp_min(0)
@@ -102,7 +115,7 @@ class CausalLM(nn.Module):
         return self._read(tokens_BT.gather(1, sources_BT), mask_BT, sources_BT, None)
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Read one more token in each row."""
+        """Read one more token in each row. The result is as for `begin`."""
         mask_BT, positions_B, cache = read
         mask_BT = functional.pad(mask_BT, (0, 1), value=1)
         return self._read(tokens_B.unsqueeze(1), mask_BT, positions_B.unsqueeze(1) + 1, cache)
@@ -116,30 +129,29 @@ class CausalLM(nn.Module):
 
 
 def _from_directory(path: Path) -> nn.Module:
-    from transformers import AutoModelForCausalLM  # an extra
+    from transformers import AutoModelForCausalLM  # optional dependency
 
     if not (path / "config.json").is_file():
-        raise refuse("path", str(path), "a directory that save_pretrained wrote, with config.json")
+        raise refuse("path", str(path), "a directory written by save_pretrained, with a config.json")
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
-    except Exception as error:  # it raises anything
-        problem = f"; transformers says: {on_one_line(str(error), 200)}"
+    except Exception as error:  # transformers raises errors of many types
+        problem = f"; error from transformers: {on_one_line(str(error), 200)}"
         raise refuse("path", str(path), f"a causal language model in safetensors{problem}") from error
     return model
 
 
 def _from_config(config: dict[str, Any]) -> nn.Module:
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM  # an extra
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM  # optional dependency
 
     kind = config.pop("model_type", None)
     if not isinstance(kind, str):
-        raise refuse_type("config.model_type", kind, "the name of a model of transformers, such as gpt2")
+        raise refuse_type("config.model_type", kind, "a model type of transformers, such as gpt2")
     if kind not in CONFIG_MAPPING:
-        raise refuse(
-            "config.model_type", kind, f"a model of transformers, such as gpt2{did_you_mean(kind, CONFIG_MAPPING)}"
-        )
+        hint = did_you_mean(kind, CONFIG_MAPPING)
+        raise refuse("config.model_type", kind, f"a model type of transformers, such as gpt2{hint}")
     known = AutoConfig.for_model(kind).to_dict()
     for name in config:
         if name not in known:
@@ -148,8 +160,8 @@ def _from_config(config: dict[str, Any]) -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(kind, **config), trust_remote_code=False
         )
-    except Exception as error:  # it raises anything
-        problem = f"transformers says: {on_one_line(str(error), 200)}"
+    except Exception as error:  # transformers raises errors of many types
+        problem = f"error from transformers: {on_one_line(str(error), 200)}"
         raise refuse(
             "config", {"model_type": kind, **config}, f"settings of a causal language model; {problem}"
         ) from error

@@ -1,4 +1,4 @@
-"""What the classifiers have in common: the checks of their images and labels, and what they return for a batch.
+"""Functions shared by the classifiers: checks of images and labels, and the outputs for a batch.
 
 Shape suffixes: B batch, C classes, I channels, H height, W width.
 """
@@ -14,15 +14,17 @@ from torch.nn import functional
 from loopwright.errors import SettingError, refuse
 from loopwright.models.batches import not_taken
 
-# Torch would leave -100 out without a word. This is no label, nor what NaN or a missing value becomes as an integer.
+# An ignore_index that no data set uses as a label. Torch's default of -100 would silently ignore samples with that
+# label. NaN and missing values, converted to an integer, do not give this value either.
 _NO_LABEL = -(2**31) + 1
 
 
 def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """The images of a batch, which must have the shape that the model was made for, and its labels.
+    """Return the images and labels of a batch, and check the shape of the images.
 
     Raises:
-        SettingError: naming the setting to change.
+        SettingError: if the batch has no images and labels, or its images do not have ``image_shape``. The message
+            names the setting to change.
     """
     try:
         image_BIHW, label_B = batch["image"], batch["label"]
@@ -32,33 +34,35 @@ def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, 
     if given == image_shape:
         return image_BIHW, label_B
     if len(given) != len(image_shape) or given[1] != given[2]:
-        raise SettingError("model", f": expected square images, channels x size x size, the data has {given}.")
+        problem = ": expected square images of shape channels x size x size, the data has images of shape "
+        raise SettingError("model", f"{problem}{given}.")
     if given[0] != image_shape[0]:
-        raise refuse("in_channels", image_shape[0], f"{given[0]}, the channels of an image")
+        raise refuse("in_channels", image_shape[0], f"{given[0]}, the number of channels of an image")
     raise refuse("image_size", image_shape[1], f"{given[1]}, the height and width of an image")
 
 
 def check_labels(label_B: Tensor, num_classes: int) -> None:
-    """Refuse labels, on the CPU, that are no classes of a model with ``num_classes``.
+    """Refuse labels, which must be on the CPU, unless each sample has one whole number in [0, ``num_classes``).
 
     Raises:
-        SettingError: as `classify`; and for labels that are not one whole number for each sample.
+        SettingError: if the type, the shape or a value of the labels is wrong.
     """
     if label_B.dtype not in (torch.int64, torch.uint8) or label_B.ndim != 1:
-        given = f"{label_B.dtype} of shape {tuple(label_B.shape)}"
-        raise SettingError("model", f": expected a label for each sample in torch.int64, the data has {given}.")
+        given = f"labels in {label_B.dtype} of shape {tuple(label_B.shape)}"
+        raise SettingError("model", f": expected one label for each sample in torch.int64, the data has {given}.")
     _cross_entropy(torch.zeros(len(label_B), num_classes), label_B)
 
 
 def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
-    """Compare logits with labels, of which none is left out.
+    """Compute the loss and the accuracy of a batch. No label is ignored, and nothing is read back from the device.
 
     Returns:
-        ``loss``, the mean cross entropy in nats; ``accuracy``, the fraction of the batch whose largest logit is that
-        of its label, in the type of the logits; ``logits``. Nothing is read back from the device.
+        ``loss``: mean cross entropy in nats. ``accuracy``: fraction of the samples whose largest logit belongs to
+        their label, in the type of the logits. ``logits``: the logits.
 
     Raises:
-        SettingError: for labels that are no class, on the CPU; other devices raise errors of their own.
+        SettingError: if a label is not in [0, C). This is checked on the CPU only; other devices raise their own
+            errors.
     """
     loss = _cross_entropy(logits_BC, label_B)
     is_correct_B = logits_BC.detach().argmax(dim=-1) == label_B
@@ -75,5 +79,7 @@ def _cross_entropy(logits_BC: Tensor, label_B: Tensor) -> Tensor:
     except IndexError:
         lowest, highest = (int(bound) for bound in label_B.aminmax())
     if lowest < 0:
-        raise SettingError("model", f": expected labels counted from 0, the data has {lowest} to {highest}.")
-    raise refuse("num_classes", logits_BC.shape[-1], f"at least {highest + 1}, as the data has label {highest}")
+        problem = f": expected labels of 0 or more, the data has labels from {lowest} to {highest}."
+        raise SettingError("model", problem)
+    expected = f"at least {highest + 1}, because the data has the label {highest}"
+    raise refuse("num_classes", logits_BC.shape[-1], expected)

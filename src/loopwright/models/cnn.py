@@ -1,4 +1,4 @@
-"""`CNN`: a small convolutional network that classifies images.
+"""`CNN`: a small convolutional network for image classification.
 
 Shape suffixes: B batch, I input channels, H height, W width, F features, C classes.
 """
@@ -17,20 +17,21 @@ from loopwright.models.setting_checks import check_counts, check_dropout
 
 
 class CNN(nn.Module):
-    """Classifies square images with 3 x 3 convolutions, halving the image after each.
+    """Classifies square images with 3 x 3 convolutions, and halves the height and width of the image after each.
 
     ``model(batch)`` takes a mapping with ``image`` and ``label`` and returns ``loss``, ``accuracy`` and ``logits``.
 
     Args:
-        in_channels: channels of an image.
-        channels: channels after each convolution, each followed by a ReLU and 2 x 2 max pooling.
-        image_size: height and width of an image in pixels; at least one pixel must be left after the last pooling.
-        num_classes: classes.
+        in_channels: number of channels of an image.
+        channels: number of output channels of each convolution; a ReLU and 2 x 2 max pooling follow each convolution.
+        image_size: height and width of an image in pixels; at least one pixel must remain after the last pooling.
+        num_classes: number of classes.
         dropout: fraction of the last features that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: for counts that are none, no channels, too small an image, a fraction outside [0, 1); in
-            `forward`, for a batch without images and labels, and images of another shape.
+        SettingError: if a count is not a whole number of at least 1, ``channels`` is empty, the image is too small, or
+            ``dropout`` is outside [0, 1). `forward` raises it for a batch without images and labels, or with images of
+            another shape.
     """
 
     def __init__(
@@ -63,16 +64,18 @@ class CNN(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(num_features, self.num_classes))
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+        """Refuse a batch that does not fit this model.
+
+        The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as `forward`, and for labels and types with which that would fail.
+            SettingError: as for `forward`, and if `forward` would fail because of the types or the labels.
         """
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         check_floats("images", image_BIHW, next(self.parameters()))
         check_labels(label_B, self.num_classes)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Classify the images of a batch and compare with its labels."""
+        """Classify the images of a batch and compute the loss and the accuracy."""
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         return classify(self.layers(image_BIHW), label_B)

@@ -1,4 +1,4 @@
-"""`GPT`: a decoder-only transformer, which predicts each token from those before it.
+"""`GPT`: a decoder-only transformer language model.
 
 Shape suffixes: B batch, T positions, S = T + 1 tokens, D model width, H width of a head, V vocabulary.
 """
@@ -24,30 +24,33 @@ _IGNORED = -100
 
 
 class GPT(nn.Module):
-    """A language model of the GPT-2 kind.
+    """A language model with the architecture of GPT-2.
 
-    ``model(batch)`` takes a mapping with ``tokens``, int64, B x (T + 1): the first T are read, the last T predicted,
-    each from those before it. A token of -100 is padding at the end of a row, and is not predicted.
+    ``model(batch)`` takes a mapping with ``tokens``, int64 of shape B x (T + 1). The first T tokens of a row are the
+    input, the last T are the targets; each target is predicted from the tokens before it. A token of -100 is padding
+    at the end of a row and is not predicted. The outputs are
 
-    It returns ``loss``, the mean in nats per predicted token; ``num_items``, how many those are; ``logits``, B x T x
-    V, and ``targets``, B x T; and, where the vocabulary has 256 tokens, which are then taken for bytes,
-    ``bits_per_byte``: the loss in bits.
+    - ``loss``: mean over the predicted tokens, in nats;
+    - ``num_items``: number of predicted tokens;
+    - ``logits``: B x T x V;
+    - ``targets``: B x T;
+    - ``bits_per_byte``: the loss in bits; only if the vocabulary has 256 tokens, which are then bytes.
 
-    With learned positions and tied weights it computes what GPT-2 does, from the same weights, up to rounding.
-    Source: A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
+    With learned positions and tied weights it computes the same function as GPT-2 with the same weights, up to
+    rounding. Source: A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
 
     Args:
-        vocab_size: tokens that there are; 256 for bytes.
-        context_length: tokens that can be read at once.
-        width: of the model; four times as wide inside the feed-forward layers.
-        num_layers: blocks.
-        num_heads: attention heads of a block; divides ``width``.
-        dropout: fraction dropped in training, in [0, 1): of embeddings, attention weights, and what each block adds.
-        positions: "learned": a vector for each position; "rotary": queries and keys are turned by their position.
-        ties_weights: whether the output uses the embedding's weights, or has its own.
+        vocab_size: number of tokens in the vocabulary, V; 256 for bytes.
+        context_length: largest number of input tokens of a row.
+        width: model width, D; the hidden layer of the feed-forward branch is four times as wide.
+        num_layers: number of transformer blocks.
+        num_heads: number of attention heads in each block; a divisor of ``width``.
+        dropout: fraction of the embeddings, attention weights and branch outputs dropped in training, in [0, 1).
+        positions: "learned" adds a learned vector for each position; "rotary" rotates queries and keys.
+        ties_weights: whether the output layer shares its weights with the token embedding.
 
     Raises:
-        SettingError: for settings that cannot be used; in `forward`, for tokens that do not fit them.
+        SettingError: if a setting is invalid. `forward` raises it for tokens that do not fit the settings.
     """
 
     def __init__(
@@ -72,43 +75,45 @@ class GPT(nn.Module):
         self.position_embedding = nn.Embedding(self.context_length, width) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.head = None if ties_weights else nn.Linear(width, self.vocab_size, bias=False)
-        for part in (self.token_embedding, self.position_embedding, self.head):
-            if part is not None:
-                initialise(part, width)
+        for module in (self.token_embedding, self.position_embedding, self.head):
+            if module is not None:
+                initialise(module, width)
         if positions == "rotary":
             if width // num_heads % 2:
-                problem = f"an even width of a head for rotary positions, not {width // num_heads}"
-                raise refuse("num_heads", num_heads, problem)
+                expected = f"an even quotient width / num_heads with positions=rotary, found {width // num_heads}"
+                raise refuse("num_heads", num_heads, expected)
             cos_TH, sin_TH = rotary_angles(self.context_length, width // num_heads)
-            # Computed, not learned: they belong to the device of the model, not to its checkpoints.
+            # Not persistent: these buffers move to the model's device, but they are computed and need no checkpoint.
             self.register_buffer("cos_TH", cos_TH, persistent=False)
             self.register_buffer("sin_TH", sin_TH, persistent=False)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+        """Refuse a batch that does not fit this model.
+
+        The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as `forward`, and for tokens of another type.
+            SettingError: as for `forward`, and if the type of the tokens is not int64.
         """
         tokens_BS = self._tokens(batch)
         if tokens_BS.dtype != torch.int64:
-            raise SettingError("model", f": expected tokens in torch.int64, the data has {tokens_BS.dtype}.")
+            raise SettingError("model", f": expected tokens in torch.int64, the data has tokens in {tokens_BS.dtype}.")
         if (((tokens_BS < 0) & (tokens_BS != _IGNORED)) | (tokens_BS >= self.vocab_size)).any():
-            raise self._unknown(tokens_BS)
+            raise self._unknown_tokens(tokens_BS)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predict the tokens of a batch."""
+        """Predict the tokens of a batch and compute the loss."""
         tokens_BS = self._tokens(batch)
         read_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
         num_items = (targets_BT != _IGNORED).sum()
         try:
             logits_BTV = self.logits(read_BT.masked_fill(read_BT == _IGNORED, 0))
-            # Not the mean of cross_entropy, which is NaN where there is nothing to predict.
+            # A sum and not the mean of cross_entropy, which is NaN if every target is padding.
             total = functional.cross_entropy(
                 logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
             )
-        except IndexError:  # on the CPU only; looking beforehand would make every step wait for an accelerator
-            raise self._unknown(tokens_BS) from None
+        except IndexError:  # on the CPU only; a check before each step would have to wait for an accelerator
+            raise self._unknown_tokens(tokens_BS) from None
         loss = total / num_items.clamp_min(1)
         outputs = {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
         if self.vocab_size == _BYTES:
@@ -116,7 +121,7 @@ class GPT(nn.Module):
         return outputs
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """The logits of the token after each, B x T x V."""
+        """Return the logits of the token that follows each token, B x T x V."""
         num_positions = tokens_BT.shape[1]
         x_BTD = self.token_embedding(tokens_BT)
         rotation: Rotation | None = None
@@ -129,15 +134,16 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, tokens_BT: Tensor, num_tokens: int, temperature: float = 1.0) -> Tensor:
-        """Continue each row by ``num_tokens`` tokens, in the mode that the model is in.
+        """Append ``num_tokens`` tokens to each row. The mode of the model (training or evaluation) is not changed.
 
         Args:
-            tokens_BT: int64, on the model's device, at least one token a row.
-            num_tokens: to be added.
-            temperature: by which logits are divided; 0 takes the likeliest token, else torch's global stream draws.
+            tokens_BT: prompts, int64 on the model's device, with at least one token in each row.
+            num_tokens: number of tokens to append to each row.
+            temperature: divisor of the logits. With 0 the most likely token is chosen; otherwise tokens are sampled
+                with torch's global generator.
 
         Returns:
-            The rows with what was added, B x (T + num_tokens).
+            The prompts with the appended tokens, B x (T + num_tokens).
         """
         for _ in range(num_tokens):
             logits_BV = self.logits(tokens_BT[:, -self.context_length :])[:, -1]
@@ -155,17 +161,19 @@ class GPT(nn.Module):
             raise not_taken(batch, "tokens") from None
         if tokens_BS.ndim != 2 or tokens_BS.shape[1] < 2:
             given = tuple(tokens_BS.shape)
-            raise SettingError("model", f": expected tokens of shape batch x (2 or more), the data has {given}.")
+            expected = "tokens of shape batch x (2 or more)"
+            raise SettingError("model", f": expected {expected}, the data has tokens of shape {given}.")
         if tokens_BS.shape[1] > self.context_length + 1:
-            num_read = tokens_BS.shape[1] - 1
+            num_inputs = tokens_BS.shape[1] - 1
             raise SettingError(
                 "context_length",
-                f"={self.context_length}: the data has rows of {num_read} tokens to be read; "
-                f"set model.context_length={num_read}.",
+                f"={self.context_length}: expected at least {num_inputs}, the number of input tokens in a row of the "
+                f"data; set model.context_length={num_inputs}.",
             )
         return tokens_BS
 
-    def _unknown(self, tokens_BS: Tensor) -> SettingError:
-        smallest, largest = (int(bound) for bound in tokens_BS.aminmax())
-        problem = f": expected tokens in [0, {self.vocab_size}), or -100, the data has {smallest} to {largest}."
+    def _unknown_tokens(self, tokens_BS: Tensor) -> SettingError:
+        lowest, highest = (int(bound) for bound in tokens_BS.aminmax())
+        expected = f"tokens in [0, {self.vocab_size}), or -100 for padding"
+        problem = f": expected {expected}, the data has tokens from {lowest} to {highest}."
         return SettingError("vocab_size", f"={self.vocab_size}{problem}")

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: `MLP` classifies images and rows of a table, `MLPRegressor` predicts numbers.
+"""Multilayer perceptrons for images and table rows: `MLP` for classification, `MLPRegressor` for regression.
 
 Shape suffixes: B batch, F features of one sample, C classes, T targets.
 """
@@ -18,20 +18,20 @@ from loopwright.models.setting_checks import check_counts, check_dropout
 
 
 class MLP(nn.Module):
-    """Flattens an image, or takes the features of a row, and classifies it with fully connected layers.
+    """Classifies flattened images or table rows with fully connected layers.
 
-    ``model(batch)`` takes a mapping with ``features`` or ``image``, float, and ``label``, int64; it returns
+    ``model(batch)`` takes a mapping with ``features`` or ``image``, float, and ``label``, int64. It returns
     ``loss``, ``accuracy`` and ``logits``.
 
     Args:
-        in_features: values in one sample, over all its dimensions.
-        hidden: widths of the hidden layers, each followed by a ReLU; an empty list makes a linear classifier.
-        num_classes: classes.
+        in_features: number of values in one sample, over all its dimensions.
+        hidden: widths of the hidden layers, each followed by a ReLU; an empty list gives a linear classifier.
+        num_classes: number of classes.
         dropout: fraction of each hidden layer's values that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: for counts that are none and a fraction outside [0, 1); in `forward`, for samples with another
-            number of values, and a batch without samples or labels.
+        SettingError: if a count is not a whole number of at least 1, or ``dropout`` is outside [0, 1). `forward`
+            raises it for a batch without samples or labels, or with another number of values in a sample.
     """
 
     def __init__(
@@ -47,36 +47,39 @@ class MLP(nn.Module):
         self.layers = _layers(self.in_features, hidden, self.num_classes, dropout)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+        """Refuse a batch that does not fit this model.
+
+        The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as `forward`, and for labels and types with which that would fail.
+            SettingError: as for `forward`, and if `forward` would fail because of the types or the labels.
         """
         features_BF, label_B = _features(batch, "label", self.in_features)
         check_floats("features", features_BF, next(self.parameters()))
         check_labels(label_B, self.num_classes)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Classify the samples of a batch and compare with its labels."""
+        """Classify the samples of a batch and compute the loss and the accuracy."""
         features_BF, label_B = _features(batch, "label", self.in_features)
         return classify(self.layers(features_BF), label_B)
 
 
 class MLPRegressor(nn.Module):
-    """Flattens an image, or takes the features of a row, and predicts numbers with fully connected layers.
+    """Predicts numbers from flattened images or table rows with fully connected layers.
 
-    ``model(batch)`` takes a mapping with ``features`` or ``image``, float, and ``target``, float, B or B x T. It
-    returns ``loss``, the mean squared error; ``mean_absolute_error``; and ``prediction``, in the shape of the targets.
+    ``model(batch)`` takes a mapping with ``features`` or ``image``, float, and ``target``, float of shape B or B x T.
+    It returns ``loss``, the mean squared error; ``mean_absolute_error``; and ``prediction``, in the shape of the
+    targets.
 
     Args:
-        in_features: values in one sample, over all its dimensions.
-        hidden: widths of the hidden layers, each followed by a ReLU; an empty list makes a linear regression.
-        num_targets: numbers to predict for a sample.
+        in_features: number of values in one sample, over all its dimensions.
+        hidden: widths of the hidden layers, each followed by a ReLU; an empty list gives a linear regression.
+        num_targets: number of values to predict for a sample.
         dropout: fraction of each hidden layer's values that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: for counts that are none and a fraction outside [0, 1); in `forward`, for samples or targets with
-            another number of values, and a batch without them.
+        SettingError: if a count is not a whole number of at least 1, or ``dropout`` is outside [0, 1). `forward`
+            raises it for a batch without samples or targets, or with another number of values in a sample or target.
     """
 
     def __init__(
@@ -92,19 +95,21 @@ class MLPRegressor(nn.Module):
         self.layers = _layers(self.in_features, hidden, self.num_targets, dropout)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+        """Refuse a batch that does not fit this model.
+
+        The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as `forward`, and for types with which that would fail.
+            SettingError: as for `forward`, and if `forward` would fail because of the types.
         """
-        features_BF, target = self._taken(batch)
+        features_BF, target = self._features_and_targets(batch)
         weight = next(self.parameters())
         check_floats("features", features_BF, weight)
         check_floats("targets", target, weight)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predict the targets of a batch and compare with them."""
-        features_BF, target = self._taken(batch)
+        """Predict the targets of a batch and compute the errors."""
+        features_BF, target = self._features_and_targets(batch)
         prediction = self.layers(features_BF).reshape(target.shape)
         return {
             "loss": functional.mse_loss(prediction, target),
@@ -112,11 +117,12 @@ class MLPRegressor(nn.Module):
             "prediction": prediction,
         }
 
-    def _taken(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _features_and_targets(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         features_BF, target = _features(batch, "target", self.in_features)
         num_targets = target.shape[1:].numel()
         if num_targets != self.num_targets:
-            raise SettingError("num_targets", f"={self.num_targets}: expected {num_targets}, the targets of a sample.")
+            problem = f"={self.num_targets}: expected {num_targets}, the number of targets of a sample."
+            raise SettingError("num_targets", problem)
         return features_BF, target
 
 
@@ -132,15 +138,16 @@ def _layers(in_features: int, hidden: Sequence[int], num_outputs: int, dropout: 
 
 
 def _features(batch: Mapping[str, Tensor], answer: str, in_features: int) -> tuple[Tensor, Tensor]:
-    """The samples of a batch, flattened, and what is to be answered for each."""
+    """Return the flattened samples of a batch, and the values of ``answer`` ("label" or "target")."""
     try:
         sample, answers = batch["features"] if "features" in batch else batch["image"], batch[answer]
     except (LookupError, TypeError):
         raise not_taken(batch, f"features (or image) and {answer}") from None
     if not sample.ndim or sample.shape[:1] != answers.shape[:1]:
-        shapes = f"{tuple(sample.shape)} and {tuple(answers.shape)}"
-        raise SettingError("model", f": expected samples, and a {answer} for each, the data has the shapes {shapes}.")
+        shapes = f"samples of shape {tuple(sample.shape)} and {answer}s of shape {tuple(answers.shape)}"
+        raise SettingError("model", f": expected one {answer} for each sample, the data has {shapes}.")
     features_BF = sample.flatten(start_dim=1) if sample.ndim > 1 else sample.unsqueeze(1)
     if features_BF.shape[1] != in_features:
-        raise SettingError("in_features", f"={in_features}: expected {features_BF.shape[1]}, the values in a sample.")
+        problem = f"={in_features}: expected {features_BF.shape[1]}, the number of values in a sample."
+        raise SettingError("in_features", problem)
     return features_BF, answers

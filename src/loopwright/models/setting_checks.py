@@ -1,4 +1,4 @@
-"""Checks of the settings that models share."""
+"""Checks of settings that several models have."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from loopwright.errors import check_count, refuse, refuse_type
 
 
 def check_counts(setting: str, values: Sequence[int]) -> list[int]:
-    """Return ``values`` as a list of ints where each is a whole number of at least 1; it may be empty.
+    """Return ``values`` as a list of ints. The list may be empty.
 
     Raises:
-        SettingError: for anything else.
+        SettingError: if ``values`` is not a sequence of whole numbers of at least 1.
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise refuse_type(setting, values, "a list of whole numbers, such as [64, 64]")
@@ -19,10 +19,10 @@ def check_counts(setting: str, values: Sequence[int]) -> list[int]:
 
 
 def check_dropout(value: float) -> float:
-    """Return ``value`` where it is a fraction in [0, 1).
+    """Return ``value`` as a float.
 
     Raises:
-        SettingError: for anything else.
+        SettingError: if ``value`` is not a number in [0, 1).
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type("dropout", value, "a fraction in [0, 1)")

@@ -1,4 +1,4 @@
-"""`ViT`: a transformer over the patches of an image, which classifies it.
+"""`ViT`: a vision transformer for image classification.
 
 Shape suffixes: B batch, I input channels, H height, W width, T patches, D model width, C classes.
 """
@@ -17,25 +17,25 @@ from loopwright.models.transformer import Transformer, initialise
 
 
 class ViT(nn.Module):
-    """Classifies square images: patches become vectors, read each other, and their mean is classified.
+    """Classifies square images: a transformer processes the image patches, and the mean of its outputs is classified.
 
     ``model(batch)`` takes a mapping with ``image`` and ``label`` and returns ``loss``, ``accuracy`` and ``logits``.
 
-    Sources: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929, section 3.1; the mean in place of
-    a class token follows L. Beyer et al., "Better plain ViT baselines for ImageNet-1k", arXiv 2205.01580.
+    Sources: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929, section 3.1. The mean replaces
+    the class token as in L. Beyer et al., "Better plain ViT baselines for ImageNet-1k", arXiv 2205.01580.
 
     Args:
-        in_channels: channels of an image.
+        in_channels: number of channels of an image.
         image_size: height and width of an image in pixels.
-        patch_size: height and width of a patch in pixels; divides ``image_size``.
-        width: of the model.
-        num_layers: blocks.
-        num_heads: attention heads of a block; divides ``width``.
-        num_classes: classes.
-        dropout: fraction dropped in training, in [0, 1): of embeddings, attention weights, and what each block adds.
+        patch_size: height and width of a patch in pixels; a divisor of ``image_size``.
+        width: model width (size of the hidden vectors).
+        num_layers: number of transformer blocks.
+        num_heads: number of attention heads in each block; a divisor of ``width``.
+        num_classes: number of classes.
+        dropout: fraction of the embeddings, attention weights and branch outputs dropped in training, in [0, 1).
 
     Raises:
-        SettingError: for settings that cannot be used; in `forward`, for a batch without images and labels, and
+        SettingError: if a setting is invalid. `forward` raises it for a batch without images and labels, or with
             images of another shape.
     """
 
@@ -61,21 +61,23 @@ class ViT(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.num_classes = check_count("num_classes", num_classes)
         self.head = nn.Linear(width, self.num_classes)
-        for part in (self.position_embedding, self.head):  # the convolution begins as torch makes it
-            initialise(part, width)
+        for module in (self.position_embedding, self.head):  # the convolution keeps torch's initialisation
+            initialise(module, width)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch, on the CPU, that this model cannot take; also where it has no weights yet.
+        """Refuse a batch that does not fit this model.
+
+        The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as `forward`, and for labels and types with which that would fail.
+            SettingError: as for `forward`, and if `forward` would fail because of the types or the labels.
         """
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         check_floats("images", image_BIHW, next(self.parameters()))
         check_labels(label_B, self.num_classes)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Classify the images of a batch and compare with its labels."""
+        """Classify the images of a batch and compute the loss and the accuracy."""
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         x_BTD = self.patch_embedding(image_BIHW).flatten(start_dim=2).transpose(1, 2)
         x_BTD = self.transformer(self.dropout(x_BTD + self.position_embedding.weight))

@@ -1,4 +1,4 @@
-"""Parameter groups by name: which parameters decay, and which learn at a rate of their own."""
+"""`group_parameters`: optimizer groups chosen by name patterns, with their own weight decay and learning rate."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ def group_parameters(
 ) -> list[dict[str, Any]]:
     """Put parameters with the same learning rate and weight decay into one group.
 
-    Patterns are those of a shell, matched with the whole name: ``*.bias``, ``blocks.[01].*``.
+    Patterns are shell patterns that must match the whole name: ``*.bias``, ``blocks.[01].*``.
 
     Args:
-        named_parameters: (name, parameter), what ``model.named_parameters()`` yields.
+        named_parameters: (name, parameter) pairs, as from ``model.named_parameters()``.
         lr: learning rate.
-        weight_decay: of parameters that no pattern takes out.
-        without_decay: patterns of the parameters whose weights do not decay.
-        rate_factors: pattern → factor of ``lr``, 0 or more; the first pattern that matches a parameter is taken.
+        weight_decay: weight decay of all parameters that ``without_decay`` does not match.
+        without_decay: patterns of the parameters that get no weight decay.
+        rate_factors: mapping from a pattern to a factor of ``lr``, 0 or more. If several patterns match a parameter,
+            the first one applies.
 
     Returns:
-        Groups for a torch optimizer, in the order of their first parameters. Without patterns one group of all.
+        Groups for a torch optimizer, ordered by their first parameters. Without patterns there is one group.
 
     Raises:
-        SettingError: for a pattern that matches no parameter, for one of ``rate_factors`` of which earlier ones leave
-            nothing, and for values outside these ranges.
+        SettingError: if a pattern matches no parameter, if a pattern of ``rate_factors`` never applies because of
+            earlier patterns, or if a value is outside its range.
     """
     parameters = _check_pairs(named_parameters)
     factors = _check_factors(rate_factors)
     _check_patterns("without_decay", without_decay, parameters)
     _check_patterns("rate_factors", list(factors), parameters)
-    _check_none_is_hidden(list(factors), parameters)
+    _check_each_applies(list(factors), parameters)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in parameters.items():
         decay = 0.0 if any(fnmatchcase(name, pattern) for pattern in without_decay) else weight_decay
@@ -89,17 +90,20 @@ def _check_patterns(setting: str, patterns: Sequence[str], names: Iterable[str])
 
 
 def _patterns_of(names: Sequence[str]) -> list[str]:
-    """The patterns of each first and each last part of a name, such as ``layers.*`` and ``*.bias``."""
+    """Return patterns made from the first and the last component of each name, such as ``layers.*`` and ``*.bias``."""
     firsts = [f"{name.partition('.')[0]}.*" for name in names if "." in name]
     lasts = [f"*.{name.rpartition('.')[2]}" for name in names if "." in name]
     return list(dict.fromkeys([*firsts, *lasts]))
 
 
-def _check_none_is_hidden(patterns: Sequence[str], names: Iterable[str]) -> None:
-    """Refuse a pattern all of whose parameters are taken by earlier ones: its factor would say nothing."""
+def _check_each_applies(patterns: Sequence[str], names: Iterable[str]) -> None:
+    """Refuse a pattern if earlier patterns match all its parameters, because its factor would never be used."""
     first = {name: next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None) for name in names}
     for pattern in patterns:
         if pattern not in first.values():
-            takers = ", ".join(dict.fromkeys(str(taker) for name, taker in first.items() if fnmatchcase(name, pattern)))
-            problem = f": all that it matches is taken before, by {takers}; the first match counts: put it further up."
+            earlier = ", ".join(dict.fromkeys(str(used) for name, used in first.items() if fnmatchcase(name, pattern)))
+            problem = (
+                f": never applies, because earlier patterns ({earlier}) match all its parameters; expected a pattern "
+                "that is the first match of a parameter; move it above them."
+            )
             raise SettingError(f"rate_factors.{pattern}", problem)

@@ -1,10 +1,13 @@
-"""SGD, Adam and AdamW of torch, with groups by parameter names and with the kind of their step said.
+"""Torch's SGD, Adam and AdamW with parameter groups chosen by name and an explicit implementation (``kind``).
 
-A step computes the same in three kinds. ``for_loop`` takes parameter by parameter, ``foreach`` many at once, ``fused``
-all of it in one kernel. On the CPU the first two agree bitwise, and the loop is the fastest for small models; ``fused``
-rounds differently. So ``auto`` never chooses ``fused``: it is the loop on the CPU (and on mps, which lacks ``foreach``)
-and ``foreach``, torch's own default, elsewhere. The kind is written into the parameter groups, and with them into
-checkpoints: a run that is resumed goes on in the kind that it began with.
+Torch has three implementations of an optimizer step. ``for_loop`` updates one parameter after the other, ``foreach``
+updates many tensors in one call, and ``fused`` computes the whole step in one kernel. On the CPU, ``for_loop`` and
+``foreach`` give bitwise equal results, and ``for_loop`` is the fastest for small models. ``fused`` rounds differently,
+so ``auto`` never chooses it. ``auto`` means ``for_loop`` on the CPU and on MPS, which has no ``foreach``, and
+``foreach``, torch's own default, on other devices.
+
+The kind is stored in the parameter groups and therefore in checkpoints. A resumed run continues with the kind that it
+started with.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from loopwright.optim.groups import group_parameters
 
 Kind = Literal["auto", "for_loop", "foreach", "fused"]
 
-# Devices where torch has no kernels that take many parameters at once.
+# Device types for which torch has no kernels that update many tensors in one call.
 _WITHOUT_FOREACH = frozenset({"cpu", "mps"})
 
-# Arguments that need the names of a model: left out where an optimizer is tried on a parameter without one.
+# Arguments that refer to a model's parameter names. They are omitted when settings are checked without a model.
 NAME_ARGUMENTS = ("without_decay", "rate_factors")
 
 
@@ -37,21 +40,21 @@ def sgd(
     rate_factors: Mapping[str, float] | None = None,
     kind: Kind = "auto",
 ) -> SGD:
-    """Make torch's `SGD` with groups by name.
+    """Build torch's `SGD` with parameter groups chosen by name.
 
     Args:
-        named_parameters: (name, parameter); the trainer gives those of the model.
+        named_parameters: (name, parameter) pairs; the trainer passes the model's named parameters.
         lr: learning rate.
-        momentum: fraction of the last update that is kept.
-        weight_decay: L2 penalty.
-        nesterov: whether momentum looks ahead.
-        without_decay: patterns of the names of parameters without weight decay, as for `group_parameters`.
-        rate_factors: pattern → factor of ``lr``; the first that matches is taken.
-        kind: of the step; "auto" is "for_loop" on the CPU and "foreach" elsewhere.
+        momentum: momentum factor, 0 or more.
+        weight_decay: coefficient of the L2 penalty.
+        nesterov: whether to use Nesterov momentum.
+        without_decay: name patterns of the parameters that get no weight decay, as for `group_parameters`.
+        rate_factors: mapping from a name pattern to a factor of ``lr``; the first pattern that matches applies.
+        kind: implementation of the step; "auto" is "for_loop" on the CPU and on MPS, and "foreach" elsewhere.
 
     Raises:
-        SettingError: for a pattern that matches no parameter, or a kind that does not go with the parameters.
-        ValueError: for what torch refuses.
+        SettingError: if a pattern matches no parameter, or if ``kind`` is unknown or does not support the parameters.
+        ValueError: if torch refuses a value.
     """
     groups = group_parameters(named_parameters, lr, weight_decay, without_decay, rate_factors)
     flags = _flags(kind, groups)
@@ -68,21 +71,21 @@ def adam(
     rate_factors: Mapping[str, float] | None = None,
     kind: Kind = "auto",
 ) -> Adam:
-    """Make torch's `Adam` with groups by name.
+    """Build torch's `Adam` with parameter groups chosen by name.
 
     Args:
-        named_parameters: as for `sgd`, like those not named here.
+        named_parameters: (name, parameter) pairs, as for `sgd`.
         lr: learning rate.
-        betas: decay per step of the averages of gradients and of their squares.
-        eps: added to the root of the average square.
-        weight_decay: L2 penalty.
-        without_decay: patterns of the names of parameters without weight decay.
-        rate_factors: pattern → factor of ``lr``.
-        kind: of the step.
+        betas: decay rates of the moving averages of the gradient and of its square.
+        eps: term added to the denominator of the update.
+        weight_decay: coefficient of the L2 penalty.
+        without_decay: name patterns of the parameters that get no weight decay, as for `sgd`.
+        rate_factors: mapping from a name pattern to a factor of ``lr``, as for `sgd`.
+        kind: implementation of the step, as for `sgd`.
 
     Raises:
         SettingError: as for `sgd`.
-        ValueError: for what torch refuses.
+        ValueError: if torch refuses a value.
     """
     groups = group_parameters(named_parameters, lr, weight_decay, without_decay, rate_factors)
     flags = _flags(kind, groups)
@@ -99,21 +102,21 @@ def adamw(
     rate_factors: Mapping[str, float] | None = None,
     kind: Kind = "auto",
 ) -> AdamW:
-    """Make torch's `AdamW` with groups by name.
+    """Build torch's `AdamW` with parameter groups chosen by name.
 
     Args:
-        named_parameters: as for `sgd`, like those not named here.
+        named_parameters: (name, parameter) pairs, as for `sgd`.
         lr: learning rate.
-        betas: decay per step of the averages of gradients and of their squares.
-        eps: added to the root of the average square.
-        weight_decay: fraction of the weights, times the learning rate, that is taken off at each step.
-        without_decay: patterns of the names of parameters without weight decay.
-        rate_factors: pattern → factor of ``lr``.
-        kind: of the step.
+        betas: decay rates of the moving averages of the gradient and of its square.
+        eps: term added to the denominator of the update.
+        weight_decay: decoupled weight decay; each step multiplies the weights by ``1 - lr * weight_decay``.
+        without_decay: name patterns of the parameters that get no weight decay, as for `sgd`.
+        rate_factors: mapping from a name pattern to a factor of ``lr``, as for `sgd`.
+        kind: implementation of the step, as for `sgd`.
 
     Raises:
         SettingError: as for `sgd`.
-        ValueError: for what torch refuses.
+        ValueError: if torch refuses a value.
     """
     groups = group_parameters(named_parameters, lr, weight_decay, without_decay, rate_factors)
     flags = _flags(kind, groups)
@@ -121,7 +124,7 @@ def adamw(
 
 
 def kind_of(group: Mapping[str, Any]) -> str:
-    """The kind of step that a parameter group of any torch optimizer asks for; "default" leaves it to torch."""
+    """Return the kind that a parameter group of any torch optimizer selects; "default" if torch is to choose."""
     if group.get("fused"):
         return "fused"
     if group.get("foreach") is None:
@@ -136,12 +139,12 @@ def _flags(kind: Kind, groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     if kind == "auto":
         kind = "for_loop" if all(each.device.type in _WITHOUT_FOREACH for each in parameters) else "foreach"
     if kind == "fused" and not all(each.is_floating_point() for each in parameters):
-        raise refuse("kind", kind, "another kind: fused steps are for real floating-point parameters", "use auto")
+        raise refuse("kind", kind, "another kind, as fused supports only real floating-point parameters", "use auto")
     return {"foreach": kind == "foreach", "fused": kind == "fused"}
 
 
 def _pair(betas: Sequence[float]) -> tuple[float, float]:
-    """A list, as configurations have it, as torch wants it; torch checks the values."""
+    """Convert ``betas``, a list in configurations, to the tuple that torch expects. Torch checks the values."""
     is_list = isinstance(betas, Sequence) and not isinstance(betas, str)
     if not is_list or len(betas) != 2 or not all(isinstance(beta, int | float) for beta in betas):
         raise refuse_type("betas", betas, "a list of two numbers in [0, 1), such as [0.9, 0.999]")

@@ -1,4 +1,4 @@
-"""Lengths in steps, or as fractions of a run; checked, and counted exactly."""
+"""Checks and exact conversion of lengths that are given in steps or as fractions of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STEPS = "a whole number of steps, 0 or more, or a fraction in (0, 1) of the run
 
 
 def check_total(total_steps: object) -> None:
-    """Refuse what is no length of a run."""
+    """Refuse a length of a run that is not a whole number of at least 0."""
     if isinstance(total_steps, bool) or not isinstance(total_steps, int):
         raise refuse_type("total_steps", total_steps, "a whole number, 0 or more")
     if total_steps < 0:
@@ -20,7 +20,7 @@ def check_total(total_steps: object) -> None:
 
 
 def check_fraction(setting: str, value: object) -> float:
-    """Return ``value`` where it is in [0, 1]."""
+    """Return ``value`` as a float if it is in [0, 1], otherwise raise a `SettingError`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type(setting, value, "a fraction in [0, 1]")
     if not 0 <= value <= 1:
@@ -29,7 +29,9 @@ def check_fraction(setting: str, value: object) -> float:
 
 
 def count_steps(setting: str, value: int | float, total_steps: int) -> int:
-    """``value`` in steps; a fraction is taken for the shortest decimal that prints it, and rounded up exactly.
+    """Convert ``value`` to steps; a fraction of the run is rounded up.
+
+    A fraction is computed from its decimal form, so that 0.07 of 100 steps is 7 steps, not 8:
 
     >>> count_steps("warmup_steps", 0.07, 100)
     7
@@ -38,7 +40,7 @@ def count_steps(setting: str, value: int | float, total_steps: int) -> int:
 
 
 def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
-    """The same before it is rounded up."""
+    """Convert ``value`` to steps as `count_steps` does, but without rounding."""
     check_total(total_steps)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type(setting, value, _STEPS)
@@ -49,28 +51,29 @@ def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
 
 
 def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
-    """The steps of a warm-up, which fits into the run; of a run without steps nothing is asked."""
+    """Convert a warm-up to steps; it must not be longer than the run, unless the run has 0 steps."""
     count = count_steps("warmup_steps", warmup_steps, total_steps)
     if count > total_steps > 0:
         raise SettingError(
             "warmup_steps",
-            f"={warmup_steps}: expected at most the {total_steps} steps of the run; a fraction in (0, 1) goes with any "
-            "length.",
+            f"={warmup_steps}: expected at most {total_steps}, the steps of the run; a fraction in (0, 1) fits a run "
+            "of any length.",
         )
     return count
 
 
 def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_steps: int) -> list[int]:
-    """The milestones in steps; each lies after the warm-up, and within the run where that has any steps."""
+    """Convert milestones to steps; each must lie after the warm-up and within the run, unless the run has 0 steps."""
     if isinstance(milestones, str) or not isinstance(milestones, Sequence):
-        raise refuse_type("milestones", milestones, f"a list, each {_STEPS}")
+        raise refuse_type("milestones", milestones, f"a list in which each entry is {_STEPS}")
     counts = [count_steps("milestones", milestone, total_steps) for milestone in milestones]
     for milestone, count in zip(milestones, counts, strict=True):
-        last = total_steps if isinstance(milestone, float) else total_steps - 1  # rounded up, it may be the end
+        last = total_steps if isinstance(milestone, float) else total_steps - 1  # rounding may give total_steps
         if total_steps and not num_warmup <= count <= last:
             raise SettingError(
                 "milestones",
                 f"={milestone}: expected steps from {num_warmup} (the end of the warm-up) to {total_steps - 1} (the "
-                "last of the run); a fraction in (0, 1), not below that of the warm-up, goes with any length.",
+                "last step of the run); a fraction in (0, 1) fits a run of any length, if it is not below the fraction "
+                "of the warm-up.",
             )
     return counts

@@ -1,9 +1,11 @@
-"""Learning-rate schedules over the whole of a run: each a pure function of the step, and the rate in front of it.
+"""Learning-rate schedules over a whole run. Each computes a factor of the learning rate from the step number alone.
 
-Each has a linear warm-up of *W* steps: step *t* of *T*, counted from 0, is made with *(t + 1) / (W + 1)* of the
-optimizer's own rate for *t < W*, so that no step is lost to a rate of 0. The schedule's own shape follows, and after
-the last step stays where it ended. What is returned is torch's `LambdaLR`, stepped once after each step; its state is
-where it is and not its shape, so that a run may be resumed with a later end.
+Steps *t* are counted from 0 in a run of *T* steps. Each schedule starts with a linear warm-up of *W* steps: for
+*t < W* the factor is *(t + 1) / (W + 1)*. The first factor is not 0, because a step with a rate of 0 would be wasted.
+The shape of the schedule follows the warm-up. After step *T* the factor stays at its final value.
+
+Each function returns torch's `LambdaLR`, to be stepped once after each optimizer step. Its state contains the position
+but not the shape, so a run can be resumed with a larger *T*.
 """
 
 from __future__ import annotations
@@ -28,15 +30,15 @@ _Shape = Callable[[int, int], float]  # (steps since the warm-up, steps of the r
 
 
 def constant(optimizer: Optimizer, total_steps: int, warmup_steps: int | float = 0) -> LambdaLR:
-    """Make a scheduler that warms the learning rate up and then leaves it.
+    """Build a schedule with a warm-up and a constant learning rate.
 
     Args:
-        optimizer: whose learning rates are scaled, each parameter group's own.
-        total_steps: steps of the run, *T*; the trainer gives it where a configuration does not.
-        warmup_steps: *W*, a whole number of steps, or a fraction in (0, 1) of ``total_steps``, rounded up.
+        optimizer: optimizer; the learning rate of each of its parameter groups is scaled.
+        total_steps: steps of the run, *T*; the trainer supplies it if a configuration does not.
+        warmup_steps: *W*, a whole number of steps or a fraction in (0, 1) of ``total_steps``, which is rounded up.
 
     Raises:
-        SettingError: for a warm-up longer than the run, and values outside these ranges.
+        SettingError: if the warm-up is longer than the run, or a value is outside its range.
     """
     return _schedule(optimizer, total_steps, warmup_steps, lambda step, length: 1.0)
 
@@ -44,18 +46,18 @@ def constant(optimizer: Optimizer, total_steps: int, warmup_steps: int | float =
 def linear(
     optimizer: Optimizer, total_steps: int, warmup_steps: int | float = 0, final_fraction: float = 0.0
 ) -> LambdaLR:
-    """Make a scheduler that warms the learning rate up and then lowers it in equal steps to the end of the run.
+    """Build a schedule with a warm-up and a linear decay until the end of the run.
 
     After the warm-up the factor is *f + (1 - f) (T - t) / (T - W)*.
 
     Args:
-        optimizer: as for `constant`, like the next two.
-        total_steps: *T*.
-        warmup_steps: *W*.
-        final_fraction: *f*, what is left of the learning rate at the end, in [0, 1].
+        optimizer: optimizer, as for `constant`.
+        total_steps: *T*, as for `constant`.
+        warmup_steps: *W*, as for `constant`.
+        final_fraction: *f*, the factor at the end of the run, in [0, 1].
 
     Raises:
-        SettingError: for a warm-up longer than the run, and values outside these ranges.
+        SettingError: if the warm-up is longer than the run, or a value is outside its range.
     """
     final = check_fraction("final_fraction", final_fraction)
 
@@ -68,21 +70,21 @@ def linear(
 def warmup_cosine(
     optimizer: Optimizer, total_steps: int, warmup_steps: int | float = 0, final_fraction: float = 0.0
 ) -> LambdaLR:
-    """Make a scheduler that warms the learning rate up and then anneals it to the end of the run.
+    """Build a schedule with a warm-up and a cosine decay until the end of the run.
 
     After the warm-up the factor is *f + (1 - f) (1 + cos(pi (t - W) / (T - W))) / 2*.
 
     Source: I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, section 3,
-    equation 5, once and without restarts, after a linear warm-up whose first step is not 0.
+    equation 5. Differences: there are no restarts, and a linear warm-up with a non-zero first factor comes first.
 
     Args:
-        optimizer: as for `constant`, like the next two.
-        total_steps: *T*.
-        warmup_steps: *W*.
-        final_fraction: *f*, what is left of the learning rate at the end, in [0, 1].
+        optimizer: optimizer, as for `constant`.
+        total_steps: *T*, as for `constant`.
+        warmup_steps: *W*, as for `constant`.
+        final_fraction: *f*, the factor at the end of the run, in [0, 1].
 
     Raises:
-        SettingError: for a warm-up longer than the run, and values outside these ranges.
+        SettingError: if the warm-up is longer than the run, or a value is outside its range.
     """
     final = check_fraction("final_fraction", final_fraction)
 
@@ -100,25 +102,25 @@ def warmup_stable_decay(
     decay_steps: int | float = 0.2,
     final_fraction: float = 0.0,
 ) -> LambdaLR:
-    """Make a scheduler that warms the learning rate up, keeps it, and lowers it in equal steps at the end of the run.
+    """Build a schedule with a warm-up, a constant learning rate, and a linear decay at the end of the run.
 
-    In the last *D* steps the factor is *f + (1 - f) (T - t) / D*. A run that is made longer before the decay begins
-    has taken no step too many: that is what this schedule is for.
+    In the last *D* steps the factor is *f + (1 - f) (T - t) / D*. The steps before the decay do not depend on *T*, so
+    a run can be extended without repeating them.
 
     Source: S. Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
     Strategies", 2024, section 4, equation 1, with the linear decay of A. Hägele et al., "Scaling Laws and
     Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024, section 3, equation 1.
 
     Args:
-        optimizer: as for `constant`, like the next two.
-        total_steps: *T*.
-        warmup_steps: *W*.
-        decay_steps: *D*, a whole number of steps, or a fraction in (0, 1) of ``total_steps``, rounded up; where
-            rounding alone leaves no room for both, the decay is a step shorter.
-        final_fraction: *f*, what is left of the learning rate at the end, in [0, 1].
+        optimizer: optimizer, as for `constant`.
+        total_steps: *T*, as for `constant`.
+        warmup_steps: *W*, as for `constant`.
+        decay_steps: *D*, a whole number of steps or a fraction in (0, 1) of ``total_steps``, which is rounded up. If
+            warm-up and decay exceed the run only because both were rounded up, the decay is shortened by one step.
+        final_fraction: *f*, the factor at the end of the run, in [0, 1].
 
     Raises:
-        SettingError: where warm-up and decay are longer than the run, and for values outside these ranges.
+        SettingError: if warm-up and decay together are longer than the run, or a value is outside its range.
     """
     final = check_fraction("final_fraction", final_fraction)
     num_warmup = count_warmup(warmup_steps, total_steps)
@@ -129,33 +131,33 @@ def warmup_stable_decay(
     if exact > total_steps > 0:
         raise SettingError(
             "decay_steps",
-            f"={decay_steps} after warmup_steps={warmup_steps}: expected both within the {total_steps} steps of the "
-            "run; fractions whose sum is at most 1 go with any length.",
+            f"={decay_steps} after warmup_steps={warmup_steps}: expected at most {total_steps} steps for both, the "
+            "length of the run; fractions whose sum is at most 1 fit a run of any length.",
         )
 
     def shape(step: int, length: int) -> float:
-        num_falling = min(num_decay, length)
-        since = step - (length - num_falling)
-        return final + (1 - final) * _left(since, num_falling) if since >= 0 else 1.0
+        decay_length = min(num_decay, length)
+        since = step - (length - decay_length)
+        return final + (1 - final) * _left(since, decay_length) if since >= 0 else 1.0
 
     return _schedule(optimizer, total_steps, num_warmup, shape)
 
 
 def inverse_sqrt(optimizer: Optimizer, total_steps: int, warmup_steps: int | float = 0) -> LambdaLR:
-    """Make a scheduler that warms the learning rate up and then lowers it with the inverse square root of the step.
+    """Build a schedule with a warm-up and a decay proportional to the inverse square root of the step.
 
-    After the warm-up the factor is *sqrt((W + 1) / (t + 1))*, which does not depend on the end of the run.
+    After the warm-up the factor is *sqrt((W + 1) / (t + 1))*, which does not depend on the length of the run.
 
     Source: A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 5.3, equation 3, with its
     ``step_num`` *t + 1* and its ``warmup_steps`` *W + 1*, scaled to reach 1 at the end of the warm-up.
 
     Args:
-        optimizer: as for `constant`, like the next two.
-        total_steps: *T*.
-        warmup_steps: *W*; without one the rate falls from the first step on.
+        optimizer: optimizer, as for `constant`.
+        total_steps: *T*, as for `constant`.
+        warmup_steps: *W*, as for `constant`; with 0 the learning rate decays from the first step on.
 
     Raises:
-        SettingError: for a warm-up longer than the run, and values outside these ranges.
+        SettingError: if the warm-up is longer than the run, or a value is outside its range.
     """
     start = count_warmup(warmup_steps, total_steps) + 1
     return _schedule(optimizer, total_steps, warmup_steps, lambda step, length: math.sqrt(start / (start + step)))
@@ -168,37 +170,38 @@ def step_decay(
     factor: float = 0.1,
     warmup_steps: int | float = 0,
 ) -> LambdaLR:
-    """Make a scheduler that warms the learning rate up and multiplies it by ``factor`` at each milestone.
+    """Build a schedule with a warm-up that multiplies the learning rate by ``factor`` at each milestone.
 
     Args:
-        optimizer: as for `constant`, like the next.
-        total_steps: *T*.
-        milestones: steps of the run, the first step with the lower rate each; whole numbers, or fractions in (0, 1)
-            of ``total_steps``, rounded up.
-        factor: in [0, 1].
+        optimizer: optimizer, as for `constant`.
+        total_steps: *T*, as for `constant`.
+        milestones: steps at which the learning rate drops; step *t* = milestone is the first with the lower rate. Each
+            is a whole number or a fraction in (0, 1) of ``total_steps``, which is rounded up.
+        factor: factor that is applied at each milestone, in [0, 1].
         warmup_steps: *W*, as for `constant`.
 
     Raises:
-        SettingError: for milestones that the run does not reach or that lie in the warm-up, and for values outside
-            these ranges.
+        SettingError: if a milestone lies within the warm-up or after the end of the run, or a value is outside its
+            range.
     """
     num_warmup = count_warmup(warmup_steps, total_steps)
-    falls = [milestone - num_warmup for milestone in count_milestones(milestones, num_warmup, total_steps)]
+    drops = [milestone - num_warmup for milestone in count_milestones(milestones, num_warmup, total_steps)]
     check_fraction("factor", factor)
 
     def shape(step: int, length: int) -> float:
-        return float(factor ** sum(fall <= step for fall in falls))
+        return float(factor ** sum(drop <= step for drop in drops))
 
     return _schedule(optimizer, total_steps, num_warmup, shape)
 
 
 def _schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int | float, shape: _Shape) -> LambdaLR:
-    """The warm-up, and ``shape`` after it."""
+    """Build the `LambdaLR` with a warm-up followed by ``shape``."""
     check_total(total_steps)
     num_warmup = count_warmup(warmup_steps, total_steps)
     length = max(0, total_steps - num_warmup)
 
-    # A function, not an object: `LambdaLR` would put an object's attributes, and so the end of the run, into its state.
+    # A function and not a callable object: `LambdaLR` saves the attributes of an object, and with them the length of
+    # the run, in its state.
     def factor(num_steps_completed: int) -> float:
         if num_steps_completed < num_warmup:
             return (num_steps_completed + 1) / (num_warmup + 1)
@@ -208,5 +211,5 @@ def _schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int | float,
 
 
 def _left(step: int, length: int) -> float:
-    """The fraction of ``length`` that is left at ``step``."""
+    """Return the fraction of ``length`` that remains at ``step``."""
     return (length - step) / length if length else 0.0

@@ -1,4 +1,4 @@
-"""``curves.png``: the metrics of one run as a picture, to be read at a glance."""
+"""`draw_curves`: plots the metrics of one run into ``curves.png``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CURVES_FILE = "curves.png"
 
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart; black and yellow are left out.
+# The palette of Okabe and Ito, which stays distinguishable with colour blindness. Its black and yellow are not used.
 TRAIN_COLOUR = "#0072B2"
 OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -27,14 +27,14 @@ _GREY = "#595959"
 _MAX_PANELS = 24
 _PANEL_INCHES = (4.4, 2.8)
 _MAX_LEGEND_ABOVE = 2
-_MANY_POINTS = 200  # more are drawn pale, with their moving mean on top
-_LOG_RANGE = 20.0  # largest over smallest value from which a loss is drawn on a logarithmic axis
+_MANY_POINTS = 200  # a training curve with more points is drawn pale, with its moving mean on top
+_LOG_RANGE = 20.0  # a loss gets a logarithmic axis if its largest value is more than this times its smallest value
 _RATE = "learning rate"
 
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """One pair of axes: what is measured, and its series by where each was measured."""
+    """One subplot: the name of a quantity, and its series by source (``train``, or the name of a validation set)."""
 
     title: str
     series: Mapping[str, Series]
@@ -52,19 +52,21 @@ class _Best:
 def draw_curves(run_dir: Path) -> Path | None:
     """Draw the metrics of a run into its ``curves.png``.
 
-    Losses first, then other metrics, each beside its counterpart of other sets; the learning rate last. Where values
-    are not finite the line is broken and the first such step marked.
+    Losses come first, then other metrics, then the learning rate. A metric that is measured on several data sets has
+    one subplot with a line for each set. A line is interrupted at NaN and infinite values, and the first such step is
+    marked.
 
     Args:
-        run_dir: with ``metrics.jsonl``, and ``summary.json`` for the title and the best point.
+        run_dir: run directory. The metrics are read from its ``metrics.jsonl``; the title and the best point are
+            read from its ``summary.json``, if there is one.
 
     Returns:
-        The picture; None where the run has logged nothing.
+        The path of the picture, or None if the run has logged no metrics.
     """
     series = read_series(run_dir)
     if not series:
         return None
-    # Imported only here: it takes half a second, which only a run that is over can spare.
+    # Imported here because the import takes half a second, which would delay the start of every command.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,7 +90,7 @@ def draw_curves(run_dir: Path) -> Path | None:
     partial = run_dir / f".curves-{os.getpid()}.png"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a sign that the font lacks is drawn as a box; there is no more to say
+            warnings.simplefilter("ignore")  # matplotlib warns of each character that the font lacks; it draws a box
             figure.savefig(partial, metadata={"Software": None})
         return partial.replace(run_dir / CURVES_FILE)
     finally:
@@ -96,7 +98,7 @@ def draw_curves(run_dir: Path) -> Path | None:
 
 
 def _panels(series: Mapping[str, Series]) -> list[_Panel]:
-    """Series that measure the same thing share a panel: train/loss, val/loss and val/extra/loss are all losses."""
+    """Group series of the same quantity into one panel: train/loss, val/loss and val/extra/loss are all losses."""
     grouped: dict[str, dict[str, Series]] = {}
     for name, one in series.items():
         source, _, key = name.rpartition("/")
@@ -106,19 +108,19 @@ def _panels(series: Mapping[str, Series]) -> list[_Panel]:
     rank = {"loss": 0, _RATE: 2}
     rates = list(grouped.get(_RATE, {}).values())
     if len(rates) > 1 and all((each.steps, each.values) == (rates[0].steps, rates[0].values) for each in rates):
-        grouped[_RATE] = {"all groups": rates[0]}  # one would hide the others
-    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # a stable sort: else as they first appeared
+        grouped[_RATE] = {"all groups": rates[0]}  # equal lines would hide one another
+    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # stable: equal ranks stay in the order of appearance
     return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
 
 
 def _sources(panels: Sequence[_Panel]) -> dict[str, int]:
-    """A number for each source of the run, which keeps its colour in every panel; -1 is training."""
+    """Number the sources of a run, so that each has the same colour in every panel. Training is -1."""
     names = [source for panel in panels if panel.title != _RATE for source in panel.series if source != "train"]
     return {"train": -1, **{source: index for index, source in enumerate(dict.fromkeys(names))}}
 
 
 def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | None:
-    """The best point that the run noted, or else the best value of its objective."""
+    """Return the best value recorded in the summary or, if there is none, the best value of the objective."""
     noted = summary.get("best")
     if isinstance(noted, Mapping) and isinstance(noted.get("value"), int | float) and noted.get("name") in series:
         return _Best(noted["name"], int(noted["step"]), float(noted["value"]))
@@ -130,7 +132,7 @@ def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | N
 def _write_title(
     figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, num_left_out: int
 ) -> None:
-    """The run's name, how it ended, its best value, and what was left out."""
+    """Write the run's name, its final state, its best value, and the number of metrics that are not drawn."""
     path = run_dir.resolve().parts
     begin = len(path) - path[::-1].index("outputs") if "outputs" in path[:-1] else -1
     parts = [str(summary["state"])] if summary.get("state") else []
@@ -156,17 +158,17 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # a decade alone would have one number
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # powers of 10 alone may give one tick
     title = f"{panel.title} (log scale)" if is_log else panel.title
     axes.set_title(title, size=11, loc="left", parse_math=False)
     _style(axes, last_step)
     if not is_rate or len(panel.series) > 1:
         place: dict[str, Any] = {"loc": "best"}
-        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # beside the title, where no curve and no label of a point is
+        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # beside the title, where it covers no curve and no label
             place = {"loc": "lower right", "bbox_to_anchor": (1.01, 0.99), "ncols": len(panel.series), "borderpad": 0}
         for text in axes.legend(fontsize=7.5, frameon=False, columnspacing=1, handlelength=1.5, **place).get_texts():
             text.set_parse_math(False)
-    _mark_lost(axes, panel)
+    _mark_first_non_finite(axes, panel)
     if not finite:
         axes.set_yticks([])
     for series in panel.series.values():
@@ -175,7 +177,7 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
 
 
 def _style(axes: Axes, last_step: int) -> None:
-    """Whole steps from 0 on, plain numbers, and nothing that draws the eye but the curves."""
+    """Format the axes: whole steps from 0 on, plain numbers, a pale grid, and no frame at the top and right."""
     axes.set_xlim(0, max(last_step, 1) * 1.02)
     axes.locator_params(axis="x", integer=True, nbins=6)
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
@@ -190,12 +192,12 @@ def _style(axes: Axes, last_step: int) -> None:
 
 
 def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noisy: bool) -> None:
-    """A line, broken where values are not finite; a validation set has a marker beside its colour."""
+    """Draw one line, interrupted at values that are not finite. Lines of validation sets also have markers."""
     is_train = number < 0
     colour = TRAIN_COLOUR if is_train else OTHER_COLOURS[number % len(OTHER_COLOURS)]
     values = [value if math.isfinite(value) else math.nan for value in series.values]
     num_points, label = len(values), source or series.name
-    label = f" {label}" if label.startswith("_") else label  # what begins with _ is left out of legends
+    label = f" {label}" if label.startswith("_") else label  # matplotlib omits labels that begin with _ from legends
     if num_points > _MANY_POINTS and is_train and is_noisy:
         axes.plot(series.steps, values, color=colour, linewidth=0.6, alpha=0.3)
         reach = num_points // 100
@@ -204,20 +206,20 @@ def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noi
     if num_points == 1 or not is_train:
         line.set_marker("o" if is_train else _MARKERS[number % len(_MARKERS)])
         line.set_markersize(7 if num_points == 1 else 3.5)
-        line.set_markevery(max(1, num_points // 20))  # so many that the line is known by them, and no more
+        line.set_markevery(max(1, num_points // 20))  # about 20 markers on a line
 
 
-def _mark_lost(axes: Axes, panel: _Panel) -> None:
-    """Say where the first value is not finite: there is no curve that would show it."""
-    lost = [
+def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
+    """Mark the first step with a NaN or infinite value, as no curve is drawn there."""
+    non_finite = [
         (step, source)
         for source, series in panel.series.items()
         for step, value in zip(series.steps, series.values, strict=True)
         if not math.isfinite(value)
     ]
-    if not lost:
+    if not non_finite:
         return
-    step, source = min(lost)
+    step, source = min(non_finite)
     axes.axvline(step, color=_GREY, linewidth=1, linestyle=":")
     axes.annotate(
         f"{source} not finite at step {step:,}".strip(),
@@ -233,7 +235,7 @@ def _mark_lost(axes: Axes, panel: _Panel) -> None:
 
 
 def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
-    """A ring, and the value: above a curve that sinks, below one that rises, where it has not been."""
+    """Mark the best point with a ring and its value, above a falling curve and below a rising one."""
     is_right = best.step > last_step / 2
     _, height = axes.transAxes.inverted().transform(axes.transData.transform((best.step, best.value)))
     if best.value <= series.finite[0][1]:
@@ -255,6 +257,6 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
 
 
 def _moving_mean(values: Sequence[float], reach: int) -> list[float]:
-    """The mean of each value and up to ``reach`` on either side; NaN where one of them is."""
+    """Average each value with up to ``reach`` values on either side. A mean over a NaN is NaN."""
     windows = (values[max(0, at - reach) : at + reach + 1] for at in range(len(values)))
     return [sum(window) / len(window) for window in windows]

@@ -1,4 +1,4 @@
-"""The metrics of a run, read back from its ``metrics.jsonl``."""
+"""`Series` and functions that read a run's ``metrics.jsonl`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
-_MAX_DEPTH = 50  # of containers in each other
+_MAX_DEPTH = 50  # levels of nested lists and mappings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Series:
     """The values of one metric.
 
     Attributes:
-        name: such as ``val/loss``.
-        steps: the ``global_step`` of each value, rising.
-        values: what is not finite included.
+        name: name of the metric, such as ``val/loss``.
+        steps: ``global_step`` of each value, in ascending order.
+        values: values of the metric, including NaN and infinite values.
     """
 
     name: str
@@ -30,20 +30,24 @@ class Series:
 
     @property
     def finite(self) -> list[tuple[int, float]]:
-        """(step, value) of the values that are finite."""
+        """(step, value) of each finite value."""
         return [pair for pair in zip(self.steps, self.values, strict=True) if math.isfinite(pair[1])]
 
     def best(self, mode: str) -> tuple[int, float] | None:
-        """(step, value) of the first best value; ``mode`` is "min" or "max"."""
+        """Return (step, value) of the best finite value, the first of equal ones; None if no value is finite.
+
+        Args:
+            mode: "min" or "max".
+        """
         sign = -1.0 if mode == "max" else 1.0
         return min(self.finite, key=lambda pair: sign * pair[1], default=None)
 
 
 def read_series(run_dir: Path) -> dict[str, Series]:
-    """The metrics of a run by name, in the order in which they first appear.
+    """Read the metrics of a run by name, in the order in which they first appear.
 
-    Of several values at one step the last counts. Lines that are no metrics, such as half a line that a machine left
-    when it lost power, are passed over. A run that has logged nothing has no series.
+    If a metric has several values at one step, the last value is used. Lines that cannot be parsed are skipped, such
+    as an incomplete last line after a power loss. The result is empty if the run has logged no metrics.
     """
     found: dict[str, dict[int, float]] = {}
     try:
@@ -59,12 +63,16 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
-    """The ``summary.json`` of a run; empty where there is none that can be read."""
+    """Read the ``summary.json`` of a run. The result is empty if the file is missing or cannot be read."""
     return read_mapping(run_dir / SUMMARY_FILE)
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; empty where there is none that can be read, or one nested deeper than runs write."""
+    """Read the mapping in a JSON file.
+
+    The result is empty if the file is missing or cannot be read, and if it is nested more than 50 levels deep, which
+    no run writes.
+    """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -74,7 +74,7 @@ def test_a_plan_of_many_million_steps_is_drawn_at_once() -> None:
 
 
 def test_what_does_not_fit_the_plan_is_refused_with_its_path() -> None:
-    with pytest.raises(SettingError, match=r"^scheduler\.warmup_steps=9: expected at most the 8 steps"):
+    with pytest.raises(SettingError, match=r"^scheduler\.warmup_steps=9: expected at most 8, the steps of the run"):
         course(ours("linear", warmup_steps=9))
     with pytest.raises(SettingError, match=r"^scheduler: Tried to step"):
         course(torchs("OneCycleLR", max_lr=1.0, total_steps=4))
@@ -92,7 +92,7 @@ def test_plan_and_run_directory_show_the_same_line(small: Cli, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("scheduler.warmup_steps=5", "scheduler.warmup_steps=5: expected at most the 4 steps of the run"),
+        ("scheduler.warmup_steps=5", "scheduler.warmup_steps=5: expected at most 4, the steps of the run"),
         ("optimizer.without_decay=[norm]", "optimizer.without_decay='norm': matches no parameter. Parameters: layers"),
         ("optimizer.kind=fast", "optimizer.kind='fast': expected 'auto' or 'for_loop' or 'foreach' or 'fused'."),
     ],
