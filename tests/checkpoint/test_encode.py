@@ -25,7 +25,7 @@ DTYPES = [
 
 
 def round_trip(tree: object) -> Any:
-    """Return what `decode` makes of ``tree`` after `encode` and JSON text."""
+    """Encode ``tree``, write it as JSON text, parse the text, and decode it."""
     json_tree, tensors = encode(tree)
     return decode(json.loads(json.dumps(json_tree, allow_nan=False)), tensors)
 
@@ -218,7 +218,7 @@ def test_deeply_nested_and_recursive_structures_are_refused() -> None:
         encode(own)
 
 
-def test_check_state_accepts_and_refuses_tensors() -> None:
+def test_check_state_refuses_a_tensor_without_data() -> None:
     check_state({"a": torch.ones(3)}, "x")
     with pytest.raises(SettingTypeError):
         check_state(torch.ones(3, device="meta"), "x")

@@ -121,7 +121,8 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "one row": (
         "x,y\n1,2\n",
         {},
-        "val_fraction=0.2: expected a fraction that leaves rows for training and for validation, of 1 in total.",
+        "val_fraction=0.2: expected a fraction that leaves at least one row for training and one for validation, "
+        "out of 1.",
     ),
     "no names": (
         "1,2\n3,4\n",

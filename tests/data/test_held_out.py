@@ -44,12 +44,14 @@ def test_rows_of_a_huge_set_are_computed_without_a_list() -> None:
         (
             4,
             0.2,
-            "val_fraction=0.2: expected a fraction that leaves rows for training and for validation, of 4 in total.",
+            "val_fraction=0.2: expected a fraction that leaves at least one row for training and one for validation, "
+            "out of 4.",
         ),
         (
             10,
             1e-9,
-            "val_fraction=1e-09: expected a fraction that leaves rows for training and for validation, of 10 in total.",
+            "val_fraction=1e-09: expected a fraction that leaves at least one row for training and one for validation, "
+            "out of 10.",
         ),
     ],
 )

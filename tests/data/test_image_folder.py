@@ -203,7 +203,7 @@ def test_files_that_are_not_images_are_ignored(photos: str, tmp_path: Path) -> N
         ({"channels": [3]}, "channels=[3]: expected 3 (red, green, blue) or 1 (brightness)."),
         ({"flip_fraction": 1.5}, "flip_fraction=1.5: expected a fraction in [0, 1]."),
         ({"flip_fraction": "half"}, "flip_fraction='half': expected a fraction in [0, 1]."),
-        ({"val_fraction": 0.01}, "val_fraction=0.01: expected a fraction that leaves rows for training"),
+        ({"val_fraction": 0.01}, "val_fraction=0.01: expected a fraction that leaves at least one row for"),
     ],
 )
 def test_an_error_is_reported_in_one_line(photos: str, tmp_path: Path, settings: dict[str, Any], line: str) -> None:

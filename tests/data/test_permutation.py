@@ -16,7 +16,7 @@ from loopwright.data import permutation
 from loopwright.data.permutation import Permutation
 
 SEEDS = st.integers(0, 2**64 - 1)
-# The chi-square tests use fixed seeds. Random permutations have a probability below this once in 10,000 tests.
+# The chi-square tests use fixed seeds. Truly random permutations would fall below this once in 10,000 tests.
 LEAST_P = 1e-4
 
 
@@ -70,7 +70,8 @@ def test_orders_have_not_changed_between_versions() -> None:
     assert Permutation(10**9, 2**63)[10**8 : 10**8 + 3].tolist() == [697144625, 433859116, 477260171]
 
 
-# Tests of uniformity. Each function returns the probability that random permutations are at least as uneven.
+# Tests of uniformity. Each function returns the probability that truly random permutations are at least as uneven as
+# the tested ones.
 
 
 def p_of(chi_square: float, freedom: int) -> float:

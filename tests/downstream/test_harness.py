@@ -237,7 +237,7 @@ def test_an_answer_that_is_not_a_choice_is_refused(folder: Path, tmp_path: Path)
     lines = (folder / "letters.jsonl").read_text().splitlines()
     lines[3] = json.dumps({"question": "?", "choices": ["a", "b"], "answer": 2})
     (folder / "letters.jsonl").write_text("\n".join(lines))
-    message = "tasks=letters: document 4 has the answer 2, but 2 choices, which are numbered from 0"
+    message = "tasks=letters: the answer to document 4 is 2, but its 2 choices are numbered from 0"
     with pytest.raises(SettingError, match=message):
         build(tmp_path / "run", harness(folder))
 

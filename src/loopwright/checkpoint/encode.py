@@ -5,7 +5,7 @@ stored as an object with one key, its tag::
 
     {"~tensor": "state[0].exp_avg"}     a tensor stored elsewhere under that name; a repeated name is the same tensor
     {"~complex": "phase"}               a complex128 tensor, stored as pairs of reals: safetensors lacks this dtype
-    {"~permuted": [{…}, [1, 0]]}        a tensor with the order of its dimensions in memory, outermost first
+    {"~permuted": [{…}, [1, 0]]}        a tensor, and the order of its dimensions in memory from the outermost
     {"~tuple": [1, 2]}                  a tuple
     {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict whose keys are not all plain strings
     {"~counter": [[30, 1]]}             the items of a `collections.Counter`
@@ -157,7 +157,7 @@ class _Encoder:
         return self._tags[view]
 
     def _free_name(self, path: str) -> str:
-        """Return a unique name for the tensor at ``path``: the path itself, unless it is taken or not allowed."""
+        """Return a unique name for the tensor at ``path``: the path itself, unless it is taken or reserved."""
         stem = path.encode("utf-8", "backslashreplace").decode() or "tensor"
         name, number = stem, 1
         while name in self.tensors or name == "__metadata__":

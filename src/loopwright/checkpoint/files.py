@@ -29,7 +29,7 @@ STEP_FOLDER = re.compile(r"step_(\d+)")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_STATE_BYTES = 256 << 20
-MAX_STATE_COMMAS = 4 << 20  # commas in the JSON text, about one a value; this many are parsed in seconds
+MAX_STATE_COMMAS = 4 << 20  # commas in the JSON text, about one per value; parsing them takes seconds
 
 _CHUNK_BYTES = 1 << 22
 _LARGE_BYTES = 1 << 34

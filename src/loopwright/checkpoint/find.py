@@ -35,11 +35,11 @@ def steps_in(run_dir: Path) -> set[int]:
 def resolve(path: str | Path) -> Path:
     """Return the checkpoint for a path to a checkpoint, to a run directory, or to a run's folder of checkpoints.
 
-    For a run, this is the newest checkpoint that verifies. If newer ones do not, one warning lists their problems.
-    A path to a checkpoint is returned without verification, because reading the checkpoint verifies it.
+    For a run, this is the newest checkpoint that passes verification. If newer ones fail it, a warning lists their
+    problems. A path to a checkpoint is returned without verification, because reading the checkpoint verifies it.
 
     Raises:
-        CheckpointError: if there is no checkpoint, or if none of them verifies.
+        CheckpointError: if there is no checkpoint, or if none passes verification.
     """
     path = Path(path)
     if not path.is_dir():

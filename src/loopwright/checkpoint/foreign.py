@@ -1,4 +1,4 @@
-"""`read_torch_weights`: reads weights from a file of ``torch.save``. Only this function opens such files (pickles)."""
+"""`read_torch_weights`: reads weights from files of ``torch.save``. No other function reads such files (pickles)."""
 
 from __future__ import annotations
 

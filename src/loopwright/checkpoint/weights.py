@@ -71,8 +71,8 @@ def load_weights(
     Args:
         model: target model; its wrappers may differ from the wrappers of the model whose weights were saved.
         tensors: weights by plain names, as from `plain_names` or a checkpoint.
-        buffers: non-persistent buffers, as from `unsaved_buffers`; None: the model's stay unchanged. A buffer of
-            another shape or dtype replaces the model's buffer, because caches grow after they are registered.
+        buffers: non-persistent buffers, as from `unsaved_buffers`; None: no buffers are loaded. A buffer of another
+            shape or dtype replaces the buffer in the model, because caches grow after they are registered.
 
     Returns:
         A line for each entry of ``buffers`` whose shape or dtype differs from the model's.
@@ -114,7 +114,7 @@ def _wrappers(model: nn.Module) -> list[str]:
         start = f"{name}." if name else ""
         if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
             prefixes.append(f"{start}module.")
-        elif "_orig_mod" in module._modules:  # no isinstance: importing torch._dynamo takes 1 s
+        elif "_orig_mod" in module._modules:  # by name: importing torch._dynamo for its class takes 1 s
             prefixes.append(f"{start}_orig_mod.")
     return sorted(prefixes, key=len, reverse=True)
 

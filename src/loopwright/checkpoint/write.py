@@ -71,8 +71,8 @@ def write_contents(
         ``folder``, synced to disk with all its files.
 
     Raises:
-        SaveError: if writing fails, in one line, with needed and free bytes if the disk is full. An older checkpoint
-            at ``folder`` is then kept. If only the last sync failed, the new checkpoint is already in its place.
+        SaveError: if writing fails. The message is one line, with needed and free bytes if the disk is full. An older
+            checkpoint at ``folder`` is kept, unless only the last sync failed; then the new one is already in place.
     """
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"

@@ -24,9 +24,9 @@ def hash_content(dataset: Any) -> str | None:
     """Return the SHA-256 of the content of a data set: tensors in memory or in files, or image files with labels.
 
     Returns:
-        The digest, or None for a set of more than `MAX_HASHED_BYTES` or of another class. A table has none here,
-        because its tensors are computed and may be rounded differently on another machine. The hash of its file is in
-        `Splits.facts`.
+        The digest, or None for a set of more than `MAX_HASHED_BYTES` or of another class. For a table it is None,
+        because the tensors are computed and may be rounded differently on another machine. `Splits.facts` contains the
+        hash of the table's file instead.
 
     Raises:
         DataError: for an image file that cannot be read.

@@ -23,8 +23,9 @@ KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
 # Cells that stand for a missing value, in upper or lower case
 _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
 
-# Column names that can be written in an override and that Hydra reads as texts; characters that need an escape there
+# Column names that can be typed in an override, where Hydra reads them as texts
 _TYPABLE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w %*@?|/+\-.()\[\]{}:=,\\]*", re.ASCII | re.IGNORECASE)
+# Characters in such a name that need a backslash
 _ESCAPED = re.compile(r"[()\[\]{}:=,\\]")
 
 
@@ -85,7 +86,7 @@ class Table:
         return f"types: {{{', '.join(quoted)}}} in a configuration file"
 
     def without(self, name: str) -> str:
-        """Return the remedy for a value in a column that cannot be used."""
+        """Return the remedy for an unusable value in a column."""
         if name == self.target:
             return "change it, or remove its row"
         return f"use {self.typed(name, 'ignore')} to leave the column out"

@@ -22,7 +22,7 @@ def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str
         dataset: data set that contains the samples.
         indices: indices of the samples; empty if it is not known which samples a batch was made of.
         error: error that was raised.
-        what: what cannot be done with the samples, for the message.
+        what: description of the failure in the message, such as ``cannot be read``.
     """
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"

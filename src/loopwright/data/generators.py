@@ -11,13 +11,15 @@ from loopwright.seeding import derive
 
 
 class PassGenerators:
-    """Context manager that replaces generators by new ones, seeded with their initial seed, the run's, and the pass.
+    """Context manager that replaces generators by new ones, whose numbers are reproducible for each pass.
 
-    The new generators keep their state when the context is left and entered again, so that a sampler that draws
-    numbers step by step gets no number twice. Outside the context, the user's generators are in place, unchanged.
+    The seed of a new generator depends on the old generator's initial seed, the run's seed and the pass. The new
+    generators keep their state when the context is left and entered again, so that a sampler that draws numbers step
+    by step gets no number twice. Outside the context, the user's generators are in place, unchanged.
 
     Args:
-        parts: objects that may have a torch generator as ``generator``. Objects that share one share its replacement.
+        parts: objects that may have a torch generator as ``generator``. If several objects have the same generator,
+            they get the same new one.
         seed: seed of the run.
         pass_index: number of the pass that begins.
     """

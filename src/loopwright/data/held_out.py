@@ -62,6 +62,6 @@ def hold_out(num_rows: int, val_fraction: float) -> tuple[Part, Part]:
     fraction = Fraction(repr(val_fraction)).limit_denominator(_MAX_DENOMINATOR)
     train, val = Part(num_rows, fraction, is_val=False), Part(num_rows, fraction, is_val=True)
     if not len(train) or not len(val):
-        expected = f"a fraction that leaves rows for training and for validation, of {num_rows} in total"
+        expected = f"a fraction that leaves at least one row for training and one for validation, out of {num_rows}"
         raise refuse("val_fraction", val_fraction, expected)
     return train, val

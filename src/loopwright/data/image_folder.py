@@ -84,7 +84,7 @@ class ImageFolder:
         """Return one image and its label.
 
         Raises:
-            DataError: for a file that cannot be decoded or has 32 bits per pixel; the message contains its path.
+            DataError: for a file that cannot be decoded or has 32 bits per channel; the message contains its path.
         """
         image = self._decode(self._files[index])
         if self.is_random and torch.rand(()) < self._flip_fraction:
@@ -132,9 +132,9 @@ def image_folder(
     """Read the images of a folder that has a folder for each class: ``photos/cat/1.jpg``, ``photos/dog/7.png``.
 
     A batch is a mapping: ``image``, float32, batch x channels x image_size x image_size, in [0, 1]; ``label``, int64,
-    batch. A label is the position of the class in the sorted folder names. Files are decoded when they are read. A file
-    is ignored if its name begins with a dot, or has no ending of an image format. Labels and split depend on the sorted
-    names, so that the same files give the same data on every machine.
+    batch. A label is the position of the class in the sorted folder names. Files are decoded when they are read. Files
+    are ignored if their name begins with a dot, or does not end like an image file (``.jpg``, ``.png``, …). Labels and
+    split depend on the sorted names, so that the same files give the same data on every machine.
 
     A run records a hash of the names and sizes of all files, and a hash of their content if it is at most 256 MiB. The
     run can be resumed only if these hashes have not changed.
@@ -145,7 +145,7 @@ def image_folder(
         num_workers: number of processes that read ahead; 0: the main process reads.
         image_size: height and width in pixels, to which an image is cropped and scaled.
         channels: 3 for red, green and blue; 1 for brightness.
-        flip_fraction: fraction of the training images that are mirrored left to right, drawn again in each pass.
+        flip_fraction: fraction of the training images that are mirrored left to right; drawn at random in each pass.
         val_path: path of a folder with validation images of the same classes. None: images of ``path`` are held out.
         val_fraction: fraction of the images held out for validation, at regular intervals (0.2: every fifth image);
             ignored if ``val_path`` is given.
@@ -153,7 +153,7 @@ def image_folder(
     Raises:
         SettingError: for a missing folder, a folder without class folders, a class folder without images, or an image
             that is a link to a missing file.
-        DataError: when an image is read that cannot be decoded.
+        DataError: when an image that cannot be decoded is read, not by this function.
     """
     files, labels, classes = _list_images("path", path)
     hashes = {"listing_sha256": _hash_listing("path", path, files)}

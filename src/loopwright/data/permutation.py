@@ -1,4 +1,4 @@
-"""`Permutation`: a shuffled order of which only the slices that are read are computed and held in memory.
+"""`Permutation`: a shuffled order that is computed slice by slice, and never held in memory as a whole.
 
 An order is a pseudo-random bijection of [0, num_samples), built with methods of format-preserving encryption:
 
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from loopwright.seeding import derive
 
-# The tests in tests/data/test_permutation.py tell an order from a random one, for up to 100 numbers with four rounds,
-# up to 16 numbers with six, and up to 8 numbers with eight.
+# Few rounds do not make a small set random enough. The tests in tests/data/test_permutation.py detect four rounds for
+# up to 100 numbers, six rounds for up to 16, and eight rounds for up to 8.
 _NUM_ROUNDS = 8
 
 # `_mix` follows the finalizer of splitmix64 (Steele et al. 2014): two multiplications by these factors, and between

@@ -23,14 +23,14 @@ _log = logging.getLogger("loopwright")
 
 
 def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
-    """Return a source that can read a dataloader from any micro-batch of any pass on.
+    """Return a source that can begin to read a dataloader at any micro-batch of any pass.
 
     - Our own `Loader`, and exactly `torch.utils.data.DataLoader` with a plain sampler, are read in our own order.
       Reading starts directly at the requested micro-batch.
     - A `torch.utils.data.DataLoader` with another sampler is read in the sampler's order. To start at a later
       micro-batch, indices are skipped, and their samples are not read.
-    - A subclass of it, or any other iterable, is used as it is. To start at a later micro-batch, its own state is
-      loaded, or earlier micro-batches are read and dropped. Its random numbers are determined by (seed, pass).
+    - A subclass of `DataLoader`, or any other iterable, is used as it is. To start at a later micro-batch, its own
+      state is loaded, or earlier micro-batches are read and dropped. Its random numbers depend only on (seed, pass).
 
     Args:
         dataloader: any iterable of batches.

@@ -50,7 +50,7 @@ class EleutherEvalHarness(ValidationCallback):
         task_dir: directory with tasks as YAML and JSON Lines files; None: the tasks that come with Loopwright.
         tokenizer: tokenizer of the model; None: each byte is a token.
         batch_size: number of token rows in one forward of the model.
-        limit: number of documents that each task uses, from the first on; below 1: a fraction of them; None: all.
+        limit: number of documents that each task uses, beginning with the first; below 1: a fraction; None: all.
         num_fewshot: number of examples before each question; None: the number in the task's settings.
         gen_kwargs: settings for tasks that generate text; they override the task's own. Accepted: ``temperature``,
             ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
@@ -122,7 +122,7 @@ class EleutherEvalHarness(ValidationCallback):
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         """Run the tasks, and log, show and save their results."""
-        import lm_eval  # an extra
+        import lm_eval  # optional dependency
 
         assert isinstance(trainer.model, LanguageModel), "checked in setup"
 
@@ -237,7 +237,7 @@ def _table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 @contextmanager
 def _quiet_harness() -> Iterator[None]:
     """Turn off the harness's progress bars and send its messages to our log, while the context is open."""
-    import lm_eval.api.task  # an extra
+    import lm_eval.api.task  # optional dependency
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(lm_eval.api.task, "tqdm", lambda documents, **_: documents))

@@ -66,14 +66,14 @@ class TrainedModel:
         return self._tokens.encode(string)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        from lm_eval.api.model import TemplateLM  # an extra
+        from lm_eval.api.model import TemplateLM  # optional dependency
 
         pair: tuple[list[int], list[int]] = TemplateLM._encode_pair(self, context, continuation)
         return pair
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Return the log-likelihood of each continuation (nats), and whether greedy decoding would generate it."""
-        from lm_eval.api.model import TemplateLM  # an extra
+        from lm_eval.api.model import TemplateLM  # optional dependency
 
         answers: list[tuple[float, bool]] = TemplateLM.loglikelihood(self, requests, disable_tqdm=True)
         return answers
@@ -83,7 +83,7 @@ class TrainedModel:
 
         Every token is predicted once, from as many tokens before it as the model can read.
         """
-        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # an extra
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # optional dependency
 
         pairs: list[tuple[list[int], list[int]]] = []
         owners: list[int] = []
@@ -130,7 +130,7 @@ class TrainedModel:
         if longest > self._context_length:
             raise DataError(f"{kind}: a continuation has {longest} tokens; the model reads {self._context_length}.")
         asked = [i for i, (_, continuation) in enumerate(pairs) if continuation]
-        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # of an empty text
+        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # for empty continuations
         self._warn_about_cuts(kind, (len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in asked), self._context_length)
         rows = rows_to_read([pairs[i] for i in asked], self._context_length)
         groups = self._groups(rows)
@@ -149,10 +149,10 @@ class TrainedModel:
 
 
 class Generation:
-    """Settings for generating text, from the names that the harness uses."""
+    """Settings for generating text, given by the harness's names for them."""
 
     def __init__(self, given: Mapping[str, Any], tokenizer: Tokenizer, context_length: int) -> None:
-        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # an extra
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # optional dependency
 
         _check_types(given)
         settings = dict(normalize_gen_kwargs(dict(given), _MAX_NEW_TOKENS))
@@ -185,7 +185,7 @@ class Generation:
 
     def text(self, tokens: list[int]) -> str:
         """Return the text before the first stop sequence."""
-        from lm_eval.models.utils import postprocess_generated_text  # an extra
+        from lm_eval.models.utils import postprocess_generated_text  # optional dependency
 
         text: str = postprocess_generated_text(self._tokenizer.decode(tokens), self._stops, None)
         return text

@@ -72,7 +72,7 @@ class Batches:
 class Scoring:
     """Requests for the log-probabilities of target tokens.
 
-    Target *n* is ``targets_N[n]``. It follows the tokens of row ``rows_N[n]`` up to and with ``positions_N[n]``.
+    Target *n* is ``targets_N[n]``. It follows the tokens of row ``rows_N[n]`` up to and including ``positions_N[n]``.
 
     Attributes:
         tokens_BT: tokens of the rows, int64; shorter rows are padded with zeros at their ends.
@@ -157,8 +157,8 @@ class Sampling:
     Attributes:
         temperature: divisor of the logits; 0: the likeliest token is chosen.
         top_k: number of likeliest tokens that are sampled from; None: all.
-        top_p: probability, at most 1. Only the likeliest tokens are sampled from: as few as together have this
-            probability or more. None: all.
+        top_p: cumulative probability in (0, 1]. Tokens are sampled from the smallest set of likeliest tokens that
+            reaches it; None: from all tokens.
     """
 
     temperature: float = 0.0

@@ -101,7 +101,7 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
     Raises:
         SettingError: if the requests cannot be built, or if the answer to a document is not one of its choices.
     """
-    from lm_eval.evaluator_utils import get_sample_size  # an extra
+    from lm_eval.evaluator_utils import get_sample_size  # optional dependency
 
     try:
         with sandboxed():
@@ -111,8 +111,8 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
                 for number, document in enumerate(task.eval_docs, 1):
                     choices, answer = task.doc_to_choice(document), task.doc_to_target(document)
                     if type(answer) is int and not 0 <= answer < len(choices):
-                        problem = f"document {number} has the answer {answer}, but {len(choices)} choices"
-                        raise SettingError("tasks", f"={task.task_name}: {problem}, which are numbered from 0.")
+                        problem = f"the answer to document {number} is {answer}, but its {len(choices)} choices"
+                        raise SettingError("tasks", f"={task.task_name}: {problem} are numbered from 0.")
     except SettingError:
         raise
     except Exception as error:
@@ -125,7 +125,7 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
 @contextmanager
 def sandboxed() -> Iterator[None]:
     """Run the templates of tasks in a sandbox while the context is open; they can read only their arguments."""
-    import lm_eval.utils  # an extra
+    import lm_eval.utils  # optional dependency
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     theirs = lm_eval.utils.env
@@ -171,13 +171,13 @@ def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
 @cache
 def _manager(*, has_builtin: bool) -> Any:
     """Return the harness's index of tasks. Making it takes seconds, so checks, the plan and the run share it."""
-    from lm_eval.tasks import TaskManager  # an extra
+    from lm_eval.tasks import TaskManager  # optional dependency
 
     return TaskManager(include_defaults=has_builtin)
 
 
 def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: tuple[str, ...]) -> Any:
-    from lm_eval.api.group import Group  # an extra
+    from lm_eval.api.group import Group  # optional dependency
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.config.group import GroupConfig
 
@@ -207,7 +207,7 @@ def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: t
 
 def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the settings of a task with its data path replaced by a function that returns the data."""
-    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # an extra
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # optional dependency
 
     config = dict(config)
     where = f": task {name} of {folder}"
@@ -256,7 +256,7 @@ def _read_rows(file: Path, where: str) -> list[dict[str, Any]]:
 
 
 def _as_dataset(rows: Mapping[str, list[dict[str, Any]]], **_: Any) -> Any:
-    from datasets import Dataset  # an extra
+    from datasets import Dataset  # optional dependency
 
     return {split: Dataset.from_list(documents) for split, documents in rows.items()}
 

@@ -50,17 +50,19 @@ class TokenizerFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], end: str = "<|endoftext|>", prefix: str | None = None) -> None:
-        from tokenizers import Tokenizer  # an extra
+        from tokenizers import Tokenizer  # optional dependency
 
         if not isinstance(path, str | os.PathLike):
-            raise refuse_type("path", path, "a file that tokenizers saved")
+            raise refuse_type("path", path, "a tokenizer file of Hugging Face's tokenizers")
         if not Path(path).is_file() or Path(path).stat().st_size > _MAX_FILE_BYTES:
-            raise refuse("path", str(path), "a file that tokenizers saved, such as tokenizer.json")
+            raise refuse("path", str(path), "a tokenizer file of Hugging Face's tokenizers, such as tokenizer.json")
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
         except Exception as error:  # the library raises no narrower class
             problem = str(error).splitlines()[0]
-            raise refuse("path", str(path), f"a file that tokenizers saved; reading it failed: {problem}") from error
+            raise refuse(
+                "path", str(path), f"a tokenizer file of Hugging Face's tokenizers; reading it failed: {problem}"
+            ) from error
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         self.end_token: int | None = self._token("end", end)
         self.prefix_token = self._token("prefix", end if prefix is None else prefix)
