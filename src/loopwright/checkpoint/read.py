@@ -80,7 +80,7 @@ def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
     manifest = read_manifest(path)
     tree = _read_trees(path, manifest)["state"]
     if not isinstance(tree, dict):
-        raise fault(path, STATE, f"expected a mapping of names to values for {STATE_TENSORS}")
+        raise fault(path, STATE, f"expected a JSON object with the values for {STATE_TENSORS}")
     try:
         state = {name: decode(tree[name], {}) for name in names if name in tree}
     except CheckpointError as error:
@@ -89,7 +89,7 @@ def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
 
 
 def verify_checkpoint(path: Path) -> Manifest:
-    """Check that every file exists and matches the manifest, without loading it.
+    """Check that every file exists and matches the manifest, without loading tensors.
 
     Raises:
         CheckpointError: as for `read_checkpoint`.
@@ -127,5 +127,5 @@ def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str
     except CheckpointError as error:
         raise fault(path, STATE, f"does not fit {name}: {error}") from error
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
-        raise fault(path, STATE, f"expected a mapping of names to values for {name}")
+        raise fault(path, STATE, f"expected a JSON object with the values for {name}")
     return part

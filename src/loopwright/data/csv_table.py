@@ -115,7 +115,7 @@ def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[
         path: path of the file, as the user gave it.
         file: location of the file.
         target: name of the target column, for messages.
-        types: column types by column name; columns may be missing.
+        types: types of some or all columns, by column name.
         delimiter: character between two cells.
 
     Raises:
@@ -179,7 +179,7 @@ def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
     if all(as_number(name) is not None for name in names):
         raise table.fault(", row 1: expected the names of the columns, found numbers; add a first row with names.")
     if len(names) == 1:
-        hint = f"expected at least two columns, separated by {delimiter!r}; set delimiter if the file uses another"
+        hint = f"expected at least two columns, separated by {delimiter!r}; set delimiter for another one"
         raise table.fault(f", row 1: has one column, {names[0]!r}; {hint}.")
     for name in table.types:
         if name not in names:
