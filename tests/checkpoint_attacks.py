@@ -1,6 +1,7 @@
-"""Checkpoints that somebody made to do harm: each changes a good one, manifest and outline included, and returns it.
+"""Malicious checkpoints: each attack changes a good checkpoint, with a manifest and an outline that match the change.
 
-Run as a script, it reads all of them in every way there is, while an audit hook watches what is opened and run::
+As a script, it runs every function that reads checkpoints on each of them. An audit hook records opened files and
+executed code::
 
     python tests/checkpoint_attacks.py FOLDER      # FOLDER/good is a checkpoint; prints a JSON object by attack
 """
@@ -34,21 +35,22 @@ from loopwright.errors import CheckpointError
 from sealing import read_trees, seal, spell, write_manifest, write_trees
 from tiny import batches, trainer
 
+# Changes the checkpoint at a path; returns another path to read, or None.
 Attack = Callable[[Path], Path | None]
 
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "state.safetensors"]
-WEIGHT = "layers.0.bias"  # 8 numbers of float32
+WEIGHT = "layers.0.bias"  # float32, 8 elements
 
 
 class Payload:
-    """Leaves a file behind if anybody unpickles it."""
+    """Creates a folder when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return os.mkdir, (os.environ.get("CHECKPOINT_ATTACKS_RAN", "ran"),)
 
 
 def put(name: str, data: bytes) -> Attack:
-    """Put ``data`` in the place of a file."""
+    """Replace the content of a file by ``data``."""
 
     def attack(path: Path) -> None:
         (path / name).write_bytes(data)
@@ -73,7 +75,7 @@ def zip_bomb() -> bytes:
 
 
 def tensors(header: dict[str, Any], data: bytes = b"", length: int | None = None) -> Attack:
-    """A tensor file with this header, in the place of the model's."""
+    """Replace the model's tensor file by one with this header."""
     text = json.dumps(header).encode()
     size = (len(text) if length is None else length).to_bytes(8, "little")
     return put("model.safetensors", size + text + data)
@@ -84,7 +86,7 @@ def entry(shape: list[int], start: int, stop: int, dtype: str = "F32") -> dict[s
 
 
 def manifest(change: Callable[[dict[str, Any]], Any]) -> Attack:
-    """Change the values of the manifest, and give it the digest that fits."""
+    """Change the values of the manifest, and update its digest."""
 
     def attack(path: Path) -> None:
         values = json.loads((path / "manifest.json").read_text())
@@ -103,7 +105,7 @@ def declare_bytes(num_bytes: Any) -> Attack:
 
 
 def trees(change: Callable[[dict[str, Any]], Any]) -> Attack:
-    """Change the values of ``state.json``, with an outline and a manifest that fit."""
+    """Change the values of ``state.json``, and update its outline and the manifest."""
 
     def attack(path: Path) -> None:
         values = read_trees(path)
@@ -114,7 +116,7 @@ def trees(change: Callable[[dict[str, Any]], Any]) -> Attack:
 
 
 def text(old: str, new: str) -> Attack:
-    """Replace a piece of the text of ``state.json``, which must be there."""
+    """Replace the text ``old``, which must occur in ``state.json``, by ``new``."""
 
     def attack(path: Path) -> None:
         whole = (path / "state.json").read_text()
@@ -126,7 +128,7 @@ def text(old: str, new: str) -> Attack:
 
 
 def link(name: str, target: str | None = None) -> Attack:
-    """A link in the place of a file: to the file itself, moved out of the folder, or to ``target``."""
+    """Replace a file by a link to ``target``, or to the same file, which is moved out of the folder."""
 
     def attack(path: Path) -> None:
         outside = path.parent / f"secret_{name}"
@@ -137,7 +139,7 @@ def link(name: str, target: str | None = None) -> Attack:
 
 
 def special(make: Callable[[Path], Any]) -> Attack:
-    """A pipe, a device, a socket or a folder in the place of a file."""
+    """Replace the weights by a pipe, a device, a socket or a folder."""
 
     def attack(path: Path) -> None:
         (path / "model.safetensors").unlink()
@@ -148,20 +150,20 @@ def special(make: Callable[[Path], Any]) -> Attack:
 
 def make_socket(path: Path) -> None:
     here = os.getcwd()
-    os.chdir(path.parent)  # a socket's name may not be long
+    os.chdir(path.parent)  # the path of a socket may have 107 bytes at most
     socket.socket(socket.AF_UNIX).bind(path.name)
     os.chdir(here)
 
 
 def make_device(path: Path) -> None:
     try:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # as /dev/zero
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # the device number of /dev/zero
     except PermissionError:
         path.symlink_to("/dev/zero")
 
 
 def sparse(name: str) -> Attack:
-    """A file that says it is a terabyte, as its manifest does."""
+    """Replace a file by a sparse one of 1 TiB, which is also the size in the manifest."""
 
     def attack(path: Path) -> None:
         with open(path / name, "wb") as file:
@@ -172,17 +174,14 @@ def sparse(name: str) -> Attack:
     return attack
 
 
-def whole_folder_a_link(path: Path) -> Path:
-    return link_to(path, path.parent / "linked")
-
-
-def link_to(path: Path, made: Path) -> Path:
+def link_to_folder(path: Path) -> Path:
+    made = path.parent / "linked"
     made.symlink_to(path)
     return made
 
 
 def distributed(path: Path) -> None:
-    """What `torch.distributed.checkpoint` writes; its metadata is a pickle."""
+    """Replace all files by a checkpoint of `torch.distributed.checkpoint`, whose metadata is a pickle."""
     for name in FILES:
         (path / name).unlink()
     (path / ".metadata").write_bytes(pickle.dumps(Payload()))
@@ -190,7 +189,7 @@ def distributed(path: Path) -> None:
 
 
 def bare(name: str, data: Callable[[], bytes]) -> Attack:
-    """A file, where a folder is wanted."""
+    """Replace the folder by a single file."""
 
     def attack(path: Path) -> Path:
         shutil.rmtree(path)
@@ -206,7 +205,7 @@ def weight(size: int, start: int, stop: int, dtype: str = "F32") -> dict[str, An
 
 
 def set_at(*way: Any) -> Callable[[dict[str, Any]], Any]:
-    """Set what is at ``way``, whose last part is the value."""
+    """Set one value in a tree: the last argument is the value, the others are the keys that lead to it."""
 
     def change(values: Any) -> None:
         for key in way[:-2]:
@@ -237,8 +236,8 @@ ATTACKS: dict[str, Attack] = {
     "tensor of negative shape": tensors(weight(-8, 0, 32), b"0" * 32),
     "tensors that overlap": tensors({**weight(8, 0, 32), "b": entry([8], 16, 48)}, b"0" * 48),
     "tensor after a hole": tensors(weight(8, 8, 40), b"0" * 40),
-    "data of no tensor": tensors(weight(8, 0, 32), b"0" * 64),
-    "tensor of no type": tensors(weight(8, 0, 32, "OBJECT"), b"0" * 32),
+    "data that belongs to no tensor": tensors(weight(8, 0, 32), b"0" * 64),
+    "tensor of unknown dtype": tensors(weight(8, 0, 32, "OBJECT"), b"0" * 32),
     "tensor name with an escape": tensors({"\x1b[2J\n": entry([8], 0, 32)}, b"0" * 32),
     "a name twice in a header": put(
         "model.safetensors", (lambda t: len(t).to_bytes(8, "little") + t + b"0" * 8)(
@@ -246,9 +245,9 @@ ATTACKS: dict[str, Attack] = {
             b'"data_offsets":[4,8]}}'
         ),
     ),
-    "manifest with a file above": rename_in_manifest("../secret"),
-    "manifest with an absolute file": rename_in_manifest("/etc/passwd"),
-    "manifest with another file": rename_in_manifest("state.pkl"),
+    "manifest with a file in the parent folder": rename_in_manifest("../secret"),
+    "manifest with an absolute path": rename_in_manifest("/etc/passwd"),
+    "manifest with an unexpected file": rename_in_manifest("state.pkl"),
     "manifest with no files": manifest(lambda values: values["files"].clear()),
     "manifest with 2**60 bytes": declare_bytes(2**60),
     "manifest with 2**70 bytes": declare_bytes(2**70),
@@ -258,16 +257,16 @@ ATTACKS: dict[str, Attack] = {
     "manifest 900 deep": put("manifest.json", b"[" * 900 + b"]" * 900),
     "manifest 100,000 deep": put("manifest.json", b'{"a":' * 100_000),
     "manifest with a key twice": put("manifest.json", spell({"schema": 1}).replace(b"{", b'{"schema": 2,', 1)),
-    **{f"{name} a link out of the folder": link(name) for name in FILES},
-    "state a link to a secret": link("state.json", "/etc/passwd"),
-    "state a link to itself": link("state.json", "state.json"),
-    "state a link to a device": link("state.json", "/dev/zero"),
-    "state a link to nothing": link("state.json", "/nowhere"),
-    "folder a link": whole_folder_a_link,
-    "weights a pipe": special(os.mkfifo),
-    "weights a device": special(make_device),
-    "weights a socket": special(make_socket),
-    "weights a folder": special(os.mkdir),
+    **{f"{name} is a link out of the folder": link(name) for name in FILES},
+    "state is a link to a secret": link("state.json", "/etc/passwd"),
+    "state is a link to itself": link("state.json", "state.json"),
+    "state is a link to a device": link("state.json", "/dev/zero"),
+    "state is a link to a missing file": link("state.json", "/nowhere"),
+    "folder is a link": link_to_folder,
+    "weights are a pipe": special(os.mkfifo),
+    "weights are a device": special(make_device),
+    "weights are a socket": special(make_socket),
+    "weights are a folder": special(os.mkdir),
     "manifest of a terabyte": sparse("manifest.json"),
     "state of a terabyte": sparse("state.json"),
     "weights of a terabyte": sparse("model.safetensors"),
@@ -286,15 +285,15 @@ ATTACKS: dict[str, Attack] = {
     "a step that is NaN": trees(set_at("state", "position", "global_step", {"~float": "nan"})),
     "another step": trees(set_at("state", "position", "global_step", 1)),
     "a learning rate that is NaN": trees(set_at(*GROUP, "lr", {"~float": "nan"})),
-    "a learning rate in words": trees(set_at(*GROUP, "lr", "__import__('os')")),
-    "parameters by other numbers": trees(set_at(*GROUP, "params", [3, 2, 1, 0])),
-    "state of a parameter 2**60": trees(lambda values: values["optimizer"]["state"]["~dict"][0].__setitem__(0, 2**60)),
-    "a position outside NumPy's generator": trees(set_at(*RNG, 2, 2**31 - 1)),
-    "NumPy's generator by another name": trees(set_at(*RNG, 0, "os.system")),
+    "a learning rate that is a string": trees(set_at(*GROUP, "lr", "__import__('os')")),
+    "parameters in another order": trees(set_at(*GROUP, "params", [3, 2, 1, 0])),
+    "state of parameter 2**60": trees(lambda values: values["optimizer"]["state"]["~dict"][0].__setitem__(0, 2**60)),
+    "a position out of range in NumPy's generator": trees(set_at(*RNG, 2, 2**31 - 1)),
+    "NumPy's generator with another name": trees(set_at(*RNG, 0, "os.system")),
     "an unknown tag": trees(set_at("state", "position", {"~pickle": "gASVAAAA"})),
     "a tensor of another file": trees(set_at("model", WEIGHT, {"~tensor": "../optimizer.safetensors"})),
-    "a plan of no steps": trees(set_at("state", "plan", "start_step", 10**18)),
-    "a callback that there is not": trees(set_at("state", "callbacks", "os.system", {"command": "id"})),
+    "a plan that starts after its end": trees(set_at("state", "plan", "start_step", 10**18)),
+    "a state for an unknown callback": trees(set_at("state", "callbacks", "os.system", {"command": "id"})),
 }  # fmt: skip
 
 WATCHED = ("pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "exec",
@@ -302,12 +301,12 @@ WATCHED = ("pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen"
 
 
 def new_trainer(num_steps: int = 2) -> Trainer:
-    """Makes the good checkpoint, and reads the others."""
+    """Return a trainer for making the good checkpoint and for reading the others."""
     return trainer(TrainingLoop(max_steps=num_steps))
 
 
-def ways_to_read(path: Path) -> list[Callable[[], object]]:
-    """Everything that reads a checkpoint; the first reads all of it, others the weights alone, or the manifest."""
+def readers(path: Path) -> list[Callable[[], object]]:
+    """Return every function that reads a checkpoint. The first reads all of it; others may read only a part."""
     return [
         partial(new_trainer(num_steps=4).fit, batches(5), ckpt_path=path),
         partial(read_checkpoint, path),
@@ -321,7 +320,7 @@ def ways_to_read(path: Path) -> list[Callable[[], object]]:
 
 
 def main(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read every attack in every way; what was raised, opened, run and used."""
+    """Run every reader on every attack; return the errors, opened files, executed code, time and memory."""
     events: list[tuple[str, str]] = []
     is_watching = False
 
@@ -330,23 +329,23 @@ def main(folder: Path) -> dict[str, dict[str, Any]]:
             events.append((event, str(arguments[0])))
 
     sys.addaudithook(watch)
-    warnings.simplefilter("ignore")  # showing one reads the source
+    warnings.simplefilter("ignore")  # showing a warning opens source files
     logging.disable()
     results: dict[str, dict[str, Any]] = {}
-    for name in ("warming up", *ATTACKS):
+    for name in ("no attack", *ATTACKS):
         path = folder / f"attack_{len(results)}" / "step_00000002"
         shutil.copytree(folder / "good", path)
         attacked = ATTACKS[name](path) if name in ATTACKS else None
         errors = []
         began_seconds = time.monotonic()
-        for read in ways_to_read(attacked or path):
+        for read in readers(attacked or path):
             events.clear() if not errors else None
             is_watching = True
             try:
                 read()
             except CheckpointError as error:
                 errors.append(str(error))
-            except BaseException as error:  # noqa: BLE001  (it is what is looked for)
+            except BaseException as error:  # noqa: BLE001  (an unexpected error is recorded)
                 errors.append(f"{type(error).__name__}!")
             else:
                 errors.append("")

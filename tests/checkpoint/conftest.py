@@ -11,7 +11,7 @@ from loopwright.checkpoint import step_folder, write_checkpoint
 
 
 def small_state(step: int) -> dict[str, Any]:
-    """A state of every part, different for each step, and much smaller than a model's."""
+    """Return a state with every kind of entry. It is different for each step, and much smaller than a model's."""
     weight = torch.arange(6.0).reshape(2, 3) + step
     return {
         "model": {"weight": weight, "tied": weight, "count": torch.tensor(step)},
@@ -24,13 +24,13 @@ def small_state(step: int) -> dict[str, Any]:
 
 @pytest.fixture
 def make_state() -> Callable[[int], dict[str, Any]]:
-    """Builder of the state of a step."""
+    """Return a function that makes the state of a step."""
     return small_state
 
 
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[[int], Path]:
-    """Save the state of a step in the run directory ``tmp_path``."""
+    """Return a function that saves the state of a step in the run directory ``tmp_path``."""
 
     def save_step(step: int) -> Path:
         return write_checkpoint(step_folder(tmp_path, step), small_state(step), step=step)

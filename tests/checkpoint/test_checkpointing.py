@@ -19,7 +19,7 @@ def test_settings_are_shown_and_cannot_be_set() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.5, "5", float("nan")])
 @pytest.mark.parametrize("name", ["every_n_steps", "keep_last", "keep_every"])
-def test_counts_refuse_what_is_none(name: str, value: Any) -> None:
+def test_invalid_counts_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{name}=.*: expected a whole number of [a-z]+, 1 or more, or null"):
         Checkpointing(**{name: value})
 
@@ -29,7 +29,7 @@ def test_counts_refuse_what_is_none(name: str, value: Any) -> None:
     [{"mode": "best"}, {"mode": None}, {"monitor": ""}, {"monitor": 3}, {"on_save_error": "ignore"},
      {"on_save_error": None}],
 )  # fmt: skip
-def test_names_are_checked(arguments: dict[str, Any]) -> None:
+def test_invalid_names_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(arguments))}=.*: expected "):
         Checkpointing(**arguments)
 
@@ -43,6 +43,6 @@ def test_names_are_checked(arguments: dict[str, Any]) -> None:
         ({"keep_last": 2, "every_n_steps": 50}, "keep_every=12: expected a multiple of every_n_steps=50, .*; try 50."),
     ],
 )
-def test_a_keep_every_that_would_not_do_what_it_says_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_a_keep_every_without_effect_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^{message}"):
         Checkpointing(keep_every=12, **arguments)

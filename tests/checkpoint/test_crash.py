@@ -1,4 +1,7 @@
-"""Saving with any operation failing, the process killed or the power cut: the old or the new, and no litter."""
+"""Saves in which an operation fails, the process is killed, or the power is cut.
+
+Each leaves the old or the new checkpoint, and no temporary files after `clean_leftovers`.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,11 @@ OPERATIONS = ("mkdir", "open", "write", "fsync", "rename", "unlink")
 
 
 class Killed(BaseException):
-    """Stands for a process that stopped."""
+    """Stands for the end of a killed process."""
 
 
 class FailingOs:
-    """`os`, in which operation ``fail_at`` fails: that one alone, or with all after it as in a killed process."""
+    """`os`, in which operation number ``fail_at`` fails; for `Killed`, all operations after it fail too."""
 
     def __init__(self, fail_at: int, error: BaseException, disk: Disk | None = None) -> None:
         self.num_operations = 0
@@ -75,7 +78,7 @@ class FailingOs:
 
 
 class Disk:
-    """What would survive a power cut: of each file and folder, its content when it was last synced."""
+    """The content that would survive a power cut: each file and folder as it was when it was last synced."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.stat(root).st_ino
@@ -101,7 +104,7 @@ class Disk:
             self._files[inode] = path.read_bytes()
 
     def restore(self, path: Path, inode: int | None = None) -> None:
-        """Write what survived into the new folder ``path``."""
+        """Write the content that survived to the new folder ``path``."""
         inode = self._root if inode is None else inode
         path.mkdir()
         for name, child in self._folders.get(inode, {}).items():
@@ -127,14 +130,14 @@ def count_operations(monkeypatch: pytest.MonkeyPatch, folder: Path, state: dict[
 
 
 def saved_position(folder: Path) -> int:
-    """The step in the state, which tells an old checkpoint from a new one of the same name."""
+    """Return the step in the state. It differs between the old and the new checkpoint, which have the same name."""
     position: int = read_checkpoint(folder).state["position"]["global_step"]
     return position
 
 
 @pytest.fixture
 def num_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker) -> int:
-    """Operations of a save that replaces an older checkpoint."""
+    """Number of operations of a save that replaces an older checkpoint."""
     root = tmp_path / "counted"
     write_checkpoint(step_folder(root, 2), make_state(2), step=2)
     number = count_operations(monkeypatch, step_folder(root, 2), make_state(7))
@@ -143,13 +146,13 @@ def num_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: 
 
 
 def make_run(root: Path, make_state: StateMaker) -> Path:
-    """A run with checkpoints of steps 1 and 2; the folder of step 2."""
+    """Make a run with checkpoints of steps 1 and 2, and return the folder of step 2."""
     for step in (1, 2):
         write_checkpoint(step_folder(root, step), make_state(step), step=step)
     return step_folder(root, 2)
 
 
-def test_any_failing_operation_leaves_the_old_or_the_new_and_no_litter(
+def test_if_any_operation_fails_the_old_or_the_new_checkpoint_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker, num_operations: int
 ) -> None:
     outcomes = set()
@@ -167,12 +170,12 @@ def test_any_failing_operation_leaves_the_old_or_the_new_and_no_litter(
         assert sorted(path.name for path in folder.parent.iterdir()) == ["step_00000001", "step_00000002"]
         assert resolve(root) == folder
         shutil.rmtree(root)
-    # Not saved, yet new: only the sync of the rename failed. Saved all the same: only removing the old one failed.
+    # (fault, 7): only the sync after the rename failed. ("", 7): only the removal of the old checkpoint failed.
     fault = "not saved: Input/output error"
     assert outcomes == {(fault, 2), (fault, 7), ("", 7)}
 
 
-def test_killed_after_any_operation_the_old_or_the_new_is_found(
+def test_after_a_kill_at_any_operation_the_old_or_the_new_checkpoint_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker, num_operations: int
 ) -> None:
     positions = []
@@ -190,7 +193,7 @@ def test_killed_after_any_operation_the_old_or_the_new_is_found(
     assert set(positions) == {2, 7}
 
 
-def test_with_the_power_cut_after_any_operation_the_old_or_the_new_is_found(
+def test_after_a_power_cut_at_any_operation_the_old_or_the_new_checkpoint_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker, num_operations: int
 ) -> None:
     positions = []
@@ -213,7 +216,7 @@ def test_with_the_power_cut_after_any_operation_the_old_or_the_new_is_found(
     assert positions[-1] == 7
 
 
-def test_a_first_save_killed_after_any_operation_is_whole_or_not_there(
+def test_a_first_save_killed_at_any_operation_is_complete_or_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
 ) -> None:
     number = count_operations(monkeypatch, step_folder(tmp_path / "counted", 2), make_state(2))
@@ -239,7 +242,7 @@ def test_a_finished_first_save_survives_a_power_cut(
     verify_checkpoint(step_folder(tmp_path / "survived" / "some" / "run", 2))
 
 
-def test_killed_after_any_operation_of_a_removal_it_is_whole_or_gone(
+def test_a_removal_killed_at_any_operation_leaves_a_complete_checkpoint_or_none(
     save: Saver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     counting, path = FailingOs(0, OSError()), save(1)
@@ -254,13 +257,13 @@ def test_killed_after_any_operation_of_a_removal_it_is_whole_or_gone(
         if fail_at == 1:
             verify_checkpoint(path)
             remove_checkpoint(path)
-        with pytest.raises(CheckpointError, match="no checkpoint in it"):
+        with pytest.raises(CheckpointError, match="contains no checkpoint"):
             resolve(tmp_path)
         clean_leftovers(path.parent)
         assert not list(path.parent.iterdir())
 
 
-def test_with_the_power_cut_after_any_operation_of_a_removal_it_is_whole_or_gone(
+def test_a_power_cut_during_a_removal_leaves_a_complete_checkpoint_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
 ) -> None:
     whole = []
@@ -281,7 +284,7 @@ def test_with_the_power_cut_after_any_operation_of_a_removal_it_is_whole_or_gone
 
 
 class FullDisk(FailingOs):
-    """`os` on a disk with room for so many bytes; the last write that fits in part is done in part."""
+    """`os` on a disk with ``num_bytes`` of free space. A write that exceeds it is done in part."""
 
     def __init__(self, num_bytes: int) -> None:
         super().__init__(0, OSError())
@@ -296,7 +299,7 @@ class FullDisk(FailingOs):
 
 
 def assert_not_saved(folder: Path, state: dict[str, Any], reason: str) -> None:
-    """Saving fails in one line with needed and free bytes; the old checkpoint is as good, and there is no litter."""
+    """Saving fails in one line with needed and free bytes. The old checkpoint is intact, no temporary file is left."""
     with pytest.raises(SaveError) as caught:
         write_checkpoint(folder, state, step=2)
     num_needed = re.fullmatch(rf"{folder}: not saved: {reason}; ([\d,]+) bytes needed, [\d,]+ free", str(caught.value))
@@ -307,7 +310,7 @@ def assert_not_saved(folder: Path, state: dict[str, Any], reason: str) -> None:
     assert sorted(path.name for path in folder.parent.iterdir()) == ["step_00000001", "step_00000002"]
 
 
-def test_a_disk_full_at_any_level_is_one_line_and_leaves_the_old_checkpoint(
+def test_a_full_disk_is_reported_in_one_line_and_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
 ) -> None:
     folder = make_run(tmp_path, make_state)
@@ -320,7 +323,7 @@ def test_a_disk_full_at_any_level_is_one_line_and_leaves_the_old_checkpoint(
     assert saved_position(folder) == 7
 
 
-def test_a_real_limit_at_any_size_leaves_the_old_checkpoint_and_no_litter(
+def test_a_file_size_limit_leaves_the_old_checkpoint_and_no_temporary_files(
     tmp_path: Path, make_state: StateMaker
 ) -> None:
     folder = make_run(tmp_path, make_state)
@@ -334,7 +337,7 @@ def test_a_real_limit_at_any_size_leaves_the_old_checkpoint_and_no_litter(
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_says_it_has_less_than_was_written_is_not_believed(
+def test_a_file_that_is_shorter_on_disk_than_written_fails_the_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
 ) -> None:
     class Losing(FailingOs):
@@ -344,12 +347,14 @@ def test_a_disk_that_says_it_has_less_than_was_written_is_not_believed(
             return os.stat(path)
 
     folder = make_run(tmp_path, make_state)
-    with failing(monkeypatch, Losing(0, OSError())), pytest.raises(SaveError, match="has 5 bytes on the disk, of "):
+    with failing(monkeypatch, Losing(0, OSError())), pytest.raises(SaveError, match="has 5 bytes on the disk, but "):
         write_checkpoint(folder, make_state(7), step=2)
     assert saved_position(folder) == 2
 
 
-def test_an_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker) -> None:
+def test_an_interrupt_leaves_no_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_state: StateMaker
+) -> None:
     folder = make_run(tmp_path, make_state)
     with failing(monkeypatch, FailingOs(8, KeyboardInterrupt())), pytest.raises(KeyboardInterrupt):
         write_checkpoint(folder, make_state(7), step=2)

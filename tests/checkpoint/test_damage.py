@@ -1,4 +1,4 @@
-"""Damage of any kind to the newest checkpoint: found, named in one line, and the one before it taken."""
+"""Any damage to the newest checkpoint is found and reported in one line, and the checkpoint before it is used."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sealing import write_manifest
 Saver = Callable[[int], Path]
 
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json", "state.safetensors"]
-NUM_FLIPS = 200  # of each file
-NUM_TRUNCATIONS = 60
+NUM_FLIPS = 200  # bits flipped in each file, one at a time
+NUM_TRUNCATIONS = 60  # lengths that each file is cut to
 
 
 class Run:
-    """A run with two checkpoints, the newest of which is damaged and mended again."""
+    """A run with two checkpoints. The tests damage and repair the newest one."""
 
     def __init__(self, save: Saver, caplog: pytest.LogCaptureFixture) -> None:
         self.good, self.newest = save(1), save(2)
@@ -34,19 +34,19 @@ class Run:
         caplog.set_level(logging.WARNING, logger="loopwright")
 
     def assert_found(self, name: str, what: str = "") -> None:
-        """The damage is found by whoever reads, in one line with folder and file, and the older one is taken."""
+        """Every reader reports the damage in one line with folder and file, and `resolve` returns the older one."""
         self.caplog.clear()
         assert resolve(self.run_dir) == self.good
-        (said,) = self.caplog.messages
-        assert said.startswith(f"{self.newest}: {name}: {what}")
-        assert said.endswith("; going back to step_00000001.") and "\n" not in said
+        (warning,) = self.caplog.messages
+        assert warning.startswith(f"{self.newest}: {name}: {what}")
+        assert warning.endswith("; going back to step_00000001.") and "\n" not in warning
         for read in (read_checkpoint, verify_checkpoint):
             with pytest.raises(CheckpointError) as caught:
                 read(self.newest)
             assert str(caught.value).startswith(f"{self.newest}: {name}: {what}") and "\n" not in str(caught.value)
         self.num_found += 1
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         for name, data in self.whole.items():
             (self.newest / name).write_bytes(data)
 
@@ -64,7 +64,7 @@ def test_every_flipped_bit_is_found(run: Run) -> None:
             damaged[bit // 8] ^= 1 << bit % 8
             (run.newest / name).write_bytes(damaged)
             run.assert_found(name)
-        run.mend()
+        run.repair()
     assert run.num_found == 1000
     assert resolve(run.run_dir) == run.newest
 
@@ -78,29 +78,29 @@ def test_every_truncation_and_addition_is_found(run: Run) -> None:
             run.assert_found(name)
         (run.newest / name).write_bytes(run.whole[name] + b"\n")
         run.assert_found(name)
-        run.mend()
+        run.repair()
     assert run.num_found >= 200
     assert resolve(run.run_dir) == run.newest
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_missing_empty_or_of_another_step_is_found(run: Run, name: str) -> None:
+def test_a_file_that_is_missing_empty_or_from_another_step_is_found(run: Run, name: str) -> None:
     (run.newest / name).unlink()
     run.assert_found(name, "missing")
     (run.newest / name).touch()
     run.assert_found(name)
     shutil.copy(run.good / name, run.newest / name)
     if name == "manifest.json":
-        run.assert_found(name, "that of step 1, in a folder of another name")
+        run.assert_found(name, "belongs to step 1, but the folder is named after another step")
     else:
         run.assert_found(name)
-    run.mend()
+    run.repair()
     verify_checkpoint(run.newest)
 
 
-def test_all_files_of_another_step_are_found(run: Run) -> None:
+def test_files_that_all_come_from_another_step_are_found(run: Run) -> None:
     shutil.copytree(run.good, run.newest, dirs_exist_ok=True)
-    run.assert_found("manifest.json", "that of step 1, in a folder of another name")
+    run.assert_found("manifest.json", "belongs to step 1, but the folder is named after another step")
 
 
 def test_two_files_swapped_with_each_other_are_found(run: Run) -> None:
@@ -111,20 +111,18 @@ def test_two_files_swapped_with_each_other_are_found(run: Run) -> None:
     assert resolve(run.run_dir) == run.good
 
 
-def test_an_empty_folder_is_found(run: Run) -> None:
+def test_an_empty_checkpoint_folder_is_found(run: Run) -> None:
     for name in FILES:
         (run.newest / name).unlink()
     run.assert_found("manifest.json", "missing")
 
 
-def test_a_manifest_of_another_version_is_said_to_be_one(run: Run) -> None:
+def test_a_manifest_of_another_schema_is_reported_with_its_version(run: Run) -> None:
     write_manifest(run.newest, {**json.loads(run.whole["manifest.json"]), "schema": 2, "loopwright": "7.1"})
-    run.assert_found(
-        "manifest.json", "schema=2: expected 1; written by loopwright '7.1', another version; use that one"
-    )
+    run.assert_found("manifest.json", "schema=2: expected 1; use loopwright '7.1', which wrote this checkpoint")
 
 
-def test_where_none_is_good_all_are_listed(run: Run) -> None:
+def test_if_no_checkpoint_is_good_all_problems_are_listed(run: Run) -> None:
     (run.newest / "state.json").write_bytes(b"")
     (run.good / "manifest.json").unlink()
     with pytest.raises(CheckpointError) as caught:

@@ -25,13 +25,13 @@ DTYPES = [
 
 
 def round_trip(tree: object) -> Any:
-    """Through `encode`, the text of JSON, and `decode`."""
+    """Encode ``tree``, write it as JSON text, parse the text, and decode it."""
     json_tree, tensors = encode(tree)
     return decode(json.loads(json.dumps(json_tree, allow_nan=False)), tensors)
 
 
 def is_same(a: object, b: object) -> bool:
-    """Equal in type, order and every bit."""
+    """Whether two trees are equal in type, order and every bit."""
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor) and isinstance(b, Tensor):
@@ -93,25 +93,25 @@ def test_round_trip_is_the_identity(tree: object) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_type_of_tensor_comes_back(dtype: torch.dtype) -> None:
+def test_every_dtype_survives_a_round_trip(dtype: torch.dtype) -> None:
     tree = {"some": _tensor(dtype, [2, 3], 0, True), "scalar": _tensor(dtype, [], 1, False), "none": torch.empty(0, 4)}
     assert is_same(round_trip(tree), tree)
 
 
-def test_edges_of_numbers_and_text_come_back() -> None:
+def test_extreme_numbers_and_invalid_unicode_survive_a_round_trip() -> None:
     values = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 2**63, -(10**4000), True, 1, 1.0]
     assert is_same(round_trip(values), values)
     text = ["\ud800\udc00", "\U00010000", "\udc80", "\x00\n", "é", {"\ud800\udc00": 1, "\U00010000": 2}]
     assert is_same(round_trip(text), text)
 
 
-def test_random_states_of_python_and_numpy_come_back() -> None:
+def test_random_states_of_python_and_numpy_survive_a_round_trip() -> None:
     name, keys, position, has_gauss, gauss = np.random.RandomState(0).get_state(legacy=True)
     tree = {"python": random.Random(0).getstate(), "numpy": (name, keys.tolist(), position, has_gauss, gauss)}
     assert is_same(round_trip(tree), tree)
 
 
-def test_states_of_torch_schedulers_and_optimizers_come_back() -> None:
+def test_states_of_torch_schedulers_and_optimizers_survive_a_round_trip() -> None:
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), amsgrad=True)
     model(torch.ones(1, 3)).sum().backward()
@@ -127,7 +127,7 @@ def test_states_of_torch_schedulers_and_optimizers_come_back() -> None:
     assert is_same(round_trip(states), copy.deepcopy(states))
 
 
-def test_tied_weights_are_kept_once_and_stay_tied() -> None:
+def test_tied_weights_are_stored_once_and_stay_tied() -> None:
     model = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4, bias=False))
     model[1].weight = model[0].weight
     json_tree, tensors = encode(dict(model.state_dict()))
@@ -155,7 +155,7 @@ def test_tensors_with_gaps_or_repeats_become_contiguous() -> None:
     assert is_same(round_trip(tree), tree)
 
 
-def test_other_views_of_one_memory_are_kept_each() -> None:
+def test_different_views_of_one_memory_are_stored_separately() -> None:
     base = torch.arange(6.0).reshape(2, 3)
     tree = [base, base.mT, base[0], base[1], base.view(3, 2), base.view(torch.int32), base.expand(2, 2, 3)]
     _, tensors = encode(tree)
@@ -163,18 +163,18 @@ def test_other_views_of_one_memory_are_kept_each() -> None:
     assert is_same(round_trip(tree), tree)
 
 
-def test_views_that_negate_or_conjugate_keep_their_values() -> None:
+def test_negated_and_conjugated_views_keep_their_values() -> None:
     base = torch.tensor([1 + 2j, 3 - 4j])
     tree = [base, base.conj(), base.conj().imag]
     assert [tensor.tolist() for tensor in round_trip(tree)] == [tensor.tolist() for tensor in tree]
 
 
-def test_kin_of_plain_types_come_back_plain() -> None:
+def test_subclasses_of_plain_types_become_plain() -> None:
     tree = [OrderedDict(b=1, a=2), np.float64(0.5), torch.Size([2, 3]), nn.Parameter(torch.ones(2))]
     assert is_same(round_trip(tree), [{"b": 1, "a": 2}, 0.5, (2, 3), torch.ones(2)])
 
 
-def test_equal_paths_get_different_names() -> None:
+def test_tensors_with_equal_paths_get_different_names() -> None:
     tree = {"a.b": torch.ones(1), "a": {"b": torch.zeros(1)}, "__metadata__": torch.ones(2), "\udc80": torch.ones(3)}
     assert is_same(round_trip(tree), tree)
 
@@ -192,7 +192,7 @@ Point = namedtuple("Point", ["x"])
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("refuse", [check_state, encode])
-def test_anything_else_is_refused_with_its_path(value: object, refuse: Any) -> None:
+def test_other_values_are_refused_with_their_path(value: object, refuse: Any) -> None:
     with pytest.raises(SettingTypeError) as caught:
         refuse({"state": [0, 1, 2, value]}, "callbacks.EMA")
     assert str(caught.value).startswith("callbacks.EMA.state[3]: expected ")
@@ -205,20 +205,20 @@ def test_keys_other_than_str_and_int_are_refused() -> None:
             check_state({"seen": {key: 1}}, "callbacks.EMA")
 
 
-def test_depth_is_bounded_and_a_structure_in_itself_is_refused() -> None:
+def test_deeply_nested_and_recursive_structures_are_refused() -> None:
     deep: object = 0
     for _ in range(100):
         deep = {0: deep}
     assert is_same(round_trip(deep), deep)
-    with pytest.raises(SettingTypeError, match="at most 100 deep"):
+    with pytest.raises(SettingTypeError, match="at most 100 levels of nested"):
         encode([deep])
     own: list[object] = []
     own.append(own)
-    with pytest.raises(SettingTypeError, match="at most 100 deep"):
+    with pytest.raises(SettingTypeError, match="at most 100 levels of nested"):
         encode(own)
 
 
-def test_checking_reads_no_tensor() -> None:
+def test_check_state_refuses_a_tensor_without_data() -> None:
     check_state({"a": torch.ones(3)}, "x")
     with pytest.raises(SettingTypeError):
         check_state(torch.ones(3, device="meta"), "x")
@@ -242,6 +242,6 @@ def test_values_that_encode_does_not_write_are_refused(json_tree: object) -> Non
         decode([json_tree, {"~tensor": "a"}], {"a": torch.ones(3)})
 
 
-def test_a_tensor_that_belongs_to_nothing_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="'a' belongs to nothing"):
+def test_a_tensor_that_no_value_refers_to_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="no value refers to tensor 'a'"):
         decode([1], {"a": torch.ones(3)})

@@ -13,18 +13,18 @@ from loopwright.errors import CheckpointError
 Saver = Callable[[int], Path]
 
 
-def test_steps_have_names_that_sort(tmp_path: Path) -> None:
+def test_folder_names_contain_the_step_padded_with_zeros(tmp_path: Path) -> None:
     assert step_folder(tmp_path, 100) == tmp_path / "checkpoints" / "step_00000100"
     assert step_folder(tmp_path, 123456789).name == "step_123456789"
 
 
-def test_a_checkpoint_its_run_and_its_folder_lead_to_it(save: Saver, tmp_path: Path) -> None:
+def test_resolve_accepts_a_checkpoint_a_run_or_its_checkpoints_folder(save: Saver, tmp_path: Path) -> None:
     save(9)
     newest = save(100)
     assert resolve(newest) == resolve(tmp_path) == resolve(newest.parent) == resolve(str(tmp_path)) == newest
 
 
-def test_the_newest_is_so_by_number(save: Saver, tmp_path: Path) -> None:
+def test_the_newest_checkpoint_has_the_largest_step(save: Saver, tmp_path: Path) -> None:
     save(99999999)
     assert resolve(tmp_path) != save(100000000).parent
     assert resolve(tmp_path).name == "step_100000000"
@@ -32,7 +32,7 @@ def test_the_newest_is_so_by_number(save: Saver, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["missing", "changed"])
-def test_a_damaged_newest_one_falls_back_and_says_so(
+def test_if_the_newest_is_damaged_the_one_before_it_is_returned_with_a_warning(
     save: Saver, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
     good, newest = save(1), save(2)
@@ -54,7 +54,7 @@ def test_if_all_are_damaged_the_error_lists_them(save: Saver, tmp_path: Path) ->
         resolve(tmp_path)
 
 
-def test_unfinished_ones_links_and_other_names_do_not_count(save: Saver, tmp_path: Path) -> None:
+def test_temporary_folders_links_and_other_names_are_ignored(save: Saver, tmp_path: Path) -> None:
     good = save(1)
     save(7).rename(good.parent / ".tmp-0-step_00000007")
     (good.parent / "step_00000009").symlink_to(good)
@@ -65,12 +65,12 @@ def test_unfinished_ones_links_and_other_names_do_not_count(save: Saver, tmp_pat
         resolve(good.parent / ".tmp-0-step_00000007")
 
 
-def test_nothing_there_is_one_line_with_the_nearest_name(save: Saver, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_one_line_with_the_nearest_name(save: Saver, tmp_path: Path) -> None:
     path = save(1)
     with pytest.raises(CheckpointError, match=r"no such folder; expected .*Did you mean step_00000001\?$"):
         resolve(path.parent / "step_0000001")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no checkpoint in it"):
+    with pytest.raises(CheckpointError, match="contains no checkpoint"):
         resolve(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="not a folder"):
         resolve(path / "manifest.json")
@@ -78,7 +78,7 @@ def test_nothing_there_is_one_line_with_the_nearest_name(save: Saver, tmp_path: 
         resolve(tmp_path / "no" / "where")
 
 
-def test_a_linked_folder_of_checkpoints_is_refused(save: Saver, tmp_path: Path) -> None:
+def test_a_checkpoints_folder_that_is_a_link_is_refused(save: Saver, tmp_path: Path) -> None:
     root = save(1).parent
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to(root)
@@ -97,7 +97,7 @@ def test_patterns_give_checkpoints_in_natural_order(tmp_path: Path, save: Saver)
     assert expand(tmp_path) == [expected[2]]
 
 
-def test_of_what_a_pattern_matches_only_checkpoints_count(save: Saver, tmp_path: Path) -> None:
+def test_a_pattern_returns_only_checkpoints(save: Saver, tmp_path: Path) -> None:
     path = save(1)
     (path.parent / "step_00000002").mkdir()
     (path.parent / "step_00000003").touch()
@@ -112,11 +112,11 @@ def test_a_pattern_or_path_without_a_checkpoint_is_an_error(save: Saver, tmp_pat
         expand(str(tmp_path / "check*"))
     with pytest.raises(CheckpointError, match="no such folder"):
         expand([path, tmp_path / "absent"])
-    with pytest.raises(CheckpointError, match="expected one checkpoint or more"):
+    with pytest.raises(CheckpointError, match="expected at least one checkpoint"):
         expand([])
 
 
-def test_a_folder_whose_name_looks_like_a_pattern_is_itself(save: Saver, tmp_path: Path) -> None:
+def test_an_existing_path_is_not_treated_as_a_pattern(save: Saver, tmp_path: Path) -> None:
     path = save(1)
     os.rename(path.parent, tmp_path / "run[1]")
     assert expand(str(tmp_path / "run[1]")) == [tmp_path / "run[1]" / path.name]

@@ -1,4 +1,4 @@
-"""Files of torch.save: tensors come in, anything else stays out and runs nothing."""
+"""`read_torch_weights` reads tensors from files of ``torch.save``, refuses other content, and runs no code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_parameters_become_tensors(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Unpickling it makes a file."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,42 +95,42 @@ def _text(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
-        (_bomb, "cannot be read as tensors alone"),
-        (_module, "cannot be read as tensors alone"),
-        (_pickle, "expected a file that torch.save wrote, of its zip format"),
-        (_old_format, "expected a file that torch.save wrote, of its zip format"),
-        (_compressed, "holds compressed or overlapping entries"),
-        (_other_zip, "cannot be read as tensors alone"),
-        (_truncated, "expected a file that torch.save wrote, of its zip format"),
-        (_text, "expected a file that torch.save wrote, of its zip format"),
+        (_bomb, "cannot be read with weights_only=True"),
+        (_module, "cannot be read with weights_only=True"),
+        (_pickle, "expected a file that torch.save wrote in its zip format"),
+        (_old_format, "expected a file that torch.save wrote in its zip format"),
+        (_compressed, "has compressed or overlapping entries"),
+        (_other_zip, "cannot be read with weights_only=True"),
+        (_truncated, "expected a file that torch.save wrote in its zip format"),
+        (_text, "expected a file that torch.save wrote in its zip format"),
         (Path.mkdir, "no such file"),
     ],
 )
-def test_anything_else_is_refused_in_a_line_and_runs_nothing(
-    make: Callable[[Path], None], said: str, tmp_path: Path
+def test_other_content_is_refused_in_one_line_and_runs_no_code(
+    make: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     make(tmp_path / "file.pt")
     with pytest.raises(CheckpointError) as caught:
         read_torch_weights(tmp_path / "file.pt")
     assert str(caught.value).startswith(f"{tmp_path / 'file.pt'}: ")
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "exploded").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "key", "said"),
+    ("content", "key", "message"),
     [
-        ({"model": WEIGHTS, "ema": WEIGHTS}, None, "found several: model, ema; name it with key=NAME"),
-        ({"epoch": 3}, None, "found none among epoch; name it with key=NAME"),
+        ({"model": WEIGHTS, "ema": WEIGHTS}, None, "found several: model, ema; choose it with key=NAME"),
+        ({"epoch": 3}, None, "found none among epoch; choose it with key=NAME"),
         ([torch.ones(2)], None, "found none among nothing"),
         ({"model": WEIGHTS}, "modle", "key=modle: has no modle. Available: model. Did you mean model?"),
         ({"model": WEIGHTS, "epoch": 3}, "epoch", "key=epoch: expected a mapping of names to tensors"),
     ],
 )
-def test_unclear_places_are_named(content: Any, key: str | None, said: str, tmp_path: Path) -> None:
+def test_an_ambiguous_or_wrong_key_is_reported(content: Any, key: str | None, message: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(CheckpointError) as caught:
         read_torch_weights(tmp_path / "file.pt", key)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -17,13 +17,13 @@ TREES = st.recursive(
 
 
 @given(TREES)
-def test_a_tree_has_its_own_outline_also_after_a_round_trip(tree: Any) -> None:
+def test_a_tree_matches_its_outline_after_a_json_round_trip(tree: Any) -> None:
     stored = json.loads(json.dumps(outline(tree)))
     assert outline_fault(tree, stored) is None
 
 
 @given(TREES)
-def test_whatever_is_removed_is_missed(tree: Any) -> None:
+def test_any_removed_value_is_reported(tree: Any) -> None:
     for way in leaves(tree):
         if way:
             assert outline_fault(without(tree, way), outline(tree)) is not None
@@ -31,11 +31,11 @@ def test_whatever_is_removed_is_missed(tree: Any) -> None:
 
 
 @given(TREES, TREES)
-def test_trees_with_one_outline_have_no_fault_and_others_have(a: Any, b: Any) -> None:
+def test_a_tree_matches_an_outline_only_if_its_own_outline_is_equal(a: Any, b: Any) -> None:
     assert (outline_fault(a, outline(b)) is None) == (outline(a) == outline(b))
 
 
-def test_a_fault_names_the_place() -> None:
+def test_a_fault_contains_the_path() -> None:
     tree = {"a": {"b": [1, {"c": 2}]}, "d": [1, 2, 3]}
     assert outline(tree) == {"a": {"b": [None, {"c": None}]}, "d": 3}
     for changed, fault in (
@@ -49,7 +49,7 @@ def test_a_fault_names_the_place() -> None:
         assert outline_fault(changed, outline(tree)) == fault
 
 
-def test_neither_depth_nor_declared_length_is_believed() -> None:
+def test_deep_trees_and_huge_declared_lengths_are_handled() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]

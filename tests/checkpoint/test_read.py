@@ -1,4 +1,4 @@
-"""Reading: every damage and every foreign thing is found and named in one line, and no code runs."""
+"""Reading a checkpoint: damaged and foreign content is reported in one line, and no code runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.j
 
 
 def assert_refused(path: Path, file: str, reason: str = "") -> None:
-    """Both ways to check a checkpoint refuse it, in one line that names folder and file."""
+    """Both functions that check a checkpoint refuse it, in one line with folder and file."""
     for read in (read_checkpoint, verify_checkpoint):
         with pytest.raises(CheckpointError) as caught:
             read(path)
@@ -32,7 +32,7 @@ def assert_refused(path: Path, file: str, reason: str = "") -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_checkpoint_folder_is_one_line(tmp_path: Path, save: Saver) -> None:
+def test_a_path_that_is_no_checkpoint_folder_is_refused_in_one_line(tmp_path: Path, save: Saver) -> None:
     (tmp_path / "empty").mkdir()
     assert_refused(tmp_path / "empty", "manifest.json", "missing")
     (tmp_path / "file.pt").write_bytes(b"")
@@ -56,29 +56,27 @@ def test_what_is_no_checkpoint_folder_is_one_line(tmp_path: Path, save: Saver) -
     ],
     ids=str,
 )  # fmt: skip
-def test_a_manifest_of_another_form_is_refused(save: Saver, change: dict[str, Any]) -> None:
+def test_a_malformed_manifest_is_refused(save: Saver, change: dict[str, Any]) -> None:
     path = save(1)
     write_manifest(path, {**json.loads((path / "manifest.json").read_text()), **change})
     assert_refused(path, "manifest.json")
 
 
-def test_a_manifest_of_another_version_says_so(save: Saver) -> None:
+def test_a_manifest_of_another_schema_names_the_version_to_use(save: Saver) -> None:
     path = save(1)
     write_manifest(path, {**json.loads((path / "manifest.json").read_text()), "schema": 2})
-    assert_refused(
-        path, "manifest.json", "schema=2: expected 1; written by loopwright '0.1.0', another version; use that one"
-    )
+    assert_refused(path, "manifest.json", "schema=2: expected 1; use loopwright '0.1.0', which wrote this checkpoint")
 
 
-def test_a_folder_that_bears_the_name_of_another_step_is_found(save: Saver) -> None:
+def test_a_folder_named_after_another_step_is_refused(save: Saver) -> None:
     path = save(1)
     moved = path.rename(path.parent / "step_00000007")
-    assert_refused(moved, "manifest.json", "that of step 1, in a folder of another name")
+    assert_refused(moved, "manifest.json", "belongs to step 1, but the folder is named after another step")
     assert read_checkpoint(moved.rename(path.parent / "kept")).step == 1
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../../secret", "state.pkl", "", ".", "MODEL"])
-def test_a_manifest_names_no_other_files(save: Saver, name: str) -> None:
+def test_a_manifest_that_lists_other_files_is_refused(save: Saver, name: str) -> None:
     path = save(1)
     manifest = json.loads((path / "manifest.json").read_text())
     for files in (
@@ -86,11 +84,11 @@ def test_a_manifest_names_no_other_files(save: Saver, name: str) -> None:
         {name if key == "state.json" else key: record for key, record in manifest["files"].items()},
     ):
         write_manifest(path, {**manifest, "files": files})
-        assert_refused(path, "manifest.json", "names other files")
+        assert_refused(path, "manifest.json", "lists other files")
 
 
 @pytest.mark.parametrize("num_bytes", [2**60, 2**70, -1, 1.5, True, "12", None])
-def test_a_declared_size_is_not_believed(save: Saver, num_bytes: object) -> None:
+def test_a_wrong_declared_size_is_refused(save: Saver, num_bytes: object) -> None:
     path = save(1)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["model.safetensors"]["num_bytes"] = num_bytes
@@ -156,7 +154,7 @@ def test_malformed_tensor_files_are_refused(save: Saver, data: bytes) -> None:
     ],
     ids=range(17),
 )  # fmt: skip
-def test_text_that_is_no_state_is_refused(save: Saver, text: str) -> None:
+def test_text_that_is_not_a_state_is_refused(save: Saver, text: str) -> None:
     path = save(1)
     (path / "state.json").write_text(text)
     seal(path)
@@ -192,43 +190,43 @@ def test_a_deep_structure_is_refused(save: Saver, num: int) -> None:
         f'{{"model": {deep}, "state": {{}}, "outline": {{"model": {deep_outline}, "state": {{}}}}}}'
     )
     seal(path)
-    with pytest.raises(CheckpointError, match=r"state\.json: .*(100 deep|recursion)"):
+    with pytest.raises(CheckpointError, match=r"state\.json: .*(100 levels|recursion)"):
         read_checkpoint(path)
 
 
-def test_a_number_too_large_for_one_is_refused(save: Saver) -> None:
+def test_a_number_that_overflows_to_infinity_is_refused(save: Saver) -> None:
     path = save(1)
     (path / "state.json").write_text(
         (path / "state.json").read_text().replace('"global_step":1', '"global_step":1e999')
     )
     seal(path)
     with pytest.raises(
-        CheckpointError, match=r"state\.json: does not fit state\.safetensors: a number that is none: inf$"
+        CheckpointError, match=r"state\.json: does not fit state\.safetensors: a number that is not finite: inf$"
     ):
         read_checkpoint(path)
 
 
-def test_a_key_given_twice_is_refused(save: Saver) -> None:
+def test_a_repeated_key_is_refused(save: Saver) -> None:
     path = save(1)
     text = (path / "state.json").read_text()
     (path / "state.json").write_text(text.replace('"state":{', '"state":{"extra":1,"extra":2,', 1))
     seal(path)
-    with pytest.raises(CheckpointError, match=r"state\.json: not JSON as written here \(a key is given twice\)$"):
+    with pytest.raises(CheckpointError, match=r"state\.json: not strict JSON \(a key is repeated\)$"):
         read_checkpoint(path)
 
 
-def test_each_tensor_is_needed(save: Saver) -> None:
+def test_an_unused_tensor_is_refused(save: Saver) -> None:
     path = save(1)
     trees = read_trees(path)
     del trees["optimizer"]
     write_trees(path, trees)
-    with pytest.raises(CheckpointError, match="belongs to nothing"):
+    with pytest.raises(CheckpointError, match="no value refers to tensor"):
         read_checkpoint(path)
 
 
-def test_a_foreign_file_beside_the_others_is_never_opened(save: Saver) -> None:
+def test_additional_files_in_a_checkpoint_are_never_opened(save: Saver) -> None:
     path = save(1)
-    (path / "data.pkl").write_bytes(pickle.dumps("what is not opened does no harm"))
+    (path / "data.pkl").write_bytes(pickle.dumps("never opened"))
     (path / "latest").symlink_to("/etc/passwd")
     opened: list[str] = []
     is_watching = True
@@ -253,7 +251,7 @@ def test_reading_weights_reads_no_other_tensors(save: Saver) -> None:
         read_checkpoint(path, weights_only=True).state["model"]
 
 
-def test_a_moved_checkpoint_is_as_good(save: Saver, tmp_path: Path) -> None:
+def test_a_moved_checkpoint_can_be_read(save: Saver, tmp_path: Path) -> None:
     path = save(1)
     shutil.move(path.parent, tmp_path / "elsewhere")
     clean_leftovers(tmp_path / "elsewhere")

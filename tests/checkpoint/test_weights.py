@@ -21,7 +21,7 @@ from loopwright.errors import CheckpointError
 
 
 class Net(nn.Module):
-    """A model with a sub-module that bears a wrapper's name."""
+    """A model with a submodule called ``module``, which is also the prefix of a wrapper."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ def compiled(model: nn.Module) -> nn.Module:
         return torch.compile(model)  # type: ignore[return-value]
 
 
-def test_names_are_those_of_the_plain_model() -> None:
+def test_wrapped_models_have_the_names_of_the_plain_model() -> None:
     assert list(plain_names(Net())) == NAMES
     assert list(plain_names(nn.DataParallel(Net()))) == NAMES
     wrapped_twice = nn.Sequential(nn.DataParallel(nn.Sequential(nn.DataParallel(Net()))))
     assert list(plain_names(wrapped_twice)) == [f"0.0.{name}" for name in NAMES]
 
 
-def test_names_of_compiled_models_are_plain() -> None:
+def test_compiled_models_have_the_names_of_the_plain_model() -> None:
     assert list(plain_names(compiled(Net()))) == NAMES
     assert list(plain_names(compiled(nn.DataParallel(Net())))) == NAMES
     part = Net()
@@ -54,7 +54,7 @@ def test_names_of_compiled_models_are_plain() -> None:
     assert sorted(plain_names(part)) == sorted(NAMES)
 
 
-def test_parameters_have_the_same_names_a_tied_one_each_of_its_own() -> None:
+def test_a_tied_parameter_appears_under_all_its_plain_names() -> None:
     model = Net()
     model.again = model.module
     parameters = plain_parameters(nn.DataParallel(model))
@@ -62,7 +62,7 @@ def test_parameters_have_the_same_names_a_tied_one_each_of_its_own() -> None:
     assert parameters["again.weight"] is parameters["module.weight"] is model.module.weight
 
 
-def test_weights_go_from_a_wrapped_model_to_a_plain_one_and_back() -> None:
+def test_weights_of_a_wrapped_model_load_into_a_plain_one_and_back() -> None:
     source, target = nn.DataParallel(Net()), Net()
     load_weights(target, plain_names(source))
     assert weights_digest(plain_names(target)) == weights_digest(plain_names(source))
@@ -71,7 +71,7 @@ def test_weights_go_from_a_wrapped_model_to_a_plain_one_and_back() -> None:
     assert torch.equal(other.module.module.weight, target.module.weight)
 
 
-def test_names_that_do_not_fit_are_listed_with_the_nearest_and_nothing_is_loaded() -> None:
+def test_unmatched_names_are_listed_with_the_nearest_and_nothing_is_loaded() -> None:
     model = Net()
     before = weights_digest(plain_names(model))
     tensors = dict(plain_names(Net()))
@@ -85,7 +85,7 @@ def test_names_that_do_not_fit_are_listed_with_the_nearest_and_nothing_is_loaded
     assert weights_digest(plain_names(model)) == before
 
 
-def test_other_shapes_and_types_are_refused() -> None:
+def test_other_shapes_and_dtypes_are_refused() -> None:
     tensors = dict(plain_names(Net()))
     with pytest.raises(CheckpointError, match=r"module\.weight: the model has 2x3 float32, the checkpoint 3x2 float32"):
         load_weights(Net(), {**tensors, "module.weight": torch.ones(3, 2)})
@@ -93,7 +93,7 @@ def test_other_shapes_and_types_are_refused() -> None:
         load_weights(Net(), {**tensors, "module.weight": torch.ones(2, 3, dtype=torch.float64)})
 
 
-def test_long_lists_are_cut() -> None:
+def test_long_lists_of_names_are_shortened() -> None:
     with pytest.raises(CheckpointError, match=r"missing .* and 2 more\.$"):
         load_weights(Net(), {})
 
@@ -125,7 +125,7 @@ def test_a_checkpoint_loads_tied_weights(tmp_path: Path) -> None:
     assert torch.equal(target[0].weight, source[0].weight)
 
 
-def test_digest_knows_names_types_shapes_and_bits_but_not_order() -> None:
+def test_the_digest_depends_on_names_dtypes_shapes_and_bits_but_not_on_order() -> None:
     tensors = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
     digest = weights_digest(tensors)
     assert digest == weights_digest({"b": torch.ones(1), "a": torch.zeros(2, 3)})

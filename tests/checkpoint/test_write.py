@@ -1,4 +1,4 @@
-"""Saving: what comes back, what is refused, and what is cleaned up."""
+"""Saving: saved states are read back, unsupported ones are refused, and leftovers are removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Saver = Callable[[int], Path]
 StateMaker = Callable[[int], dict[str, Any]]
 
 
-def test_a_saved_checkpoint_comes_back_whole(save: Saver, make_state: StateMaker, tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_read_back_completely(save: Saver, make_state: StateMaker, tmp_path: Path) -> None:
     path = save(100)
     assert path == tmp_path / "checkpoints" / "step_00000100"
     assert sorted(file.name for file in path.iterdir()) == [
@@ -44,7 +44,7 @@ def test_a_saved_checkpoint_comes_back_whole(save: Saver, make_state: StateMaker
 
 
 @pytest.mark.parametrize("part", ["model", "optimizer", "callbacks"])
-def test_every_type_of_tensor_comes_back_from_its_file(tmp_path: Path, part: str) -> None:
+def test_every_dtype_is_read_back_from_its_file(tmp_path: Path, part: str) -> None:
     numbers = torch.arange(6).reshape(2, 3)
     tensors = {str(dtype): numbers.to(dtype) for dtype in (*DTYPE_CODES, torch.complex128)}
     turned = {f"{name} turned": tensor.mT for name, tensor in tensors.items()}
@@ -72,7 +72,7 @@ def test_a_checkpoint_may_hold_only_a_model(tmp_path: Path) -> None:
     assert read_checkpoint(path).state == {"model": {}}
 
 
-def test_later_changes_of_what_was_read_or_written_do_not_meet(tmp_path: Path, make_state: StateMaker) -> None:
+def test_changing_a_saved_or_read_state_does_not_change_the_checkpoint(tmp_path: Path, make_state: StateMaker) -> None:
     state = make_state(1)
     path = write_checkpoint(tmp_path / "a", state, step=1)
     read_checkpoint(path).state["model"]["weight"].zero_()
@@ -92,7 +92,7 @@ def test_later_changes_of_what_was_read_or_written_do_not_meet(tmp_path: Path, m
         ({"model": {}, "callbacks": {"EMA": {1, 2}}}, r"callbacks\.EMA: expected a tensor"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_before_anything_is_written(
+def test_unsupported_states_are_refused_before_anything_is_written(
     tmp_path: Path, state: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingError, match=f"^{message}"):
@@ -100,7 +100,7 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_is_no_folder_is_one_line(tmp_path: Path, make_state: StateMaker) -> None:
+def test_a_parent_that_is_a_file_is_reported_in_one_line(tmp_path: Path, make_state: StateMaker) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SaveError, match=r"not saved: Not a directory$"):
         write_checkpoint(tmp_path / "file" / "step_00000001", make_state(1), step=1)
@@ -122,7 +122,7 @@ def test_leftovers_are_removed_and_links_are_not_followed(save: Saver, tmp_path:
     assert clean_leftovers(tmp_path / "absent") == []
 
 
-def test_a_damaged_leftover_is_not_taken_for_a_checkpoint(save: Saver) -> None:
+def test_a_damaged_leftover_does_not_become_a_checkpoint(save: Saver) -> None:
     path = save(1)
     hidden = path.rename(path.parent / f".tmp-0-{path.name}")
     (hidden / "state.json").write_bytes(b"{}")
@@ -130,7 +130,7 @@ def test_a_damaged_leftover_is_not_taken_for_a_checkpoint(save: Saver) -> None:
     assert not list(path.parent.iterdir())
 
 
-def test_removing_is_complete_and_may_be_repeated(save: Saver) -> None:
+def test_a_checkpoint_can_be_removed_twice(save: Saver) -> None:
     path = save(1)
     remove_checkpoint(path)
     remove_checkpoint(path)

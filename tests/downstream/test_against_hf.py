@@ -1,4 +1,4 @@
-"""What the harness measures through us is what it measures with its own ``hf`` model, on the same weights."""
+"""The harness gets the same results from our model as from its own ``hf`` model with the same weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loopwright.models import CausalLM
 from loopwright.shipped import task_dir
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of packages that are not ours, while they are imported
+    warnings.simplefilter("ignore")  # other packages warn while they are imported
     lm_eval = pytest.importorskip("lm_eval", reason="needs the extra: pip install 'loopwright[eval]'")
     transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'loopwright[lm]'")
     tokenizers = pytest.importorskip("tokenizers", reason="needs the extra: pip install 'loopwright[lm]'")
@@ -50,7 +50,7 @@ metric_list:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2 with random weights and a byte-pair tokenizer, of the text that the tasks come from."""
+    """Return a directory with a random GPT-2 and a byte-pair tokenizer trained on the text behind the tasks."""
     folder = tmp_path_factory.mktemp("gpt2")
     windows = stdlib_text().val.dataset
     assert isinstance(windows, TextWindows)
@@ -76,7 +76,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped tasks, and one of rolling likelihoods of texts longer than what the model reads."""
+    """Return a directory with the shipped tasks and a task with texts longer than the model's context."""
     folder = tmp_path_factory.mktemp("tasks")
     for file in task_dir().iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
@@ -85,7 +85,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def theirs(directory: Path, batch_size: int) -> Any:
-    """The harness's own model."""
+    """Return the harness's own ``hf`` model."""
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(directory / "tokenizer.json"), eos_token="<|endoftext|>", pad_token="<|endoftext|>"
     )
@@ -94,7 +94,7 @@ def theirs(directory: Path, batch_size: int) -> Any:
 
 
 class Answering:
-    """Our model, as the harness is given it; made by a trainer's validations."""
+    """Our model as `EleutherEvalHarness` gives it to the harness; a trainer's validations answer its requests."""
 
     def __init__(self, directory: Path, batch_size: int) -> None:
         self.callback = EleutherEvalHarness(
@@ -106,7 +106,7 @@ class Answering:
 
 
 def requests(tasks: Path, name: str, **settings: Any) -> list[Any]:
-    """The requests of a task."""
+    """Return the requests of a task."""
     with sandboxed():
         task = load_tasks([name], tasks)["tasks"][name]
         task.set_config(key="num_fewshot", value=settings.pop("num_fewshot", 0))
@@ -120,19 +120,21 @@ def requests(tasks: Path, name: str, **settings: Any) -> list[Any]:
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize("num_fewshot", [0, 1])
-def test_log_likelihoods_and_greedy_flags(directory: Path, tasks: Path, batch_size: int, num_fewshot: int) -> None:
+def test_log_likelihoods_and_greedy_flags_are_equal(
+    directory: Path, tasks: Path, batch_size: int, num_fewshot: int
+) -> None:
     asked = requests(tasks, "cloze", num_fewshot=num_fewshot)
     ours = Answering(directory, batch_size).model.loglikelihood(asked)
     expected = theirs(directory, batch_size).loglikelihood(asked, disable_tqdm=True)
     assert len(ours) == 4 * LIMIT
     assert [found for found, _ in ours] == pytest.approx([found for found, _ in expected], abs=1e-4)
     assert [is_greedy for _, is_greedy in ours] == [is_greedy for _, is_greedy in expected]
-    if batch_size == 16 and not num_fewshot:  # choices of one token share their context, which is read once
+    if batch_size == 16 and not num_fewshot:  # one-token choices share a row
         assert len({round(found, 3) for found, _ in ours}) > LIMIT
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_rolling_log_likelihoods(directory: Path, tasks: Path, batch_size: int) -> None:
+def test_rolling_log_likelihoods_are_equal(directory: Path, tasks: Path, batch_size: int) -> None:
     asked = requests(tasks, "rolling")
     ours = Answering(directory, batch_size).model.loglikelihood_rolling(asked)
     expected = theirs(directory, batch_size).loglikelihood_rolling(asked, disable_tqdm=True)
@@ -140,8 +142,9 @@ def test_rolling_log_likelihoods(directory: Path, tasks: Path, batch_size: int) 
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_windows_that_are_alike_are_all_counted(directory: Path, batch_size: int) -> None:
-    text = "é😀" * 20  # repeats itself, so that windows of different lengths begin alike; theirs takes one for another
+def test_windows_with_the_same_beginning_are_all_counted(directory: Path, batch_size: int) -> None:
+    # Windows of different lengths begin with the same tokens; the ``hf`` model confuses them, so it is not used here.
+    text = "é😀" * 20
     ours = Answering(directory, batch_size)
     tokens = ours.model.tok_encode(text)
     model, expected = ours.trainer.model.eval(), 0.0
@@ -155,7 +158,7 @@ def test_windows_that_are_alike_are_all_counted(directory: Path, batch_size: int
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_generated_text(directory: Path, tasks: Path, batch_size: int) -> None:
+def test_generated_text_is_equal(directory: Path, tasks: Path, batch_size: int) -> None:
     for settings in ({}, {"until": ["e"], "max_gen_toks": 40}, {"until": [], "max_gen_toks": 12}):
         asked = requests(tasks, "completion", **settings)
         ours = Answering(directory, batch_size).model.generate_until(asked)
@@ -164,7 +167,7 @@ def test_generated_text(directory: Path, tasks: Path, batch_size: int) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_metrics_of_whole_tasks(directory: Path, tasks: Path, batch_size: int, tmp_path: Path) -> None:
+def test_metrics_of_whole_tasks_are_equal(directory: Path, tasks: Path, batch_size: int, tmp_path: Path) -> None:
     names = ["cloze", "completion", "rolling"]
     tokenizer = TokenizerFile(directory / "tokenizer.json")
     settings: dict[str, Any] = {"task_dir": tasks, "batch_size": batch_size, "limit": 40}

@@ -1,4 +1,4 @@
-"""The harness as a part of a fit: planned, resumed, kept, shown; and what is refused, in a line each."""
+"""`EleutherEvalHarness` in a fit: its place in the plan, resuming, saved and shown results, and refused settings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ aggregate_metric_list: [{metric: acc, aggregation: mean, weight_by_size: true}]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A directory with two tasks and a group of them."""
+    """Return a directory with two tasks and a group of them."""
     tasks = tmp_path / "tasks"
     tasks.mkdir()
     documents = [{"question": f"{i}: ab", "choices": ["a", "bc"], "answer": i % 2} for i in range(6)]
@@ -90,7 +90,7 @@ def lines(run_dir: Path) -> list[str]:
     return (run_dir / "metrics.jsonl").read_text().splitlines()
 
 
-def test_training_is_bitwise_the_same_with_and_without_it(folder: Path, tmp_path: Path) -> None:
+def test_evaluations_do_not_change_the_training(folder: Path, tmp_path: Path) -> None:
     with build(tmp_path / "with", harness(folder, num_fewshot=1)) as ours:
         plan = ours.fit(data(), data()).plan
     with build(tmp_path / "without", {}) as plain:
@@ -105,7 +105,7 @@ def test_training_is_bitwise_the_same_with_and_without_it(folder: Path, tmp_path
     assert [line["step"] for line in timed if line["name"] == "words/seconds"] == [4, 8]
 
 
-def test_a_resumed_fit_measures_the_same(folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_fit_has_the_same_results(folder: Path, tmp_path: Path) -> None:
     saving = {"checkpoint": Checkpointing(every_n_steps=1, keep_last=None)}
     with build(tmp_path / "straight", harness(folder), **saving) as straight:  # type: ignore[arg-type]
         straight.fit(data(), data())
@@ -122,13 +122,13 @@ def test_a_resumed_fit_measures_the_same(folder: Path, tmp_path: Path) -> None:
 
 
 class Interrupt(Callback):
-    """Interrupts the fit in the first evaluation, after some of its requests."""
+    """Interrupts the fit during the first evaluation, after the first batch of requests."""
 
     def on_eleuther_eval_harness_batch_end(self, trainer: Trainer, *_: Any) -> None:
         trainer.stop("SIGTERM", is_interruption=True)
 
 
-def test_a_fit_that_is_interrupted_in_an_evaluation_begins_it_again(folder: Path, tmp_path: Path) -> None:
+def test_a_fit_interrupted_during_an_evaluation_repeats_it_when_resumed(folder: Path, tmp_path: Path) -> None:
     saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=3, keep_last=None)}
     with build(tmp_path / "straight", harness(folder, batch_size=1), **saving) as straight:
         straight.fit(data(), data())
@@ -141,7 +141,7 @@ def test_a_fit_that_is_interrupted_in_an_evaluation_begins_it_again(folder: Path
     assert lines(tmp_path / "cut") == lines(tmp_path / "straight")
 
 
-def test_results_are_kept_and_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_saved_and_shown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     callbacks = harness(folder, limit=4)
     with Trainer(
         partial(GPT, context_length=32, width=16, num_layers=1, num_heads=2),
@@ -161,7 +161,7 @@ def test_results_are_kept_and_shown(folder: Path, tmp_path: Path, capsys: pytest
     assert list((tmp_path / "run").rglob(".*")) == []
 
 
-def test_checkpoints_of_two_runs_are_kept_apart(folder: Path, tmp_path: Path) -> None:
+def test_results_of_equal_steps_of_two_runs_are_saved_in_two_files(folder: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         with build(tmp_path / name, {}, 2, checkpoint=Checkpointing()) as trained:
             trained.fit(data())
@@ -172,34 +172,34 @@ def test_checkpoints_of_two_runs_are_kept_apart(folder: Path, tmp_path: Path) ->
     assert [file.name for file in kept] == ["step_00000002.json", "step_00000002_2.json"]
 
 
-def test_generation_beside_a_prompt_that_is_too_long_is_said(
+def test_too_long_requests_are_cut_with_a_warning(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     document = {"question": "x" * 100, "choices": ["a", "b"], "answer": 0}
     (folder / "letters.jsonl").write_text(json.dumps(document) + "\n")
     with build(tmp_path / "run", harness(folder)) as ours:
         ours.validate_all([])
-    said = [record.message for record in caplog.records if record.name == "loopwright"]
-    assert [line for line in said if "longer than" in line] == [
-        "loglikelihood: 2 requests are longer than the 32 tokens that the model reads for them; their beginnings are "
-        "left out.",
-        "generate_until: 1 requests are longer than the 28 tokens that the model reads for them; their beginnings are "
-        "left out.",
+    warnings = [record.getMessage() for record in caplog.records if record.name == "loopwright"]
+    assert [line for line in warnings if "longer than" in line] == [
+        "loglikelihood: 2 requests are longer than the 32 tokens that fit into the model's context; their beginnings "
+        "are cut off.",
+        "generate_until: 1 requests are longer than the 28 tokens that fit into the model's context; their beginnings "
+        "are cut off.",
     ]
 
 
-# What is refused
+# Refused settings and data
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (
             {"tasks": ["lettres"]},
-            r"tasks=lettres: expected a task of .* or one that lm-eval has\. Did you mean letters\?",
+            r"tasks=lettres: expected a task in .* or a task of lm-eval\. Did you mean letters\?",
         ),
         ({"tasks": []}, "tasks=.*: expected names of tasks"),
-        ({"tasks": ["letters", "letters"]}, "expected each task once"),
+        ({"tasks": ["letters", "letters"]}, "expected each task only once"),
         ({"limit": 0}, "limit=0: expected a number of documents"),
         ({"limit": 1.5}, "limit=1.5: expected a number of documents"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -210,98 +210,101 @@ def test_generation_beside_a_prompt_that_is_too_long_is_said(
         ({"name": ".."}, r"name='\.\.': expected a word of letters"),
     ],
 )
-def test_wrong_settings(settings: dict[str, Any], said: str, folder: Path) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(SettingError, match=message):
         EleutherEvalHarness(**{"tasks": ["letters"], "task_dir": folder, **settings})
 
 
 @pytest.mark.parametrize(
-    ("gen_kwargs", "said"),
+    ("gen_kwargs", "message"),
     [
-        ({"temprature": 1}, "no setting temprature; there are .* Did you mean temperature"),
+        ({"temprature": 1}, r"no such setting temprature\. Available: .* Did you mean temperature"),
         ({"max_gen_toks": 32}, "gen_kwargs.max_gen_toks=32: expected at least 1, and fewer than the 32 tokens"),
         ({"top_p": 1.5}, r"gen_kwargs.top_p=1.5: expected a number in \(0, 1\]"),
         ({"top_k": -1}, "gen_kwargs.top_k=-1"),
         ({"temperature": float("nan")}, "gen_kwargs.temperature=nan"),
         ({"do_sample": "false"}, "gen_kwargs.do_sample='false': expected true or false"),
         ({"max_gen_toks": 2.9}, "gen_kwargs.max_gen_toks=2.9: expected a whole number"),
-        ({"until": [1]}, r"gen_kwargs.until=\[1\]: expected texts"),
+        ({"until": [1]}, r"gen_kwargs.until=\[1\]: expected a text or a list of texts"),
     ],
 )
-def test_wrong_settings_of_a_generation(gen_kwargs: dict[str, Any], said: str, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_invalid_gen_kwargs_are_refused(gen_kwargs: dict[str, Any], message: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=message):
         build(tmp_path / "run", harness(folder, gen_kwargs=gen_kwargs))
 
 
-def test_an_answer_that_is_no_choice(folder: Path, tmp_path: Path) -> None:
+def test_an_answer_that_is_not_a_choice_is_refused(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "letters.jsonl").read_text().splitlines()
     lines[3] = json.dumps({"question": "?", "choices": ["a", "b"], "answer": 2})
     (folder / "letters.jsonl").write_text("\n".join(lines))
-    said = "tasks=letters: document 4 has the answer 2, of 2 choices, which are counted from 0"
-    with pytest.raises(SettingError, match=said):
+    message = "tasks=letters: the answer to document 4 is 2, but its 2 choices are numbered from 0"
+    with pytest.raises(SettingError, match=message):
         build(tmp_path / "run", harness(folder))
 
 
-def test_more_examples_than_documents(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="tasks=letters: its documents do not make requests: ValueError"):
+def test_more_examples_than_documents_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="tasks=letters: its documents cannot be turned into requests: ValueError"):
         build(tmp_path / "run", harness(folder, num_fewshot=50))
 
 
-def test_a_model_without_logits(folder: Path) -> None:
-    said = r"model='Regression': expected a model with context_length and logits\(tokens\)"
-    with pytest.raises(SettingError, match=said):
+def test_a_model_without_logits_is_refused(folder: Path) -> None:
+    message = r"model='Regression': expected a model with context_length and logits\(tokens\)"
+    with pytest.raises(SettingError, match=message):
         tiny.trainer(callbacks=list(harness(folder).values()))
 
 
-def test_a_vocabulary_that_is_too_small(folder: Path) -> None:
-    with pytest.raises(SettingError, match="tokenizer='256 tokens': expected a tokenizer of at most the model's 200"):
+def test_a_model_with_fewer_tokens_than_the_tokenizer_is_refused(folder: Path) -> None:
+    with pytest.raises(SettingError, match="tokenizer='256 tokens': expected a tokenizer with at most the model's 200"):
         Trainer(partial(GPT, vocab_size=200), loop=ValidationLoop(), callbacks=harness(folder), device="cpu")
 
 
-def test_a_continuation_that_is_too_long(folder: Path, tmp_path: Path) -> None:
+def test_a_continuation_longer_than_the_context_is_refused(folder: Path, tmp_path: Path) -> None:
     document = {"question": "a", "choices": ["x" * 40, "b"], "answer": 0}
     (folder / "letters.jsonl").write_text(json.dumps(document) + "\n")
     with (
         build(tmp_path / "run", harness(folder)) as ours,
-        pytest.raises(RuntimeError, match="a continuation of 41 tokens; the model reads 32"),
+        pytest.raises(RuntimeError, match="a continuation has 41 tokens; the model reads 32"),
     ):
         ours.validate_all([])
 
 
-# A directory of tasks is data
+# A directory of tasks is data: it cannot run code
 
 HOSTILE = {
     "a function": ("doc_to_text: !function evil.run", "could not determine a constructor for the tag '!function'"),
     "a Python object": ("doc_to_text: !!python/object/apply:os.system [id]", "could not determine a constructor"),
-    "a class": ("class: evil.Task", "class: a task in a directory cannot have this"),
-    "unsafe code": ("unsafe_code: true", "unsafe_code: a task in a directory cannot have this"),
-    "a metric from elsewhere": (
+    "a class": ("class: evil.Task", "class: this key is not allowed in a task file"),
+    "unsafe code": ("unsafe_code: true", "unsafe_code: this key is not allowed in a task file"),
+    "a metric that is a path": (
         "metric_list: [{metric: ./evil}]",
-        "metric ./evil: expected one that lm-eval has",
+        "metric ./evil: lm-eval has no such metric",
     ),
-    "a metric by evaluate": (
+    "a metric of Hugging Face's evaluate": (
         "metric_list: [{metric: acc, hf_evaluate: true}]",
-        "hf_evaluate: expected metrics that lm-eval has",
+        "hf_evaluate: not allowed; use a metric of lm-eval",
     ),
-    "an aggregation": ("metric_list: [{metric: acc, aggregation: foo}]", "aggregation foo: expected one that lm-eval"),
+    "an unknown aggregation": (
+        "metric_list: [{metric: acc, aggregation: foo}]",
+        "aggregation foo: lm-eval has no such aggregation",
+    ),
     "no metrics": ("metric_list: acc", "metric_list: expected a list of mappings"),
     "no repeats": ("repeats: 0", "repeats=0: expected a whole number"),
-    "a file from outside": ("dataset_kwargs: {data_files: {test: ../x.jsonl}}", "expected a file of the folder"),
+    "a file outside the folder": ("dataset_kwargs: {data_files: {test: ../x.jsonl}}", "expected a file in the folder"),
     "another loader": ("dataset_path: pandas", "expected dataset_path: json"),
     "a loader's options": ("dataset_kwargs: {data_files: {test: letters.jsonl}, num_proc: 4}", "expected dataset_path"),
-    "an include from outside": ("include: ../evil.yaml", "expected a file of the same folder"),
-    "a circle": ("include: hostile.yaml", "expected a file of the same folder"),
-    "no file": ("dataset_kwargs: {data_files: {test: none.jsonl}}", "none.jsonl"),
-    "no choices": ("doc_to_choice: '{{none}}'", "its documents do not make requests"),
-    "a broken template": ("description: '{{'", "its documents do not make requests"),
-    "a name that is none": ("task: [a]", "expected a name"),
-    "no YAML": ("task: {", "hostile.yaml"),
+    "an include from outside the folder": ("include: ../evil.yaml", "expected a file in the same folder"),
+    "a file that includes itself": ("include: hostile.yaml", "expected a file in the same folder"),
+    "a missing file": ("dataset_kwargs: {data_files: {test: none.jsonl}}", "none.jsonl"),
+    "no choices": ("doc_to_choice: '{{none}}'", "its documents cannot be turned into requests"),
+    "a broken template": ("description: '{{'", "its documents cannot be turned into requests"),
+    "a name that is a list": ("task: [a]", "expected a name"),
+    "invalid YAML": ("task: {", "hostile.yaml"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_task_runs_nothing(name: str, folder: Path, tmp_path: Path) -> None:
-    line, said = HOSTILE[name]
+def test_a_hostile_task_is_refused_and_runs_no_code(name: str, folder: Path, tmp_path: Path) -> None:
+    line, message = HOSTILE[name]
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     (tmp_path / "evil.yaml").write_text("task: outside")
     key = line.partition(":")[0]
@@ -310,7 +313,7 @@ def test_a_hostile_task_runs_nothing(name: str, folder: Path, tmp_path: Path) ->
     (folder / "hostile.yaml").write_text(f"{kept}\n{line}\n")
     with pytest.raises(SettingError) as refused:
         build(tmp_path / "run", {"harness": EleutherEvalHarness(["hostile"], task_dir=folder)})
-    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
     assert not (tmp_path / "ran").exists() and "evil" not in sys.modules
 
 

@@ -1,4 +1,4 @@
-"""Requests are answered from logits alone: probabilities of what was asked, and tokens as they are chosen."""
+"""Requests are answered from the model's logits: log-likelihoods of continuations, and generated tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VOCABULARY = 7
 
 
 class Chain:
-    """A language model whose next token depends on the last one alone, by a table of probabilities."""
+    """A language model in which the next token depends on the last token only, through a table of probabilities."""
 
     context_length = 16
 
@@ -40,7 +40,7 @@ class Chain:
         self.num_read: list[int] = []
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Log-probabilities, B x T x V."""
+        """Return log-probabilities, B x T x V."""
         assert tokens_BT.shape[1] <= self.context_length
         self.num_read.append(tokens_BT.shape[0])
         return self.probs_VV.log()[tokens_BT]
@@ -68,18 +68,18 @@ def test_log_likelihoods_are_sums_over_the_continuation(
     assert [len(row.tokens) for row in rows] == sorted((len(row.tokens) for row in rows), reverse=True)
 
 
-def test_choices_of_one_token_are_read_once() -> None:
+def test_one_token_choices_share_a_row() -> None:
     rows = rows_to_read([([1, 2], [token]) for token in range(VOCABULARY)], 16)
     assert len(rows) == 1 and len(rows[0].asked) == VOCABULARY
 
 
-def test_a_long_context_loses_its_beginning() -> None:
+def test_the_beginning_of_a_long_context_is_cut_off() -> None:
     (row,) = rows_to_read([([*range(6)] * 4, [3, 1])], 16)
     assert row.tokens == tuple(([*range(6)] * 4 + [3])[-16:])
 
 
 @given(st.lists(TOKENS, min_size=1, max_size=5), st.integers(1, 8))
-def test_greedy_tokens_are_those_of_each_row_alone(prompts: list[list[int]], num_tokens: int) -> None:
+def test_greedy_tokens_of_a_row_do_not_depend_on_other_rows(prompts: list[list[int]], num_tokens: int) -> None:
     chain = Chain()
     tokens_BT, lengths = padded_prompts(prompts)
     ask = Prompts(tokens_BT, lengths, num_tokens, Sampling(), lambda tokens: tokens[-1] == 0)
@@ -92,7 +92,7 @@ def test_greedy_tokens_are_those_of_each_row_alone(prompts: list[list[int]], num
         assert tokens == expected
 
 
-def test_a_row_that_is_done_is_read_no_more() -> None:
+def test_a_finished_row_is_not_read_again() -> None:
     chain = Chain()
     tokens_BT, lengths = padded_prompts([[1], [2, 2], [3]])
     Prompts(tokens_BT, lengths, 4, Sampling(), lambda tokens: True).answer(chain)
@@ -100,7 +100,7 @@ def test_a_row_that_is_done_is_read_no_more() -> None:
 
 
 def drawn(sampling: Sampling, num: int = 4000) -> Tensor:
-    """How often each token is drawn after token 0."""
+    """Return the fraction of draws in which each token follows token 0."""
     chain = Chain()
     torch.manual_seed(0)
     logits_BV = chain.logits(torch.zeros(num, 1, dtype=torch.long))[:, 0]
@@ -114,7 +114,7 @@ def test_sampling_follows_the_probabilities() -> None:
     assert torch.allclose(drawn(Sampling(temperature=0.1)).double(), sharp_V, atol=0.03)
 
 
-def test_top_k_and_top_p_leave_out_the_unlikely() -> None:
+def test_top_k_and_top_p_exclude_unlikely_tokens() -> None:
     probs_V = Chain().probs_VV[0]
     order = probs_V.argsort(descending=True).tolist()
     assert set(drawn(Sampling(1.0, top_k=2)).nonzero().flatten().tolist()) == set(order[:2])
@@ -131,7 +131,7 @@ def test_bytes_are_tokens() -> None:
         ByteTokenizer("ab")
 
 
-# A loop that asks something else of the model
+# A loop that uses another output of the model
 
 
 class Doubled(ValidationLoop):
@@ -141,7 +141,7 @@ class Doubled(ValidationLoop):
         super().__init__(hook="doubled")
 
     def predict(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Twice the error."""
+        """Return twice the error."""
         return {"error": 2 * model(*args)["error"], "num_items": 3}
 
 
@@ -152,13 +152,13 @@ def rows() -> Loader:
 class Probe(ValidationCallback):
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         self.found = trainer.validate(rows(), loop=Doubled()), trainer.validate({"a": rows()})
-        torch.rand(3)  # what it draws changes nothing in the training
+        torch.rand(3)  # drawing random numbers here does not change the training
 
     def on_doubled_step_end(self, trainer: Trainer, model: Any, outputs: dict[str, Any], batch: Any) -> None:
         assert set(outputs) == {"error", "num_items"}
 
 
-def test_what_a_loop_predicts_is_averaged_and_named_after_the_downstream_validation() -> None:
+def test_outputs_of_a_loop_are_averaged_and_named_after_the_downstream_validation() -> None:
     probe = Probe(name="twice")
     with tiny.trainer(callbacks=[probe]) as ours:
         plain = ours.validate(rows())
@@ -172,7 +172,7 @@ def test_what_a_loop_predicts_is_averaged_and_named_after_the_downstream_validat
     ]
 
 
-def test_a_model_answers_requests_through_validate_and_is_as_before() -> None:
+def test_a_model_answers_requests_through_validate() -> None:
     class Listener(Callback):
         def on_eleuther_eval_harness_step_end(
             self, trainer: Trainer, model: Any, outputs: dict[str, Any], batch: Any

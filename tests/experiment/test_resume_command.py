@@ -155,7 +155,7 @@ def test_what_is_no_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None
     answer = cli("resume", "trained")
     assert (answer.code, answer.err) == (
         3,
-        "trained: no checkpoint in it; expected a checkpoint, a run directory or its checkpoints.\n",
+        "trained: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints.\n",
     )
 
 

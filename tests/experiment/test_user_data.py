@@ -1,4 +1,4 @@
-"""Data as a user configures them: each kind trains, and the shipped example learns."""
+"""Data sets as a user configures them: a model trains on each kind, and the shipped example learns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUICK = ("loop.max_steps=4", "loop.eval_frequency=2", "checkpoint=none", "logger
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A table, photos and tensors beside each other, in the directory of the command."""
+    """Write a table, photos and tensors into the directory of the command, and return it."""
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
     write_photos(tmp_path / "photos", size=(8, 8))
     save_file({"features": torch.randn(20, 3), "target": torch.randn(20)}, tmp_path / "rows.safetensors")
@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> Path:
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_each_kind_of_data_trains(cli: Cli, files: Path, words: list[str]) -> None:
+def test_a_model_trains_on_each_kind_of_data(cli: Cli, files: Path, words: list[str]) -> None:
     classes = ["model.num_classes=20"] if "model=mlp_regressor" not in words else []
     answer = cli(*words, *classes, *QUICK)
     assert (answer.code, answer.err) == (0, "")
@@ -47,13 +47,13 @@ def test_each_kind_of_data_trains(cli: Cli, files: Path, words: list[str]) -> No
     assert json.loads((run_dir / "summary.json").read_text())["metrics"]["val/loss"] > 0
 
 
-def test_tokens_too_many_for_memory_are_planned_without_being_made(cli: Cli) -> None:
+def test_a_plan_for_data_larger_than_memory_computes_no_samples(cli: Cli) -> None:
     answer = cli("plan", "model=gpt", "data=synthetic_tokens", "data.num_train=1000000000", "data.batch_size=1000")
     assert answer.code == 0
     assert "1,000" in answer.out
 
 
-def test_the_example_of_a_table_learns_which_wine_it_is(cli: Cli, tmp_path: Path) -> None:
+def test_the_csv_example_learns(cli: Cli, tmp_path: Path) -> None:
     answer = cli("experiment=csv_example", "loop.max_steps=100", "checkpoint=none", "loggers=json_lines")
     assert (answer.code, answer.err) == (0, "")
     (run_dir,) = run_dirs(tmp_path)
@@ -65,7 +65,7 @@ def test_the_example_of_a_table_learns_which_wine_it_is(cli: Cli, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["b", "alcohol (%)", "a=b, c: d", "a\\{b}[c]"])
-def test_what_is_said_of_a_column_is_an_override_that_works(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_the_override_in_an_error_about_a_column_works(cli: Cli, tmp_path: Path, name: str) -> None:
     (tmp_path / "odd.csv").write_text(f'"{name}",id,y\n1,x,0\nfew,7,0\n2,z,1\n3,x,1\n4,x,1\n')
     words = ["plan", "data=csv", "data.path=odd.csv", "data.target=y", "model=mlp_regressor"]
     first = cli(*words)
@@ -76,13 +76,13 @@ def test_what_is_said_of_a_column_is_an_override_that_works(cli: Cli, tmp_path: 
     assert (third.code, third.err) == (0, "")
 
 
-def override_in(said: str) -> str:
-    """The override that an error proposes, as a shell reads it."""
-    (word,) = shlex.split(said[said.index("; 'data.types") + 1 : said.rindex("' reads") + 1])
+def override_in(message: str) -> str:
+    """Return the override that an error proposes, as a shell reads it."""
+    (word,) = shlex.split(message[message.index("'data.types") : message.rindex("' to read both") + 1])
     return word
 
 
-def test_changed_content_is_not_resumed_but_a_run_without_a_hash_is(cli: Cli, files: Path) -> None:
+def test_a_run_is_not_resumed_with_changed_content_unless_it_has_no_hash(cli: Cli, files: Path) -> None:
     words = ["data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3"]
     assert cli(*words, "loop.max_steps=4", "loggers=json_lines", "hydra.run.dir=run").code == 0
     save_file({"features": torch.randn(20, 3), "target": torch.randn(20)}, files / "rows.safetensors")
@@ -93,6 +93,6 @@ def test_changed_content_is_not_resumed_but_a_run_without_a_hash_is(cli: Cli, fi
     answer = cli("resume", "run", "loop.max_steps=6")
     assert answer.code == 2
     assert "not what the run began with (train_content_sha256, val_content_sha256); expected the same" in answer.err
-    summary.write_text(json.dumps(found | {"data": {}}))  # as runs of older versions were recorded
+    summary.write_text(json.dumps(found | {"data": {}}))  # older versions recorded no hashes
     assert cli("resume", "run", "loop.max_steps=6").code == 0
     assert len(json.loads(summary.read_text())["data"]["train_content_sha256"]) == 64

@@ -237,7 +237,7 @@ def test_what_is_read_back_otherwise_gets_no_name_and_nothing_is_pruned(
         return original(folder)
 
     monkeypatch.setattr(write, "verify_checkpoint", damage_and_verify)
-    with pytest.raises(SaveError, match=r"step_00000003: not saved: read back otherwise .*model\.safetensors"):
+    with pytest.raises(SaveError, match=r"step_00000003: not saved: the files on the disk differ .*model\.safetensors"):
         build(tmp_path, 6, keep_last=1).fit(batches(5))
     assert found(tmp_path) == [2]
 

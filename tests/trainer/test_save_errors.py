@@ -199,7 +199,7 @@ def test_a_model_that_no_checkpoint_can_hold_is_refused_before_anything_is_train
             self.register_buffer("graph", torch.eye(2).to_sparse(), persistent=False)
 
     ours = trainer(model=Sparse, checkpoint=Checkpointing(), run_dir=tmp_path)
-    with pytest.raises(SettingError, match=r"^buffers\.graph: expected a dense tensor with data, not one of layout"):
+    with pytest.raises(SettingError, match=r"^buffers\.graph: expected a dense tensor with data, not layout"):
         ours.fit(batches(5))
     assert ours.global_step == 0
     assert trainer(model=Sparse).fit(batches(5)).global_step == 5
@@ -217,7 +217,7 @@ def test_a_model_that_takes_its_shape_from_the_data_can_be_saved(tmp_path: Path)
     assert found(tmp_path) == [5]
     assert ours.validate(val, ckpt_path="last")
     # Made anew it takes no weights before its first batch.
-    said = r"the model has lazy layers, and so no shapes yet for layers\.0\.weight, layers\.0\.bias; expected "
+    said = r"the model has lazy layers, so these have no shape yet: layers\.0\.weight, layers\.0\.bias; expected "
     for call in (
         lambda new: new.fit(batches(5), ckpt_path="last"),
         lambda new: new.fit(batches(5), init_from=tmp_path),

@@ -1,4 +1,4 @@
-"""Checkpoints: folders of safetensors and JSON, written whole or not at all, verified when read."""
+"""Checkpoints: folders of safetensors and JSON files that are written atomically and verified when read."""
 
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode

@@ -1,17 +1,17 @@
-"""`encode` and `decode`: a state as JSON values and named tensors, and exactly back.
+"""`encode` turns a state into JSON values and named tensors; `decode` restores the same state from them.
 
-What JSON has, it keeps: null, booleans, numbers, strings, lists, and objects with string keys. Everything else
-becomes an object with one key, a tag::
+Null, booleans, numbers, strings, lists, and objects with string keys are stored as plain JSON. Every other value is
+stored as an object with one key, its tag::
 
-    {"~tensor": "state[0].exp_avg"}     a tensor, stored elsewhere under that name; the same name twice: one tensor
-    {"~complex": "phase"}               a tensor of complex128, which safetensors lacks, as pairs of reals
-    {"~permuted": [{…}, [1, 0]]}        such a tensor that lies in memory with its dimensions in this order
+    {"~tensor": "state[0].exp_avg"}     a tensor stored elsewhere under that name; a repeated name is the same tensor
+    {"~complex": "phase"}               a complex128 tensor, stored as pairs of reals: safetensors lacks this dtype
+    {"~permuted": [{…}, [1, 0]]}        a tensor, and the order of its dimensions in memory from the outermost
     {"~tuple": [1, 2]}                  a tuple
-    {"~dict": [[0, "a"], ["b", 1]]}     a dict with other keys than plain strings, in order
-    {"~counter": [[30, 1]]}             a `collections.Counter`
-    {"~float": "nan"}                   what JSON numbers leave out: nan, inf, -inf
-    {"~int": "0x1f…"}                   an integer too long to be read safely as decimal digits
-    {"~str": [56448, 97]}               a string that is no valid Unicode, by code points
+    {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict whose keys are not all plain strings
+    {"~counter": [[30, 1]]}             the items of a `collections.Counter`
+    {"~float": "nan"}                   a float that JSON cannot express: nan, inf, -inf
+    {"~int": "0x1f…"}                   an integer with too many decimal digits to be parsed safely
+    {"~str": [56448, 97]}               the code points of a string that is not valid Unicode
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ACCEPTED = "a tensor, None, a bool, int, float or str, or a list, tuple or dict 
 
 MAX_DEPTH = 100
 _MAX_DECIMAL_BITS = 1024
-_MAX_BITS = 14_000  # of more digits than that Python prints no number, in a message for example
+_MAX_BITS = 14_000  # Python refuses to print an int of more than 4300 digits, for example in a message
 
 
 def in_place(name: str, tensor: Tensor) -> Tensor:
-    """A tensor, contiguous on the CPU: itself where it is so already."""
+    """Return ``tensor`` contiguous and on the CPU, without a copy if it already is."""
     return tensor.cpu().contiguous()
 
 
@@ -45,46 +45,46 @@ def encode(
     """Split a state into JSON values and tensors.
 
     Args:
-        tree: what `decode` shall return: tensors (strided, of any device and dtype that can be stored), None, bool,
-            int, float, str, and lists, tuples, dicts and Counters of them. Subclasses of int, float and str
-            come back as plain values, `OrderedDict` as dict, `torch.Size` as tuple, parameters as tensors.
-        where: path that error messages begin with.
-        on_host: gives a named tensor as one that is contiguous and on the CPU.
+        tree: state to store. Accepted are tensors (strided, on any device, of a dtype that can be stored), None, bool,
+            int, float, str, and lists, tuples, dicts and Counters of these. `decode` returns subclasses of int, float
+            and str as plain values, an `OrderedDict` as a dict, a `torch.Size` as a tuple, and parameters as tensors.
+        where: path prefix for error messages.
+        on_host: function that takes a name and a tensor, and returns the tensor contiguous and on the CPU.
 
     Returns:
-        The JSON values, and the tensors by name as ``on_host`` gave them; by default they share memory with those given
-        where these were contiguous and on the CPU. Tensors that are the same memory seen the same way (tied weights)
-        are kept once. A dense tensor comes back with its dimensions in the same order in memory, as the fused steps of
-        optimizers rely on it.
+        The JSON values, and the tensors that ``on_host`` returned, by name. By default, a tensor that was already
+        contiguous and on the CPU shares memory with the state. Tensors with the same memory, shape and strides (tied
+        weights) are stored once. `decode` restores the order of a dense tensor's dimensions in memory, because fused
+        optimizer steps rely on it.
 
     Raises:
-        SettingTypeError: for anything else, naming its path.
+        SettingTypeError: for any other value; the message contains its path.
     """
     encoder = _Encoder(where, on_host)
     return encoder.encode(tree, "", 0), encoder.tensors
 
 
 def check_state(tree: object, where: str) -> None:
-    """Raise what `encode` would raise, without touching any tensor's data."""
+    """Raise the errors that `encode` would raise, without reading tensor data."""
     _Encoder(where, None).encode(tree, "", 0)
 
 
 def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
-    """Rebuild what `encode` was given; every tensor must be used.
+    """Rebuild the state from which `encode` made these JSON values and tensors.
 
     Raises:
-        CheckpointError: for values that `encode` does not write.
+        CheckpointError: for values that `encode` does not write, and for a tensor that the JSON values do not name.
     """
     decoder = _Decoder(tensors)
     tree = decoder.decode(json_tree, 0)
     unused = sorted(tensors.keys() - decoder.used.keys())
     if unused:
-        raise CheckpointError(f"tensor {unused[0]!r} belongs to nothing")
+        raise CheckpointError(f"no value refers to tensor {unused[0]!r}")
     return tree
 
 
 class _Encoder:
-    """One walk over a state: the tensors met so far, and their names; without ``on_host`` it only checks."""
+    """Walks a state once and collects its tensors by name. Without ``on_host`` it only checks the state."""
 
     def __init__(self, where: str, on_host: Callable[[str, Tensor], Tensor] | None) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ class _Encoder:
 
     def encode(self, value: object, path: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            raise self._refuse(path, f"a structure at most {MAX_DEPTH} deep")
+            raise self._refuse(path, f"at most {MAX_DEPTH} levels of nested lists and dicts")
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -113,7 +113,7 @@ class _Encoder:
         if type(value) in (tuple, torch.Size):
             return {"~tuple": self._encode_items(value, path, depth)}  # type: ignore[arg-type]  # narrowed by type()
         if type(value) in (dict, OrderedDict, Counter):
-            return self._encode_dict(value, path, depth)  # type: ignore[arg-type]  # likewise
+            return self._encode_dict(value, path, depth)  # type: ignore[arg-type]  # narrowed by type()
         raise self._refuse(path, ACCEPTED, value)
 
     def _encode_items(self, values: list[object] | tuple[object, ...], path: str, depth: int) -> list[Any]:
@@ -137,9 +137,9 @@ class _Encoder:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             raise self._refuse(path, "a plain tensor", tensor)
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise self._refuse(path, f"a dense tensor with data, not one of layout {tensor.layout} on {tensor.device}")
+            raise self._refuse(path, f"a dense tensor with data, not layout {tensor.layout} on {tensor.device}")
         if tensor.dtype not in DTYPE_CODES and tensor.dtype != torch.complex128:
-            raise self._refuse(path, f"a tensor of a type that safetensors holds, not {tensor.dtype}")
+            raise self._refuse(path, f"a dtype that safetensors supports, not {tensor.dtype}")
         if self._on_host is None:
             return {}
         view = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(),
@@ -157,7 +157,7 @@ class _Encoder:
         return self._tags[view]
 
     def _free_name(self, path: str) -> str:
-        """A name for the tensor at ``path``: the path, unless that is taken or cannot stand in a file."""
+        """Return a unique name for the tensor at ``path``: the path itself, unless it is taken or reserved."""
         stem = path.encode("utf-8", "backslashreplace").decode() or "tensor"
         name, number = stem, 1
         while name in self.tensors or name == "__metadata__":
@@ -173,14 +173,14 @@ class _Encoder:
 
 
 def _encode_str(text: str) -> Any:
-    # Two lone halves side by side would come back from JSON as one character.
+    # JSON would join two adjacent lone surrogates into one character.
     if any("\ud800" <= char <= "\udfff" for char in text):
         return {"~str": [ord(char) for char in text]}
     return text
 
 
 def _order_in_memory(tensor: Tensor) -> list[int] | None:
-    """The dimensions from the outermost in memory to the innermost; None where that is their own order, or none."""
+    """Return the dimensions from outermost to innermost in memory, or None for a contiguous or non-dense tensor."""
     if tensor.is_contiguous():
         return None
     order = sorted(range(tensor.ndim), key=lambda dim: tensor.stride(dim), reverse=True)
@@ -195,7 +195,7 @@ def _decode_int(text: str) -> int:
 
 
 class _Decoder:
-    """One walk back: tensors by name, and those already handed out."""
+    """Walks JSON values once, rebuilds the state, and records which tensors it used."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.used: dict[str, Tensor] = {}
@@ -214,11 +214,11 @@ class _Decoder:
 
     def decode(self, value: Any, depth: int) -> Any:
         if depth > MAX_DEPTH + 1:
-            raise CheckpointError(f"a structure more than {MAX_DEPTH} deep")
+            raise CheckpointError(f"more than {MAX_DEPTH} levels of nested lists and dicts")
         if isinstance(value, list):
             return self._items(value, depth)
-        if isinstance(value, float) and not math.isfinite(value):  # JSON reads 1e999 as infinity
-            raise CheckpointError(f"a number that is none: {value}")
+        if isinstance(value, float) and not math.isfinite(value):  # json parses 1e999 as infinity
+            raise CheckpointError(f"a number that is not finite: {value}")
         if not isinstance(value, dict):
             return value
         tag = next(iter(value), "")
@@ -231,7 +231,7 @@ class _Decoder:
         except (TypeError, ValueError, KeyError, OverflowError, RuntimeError) as error:
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError(f"no value for tag {tag!r}: {value[tag]!r:.80}") from error
+            raise CheckpointError(f"invalid value for tag {tag!r}: {value[tag]!r:.80}") from error
 
     def _items(self, values: list[Any], depth: int) -> list[Any]:
         return [self.decode(item, depth + 1) for item in values]
@@ -241,7 +241,7 @@ class _Decoder:
         for encoded_key, value in pairs:
             key = self.decode(encoded_key, depth)
             if type(key) not in (str, int) or key in result:
-                raise CheckpointError(f"no key, or one given twice: {key!r:.80}")
+                raise CheckpointError(f"invalid or repeated key: {key!r:.80}")
             result[key] = self.decode(value, depth + 1)
         return result
 
@@ -256,8 +256,8 @@ class _Decoder:
         tagged, order = parts
         tensor = self.decode(tagged, depth + 1)
         if not isinstance(tensor, Tensor) or sorted(order) != list(range(tensor.ndim)):
-            raise ValueError("no order of dimensions")
-        if not tensor.permute(order).is_contiguous():  # the first time that it is met
+            raise ValueError("not an order of the tensor's dimensions")
+        if not tensor.permute(order).is_contiguous():  # first use of this tensor
             inverse = [order.index(dim) for dim in range(tensor.ndim)]
             tensor = tensor.permute(order).contiguous().permute(inverse)
             self.used[next(iter(tagged.values()))] = tensor

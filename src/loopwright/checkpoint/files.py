@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: their names, the manifest, and how a foreign one is opened and parsed."""
+"""The files of a checkpoint folder: their names, the manifest, and functions that read files of unknown origin."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ STEP_FOLDER = re.compile(r"step_(\d+)")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_STATE_BYTES = 256 << 20
-MAX_STATE_COMMAS = 4 << 20  # about as many values as that can be read in seconds
+MAX_STATE_COMMAS = 4 << 20  # commas in the JSON text, about one per value; parsing them takes seconds
 
 _CHUNK_BYTES = 1 << 22
 _LARGE_BYTES = 1 << 34
-_MAX_PROBLEM = 500  # characters of what is wrong that are shown
+_MAX_PROBLEM = 500  # characters of a problem's description in an error message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,10 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a checkpoint folder holds, written last: a folder without a whole one is no checkpoint.
+    """The step, versions, and file hashes of a checkpoint.
 
-    It finds damage. It proves no author: whoever changes a file can change the manifest to fit.
+    The manifest is written last: a folder without a valid manifest is not a checkpoint. It detects damage, but does
+    not prove who wrote the files, because a changed file can come with a manifest that was changed to match.
     """
 
     step: int
@@ -58,25 +59,28 @@ class Manifest:
     files: Mapping[str, FileRecord]
 
     def to_bytes(self) -> bytes:
-        """The manifest file: one spelling only, with a digest of itself, so that any changed bit shows."""
+        """Return the content of the manifest file.
+
+        Equal manifests have equal bytes, which include their own digest. Any changed bit is therefore detected.
+        """
         return _sign({"schema": SCHEMA, **asdict(self)})
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest of a checkpoint folder, not yet the files it names.
+    """Read and check the manifest of a checkpoint folder, but not the files that it lists.
 
     Raises:
-        CheckpointError: if the folder is missing or a link, or the manifest is missing, damaged, of another
-            version or names other files than a checkpoint has.
+        CheckpointError: if the folder is missing or a link; if the manifest is missing, damaged or of another schema
+            version; or if it lists other files than a checkpoint has.
     """
     check_folder(folder)
     data = read_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     values = parse_json(folder, MANIFEST, data)
     if not _is_signed(values, data):
-        raise fault(folder, MANIFEST, "damaged: it does not have the SHA-256 it names")
+        raise fault(folder, MANIFEST, "damaged: its content does not match the SHA-256 in it")
     if values.get("schema") != SCHEMA:
-        writer = f"written by loopwright {values.get('loopwright')!r:.40}, another version; use that one"
-        raise fault(folder, MANIFEST, f"schema={values.get('schema')!r:.40}: expected {SCHEMA}; {writer}")
+        remedy = f"use loopwright {values.get('loopwright')!r:.40}, which wrote this checkpoint"
+        raise fault(folder, MANIFEST, f"schema={values.get('schema')!r:.40}: expected {SCHEMA}; {remedy}")
     try:
         manifest = Manifest(
             step=_count(values["step"], least=0),
@@ -91,32 +95,40 @@ def read_manifest(folder: Path) -> Manifest:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise fault(folder, MANIFEST, f"not a manifest ({type(error).__name__}: {error})") from error
     if set(manifest.files) != set(DATA_FILES):
-        raise fault(folder, MANIFEST, f"names other files than {', '.join(DATA_FILES)}")
+        raise fault(folder, MANIFEST, f"lists other files than {', '.join(DATA_FILES)}")
     if manifest.to_bytes() != data:
-        raise fault(folder, MANIFEST, "not a manifest (it says more than one)")
+        raise fault(folder, MANIFEST, "not a manifest (it has unknown fields or malformed values)")
     named = STEP_FOLDER.fullmatch(folder.name)
     if named and int(named[1]) != manifest.step:
-        raise fault(folder, MANIFEST, f"that of step {manifest.step}, in a folder of another name")
+        raise fault(folder, MANIFEST, f"belongs to step {manifest.step}, but the folder is named after another step")
     return manifest
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `CheckpointError` unless ``folder`` is a directory and no link to one."""
+    """Raise `CheckpointError` unless ``folder`` is a directory, and not a link to one."""
     try:
         mode = os.lstat(folder).st_mode
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: {_reason(error)}") from error
     if stat.S_ISLNK(mode):
-        raise CheckpointError(f"{folder}: a link; links are not followed, name the folder itself")
+        raise CheckpointError(f"{folder}: a link; links are not followed, give the folder itself")
     if not stat.S_ISDIR(mode):
         raise CheckpointError(f"{folder}: not a folder; a checkpoint is a folder with a {MANIFEST}")
 
 
 def read_file(folder: Path, name: str, record: FileRecord | None = None, max_bytes: int | None = None) -> bytes:
-    """The whole of one file, checked before it is allocated, and against its record before it is returned.
+    """Return the content of one file.
+
+    The size is checked before memory is allocated. The SHA-256 is checked before the content is returned.
+
+    Args:
+        folder: checkpoint folder.
+        name: name of the file.
+        record: expected size and SHA-256; None: neither is checked.
+        max_bytes: largest accepted size; None: any.
 
     Raises:
-        CheckpointError: if the file is missing, a link, no regular file, too large, or not as recorded.
+        CheckpointError: if the file is missing, a link, not a regular file, too large, or differs from ``record``.
     """
     descriptor, num_bytes = _open(folder, name, record, max_bytes)
     try:
@@ -132,7 +144,7 @@ def read_file(folder: Path, name: str, record: FileRecord | None = None, max_byt
 
 
 def verify_file(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> None:
-    """Raise `CheckpointError` unless the file is as recorded; holds no more than a few megabytes of it."""
+    """Raise `CheckpointError` unless the file matches ``record``; at most 4 MiB of it are in memory at a time."""
     descriptor, _ = _open(folder, name, record, max_bytes)
     hasher = hashlib.sha256()
     try:
@@ -146,27 +158,27 @@ def verify_file(folder: Path, name: str, record: FileRecord, max_bytes: int | No
 
 
 def parse_json(folder: Path, name: str, data: bytes) -> Any:
-    """Parse strict JSON: no NaN, no key twice, UTF-8.
+    """Parse strict JSON: UTF-8 text without NaN, infinities or repeated keys.
 
     Raises:
-        CheckpointError: for anything else.
+        CheckpointError: if ``data`` is not strict JSON.
     """
     try:
         return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise fault(folder, name, f"not JSON as written here ({_reason(error)})") from error
+        raise fault(folder, name, f"not strict JSON ({_reason(error)})") from error
 
 
 def fault(folder: Path, name: str, problem: str) -> CheckpointError:
-    """The error for one file of one checkpoint, in one line."""
+    """Build the one-line error for a problem with a file of a checkpoint."""
     return CheckpointError(f"{on_one_line(str(folder))}: {name}: {on_one_line(problem, _MAX_PROBLEM)}")
 
 
 def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | None) -> tuple[int, int]:
-    """Open a regular file for reading; its descriptor and size."""
+    """Open a regular file for reading, and return its descriptor and size."""
     path = folder / name
     try:
-        # Asked before opening, since opening a pipe can wait for ever and opening a device can do anything.
+        # Checked before opening: opening a pipe can block forever, and opening a device can have side effects.
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise fault(folder, name, "not a regular file; links, pipes and devices are not opened")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -177,34 +189,34 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
     status = os.fstat(descriptor)
     num_bytes = status.st_size
     problem = ""
-    if not stat.S_ISREG(status.st_mode):  # put there since it was asked
+    if not stat.S_ISREG(status.st_mode):  # replaced since the check above
         problem = "not a regular file"
     elif record is not None and num_bytes != record.num_bytes:
         problem = f"{num_bytes} bytes; the manifest says {record.num_bytes}"
     elif max_bytes is not None and num_bytes > max_bytes:
-        problem = f"{num_bytes} bytes; at most {max_bytes} are read"
-    elif _is_hollow(descriptor, status):
-        problem = f"{num_bytes} bytes, of which next to none are on the disk"
+        problem = f"{num_bytes} bytes; expected at most {max_bytes}"
+    elif _is_sparse(descriptor, status):
+        problem = f"a sparse file: almost none of its {num_bytes} bytes are on the disk"
     if problem:
         os.close(descriptor)
         raise fault(folder, name, problem)
     return descriptor, num_bytes
 
 
-def _is_hollow(descriptor: int, status: os.stat_result) -> bool:
-    """Whether a large file is next to nothing but holes: quickly made, and read for hours.
+def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
+    """Whether a large file consists almost entirely of holes. It is made in an instant, but takes hours to read.
 
-    Its blocks alone do not tell, as some network file systems count none.
+    The number of allocated blocks is not enough to tell: some network file systems report 0 for every file.
     """
     if status.st_size < _LARGE_BYTES or status.st_blocks * 512 > status.st_size // 1000:
         return False
-    is_hollow = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
+    has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return is_hollow
+    return has_hole
 
 
 def _sign(values: Mapping[str, object]) -> bytes:
-    """The one spelling of a manifest with these values, its digest among them."""
+    """Return the bytes of a manifest with these values and with their digest."""
     return _spell({**values, "sha256": hashlib.sha256(_spell(values)).hexdigest()})
 
 
@@ -222,12 +234,12 @@ def _spell(values: Mapping[str, object]) -> bytes:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError("a key is given twice")
+        raise ValueError("a key is repeated")
     return values
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _count(value: object, least: int) -> int:

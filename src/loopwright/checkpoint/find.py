@@ -1,4 +1,4 @@
-"""Where checkpoints lie: the folder of a step, the newest good one of a run, the ones that a pattern means."""
+"""Finds checkpoints: the folder of a step, the newest valid checkpoint of a run, and the matches of a pattern."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FOLDER = "checkpoints"
 
 
 def step_folder(run_dir: Path, step: int) -> Path:
-    """The checkpoint of one step of a run."""
+    """Return the path of the checkpoint that a run saves at ``step``."""
     return run_dir / _FOLDER / f"step_{step:08d}"
 
 
 def steps_in(run_dir: Path) -> set[int]:
-    """The steps that have a folder in a run directory, whatever is in it."""
+    """Return the steps with a checkpoint folder in a run directory; the contents of the folders are not checked."""
     root = step_folder(run_dir, 0).parent
     names = [child.name for child in root.iterdir() if _is_folder(child)] if _is_folder(root) else []
     steps = {int(match[1]) for match in map(STEP_FOLDER.fullmatch, names) if match}
@@ -33,13 +33,13 @@ def steps_in(run_dir: Path) -> set[int]:
 
 
 def resolve(path: str | Path) -> Path:
-    """The checkpoint that a user means by a checkpoint, a run directory, or its folder of checkpoints.
+    """Return the checkpoint for a path to a checkpoint, to a run directory, or to a run's folder of checkpoints.
 
-    Of a run the newest good one is taken; each newer one that does not verify is said in one line. A checkpoint
-    named itself is not verified here: reading it does that.
+    For a run, this is the newest checkpoint that passes verification. If newer ones fail it, a warning lists their
+    problems. A path to a checkpoint is returned without verification, because reading the checkpoint verifies it.
 
     Raises:
-        CheckpointError: if there is none, or none that is good.
+        CheckpointError: if there is no checkpoint, or if none passes verification.
     """
     path = Path(path)
     if not path.is_dir():
@@ -68,16 +68,17 @@ def resolve(path: str | Path) -> Path:
         return candidate
     if faults:
         raise CheckpointError(f"{root}: no good checkpoint: {'; '.join(faults)}")
-    raise CheckpointError(f"{path}: no checkpoint in it; expected a checkpoint, a run directory or its {_FOLDER}.")
+    raise CheckpointError(f"{path}: contains no checkpoint; expected a checkpoint, a run directory or its {_FOLDER}.")
 
 
 def expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The checkpoints that paths and glob patterns mean, each once, in natural order (``step_9`` before ``step_10``).
+    """Return the checkpoints for paths and glob patterns, without duplicates.
 
-    A path is understood as by `resolve`. Of what a pattern matches, the checkpoints count: folders with a manifest.
+    The order is natural: ``step_9`` comes before ``step_10``. `resolve` interprets each path. Among the matches of a
+    pattern, only checkpoints (folders with a manifest) are returned.
 
     Raises:
-        CheckpointError: if a path or pattern means no checkpoint.
+        CheckpointError: if a path or pattern leads to no checkpoint.
     """
     found: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -91,7 +92,7 @@ def expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
             raise CheckpointError(f"{path}: {what}; expected a pattern such as RUN/{_FOLDER}/step_*.")
         found |= checkpoints
     if not found:
-        raise CheckpointError("ckpt_paths=[]: expected one checkpoint or more.")
+        raise CheckpointError("ckpt_paths=[]: expected at least one checkpoint.")
     return sorted(found, key=_natural)
 
 
@@ -100,12 +101,12 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether ``path`` is a directory itself; a link to one is not."""
+    """Whether ``path`` is a directory, and not a link to one."""
     return stat.S_ISDIR(os.lstat(path).st_mode) if os.path.lexists(path) else False
 
 
 def _natural(path: Path) -> tuple[tuple[tuple[str, int], ...], ...]:
-    """A key that orders numbers in names by value."""
+    """Return a sort key that orders numbers in names by value."""
     return tuple(
         tuple((text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", part)) for part in path.parts
     )

@@ -1,4 +1,4 @@
-"""`read_torch_weights`: the one door for files that ``torch.save`` wrote, which are pickles."""
+"""`read_torch_weights`: reads weights from files of ``torch.save``. No other function reads such files (pickles)."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """The weights in a file of ``torch.save``, by plain names.
+    """Return the weights in a file of ``torch.save`` by plain names.
 
-    The file is read by torch's restricted reader (``weights_only=True``), which knows tensors and plain containers; a
-    file that holds anything else is refused, and never read in another way. Prefixes of wrappers, ``module.`` and
-    ``_orig_mod.``, are taken off.
+    The file is read with ``weights_only=True``, which accepts tensors and plain containers only. A file with any other
+    object is refused; there is no unrestricted fallback. The wrapper prefixes ``module.`` and ``_orig_mod.`` are
+    removed from the names.
 
     Args:
-        path: of torch's zip format, as since torch 1.6.
-        key: where in the file the weights are, such as ``state_dict`` or ``ema.model``; None: they are the whole file,
-            or its only entry that is a mapping of names to tensors.
+        path: a file in torch's zip format, which is the default since torch 1.6.
+        key: position of the weights in the file, such as ``state_dict`` or ``ema.model``. None: the weights are the
+            whole file, or its only entry that maps names to tensors.
 
     Raises:
-        CheckpointError: if it is not such a file, or it is not clear where the weights are.
+        CheckpointError: if the file has another format or other objects, or if several entries could be the weights.
     """
     _check_zip(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  (of many kinds; whatever it is, the file is refused)
+    except Exception as error:  # noqa: BLE001  (torch raises many types here; the file is refused for each)
         reason = " ".join(str(error).split()).partition(". ")[0][:200]
-        problem = f"cannot be read as tensors alone ({type(error).__name__}: {reason}); expected a state_dict."
+        problem = f"cannot be read with weights_only=True ({type(error).__name__}: {reason}); expected a state_dict."
         raise CheckpointError(f"{path}: {problem}") from None
     weights = _weights_at(content, key, path) if key else _only_weights_in(content, path)
     return {_plain(name): tensor.detach() for name, tensor in weights.items()}
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse what is no zip file, and one that says it holds more than it does."""
+    """Refuse a file that is not a zip file, or whose entries declare more bytes than the file has."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected one that torch.save wrote.")
+        raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.")
     try:
         with zipfile.ZipFile(path) as file:
             entries = file.infolist()
     except (zipfile.BadZipFile, OSError):
-        raise CheckpointError(f"{path}: expected a file that torch.save wrote, of its zip format.") from None
+        raise CheckpointError(f"{path}: expected a file that torch.save wrote in its zip format.") from None
     is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if is_compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise CheckpointError(f"{path}: holds compressed or overlapping entries; torch.save writes none.")
+        raise CheckpointError(f"{path}: has compressed or overlapping entries, which torch.save does not write.")
 
 
 def _weights_at(content: Any, key: str, path: Path) -> Mapping[str, Tensor]:
@@ -79,7 +79,7 @@ def _only_weights_in(content: Any, path: Path) -> Mapping[str, Tensor]:
     found = (
         f"several: {_listed(candidates)}" if candidates else f"none among {_listed([str(name) for name in entries])}"
     )
-    raise CheckpointError(f"{path}: expected one mapping of names to tensors, found {found}; name it with key=NAME.")
+    raise CheckpointError(f"{path}: expected one mapping of names to tensors, found {found}; choose it with key=NAME.")
 
 
 def _is_weights(value: Any) -> bool:

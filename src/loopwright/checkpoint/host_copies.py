@@ -1,4 +1,4 @@
-"""`HostCopies`: what a save in the background writes, while the run goes on and changes what it was copied from."""
+"""`HostCopies`: copies of a state in host memory for a background save, while training changes the original."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class HostCopies:
-    """Copies of named tensors in the host's memory, which is kept from one save to the next.
+    """Copies named tensors into host memory, and reuses this memory for the next save.
 
-    Memory that is touched for the first time is slower by far than copying into it. It holds one state: whoever takes
-    the next has to be done with the last.
+    The first write to newly allocated memory takes far longer than copying into memory that was used before. The
+    object holds one state at a time: write a state completely before copying the next one.
     """
 
     def __init__(self) -> None:
@@ -18,14 +18,14 @@ class HostCopies:
         self._taken: dict[tuple[str, str], Tensor] = {}
 
     def take(self, file: str, name: str, tensor: Tensor) -> Tensor:
-        """A copy of a tensor, contiguous and on the CPU; done when this returns, whatever device it came from."""
+        """Return a contiguous copy of a tensor on the CPU. The copy is complete on return, for any source device."""
         buffer = self._kept.get((file, name))
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-            # Memory of which the system cannot take a page away is what a GPU copies to at full speed.
+            # A GPU copies to pinned memory at full speed, and to other memory more slowly.
             buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
         self._taken[file, name] = buffer.copy_(tensor)
         return buffer
 
     def end(self) -> None:
-        """The state is complete: memory of names that were not in it is given back."""
+        """Mark the state as complete, and free the memory of earlier tensors that are not in it."""
         self._kept, self._taken = self._taken, {}

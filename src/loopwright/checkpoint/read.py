@@ -1,6 +1,7 @@
-"""`read_checkpoint`: what `write_checkpoint` wrote, or one line that says what is wrong with it.
+"""`read_checkpoint`: reads and verifies a checkpoint that `write_checkpoint` wrote.
 
-Nothing is unpickled, nothing outside the folder is opened, no size that a file declares is believed.
+A problem is reported in one line. No data is unpickled, no file outside the folder is opened, and no size that a file
+declares is trusted.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _PARTS = {"model", "optimizer", "state", "outline"}
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint read from disk: tensors are on the CPU and belong to the caller."""
+    """A checkpoint read from disk. Its tensors are on the CPU; the caller may change them."""
 
     path: Path
     step: int
@@ -45,10 +46,15 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
-    """Read and verify a whole checkpoint folder, or of its state the entries ``model`` and ``buffers`` alone.
+    """Read and verify a checkpoint folder.
+
+    Args:
+        path: checkpoint folder.
+        weights_only: return the entries ``model`` and ``buffers`` of the state only, and skip unneeded files.
 
     Raises:
-        CheckpointError: ``folder: file: fault``, if anything that is read is missing, damaged or foreign.
+        CheckpointError: ``folder: file: problem``, if a file that is read is missing, damaged, or was not written by
+            `write_checkpoint`.
     """
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
@@ -66,15 +72,15 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
 
 
 def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
-    """Read entries of a checkpoint's state that hold no tensors, as far as they are there; no tensor is read.
+    """Read the named entries of a checkpoint's state without opening a tensor file; absent entries are left out.
 
     Raises:
-        CheckpointError: as `read_checkpoint`, for the manifest and ``state.json``.
+        CheckpointError: as for `read_checkpoint`, for the manifest and ``state.json``; if an entry contains tensors.
     """
     manifest = read_manifest(path)
     tree = _read_trees(path, manifest)["state"]
     if not isinstance(tree, dict):
-        raise fault(path, STATE, f"expected names and values for {STATE_TENSORS}")
+        raise fault(path, STATE, f"expected a JSON object with the values for {STATE_TENSORS}")
     try:
         state = {name: decode(tree[name], {}) for name in names if name in tree}
     except CheckpointError as error:
@@ -83,10 +89,10 @@ def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
 
 
 def verify_checkpoint(path: Path) -> Manifest:
-    """Check that every file is there and as the manifest says, loading none.
+    """Check that every file exists and matches the manifest, without loading tensors.
 
     Raises:
-        CheckpointError: as `read_checkpoint`.
+        CheckpointError: as for `read_checkpoint`.
     """
     manifest = read_manifest(path)
     for name, record in manifest.files.items():
@@ -95,13 +101,13 @@ def verify_checkpoint(path: Path) -> Manifest:
 
 
 def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """The JSON values of each part: ``model``, ``state`` and perhaps ``optimizer``."""
+    """Return the JSON values in ``state.json``: ``model``, ``state`` and, if present, ``optimizer``."""
     data = read_file(path, STATE, manifest.files[STATE], max_bytes=MAX_STATE_BYTES)
     if data.count(b",") > MAX_STATE_COMMAS:
         raise fault(path, STATE, f"more than {MAX_STATE_COMMAS:,} values")
     trees = parse_json(path, STATE, data)
     if not isinstance(trees, dict) or not _PARTS - {"optimizer"} <= trees.keys() <= _PARTS:
-        raise fault(path, STATE, f"expected the parts {', '.join(sorted(_PARTS))}")
+        raise fault(path, STATE, f"expected the keys {', '.join(sorted(_PARTS))}")
     expected = trees.pop("outline")
     problem = outline_fault(trees, expected)
     if problem is not None:
@@ -110,16 +116,16 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str, Any]:
-    """One part: its JSON values with the tensors of file ``name`` put in."""
+    """Combine JSON values of the state with the tensors of file ``name``."""
     data = read_file(path, name, manifest.files[name])
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, AssertionError) as error:
-        raise fault(path, name, f"not safetensors ({error})") from error
+        raise fault(path, name, f"not a safetensors file ({error})") from error
     try:
         part = decode(tree, tensors)
     except CheckpointError as error:
         raise fault(path, STATE, f"does not fit {name}: {error}") from error
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
-        raise fault(path, STATE, f"expected names and values for {name}")
+        raise fault(path, STATE, f"expected a JSON object with the values for {name}")
     return part

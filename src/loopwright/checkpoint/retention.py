@@ -1,4 +1,4 @@
-"""`prune`: of a run's checkpoints, remove those that need not be kept."""
+"""`prune`: removes the checkpoints of a run that its `Checkpointing` settings do not keep."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def prune(
     best: int | None,
     is_whole: Callable[[int], bool],
 ) -> None:
-    """Remove the checkpoints of ``steps`` that need not be kept.
+    """Remove the checkpoints of ``steps`` that the settings do not keep.
 
     Args:
-        run_dir: of the run.
-        steps: those of its own checkpoints.
-        keep_last: how many of the newest whole ones stay; while there are not so many, all stay.
-        keep_every: multiples of this stay.
-        best: this one stays.
-        is_whole: whether the checkpoint of a step can be relied on; asked of no more than are needed.
+        run_dir: the run directory.
+        steps: steps of the checkpoints that this run wrote.
+        keep_last: number of the newest valid checkpoints to keep. If there are fewer, nothing is removed.
+        keep_every: checkpoints at multiples of this step are kept; None: this rule keeps none.
+        best: step of the best checkpoint, which is kept; None: it is not known.
+        is_whole: returns whether the checkpoint of a step is valid. It is called for as few steps as possible.
 
     Raises:
-        OSError: if one cannot be removed; it is no checkpoint any more, or untouched, and the others are removed.
+        OSError: if a checkpoint cannot be removed. It is then either unchanged, or no longer a checkpoint. The other
+            checkpoints are still removed.
     """
     newest = [*itertools.islice(filter(is_whole, sorted(steps, reverse=True)), keep_last)]
     if len(newest) < keep_last:
@@ -50,7 +51,7 @@ def prune(
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint at all, whole or damaged; if not, it is nobody's to remove."""
+    """Whether a folder has a valid manifest; its other files may be damaged. Other folders are never removed."""
     try:
         read_manifest(folder)
     except CheckpointError:

@@ -1,7 +1,7 @@
-"""How safetensors lays tensors out in a file: a length, a JSON header, then the raw bytes of each.
+"""A writer of the safetensors format: the length of the header, a JSON header, then the raw bytes of each tensor.
 
-Written here and not by the library because the library's writers either copy every tensor into one buffer or
-leave no way to hash and sync what they write; reading and checking is the library's.
+The writers of the safetensors library either copy every tensor into one buffer, or give no access to the bytes for
+hashing and syncing. Files are read and checked with the library.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ DTYPE_CODES: dict[torch.dtype, str] = {
 
 
 def safetensors_chunks(tensors: Mapping[str, Tensor]) -> list[memoryview]:
-    """The bytes of a safetensors file, as pieces in order; the tensors' memory is not copied.
+    """Return the bytes of a safetensors file as a list of chunks in order; tensor memory is not copied.
 
     Args:
-        tensors: contiguous, on the CPU, of the types in `DTYPE_CODES`.
+        tensors: contiguous CPU tensors by name, of the dtypes in `DTYPE_CODES`.
     """
-    # Wide types first, so that each tensor starts at a multiple of its item size.
+    # Wide dtypes come first, so that each tensor starts at a multiple of its item size.
     ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, object] = {}
     start = 0
@@ -60,7 +60,7 @@ def safetensors_chunks(tensors: Mapping[str, Tensor]) -> list[memoryview]:
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU."""
+    """Return a view of the memory of a contiguous CPU tensor."""
     if not tensor.numel():
         return memoryview(b"")
     data: memoryview = tensor.detach().reshape(-1).view(torch.uint8).numpy().data

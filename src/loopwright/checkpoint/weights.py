@@ -1,4 +1,4 @@
-"""Weights by plain names: as the unwrapped model calls them, whatever compiled or distributed it."""
+"""Weights by plain names: the names in the unwrapped model, without prefixes of `torch.compile`, DDP and the like."""
 
 from __future__ import annotations
 
@@ -16,78 +16,76 @@ from loopwright.errors import CheckpointError, nearest, on_one_line
 
 _MAX_SHOWN = 5
 _MAX_NAME = 80  # characters of a name that are shown
-_MAX_COMPARED = 2000  # names among which the nearest is looked for, as that takes the longer the more there are
+_MAX_COMPARED = 2000  # names that are compared to find the nearest; more would take too long
 
 
 def plain_names(model: nn.Module) -> dict[str, Any]:
-    """The model's state by plain names: tensors, sharing memory with the model, and what modules add of their own.
+    """Return the model's state by plain names: tensors that share memory with the model, and modules' extra state.
 
-    What `torch.compile`, `DataParallel` and `DistributedDataParallel` put into names is taken out; a module of the
-    user's own that is called ``module`` keeps its name.
+    Prefixes of `torch.compile`, `DataParallel` and `DistributedDataParallel` are removed from the names. A submodule
+    that the user has named ``module`` keeps its name.
     """
     wrappers = _wrappers(model)
     return {_plain(name, wrappers): tensor for name, tensor in model.state_dict().items()}
 
 
 def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The model's parameters by plain names, those of `plain_names`; a tied one under each of its names."""
+    """Return the model's parameters by the names of `plain_names`; a tied parameter appears under all its names."""
     wrappers = _wrappers(model)
     return {_plain(name, wrappers): each for name, each in model.named_parameters(remove_duplicate=False)}
 
 
 def unsaved_buffers(model: nn.Module) -> dict[str, Tensor | None]:
-    """The buffers that `plain_names` leaves out, as they are not persistent; by plain names, not copied."""
+    """Return the non-persistent buffers, which `plain_names` leaves out, by plain names; they are not copied."""
     return {name: module._buffers[key] for name, (module, key) in _unsaved_places(model).items()}
 
 
 def parameter_names(model: nn.Module, optimizer: Optimizer | None) -> list[list[str]]:
-    """The plain names of an optimizer's parameters, group by group; of a tied one the first."""
+    """Return the plain names of an optimizer's parameters by group; a tied parameter has its first name."""
     names = {id(parameter): name for name, parameter in reversed(plain_parameters(model).items())}
     groups = [] if optimizer is None else optimizer.param_groups
     return [[names.get(id(parameter), "not the model's") for parameter in group["params"]] for group in groups]
 
 
 def refuse_lazy(model: nn.Module) -> None:
-    """Refuse a model that cannot take weights yet.
+    """Refuse a model with lazy layers that have not seen a batch: weights cannot be loaded into them yet.
 
     Raises:
-        CheckpointError: naming parameters and buffers whose shapes a first batch is to decide.
+        CheckpointError: if there are such layers; it names their parameters and buffers.
     """
     entries = {**plain_names(model), **unsaved_buffers(model)}
     names = [_cut(name) for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
     if names:
         shown = ", ".join([*names[:_MAX_SHOWN], *_rest(names)])
         raise CheckpointError(
-            f"the model has lazy layers, and so no shapes yet for {shown}; expected layers of given sizes, or a model "
-            "that calls them once when it is made."
+            f"the model has lazy layers, so these have no shape yet: {shown}; expected layers of fixed sizes, or a "
+            "model that calls its lazy layers once in its constructor."
         )
 
 
 def load_weights(
     model: nn.Module, tensors: Mapping[str, Any], buffers: Mapping[str, Tensor | None] | None = None
 ) -> list[str]:
-    """Copy weights into a model; every name, shape and type must fit, or nothing is changed.
+    """Copy weights into a model. If a name, shape or dtype does not match, the model is not changed.
 
     Args:
-        model: may be wrapped otherwise than it was when the weights were saved.
-        tensors: by plain names, as from `plain_names` or a checkpoint.
-        buffers: as from `unsaved_buffers`; None: these stay as they are. One that has grown since it was registered,
-            as a cache does, replaces the one in the model.
+        model: target model; its wrappers may differ from the wrappers of the model whose weights were saved.
+        tensors: weights by plain names, as from `plain_names` or a checkpoint.
+        buffers: non-persistent buffers, as from `unsaved_buffers`; None: no buffers are loaded. A buffer of another
+            shape or dtype replaces the buffer in the model, because caches grow after they are registered.
 
     Returns:
-        A line for each of ``buffers`` that has another shape or type in the model.
+        A line for each entry of ``buffers`` whose shape or dtype differs from the model's.
 
     Raises:
-        CheckpointError: listing missing and unexpected names, each with its shape and the nearest name, and shapes
-            or types that differ.
+        CheckpointError: if the weights do not fit. It lists missing and unexpected names, each with its shape and the
+            nearest name, and entries whose shape or dtype differs.
     """
     wrappers = _wrappers(model)
     actual = {_plain(name, wrappers): name for name in model.state_dict()}
     own = plain_names(model)
     faults = _name_faults(own, tensors) + _shape_faults(own, tensors) or _sharing_faults(own, tensors)
-    faults += (
-        [] if buffers is None else _name_faults(unsaved_buffers(model), buffers, "buffers that are not persistent")
-    )
+    faults += [] if buffers is None else _name_faults(unsaved_buffers(model), buffers, "non-persistent buffers")
     if faults:
         raise CheckpointError(f"the checkpoint does not fit the model: {'; '.join(faults)}.")
     try:
@@ -98,10 +96,10 @@ def load_weights(
 
 
 def weights_digest(model_tensors: Mapping[str, Any]) -> str:
-    """SHA-256 (hexadecimal) over all tensors in the order of their names: names, types, shapes and bytes."""
+    """Return the SHA-256 (hexadecimal) of the names, dtypes, shapes and bytes of all tensors, sorted by name."""
     hasher = hashlib.sha256()
     for name in sorted(model_tensors):
-        if not isinstance(model_tensors[name], Tensor):  # a module's extra state: no weight
+        if not isinstance(model_tensors[name], Tensor):  # the extra state of a module
             continue
         tensor = model_tensors[name].detach().resolve_conj().resolve_neg().cpu().contiguous()
         hasher.update(f"{len(name.encode())}:{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
@@ -110,13 +108,13 @@ def weights_digest(model_tensors: Mapping[str, Any]) -> str:
 
 
 def _wrappers(model: nn.Module) -> list[str]:
-    """Prefixes, longest first, whose last word was put there by a wrapper."""
+    """Return the name prefixes whose last component a wrapper has inserted, longest first."""
     prefixes = []
     for name, module in model.named_modules(remove_duplicate=False):
         start = f"{name}." if name else ""
         if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
             prefixes.append(f"{start}module.")
-        elif "_orig_mod" in module._modules:  # by name: importing torch._dynamo for its class costs a second
+        elif "_orig_mod" in module._modules:  # by name: importing torch._dynamo for its class takes 1 s
             prefixes.append(f"{start}_orig_mod.")
     return sorted(prefixes, key=len, reverse=True)
 
@@ -130,7 +128,7 @@ def _plain(name: str, wrappers: list[str]) -> str:
 
 
 def _unsaved_places(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Where each buffer that is not persistent is: (module, its name there), by plain name."""
+    """Return the owner of each non-persistent buffer, as (module, name in that module), by plain name."""
     wrappers = _wrappers(model)
     return {
         _plain(f"{prefix}.{key}" if prefix else key, wrappers): (module, key)
@@ -173,7 +171,7 @@ def _shape_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]
 
 
 def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Names that share memory in the model, tied or views of each other, and would overwrite each other's values."""
+    """Describe names that share memory in the model (tied or views), but have conflicting values in ``given``."""
     names_at: dict[tuple[Any, int], list[str]] = {}
     for name, tensor in own.items():
         if isinstance(tensor, Tensor) and tensor.numel() and not (tensor.is_conj() or tensor.is_neg()):
@@ -193,13 +191,13 @@ def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[st
 
 
 def _view_like(tensor: Tensor, memory: torch.UntypedStorage) -> Tensor:
-    """What ``tensor`` would be if its memory were this."""
+    """Return a view of ``memory`` with the dtype, offset, shape and strides of ``tensor``."""
     view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return view.set_(memory, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same bits, NaN included; what was written over shows in any of them."""
+    """Whether two tensors hold the same bits; bytes are compared, because NaN is not equal to itself."""
     return torch.equal(*(tensor.cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (a, b)))
 
 
@@ -221,7 +219,7 @@ def _cut(text: str) -> str:
 
 
 def _describe(tensor: object) -> str:
-    """Shape and type of one entry, such as ``10x64 float32``."""
+    """Return the shape and dtype of an entry, such as ``10x64 float32``."""
     if not isinstance(tensor, Tensor):
         return type(tensor).__name__
     return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"

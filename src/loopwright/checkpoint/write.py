@@ -1,7 +1,7 @@
-"""`write_checkpoint`: a whole checkpoint or none, also where the machine stops in between.
+"""`write_checkpoint`: writes a checkpoint atomically, even if the machine stops during the save.
 
-Everything is written and synced under a temporary name in the same folder, the manifest last, then renamed. So a
-folder without the temporary name is whole, and one with it was cut short, or was just about to be renamed.
+All files are written and synced in a folder with a temporary name, the manifest last. Then the folder is renamed. A
+folder with a final name is therefore complete. With a temporary name it is incomplete, or complete but not renamed.
 """
 
 from __future__ import annotations
@@ -46,33 +46,33 @@ from loopwright.errors import CheckpointError, SaveError, SettingError, SettingT
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-# The bytes of each file of a checkpoint but its manifest, in pieces.
+# The bytes of each file of a checkpoint except its manifest, as chunks by file name.
 Contents = Mapping[str, Sequence[memoryview]]
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, world_size: int = 1) -> Path:
-    """Write ``state`` as the checkpoint ``folder``: `pack` and `write_contents` in one."""
+    """Write ``state`` to the checkpoint ``folder``: call `pack`, then `write_contents`."""
     return write_contents(folder, pack(state), step=step, world_size=world_size)
 
 
 def write_contents(
     folder: Path, contents: Contents, *, step: int, world_size: int = 1, reads_back: bool = False
 ) -> Path:
-    """Write a checkpoint, replacing an older one of that name.
+    """Write a checkpoint folder; an older one of the same name is replaced.
 
     Args:
-        folder: parents are created.
-        contents: of `pack`.
-        step: steps completed.
-        world_size: ranks that share this state.
-        reads_back: whether it is read and hashed once more before it gets its name.
+        folder: path of the checkpoint; missing parents are created.
+        contents: file contents returned by `pack`.
+        step: number of completed steps.
+        world_size: number of ranks that share this state.
+        reads_back: read and verify all files before the folder gets its final name.
 
     Returns:
-        ``folder``; everything in it is synced.
+        ``folder``, synced to disk with all its files.
 
     Raises:
-        SaveError: if writing fails, in one line, with needed and free bytes where the disk is full. What stood at
-            ``folder`` before still does, unless only the last sync failed, when the new one does.
+        SaveError: if writing fails. The message is one line, with needed and free bytes if the disk is full. An older
+            checkpoint at ``folder`` is kept, unless only the last sync failed; then the new one is already in place.
     """
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
@@ -93,7 +93,7 @@ def write_contents(
             _read_back(temporary)
         _put(temporary, folder)
     except BaseException as error:
-        with suppress(OSError):  # `clean_leftovers` finds what cannot be removed now
+        with suppress(OSError):  # if removing fails, `clean_leftovers` removes the folder later
             remove_checkpoint(temporary)
         if isinstance(error, OSError):
             raise SaveError(_line(folder, error, num_bytes)) from error
@@ -102,16 +102,17 @@ def write_contents(
 
 
 def clean_leftovers(root: Path) -> list[Path]:
-    """Remove what killed writers left in ``root``, a folder of checkpoints that nobody is writing to.
+    """Remove temporary folders of interrupted saves from ``root``, a folder of checkpoints that is not in use.
 
-    A kill between the last sync and the rename leaves a whole checkpoint under a temporary name that ends in its own.
-    It gets its own name where nothing stands there, so that replacing a checkpoint never ends with neither.
+    A process killed between the last sync and the rename leaves a complete checkpoint under a temporary name, which
+    ends with the final name. If that name is free, the folder is renamed to it. A replacement that is interrupted
+    between its two renames therefore never loses both checkpoints.
 
     Returns:
-        The temporary paths found.
+        The temporary paths that were found.
 
     Raises:
-        SaveError: if one of them cannot be removed.
+        SaveError: if one of them cannot be removed or renamed.
     """
     try:
         found = [path for path in root.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] if root.is_dir() else []
@@ -123,17 +124,20 @@ def clean_leftovers(root: Path) -> list[Path]:
             else:
                 remove_checkpoint(path)
     except OSError as error:
-        raise SaveError(f"{root}: cannot be cleaned of unfinished checkpoints: {error.strerror}") from error
+        raise SaveError(f"{root}: cannot remove unfinished checkpoints: {error.strerror}") from error
     return found
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint folder, under a temporary name: half removed, it is no checkpoint. A missing one is fine."""
+    """Remove a checkpoint folder if it exists.
+
+    The folder is renamed to a temporary name first, so that a partly removed folder is not taken for a checkpoint.
+    """
     try:
         if not path.name.startswith(TEMPORARY_PREFIX):
             path, named = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", path
             os.rename(named, path)
-            _sync_folder(path.parent)  # or else, after a power cut, its files could be gone and its name not
+            _sync_folder(path.parent)  # otherwise a power cut could remove its files, but keep its name
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
         else:
@@ -143,15 +147,15 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Contents:
-    """The bytes of the files that hold a state.
+    """Return the contents of the files that store a state.
 
     Args:
-        state: ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries that
-            `encode` accepts.
-        copies: where tensors are copied to; None: their memory is shared where it is the CPU's.
+        state: a mapping with ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries
+            that `encode` accepts.
+        copies: host memory that the tensors are copied to; None: the contents share memory with CPU tensors.
 
     Raises:
-        SettingError: if the state holds something that cannot be stored.
+        SettingError: if the state contains a value that cannot be stored.
     """
     parts: dict[str, object] = {MODEL: _by_name("model", state.get("model"))}
     if "optimizer" in state:
@@ -167,10 +171,10 @@ def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Conte
     trees["outline"] = outline(trees)
     text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > MAX_STATE_BYTES:
-        raise SettingError("state", f": {len(text)} bytes besides tensors; expected at most {MAX_STATE_BYTES}.")
+        raise SettingError("state", f": {len(text)} bytes without the tensors; expected at most {MAX_STATE_BYTES}.")
     if text.count(b",") > MAX_STATE_COMMAS:
-        problem = f": {text.count(b','):,} values besides tensors; expected at most {MAX_STATE_COMMAS:,}"
-        raise SettingError("state", f"{problem}, and long lists of numbers as tensors.")
+        problem = f": {text.count(b','):,} values without the tensors; expected at most {MAX_STATE_COMMAS:,}"
+        raise SettingError("state", f"{problem}; store long lists of numbers as tensors.")
     if copies is not None:
         copies.end()
     return {name: safetensors_chunks(part) for name, part in tensors.items()} | {STATE: [memoryview(text)]}
@@ -183,10 +187,10 @@ def _by_name(part: str, values: object) -> dict[str, object]:
 
 
 def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
-    """Write new files, and sync them.
+    """Write and sync new files, and return their sizes and hashes.
 
-    They are hashed meanwhile, from the same memory and as many at a time as leave a core to the writing (hashing is
-    slower than many a disk): where cores are free, the hashes are nearly free, too.
+    Hashing is slower than many disks, so threads hash the files during the write, from the same memory. One core is
+    left for writing. With idle cores, hashing adds almost no time.
     """
     descriptors: dict[str, int] = {}
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -218,22 +222,22 @@ def _sha256(chunks: Sequence[memoryview]) -> str:
 
 
 def _check_sizes(folder: Path, manifest: Manifest) -> None:
-    """Ask the disk once more, as older checkpoints may be removed when this one stands."""
+    """Check the file sizes on the disk once more, because older checkpoints may be removed after this save."""
     for name, record in manifest.files.items():
         num_bytes = os.stat(folder / name).st_size
         if num_bytes != record.num_bytes:
-            raise OSError(errno.EIO, f"{name} has {num_bytes} bytes on the disk, of {record.num_bytes} written")
+            raise OSError(errno.EIO, f"{name} has {num_bytes} bytes on the disk, but {record.num_bytes} were written")
 
 
 def _read_back(temporary: Path) -> None:
     try:
         verify_checkpoint(temporary)
     except CheckpointError as error:
-        raise OSError(errno.EIO, f"read back otherwise than it was written ({error})") from error
+        raise OSError(errno.EIO, f"the files on the disk differ from what was written ({error})") from error
 
 
 def _put(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``; an older ``folder`` is moved aside and removed when the new one stands."""
+    """Rename ``temporary`` to ``folder``. An older ``folder`` is renamed first, and removed afterwards."""
     aside = None
     if os.path.lexists(folder):
         aside = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
@@ -246,7 +250,7 @@ def _put(temporary: Path, folder: Path) -> None:
         raise
     _sync_folder(folder.parent)
     if aside is not None:
-        with suppress(OSError):  # the new checkpoint stands; `clean_leftovers` removes what is left of the old
+        with suppress(OSError):  # the new checkpoint is in place; `clean_leftovers` removes the old one later
             remove_checkpoint(aside)
 
 

@@ -1,4 +1,4 @@
-"""Data: our own loader, any dataloader as a source of batches, and the data sets that configurations name."""
+"""Data sets that configurations name, our own `Loader`, and `as_source`, through which any dataloader is read."""
 
 from loopwright.data.reading.loader import Loader
 from loopwright.data.reading.source import as_source

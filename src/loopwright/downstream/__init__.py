@@ -1,4 +1,4 @@
-"""Downstream validations: what a model is good for, beside its loss. Each is a `ValidationCallback`."""
+"""Downstream validations: they measure a model on tasks, in addition to its loss. Each is a `ValidationCallback`."""
 
 from loopwright.downstream.harness import EleutherEvalHarness
 from loopwright.downstream.requests import EleutherEvalHarnessLoop

@@ -1,4 +1,4 @@
-"""`EleutherEvalHarness`: the tasks of EleutherAI's Evaluation Harness, run on the model in memory."""
+"""`EleutherEvalHarness`: a callback that runs tasks of EleutherAI's Evaluation Harness on the model in memory."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ _log = logging.getLogger("loopwright")
 class EleutherEvalHarness(ValidationCallback):
     """Runs tasks of the Evaluation Harness after validations (``pip install 'loopwright[eval]'``).
 
-    Requests are answered by validations of the model in memory with an `EleutherEvalHarnessLoop`. The model offers
-    ``context_length`` and ``logits(tokens)``, see `loopwright.protocols.LanguageModel`. Results are logged as
-    ``<name>/<task>/<metric>`` (``…/<metric>/<filter>`` where a task filters answers), shown as a table, and kept in
-    the run directory as ``downstream/<name>/step_00000100.json``. What is drawn (examples, sampled tokens) depends on
-    the seeds and the step alone and changes nothing in the training.
+    The model in memory answers the requests of the harness, in validations with an `EleutherEvalHarnessLoop`. It must
+    have ``context_length`` and ``logits(tokens)``, see `loopwright.protocols.LanguageModel`. Results are logged as
+    ``<name>/<task>/<metric>`` (``…/<metric>/<filter>`` if a task filters answers), shown as a table, and written to
+    ``downstream/<name>/step_00000100.json`` in the run directory. Random choices (examples, sampled tokens) depend on
+    the seeds and the step only, and do not change the training.
 
     Source: L. Gao et al., "The Language Model Evaluation Harness", https://github.com/EleutherAI/lm-evaluation-harness.
 
     Args:
-        tasks: names of tasks and groups, of ``task_dir`` or of the harness itself; the data of the latter may be on
-            the network.
-        every_n_vals: validations between two evaluations.
+        tasks: names of tasks and groups in ``task_dir`` or in the harness. The data of a task in the harness may have
+            to be downloaded.
+        every_n_vals: number of validations between two evaluations.
         name: prefix of the metrics.
-        task_dir: a directory with tasks as YAML and JSON lines; None: the one that is shipped.
-        tokenizer: the model's; None: bytes.
-        batch_size: rows of tokens that the model is given at once.
-        limit: documents of each task, the first ones; a fraction below 1 of them; None: all.
-        num_fewshot: examples before each question; None: what the task says.
-        gen_kwargs: settings for tasks that generate, over their own: ``temperature``, ``top_k``, ``top_p``,
-            ``do_sample``, ``until``, ``max_gen_toks``.
-        bootstrap_iters: resamplings for standard errors; 0: none are given.
-        fewshot_seed: of the choice of examples.
+        task_dir: directory with tasks as YAML and JSON Lines files; None: the tasks that come with Loopwright.
+        tokenizer: tokenizer of the model; None: each byte is a token.
+        batch_size: number of token rows in one forward of the model.
+        limit: number of documents that each task uses, beginning with the first; below 1: a fraction; None: all.
+        num_fewshot: number of examples before each question; None: the number in the task's settings.
+        gen_kwargs: settings for tasks that generate text; they override the task's own. Accepted: ``temperature``,
+            ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
+        bootstrap_iters: number of bootstrap samples for standard errors; 0: no standard errors.
+        fewshot_seed: seed for the choice of examples.
 
     Raises:
-        SettingError: for settings that cannot be used and tasks that are unknown; when the trainer is built, for tasks
-            whose data are not to be had, and for a model that does not offer what is needed.
-        ImportError: where the extra is not installed.
+        SettingError: for invalid settings and unknown tasks. While a trainer is built: for tasks whose data cannot be
+            loaded, and for a model without ``context_length`` or ``logits``.
+        ImportError: if the extra is not installed.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class EleutherEvalHarness(ValidationCallback):
         fewshot_seed: int = 1234,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.strip("."):
-            raise refuse("name", name, "a word of letters, digits and ._-, which is a folder, too")
+            raise refuse("name", name, "a word of letters, digits and ._-, which also names a folder")
         super().__init__(every_n_vals, name)
         if isinstance(tasks, str) or not all(isinstance(task, str) for task in tasks) or not tasks:
             raise refuse("tasks", tasks, "names of tasks, such as [cloze, completion]")
         if len(set(tasks)) < len(tasks):
-            raise refuse("tasks", list(tasks), "each task once")
+            raise refuse("tasks", list(tasks), "each task only once")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
             raise refuse_type("limit", limit, "a number of documents, a fraction below 1, or null for all")
         if limit is not None and not (0 < limit < 1 or (1 <= limit < math.inf and limit == int(limit))):
@@ -103,26 +103,28 @@ class EleutherEvalHarness(ValidationCallback):
         self._answers: list[dict[str, Any]] | None = None
 
     def setup(self, trainer: Trainer) -> None:
-        """See that the model offers what is needed, and load the tasks."""
+        """Check that the model has the required methods, and load the tasks."""
         model = trainer.model
         if not isinstance(model, LanguageModel):
             expected = "a model with context_length and logits(tokens), for downstream evaluation"
-            raise refuse_type("model", type(model).__name__, expected, "leave out the callback EleutherEvalHarness")
+            raise refuse_type(
+                "model", type(model).__name__, expected, "use one, or leave out the callback EleutherEvalHarness"
+            )
         size = getattr(model, "vocab_size", None)
         if isinstance(size, int) and size < self._tokenizer.vocab_size:
-            expected = f"a tokenizer of at most the model's {size} tokens"
+            expected = f"a tokenizer with at most the model's {size} tokens"
             raise refuse("tokenizer", f"{self._tokenizer.vocab_size} tokens", expected)
-        with _heard():
+        with _quiet_harness():
             self._loaded = load_tasks(self._tasks, self._task_dir)
             for task in self._loaded["tasks"].values():
                 self._set_up(task, model.context_length)
                 check_documents(task, self._limit, self._fewshot_seed)
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
-        """Evaluate, log, show and keep."""
-        import lm_eval  # an extra
+        """Run the tasks, and log, show and save their results."""
+        import lm_eval  # optional dependency
 
-        assert isinstance(trainer.model, LanguageModel), "seen in setup"
+        assert isinstance(trainer.model, LanguageModel), "checked in setup"
 
         def ask(kind: str, batches: Batches) -> list[dict[str, Any]]:
             return self._ask(trainer, kind, batches)
@@ -130,7 +132,7 @@ class EleutherEvalHarness(ValidationCallback):
         for task in self._loaded["tasks"].values():
             task.set_fewshot_seed(self._fewshot_seed)  # the same examples at every evaluation
         model = TrainedModel(ask, self._tokenizer, trainer.model.context_length, self._batch_size)
-        with _heard(), sandboxed():
+        with _quiet_harness(), sandboxed():
             results = lm_eval.evaluate(
                 model,
                 self._loaded,
@@ -138,24 +140,24 @@ class EleutherEvalHarness(ValidationCallback):
                 bootstrap_iters=self._bootstrap_iters,
                 log_samples=False,
             )
-        self._tell(trainer, results)
+        self._report(trainer, results)
 
     def on_eleuther_eval_harness_step_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any
     ) -> None:
-        """Keep the answers to a batch of requests, if they are to this callback."""
+        """Collect the answers to a batch of requests, if this callback made the requests."""
         if self._answers is not None:
             self._answers.append(outputs)
 
     def _set_up(self, task: Any, context_length: int) -> None:
-        """Give a task the settings that stand over its own, as the harness's command does, and see that they can be."""
+        """Override settings of a task, in the same way as the harness's command, and check the result."""
         if getattr(task, "UNSAFE_CODE", False):
-            raise refuse("tasks", task.task_name, "tasks that run no code which the model wrote")
+            raise refuse("tasks", task.task_name, "tasks that do not execute code from the model's answers")
         if task.get_config("output_type") == "generate_until":
             task.set_config(key="generation_kwargs", value=self._gen_kwargs, update=True)
             Generation(task.get_config("generation_kwargs"), self._tokenizer, context_length)
         own = task.get_config("num_fewshot")
-        if self._num_fewshot is not None and own != 0:  # a task that says 0 means it
+        if self._num_fewshot is not None and own != 0:  # a task's 0 is not overridden
             task.set_config(key="num_fewshot", value=self._num_fewshot)
         elif own is None:
             task.set_config(key="num_fewshot", value=0)
@@ -170,7 +172,7 @@ class EleutherEvalHarness(ValidationCallback):
         finally:
             self._answers = outer
 
-    def _tell(self, trainer: Trainer, results: Mapping[str, Any]) -> None:
+    def _report(self, trainer: Trainer, results: Mapping[str, Any]) -> None:
         measured = {**results["results"], **results.get("groups", {})}
         metrics = {
             f"{self.name}/{task}/{name}": value
@@ -182,12 +184,12 @@ class EleutherEvalHarness(ValidationCallback):
         for logger in trainer.loggers:
             logger.log_text({f"{self.name}/results": table}, trainer.global_step)
         if trainer.run_dir is not None:
-            self._keep(trainer, trainer.run_dir / "downstream" / str(self.name), results, measured)
+            self._save(trainer, trainer.run_dir / "downstream" / str(self.name), results, measured)
 
-    def _keep(
+    def _save(
         self, trainer: Trainer, folder: Path, results: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """The results as JSON; those of a checkpoint of another run beside those of this one."""
+        """Write the results as JSON. Results of a validated checkpoint never overwrite a file: they get a new name."""
         checkpoint = trainer.validation_checkpoint
         kept = {
             "step": trainer.global_step,
@@ -207,14 +209,14 @@ class EleutherEvalHarness(ValidationCallback):
             folder.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
             part.replace(path)
-        except OSError as error:  # the metrics are logged, and saves decide whether a run goes on on a full disk
+        except OSError as error:  # not fatal: the metrics are logged, and a full disk stops a run at its next save
             _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
             with suppress(OSError):
                 part.unlink()
 
 
 def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers among the harness's results of a task, whose names are ``metric,filter``."""
+    """Return the numbers in the harness's results of a task, which are named ``metric,filter``."""
     metrics = {}
     for key, value in entries.items():
         metric, _, chosen = key.partition(",")
@@ -224,7 +226,7 @@ def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """``task  metric  value``, a line for each number."""
+    """Return a table with one line for each number: ``task  metric  value``."""
     lines = [
         (task, name, f"{value:.4g}") for task, entries in measured.items() for name, value in _metrics(entries).items()
     ]
@@ -233,9 +235,9 @@ def _table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """While the context is open, the harness draws no progress of its own, and what it says goes into the log."""
-    import lm_eval.api.task  # an extra
+def _quiet_harness() -> Iterator[None]:
+    """Turn off the harness's progress bars and send its messages to our log, while the context is open."""
+    import lm_eval.api.task  # optional dependency
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(lm_eval.api.task, "tqdm", lambda documents, **_: documents))
@@ -248,7 +250,7 @@ def _heard() -> Iterator[None]:
 
 
 class _ToOurLog(logging.Handler):
-    """Hands warnings on as information: they are for authors of tasks, not for who trains."""
+    """Logs the harness's warnings at level INFO, because they are meant for authors of tasks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:

@@ -1,4 +1,4 @@
-"""`TrainedModel`: the model of a trainer, as the Evaluation Harness sees a language model."""
+"""`TrainedModel`: gives the Evaluation Harness access to the model of a trainer."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 _T = TypeVar("_T")
-_MAX_NEW_TOKENS = 256  # where a task says nothing, as the harness has it
+_MAX_NEW_TOKENS = 256  # default for tasks without max_gen_toks, the same as the harness's
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
 _log = logging.getLogger("loopwright")
 
-# Validates on batches of one kind, and returns the model's answer to each.
+# Runs a validation on batches of one kind of request, and returns the model's answer to each batch.
 Ask = Callable[[str, Batches], list[dict[str, Any]]]
 
 
 class TrainedModel:
-    """Answers what the harness asks by validations of the model in memory.
+    """Answers requests of the harness with validations of the model in memory.
 
-    It has what ``lm_eval.evaluate`` uses of a language model. It is no subclass of the harness's ``TemplateLM``, whose
-    cutting of texts into tokens it uses all the same, so that the extra is imported only where it is used.
+    It has the attributes and methods that ``lm_eval.evaluate`` uses. It calls methods of the harness's ``TemplateLM``
+    to split texts into tokens, but is not a subclass, so that the extra is imported only when it is used.
 
     Args:
-        ask: carries a validation out.
-        tokenizer: the model's.
-        context_length: tokens that the model reads at once.
-        batch_size: rows of tokens that it is given at once.
+        ask: function that runs a validation.
+        tokenizer: tokenizer of the model.
+        context_length: largest number of tokens in a row that the model reads.
+        batch_size: number of token rows in one forward of the model.
     """
 
     rank = 0
@@ -58,29 +58,32 @@ class TrainedModel:
 
     @property
     def prefix_token_id(self) -> int:
-        """The token before a text that has nothing before it."""
+        """Token that is placed before a text without a context."""
         return self._tokens.prefix_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """The tokens of ``string``; special ones are never added."""
+        """Return the tokens of ``string``; special tokens are never added."""
         return self._tokens.encode(string)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        from lm_eval.api.model import TemplateLM  # an extra
+        from lm_eval.api.model import TemplateLM  # optional dependency
 
         pair: tuple[list[int], list[int]] = TemplateLM._encode_pair(self, context, continuation)
         return pair
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Of each continuation after its context, in nats; and whether it is what greedy decoding writes."""
-        from lm_eval.api.model import TemplateLM  # an extra
+        """Return the log-likelihood of each continuation (nats), and whether greedy decoding would generate it."""
+        from lm_eval.api.model import TemplateLM  # optional dependency
 
         answers: list[tuple[float, bool]] = TemplateLM.loglikelihood(self, requests, disable_tqdm=True)
         return answers
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Of each text, in nats: every token is predicted once, after as much of the text as the model reads."""
-        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # an extra
+        """Return the log-likelihood of each text (nats).
+
+        Every token is predicted once, from as many tokens before it as the model can read.
+        """
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # optional dependency
 
         pairs: list[tuple[list[int], list[int]]] = []
         owners: list[int] = []
@@ -99,7 +102,7 @@ class TrainedModel:
         return totals
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """What the model writes after each context, until a stop sequence or as many tokens as the task allows."""
+        """Return the text that the model generates after each context, up to a stop sequence or the token limit."""
         by_settings: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             by_settings.setdefault(repr(sorted(request.args[1].items())), []).append(i)
@@ -107,7 +110,7 @@ class TrainedModel:
         for numbers in by_settings.values():
             settings = Generation(requests[numbers[0]].args[1], self._tokens, self._context_length)
             prompts = {i: self.tok_encode(requests[i].args[0]) or [self.prefix_token_id] for i in numbers}
-            self._say_cut("generate_until", map(len, prompts.values()), settings.prompt_length)
+            self._warn_about_cuts("generate_until", map(len, prompts.values()), settings.prompt_length)
             prompts = {i: tokens[-settings.prompt_length :] for i, tokens in prompts.items()}
             ordered = sorted(numbers, key=lambda i: (-len(prompts[i]), prompts[i]))
             groups = self._groups(ordered)
@@ -125,10 +128,10 @@ class TrainedModel:
     def _score(self, kind: str, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
         longest = max((len(continuation) for _, continuation in pairs), default=0)
         if longest > self._context_length:
-            raise DataError(f"{kind}: a continuation of {longest} tokens; the model reads {self._context_length}.")
+            raise DataError(f"{kind}: a continuation has {longest} tokens; the model reads {self._context_length}.")
         asked = [i for i, (_, continuation) in enumerate(pairs) if continuation]
-        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # of nothing
-        self._say_cut(kind, (len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in asked), self._context_length)
+        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # for empty continuations
+        self._warn_about_cuts(kind, (len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in asked), self._context_length)
         rows = rows_to_read([pairs[i] for i in asked], self._context_length)
         groups = self._groups(rows)
         for group, answer in zip(groups, self._ask(kind, Batches(groups, scoring)), strict=True):
@@ -138,18 +141,18 @@ class TrainedModel:
     def _groups(self, ordered: Sequence[_T]) -> list[Sequence[_T]]:
         return [ordered[k : k + self._batch_size] for k in range(0, len(ordered), self._batch_size)]
 
-    def _say_cut(self, kind: str, lengths: Iterable[int], most: int) -> None:
+    def _warn_about_cuts(self, kind: str, lengths: Iterable[int], most: int) -> None:
         num_cut = sum(length > most for length in lengths)
         if num_cut:
-            problem = f"{num_cut:,} requests are longer than the {most:,} tokens that the model reads for them"
-            _log.warning("%s: %s; their beginnings are left out.", kind, problem)
+            problem = f"{num_cut:,} requests are longer than the {most:,} tokens that fit into the model's context"
+            _log.warning("%s: %s; their beginnings are cut off.", kind, problem)
 
 
 class Generation:
-    """The settings of a generation, by the names that the harness has for them."""
+    """Settings for generating text, given by the harness's names for them."""
 
     def __init__(self, given: Mapping[str, Any], tokenizer: Tokenizer, context_length: int) -> None:
-        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # an extra
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # optional dependency
 
         _check_types(given)
         settings = dict(normalize_gen_kwargs(dict(given), _MAX_NEW_TOKENS))
@@ -170,19 +173,19 @@ class Generation:
         for name in settings:
             known = ", ".join((*_SAMPLING, "until", "max_gen_toks"))
             raise SettingError(
-                "gen_kwargs", f": no setting {name}; there are {known}.{did_you_mean(name, known.split(', '))}"
+                "gen_kwargs", f": no such setting {name}. Available: {known}.{did_you_mean(name, known.split(', '))}"
             )
 
     def is_done(self, tokens: list[int]) -> bool:
-        """Whether a stop sequence or the end of the text was written."""
+        """Whether the tokens contain a stop sequence or finish with the end token."""
         if tokens[-1] == self._tokenizer.end_token:
             return True
         text = self._tokenizer.decode(tokens)
         return any(stop in text for stop in self._stops)
 
     def text(self, tokens: list[int]) -> str:
-        """What was written before the first stop sequence."""
-        from lm_eval.models.utils import postprocess_generated_text  # an extra
+        """Return the text before the first stop sequence."""
+        from lm_eval.models.utils import postprocess_generated_text  # optional dependency
 
         text: str = postprocess_generated_text(self._tokenizer.decode(tokens), self._stops, None)
         return text
@@ -194,10 +197,10 @@ def _prompts(prompts: Mapping[int, list[int]], settings: Generation, group: Sequ
 
 
 def _check_types(given: Mapping[str, Any]) -> None:
-    """Refuse what would be taken for something else: ``"false"`` for true, 2.9 tokens for 2."""
+    """Refuse values that would be converted silently: ``"false"`` to true, 2.9 tokens to 2."""
     until = given.get("until", [])
     if not all(isinstance(stop, str) for stop in ([until] if isinstance(until, str) else until or [])):
-        raise refuse("gen_kwargs.until", until, "texts")
+        raise refuse("gen_kwargs.until", until, "a text or a list of texts")
     if not isinstance(given.get("do_sample", False), bool):
         raise refuse("gen_kwargs.do_sample", given["do_sample"], "true or false")
     for name in ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"):

@@ -1,6 +1,6 @@
-"""What an evaluation asks of a language model, as batches of a validation: log-likelihoods and generated tokens.
+"""Requests to a language model, as batches of a validation: for log-likelihoods and for generated tokens.
 
-Shape suffixes: B rows of a batch, T positions, N tokens whose probability is asked, V vocabulary.
+Shape suffixes: B rows of a batch, T positions, N target tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ class Request(Protocol):
     """A batch of requests."""
 
     def answer(self, model: LanguageModel) -> dict[str, Any]:
-        """What the model answers."""
+        """Return the answers of ``model``."""
         ...
 
 
 class EleutherEvalHarnessLoop(ValidationLoop):
-    """Validates on batches of requests: each is asked of the model, by its ``logits``, and answered without a loss.
+    """Validation loop over batches of requests, which the model's ``logits`` answer; no loss is computed.
 
     Its hooks are ``on_eleuther_eval_harness_start``, ``…_end``, ``…_exception``, ``…_batch_start``, ``…_batch_end``,
-    ``…_step_start`` and ``…_step_end``; the last two of these see the answers as outputs.
+    ``…_step_start`` and ``…_step_end``. The hooks ``…_step_end`` and ``…_batch_end`` get the answers as ``outputs``.
 
     Args:
-        eval_steps: batches of requests; None: all.
+        eval_steps: number of batches of requests; None: all.
     """
 
     def __init__(self, eval_steps: int | None = None) -> None:
         super().__init__(eval_steps, hook="eleuther_eval_harness")
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Answer the batch of requests that is the one argument."""
+        """Answer the batch of requests, which is the only argument."""
         (request,) = args
         return request.answer(model)
 
 
 class Batches:
-    """A dataloader over batches that are made as they are read.
+    """A dataloader that makes each batch when it is read.
 
     Args:
-        groups: one for each batch.
-        make: a group's batch.
+        groups: groups of requests, one for each batch.
+        make: function that makes a batch from a group.
     """
 
     def __init__(self, groups: Sequence[Any], make: Callable[[Any], Request]) -> None:
@@ -57,11 +57,11 @@ class Batches:
         self._make = make
 
     def __len__(self) -> int:
-        """Batches."""
+        """Return the number of batches."""
         return len(self._groups)
 
     def __iter__(self) -> Iterator[Request]:
-        """Make each."""
+        """Yield the batches in order."""
         return map(self._make, self._groups)
 
 
@@ -70,13 +70,15 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Asks for log-probabilities: of ``targets[n]`` after the tokens of row ``rows[n]`` up to ``positions[n]``.
+    """Requests for the log-probabilities of target tokens.
+
+    Target *n* is ``targets_N[n]``. It follows the tokens of row ``rows_N[n]`` up to and including ``positions_N[n]``.
 
     Attributes:
-        tokens_BT: int64, rows filled up with zeros at their ends.
-        rows_N: int64, in [0, B).
-        positions_N: int64, in [0, T).
-        targets_N: int64.
+        tokens_BT: tokens of the rows, int64; shorter rows are padded with zeros at their ends.
+        rows_N: row of each target, int64, in [0, B).
+        positions_N: position before each target, int64, in [0, T).
+        targets_N: target tokens, int64.
     """
 
     tokens_BT: Tensor
@@ -85,9 +87,10 @@ class Scoring:
     targets_N: Tensor
 
     def answer(self, model: LanguageModel) -> dict[str, Tensor]:
-        """``log_probs`` (nats) and ``is_likeliest`` (bool) of the N targets."""
+        """Return ``log_probs`` (nats) and ``is_likeliest`` (bool) of the N targets."""
         logits_NV = model.logits(self.tokens_BT)[self.rows_N, self.positions_N]
-        dtype = torch.promote_types(logits_NV.dtype, torch.float32)  # half precision would round the sum of a row
+        # Half precision would round the sums of log-probabilities too coarsely.
+        dtype = torch.promote_types(logits_NV.dtype, torch.float32)
         log_probs_NV = logits_NV.log_softmax(dim=-1, dtype=dtype)
         return {
             "log_probs": log_probs_NV.gather(1, self.targets_N.unsqueeze(1)).squeeze(1),
@@ -96,23 +99,24 @@ class Scoring:
 
 
 class Likelihood(NamedTuple):
-    """Of a continuation: its log-likelihood in nats, and whether greedy decoding would have written it."""
+    """The log-likelihood of a continuation in nats, and whether greedy decoding would generate it."""
 
     log_likelihood: float
     is_greedy: bool
 
 
 class Row(NamedTuple):
-    """Tokens that are read once, for all continuations that they are asked for: (request, continuation)."""
+    """Tokens that the model reads once, and the requests they answer, as pairs (request, continuation)."""
 
     tokens: tuple[int, ...]
     asked: list[tuple[int, list[int]]]
 
 
 def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: int) -> list[Row]:
-    """Rows for pairs of context and continuation, longest first; beginnings beyond ``context_length`` are left out.
+    """Return the rows for pairs of context and continuation, longest first.
 
-    Pairs that differ in their last token only share a row, as choices of one token do.
+    A row keeps the last ``context_length`` tokens of a longer text. Pairs that differ only in their last token share a
+    row, such as answers that consist of one token.
     """
     asked: dict[tuple[int, ...], list[tuple[int, list[int]]]] = defaultdict(list)
     for request, (context, continuation) in enumerate(pairs):
@@ -121,7 +125,7 @@ def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: i
 
 
 def scoring(rows: Sequence[Row]) -> Scoring:
-    """One batch of rows, padded to the longest."""
+    """Return one batch of rows, padded to the longest."""
     tokens_BT = _padded([row.tokens for row in rows])
     places: list[tuple[int, int, int]] = []
     for i, row in enumerate(rows):
@@ -133,7 +137,7 @@ def scoring(rows: Sequence[Row]) -> Scoring:
 
 
 def likelihoods(rows: Sequence[Row], answer: dict[str, Tensor]) -> Iterator[tuple[int, Likelihood]]:
-    """(request, what was asked of it), from the answer to the batch of ``rows``."""
+    """Yield (request, likelihood) for all requests of ``rows``, from the answer to their batch."""
     log_probs, is_likeliest = answer["log_probs"].double().tolist(), answer["is_likeliest"].tolist()
     begin = 0
     for row in rows:
@@ -151,9 +155,10 @@ class Sampling:
     """How the next token is chosen.
 
     Attributes:
-        temperature: by which logits are divided; 0 takes the likeliest token.
-        top_k: tokens that are drawn from, the likeliest ones; None: all.
-        top_p: the likeliest tokens are drawn from until their probabilities reach this; None: all.
+        temperature: divisor of the logits; 0: the likeliest token is chosen.
+        top_k: number of likeliest tokens that are sampled from; None: all.
+        top_p: cumulative probability in (0, 1]. Tokens are sampled from the smallest set of likeliest tokens that
+            reaches it; None: from all tokens.
     """
 
     temperature: float = 0.0
@@ -161,10 +166,10 @@ class Sampling:
     top_p: float | None = None
 
     def choose(self, logits_BV: Tensor) -> Tensor:
-        """A token for each row, by torch's global stream."""
+        """Choose a token for each row, with torch's global random generator."""
         if self.temperature == 0:
             return logits_BV.argmax(dim=-1)
-        # The likeliest first becomes 0, which no temperature makes too large.
+        # The largest logit becomes 0, so that dividing by a small temperature cannot overflow.
         logits_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits_BV.shape[1]:
             least_B1 = logits_BV.topk(self.top_k).values[:, -1:]
@@ -172,21 +177,21 @@ class Sampling:
         if self.top_p is not None and self.top_p < 1:
             sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True)
             probs_BV = sorted_BV.softmax(dim=-1)
-            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # what comes before suffices
+            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # likelier tokens reach top_p
             logits_BV = logits_BV.masked_fill(is_left_out.scatter(1, order_BV, is_left_out), -torch.inf)
         return torch.multinomial(logits_BV.softmax(dim=-1), num_samples=1).squeeze(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Asks for continuations of prompts of any lengths.
+    """Requests for continuations of prompts, which may differ in length.
 
     Attributes:
-        tokens_BT: int64, rows filled up with zeros at their ends.
-        lengths: of each row, 1 or more.
-        num_tokens: to be generated at most.
-        sampling: how they are chosen.
-        is_done: whether what was generated of a row so far ends it.
+        tokens_BT: tokens of the prompts, int64; shorter rows are padded with zeros at their ends.
+        lengths: number of tokens in each prompt, 1 or more.
+        num_tokens: largest number of tokens to generate for a prompt.
+        sampling: how tokens are chosen.
+        is_done: function that returns whether the tokens generated so far complete a continuation.
     """
 
     tokens_BT: Tensor
@@ -196,30 +201,30 @@ class Prompts:
     is_done: Callable[[list[int]], bool]
 
     def answer(self, model: LanguageModel) -> dict[str, list[list[int]]]:
-        """``generated``: the tokens after each prompt."""
+        """Return ``generated``: the tokens after each prompt."""
         generated: list[list[int]] = [[] for _ in self.lengths]
-        read_on: _Caching | _Rereading
+        reader: _Caching | _Rereading
         if isinstance(model, CachingLanguageModel) and model.caches:
-            read_on = _Caching(self, model)
+            reader = _Caching(self, model)
         else:
-            read_on = _Rereading(self, model)
-        going = list(range(len(self.lengths)))
+            reader = _Rereading(self, model)
+        unfinished = list(range(len(self.lengths)))
         while True:
-            chosen_B = self.sampling.choose(read_on.logits_BV)
-            for i, token in zip(going, chosen_B.tolist(), strict=True):
+            chosen_B = self.sampling.choose(reader.logits_BV)
+            for i, token in zip(unfinished, chosen_B.tolist(), strict=True):
                 generated[i].append(token)
-            is_left = [len(generated[i]) < self.num_tokens and not self.is_done(generated[i]) for i in going]
+            is_left = [len(generated[i]) < self.num_tokens and not self.is_done(generated[i]) for i in unfinished]
             if not any(is_left):
                 return {"generated": generated}
-            going = [i for i, is_it in zip(going, is_left, strict=True) if is_it]
-            read_on.go_on(chosen_B, torch.tensor(is_left, device=chosen_B.device))
+            unfinished = [i for i, is_it in zip(unfinished, is_left, strict=True) if is_it]
+            reader.advance(chosen_B, torch.tensor(is_left, device=chosen_B.device))
 
 
 class _Rereading:
-    """Reads each row from its beginning for each token; a row that is done is read no more.
+    """Reads each unfinished row from its beginning for every new token.
 
     Attributes:
-        logits_BV: of the token after each row that goes on.
+        logits_BV: logits of the next token of each unfinished row.
     """
 
     def __init__(self, prompts: Prompts, model: LanguageModel) -> None:
@@ -228,8 +233,8 @@ class _Rereading:
         self._ends_B = torch.tensor(prompts.lengths, device=self._tokens_BT.device)
         self.logits_BV = self._read()
 
-    def go_on(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
-        """Take a token in each row, and leave out the rows that are done."""
+    def advance(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
+        """Append a token to each row, drop the finished rows, and compute the next logits."""
         self._tokens_BT[torch.arange(len(tokens_B), device=tokens_B.device), self._ends_B] = tokens_B
         self._tokens_BT, self._ends_B = self._tokens_BT[is_left_B], self._ends_B[is_left_B] + 1
         self.logits_BV = self._read()
@@ -240,7 +245,7 @@ class _Rereading:
 
 
 class _Caching:
-    """Reads each token once, in all rows for as long as one of them goes on."""
+    """Reads each token once. Finished rows stay in the batch until all rows are finished."""
 
     def __init__(self, prompts: Prompts, model: CachingLanguageModel) -> None:
         self._model = model
@@ -249,8 +254,8 @@ class _Caching:
         self._rows = torch.arange(len(lengths_B), device=lengths_B.device)
         self._num_rows = len(lengths_B)
 
-    def go_on(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
-        """As `_Rereading` does it."""
+    def advance(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
+        """Append a token to each unfinished row, and compute the next logits."""
         all_tokens_B = tokens_B.new_zeros(self._num_rows)
         all_tokens_B[self._rows] = tokens_B
         logits_BV, self._read = self._model.go_on(all_tokens_B, self._read)
@@ -259,7 +264,7 @@ class _Caching:
 
 
 def padded_prompts(prompts: Sequence[list[int]]) -> tuple[Tensor, tuple[int, ...]]:
-    """Prompts as one tensor, B x T, and their lengths."""
+    """Return prompts as one padded tensor, B x T, and their lengths."""
     return _padded(prompts), tuple(map(len, prompts))
 
 

@@ -1,7 +1,7 @@
-"""Tasks of the Evaluation Harness: those of a directory, as YAML and JSON lines, and those that come with it.
+"""Tasks of the Evaluation Harness: from a directory with YAML and JSON Lines files, or from the harness itself.
 
-A directory of tasks is data and is treated as such: its files name no functions or classes, its templates run in a
-sandbox, and its metrics are those that the harness itself has.
+The files of a directory are data and cannot run code: they may not name functions or classes, their templates run in
+a sandbox, and only metrics of the harness are accepted.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TASK_KEYS = """
 
 
 def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
-    """The tasks and groups in the YAML files of ``folder``, by name.
+    """Return the settings of the tasks and groups in the YAML files of ``folder``, by name.
 
     Raises:
-        SettingError: for what cannot be read or is no task, naming the file.
+        SettingError: for a file that cannot be read or does not describe a task; the message contains its path.
     """
     if not folder.is_dir():
         raise refuse("task_dir", str(folder), "a directory with the YAML files of tasks")
@@ -45,26 +45,26 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
         config = _read_file(file, folder)
         name = config.get("group") or config.get("task")
         if name is None:
-            continue  # to be included by others
+            continue  # for other files to include
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise SettingError("task_dir", f": {file}: task={name!r}: expected a name of letters, digits and ._:-.")
         if name in found:
-            raise SettingError("task_dir", f": {file}: the name {name} is taken by another file.")
+            raise SettingError("task_dir", f": {file}: another file defines {name} as well.")
         allowed = _GROUP_KEYS if "group" in config else frozenset(_TASK_KEYS.split())
         unknown = sorted(set(config) - allowed)
         if unknown:
-            problem = f"{unknown[0]}: a task in a directory cannot have this"
+            problem = f"{unknown[0]}: this key is not allowed in a task file"
             raise SettingError("task_dir", f": {file}: {problem}.{did_you_mean(unknown[0], allowed)}")
         found[name] = config
     return found
 
 
 def check_tasks(names: Sequence[str], folder: Path) -> None:
-    """Refuse names of tasks that neither ``folder`` nor the harness has; no data are read.
+    """Check that ``folder`` or the harness has the named tasks; the data of the tasks are not read.
 
     Raises:
-        SettingError: for such a name, and for a directory that cannot be read.
-        ImportError: where the extra is not installed.
+        SettingError: for an unknown name, and for a directory that cannot be read.
+        ImportError: if the extra is not installed.
     """
     if find_spec("lm_eval") is None:
         raise ImportError("callbacks: EleutherEvalHarness needs lm_eval; pip install 'loopwright[eval]'.")
@@ -74,20 +74,20 @@ def check_tasks(names: Sequence[str], folder: Path) -> None:
 
 
 def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Tasks by name, those of ``folder`` before those that the harness has; groups with all that is in them.
+    """Load tasks and groups by name. A task in ``folder`` takes precedence over one in the harness.
 
     Returns:
-        What ``lm_eval.evaluate`` takes: ``tasks``, ``groups`` and ``group_map``.
+        The mapping that ``lm_eval.evaluate`` accepts, with ``tasks``, ``groups`` and ``group_map``.
 
     Raises:
-        SettingError: for a name that neither has, and a task whose files or data are not to be had.
+        SettingError: for an unknown name, and for a task whose files or data cannot be loaded.
     """
     own = read_tasks(folder)
     manager = _find(names, own, folder)
     with sandboxed():
         specs: list[Any] = []
         for name in names:
-            specs += [_build(name, own, folder, ())] if name in own else _load_theirs(manager, name)
+            specs += [_build(name, own, folder, ())] if name in own else _load_builtin(manager, name)
     try:
         loaded: dict[str, Any] = manager.load(specs)
     except ValueError as error:  # the same task twice
@@ -96,12 +96,12 @@ def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> None:
-    """Make all requests of a task once, as its evaluation will: what is wrong with its data is said at once.
+    """Build all requests of a task once, in the same way as an evaluation, to find errors in its data early.
 
     Raises:
-        SettingError: naming the task, and the document whose answer is none of its choices.
+        SettingError: if the requests cannot be built, or if the answer to a document is not one of its choices.
     """
-    from lm_eval.evaluator_utils import get_sample_size  # an extra
+    from lm_eval.evaluator_utils import get_sample_size  # optional dependency
 
     try:
         with sandboxed():
@@ -111,19 +111,21 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
                 for number, document in enumerate(task.eval_docs, 1):
                     choices, answer = task.doc_to_choice(document), task.doc_to_target(document)
                     if type(answer) is int and not 0 <= answer < len(choices):
-                        problem = f"document {number} has the answer {answer}, of {len(choices)} choices"
-                        raise SettingError("tasks", f"={task.task_name}: {problem}, which are counted from 0.")
+                        problem = f"the answer to document {number} is {answer}, but its {len(choices)} choices"
+                        raise SettingError("tasks", f"={task.task_name}: {problem} are numbered from 0.")
     except SettingError:
         raise
     except Exception as error:
-        problem = f"its documents do not make requests: {type(error).__name__}: {on_one_line(str(error), 200)}"
+        problem = (
+            f"its documents cannot be turned into requests: {type(error).__name__}: {on_one_line(str(error), 200)}"
+        )
         raise SettingError("tasks", f"={task.task_name}: {problem}.") from error
 
 
 @contextmanager
 def sandboxed() -> Iterator[None]:
-    """While the context is open, the templates of tasks reach nothing but what they are given."""
-    import lm_eval.utils  # an extra
+    """Run the templates of tasks in a sandbox while the context is open; they can read only their arguments."""
+    import lm_eval.utils  # optional dependency
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     theirs = lm_eval.utils.env
@@ -136,46 +138,46 @@ def sandboxed() -> Iterator[None]:
 
 
 def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
-    """A YAML file with what it includes, which lies in the same folder."""
+    """Read a YAML file and merge the files that it includes, which must be in the same folder."""
     try:
         if file.stat().st_size > _MAX_YAML_BYTES:
-            raise SettingError("task_dir", f": {file}: larger than {_MAX_YAML_BYTES:,} bytes.")
+            raise SettingError("task_dir", f": {file}: expected at most {_MAX_YAML_BYTES:,} bytes.")
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SettingError("task_dir", f": {file}: {on_one_line(str(error))}") from error
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise SettingError("task_dir", f": {file}: expected the settings of a task.")
+        raise SettingError("task_dir", f": {file}: expected a mapping with the settings of a task.")
     included = config.pop("include", None)
     if included is None:
         return config
     base = (folder / str(included)).resolve()
     if base.parent != folder.resolve() or not base.is_file() or depth == _MAX_INCLUDED:
-        raise SettingError("task_dir", f": {file}: include={included!r}: expected a file of the same folder.")
+        raise SettingError("task_dir", f": {file}: include={included!r}: expected a file in the same folder.")
     return {**_read_file(base, folder, depth + 1), **config}
 
 
 def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
-    """The harness's own tasks, if there are names that ``folder`` does not have."""
+    """Return the harness's index of tasks. A name that is neither in it nor in ``folder`` is refused."""
     others = [name for name in names if name not in own]
-    manager = _manager(has_theirs=bool(others))
+    manager = _manager(has_builtin=bool(others))
     for name in others:
         if name not in manager.all_tasks:
-            known = f"a task of {folder} ({', '.join(own) or 'which has none'}) or one that lm-eval has"
+            known = f"a task in {folder} ({', '.join(own) or 'which has none'}) or a task of lm-eval"
             hint = did_you_mean(name, [*own, *manager.all_tasks])
             raise SettingError("tasks", f"={name}: expected {known}.{hint}")
     return manager
 
 
 @cache
-def _manager(*, has_theirs: bool) -> Any:
-    """The harness's index of its tasks, which takes seconds to make: for checks, the plan and the run the same one."""
-    from lm_eval.tasks import TaskManager  # an extra
+def _manager(*, has_builtin: bool) -> Any:
+    """Return the harness's index of tasks. Making it takes seconds, so checks, the plan and the run share it."""
+    from lm_eval.tasks import TaskManager  # optional dependency
 
-    return TaskManager(include_defaults=has_theirs)
+    return TaskManager(include_defaults=has_builtin)
 
 
 def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: tuple[str, ...]) -> Any:
-    from lm_eval.api.group import Group  # an extra
+    from lm_eval.api.group import Group  # optional dependency
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.config.group import GroupConfig
 
@@ -190,22 +192,22 @@ def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: t
             raise SettingError("task_dir", problem) from error
     members = config.get("task")
     if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
-        raise SettingError("task_dir", f": group {name} of {folder}: expected task, a list of names.")
+        raise SettingError("task_dir", f": group {name} of {folder}: task: expected a list of names.")
     try:
         group = Group.from_config(GroupConfig(**config))
     except Exception as error:
         raise SettingError("task_dir", f": group {name} of {folder}: {on_one_line(str(error), 200)}") from error
     for member in members:
         if member not in own or member in (*inside, name) or members.count(member) > 1:
-            problem = f": group {name} of {folder}: {member}: expected other tasks and groups of the folder, each once"
+            problem = f": group {name} of {folder}: {member}: expected another task or group in the folder, listed once"
             raise SettingError("task_dir", f"{problem}.{did_you_mean(member, {*own} - {member})}")
         group.add(_build(member, own, folder, (*inside, name)))
     return group
 
 
 def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings with what reads the data in place of what says where they are."""
-    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # an extra
+    """Return the settings of a task with its data path replaced by a function that returns the data."""
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # optional dependency
 
     config = dict(config)
     where = f": task {name} of {folder}"
@@ -216,27 +218,27 @@ def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, 
         raise SettingError("task_dir", f"{where}: {expected}.")
     metrics = config.get("metric_list") or []
     if not isinstance(metrics, list) or not all(isinstance(entry, dict) for entry in metrics):
-        raise SettingError("task_dir", f"{where}: metric_list: expected a list of mappings, each with metric.")
+        raise SettingError("task_dir", f"{where}: metric_list: expected a list of mappings with the key metric.")
     for entry in metrics:
         for key, known in (("metric", METRIC_REGISTRY), ("aggregation", AGGREGATION_REGISTRY)):
             if key in entry and entry[key] not in known:
                 hint = did_you_mean(str(entry[key]), known)
-                raise SettingError("task_dir", f"{where}: {key} {entry[key]}: expected one that lm-eval has.{hint}")
+                raise SettingError("task_dir", f"{where}: {key} {entry[key]}: lm-eval has no such {key}.{hint}")
         if entry.get("hf_evaluate"):
-            raise SettingError("task_dir", f"{where}: hf_evaluate: expected metrics that lm-eval has, without it.")
+            raise SettingError("task_dir", f"{where}: hf_evaluate: not allowed; use a metric of lm-eval.")
     if type(config.get("repeats", 1)) is not int or config.get("repeats", 1) < 1:
         raise SettingError("task_dir", f"{where}: repeats={config['repeats']!r}: expected a whole number, 1 or more.")
     rows = {}
     for split, file in files.items():
         path = (folder / str(file)).resolve()
         if folder.resolve() not in path.parents:
-            raise SettingError("task_dir", f"{where}: data_files={file!r}: expected a file of the folder.")
+            raise SettingError("task_dir", f"{where}: data_files={file!r}: expected a file in the folder.")
         rows[str(split)] = _read_rows(path, where)
     return {**config, "custom_dataset": partial(_as_dataset, rows)}
 
 
 def _read_rows(file: Path, where: str) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines."""
+    """Read the objects of a JSON Lines file."""
     rows = []
     try:
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
@@ -249,21 +251,21 @@ def _read_rows(file: Path, where: str) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError("task_dir", f"{where}: {file}: {on_one_line(str(error))}") from error
     if not rows:
-        raise SettingError("task_dir", f"{where}: {file}: expected a line of JSON for each of its documents.")
+        raise SettingError("task_dir", f"{where}: {file}: expected a JSON object on each line, and at least one.")
     return rows
 
 
 def _as_dataset(rows: Mapping[str, list[dict[str, Any]]], **_: Any) -> Any:
-    from datasets import Dataset  # an extra
+    from datasets import Dataset  # optional dependency
 
     return {split: Dataset.from_list(documents) for split, documents in rows.items()}
 
 
-def _load_theirs(manager: Any, name: str) -> list[Any]:
-    """A task or group that comes with the harness, or all tasks of a tag; their data may be on the network."""
+def _load_builtin(manager: Any, name: str) -> list[Any]:
+    """Load a task or group of the harness, or all tasks with a tag; their data may have to be downloaded."""
     try:
         loaded = manager.load([name])
         return [loaded["groups"][name]] if name in loaded["groups"] else [*loaded["tasks"].values()]
     except Exception as error:
         problem = f"{type(error).__name__}: {on_one_line(str(error), 200)}"
-        raise SettingError("tasks", f"={name}: expected its data here or on the network; {problem}") from error
+        raise SettingError("tasks", f"={name}: its data cannot be loaded or downloaded: {problem}") from error

@@ -1,4 +1,4 @@
-"""Tokenizers: bytes, and files of Hugging Face's ``tokenizers``."""
+"""Tokenizers: one for bytes, and one that reads files of Hugging Face's ``tokenizers``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ _MAX_FILE_BYTES = 1 << 28
 
 
 class ByteTokenizer:
-    """Each byte of a text, in UTF-8, is a token.
+    """A tokenizer in which each byte of the UTF-8 text is a token. It has no token for the end of a text.
 
     Args:
-        prefix: one byte, which stands before a text that has nothing before it; by default what `stdlib_text` has
-            there. There is no token for the end of a text.
+        prefix: text of one byte, placed before a text without a context. The default is the same as in `stdlib_text`.
 
     Raises:
-        SettingError: for a prefix of another length.
+        SettingError: if ``prefix`` is not exactly one byte.
     """
 
     vocab_size = 256
@@ -30,11 +29,11 @@ class ByteTokenizer:
         self.prefix_token = prefix.encode()[0]
 
     def encode(self, text: str) -> list[int]:
-        """The bytes of ``text``."""
+        """Return the bytes of ``text``."""
         return list(text.encode())
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of the bytes; those that are no UTF-8 are replaced."""
+        """Return the text of the bytes; invalid UTF-8 is replaced."""
         return bytes(tokens).decode("utf-8", errors="replace")
 
 
@@ -42,37 +41,39 @@ class TokenizerFile:
     """A tokenizer that Hugging Face's ``tokenizers`` saved as JSON (``pip install 'loopwright[lm]'``).
 
     Args:
-        path: the file, ``tokenizer.json`` in the directory of a model.
-        end: the token for the end of a text, at which generation ends.
-        prefix: the token before a text that has nothing before it; None: ``end``.
+        path: path of the tokenizer file, which is called ``tokenizer.json`` in the directory of a model.
+        end: token for the end of a text; generation stops at it.
+        prefix: token that is placed before a text without a context; None: ``end``.
 
     Raises:
-        SettingError: if there is no such file, it holds no tokenizer, or the tokenizer lacks one of the two tokens.
+        SettingError: if the file does not exist, it is not a tokenizer, or the tokenizer lacks one of the two tokens.
     """
 
     def __init__(self, path: str | os.PathLike[str], end: str = "<|endoftext|>", prefix: str | None = None) -> None:
-        from tokenizers import Tokenizer  # an extra
+        from tokenizers import Tokenizer  # optional dependency
 
         if not isinstance(path, str | os.PathLike):
-            raise refuse_type("path", path, "a file that tokenizers saved")
+            raise refuse_type("path", path, "a tokenizer file of Hugging Face's tokenizers")
         if not Path(path).is_file() or Path(path).stat().st_size > _MAX_FILE_BYTES:
-            raise refuse("path", str(path), "a file that tokenizers saved, such as tokenizer.json")
+            raise refuse("path", str(path), "a tokenizer file of Hugging Face's tokenizers, such as tokenizer.json")
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
-        except Exception as error:  # it raises nothing narrower
+        except Exception as error:  # the library raises no narrower class
             problem = str(error).splitlines()[0]
-            raise refuse("path", str(path), f"a file that tokenizers saved; it says: {problem}") from error
+            raise refuse(
+                "path", str(path), f"a tokenizer file of Hugging Face's tokenizers; reading it failed: {problem}"
+            ) from error
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         self.end_token: int | None = self._token("end", end)
         self.prefix_token = self._token("prefix", end if prefix is None else prefix)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of ``text``, without special ones around them."""
+        """Return the tokens of ``text`` without special tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of ``tokens``, without special ones."""
+        """Return the text of ``tokens`` without special tokens."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
 

@@ -1,4 +1,4 @@
-"""The order of a pass beyond 2**20 samples: the same computation from wherever it begins, and nothing held."""
+"""The order of a pass over more than 2**20 samples: it is computed from any start, and never held in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST_HELD = 2**20
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the size in bytes of the largest tensor that is made."""
+    """Records the size in bytes of the largest tensor that an operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class LargestTensor(TorchDispatchMode):
 
 @dataclass
 class Peak:
-    """The most memory that Python and NumPy held at once, and the largest of torch's tensors."""
+    """Peak memory of Python and NumPy, plus the size of torch's largest tensor."""
 
     num_bytes: int = 0
 
@@ -50,7 +50,7 @@ class Peak:
 def measured() -> Iterator[Peak]:
     peak = Peak()
     with LargestTensor():
-        torch.zeros(1)  # what torch imports for the first operation is not counted
+        torch.zeros(1)  # torch's imports at the first operation are not counted
     tracemalloc.start()
     try:
         with LargestTensor() as tensors:
@@ -61,7 +61,7 @@ def measured() -> Iterator[Peak]:
 
 
 def numbers(num_samples: int) -> FormulaData:
-    """A set whose sample is its index."""
+    """Return a data set whose samples are their indices."""
     return FormulaData(num_samples, _itself)
 
 
@@ -84,14 +84,14 @@ LOADERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("kind", LOADERS)
-def test_a_billion_samples_are_read_in_one_order_everywhere(kind: str, num_workers: int) -> None:
+def test_our_loader_and_torchs_read_a_billion_samples_in_the_same_order(kind: str, num_workers: int) -> None:
     first = 10**7
     order = Permutation(BILLION, derive(7, "order", 3))
     expected = order[50 * first : 50 * (first + 200)].tolist()
     assert read(LOADERS[kind](num_workers), first, 200, pass_index=3) == expected
 
 
-def test_up_to_2_to_the_20_an_order_is_the_one_it_always_was() -> None:
+def test_an_order_of_up_to_2_to_the_20_samples_is_a_seeded_randperm() -> None:
     for num_samples in (1, 2, 1797, LARGEST_HELD):
         generator = torch.Generator().manual_seed(derive(7, "order", 3))
         order = pass_order(num_samples, is_shuffled=True, seed=7, pass_index=3)
@@ -100,7 +100,7 @@ def test_up_to_2_to_the_20_an_order_is_the_one_it_always_was() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1000, 4096, 100_000])
-def test_a_computed_order_is_read_once_each_up_to_its_last_batch(batch_size: int) -> None:
+def test_batches_of_a_computed_order_contain_each_index_once(batch_size: int) -> None:
     num_samples = LARGEST_HELD + 1
     order = pass_order(num_samples, is_shuffled=True, seed=0, pass_index=0)
     batches = list(index_batches(order, batch_size, 0, drop_last=False))
@@ -111,7 +111,7 @@ def test_a_computed_order_is_read_once_each_up_to_its_last_batch(batch_size: int
     assert list(index_batches(order, batch_size, 0, drop_last=True)) == batches[:-1]
 
 
-def test_passes_and_seeds_have_orders_of_their_own() -> None:
+def test_each_pass_and_seed_has_another_order() -> None:
     orders = [
         pass_order(BILLION, is_shuffled=True, seed=seed, pass_index=pass_index)[:100].tolist()  # type: ignore[union-attr]
         for seed, pass_index in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)]
@@ -121,24 +121,24 @@ def test_passes_and_seeds_have_orders_of_their_own() -> None:
 
 @pytest.mark.parametrize("first", [0, BILLION // 50 - 100])
 @pytest.mark.parametrize("kind", LOADERS)
-def test_reading_a_billion_samples_holds_none_of_the_others(kind: str, first: int) -> None:
+def test_reading_a_part_of_a_billion_samples_needs_little_memory(kind: str, first: int) -> None:
     loader = LOADERS[kind](0)
     with measured() as peak:
         assert len(read(loader, first, 100)) == 5000
     assert peak.num_bytes < 2**20
 
 
-def test_the_measure_sees_an_order_that_is_held() -> None:
+def test_the_memory_measurement_detects_an_order_in_memory() -> None:
     with measured() as peak:
         read(Loader(numbers(LARGEST_HELD), batch_size=50, shuffle=True), 0, 1)
     assert peak.num_bytes > 8 * LARGEST_HELD
 
 
-def test_a_worker_is_handed_indices_and_computes_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_receive_indices_and_compute_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
     compute = Permutation.__getitem__
 
     def compute_here(self: Permutation, places: slice) -> Any:
-        assert get_worker_info() is None, "a worker computes the order"
+        assert get_worker_info() is None, "a worker computed a part of the order"
         return compute(self, places)
 
     expected = read(LOADERS["ours"](0), 10**7, 200)
@@ -146,7 +146,7 @@ def test_a_worker_is_handed_indices_and_computes_no_order(monkeypatch: pytest.Mo
     assert read(LOADERS["ours"](1), 10**7, 200) == expected
 
 
-def test_starting_far_in_computes_no_more_than_starting_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_late_computes_no_more_than_starting_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[int] = []
     permute_words = Permutation._permute_words
 

@@ -1,4 +1,4 @@
-"""A computed permutation: a bijection, keyed, sliced at will, and not to be told from a random one by counting."""
+"""`Permutation`: a bijection that depends on its seed, has consistent slices, and passes tests of uniformity."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from loopwright.data.reading import permutation
 from loopwright.data.reading.permutation import Permutation
 
 SEEDS = st.integers(0, 2**64 - 1)
-# Chi-square tests of fixed seeds: below this they would be wrong about a random permutation once in 10,000 times.
+# The chi-square tests use fixed seeds. Truly random permutations would fall below this once in 10,000 tests.
 LEAST_P = 1e-4
 
 
 @given(st.integers(1, 3000), SEEDS)
 @settings(max_examples=100, deadline=None)
-def test_it_is_a_bijection(num: int, seed: int) -> None:
+def test_a_permutation_is_a_bijection(num: int, seed: int) -> None:
     order = Permutation(num, seed)
     assert sorted(order[:].tolist()) == list(range(num)) and len(order) == num
 
 
-def test_it_is_a_bijection_at_each_small_size_and_around_powers_of_two() -> None:
+def test_small_sizes_and_sizes_around_powers_of_two_are_bijections() -> None:
     for num in (*range(1, 200), 4095, 4096, 4097, 65_537, 10**6):
         assert np.array_equal(np.sort(Permutation(num, 5)[:]), np.arange(num))
 
 
 @given(st.integers(2**20, 2**62), SEEDS, st.data())
 @settings(max_examples=100, deadline=None)
-def test_places_of_a_large_one_are_distinct_and_in_range(num: int, seed: int, data: st.DataObject) -> None:
+def test_numbers_of_a_large_permutation_are_distinct_and_in_range(num: int, seed: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, num - 3000))
     read = Permutation(num, seed)[start : start + 3000]
     assert len(np.unique(read)) == 3000 and read.min() >= 0 and read.max() < num
@@ -42,13 +42,13 @@ def test_places_of_a_large_one_are_distinct_and_in_range(num: int, seed: int, da
 
 @given(st.integers(1, 3000), SEEDS, st.slices(3000))
 @settings(max_examples=100, deadline=None)
-def test_a_slice_is_that_slice_of_the_whole(num: int, seed: int, places: slice) -> None:
+def test_a_slice_equals_the_slice_of_the_whole_permutation(num: int, seed: int, places: slice) -> None:
     assert Permutation(num, seed)[places].tolist() == Permutation(num, seed)[:].tolist()[places]
 
 
 @given(st.integers(1, 2**62), SEEDS, st.data())
 @settings(max_examples=100, deadline=None)
-def test_two_slices_are_the_one_that_holds_both(num: int, seed: int, data: st.DataObject) -> None:
+def test_two_adjacent_slices_equal_one_longer_slice(num: int, seed: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, num))
     middle, stop = sorted(start + data.draw(st.integers(0, 500)) for _ in range(2))
     order = Permutation(num, seed)
@@ -63,18 +63,19 @@ def test_another_seed_gives_another_order(num: int, seed: int, other: int) -> No
     assert is_equal == (seed == other)
 
 
-def test_orders_are_those_that_runs_were_trained_in() -> None:
-    """Literal numbers: a checkpoint is of use for as long as they stay."""
+def test_orders_have_not_changed_between_versions() -> None:
+    """Compare with literal numbers: if they changed, runs could not be resumed from existing checkpoints."""
     assert Permutation(10, 0)[:].tolist() == [6, 5, 0, 8, 7, 1, 9, 4, 2, 3]
     assert Permutation(10**9, 0)[:3].tolist() == [667138421, 513017443, 749175532]
     assert Permutation(10**9, 2**63)[10**8 : 10**8 + 3].tolist() == [697144625, 433859116, 477260171]
 
 
-# Uniformity: each function returns the probability that random permutations look as uneven as these do.
+# Tests of uniformity. Each function returns the probability that truly random permutations are at least as uneven as
+# the tested ones.
 
 
 def p_of(chi_square: float, freedom: int) -> float:
-    """How often a chi-square variable with ``freedom`` degrees of freedom is as large as this."""
+    """Return the probability that a variable with ``freedom`` degrees of freedom is at least ``chi_square``."""
     halves = torch.tensor([freedom / 2, chi_square / 2], dtype=torch.float64)
     return torch.special.gammaincc(*halves).item()
 
@@ -88,9 +89,9 @@ def orders(num: int, num_seeds: int) -> Iterable[NDArray[np.int64]]:
 
 
 def p_of_positions(num: int, num_seeds: int = 3000) -> float:
-    """Every number stands equally often at every place.
+    """Test that every number occurs equally often at every position.
 
-    Rows and columns of the table both sum to ``num_seeds``: of a random permutation its deviations have
+    The rows and the columns of the table sum to ``num_seeds``. For random permutations, its deviations therefore have
     (num - 1)**2 degrees of freedom, each with the variance num_seeds / (num - 1).
     """
     counts = np.zeros((num, num), dtype=np.int64)
@@ -101,7 +102,7 @@ def p_of_positions(num: int, num_seeds: int = 3000) -> float:
 
 
 def p_of_pairs(num: int, num_seeds: int = 3000) -> float:
-    """Every pair of numbers stands equally often at the first two places."""
+    """Test that every pair of numbers occurs equally often at the first two positions."""
     counts = np.zeros((num, num), dtype=np.int64)
     for order in orders(num, num_seeds):
         counts[order[0], order[1]] += 1
@@ -109,7 +110,7 @@ def p_of_pairs(num: int, num_seeds: int = 3000) -> float:
 
 
 def p_of_differences(num: int, lag: int, num_classes: int, seeds: Iterable[int]) -> float:
-    """From one place to that ``lag`` places on, the number changes equally often by 1, ..., num - 1 modulo num."""
+    """Test that numbers at positions ``lag`` apart differ equally often by 1, ..., num - 1 modulo num."""
     class_of = np.arange(num - 1) * num_classes // (num - 1)
     counts, num_counted = np.zeros(num_classes, dtype=np.int64), 0
     for seed in seeds:
@@ -121,7 +122,7 @@ def p_of_differences(num: int, lag: int, num_classes: int, seeds: Iterable[int])
 
 
 def p_of_classes(num: int, seed: int, num_classes: int = 32) -> float:
-    """Every stretch of a long order has its share of every stretch of the numbers."""
+    """Test that each section of a long order contains each range of numbers equally often."""
     class_of = np.arange(num) * num_classes // num
     table = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(table, (class_of, class_of[Permutation(num, seed)[:]]), 1)
@@ -148,7 +149,7 @@ def test_longer_orders_are_uniform(num: int) -> None:
             assert p_of_differences(num, lag, 256, [seed]) > LEAST_P
 
 
-def test_numbers_of_an_order_of_a_billion_are_uniform_and_unrelated_to_their_places() -> None:
+def test_a_permutation_of_a_billion_numbers_is_uniform() -> None:
     num, num_read = 10**9, 100_000
     for start in (0, 123_456_789, num - num_read):
         read = Permutation(num, 3)[start : start + num_read]
@@ -157,8 +158,8 @@ def test_numbers_of_an_order_of_a_billion_are_uniform_and_unrelated_to_their_pla
             assert p_of_counts(counts, counts.sum() / 256) > LEAST_P
 
 
-def test_orders_of_seeds_beside_each_other_are_unrelated() -> None:
-    """The difference of their numbers at a place is equally often 0, ..., num - 1 modulo num."""
+def test_orders_of_adjacent_seeds_are_independent() -> None:
+    """The numbers at a position differ equally often by 0, ..., num - 1 modulo num."""
     num = 65_537
     for seed, other in itertools.pairwise(range(4)):
         change = (Permutation(num, seed)[:] - Permutation(num, other)[:]) % num
@@ -167,7 +168,7 @@ def test_orders_of_seeds_beside_each_other_are_unrelated() -> None:
         assert p_of_counts(counts, sizes.astype(float)) > LEAST_P
 
 
-def test_the_tests_find_out_four_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_uniformity_tests_detect_too_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permutation, "_NUM_ROUNDS", 4)
     assert p_of_positions(10) < LEAST_P
     assert p_of_pairs(10) < LEAST_P

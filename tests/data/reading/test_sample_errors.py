@@ -1,4 +1,4 @@
-"""A sample that cannot be read is named with its data set, index and worker."""
+"""The error for a sample that cannot be read names its data set, index and worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.errors import DataError
 
 
 class Broken:
-    """Row 5 is broken; row 3 is shorter than the others where ``ragged``."""
+    """A data set in which row 5 cannot be read or, if ``ragged``, row 3 is shorter than the others."""
 
     def __init__(self, ragged: bool = False) -> None:
         self.ragged = ragged
@@ -37,7 +37,7 @@ class BrokenMany(Broken):
 
 @pytest.mark.parametrize("kind", [Loader, DataLoader])
 @pytest.mark.parametrize(("num_workers", "where"), [(0, ""), (1, r" \(worker 0\)")])
-def test_a_broken_sample_is_named(kind: Any, num_workers: int, where: str) -> None:
+def test_the_error_for_a_broken_sample_names_it(kind: Any, num_workers: int, where: str) -> None:
     source = as_source(kind(Broken(), batch_size=2, num_workers=num_workers), 0)
     with pytest.raises(DataError, match=f"^Broken: sample 5 cannot be read{where}: KeyError: 'no such row'$") as caught:
         list(source.read(0, 0))
@@ -48,19 +48,19 @@ def test_a_broken_sample_is_named(kind: Any, num_workers: int, where: str) -> No
     ("num_workers", "why"),
     [(0, ": RuntimeError: stack expects"), (1, r" \(worker 0\): their tensors differ in shape$")],
 )
-def test_ragged_samples_are_named(num_workers: int, why: str) -> None:
+def test_the_error_for_samples_of_different_shapes_names_them(num_workers: int, why: str) -> None:
     source = as_source(Loader(Broken(ragged=True), batch_size=4, num_workers=num_workers), 0)
     with pytest.raises(DataError, match=f"^Broken: samples 0, 1, 2, 3 make no batch{why}"):
         list(source.read(0, 0))
 
 
-def test_samples_asked_for_at_once_are_named_together() -> None:
+def test_the_error_for_samples_read_together_names_all_of_them() -> None:
     source = as_source(Loader(BrokenMany(), batch_size=8), 0)
     with pytest.raises(DataError, match=r"^BrokenMany: samples 0, 1, 2, 3, … \(8 in all\) cannot be read"):
         list(source.read(0, 0))
 
 
-def test_an_error_without_a_message_is_its_name() -> None:
+def test_an_error_without_a_message_is_reported_by_its_class() -> None:
     class Mute(Broken):
         def __getitem__(self, index: int) -> Tensor:
             raise ValueError

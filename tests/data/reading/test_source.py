@@ -1,4 +1,4 @@
-"""Any dataloader, read from any micro-batch of any pass."""
+"""`as_source` reads any dataloader from any micro-batch of any pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tiny import rows
 
 
 class Noisy(Dataset[Any]):
-    """Each row with noise from all three streams."""
+    """Rows with noise from Python's, NumPy's and torch's random generators."""
 
     def __len__(self) -> int:
         return 13
@@ -45,18 +45,18 @@ class Noisy(Dataset[Any]):
 
 
 class NoisyStream(IterableDataset[Any]):
-    """A stream that draws as it goes."""
+    """An iterable data set that draws a random number for each sample."""
 
     def __iter__(self) -> Iterator[Tensor]:
         return (torch.tensor([index, torch.rand(()).item()]) for index in range(9))
 
 
 class Subclass(DataLoader[Any]):
-    """Of another kind, for all that is known."""
+    """A subclass, which may read data differently from its base class."""
 
 
 class OneByOne(Sampler[int]):
-    """Draws each index when it is asked for."""
+    """A sampler that draws each index when the index is read."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
@@ -104,14 +104,14 @@ LOADERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", LOADERS)
-def test_a_pass_read_from_the_middle_is_the_rest_of_the_pass(kind: str) -> None:
+def test_reading_from_a_later_batch_gives_the_rest_of_the_pass(kind: str) -> None:
     whole = list(as_source(LOADERS[kind](), 5).read(2, 0))
     for first in range(len(whole)):
         assert equal(list(as_source(LOADERS[kind](), 5).read(2, first)), whole[first:])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LOADERS if kind != "list"])
-def test_passes_and_seeds_differ_and_no_stream_of_the_callers_moves(kind: str) -> None:
+def test_passes_and_seeds_differ_and_global_generators_do_not_change(kind: str) -> None:
     before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # type: ignore[index]
     source = as_source(LOADERS[kind](), 5)
     passes = [list(source.read(index, 0)) for index in (0, 1, 0)]
@@ -121,13 +121,13 @@ def test_passes_and_seeds_differ_and_no_stream_of_the_callers_moves(kind: str) -
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
-def test_all_ways_to_read_a_shuffled_set_agree() -> None:
+def test_all_plain_loaders_read_a_shuffled_set_in_the_same_order() -> None:
     kinds = ["ours", "ours, 2 workers", "torch, plain", "torch, kept workers"]
     reference = list(as_source(LOADERS["ours"](), 5).read(1, 0))
     assert all(equal(list(as_source(LOADERS[kind](), 5).read(1, 0)), reference) for kind in kinds)
 
 
-def test_a_generator_given_to_the_users_loader_still_decides_the_order() -> None:
+def test_a_generator_of_the_users_loader_decides_the_order() -> None:
     def order(seed: int) -> list[int]:
         return indices(as_source(DataLoader(Noisy(), shuffle=True, generator=torch.Generator().manual_seed(seed)), 0))
 
@@ -143,14 +143,14 @@ def test_a_generator_given_to_the_users_loader_still_decides_the_order() -> None
         Loader(Noisy(), batch_size=5, drop_last=True),
     ],
 )
-def test_the_cut_of_the_users_loader_is_kept(loader: Any) -> None:
+def test_batch_size_and_drop_last_of_the_users_loader_are_kept(loader: Any) -> None:
     source = as_source(loader, 0)
     assert source.num_batches == 2
     assert [len(batch) for batch in source.read(0, 0)] == [5, 5]
     assert indices(source) == list(range(10))
 
 
-def test_ready_batches_are_handed_on_as_they_are() -> None:
+def test_ready_batches_are_returned_unchanged() -> None:
     ready = [torch.full((3, 1), float(index)) for index in range(4)]
     source = as_source(DataLoader(ready, batch_size=None), 0)  # type: ignore[arg-type]
     assert source.num_batches == 4
@@ -169,7 +169,7 @@ def _seed_nothing(worker: int) -> None:
     torch.manual_seed(worker)
 
 
-def test_samplers_with_an_epoch_are_told_the_pass() -> None:
+def test_set_epoch_of_a_sampler_is_called_with_the_pass() -> None:
     class Rotating(SequentialSampler):
         epoch = 0
 
@@ -183,7 +183,7 @@ def test_samplers_with_an_epoch_are_told_the_pass() -> None:
     assert [indices(source, pass_index)[0] for pass_index in (0, 3, 0)] == [0, 3, 0]
 
 
-def test_an_endless_sampler_is_read_as_it_goes() -> None:
+def test_an_endless_sampler_is_read_step_by_step() -> None:
     class Endless(SequentialSampler):
         def __iter__(self) -> Iterator[int]:
             return itertools.cycle(range(13))
@@ -192,7 +192,7 @@ def test_an_endless_sampler_is_read_as_it_goes() -> None:
     assert first_column(itertools.islice(batches, 30)) == [index % 13 for index in range(30)]
 
 
-def test_a_random_data_set_may_promise_not_to_be() -> None:
+def test_a_set_with_is_random_false_is_read_without_seeding() -> None:
     class Fixed(Noisy):
         is_random = False
 
@@ -203,7 +203,7 @@ def test_a_random_data_set_may_promise_not_to_be() -> None:
     assert fixed[0, 3] == expected.double() != noisy[0, 3]
 
 
-def test_many_rows_are_asked_for_at_once_where_a_data_set_can() -> None:
+def test_getitems_is_called_once_for_each_batch() -> None:
     asked: list[list[int]] = []
 
     class Many:
@@ -239,12 +239,12 @@ def test_many_rows_are_asked_for_at_once_where_a_data_set_can() -> None:
         ({"num_workers": -1}, "num_workers=-1"),
     ],
 )
-def test_a_loader_that_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_of_a_loader_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Loader(**({"dataset": rows(3)} | arguments))
 
 
-def test_what_is_no_dataloader_is_refused() -> None:
+def test_an_object_that_is_not_iterable_is_refused() -> None:
     with pytest.raises(SettingError, match="dataloader=3: expected an iterable"):
         as_source(3, 0)
 
@@ -261,13 +261,13 @@ def test_batches_tile_a_permutation(num_samples: int, seed: int, pass_index: int
         assert list(index_batches(order, size, first, drop_last=drop_last)) == cut[first:]
 
 
-def test_first_places_are_uniform() -> None:
+def test_the_first_index_of_a_pass_is_uniform() -> None:
     counts = Counter(int(pass_order(5, is_shuffled=True, seed=0, pass_index=index)[0]) for index in range(2000))
     assert all(abs(count - 400) < 100 for count in counts.values()) and len(counts) == 5
 
 
-def test_keys_of_samplers_are_handed_on_as_they_are() -> None:
-    """As torch does: a list for a ready batch, whole numbers of any type, names."""
+def test_keys_of_samplers_reach_the_data_set_unchanged() -> None:
+    """As in torch, a key may be a list for a ready batch, a whole number of any type, or a name."""
     ready = DataLoader(rows(10), batch_size=None, sampler=BatchSampler(SequentialSampler(range(10)), 4, False))
     assert [len(batch[0]) for batch in as_source(ready, 0).read(0, 0)] == [4, 4, 2]
 
@@ -283,7 +283,7 @@ def test_keys_of_samplers_are_handed_on_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_samplers_with_random_numbers_of_their_own_are_not_asked_twice_in_a_pass(num_workers: int) -> None:
+def test_a_sampler_with_its_own_random_numbers_is_read_once_in_a_pass(num_workers: int) -> None:
     class Own(SequentialSampler):
         chance = random.Random(3)
 
@@ -297,7 +297,7 @@ def test_samplers_with_random_numbers_of_their_own_are_not_asked_twice_in_a_pass
     assert sorted(first + indices(source, 0, 5)) == list(range(13))
 
 
-def test_a_samplers_generator_is_asked_for_the_same_order_again() -> None:
+def test_a_sampler_with_a_generator_repeats_the_order_of_a_pass() -> None:
     def loader() -> Any:
         sampler = WeightedRandomSampler([1.0] * 13, 13, generator=torch.Generator().manual_seed(4))
         return DataLoader(Noisy(), batch_size=2, sampler=sampler)
@@ -308,7 +308,7 @@ def test_a_samplers_generator_is_asked_for_the_same_order_again() -> None:
 
 
 @pytest.mark.parametrize("kind", [DataLoader, Subclass])
-def test_a_generator_is_the_users_again_and_untouched_when_a_batch_is_read(kind: Any) -> None:
+def test_the_users_generators_are_in_place_and_unchanged_after_a_batch(kind: Any) -> None:
     own, of_sampler = generator(), generator()
     sampler = OneByOne(of_sampler)
     loader = kind(Noisy(), batch_size=2, sampler=sampler, generator=own)
@@ -317,7 +317,7 @@ def test_a_generator_is_the_users_again_and_untouched_when_a_batch_is_read(kind:
     assert all(torch.equal(each.get_state(), generator().get_state()) for each in (own, of_sampler))
 
 
-def test_a_sampler_that_draws_as_it_goes_does_not_repeat_itself() -> None:
+def test_a_sampler_that_draws_step_by_step_does_not_repeat_itself() -> None:
     class Long(OneByOne):
         def __iter__(self) -> Iterator[int]:
             return (int(torch.randint(13, (), generator=self.generator)) for _ in range(128))
@@ -327,7 +327,7 @@ def test_a_sampler_that_draws_as_it_goes_does_not_repeat_itself() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_collate_function_may_draw(num_workers: int) -> None:
+def test_a_collate_function_may_draw_random_numbers(num_workers: int) -> None:
     reference = list(as_source(DataLoader(rows(12), batch_size=4, collate_fn=_mixed), 0).read(0, 0))
     loader = DataLoader(rows(12), batch_size=4, collate_fn=_mixed, num_workers=num_workers)
     assert equal(list(as_source(loader, 0).read(0, 0)), reference)
@@ -335,7 +335,7 @@ def test_a_collate_function_may_draw(num_workers: int) -> None:
 
 
 class Broken(Noisy):
-    """Cannot be read from its sixth sample on."""
+    """A data set in which the sixth sample and all later ones cannot be read."""
 
     def __getitem__(self, index: int) -> Any:
         if index >= 5:
@@ -344,7 +344,7 @@ class Broken(Noisy):
 
 
 @pytest.mark.parametrize("persistent_workers", [False, True])
-def test_workers_end_with_the_error_of_one_and_the_users_loader_can_be_read_again(
+def test_an_error_ends_all_workers_and_the_loader_can_be_read_again(
     persistent_workers: bool, num_workers_left: Callable[[], int]
 ) -> None:
     loader = Subclass(Broken(), batch_size=4, num_workers=2, persistent_workers=persistent_workers)
@@ -352,9 +352,9 @@ def test_workers_end_with_the_error_of_one_and_the_users_loader_can_be_read_agai
     next(batches)
     with pytest.raises(ValueError, match="row 5 is broken"):
         next(batches)
-    assert num_workers_left() == 0  # although the error, which holds the iterator, is still here
+    assert num_workers_left() == 0  # although the error still refers to the iterator
     assert len(next(iter(loader))) == 4
-    loader._iterator = None  # with the error, which holds the loader, its workers would wait for the garbage collector
+    loader._iterator = None  # ends its workers now; the error still refers to the loader and keeps them alive
 
 
 def _mixed(samples: list[Any]) -> Tensor:
@@ -362,7 +362,7 @@ def _mixed(samples: list[Any]) -> Tensor:
     return features * torch.rand(()) + features.flip(0) * float(np.random.rand()) * random.random()
 
 
-def test_a_worker_is_told_of_the_users_data_set() -> None:
+def test_get_worker_info_returns_the_users_data_set() -> None:
     loader = DataLoader(Noisy(), batch_size=13, num_workers=1, worker_init_fn=_check_worker)
     assert indices(as_source(loader, 0)) == list(range(13))
 
@@ -373,7 +373,7 @@ def _check_worker(worker: int) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_reading_treats_numpys_spare_normal_the_same_everywhere(num_workers: int) -> None:
+def test_numpys_cached_normal_number_does_not_depend_on_workers(num_workers: int) -> None:
     np.random.seed(0)
     batches = as_source(Loader(Noisy(), batch_size=4, num_workers=num_workers), 0).read(0, 0)
     drawn = [float(np.random.randn()) for _ in batches for _ in range(3)]
@@ -383,7 +383,7 @@ def test_reading_treats_numpys_spare_normal_the_same_everywhere(num_workers: int
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_sample_is_read_otherwise_in_another_pass(num_workers: int) -> None:
+def test_the_noise_of_a_sample_differs_between_passes(num_workers: int) -> None:
     source = as_source(Loader(Noisy(), batch_size=13, num_workers=num_workers), 0)
     (first,), (second,) = source.read(0, 0), source.read(1, 0)
     assert torch.equal(first[:, 0], second[:, 0]) and not (first[:, 1:] == second[:, 1:]).any()

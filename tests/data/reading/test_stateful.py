@@ -1,4 +1,4 @@
-"""Dataloaders of other kinds in the middle of a run: by their own state, or read over, the run stays the same."""
+"""Runs with other dataloaders are resumed bitwise, by the dataloader's state or by dropping batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loopwright.seeding import SideStreams
 
 
 class Plain:
-    """Shuffles each pass from torch's stream, adds noise of every kind, and cannot be sought."""
+    """Shuffles each pass with torch's generator, adds noise from all generators, and has no state to load."""
 
     def __init__(self, num_batches: int = 7, is_sized: bool = True, is_endless: bool = False) -> None:
         self.batches = tiny.batches(num_batches)
@@ -45,7 +45,7 @@ class Plain:
 
 
 class Stateful(Plain):
-    """The same, with its order and place as its state."""
+    """The same, but the remaining order is a state that can be loaded."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -83,7 +83,7 @@ def fit(run_dir: Path, data: Any, ckpt_path: Path | None = None, seed: int = 0) 
 
 @pytest.mark.parametrize("is_stateful", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"is_sized": False}, {"is_sized": False, "is_endless": True}], ids=str)
-def test_every_cut_goes_on_bitwise(
+def test_a_run_resumed_at_any_step_is_bitwise_equal(
     is_stateful: bool, settings: dict[str, bool], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make = Stateful if is_stateful else Plain
@@ -97,13 +97,13 @@ def test_every_cut_goes_on_bitwise(
         assert tiny.is_bitwise_equal(tiny.weights(resumed), tiny.weights(straight)), step
         if is_stateful:
             num_left = straight.micro_batch_index
-            assert "Read over" not in caplog.text
+            assert "Read and dropped" not in caplog.text
             assert data.num_read <= 20 - 2 * step + step // 4 + num_left
         elif step == 1:
-            assert "Read over 2 micro-batches of the training dataloader" in caplog.text
+            assert "Read and dropped 2 micro-batches of the training dataloader" in caplog.text
 
 
-def test_a_state_that_is_missing_or_left_over_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_unexpected_dataloader_state_is_refused(tmp_path: Path) -> None:
     fit(tmp_path / "stateful", Stateful())
     fit(tmp_path / "plain", Plain())
     with pytest.raises(CheckpointError, match="data: state of the training dataloader; this run's keeps none"):
@@ -112,7 +112,7 @@ def test_a_state_that_is_missing_or_left_over_is_refused(tmp_path: Path) -> None
         fit(tmp_path / "another", Stateful(), ckpt_path=tmp_path / "plain")
 
 
-def test_a_state_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_unsupported_state_contains_its_path(tmp_path: Path) -> None:
     class Odd(Stateful):
         def state_dict(self) -> dict[str, Any]:
             return {"left": object()}
@@ -122,7 +122,7 @@ def test_a_state_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
 
 
 class Rows(IterableDataset[Any]):
-    """Rows with noise, read by torch's own loader."""
+    """An iterable data set of rows with noise, for torch's `DataLoader`."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for features, target in zip(*tiny.rows(28).tensors, strict=True):
@@ -130,7 +130,7 @@ class Rows(IterableDataset[Any]):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_iterable_data_set_is_read_over_in_workers_too(num_workers: int, tmp_path: Path) -> None:
+def test_batches_of_an_iterable_data_set_are_dropped_also_with_workers(num_workers: int, tmp_path: Path) -> None:
     def data() -> DataLoader[Any]:
         return DataLoader(Rows(), batch_size=4, num_workers=num_workers)
 
@@ -142,7 +142,7 @@ def test_an_iterable_data_set_is_read_over_in_workers_too(num_workers: int, tmp_
         )
 
 
-def test_side_streams_go_on_from_their_state() -> None:
+def test_side_streams_continue_from_their_state() -> None:
     def draw() -> tuple[float, float, list[float]]:
         return random.gauss(), float(numpy.random.randn()), torch.randn(3).tolist()
 

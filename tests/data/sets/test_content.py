@@ -1,4 +1,4 @@
-"""The hash of a data set's content changes with each byte of it, and with nothing else."""
+"""`hash_content` changes if a byte of the data set's content changes, and otherwise stays the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from photos import write_photos
 
 
 @given(data=st.data(), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64]))
-def test_one_changed_bit_changes_it(data: st.DataObject, dtype: torch.dtype) -> None:
+def test_one_changed_bit_changes_the_hash(data: st.DataObject, dtype: torch.dtype) -> None:
     first = torch.arange(12).reshape(4, 3).to(dtype)
     second = torch.arange(4)
     before = hash_content(TensorData({"x": first, "y": second}))
@@ -30,14 +30,14 @@ def test_one_changed_bit_changes_it(data: st.DataObject, dtype: torch.dtype) -> 
     assert hash_content(TensorData({"x": values.view(dtype), "y": second})) != before
 
 
-def test_names_types_and_shapes_are_part_of_it() -> None:
+def test_names_dtypes_and_shapes_change_the_hash() -> None:
     zeros = torch.zeros(4, 2)
     same_bytes = [{"a": zeros}, {"b": zeros}, {"a": zeros.view(torch.int32)}, {"a": zeros.reshape(8)}]
     hashes = [hash_content(TensorData(tensors)) for tensors in same_bytes]
     assert len(set(hashes)) == 4 and None not in hashes
 
 
-def test_rows_of_a_file_are_hashed_as_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_has_the_same_hash_as_its_tensors_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = {"x": torch.randn(20, 3), "y": torch.arange(20)}
     save_file(tensors, tmp_path / "rows.safetensors")
     dataset = TensorFile(str(tmp_path / "rows.safetensors"))
@@ -47,7 +47,7 @@ def test_rows_of_a_file_are_hashed_as_those_in_memory(tmp_path: Path, monkeypatc
     assert hash_content(dataset) == expected
 
 
-def test_each_part_of_a_file_has_its_own(tmp_path: Path) -> None:
+def test_training_and_validation_rows_of_a_file_have_separate_hashes(tmp_path: Path) -> None:
     def hashes() -> tuple[Any, Any]:
         np.save(tmp_path / "x.npy", values)
         splits = tensor_file({"x": str(tmp_path / "x.npy")})
@@ -61,7 +61,7 @@ def test_each_part_of_a_file_has_its_own(tmp_path: Path) -> None:
     assert hashes()[0] != train
 
 
-def test_a_byte_of_an_image_and_a_label_count(tmp_path: Path) -> None:
+def test_a_changed_image_file_or_label_changes_the_hash(tmp_path: Path) -> None:
     write_photos(tmp_path)
     before = hash_content(image_folder(str(tmp_path)).train.dataset)
     file = tmp_path / "cat" / "1.png"
@@ -71,7 +71,9 @@ def test_a_byte_of_an_image_and_a_label_count(tmp_path: Path) -> None:
     assert hash_content(ImageFolder([str(file)], [0])) != hash_content(ImageFolder([str(file)], [1]))
 
 
-def test_what_is_too_large_or_of_another_kind_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_is_too_large_or_of_another_class_has_no_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert hash_content([1, 2]) is None
     assert hash_content(TensorData({"x": torch.eye(3).to_sparse()})) is None
     assert hash_content(csv("loopwright:wine.csv", "cultivar").train.dataset) is None

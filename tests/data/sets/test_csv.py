@@ -1,4 +1,4 @@
-"""Tables: what becomes of their columns, and what is said of those that are wrong."""
+"""`csv`: the tensors that columns become, and the errors for wrong tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOUSES = """area,city,rooms,price
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write a table into the current directory and give its name."""
+    """Return a function that writes a table into the current directory and returns its name."""
     monkeypatch.chdir(tmp_path)
 
     def write(text: str | bytes, name: str = "houses.csv") -> str:
@@ -41,7 +41,7 @@ def everything(loader: Loader) -> dict[str, Tensor]:
     return batch
 
 
-def test_numbers_are_standardised_by_the_training_rows_alone(write: Write) -> None:
+def test_numbers_are_standardised_with_the_training_rows_only(write: Write) -> None:
     splits = csv(write(HOUSES), "price")
     train, val = everything(splits.train), everything(splits.val)
     encoding = splits.train.dataset.encoding
@@ -56,35 +56,35 @@ def test_numbers_are_standardised_by_the_training_rows_alone(write: Write) -> No
     assert {value.dtype for value in train.values()} == {torch.float32}
 
 
-def test_numbers_may_be_left_as_they_are(write: Write) -> None:
+def test_numbers_are_unchanged_without_standardizes(write: Write) -> None:
     train = everything(csv(write(HOUSES), "price", standardizes=False).train)
     assert train["target"].tolist() == [100, 200, 300, 400]
     assert train["features"][:, 4].tolist() == [1, 2, 3, 4]
 
 
-def test_a_category_to_predict_makes_labels(write: Write) -> None:
+def test_a_category_as_target_becomes_labels(write: Write) -> None:
     splits = csv(write(HOUSES), "city", types={"rooms": "category", "area": "ignore"})
     assert splits.train.dataset.encoding.classes == ("Bern", "Oslo", "Rome")
     assert everything(splits.train)["label"].tolist() == [2, 0, 2, 1]
     assert everything(splits.val)["label"].tolist() == [0]
     assert splits.train.dataset.encoding.feature_names == ("rooms=1", "rooms=2", "rooms=3", "rooms=4", "price")
-    assert everything(splits.val)["features"][0, :4].tolist() == [0, 0, 0, 0]  # 9 rooms: no training row has them
+    assert everything(splits.val)["features"][0, :4].tolist() == [0, 0, 0, 0]  # no training row has 9 rooms
     assert splits.facts["num_features"] == 5
 
 
-def test_categories_that_are_numbers_are_in_their_order(write: Write) -> None:
+def test_categories_that_are_numbers_are_sorted_by_value(write: Write) -> None:
     rows = "".join(f"{10 - row},{row}\n" for row in range(10))
     classes = csv(write("y,x\n" + rows), "y", types={"y": "category"}).train.dataset.encoding.classes
     assert classes == tuple(str(number) for number in range(1, 11))
 
 
-def test_a_column_that_never_changes_becomes_zero(write: Write) -> None:
+def test_a_constant_column_becomes_zero(write: Write) -> None:
     train = everything(csv(write("x,z,y\n" + "7,0.1,1\n7,0.1,2\n" * 4), "y").train)
-    assert len(train["features"]) == 7  # the mean of seven times 0.1 is not 0.1
+    assert len(train["features"]) == 7  # the computed mean of seven values 0.1 is not 0.1
     assert train["features"].abs().max() == 0
 
 
-def test_quotes_blanks_delimiters_and_a_mark_at_the_beginning(write: Write) -> None:
+def test_quotes_blanks_delimiters_and_a_byte_order_mark_are_read(write: Write) -> None:
     text = '\ufeff"a; b"; y\n 1 ; "two\nlines"\n\n2;B\n3;B\n4;B\n5;B\n'
     splits = csv(write(text), "y", delimiter=";", standardizes=False)
     assert splits.train.dataset.encoding.feature_names == ("a; b",)
@@ -92,7 +92,7 @@ def test_quotes_blanks_delimiters_and_a_mark_at_the_beginning(write: Write) -> N
     assert everything(splits.train)["features"][:, 0].tolist() == [1, 2, 3, 4]
 
 
-def test_a_table_of_validation_rows(write: Write) -> None:
+def test_validation_rows_can_come_from_a_second_table(write: Write) -> None:
     write("area,city,rooms,price\n50,Paris,5,500\n", "val.csv")
     splits = csv(write(HOUSES), "price", val_path="val.csv", standardizes=False)
     assert (len(splits.train.dataset), len(splits.val.dataset)) == (5, 1)
@@ -101,7 +101,7 @@ def test_a_table_of_validation_rows(write: Write) -> None:
     assert [splits.facts["sha256"], splits.facts["val_sha256"]] == hashes
 
 
-def test_the_shipped_table_is_scikit_learns() -> None:
+def test_the_shipped_table_is_the_wine_data_of_scikit_learn() -> None:
     from sklearn.datasets import load_wine
 
     splits = csv("loopwright:wine.csv", "cultivar", standardizes=False)
@@ -121,7 +121,8 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "one row": (
         "x,y\n1,2\n",
         {},
-        "val_fraction=0.2: expected a fraction that leaves rows to train on and rows to validate, of 1.",
+        "val_fraction=0.2: expected a fraction that leaves at least one row for training and one for validation, "
+        "out of 1.",
     ),
     "no names": (
         "1,2\n3,4\n",
@@ -132,13 +133,13 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "same name": (
         "y,y\n1,2\n",
         {},
-        "path='houses.csv', row 1: two columns are called 'y'; expected a name of its own for each.",
+        "path='houses.csv', row 1: two columns are called 'y'; expected different names.",
     ),
     "delimiter": (
         "x;y\n1;2\n",
         {},
-        "path='houses.csv', row 1: has one column, 'x;y'; expected at least two columns, with ',' between them; "
-        "set delimiter if it is another.",
+        "path='houses.csv', row 1: has one column, 'x;y'; expected at least two columns, separated by ','; "
+        "set delimiter for another one.",
     ),
     "short row": (
         "x,y\n1,2\n\n3\n",
@@ -154,84 +155,85 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "odd number": (
         "x,y\n1,2\nmany,3\n",
         {},
-        "path='houses.csv', row 3, column x='many': expected a number, as row 2 has '1'; "
-        "'data.types={x: category}' reads both as categories.",
+        "path='houses.csv', row 3, column x='many': expected a number, because row 2 has '1'; "
+        "use 'data.types={x: category}' to read both as categories.",
     ),
     "nan": (
         "x,y\n1,2\nnan,3\n",
         {"types": {"x": "number"}},
-        "path='houses.csv', row 3, column x='nan': is missing; expected a number; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "path='houses.csv', row 3, column x='nan': stands for a missing value; expected a number; "
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "missing below": (
         "x,y\n1,2\nN/A,3\n",
         {},
-        "path='houses.csv', row 3, column x='N/A': is missing; expected a number; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "path='houses.csv', row 3, column x='N/A': stands for a missing value; expected a number; "
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "missing above": (
         "x,y\nnan,2\nNA,2\n1,3\n",
         {},
-        "path='houses.csv', row 2, column x='nan': is missing; expected a number; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "path='houses.csv', row 2, column x='nan': stands for a missing value; expected a number; "
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "infinite": (
         "x,y\n1,2\n2,-inf\n",
         {"types": {"x": "category"}},
-        "path='houses.csv', row 3, column y='-inf': is not finite; expected a number; change it, or take out its row.",
+        "path='houses.csv', row 3, column y='-inf': expected a finite number; change it, or remove its row.",
     ),
     "beyond float64": (
         "x,y,z\n1,2,3\n1e400,3,4\n",
         {"types": {"z": "ignore"}},
-        "path='houses.csv', row 3, column x='1e400': is not finite; expected a number; "
-        "'data.types={z: ignore, x: ignore}' leaves the column out.",
+        "path='houses.csv', row 3, column x='1e400': expected a finite number; "
+        "use 'data.types={z: ignore, x: ignore}' to leave the column out.",
     ),
     "beyond float32": (
         "x,y\n1,2\n1e300,3\n" + "1,2\n" * 9,
         {"standardizes": False},
-        "path='houses.csv', row 3, column x=1e+300: is too large; expected a number that float32 holds; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "path='houses.csv', row 3, column x=1e+300: is too large; expected a number in the range of float32; "
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "beyond float32 in validation": (
         "x,y\n1,2\n2,2\n3,2\n4,2\n1e300,2\n",
         {},
-        "path='houses.csv', row 6, column x=1e+300: is too large; expected a number that float32 holds; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "path='houses.csv', row 6, column x=1e+300: is too large; expected a number in the range of float32; "
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "spread beyond float64": (
         "x,y\n1,2\n2,1e200\n" + "1,2\n" * 9,
         {},
-        "path='houses.csv', column y: its standard deviation is not finite, its largest number is 1e+200; "
-        "expected smaller numbers; change it, or take out its row.",
+        "path='houses.csv', column y: its standard deviation is not finite (its largest number is 1e+200); "
+        "expected smaller numbers; change it, or remove its row.",
     ),
     "a name that no override can hold": (
         "größe,y\n1,2\nviel,3\n",
         {},
-        "path='houses.csv', row 3, column größe='viel': expected a number, as row 2 has '1'; "
-        'types: {"größe": category} in a configuration file reads both as categories.',
+        "path='houses.csv', row 3, column größe='viel': expected a number, because row 2 has '1'; "
+        'use types: {"größe": category} in a configuration file to read both as categories.',
     ),
     "underscore": (
         "x,y\n1_0,2\n",
         {"types": {"x": "number"}},
-        "path='houses.csv', row 2, column x='1_0': expected a number; 'data.types={x: ignore}' leaves the column out.",
+        "path='houses.csv', row 2, column x='1_0': expected a number; "
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "odd text": (
         "x,y\na,2\n7,3\n",
         {},
-        "path='houses.csv', row 3, column x='7': expected a text, as row 2 has 'a'; "
-        "'data.types={x: category}' reads both as categories.",
+        "path='houses.csv', row 3, column x='7': expected a text, because row 2 has 'a'; "
+        "use 'data.types={x: category}' to read both as categories.",
     ),
     "empty cell": (
         "x,y\n1,2\n ,3\n",
         {},
         "path='houses.csv', row 3, column x: is empty; expected a value; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "first cell empty": (
         "x,y\n,2\n",
         {},
         "path='houses.csv', row 2, column x: is empty; expected a value; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "target": (
         HOUSES,
@@ -241,7 +243,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "ignored target": (
         HOUSES,
         {"target": "price", "types": {"price": "ignore"}},
-        "target='price': expected a column that is read; types.price says ignore.",
+        "target='price': expected a column that is not ignored; remove types.price=ignore.",
     ),
     "typed column": (
         HOUSES,
@@ -257,27 +259,27 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "type of a number": (
         "",
         {"types": {3: "number"}},
-        "types=3: expected the names of columns as texts; write '3'.",
+        "types=3: expected column names that are texts; write '3'.",
     ),
     "two targets": ("", {"target": ["y"]}, "target=['y']: expected the name of a column."),
     "standardizes": ("", {"standardizes": "no"}, "standardizes='no': expected true or false."),
     "no features": (
         "x,y\n1,2\n" * 1 + "1,2\n" * 9,
         {"types": {"x": "ignore"}},
-        "path='houses.csv': expected a column beside y to make features of; all are ignored.",
+        "path='houses.csv': expected a feature column besides y; all other columns are ignored.",
     ),
     "notes": (
         "x,y\n" + "".join(f"note {row},{row}\n" for row in range(400)),
         {},
         "path='houses.csv', column x: expected at most 256 categories, found 320; "
-        "'data.types={x: ignore}' leaves the column out.",
+        "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "delimiters": ("", {"delimiter": ", "}, "delimiter=', ': expected one character."),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_one_line_with_file_row_and_column(write: Write, case: str) -> None:
+def test_a_wrong_table_is_reported_in_one_line_with_file_row_and_column(write: Write, case: str) -> None:
     text, settings, line = WRONG[case]
     path = write(text)
     with pytest.raises(ValueError) as caught:
@@ -291,29 +293,29 @@ def test_what_is_wrong_is_one_line_with_file_row_and_column(write: Write, case: 
         (
             "area,city,rooms,price\n1,Paris,1,1\n",
             "city",
-            ", row 2, column city='Paris': expected a class that the training table has: Bern, Oslo, Rome.",
+            ", row 2, column city='Paris': expected one of the classes in the training table: Bern, Oslo, Rome.",
         ),
         (
             "aera,city,rooms,price\n1,Rome,1,1\n",
             "city",
-            ": has no column area, as 'houses.csv' has. Did you mean aera?",
+            ": lacks column area, which 'houses.csv' has. Did you mean aera?",
         ),
-        ("area,city,rooms,price,id\n1,Rome,1,1,1\n", "city", ": has a column id, which 'houses.csv' has not."),
+        ("area,city,rooms,price,id\n1,Rome,1,1,1\n", "city", ": has a column id, which 'houses.csv' lacks."),
         (
             "area,city,rooms,price\n1,3,1,1\n",
             "price",
-            ", column city: holds a number where 'houses.csv' holds a category; "
-            "'data.types={city: category}' reads both as categories.",
+            ", column city: has the type number, but the type category in 'houses.csv'; "
+            "use 'data.types={city: category}' to read both as categories.",
         ),
         (
             "area,city,rooms,price\nNA,Rome,1,1\n",
             "price",
-            ", row 2, column area='NA': is missing; expected a number; "
-            "'data.types={area: ignore}' leaves the column out.",
+            ", row 2, column area='NA': stands for a missing value; expected a number; "
+            "use 'data.types={area: ignore}' to leave the column out.",
         ),
     ],
 )
-def test_validation_rows_that_are_of_another_kind_are_refused(write: Write, text: str, target: str, line: str) -> None:
+def test_a_validation_table_that_does_not_match_is_refused(write: Write, text: str, target: str, line: str) -> None:
     write(text, "val.csv")
     with pytest.raises(ValueError) as caught:
         csv(write(HOUSES), target, val_path="val.csv")

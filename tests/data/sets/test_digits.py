@@ -1,4 +1,4 @@
-"""The handwritten digits: the data that scikit-learn ships, split as stated."""
+"""`digits`: the data of scikit-learn, with the documented split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def everything(loader: Loader) -> dict[str, Tensor]:
     return batch
 
 
-def test_the_split_is_every_fifth_row_of_scikit_learns_digits() -> None:
+def test_every_fifth_row_of_scikit_learns_digits_is_held_out() -> None:
     images, labels = load_digits(return_X_y=True)
     splits = digits()
     train, val = everything(splits.train), everything(splits.val)
@@ -30,7 +30,7 @@ def test_the_split_is_every_fifth_row_of_scikit_learns_digits() -> None:
     assert (len(train["label"]), len(val["label"])) == (1437, 360)
 
 
-def test_a_batch_is_what_the_models_take() -> None:
+def test_a_batch_has_the_documented_shapes_and_dtypes() -> None:
     splits = digits(batch_size=7)
     assert isinstance(splits, Splits)
     batch = next(iter(splits.train))
@@ -52,6 +52,6 @@ def test_reading_the_digits_does_not_import_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("setting", ["batch_size", "num_workers"])
-def test_wrong_counts_are_refused(setting: str) -> None:
+def test_invalid_counts_are_refused(setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting}=-1: expected a whole number"):
         digits(**{setting: -1})

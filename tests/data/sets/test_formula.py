@@ -1,4 +1,4 @@
-"""Numbers by index: the same alone and in any batch, held or computed, and distributed as they should be."""
+"""Samples computed from their index: they do not depend on the batch, and have the expected distribution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def numbers(num: int, num_numbers: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @given(indices=st.lists(st.integers(0, 10**9 - 1), min_size=1, max_size=9))
 @settings(max_examples=20, deadline=None)
-def test_a_sample_is_bitwise_the_same_alone_and_in_any_batch(kind: str, indices: list[int]) -> None:
+def test_a_sample_is_bitwise_equal_alone_and_in_any_batch(kind: str, indices: list[int]) -> None:
     data = KINDS[kind](num_train=10**9, num_val=1).train.dataset
     assert isinstance(data, FormulaData)
     batch = data.__getitems__(indices).batch
@@ -34,7 +34,7 @@ def test_a_sample_is_bitwise_the_same_alone_and_in_any_batch(kind: str, indices:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_set_that_is_held_has_the_values_of_one_that_is_computed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_held_in_memory_equals_the_computed_set(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     held: Splits = KINDS[kind](num_train=70, num_val=5)
     monkeypatch.setattr(formulas, "_MAX_HELD_VALUES", 0)
     computed: Splits = KINDS[kind](num_train=70, num_val=5)
@@ -45,7 +45,7 @@ def test_a_set_that_is_held_has_the_values_of_one_that_is_computed(kind: str, mo
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_billion_samples_are_read_where_one_likes() -> None:
+def test_a_set_of_a_billion_samples_is_read_from_any_position() -> None:
     splits = synthetic_tokens(num_train=10**9, num_val=10**9, batch_size=8)
     assert len(splits.train) == 125_000_000
     source = as_source(splits.val, seed=0)
@@ -56,13 +56,13 @@ def test_a_billion_samples_are_read_where_one_likes() -> None:
         splits.val.dataset[10**9]
 
 
-def test_validation_samples_are_no_training_samples() -> None:
+def test_validation_indices_follow_training_indices() -> None:
     splits = synthetic(num_train=10, num_val=10)
     longer = synthetic(num_train=20, num_val=1)
     assert torch.equal(splits.val.dataset[0]["image"], longer.train.dataset[10]["image"])
 
 
-def test_computed_samples_are_read_in_workers_too() -> None:
+def test_computed_samples_are_read_in_workers() -> None:
     data = FormulaData(6, _square)
     assert [int(row["x"][0]) for row in Loader(pickle.loads(pickle.dumps(data)), num_workers=1)] == [
         0,
@@ -78,7 +78,7 @@ def _square(indices: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"x": indices * indices}
 
 
-def test_normal_numbers_are_normal_and_unrelated() -> None:
+def test_normal_numbers_are_normally_distributed_and_uncorrelated() -> None:
     drawn = numbers(100_000, 4).double()
     assert drawn.mean(dim=0).abs().max() < 0.02
     assert (drawn.var(dim=0) - 1).abs().max() < 0.02
@@ -89,7 +89,7 @@ def test_normal_numbers_are_normal_and_unrelated() -> None:
 
 
 @given(st.integers(-(2**63), 2**63), st.integers(1, 2**31 - 1))
-def test_whole_numbers_and_fractions_keep_their_range(seed: int, num_options: int) -> None:
+def test_whole_numbers_and_fractions_are_in_their_range(seed: int, num_options: int) -> None:
     drawn = words(seed, "range", torch.arange(50), 2)
     whole, parts = whole_numbers(drawn, num_options), fractions(drawn)
     assert whole.min() >= 0 and whole.max() < num_options

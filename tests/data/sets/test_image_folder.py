@@ -1,4 +1,4 @@
-"""Images in folders: decoded alike, mirrored by their own draw, and refused with their path."""
+"""`image_folder`: images are decoded to one form, mirrored reproducibly, and refused with their path."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(splits: Any, pass_index: int = 0, seed: int = 0) -> list[dict[str, Tens
     return list(as_source(splits.train, seed).read(pass_index, 0))
 
 
-def test_a_batch_is_what_the_models_take(photos: str) -> None:
+def test_a_batch_has_the_documented_shapes_and_dtypes(photos: str) -> None:
     splits = image_folder(photos, batch_size=4, image_size=4)
     batch = next(iter(splits.train))
     assert (batch["image"].shape, batch["image"].dtype) == ((4, 3, 4, 4), torch.float32)
@@ -36,7 +36,7 @@ def test_a_batch_is_what_the_models_take(photos: str) -> None:
     assert splits.facts["classes"] == "cat, dog"
 
 
-def test_labels_and_split_follow_the_sorted_names(photos: str) -> None:
+def test_labels_and_split_depend_on_the_sorted_names(photos: str) -> None:
     splits = image_folder(photos, image_size=4)
     greens = [round(float(row["image"][1].mean()) * 25.5) for row in splits.val.dataset]
     assert [int(row["label"]) for row in splits.train.dataset] == [0, 0, 0, 1, 1, 1]
@@ -44,13 +44,13 @@ def test_labels_and_split_follow_the_sorted_names(photos: str) -> None:
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 4), (3, 8)])
-def test_images_become_squares_of_the_size_asked_for(photos: str, channels: int, size: int) -> None:
+def test_images_become_squares_of_image_size(photos: str, channels: int, size: int) -> None:
     image = image_folder(photos, image_size=size, channels=channels).train.dataset[0]["image"]
     assert image.shape == (channels, size, size)
     assert image[0, :, 0].max() < 0.1 and image[0, :, -1].min() > 0.2
 
 
-def test_an_image_that_is_not_square_is_cut_on_both_sides(tmp_path: Path) -> None:
+def test_an_image_that_is_not_square_is_cropped_on_both_sides(tmp_path: Path) -> None:
     pixels = np.zeros((2, 6), dtype=np.uint8)
     pixels[:, 2] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -58,11 +58,11 @@ def test_an_image_that_is_not_square_is_cut_on_both_sides(tmp_path: Path) -> Non
     assert image.tolist() == [[[1, 0], [1, 0]]]
 
 
-def test_other_kinds_of_images_are_converted(tmp_path: Path) -> None:
+def test_rotated_palette_and_transparent_images_are_converted(tmp_path: Path) -> None:
     upright = Image.new("L", (4, 8))
     upright.paste(255, (0, 0, 4, 4))
     turned = Image.Exif()
-    turned[0x0112] = 3  # to be shown upside down
+    turned[0x0112] = 3  # orientation: rotated by 180 degrees
     upright.save(tmp_path / "turned.jpg", exif=turned)
     Image.new("P", (4, 4)).save(tmp_path / "palette.gif")
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
@@ -74,7 +74,7 @@ def test_other_kinds_of_images_are_converted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["<u2 png", "<u2 tif", ">u2 tif", ">u2 pgm"])
-def test_grey_of_sixteen_bits_keeps_its_range(tmp_path: Path, kind: str, channels: int) -> None:
+def test_grey_images_of_16_bits_keep_their_range(tmp_path: Path, kind: str, channels: int) -> None:
     dtype, ending = kind.split()
     file, grey = tmp_path / f"grey.{ending}", np.array([[0, 257], [32896, 65535]], dtype)
     if ending == "pgm":
@@ -91,7 +91,7 @@ def test_grey_of_sixteen_bits_keeps_its_range(tmp_path: Path, kind: str, channel
 def test_pixels_without_a_known_white_are_refused(tmp_path: Path, dtype: Any) -> None:
     Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "depth.tif")
     with pytest.raises(
-        DataError, match=r"depth\.tif: cannot be read as an image: its pixels have 32 bits, which do not"
+        DataError, match=r"depth\.tif: cannot be read as an image: its pixels have 32 bits, so the value"
     ):
         ImageFolder([str(tmp_path / "depth.tif")], [0])[0]
 
@@ -102,13 +102,13 @@ def test_transparency_is_dropped(tmp_path: Path) -> None:
     assert image.flatten().tolist() == [1, 0, 0]
 
 
-def test_only_a_set_that_mirrors_is_random(photos: str) -> None:
+def test_only_a_set_with_mirrored_images_is_random(photos: str) -> None:
     splits = image_folder(photos, flip_fraction=0.5)
     assert (splits.train.dataset.is_random, splits.val.dataset.is_random) == (True, False)
     assert not image_folder(photos).train.dataset.is_random
 
 
-def test_mirroring_depends_on_seed_pass_and_sample_and_on_nothing_else(photos: str) -> None:
+def test_mirroring_depends_only_on_seed_pass_and_sample(photos: str) -> None:
     def is_flipped(num_workers: int, pass_index: int, seed: int = 0, batch_size: int = 2) -> dict[float, bool]:
         splits = image_folder(photos, batch_size, num_workers, image_size=4, flip_fraction=0.5)
         images = torch.cat([batch["image"] for batch in read(splits, pass_index, seed)])
@@ -129,18 +129,18 @@ def test_mirroring_depends_on_seed_pass_and_sample_and_on_nothing_else(photos: s
     assert first != [is_flipped(0, pass_index, seed=1) for pass_index in range(4)]
 
 
-def test_a_fraction_of_one_mirrors_all(photos: str) -> None:
+def test_a_flip_fraction_of_one_mirrors_all_images(photos: str) -> None:
     plain, mirrored = (image_folder(photos, flip_fraction=fraction).train.dataset for fraction in (0, 1))
     assert torch.equal(mirrored[0]["image"], plain[0]["image"].flip(-1))
 
 
-def test_a_folder_of_validation_images(photos: str, tmp_path: Path) -> None:
+def test_validation_images_can_come_from_a_second_folder(photos: str, tmp_path: Path) -> None:
     write_photos(tmp_path / "val", {"dog": 2})
     splits = image_folder(photos, val_path="val")
     assert (len(splits.train.dataset), [int(row["label"]) for row in splits.val.dataset]) == (7, [1, 1])
 
 
-def test_the_facts_change_with_the_names_and_the_sizes_of_the_files(photos: str, tmp_path: Path) -> None:
+def test_the_recorded_hash_depends_on_names_and_sizes_of_the_files(photos: str, tmp_path: Path) -> None:
     write_photos(tmp_path / "val", {"dog": 1})
 
     def facts() -> list[str | int]:
@@ -158,21 +158,21 @@ def test_the_facts_change_with_the_names_and_the_sizes_of_the_files(photos: str,
     assert changed[0] == renamed[0] and changed[1] != renamed[1]
 
 
-def test_a_link_to_nothing_is_refused(photos: str, tmp_path: Path) -> None:
+def test_a_link_to_a_missing_file_is_refused(photos: str, tmp_path: Path) -> None:
     (tmp_path / photos / "dog" / "9.png").symlink_to("nowhere")
     with pytest.raises(ValueError, match=r"^path='photos': dog/9\.png cannot be read: No such file or directory\.$"):
         image_folder(photos)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_broken_file_is_said_with_its_path(photos: str, tmp_path: Path, num_workers: int) -> None:
+def test_the_error_for_a_broken_file_contains_its_path(photos: str, tmp_path: Path, num_workers: int) -> None:
     broken = tmp_path / photos / "cat" / "1.png"
     broken.write_bytes(broken.read_bytes()[:45])
     with pytest.raises(DataError, match=r"photos/cat/1\.png: cannot be read as an image"):
         read(image_folder(photos, num_workers=num_workers))
 
 
-def test_files_that_are_no_images_are_left_out(photos: str, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_ignored(photos: str, tmp_path: Path) -> None:
     for name in ("notes.txt", ".hidden.png"):
         (tmp_path / photos / "cat" / name).write_text("no image")
     (tmp_path / photos / ".cache").mkdir()
@@ -195,7 +195,7 @@ def test_files_that_are_no_images_are_left_out(photos: str, tmp_path: Path) -> N
         ),
         (
             {"val_path": "other"},
-            "val_path='other': has a class dogs; expected one of those to train: cat, dog. Did you mean dog?",
+            "val_path='other': has a class dogs; expected classes of the training images: cat, dog. Did you mean dog?",
         ),
         ({"image_size": 0}, "image_size=0: expected a whole number, 1 or more."),
         ({"channels": 2}, "channels=2: expected 3 (red, green, blue) or 1 (brightness)."),
@@ -203,10 +203,10 @@ def test_files_that_are_no_images_are_left_out(photos: str, tmp_path: Path) -> N
         ({"channels": [3]}, "channels=[3]: expected 3 (red, green, blue) or 1 (brightness)."),
         ({"flip_fraction": 1.5}, "flip_fraction=1.5: expected a fraction in [0, 1]."),
         ({"flip_fraction": "half"}, "flip_fraction='half': expected a fraction in [0, 1]."),
-        ({"val_fraction": 0.01}, "val_fraction=0.01: expected a fraction that leaves rows to train on"),
+        ({"val_fraction": 0.01}, "val_fraction=0.01: expected a fraction that leaves at least one row for"),
     ],
 )
-def test_what_is_wrong_is_one_line(photos: str, tmp_path: Path, settings: dict[str, Any], line: str) -> None:
+def test_an_error_is_reported_in_one_line(photos: str, tmp_path: Path, settings: dict[str, Any], line: str) -> None:
     (tmp_path / "hollow" / "ant").mkdir(parents=True)
     write_photos(tmp_path / "other", {"dogs": 1})
     with pytest.raises(ValueError) as caught:

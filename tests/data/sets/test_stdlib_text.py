@@ -1,4 +1,4 @@
-"""The text that comes with Python: split by topic or file, and told apart by its hash."""
+"""`stdlib_text`: the text is split by topic or file, and its hash is recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def texts(splits: Splits) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small library in the place of Python's own."""
+    """Replace Python's library by a small one, and return its folder."""
     for number in range(21):
         folder = tmp_path / ("package" if number % 2 else ".")
         folder.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def test_every_tenth_topic_is_held_out() -> None:
     assert len(train) + len(val) > 300_000
 
 
-def test_a_batch_is_what_a_language_model_takes() -> None:
+def test_a_batch_has_tokens_for_a_language_model() -> None:
     splits = stdlib_text(batch_size=3, window_length=16)
     tokens = next(iter(splits.train))["tokens"]
     assert tokens.shape == (3, 17)
@@ -51,7 +51,7 @@ def test_a_batch_is_what_a_language_model_takes() -> None:
     assert bytes(next(iter(splits.val))["tokens"][0, 1:].tolist()) == texts(splits)[1][:16]
 
 
-def test_the_library_is_split_by_file_in_the_order_of_names(library: Path) -> None:
+def test_the_library_is_split_by_file_in_name_order(library: Path) -> None:
     train, val = texts(stdlib_text(corpus="library"))
     names = [f"package/part_{i:02}.py" for i in range(1, 21, 2)] + [f"part_{i:02}.py" for i in range(0, 21, 2)]
     contents = [(library / name).read_bytes() for name in names]
@@ -59,7 +59,7 @@ def test_the_library_is_split_by_file_in_the_order_of_names(library: Path) -> No
     assert train == b"".join(text for i, text in enumerate(contents) if i % 10)
 
 
-def test_the_hash_is_that_of_the_text() -> None:
+def test_size_and_hash_of_the_text_are_recorded() -> None:
     splits = stdlib_text()
     train, val = texts(splits)
     assert splits.facts == {
@@ -70,7 +70,7 @@ def test_the_hash_is_that_of_the_text() -> None:
     }
 
 
-def test_a_distribution_without_the_source_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_library_sources_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(ValueError, match="expected") as caught:
         stdlib_text(corpus="library")
@@ -80,7 +80,7 @@ def test_a_distribution_without_the_source_is_named(tmp_path: Path, monkeypatch:
     )
 
 
-def test_a_distribution_without_the_topics_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_topics_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(ValueError, match="expected") as caught:
         stdlib_text()
@@ -98,7 +98,7 @@ def test_a_distribution_without_the_topics_is_named(monkeypatch: pytest.MonkeyPa
         ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more."),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         stdlib_text(**settings)
     assert str(caught.value) == line

@@ -1,4 +1,4 @@
-"""Synthetic data: of a seed of their own, as hard as asked for, and with a best loss that is known."""
+"""Synthetic data: they depend on their own seed only, and have the requested difficulty and the known lowest loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(**settings: Any) -> dict[str, Tensor]:
     return everything(synthetic(**{"num_train": 50, "num_val": 1, **settings}).train)
 
 
-def test_the_defaults_are_batches_for_the_models() -> None:
+def test_the_defaults_have_the_documented_shapes() -> None:
     splits = synthetic()
     batch = next(iter(splits.train))
     assert batch["image"].shape == (32, 1, 8, 8)
@@ -30,14 +30,14 @@ def test_the_defaults_are_batches_for_the_models() -> None:
     assert (len(splits.train), len(splits.val)) == (313, 79)
 
 
-def test_shape_and_counts_are_as_asked_for() -> None:
+def test_shape_and_counts_are_as_requested() -> None:
     splits = synthetic(num_train=7, num_val=5, shape=[3, 4, 6], num_classes=2, batch_size=8)
     train, val = next(iter(splits.train)), next(iter(splits.val))
     assert (train["image"].shape, val["image"].shape) == ((7, 3, 4, 6), (5, 3, 4, 6))
     assert set(train["label"].tolist()) <= {0, 1}
 
 
-def test_the_same_seed_gives_the_same_images_whatever_else_is_seeded() -> None:
+def test_images_depend_only_on_the_seed_argument() -> None:
     before = torch.get_rng_state()
     first = draw()
     assert torch.equal(torch.get_rng_state(), before)
@@ -49,14 +49,14 @@ def test_the_same_seed_gives_the_same_images_whatever_else_is_seeded() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (30,)])
-def test_separation_is_the_distance_of_the_class_means_for_any_shape(shape: tuple[int, ...]) -> None:
+def test_separation_is_the_distance_between_class_means_for_any_shape(shape: tuple[int, ...]) -> None:
     data = draw(num_train=20_000, shape=shape, num_classes=8, separation=6.0)
     means = torch.stack([data["image"][data["label"] == label].mean(dim=0).flatten() for label in range(8)])
     squared = torch.cdist(means, means).square().sum() / (8 * 7)
     assert squared.sqrt() == pytest.approx(6.0, rel=0.25)
 
 
-def test_a_separation_of_six_is_nearly_learnable() -> None:
+def test_a_separation_of_six_leaves_few_errors() -> None:
     splits = synthetic(num_train=4000, num_val=2000)
     train, val = everything(splits.train), everything(splits.val)
     means = torch.stack([train["image"][train["label"] == label].mean(dim=0).flatten() for label in range(10)])
@@ -65,7 +65,7 @@ def test_a_separation_of_six_is_nearly_learnable() -> None:
     assert 0.97 < accuracy < 1.0
 
 
-def test_the_best_regression_is_the_one_that_is_known() -> None:
+def test_the_best_regression_has_the_known_weights_and_loss() -> None:
     splits = synthetic_regression(num_train=20_000, num_val=20_000, num_features=5, noise=0.5, seed=3)
     train, val = everything(splits.train), everything(splits.val)
     weight = regression_weights(5, seed=3)
@@ -77,7 +77,7 @@ def test_the_best_regression_is_the_one_that_is_known() -> None:
     assert val["target"].square().mean().item() == pytest.approx(1.25, rel=0.05)
 
 
-def test_a_set_may_have_as_many_samples_as_there_are_indices() -> None:
+def test_a_set_may_have_as_many_samples_as_int64_has_indices() -> None:
     splits = synthetic_regression(num_train=2**63 - 2, num_val=1)
     assert next(iter(splits.train))["features"].isfinite().all()
     assert len(next(iter(splits.val))["target"]) == 1
@@ -91,7 +91,7 @@ def test_a_regression_without_noise_is_exact() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.25, 1.0])
-def test_tokens_follow_their_rule_with_the_entropy_that_is_known(noise: float) -> None:
+def test_tokens_follow_their_rule_with_the_known_entropy(noise: float) -> None:
     tokens = everything(synthetic_tokens(num_train=2000, vocab_size=8, noise=noise).train)["tokens"]
     assert (tokens.shape, tokens.dtype) == ((2000, 65), torch.int64)
     step = (tokens[:, 1:] - tokens[:, :-1]) % 8
@@ -103,10 +103,10 @@ def test_tokens_follow_their_rule_with_the_entropy_that_is_known(noise: float) -
     assert entropy == pytest.approx(token_entropy(8, noise), abs=0.01)
 
 
-def test_the_entropy_of_tokens_drawn_at_random_is_that_of_a_die() -> None:
+def test_the_entropy_of_random_tokens_is_the_log_of_the_vocabulary_size() -> None:
     assert token_entropy(6, 1.0) == pytest.approx(math.log(6))
     assert token_entropy(6, 0.0) == 0
-    assert token_entropy() == pytest.approx(1.578, abs=0.001)  # what conf/data/synthetic_tokens.yaml says
+    assert token_entropy() == pytest.approx(1.578, abs=0.001)  # the number in conf/data/synthetic_tokens.yaml
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,15 @@ def test_the_entropy_of_tokens_drawn_at_random_is_that_of_a_die() -> None:
         (synthetic, {"shape": [1, 0]}, "shape[1]=0: expected a whole number, 1 or more."),
         (synthetic, {"num_classes": True}, "num_classes=True: expected a whole number, 1 or more."),
         (synthetic, {"num_val": 0}, "num_val=0: expected a whole number, 1 or more."),
-        (synthetic, {"num_train": 10**19}, f"num_train={10**19}: expected less than 2**63 together with num_val=2500."),
+        (
+            synthetic,
+            {"num_train": 10**19},
+            f"num_train={10**19}: expected num_train + num_val below 2**63; num_val is 2500.",
+        ),
         (
             synthetic,
             {"num_train": 1, "num_val": 2**63},
-            f"num_train=1: expected less than 2**63 together with num_val={2**63}.",
+            f"num_train=1: expected num_train + num_val below 2**63; num_val is {2**63}.",
         ),
         (synthetic, {"separation": -1}, "separation=-1: expected a number, 0 or more."),
         (synthetic, {"separation": float("nan")}, "separation=nan: expected a number, 0 or more."),
@@ -133,7 +137,7 @@ def test_the_entropy_of_tokens_drawn_at_random_is_that_of_a_die() -> None:
         (synthetic_tokens, {"vocab_size": 0}, "vocab_size=0: expected a whole number, 1 or more."),
     ],
 )
-def test_wrong_settings_are_refused(make: Any, settings: dict[str, Any], line: str) -> None:
+def test_invalid_settings_are_refused(make: Any, settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         make(**settings)
     assert str(caught.value) == line

@@ -1,4 +1,4 @@
-"""Tensors on disk: rows as they are stored, mapped and not loaded, and refused by file."""
+"""`tensor_file`: rows are read as stored, files are mapped and not loaded, and wrong files are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NPY = {"image": "image.npy", "label": "label.npy"}
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten rows in both formats, and files that are wrong."""
+    """Write ten rows in both formats, and files with errors."""
     monkeypatch.chdir(tmp_path)
     image, label = torch.arange(60.0).reshape(10, 2, 3), torch.arange(10)
     save_file({"image": image, "label": label}, "rows.safetensors")
@@ -39,7 +39,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", ["rows.safetensors", NPY, {**NPY, "image": "fortran.npy"}], ids=str)
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_rows_are_read_as_they_are_stored(path: Any, num_workers: int) -> None:
+def test_rows_are_read_as_stored(path: Any, num_workers: int) -> None:
     splits = tensor_file(path, batch_size=3, num_workers=num_workers)
     assert (len(splits.train.dataset), len(splits.val.dataset)) == (8, 2)
     (val,) = as_source(splits.val, 0).read(0, 0)
@@ -50,13 +50,13 @@ def test_rows_are_read_as_they_are_stored(path: Any, num_workers: int) -> None:
     assert all(torch.equal(batch["image"][:, 0, 0], 6.0 * batch["label"]) for batch in train)
 
 
-def test_a_file_of_validation_rows() -> None:
+def test_validation_rows_can_come_from_a_second_file() -> None:
     splits = tensor_file("rows.safetensors", val_path=NPY)
     assert (len(splits.train.dataset), len(splits.val.dataset)) == (10, 10)
 
 
 @pytest.mark.parametrize("place", [0, 5 * 2**20 - 1])
-def test_the_facts_change_with_the_ends_of_the_files(place: int) -> None:
+def test_the_recorded_hash_depends_on_the_ends_of_the_files(place: int) -> None:
     rows = np.zeros((5, 2**20), np.uint8)
     np.save("first.npy", rows)
     np.save("same.npy", rows)
@@ -70,7 +70,7 @@ def test_the_facts_change_with_the_ends_of_the_files(place: int) -> None:
     }
 
 
-def test_one_row_is_a_view_and_there_is_none_beyond_the_last() -> None:
+def test_an_index_outside_the_set_is_refused() -> None:
     data = tensor_file("rows.safetensors").val.dataset
     assert not data.is_random
     assert data[-1]["label"] == data[1]["label"] == 9
@@ -79,7 +79,7 @@ def test_one_row_is_a_view_and_there_is_none_beyond_the_last() -> None:
 
 
 @pytest.mark.parametrize("path", ["rows.safetensors", NPY], ids=str)
-def test_what_is_sent_to_a_worker_is_the_name_and_not_the_tensors(path: Any) -> None:
+def test_a_pickled_set_contains_paths_and_no_tensors(path: Any) -> None:
     data = tensor_file(path).train.dataset
     sent = pickle.dumps(data)
     assert len(sent) < 500
@@ -88,7 +88,7 @@ def test_what_is_sent_to_a_worker_is_the_name_and_not_the_tensors(path: Any) -> 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 @pytest.mark.parametrize("kind", ["safetensors", "npy"])
-def test_opening_a_large_file_takes_no_memory(kind: str) -> None:
+def test_opening_a_large_file_needs_little_memory(kind: str) -> None:
     num_bytes = 200_000_000
     if kind == "npy":
         np.lib.format.open_memmap("large.npy", mode="w+", dtype=np.uint8, shape=(num_bytes // 1000, 1000)).flush()
@@ -96,7 +96,7 @@ def test_opening_a_large_file_takes_no_memory(kind: str) -> None:
         header = b'{"x":{"dtype":"U8","shape":[%d,1000],"data_offsets":[0,%d]}}' % (num_bytes // 1000, num_bytes)
         with open("large.safetensors", "wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
-            file.truncate(8 + len(header) + num_bytes)  # a hole: takes no room on disk either
+            file.truncate(8 + len(header) + num_bytes)  # a hole: uses no space on the disk
     before = resident_bytes()
     data = TensorFile("large.safetensors" if kind == "safetensors" else {"x": "large.npy"})
     assert data.__getitems__([0, 199_999]).batch["x"].shape == (2, 1000)
@@ -114,40 +114,38 @@ def resident_bytes() -> int:
         ({"path": {"image": "imag.npy"}}, "path.image='imag.npy': no such file. Did you mean image.npy?"),
         (
             {"path": "image.npy"},
-            "path='image.npy': expected a .safetensors file; npy files are given by name: "
-            "{image: a.npy, label: b.npy}.",
+            "path='image.npy': expected a .safetensors file; for npy files write {image: a.npy, label: b.npy}.",
         ),
         (
             {"path": {"image": "rows.safetensors"}},
-            "path.image='rows.safetensors': expected an .npy file; a .safetensors file is given by itself, "
-            "without a name.",
+            "path.image='rows.safetensors': expected an .npy file; give a .safetensors file alone, without a name.",
         ),
         ({"path": 3}, "path=3: expected a .safetensors file, or a mapping of names to .npy files."),
         ({"path": {}}, "path: holds no tensors; expected at least one."),
         ({"path": "hollow.safetensors"}, "path='hollow.safetensors': holds no tensors; expected at least one."),
         ({"path": "none.safetensors"}, "path='none.safetensors': has no rows; expected at least one."),
-        ({"path": "broken.safetensors"}, "path='broken.safetensors': cannot be read as safetensors: "),
-        ({"path": {"x": "broken.npy"}}, "path.x='broken.npy': cannot be read as numbers in npy: "),
-        ({"path": {"x": "noise.npy"}}, "path.x='noise.npy': cannot be read as numbers in npy: "),
-        ({"path": {"x": "objects.npy"}}, "path.x='objects.npy': cannot be read as numbers in npy: "),
-        ({"path": {"x": "text.npy"}}, "path.x='text.npy': cannot be read as numbers in npy: "),
+        ({"path": "broken.safetensors"}, "path='broken.safetensors': cannot be read as a safetensors file: "),
+        ({"path": {"x": "broken.npy"}}, "path.x='broken.npy': cannot be read as an npy file of numbers: "),
+        ({"path": {"x": "noise.npy"}}, "path.x='noise.npy': cannot be read as an npy file of numbers: "),
+        ({"path": {"x": "objects.npy"}}, "path.x='objects.npy': cannot be read as an npy file of numbers: "),
+        ({"path": {"x": "text.npy"}}, "path.x='text.npy': cannot be read as an npy file of numbers: "),
         (
             {"path": {"image": "image.npy", "label": "short.npy"}},
-            "path: has tensors of the shapes image (10, 2, 3), label (9,); expected equally many rows in each.",
+            "path: has tensors of the shapes image (10, 2, 3), label (9,); expected the same number of rows in each.",
         ),
         (
             {"path": {"x": "scalar.npy"}},
-            "path: has tensors of the shapes x (); expected equally many rows in each.",
+            "path: has tensors of the shapes x (); expected the same number of rows in each.",
         ),
         (
             {"path": "rows.safetensors", "val_path": "double.safetensors"},
             "val_path: its rows are image (2, 3) torch.float64, label () torch.int64; "
-            "expected those of path: image (2, 3) torch.float32, label () torch.int64.",
+            "expected the same as in path: image (2, 3) torch.float32, label () torch.int64.",
         ),
         ({"path": "rows.safetensors", "val_fraction": 0.05}, "val_fraction=0.05: expected a fraction that leaves"),
     ],
 )
-def test_what_is_wrong_is_one_line(settings: dict[str, Any], line: str) -> None:
+def test_an_error_is_reported_in_one_line(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError) as caught:
         tensor_file(**settings)
     assert str(caught.value).startswith(line)

@@ -1,4 +1,4 @@
-"""Tensor data: rows as samples and as batches."""
+"""`TensorData`: rows are read as samples and as batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_sample_is_a_row_of_each_tensor() -> None:
     assert {name: value.tolist() for name, value in data[3].items()} == {"x": [6, 7], "y": 3}
 
 
-def test_a_batch_is_the_samples_in_the_order_asked_for() -> None:
+def test_a_batch_has_the_samples_in_the_requested_order() -> None:
     batch = rows().__getitems__([4, 0, 4]).batch
     assert batch["x"].tolist() == [[8, 9], [0, 1], [8, 9]]
     assert batch["y"].tolist() == [4, 0, 4]
@@ -43,12 +43,12 @@ def test_our_loader_and_torchs_yield_the_same_batches(loader_class: type) -> Non
     [
         ({}, "tensors={}: expected at least one tensor."),
         ({"x": torch.zeros(2), "y": torch.zeros(3)}, "tensors with lengths {'x': 2, 'y': 3}: expected"),
-        ({"x": torch.tensor(1.0)}, "tensors with lengths {'x': None}: expected tensors with equally many rows."),
+        ({"x": torch.tensor(1.0)}, "tensors with lengths {'x': None}: expected the same number of rows in each."),
         ({"x": [1, 2]}, "tensors={'x': [1, 2]}: expected a mapping of names to tensors."),
         (torch.zeros(2), "tensors=tensor([0., 0.]): expected a mapping of names to tensors."),
     ],
 )
-def test_what_is_no_data_is_refused(tensors: object, line: str) -> None:
+def test_invalid_tensors_are_refused(tensors: object, line: str) -> None:
     with pytest.raises(ValueError, match="tensors") as caught:
         TensorData(tensors)  # type: ignore[arg-type]
     assert str(caught.value).startswith(line)

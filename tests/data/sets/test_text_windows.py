@@ -1,4 +1,4 @@
-"""Text windows tile a text: every byte is predicted once, from those before it in its window."""
+"""`TextWindows`: every byte of the text is predicted once, from the bytes before it in its window."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from loopwright.data import Loader, TextWindows
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # cores are shared
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # slow on a busy machine
 @given(text=st.binary(min_size=1, max_size=60), window_length=st.integers(1, 70), batch_size=st.integers(1, 9))
-def test_every_byte_is_a_target_once_and_follows_the_one_before(
+def test_every_byte_is_a_target_once_and_its_input_is_the_byte_before(
     text: bytes, window_length: int, batch_size: int
 ) -> None:
     data = TextWindows(text, window_length)
@@ -38,7 +38,7 @@ def test_a_sample_is_a_row_of_a_batch() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_torchs_loader_and_workers_read_the_same(num_workers: int) -> None:
+def test_our_loader_and_torchs_read_the_same_windows(num_workers: int) -> None:
     data = TextWindows(bytes(range(40)), 4)
     ours = torch.cat([batch["tokens"] for batch in Loader(data, batch_size=3, num_workers=num_workers)])
     theirs = torch.cat([batch["tokens"] for batch in DataLoader(data, batch_size=3)])
@@ -52,7 +52,7 @@ def test_torchs_loader_and_workers_read_the_same(num_workers: int) -> None:
         (b"abc", 0, "window_length=0: expected a whole number, 1 or more."),
     ],
 )
-def test_wrong_settings_are_refused(text: bytes, window_length: int, line: str) -> None:
+def test_invalid_settings_are_refused(text: bytes, window_length: int, line: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         TextWindows(text, window_length)
     assert str(caught.value) == line

@@ -1,4 +1,4 @@
-"""`PassGenerators`: generators of a pass in the place of those that a dataloader or a sampler was given."""
+"""`PassGenerators`: replaces the generators of a dataloader and its samplers during a pass."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from loopwright.seeding import derive
 
 
 class PassGenerators:
-    """While a block lasts, each ``generator`` is one that its own first seed, the run's and the pass alone decide.
+    """Context manager that replaces generators by new ones, whose numbers are reproducible for each pass.
 
-    They go on from block to block, so that what draws as it goes never sees the same numbers twice. Outside of a block
-    the user's are in their places, as they were.
+    The seed of a new generator depends on the old generator's initial seed, the run's seed and the pass. The new
+    generators keep their state when the context is left and entered again, so that a sampler that draws numbers step
+    by step gets no number twice. Outside the context, the user's generators are in place, unchanged.
 
     Args:
-        parts: that may have a torch generator as ``generator``; one that several share stays shared.
-        seed: of the run.
-        pass_index: of the pass that begins.
+        parts: objects that may have a torch generator as ``generator``. If several objects have the same generator,
+            they get the same new one.
+        seed: seed of the run.
+        pass_index: number of the pass that begins.
     """
 
     def __init__(self, parts: Iterable[Any], seed: int, pass_index: int) -> None:
@@ -29,12 +31,12 @@ class PassGenerators:
         self._swaps = [(part, own, made[id(own)]) for part, own in given]
 
     def __enter__(self) -> None:
-        """Put those of the pass in place."""
+        """Install the generators of the pass."""
         for part, _, made in self._swaps:
             part.generator = made
 
     def __exit__(self, *error: object) -> None:
-        """Give the user's back."""
+        """Put the user's generators back."""
         for part, own, _ in self._swaps:
             part.generator = own
 

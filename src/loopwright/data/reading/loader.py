@@ -1,4 +1,4 @@
-"""`Loader`: our own dataloader, a description of how a data set is read in batches."""
+"""`Loader`: our own dataloader, which describes how a data set is read in batches."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from loopwright.errors import check_count, refuse_type
 
 
 class Loader:
-    """Reads a data set with known length in batches; the trainer may begin anywhere, in any pass.
+    """Reads a data set of known length in batches. The trainer may start at any batch of any pass.
 
-    The order of a pass is a permutation keyed by (seed of the run, pass), independent of workers; that of more than
-    2**20 samples is computed as it is read, and never held. A data set with ``is_random = False`` promises that reading
-    it draws no random numbers, and is read as it is, by whole batches where it has ``__getitems__``; every other is
-    read under streams seeded by (seed, pass, index), in workers too. Iterating over it directly reads pass 0 with
-    seed 0.
+    The order of a pass is a permutation that depends on the run's seed and the pass, but not on workers. For more than
+    2**20 samples it is computed while it is read, and never held in memory.
+
+    A data set with ``is_random = False`` promises that reading it draws no random numbers. It is read as it is, in
+    whole batches if it has ``__getitems__``. For each sample of any other data set, random generators are seeded by
+    (seed, pass, index), also in workers. Iterating over a `Loader` directly reads pass 0 with seed 0.
 
     Args:
-        dataset: has ``__len__`` and ``__getitem__``.
-        batch_size: samples in a (global) micro-batch; the last one of a pass may be smaller.
-        shuffle: whether each pass has an order of its own.
-        num_workers: processes that read ahead; 0 reads in this one. The batches are the same.
-        drop_last: leave out a smaller last batch.
-        collate_fn: makes a batch of a list of samples.
+        dataset: object with ``__len__`` and ``__getitem__``.
+        batch_size: number of samples in a (global) micro-batch; the last one of a pass may be smaller.
+        shuffle: whether each pass has its own random order.
+        num_workers: number of processes that read ahead; 0: the main process reads. The batches are the same.
+        drop_last: whether a smaller last batch is left out.
+        collate_fn: function that makes a batch of a list of samples.
 
     Raises:
-        SettingError: for counts that are none, and a data set without a length.
+        SettingError: for invalid counts, and for a data set without ``__len__`` or ``__getitem__``.
     """
 
     def __init__(
@@ -55,29 +56,29 @@ class Loader:
 
     @property
     def dataset(self) -> Any:
-        """What is read."""
+        """The data set that is read."""
         return self._dataset
 
     @property
     def batch_size(self) -> int:
-        """Samples in a micro-batch."""
+        """Number of samples in a micro-batch."""
         return self._batch_size
 
     @property
     def num_workers(self) -> int:
-        """Processes that read ahead."""
+        """Number of processes that read ahead."""
         return self._workers.num_workers
 
     def __len__(self) -> int:
-        """Batches in a pass."""
+        """Return the number of batches in a pass."""
         return num_batches(len(self._dataset), self._batch_size, drop_last=self._drop_last)
 
     def __iter__(self) -> Iterator[Any]:
-        """The batches of pass 0, with seed 0."""
+        """Read the batches of pass 0 with seed 0."""
         return self.source(seed=0).read(0, 0)
 
     def source(self, seed: int) -> IndexedSource:
-        """This loader as the engine reads it, for a run with ``seed``."""
+        """Return the source from which the engine reads batches, for a run with ``seed``."""
         return IndexedSource(
             SampleReader(self._dataset, self._collate_fn, seed=seed),
             batch_size=self._batch_size,

@@ -1,4 +1,4 @@
-"""`Rows`: samples that were gathered as one batch."""
+"""`Rows`: samples that were read together as one batch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class Rows(Sequence[Any]):
-    """What ``__getitems__`` of a tensor data set returns: a ready batch that can also be read sample by sample.
+    """A ready batch that is also a sequence of samples; ``__getitems__`` of our data sets returns it.
 
-    Our reader takes ``batch`` as it is; torch's `DataLoader`, which collates whatever ``__getitems__`` returns,
-    finds a sequence of samples.
+    Our reader uses ``batch`` as it is. torch's `DataLoader` collates the result of ``__getitems__``, and reads it as a
+    sequence of samples.
 
     Args:
-        batch: tensors by name; the first dimension of each is the samples.
+        batch: tensors by name; their first dimension is the samples.
     """
 
     __slots__ = ("batch",)
@@ -24,13 +24,13 @@ class Rows(Sequence[Any]):
         self.batch = dict(batch)
 
     def __len__(self) -> int:
-        """Samples in the batch."""
+        """Return the number of samples in the batch."""
         return len(next(iter(self.batch.values())))
 
     def __getitem__(self, index: int | slice) -> Any:
-        """One sample: a tensor by name."""
+        """Return one sample: its tensors by name."""
         return {name: tensor[index] for name, tensor in self.batch.items()}
 
     def __iter__(self) -> Iterator[Any]:
-        """The samples in order."""
+        """Iterate over the samples in order."""
         return (self[index] for index in range(len(self)))

@@ -1,4 +1,4 @@
-"""A sample that cannot be read is named: data set, index, worker; in this process as in a worker."""
+"""Errors for samples that cannot be read. They name the data set, the sample index and the worker."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from torch.utils.data import get_worker_info
 
 from loopwright.errors import DataError, text_of
 
-# What torch says in a worker of tensors that differ in shape
+# torch's message in a worker for tensors that differ in shape
 _RAGGED = "Trying to resize storage that is not resizable"
 
 
 def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str = "cannot be read") -> DataError:
-    """The error that names the samples of ``dataset`` that could not be read, and the worker; ``error`` says why.
+    """Build the error for samples of ``dataset`` that cannot be read. It names the samples and the worker.
 
-    No ``indices``: a batch of which nobody knows what it was made of.
+    Args:
+        dataset: data set that contains the samples.
+        indices: indices of the samples; empty if it is not known which samples a batch was made of.
+        error: error that was raised.
+        what: description of the failure in the message, such as ``cannot be read``.
     """
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
@@ -31,20 +35,20 @@ def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """What a worker hands over in place of a batch: the line, and the traceback that stays behind in it."""
+    """The message and traceback of an error, as text, which a worker sends instead of a batch."""
 
     line: str
     report: str
 
     @classmethod
     def of(cls, error: DataError) -> WorkerFailure:
-        """The failure that ``error`` tells of."""
+        """Convert ``error`` to text."""
         return cls(str(error), "".join(traceback.format_exception(error)))
 
     def error(self) -> DataError:
-        """The same as an exception of this process; its cause is the worker's traceback in words."""
+        """Return the error for this process. Its cause contains the worker's traceback as text."""
         error = DataError(self.line)
-        error.__cause__ = RuntimeError(f"in the worker:\n{self.report}")
+        error.__cause__ = RuntimeError(f"Raised in a worker:\n{self.report}")
         return error
 
 

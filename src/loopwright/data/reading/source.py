@@ -1,4 +1,4 @@
-"""`as_source`: any dataloader as the engine reads it."""
+"""`as_source`: makes a source from any dataloader, from which the engine reads batches."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ _log = logging.getLogger("loopwright")
 
 
 def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
-    """Make any dataloader readable from any micro-batch of any pass.
+    """Return a source that can begin to read a dataloader at any micro-batch of any pass.
 
-    Our own `Loader`, and a plain `torch.utils.data.DataLoader` over a plain sampler, are read in our order, which is
-    sought. With another sampler its indices are kept and skipped, not the data. A subclass, or any other iterable, is
-    used as it is and read forward, under streams of its own that are keyed by (seed, pass).
+    - Our own `Loader`, and exactly `torch.utils.data.DataLoader` with a plain sampler, are read in our own order.
+      Reading starts directly at the requested micro-batch.
+    - A `torch.utils.data.DataLoader` with another sampler is read in the sampler's order. To start at a later
+      micro-batch, indices are skipped, and their samples are not read.
+    - A subclass of `DataLoader`, or any other iterable, is used as it is. To start at a later micro-batch, its own
+      state is loaded, or earlier micro-batches are read and dropped. Its random numbers depend only on (seed, pass).
 
     Args:
-        dataloader: anything iterable.
-        seed: of the run.
-        name: of the argument, for the error.
+        dataloader: any iterable of batches.
+        seed: seed of the run.
+        name: name of the argument, for the error.
 
     Raises:
-        SettingTypeError: if ``dataloader`` cannot be iterated over.
+        SettingTypeError: if ``dataloader`` is not iterable.
     """
     if isinstance(dataloader, Loader):
         return dataloader.source(seed)
@@ -70,7 +73,7 @@ def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
 
 
 def _facts_of(dataloader: Any) -> DataFacts:
-    """What a dataloader of torch's says of itself; of others nothing is known."""
+    """Return the settings of a torch dataloader; nothing is known about other iterables."""
     if not isinstance(dataloader, DataLoader):
         return DataFacts()
     is_read_along = isinstance(dataloader.dataset, IterableDataset)
@@ -91,7 +94,7 @@ def _is_plain_sampler(sampler: Any, dataset: Any) -> bool:
         return False
     if type(sampler) is SequentialSampler:
         return True
-    # _num_samples is None where num_samples was not given; the public property then is the data set's length
+    # _num_samples is None if num_samples was not given; the public property would return the length of the data set
     return type(sampler) is RandomSampler and not sampler.replacement and sampler._num_samples is None
 
 
@@ -109,10 +112,10 @@ def _worker_options(loader: DataLoader[Any]) -> dict[str, Any]:
 
 
 class ListSource:
-    """A list of ready batches.
+    """Reads a list of ready batches.
 
     Args:
-        batches: the batches of every pass.
+        batches: batches of each pass.
     """
 
     is_sought = True
@@ -123,36 +126,36 @@ class ListSource:
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in a pass."""
+        """Number of batches in a pass."""
         return len(self._batches)
 
     @property
     def facts(self) -> DataFacts:
-        """Nothing: how the batches were made is not known."""
+        """No facts: it is not known how the batches were made."""
         return DataFacts()
 
     def state_dict(self) -> None:
-        """None: the position says it all."""
+        """Return None: the position in the pass is enough to resume."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called, as there is no state."""
+        """Do nothing. This is not called, because there is no state."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches from number ``first`` on, the same in every pass."""
+        """Return the batches from number ``first`` on, which are the same in every pass."""
         return iter(self._batches[first:])
 
 
 class ForeignSource:
-    """Any other iterable: used as it is; it goes on by its own state, or is read forward to where a run is.
+    """Reads any other iterable as it is. To resume inside a pass, it loads the iterable's state, or drops batches.
 
-    What it draws in this process comes from streams keyed by (seed, pass). So does what torch's `DataLoader`, or a
-    subclass of it, and its samplers draw from a ``generator``. Its workers are started anew for each pass: kept by
-    ``persistent_workers``, they would go on with random numbers of the passes before, which nobody can give them again.
+    Random numbers that the iterable draws in this process are determined by (seed, pass). The same holds for the
+    ``generator`` of torch's `DataLoader`, of its subclasses and of their samplers. Workers are started anew for each
+    pass: with ``persistent_workers`` they would keep the random state of earlier passes, which cannot be restored.
 
     Args:
-        dataloader: the iterable; one with a ``set_epoch`` is told the pass; ``state_dict`` and ``load_state_dict``,
-            where it has both, are used to go on inside a pass.
-        seed: of the run.
+        dataloader: iterable of batches. Its ``set_epoch``, if it has one, is called with the pass. If it has
+            ``state_dict`` and ``load_state_dict``, they are used to resume inside a pass.
+        seed: seed of the run.
     """
 
     is_sought = False
@@ -166,32 +169,32 @@ class ForeignSource:
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether it is an iterator, which cannot be read again."""
+        """Whether the iterable is an iterator, which can be read only once."""
         return isinstance(self._dataloader, Iterator)
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in a pass, where the dataloader knows."""
+        """Number of batches in a pass; None if the dataloader has no length."""
         return length_of(self._dataloader)
 
     @property
     def facts(self) -> DataFacts:
-        """What is known of the dataloader."""
+        """Known settings of the dataloader."""
         return _facts_of(self._dataloader)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Where the dataloader and its streams stand; None where it keeps no state of its own."""
+        """Return the states of the dataloader and its random generators; None for a dataloader without a state."""
         if not (hasattr(self._dataloader, "state_dict") and hasattr(self._dataloader, "load_state_dict")):
             return None
         streams = None if self._streams is None else self._streams.state_dict()
         return {"dataloader": self._dataloader.state_dict(), "streams": streams}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned when it is read next."""
+        """Keep a state that `state_dict` returned; the next `read` loads it."""
         self._restored = state
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on; those before it are read and dropped, or known by a state."""
+        """Return the batches of a pass from number ``first`` on. Without a state, earlier ones are read and dropped."""
         streams = self._streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
         restored, self._restored = self._restored, None
         if restored is not None and first and restored["streams"] is not None:
@@ -204,34 +207,35 @@ class ForeignSource:
                 self._dataloader.load_state_dict(restored["dataloader"])
             batches = _begin(self._dataloader)
             if first and restored is None:
-                _read_over(batches, first)
+                _skip(batches, first)
         return _under(streams if self._draws_here else nullcontext(), generators, batches)
 
 
 def _begin(dataloader: Any) -> Iterator[Any]:
-    """Its iterator, with workers of this pass alone."""
+    """Return the iterator of a dataloader, with workers that are started for this pass only."""
     if not isinstance(dataloader, DataLoader) or not dataloader.num_workers:
         return iter(dataloader)
     if type(dataloader).__iter__ is DataLoader.__iter__ and type(dataloader)._get_iterator is DataLoader._get_iterator:
         return read_as_it_is(dataloader)
     if dataloader.persistent_workers:
-        dataloader._iterator = None  # and with it the workers of the pass before
+        dataloader._iterator = None  # this ends the workers of the previous pass
     return received(dataloader, iter(dataloader))
 
 
 def _parts_of(dataloader: Any) -> list[Any]:
-    """A dataloader of torch's and its samplers."""
+    """Return a torch dataloader and its samplers; an empty list for other iterables."""
     if not isinstance(dataloader, DataLoader):
         return []
     batch_sampler = dataloader.batch_sampler
     return [dataloader, dataloader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None)]
 
 
-def _read_over(batches: Iterator[Any], num_batches: int) -> None:
+def _skip(batches: Iterator[Any], num_batches: int) -> None:
     num_skipped = sum(1 for _ in itertools.islice(batches, num_batches))
-    _log.warning("Read over %d micro-batches of the training dataloader to go on where it was.", num_batches)
+    _log.warning("Read and dropped %d micro-batches of the training dataloader, to resume after them.", num_batches)
     if num_skipped < num_batches:
-        raise DataError(f"The dataloader ended after {num_skipped} micro-batches; {num_batches} were read before.")
+        problem = f"ended after {num_skipped} micro-batches; expected at least {num_batches}, as in the resumed run"
+        raise DataError(f"The dataloader {problem}.")
 
 
 def _under(streams: AbstractContextManager[None], generators: PassGenerators, batches: Iterator[Any]) -> Iterator[Any]:

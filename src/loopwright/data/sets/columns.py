@@ -1,4 +1,4 @@
-"""From the columns of a table to tensors: numbers are standardised, categories become one column each.
+"""Converts the columns of a table to tensors: numbers are standardised, and categories are one-hot encoded.
 
 Shape suffixes: N rows, F features.
 """
@@ -16,20 +16,20 @@ from loopwright.data.sets.csv_table import Column, Table, as_number
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import did_you_mean
 
-# A column with more texts than this is names or notes rather than categories, and would make as many features.
+# A column with more different texts contains names or notes, not categories. Each text would become a feature.
 _MAX_CATEGORIES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How the rows of a table were made into tensors.
+    """How the rows of a table were converted to tensors.
 
     Attributes:
-        feature_names: of each feature: a column's name, or ``column=category``.
-        target: name of the column to be predicted.
-        classes: texts of the target that the labels 0, 1, … stand for; empty where the target is a number.
-        target_mean: what was taken off a target that is a number, before
-        target_scale: it was divided by this.
+        feature_names: name of each feature: a column name, or ``column=category``.
+        target: name of the target column.
+        classes: target texts for the labels 0, 1, …; empty for a numeric target.
+        target_mean: number that was subtracted from a numeric target, before it was divided by ``target_scale``.
+        target_scale: number that a numeric target was divided by.
     """
 
     feature_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Encoding:
 
 
 class TableData(TensorData):
-    """The rows of a table as tensors: ``features``, float32; and ``label``, int64, or ``target``, float32."""
+    """The rows of a table as tensors: ``features``, float32, and either ``label``, int64, or ``target``, float32."""
 
     def __init__(self, tensors: dict[str, Tensor], encoding: Encoding) -> None:
         super().__init__(tensors)
@@ -48,7 +48,7 @@ class TableData(TensorData):
 
     @property
     def encoding(self) -> Encoding:
-        """How the tensors were made."""
+        """How the tensors were made from the table."""
         return self._encoding
 
 
@@ -69,7 +69,7 @@ class _Number:
         if is_lost_N.any():
             where = f", row {table.rows[int(rows_N[is_lost_N][0])]}, column {self.name}={values_N[is_lost_N][0]:g}"
             raise table.fault(
-                f"{where}: is too large; expected a number that float32 holds; {table.without(self.name)}."
+                f"{where}: is too large; expected a number in the range of float32; {table.without(self.name)}."
             )
         return encoded_N[:, None]
 
@@ -84,7 +84,7 @@ class _Category:
         return [f"{self.name}={category}" for category in self.categories]
 
     def encode(self, table: Table, rows_N: Tensor) -> Tensor:
-        """One column per category; a row of a category that the training rows do not have is zero in all."""
+        """Return a column for each category. A category that the training rows do not have is zero in all columns."""
         column = table.columns[self.name]
         place = {category: number for number, category in enumerate(self.categories)}
         num_known = len(place)
@@ -94,22 +94,22 @@ class _Category:
 
 
 class Encoder:
-    """Makes tensors of a table's rows, by what its training rows are.
+    """Converts the rows of a table to tensors, with the categories and statistics of its training rows.
 
     Args:
-        table: to fit it to.
-        target: the column to be predicted.
-        rows_N: the training rows, by their places in the table, int64.
-        standardizes: whether numbers are shifted and scaled to mean 0 and standard deviation 1 in the training rows.
+        table: table that contains the training rows.
+        target: name of the target column.
+        rows_N: positions of the training rows in the table, int64.
+        standardizes: whether numbers are shifted and scaled to mean 0 and standard deviation 1 over the training rows.
 
     Raises:
-        SettingError: if no column is left for the features, or one has too many categories or too large numbers.
+        SettingError: if there is no feature column, or if a column has too many categories or too large numbers.
     """
 
     def __init__(self, table: Table, target: str, rows_N: Tensor, *, standardizes: bool) -> None:
         features = [column for name, column in table.columns.items() if name != target]
         if not features:
-            raise table.fault(f": expected a column beside {target} to make features of; all are ignored.")
+            raise table.fault(f": expected a feature column besides {target}; all other columns are ignored.")
         self._parts: list[_Number | _Category] = [_fit(table, column, rows_N, standardizes) for column in features]
         column = table.columns[target]
         names = tuple(name for part in self._parts for name in part.names)
@@ -119,14 +119,14 @@ class Encoder:
             mean, scale = self._target.mean, self._target.scale
             self.encoding = Encoding(feature_names=names, target=target, target_mean=mean, target_scale=scale)
         else:
-            # All the classes of the table, not of its training rows alone: a label needs a number to be wrong about.
+            # Classes of the whole table: a class that occurs only in validation rows needs a label, too.
             self.encoding = Encoding(feature_names=names, target=target, classes=_in_order(column.categories))
 
     def encode(self, table: Table, rows_N: Tensor) -> TableData:
-        """The rows of ``table`` at the places ``rows_N``.
+        """Convert the rows of ``table`` at the positions ``rows_N``.
 
         Raises:
-            SettingError: for a class that the table it was fitted to does not have, and a number too large for float32.
+            SettingError: for a class that the training table does not have, and for a number too large for float32.
         """
         features_NF = torch.cat([part.encode(table, rows_N) for part in self._parts], dim=1)
         column = table.columns[self.encoding.target]
@@ -137,7 +137,7 @@ class Encoder:
         for name, code in column.categories.items():
             if name not in label:
                 row = table.rows[column.codes.index(code)]
-                expected = f"a class that the training table has: {', '.join(label)}"
+                expected = f"one of the classes in the training table: {', '.join(label)}"
                 where = f", row {row}, column {column.name}={name!r}"
                 raise table.fault(f"{where}: expected {expected}.{did_you_mean(name, label)}")
         labels = torch.tensor([label[name] for name in column.categories])
@@ -160,17 +160,17 @@ def _fit_number(table: Table, column: Column, rows_N: Tensor, standardizes: bool
         return _Number(column.name, 0.0, 1.0)
     values_N = torch.tensor(column.numbers, dtype=torch.float64)[rows_N]
     if values_N.min() == values_N.max():
-        return _Number(column.name, values_N[0].item(), 1.0)  # to become zero, which rounding might not leave
+        return _Number(column.name, values_N[0].item(), 1.0)  # so that all become exactly 0
     mean, scale = values_N.mean().item(), values_N.std(correction=0).item()
     if not math.isfinite(mean) or not math.isfinite(scale):
         largest = f"its largest number is {values_N.abs().max():g}"
-        problem = f"its standard deviation is not finite, {largest}; expected smaller numbers"
+        problem = f"its standard deviation is not finite ({largest}); expected smaller numbers"
         raise table.fault(f", column {column.name}: {problem}; {table.without(column.name)}.")
-    return _Number(column.name, mean, scale or 1.0)  # numbers may be too small to be squared
+    return _Number(column.name, mean, scale or 1.0)  # 0 if the squares of small numbers underflow
 
 
 def _in_order(categories: Sequence[str] | dict[str, int]) -> tuple[str, ...]:
-    """By value where all are numbers, so that 10 comes after 9; else as texts."""
+    """Sort by value if all categories are numbers, so that 10 comes after 9; otherwise sort as text."""
     numbers = {name: as_number(name) for name in categories}
     if all(number is not None for number in numbers.values()):
         return tuple(sorted(categories, key=lambda name: (numbers[name], name)))

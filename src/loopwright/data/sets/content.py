@@ -1,4 +1,4 @@
-"""Hashes of what data sets hold, by which a run knows whether it reads what another has read."""
+"""Hashes of the content of data sets, which show whether two runs read the same data."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from loopwright.data.sets.tensor_file import TensorFile
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import DataError
 
-# A larger set is not hashed: at 1.5 GB/s this takes 0.2 s, and the first pass finds the files in memory.
+# A larger set is not hashed. At 1.5 GB/s, this size takes 0.2 s, and the files are then cached for the first pass.
 MAX_HASHED_BYTES = 256 * 2**20
-_PART_BYTES = 2**22  # gathered at once
+_PART_BYTES = 2**22  # read at a time
 
 
 def hash_content(dataset: Any) -> str | None:
-    """SHA-256 of all that a data set holds in memory or in files: of tensors, or of image files with their labels.
+    """Return the SHA-256 of the content of a data set: tensors in memory or in files, or image files with labels.
 
     Returns:
-        The digest; None for a set of more than `MAX_HASHED_BYTES`, or of another class. A table has the hash of its
-        file among its facts: its tensors are computed, and may be rounded otherwise on another machine.
+        The digest, or None for a set of more than `MAX_HASHED_BYTES` or of another class. For a table it is None,
+        because the tensors are computed and may be rounded differently on another machine. `Splits.facts` contains the
+        hash of the table's file instead.
 
     Raises:
-        DataError: for an image that cannot be read.
+        DataError: for an image file that cannot be read.
     """
     if type(dataset) is TensorData:
         return _hash_tensors([dataset.tensors]) if _is_hashed(dataset.tensors.values()) else None
@@ -40,7 +41,7 @@ def hash_content(dataset: Any) -> str | None:
 
 
 def _is_hashed(tensors: Collection[Tensor], num_rows: int = 1) -> bool:
-    """Whether these, or as many rows that are like them, are plain memory and not too large."""
+    """Whether ``num_rows`` rows like these tensors are dense and small enough to be hashed."""
     is_plain = all(tensor.layout is torch.strided for tensor in tensors)
     return is_plain and sum(tensor.nbytes for tensor in tensors) * num_rows <= MAX_HASHED_BYTES
 
@@ -52,7 +53,7 @@ def _parts(dataset: TensorFile) -> Iterator[Mapping[str, Tensor]]:
 
 
 def _hash_tensors(parts: Iterable[Mapping[str, Tensor]]) -> str:
-    """Of names, types, shapes of a row, and values, however many rows come at a time."""
+    """Return the SHA-256 of names, dtypes, row shapes and values; it does not depend on the sizes of ``parts``."""
     digests: dict[str, Any] = {}
     for part in parts:
         for name, tensor in part.items():

@@ -1,4 +1,4 @@
-"""`csv`: a user's table as data, one row a sample."""
+"""`csv`: reads a user's table as a data set in which each row is a sample."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from loopwright.data.sets.paths import find_file
 from loopwright.data.sets.splits import Splits
 from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 
-# wine.csv: S. Aeberhard and M. Forina, "Wine", UCI Machine Learning Repository, 1992, CC BY 4.0; with the names of the
-# columns that scikit-learn gives them, and the three cultivars called A, B and C.
+# wine.csv: S. Aeberhard and M. Forina, "Wine", UCI Machine Learning Repository, 1992, CC BY 4.0. The column names are
+# the names in scikit-learn; the three cultivars are called A, B and C.
 _SHIPPED = "loopwright:"
 _TABLES = Path(__file__).parent / "tables"
 
@@ -33,30 +33,31 @@ def csv(
     standardizes: bool = True,
     delimiter: str = ",",
 ) -> Splits:
-    """Read a table of comma-separated values whose first row is the names of its columns.
+    """Read a table of comma-separated values whose first row contains the column names.
 
-    A batch is a mapping: ``features``, float32, batch x features; and ``label``, int64, batch, where the target is a
-    category, or ``target``, float32, batch, where it is a number. A column of numbers makes one feature; one of
-    categories makes a feature of 0 and 1 for each category that the training rows have.
+    A batch is a mapping: ``features``, float32, batch x features; and ``label``, int64, batch, if the target is a
+    category, or ``target``, float32, batch, if it is a number. A column of numbers becomes one feature. A column of
+    categories becomes a feature with the values 0 and 1 for each category in the training rows.
 
-    Numbers, the target's too, are standardised by the mean and the standard deviation of the training rows, and by
-    those alone; a mean squared error of 1 is then that of predicting the mean. ``splits.train.dataset.encoding`` has
-    the names of the features, those of the classes, and what a prediction is to be multiplied by and added to.
+    Numbers, including a numeric target, are standardised with the mean and standard deviation of the training rows.
+    A model that always predicts the mean then has a mean squared error of 1. ``splits.train.dataset.encoding`` holds
+    the names of features and classes, and the scale and mean that turn a prediction back into the target's unit.
 
     Args:
-        path: of the file, from the current directory; ``loopwright:wine.csv`` is a table that comes with the package.
-        target: name of the column to be predicted.
-        batch_size: rows in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        types: column to ``number``, ``category`` or ``ignore``; a column not named is what its first cell is, and a
-            cell of the other kind is refused.
-        val_path: a table of validation rows, with the same columns. None: some rows of ``path`` are held out.
-        val_fraction: of the rows held out, evenly spread, for 0.2 every fifth; not used with ``val_path``.
+        path: path of the table, relative to the current directory; ``loopwright:wine.csv`` comes with the package.
+        target: name of the target column.
+        batch_size: number of rows in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        types: ``number``, ``category`` or ``ignore`` by column name. The type of any other column is the type of its
+            first cell; a cell of another type is refused.
+        val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
+        val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
+            if ``val_path`` is given.
         standardizes: whether numbers are standardised.
-        delimiter: between two cells.
+        delimiter: character between two cells.
 
     Raises:
-        SettingError: for a missing or malformed table, with row and column; for a column that is not there.
+        SettingError: for a missing or malformed table, with row and column; for an unknown column.
     """
     if not isinstance(target, str):
         raise refuse_type("target", target, "the name of a column")
@@ -72,7 +73,7 @@ def csv(
         train_part, val_part = hold_out(len(table.rows), val_fraction)
         val_table, train_rows, val_rows = table, train_part.all_rows(), val_part.all_rows()
     else:
-        val_table = _read_alike(table, val_path, delimiter)
+        val_table = _read_matching(table, val_path, delimiter)
         hashes["val_sha256"] = val_table.sha256
         train_rows, val_rows = torch.arange(len(table.rows)), torch.arange(len(val_table.rows))
     encoder = Encoder(table, target, train_rows, standardizes=standardizes)
@@ -99,7 +100,7 @@ def _check_types(types: Mapping[str, Kind] | None) -> Mapping[str, Kind]:
         raise refuse_type("types", types, "a mapping of columns to number, category or ignore")
     for name, kind in (types or {}).items():
         if not isinstance(name, str):
-            raise refuse_type("types", name, "the names of columns as texts", f"write {str(name)!r}")
+            raise refuse_type("types", name, "column names that are texts", f"write {str(name)!r}")
         if kind not in KINDS:
             raise refuse(f"types.{name}", kind, "number, category or ignore")
     return types or {}
@@ -108,7 +109,7 @@ def _check_types(types: Mapping[str, Kind] | None) -> Mapping[str, Kind]:
 def _check_target(table: Table) -> None:
     target = table.target
     if table.types.get(target) == "ignore":
-        raise refuse("target", target, f"a column that is read; types.{target} says ignore")
+        raise refuse("target", target, "a column that is not ignored", f"remove types.{target}=ignore")
     if target not in table.columns:
         columns = list(table.columns)
         listed = ", ".join(columns)
@@ -116,18 +117,20 @@ def _check_target(table: Table) -> None:
         raise SettingError("target", f"={target!r}: no such column in {table.path!r}. Available: {listed}.{hint}")
 
 
-def _read_alike(table: Table, val_path: str, delimiter: str) -> Table:
-    """The validation table, which must have the columns of the training table."""
+def _read_matching(table: Table, val_path: str, delimiter: str) -> Table:
+    """Read the validation table, which must have the same columns as the training table."""
     found = read_table("val_path", val_path, _find("val_path", val_path), table.target, table.types, delimiter)
     for name, column in table.columns.items():
         if name not in found.columns:
-            raise found.fault(f": has no column {name}, as {table.path!r} has.{did_you_mean(name, found.columns)}")
+            raise found.fault(f": lacks column {name}, which {table.path!r} has.{did_you_mean(name, found.columns)}")
         if found.columns[name].kind != column.kind:
             if column.kind == "number" and (no_value := found.no_value(name, *found.columns[name].first)):
                 raise no_value
-            kinds = f"holds a {found.columns[name].kind} where {table.path!r} holds a {column.kind}"
-            raise found.fault(f", column {name}: {kinds}; {found.typed(name, 'category')} reads both as categories.")
+            kinds = f"has the type {found.columns[name].kind}, but the type {column.kind} in {table.path!r}"
+            raise found.fault(
+                f", column {name}: {kinds}; use {found.typed(name, 'category')} to read both as categories."
+            )
     for name in found.columns:
         if name not in table.columns:
-            raise found.fault(f": has a column {name}, which {table.path!r} has not.")
+            raise found.fault(f": has a column {name}, which {table.path!r} lacks.")
     return found

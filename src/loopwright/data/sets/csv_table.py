@@ -1,4 +1,4 @@
-"""A table of comma-separated values, read column by column; whatever is wrong with it is said with row and column."""
+"""A table of comma-separated values, read column by column. Errors name the row and the column."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from loopwright.errors import SettingError, did_you_mean
 Kind = Literal["number", "category", "ignore"]
 KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
 
-# What tables have, in any case, where there is no value
+# Cells that stand for a missing value, in upper or lower case
 _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
 
-# Names that an override can hold and that Hydra takes for texts, and what it wants escaped in them
+# Column names that can be typed in an override, where Hydra reads them as texts
 _TYPABLE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w %*@?|/+\-.()\[\]{}:=,\\]*", re.ASCII | re.IGNORECASE)
+# Characters in such a name that need a backslash
 _ESCAPED = re.compile(r"[()\[\]{}:=,\\]")
 
 
@@ -33,12 +34,12 @@ class Column:
     """The cells of one column, as numbers or as codes of categories.
 
     Attributes:
-        name: as the first row of the table has it.
-        kind: None until a first cell tells.
-        numbers: of a column of numbers, in the order of the rows.
-        codes: of a column of categories, in the order of the rows.
-        categories: the code of each text, in the order in which they appear.
-        first: the row and the text of the first cell.
+        name: name in the first row of the table.
+        kind: type of the column; None until the first cell decides it.
+        numbers: cells of a column of numbers, in row order.
+        codes: cells of a column of categories, in row order.
+        categories: code of each category text, in order of appearance.
+        first: row and text of the first cell, if that cell decided ``kind``.
     """
 
     name: str
@@ -51,16 +52,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it was read.
+    """The content of a table file.
 
     Attributes:
-        setting: that named the file, for messages.
-        path: of the file, as it was given.
-        target: name of the column to be predicted, for messages.
-        types: what the user says of columns.
-        sha256: of the bytes that were read.
-        columns: by name, in the order of the table; those to be ignored are left out.
-        rows: number of each row in the file. Row 1 is that of the names, as in a spreadsheet.
+        setting: name of the setting that contains the path, for messages.
+        path: path of the file, as the user gave it.
+        target: name of the target column, for messages.
+        types: column types that the user gave, by column name.
+        sha256: SHA-256 of the file.
+        columns: columns by name, in the order of the table, without ignored ones.
+        rows: number of each row in the file. Row 1 contains the column names, as in a spreadsheet.
     """
 
     setting: str
@@ -72,53 +73,53 @@ class Table:
     rows: array[int] = field(default_factory=lambda: array("q"))
 
     def fault(self, problem: str) -> SettingError:
-        """The error for something that is wrong with the table."""
+        """Build the error for a problem with the table."""
         return SettingError(self.setting, f"={self.path!r}{problem}")
 
     def typed(self, name: str, kind: Kind) -> str:
-        """What makes ``kind`` of a column and leaves the others as they are, as it is typed in a shell."""
+        """Return the setting that gives a column the type ``kind`` and keeps the other types, as typed in a shell."""
         types = {**self.types, name: kind}
         if all(_TYPABLE.fullmatch(column) for column in types):
-            pairs = (f"{_ESCAPED.sub(_escape, column)}: {said}" for column, said in types.items())
+            pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
             return shlex.quote(f"data.types={{{', '.join(pairs)}}}")
-        quoted = (f"{json.dumps(column, ensure_ascii=False)}: {said}" for column, said in types.items())
+        quoted = (f"{json.dumps(column, ensure_ascii=False)}: {given}" for column, given in types.items())
         return f"types: {{{', '.join(quoted)}}} in a configuration file"
 
     def without(self, name: str) -> str:
-        """The remedy for a column whose values cannot be used."""
+        """Return the remedy for an unusable value in a column."""
         if name == self.target:
-            return "change it, or take out its row"
-        return f"{self.typed(name, 'ignore')} leaves the column out"
+            return "change it, or remove its row"
+        return f"use {self.typed(name, 'ignore')} to leave the column out"
 
     def no_value(self, name: str, row: int, cell: str) -> SettingError | None:
-        """The error for a cell that stands for no value in a column of numbers, or None where it stands for one."""
+        """Return the error for a cell without a number in a column of numbers, or None if the cell may be a number."""
         if not cell:
             problem = ": is empty; expected a value"
         elif cell.casefold() in _MISSING:
-            problem = f"={cell!r}: is missing; expected a number"
+            problem = f"={cell!r}: stands for a missing value; expected a number"
         elif _is_not_finite(cell):
-            problem = f"={cell!r}: is not finite; expected a number"
+            problem = f"={cell!r}: expected a finite number"
         else:
             return None
         return self.fault(f", row {row}, column {name}{problem}; {self.without(name)}.")
 
 
 def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[str, Kind], delimiter: str) -> Table:
-    """Read a table whose first row is the names of its columns.
+    """Read a table whose first row contains the column names.
 
-    A column whose kind ``types`` does not tell is numbers or categories as its first cell is; a cell of the other kind
-    is refused, as is an empty one, unless it belongs to a column that ``types`` calls one of categories.
+    If ``types`` does not give the type of a column, its first cell decides between numbers and categories. A cell of
+    the other type is refused. An empty cell is refused, too, except in a column that ``types`` declares as categories.
 
     Args:
-        setting: that named the file, for messages.
-        path: of the file, as it was given.
-        file: where it is.
-        target: name of the column to be predicted, for messages.
-        types: column to kind, for as many columns as one likes.
-        delimiter: between two cells.
+        setting: name of the setting that contains the path, for messages.
+        path: path of the file, as the user gave it.
+        file: location of the file.
+        target: name of the target column, for messages.
+        types: types of some or all columns, by column name.
+        delimiter: character between two cells.
 
     Raises:
-        SettingError: for a table that cannot be read, with row and column; for a column in ``types`` that is not there.
+        SettingError: for a table that cannot be read, with row and column; for an unknown column in ``types``.
     """
     try:
         content = file.read_bytes()
@@ -154,7 +155,7 @@ def _read(empty: Table, text: TextIO, delimiter: str) -> Table:
 
 
 def _cells(table: Table, text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each row that is not blank."""
+    """Yield the number and the cells of each row that is not blank."""
     reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
     row = 0
     while True:
@@ -174,11 +175,11 @@ def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
         if not name:
             raise table.fault(f", row 1: column {number} has no name; expected a name for each column.")
         if name in names[: number - 1]:
-            raise table.fault(f", row 1: two columns are called {name!r}; expected a name of its own for each.")
+            raise table.fault(f", row 1: two columns are called {name!r}; expected different names.")
     if all(as_number(name) is not None for name in names):
         raise table.fault(", row 1: expected the names of the columns, found numbers; add a first row with names.")
     if len(names) == 1:
-        hint = f"expected at least two columns, with {delimiter!r} between them; set delimiter if it is another"
+        hint = f"expected at least two columns, separated by {delimiter!r}; set delimiter for another one"
         raise table.fault(f", row 1: has one column, {names[0]!r}; {hint}.")
     for name in table.types:
         if name not in names:
@@ -205,15 +206,15 @@ def _add(table: Table, column: Column, row: int, cell: str) -> None:
 def _odd_cell(table: Table, column: Column, row: int, cell: str) -> SettingError:
     first_row, first_cell = column.first
     if cell and column.kind == "category" and all(table.no_value(column.name, 0, text) for text in column.categories):
-        row, cell = column.first  # numbers come below it: this is the odd one
+        row, cell = column.first  # this is a column of numbers, and its first cell stands for a missing value
     if no_value := table.no_value(column.name, row, cell):
         return no_value
     where = f", row {row}, column {column.name}={cell!r}"
     if not first_row:
         return table.fault(f"{where}: expected a number; {table.without(column.name)}.")
     expected = "a number" if column.kind == "number" else "a text"
-    remedy = f"{table.typed(column.name, 'category')} reads both as categories"
-    return table.fault(f"{where}: expected {expected}, as row {first_row} has {first_cell!r}; {remedy}.")
+    remedy = f"use {table.typed(column.name, 'category')} to read both as categories"
+    return table.fault(f"{where}: expected {expected}, because row {first_row} has {first_cell!r}; {remedy}.")
 
 
 def _is_not_finite(cell: str) -> bool:
@@ -228,7 +229,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def as_number(cell: str) -> float | None:
-    """The finite number that a cell is, or None; no digits with underscores, which Python alone takes for a number."""
+    """Return the finite number in a cell, or None. Digits with underscores are not a number, unlike in Python."""
     try:
         number = float(cell)
     except ValueError:

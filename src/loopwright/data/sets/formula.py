@@ -1,7 +1,7 @@
-"""Numbers by a formula of their index: the same whenever, and in whatever order, they are asked for.
+"""Data sets computed by a formula of the sample's index: the samples do not depend on the order in which they are read.
 
-No generator is stepped, so sample 999,999,999 costs what sample 0 costs. The words are splitmix64 (Steele et al. 2014)
-of a counter. Shape suffixes: B samples, W words, N numbers.
+There is no generator to advance, so sample 999,999,999 takes as long as sample 0. Random words are the splitmix64
+function (Steele et al. 2014) of a counter. Shape suffixes: B samples, W words, N numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from loopwright.data.reading.rows import Rows
 from loopwright.data.sets.tensors import TensorData
 from loopwright.seeding import derive
 
-# A set with no more values than this is computed once and held (64 MB of float32); a larger one is computed as read.
+# A set of at most this many values is computed once and held in memory (64 MB of float32). Larger ones are computed
+# while they are read.
 _MAX_HELD_VALUES = 2**24
 _NUM_AT_ONCE = 4096
 
@@ -32,9 +33,10 @@ class FormulaData:
     """A data set of any length whose samples are computed when they are read.
 
     Args:
-        num_samples: samples in the set.
-        formula: makes a batch of the samples with the given indices, int64; draws no random numbers.
-        first: index that the formula is given for sample 0.
+        num_samples: number of samples in the set.
+        formula: function that makes a batch of the samples with the given indices, int64. It must not draw random
+            numbers from a generator.
+        first: index that ``formula`` gets for sample 0.
     """
 
     is_random: ClassVar[bool] = False
@@ -45,11 +47,11 @@ class FormulaData:
         self._first = first
 
     def __len__(self) -> int:
-        """Samples in the set."""
+        """Return the number of samples."""
         return self._num_samples
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample.
+        """Return one sample.
 
         Raises:
             IndexError: for an index outside the set.
@@ -59,18 +61,18 @@ class FormulaData:
         return {name: tensor[0] for name, tensor in self.__getitems__([index % self._num_samples]).batch.items()}
 
     def __getitems__(self, indices: list[int]) -> Rows:
-        """The samples at ``indices`` as one batch."""
+        """Return the samples at ``indices`` as one batch."""
         return Rows(self._formula(torch.tensor(indices) + self._first))
 
 
 def make_set(num_samples: int, formula: Formula, first: int, num_values: int) -> TensorData | FormulaData:
-    """The samples of a formula, held in memory where they are few; the values are the same either way.
+    """Return the samples of a formula as a data set, in memory if it is small. The values are the same in both cases.
 
     Args:
-        num_samples: samples in the set.
+        num_samples: number of samples in the set.
         formula: as for `FormulaData`.
-        first: index that the formula is given for sample 0.
-        num_values: numbers in one sample.
+        first: index that ``formula`` gets for sample 0.
+        num_values: number of values in one sample.
     """
     if num_samples * num_values > _MAX_HELD_VALUES:
         return FormulaData(num_samples, formula, first)
@@ -84,7 +86,7 @@ def _index_parts(first: int, num_samples: int) -> Iterator[Tensor]:
 
 
 def words(seed: int, purpose: str, indices_B: Tensor, num_words: int) -> Tensor:
-    """Random 64-bit words, int64, samples x num_words, keyed by (seed, purpose, index)."""
+    """Return random 64-bit words, int64, samples x num_words, which are determined by (seed, purpose, index)."""
     counter_BW = indices_B[:, None] * num_words + torch.arange(1, num_words + 1)
     mixed_BW = counter_BW * _signed(0x9E3779B97F4A7C15) + _signed(derive(seed, purpose))
     mixed_BW = (mixed_BW ^ _shift(mixed_BW, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -93,19 +95,20 @@ def words(seed: int, purpose: str, indices_B: Tensor, num_words: int) -> Tensor:
 
 
 def whole_numbers(words_BW: Tensor, num_options: int) -> Tensor:
-    """Whole numbers in [0, num_options), int64, all equally likely up to num_options / 2**31."""
+    """Return whole numbers in [0, num_options), int64, equally likely up to a relative error num_options / 2**31."""
     return (_shift(words_BW, 33) * num_options) >> 31
 
 
 def fractions(words_BW: Tensor) -> Tensor:
-    """Numbers in [0, 1), float32, multiples of 2**-24."""
+    """Return numbers in [0, 1), float32, which are multiples of 2**-24."""
     return _shift(words_BW, 40).float() * 2.0**-24
 
 
 def normal_numbers(seed: int, purpose: str, indices_B: Tensor, num_numbers: int) -> Tensor:
-    """Normally distributed numbers, float32, samples x num_numbers: one of 65,536 quantiles each, a multiple of 2**-12.
+    """Return normally distributed numbers, float32, samples x num_numbers.
 
-    They are looked up rather than computed: a logarithm may round differently in a long batch and in a short one.
+    Each is one of 65,536 quantiles, rounded to a multiple of 2**-12. The quantiles come from a table. Computing them
+    for each batch would make them depend on its size, because a logarithm may round differently for long batches.
     """
     words_BW = words(seed, purpose, indices_B, -(-num_numbers // _NUM_PER_WORD))
     shifts = torch.arange(0, 64, _QUANTILE_BITS)
@@ -122,7 +125,7 @@ def _quantiles() -> Tensor:
 
 
 def _shift(words_BW: Tensor, num_bits: int) -> Tensor:
-    """A shift to the right that brings in zeros; torch's own brings in copies of the sign."""
+    """Shift to the right and fill with zeros; torch's own operator fills with copies of the sign bit."""
     return (words_BW >> num_bits) & ((1 << (64 - num_bits)) - 1)
 
 

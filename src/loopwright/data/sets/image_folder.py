@@ -1,4 +1,4 @@
-"""`image_folder`: images in a folder per class."""
+"""`image_folder`: reads images from a folder that contains a folder for each class."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ class ImageFolder:
     """Images that are decoded when they are read.
 
     A sample is a mapping: ``image``, float32, channels x image_size x image_size, in [0, 1]; ``label``, int64, scalar.
-    An image that is not square loses what juts out on both sides; all are scaled to ``image_size``. Pixels of 8 or 16
-    bits have known limits, others are refused; transparency is dropped, and leaves the colour that is stored below it.
+    An image that is not square is cropped to the square at its centre. Then it is scaled to ``image_size``. Images with
+    8 or 16 bits per channel are read; others are refused, because their value of white is unknown. Transparency is
+    ignored: the stored colour of a transparent pixel is used.
 
     Args:
-        files: of the images.
-        labels: of the same images.
+        files: paths of the images.
+        labels: label of each image.
         image_size: height and width of an image in pixels.
-        channels: 3 for red, green and blue, 1 for brightness.
-        flip_fraction: probability with which an image is mirrored left to right, drawn anew at each reading, in [0, 1].
+        channels: 3 for red, green and blue; 1 for brightness.
+        flip_fraction: probability in [0, 1] that an image is mirrored left to right; drawn again for each read.
 
     Raises:
-        SettingError: for a count that is none, other channels, a fraction outside [0, 1].
+        SettingError: for an invalid size, other channels, or a fraction outside [0, 1].
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class ImageFolder:
 
     @property
     def files(self) -> Sequence[str]:
-        """Of the images."""
+        """Paths of the images."""
         return self._files
 
     @property
     def labels(self) -> Sequence[int]:
-        """Of the same images."""
+        """Label of each image."""
         return self._labels
 
     @property
@@ -76,14 +77,14 @@ class ImageFolder:
         return self._flip_fraction > 0
 
     def __len__(self) -> int:
-        """Images."""
+        """Return the number of images."""
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One image and its label.
+        """Return one image and its label.
 
         Raises:
-            DataError: for a file that cannot be decoded, or has pixels of 32 bits, with its path.
+            DataError: for a file that cannot be decoded or has 32 bits per channel; the message contains its path.
         """
         image = self._decode(self._files[index])
         if self.is_random and torch.rand(()) < self._flip_fraction:
@@ -97,23 +98,24 @@ class ImageFolder:
                 whole, white = _whole_image(opened, self._mode)
                 pixels = np.array(ImageOps.fit(whole, size, Image.Resampling.BILINEAR))
         except Exception as error:
-            # Pillow raises of many kinds for what is no image, or half of one.
+            # Pillow raises many types of errors for files that are not images, or incomplete images.
             raise DataError(f"{file}: cannot be read as an image: {error}") from error
         channels_last = torch.from_numpy(pixels).reshape(*size, -1).expand(*size, len(self._mode))
         return channels_last.permute(2, 0, 1).float() / white
 
 
 def _whole_image(opened: Image.Image, mode: str) -> tuple[Image.Image, int]:
-    """An image as it is to be shown, and the value of its white; one of 16 bits, which is grey, stays so.
+    """Return an image, rotated as its EXIF data say, and its pixel value of white.
 
-    Pillow would clip 16 bits to 8. Where it decodes colours of 16 bits it takes the upper 8 itself.
+    Grey images of 16 bits are not converted to ``mode``, because Pillow would clip them to 8 bits. Colour images of 16
+    bits need no special case: Pillow's decoder keeps the upper 8 bits.
     """
     upright = ImageOps.exif_transpose(opened)
-    # Neither format has 32 bits: in mode I they hold 16.
+    # Pillow opens PNG and PPM files of 16 bits in mode I. These formats have no 32-bit pixels.
     if upright.mode.startswith("I;16") or (upright.mode == "I" and opened.format in ("PNG", "PPM")):
         return Image.fromarray(np.array(upright).astype(np.float32)), 2**16 - 1
     if upright.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits, which do not tell what is white; convert it to 8 or 16 bits")
+        raise ValueError("its pixels have 32 bits, so the value of white is unknown; convert it to 8 or 16 bits")
     return upright.convert(mode), 2**8 - 1
 
 
@@ -130,25 +132,28 @@ def image_folder(
     """Read the images of a folder that has a folder for each class: ``photos/cat/1.jpg``, ``photos/dog/7.png``.
 
     A batch is a mapping: ``image``, float32, batch x channels x image_size x image_size, in [0, 1]; ``label``, int64,
-    batch: the place of the class in the sorted names of the folders. Files are decoded when they are read; those whose
-    name begins with a dot or does not end in that of an image format are left out. Labels and split follow the sorted
-    names, so that the same files give the same data on every machine. The facts of a run have a hash of the names and
-    sizes of all files, and of what is in them where that is at most 256 MiB; a run can only be resumed with the same.
+    batch. A label is the position of the class in the sorted folder names. Files are decoded when they are read. Files
+    are ignored if their name begins with a dot, or does not end like an image file (``.jpg``, ``.png``, …). Labels and
+    split depend on the sorted names, so that the same files give the same data on every machine.
+
+    A run records a hash of the names and sizes of all files, and a hash of their content if it is at most 256 MiB. The
+    run can be resumed only if these hashes have not changed.
 
     Args:
-        path: of the folder, from the current directory.
-        batch_size: images in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        image_size: height and width in pixels to which an image is cut and scaled.
-        channels: 3 for red, green and blue, 1 for brightness.
-        flip_fraction: fraction of the training images that are mirrored left to right, others in each pass.
-        val_path: a folder of validation images, with the same classes. None: some images of ``path`` are held out.
-        val_fraction: of the images held out, evenly spread, for 0.2 every fifth; not used with ``val_path``.
+        path: path of the folder, relative to the current directory.
+        batch_size: number of images in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        image_size: height and width in pixels, to which an image is cropped and scaled.
+        channels: 3 for red, green and blue; 1 for brightness.
+        flip_fraction: fraction of the training images that are mirrored left to right; drawn at random in each pass.
+        val_path: path of a folder with validation images of the same classes. None: images of ``path`` are held out.
+        val_fraction: fraction of the images held out for validation, at regular intervals (0.2: every fifth image);
+            ignored if ``val_path`` is given.
 
     Raises:
-        SettingError: for a folder that is not there, has no folders for classes, or one of them without images, or an
-            image that is a link to nothing. A file that cannot be decoded is a `DataError` with its path when it is
-            read.
+        SettingError: for a missing folder, a folder without class folders, a class folder without images, or an image
+            that is a link to a missing file.
+        DataError: when an image that cannot be decoded is read, not by this function.
     """
     files, labels, classes = _list_images("path", path)
     hashes = {"listing_sha256": _hash_listing("path", path, files)}
@@ -172,7 +177,10 @@ def image_folder(
 def _list_images(
     setting: str, path: str, classes: Sequence[str] | None = None
 ) -> tuple[list[str], list[int], Sequence[str]]:
-    """Files and labels in order of their classes, and the classes; these are the folder's own where none are given."""
+    """Return files and labels in the order of the classes, and the classes.
+
+    If ``classes`` is None, the folders in ``path`` are the classes. Otherwise other folders are refused.
+    """
     folder = find_folder(setting, path)
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not found:
@@ -183,7 +191,7 @@ def _list_images(
     labels: list[int] = []
     for name in found:
         if name not in classes:
-            problem = f"={path!r}: has a class {name}; expected one of those to train: {', '.join(classes)}."
+            problem = f"={path!r}: has a class {name}; expected classes of the training images: {', '.join(classes)}."
             raise SettingError(setting, problem + did_you_mean(name, classes))
         images = _images_in(folder / name)
         if not images:
@@ -200,7 +208,7 @@ def _images_in(folder: Path) -> list[str]:
 
 
 def _hash_listing(setting: str, path: str, files: Sequence[str]) -> str:
-    """SHA-256 of the name and the size of each file, from the folders of the classes on; not of what is in them."""
+    """Return the SHA-256 of the name (class folder and file) and size of each file; their content is not read."""
     digest = hashlib.sha256()
     for file in files:
         name = "/".join(Path(file).parts[-2:])

@@ -1,4 +1,4 @@
-"""Files and folders that a user names: found, or refused in one line."""
+"""Finds files and folders that a user gives, and refuses missing ones in one line."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from loopwright.errors import SettingError, did_you_mean, refuse_type
 
 
 def find_file(setting: str, given: str | os.PathLike[str]) -> Path:
-    """The file at ``given``, a path from the current directory; ``~`` is the user's home.
+    """Return the file at ``given``, a path relative to the current directory; ``~`` is the home directory.
 
     Raises:
-        SettingError: if there is none, with the nearest name in its folder; if it is a folder.
+        SettingError: if the file does not exist, with the nearest name in its folder; if it is a folder.
     """
     return _find(setting, given, "file", Path.is_file)
 
 
 def find_folder(setting: str, given: str | os.PathLike[str]) -> Path:
-    """The folder at ``given``, in the same words as `find_file`.
+    """Return the folder at ``given``, a path like in `find_file`.
 
     Raises:
-        SettingError: if there is none.
+        SettingError: if the folder does not exist, with the nearest name beside it; if it is a file.
     """
     return _find(setting, given, "folder", Path.is_dir)
 

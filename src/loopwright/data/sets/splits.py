@@ -1,4 +1,4 @@
-"""`Splits`: the dataloaders that a data configuration makes."""
+"""`Splits`: the dataloaders that a data configuration makes, and facts about the data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """What a run trains on and what it is validated on.
+    """The training and validation dataloaders of a run.
 
     Attributes:
-        train: the training dataloader.
-        val: a validation dataloader, a mapping of several by name, or None: no validation.
-        facts: what a run's ``summary.json`` records of its data, such as the hash of a text.
+        train: training dataloader.
+        val: validation dataloader, or a mapping of names to validation dataloaders; None: no validation.
+        facts: facts about the data that ``summary.json`` records, such as the hash of a text.
     """
 
     train: Any

@@ -1,4 +1,4 @@
-"""`stdlib_text`: text that comes with Python itself, as bytes."""
+"""`stdlib_text`: the bytes of text that comes with Python."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from loopwright.errors import nearest, refuse
 
 CORPORA = ("topics", "library")
 
-# The first, eleventh, … part in the order of names is held out. The split belongs to the reported bits per byte.
+# The first, eleventh, … part in name order is held out. Reported bits per byte refer to this split: do not change it.
 _VALIDATION_EVERY_PARTS = 10
-# Folders of the library that hold other people's packages, or tests.
+# Folders of the library with third-party packages or tests.
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
 
 
@@ -28,22 +28,22 @@ def stdlib_text(
     window_length: int = 256,
     corpus: Literal["topics", "library"] = "topics",
 ) -> Splits:
-    """Read text that comes with Python: its documentation topics, or the source of its library.
+    """Read text that comes with Python: its documentation topics, or the source code of its standard library.
 
-    The text is that of the Python that runs, and differs between versions; its size and SHA-256 are among the facts
-    that a run records. Parts (topics, files) are joined in the order of their names; every tenth, beginning with the
-    first, is validation data, the rest training data. A batch is a mapping: ``tokens``, int64, batch x (window_length
-    + 1), as `TextWindows` cuts them; every byte is predicted once in a pass.
+    The text comes from the running Python and differs between its versions. A run records the size and SHA-256 of the
+    text. The parts (topics or files) are joined in name order. Every tenth part is validation data, beginning with the
+    first; the others are training data. A batch is a mapping: ``tokens``, int64, batch x (window_length + 1), see
+    `TextWindows`. Every byte is predicted once in a pass.
 
     Args:
-        batch_size: windows in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        window_length: bytes predicted in a window.
-        corpus: "topics", what ``help("topics")`` shows, about 450 kB; or "library", the source files of the standard
-            library without its tests, about 12 MB.
+        batch_size: number of windows in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        window_length: number of bytes that are predicted in a window.
+        corpus: "topics": the documentation behind ``help("topics")``, about 450 kB; "library": the source files of the
+            standard library without its tests, about 12 MB.
 
     Raises:
-        SettingError: for counts that are none, another corpus, and one that this distribution of Python lacks.
+        SettingError: for invalid counts, an unknown corpus, and a corpus that this distribution of Python lacks.
     """
     if corpus not in CORPORA:
         near = nearest(str(corpus), CORPORA)
@@ -66,7 +66,7 @@ def stdlib_text(
 
 def _topics() -> dict[str, bytes]:
     try:
-        module = importlib.import_module("pydoc_data.topics")  # half a megabyte of text: only where it is wanted
+        module = importlib.import_module("pydoc_data.topics")  # imported here: half a megabyte of text
     except ImportError:
         remedy = "this distribution of Python lacks it; use corpus=library, or another distribution"
         raise refuse("corpus", "topics", "the module pydoc_data.topics", remedy) from None
@@ -76,7 +76,7 @@ def _topics() -> dict[str, bytes]:
 def _library(folder: Path) -> dict[str, bytes]:
     parts = {}
     for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # os.walk goes into those left
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # os.walk visits the remaining ones
         for path in (Path(here, name) for name in files if name.endswith(".py")):
             parts[path.relative_to(folder).as_posix()] = path.read_bytes()
     if sum(map(bool, parts.values())) <= _VALIDATION_EVERY_PARTS:

@@ -1,4 +1,4 @@
-"""Synthetic data of any size, by a formula of the sample's index: images, regression, tokens."""
+"""Synthetic data sets of any size, computed from the sample's index: images, regression rows, token sequences."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ def synthetic(
 ) -> Splits:
     """Make images that are normally distributed around one mean image per class.
 
-    Each image is a formula of (seed, index): the same arguments give the same data, and a set that is too large for
-    memory is computed as it is read. A batch is a mapping: ``image``, float32, batch x shape; ``label``, int64, batch.
+    Each image is computed from (seed, index). The same arguments therefore give the same data, and a set that is too
+    large for memory is computed while it is read. A batch is a mapping: ``image``, float32, batch x shape; ``label``,
+    int64, batch.
 
     Args:
-        batch_size: images in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        num_train: training images.
-        num_val: validation images, of the same distribution, with the indices after those of the training images.
-        shape: of one image: channels, height, width. Any other shape will do for models that take it.
-        num_classes: classes, all equally likely.
-        separation: distance between the means of two classes, root mean square, in standard deviations of the noise.
-            It means the same for any shape: 3 is hard, 6 leaves about one error in a hundred images, 12 none.
-        seed: of the data.
+        batch_size: number of images in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_train: number of training images.
+        num_val: number of validation images, from the same distribution, with the indices after the training images.
+        shape: shape of one image: channels, height, width; any other shape is possible if the model accepts it.
+        num_classes: number of classes, which are equally likely.
+        separation: root-mean-square distance between the means of two classes, in standard deviations of the noise.
+            Its effect does not depend on the shape: 3 is hard, 6 leaves about one error in a hundred images, 12 none.
+        seed: seed of the data.
 
     Raises:
-        SettingError: for counts that are none, an empty shape, a separation that is negative or not finite.
+        SettingError: for invalid counts, an empty shape, or a separation that is negative or not finite.
     """
     shape = _check_shape(shape)
     num_classes = check_count("num_classes", num_classes)
     separation = _check_amount("separation", separation)
     seed = _check_seed(seed)
-    # The squared distance of two means is 2 * scale**2 in expectation for each of their entries.
+    # Each entry adds 2 * scale**2 to the expected squared distance between two means.
     num_values = math.prod(shape)
     scale = separation / math.sqrt(2 * num_values)
     mean = scale * normal_numbers(seed, "mean", torch.arange(num_classes), num_values)
@@ -64,23 +65,23 @@ def synthetic_regression(
     noise: float = 0.1,
     seed: int = 0,
 ) -> Splits:
-    """Make rows whose target is a weighted sum of their features, plus noise; the best possible loss is known.
+    """Make rows whose target is a weighted sum of their features, plus noise; the lowest loss is known.
 
-    A batch is a mapping: ``features``, float32, batch x num_features, standard normal; ``target``, float32, batch. Of
-    all models the best is the linear one with the weights of `regression_weights`; its mean squared error is noise**2
-    in expectation. Predicting zero has 1 + noise**2.
+    A batch is a mapping: ``features``, float32, batch x num_features, standard normal; ``target``, float32, batch. The
+    best model is linear, with the weights of `regression_weights`. Its expected mean squared error is noise**2. A model
+    that always predicts zero has 1 + noise**2.
 
     Args:
-        batch_size: rows in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        num_train: training rows.
-        num_val: validation rows, of the same distribution, with the indices after those of the training rows.
-        num_features: numbers in a row.
-        noise: standard deviation of what no model can predict.
-        seed: of the data.
+        batch_size: number of rows in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_train: number of training rows.
+        num_val: number of validation rows, from the same distribution, with the indices after the training rows.
+        num_features: number of features in a row.
+        noise: standard deviation of the noise in the targets.
+        seed: seed of the data.
 
     Raises:
-        SettingError: for counts that are none, noise that is negative or not finite.
+        SettingError: for invalid counts, or noise that is negative or not finite.
     """
     weight = regression_weights(num_features, seed)
     formula = _Regression(weight, _check_amount("noise", noise), seed)
@@ -88,15 +89,15 @@ def synthetic_regression(
 
 
 def regression_weights(num_features: int = 16, seed: int = 0) -> Tensor:
-    """The weights by which `synthetic_regression` makes its targets, float64; there is no constant.
+    """Return the weights with which `synthetic_regression` makes its targets, float64; there is no bias.
 
     Raises:
-        SettingError: for a number of features that is no count, or a seed that is no whole number.
+        SettingError: for an invalid number of features, or a seed that is not a whole number.
     """
     num_features = check_count("num_features", num_features)
     weight = normal_numbers(_check_seed(seed), "weight", torch.arange(1), num_features)[0].double()
-    # Multiples of 2**-16, like the features' of 2**-12: their sums are exact in float64, so that a target does not
-    # depend on the batch in which it is computed.
+    # Weights are multiples of 2**-16, and features of 2**-12. Sums of their products are exact in float64, so that a
+    # target does not depend on the batch in which it is computed.
     rounded: Tensor = (weight / weight.square().sum().sqrt() * 2**16).round() / 2**16
     return rounded
 
@@ -111,24 +112,25 @@ def synthetic_tokens(
     noise: float = 0.25,
     seed: int = 0,
 ) -> Splits:
-    """Make sequences in which each token is the one before plus 1, except for noise; the best possible loss is known.
+    """Make sequences in which each token is the previous one plus 1, except for noise; the lowest loss is known.
 
-    A batch is a mapping with ``tokens``, int64, batch x (num_tokens + 1): the inputs, and one more to predict. After
-    token *t* comes *t* + 1 (after the last one 0), but with probability ``noise`` any token, all equally likely. The
-    best possible loss is `token_entropy` nats per token.
+    A batch is a mapping with ``tokens``, int64, batch x (num_tokens + 1): the inputs, and one more token to predict.
+    Token *t* is followed by *t* + 1, and the last token of the vocabulary by 0. With probability ``noise``, it is
+    followed by a random token instead; all are equally likely. The lowest possible loss is `token_entropy` nats per
+    token.
 
     Args:
-        batch_size: sequences in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        num_train: training sequences.
-        num_val: validation sequences, with the indices after those of the training sequences.
-        num_tokens: tokens predicted in a sequence.
-        vocab_size: different tokens.
-        noise: fraction of tokens drawn anew, in [0, 1].
-        seed: of the data.
+        batch_size: number of sequences in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_train: number of training sequences.
+        num_val: number of validation sequences, with the indices after the training sequences.
+        num_tokens: number of tokens that are predicted in a sequence.
+        vocab_size: number of different tokens.
+        noise: fraction of tokens that are drawn at random, in [0, 1].
+        seed: seed of the data.
 
     Raises:
-        SettingError: for counts that are none, noise outside [0, 1].
+        SettingError: for invalid counts, or noise outside [0, 1].
     """
     num_tokens, vocab_size = check_count("num_tokens", num_tokens), check_count("vocab_size", vocab_size)
     formula = _Tokens(num_tokens, vocab_size, _check_noise(noise), _check_seed(seed))
@@ -136,13 +138,13 @@ def synthetic_tokens(
 
 
 def token_entropy(vocab_size: int = 64, noise: float = 0.25) -> float:
-    """Nats per token that no model of `synthetic_tokens` can get below, in expectation."""
+    """Return the lowest expected loss that a model can reach on `synthetic_tokens`, in nats per token."""
     other = _check_noise(noise) / check_count("vocab_size", vocab_size)
     follows = 1 - noise + other
     return -sum(weight * p * math.log(p) for weight, p in ((1, follows), (vocab_size - 1, other)) if p > 0)
 
 
-# Formulas, by index. Shape suffixes: B samples, F features, S = num_tokens + 1.
+# Formulas of the sample's index. Shape suffixes: B samples, F features, S = num_tokens + 1.
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ class _Tokens:
         is_fresh_BS = fractions(words(self.seed, "noise", indices_B, num_places)) < self.noise
         is_fresh_BS[:, 0] = True
         place_S = torch.arange(num_places)
-        # The last place at or before each where a token was drawn: from there on they count up.
+        # For each position, the last position up to it with a random token; the tokens after it count up.
         last_BS = torch.where(is_fresh_BS, place_S, 0).cummax(dim=1).values
         return {"tokens": (fresh_BS.gather(1, last_BS) + place_S - last_BS) % self.vocab_size}
 
@@ -194,7 +196,7 @@ def _splits(
 ) -> Splits:
     num_train, num_val = check_count("num_train", num_train), check_count("num_val", num_val)
     if num_train + num_val >= 2**63:
-        raise refuse("num_train", num_train, f"less than 2**63 together with num_val={num_val}")
+        raise refuse("num_train", num_train, f"num_train + num_val below 2**63; num_val is {num_val}")
     train = make_set(num_train, formula, 0, num_values)
     val = make_set(num_val, formula, num_train, num_values)
     return Splits(

@@ -1,4 +1,4 @@
-"""`tensor_file`: tensors in safetensors or npy files, mapped into memory and never loaded as a whole."""
+"""`tensor_file`: reads tensors in safetensors or npy files, which are mapped into memory and never fully loaded."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from loopwright.data.sets.splits import Splits
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import SettingError, on_one_line, refuse, refuse_type
 
-# A safetensors file, or npy files by the names that their tensors get
+# A safetensors file, or npy files by tensor name
 Files = str | Mapping[str, str]
 
-_NUM_BYTES_HASHED = 2**20  # at either end of a file
+_NUM_BYTES_HASHED = 2**20  # at the beginning and at the end of a file
 
 
 class TensorFile:
-    """Rows of tensors that stay on disk; sample *i* is row *i* of each.
+    """Rows of tensors that stay on disk; sample *i* is row *i* of each tensor.
 
-    The system reads the pages that are asked for and keeps those for which it has memory. A worker process opens the
-    files itself.
+    The operating system loads the pages that are read, and keeps as many in memory as it can. Each worker process opens
+    the files itself.
 
     Args:
-        files: a ``.safetensors`` file, whose tensors are taken by their names; or a mapping of names to ``.npy`` files.
-        setting: that named the files, for messages.
-        part: which rows to take; None: all.
+        files: path of a ``.safetensors`` file with named tensors, or a mapping of names to paths of ``.npy`` files.
+        setting: name of the setting that contains the paths, for messages.
+        part: rows to use; None: all.
 
     Raises:
-        SettingError: for a file that is not there or holds something else; for tensors that are not equally long.
+        SettingError: for a missing file or a file of another format; for tensors that differ in their number of rows.
     """
 
     is_random: ClassVar[bool] = False
@@ -49,15 +49,15 @@ class TensorFile:
         self._part = part
 
     def __reduce__(self) -> tuple[Callable[..., TensorFile], tuple[Any, ...]]:
-        """Pickled by its arguments: a worker that is spawned would otherwise be sent the tensors."""
+        """Pickle the arguments only: otherwise a spawned worker would receive copies of the tensors."""
         return type(self), self._arguments
 
     def __len__(self) -> int:
-        """Samples in the set."""
+        """Return the number of samples."""
         return len(self._data) if self._part is None else len(self._part)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample: views of the files.
+        """Return one sample: views of the memory-mapped files.
 
         Raises:
             IndexError: for an index outside the set.
@@ -68,7 +68,7 @@ class TensorFile:
         return self._data[row]
 
     def __getitems__(self, indices: list[int]) -> Rows:
-        """The samples at ``indices`` as one batch, a copy."""
+        """Return the samples at ``indices`` as one batch, which is a copy."""
         return self._data.__getitems__(self._rows(indices))
 
     def _rows(self, indices: list[int]) -> list[int]:
@@ -83,23 +83,26 @@ def tensor_file(
     val_path: str | Mapping[str, str] | None = None,
     val_fraction: float = 0.2,
 ) -> Splits:
-    """Read tensors whose first dimension is the samples from files that may be larger than memory.
+    """Read tensors from files that may be larger than memory; the first dimension of each tensor is the samples.
 
-    A batch is a mapping of the tensors' names to rows of them, in the types in which they are stored: what a model
-    takes, such as ``image`` in float32 and ``label`` in int64. The facts of a run have a hash of the size, the first
-    MiB (with names, types and shapes) and the last MiB of each file, and of all rows where these have at most 256 MiB;
-    a run can only be resumed with the same.
+    A batch is a mapping of the tensors' names to rows of them, in their stored dtypes. Names and dtypes must be what
+    the model takes, such as ``image`` in float32 and ``label`` in int64.
+
+    A run records a hash of each file's size, first MiB (which has names, dtypes and shapes) and last MiB. It also
+    records a hash of all rows if they have at most 256 MiB. The run can be resumed only if these hashes have not
+    changed.
 
     Args:
-        path: a ``.safetensors`` file, whose tensors are taken by their names; or a mapping of names to ``.npy`` files.
-        batch_size: rows in a micro-batch, and in a validation batch.
-        num_workers: processes that read ahead; 0 reads in this one.
-        val_path: the same for validation. None: some rows of ``path`` are held out.
-        val_fraction: of the rows held out, evenly spread, for 0.2 every fifth; not used with ``val_path``.
+        path: path of a ``.safetensors`` file with named tensors, or a mapping of names to paths of ``.npy`` files.
+        batch_size: number of rows in a micro-batch, and in a validation batch.
+        num_workers: number of processes that read ahead; 0: the main process reads.
+        val_path: files with validation rows, in the same form as ``path``. None: rows of ``path`` are held out.
+        val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
+            if ``val_path`` is given.
 
     Raises:
-        SettingError: for a file that is not there or holds something else, tensors that are not equally long or empty,
-            and validation tensors with other names, shapes or types.
+        SettingError: for a missing file or a file of another format; for tensors that are empty or differ in their
+            number of rows; for validation tensors with other names, shapes or dtypes.
     """
     train = TensorFile(path)
     hashes = {"ends_sha256": _hash_ends("path", path)}
@@ -131,7 +134,9 @@ def _open(setting: str, files: Files) -> TensorData:
     lengths = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
     if None in lengths.values() or len(set(lengths.values())) > 1:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise SettingError(setting, f"{where}: has tensors of the shapes {shapes}; expected equally many rows in each.")
+        raise SettingError(
+            setting, f"{where}: has tensors of the shapes {shapes}; expected the same number of rows in each."
+        )
     if not next(iter(lengths.values())):
         raise SettingError(setting, f"{where}: has no rows; expected at least one.")
     return TensorData(tensors)
@@ -140,23 +145,23 @@ def _open(setting: str, files: Files) -> TensorData:
 def _open_safetensors(setting: str, given: str) -> dict[str, Tensor]:
     file = find_file(setting, given)
     if file.suffix != ".safetensors":
-        raise refuse(setting, given, "a .safetensors file", "npy files are given by name: {image: a.npy, label: b.npy}")
+        raise refuse(setting, given, "a .safetensors file", "for npy files write {image: a.npy, label: b.npy}")
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
     except (SafetensorError, OSError) as error:
-        raise _unreadable(setting, given, "safetensors", error) from None
+        raise _unreadable(setting, given, "a safetensors file", error) from None
 
 
 def _open_npy(setting: str, given: str) -> Tensor:
     file = find_file(setting, given)
     if file.suffix != ".npy":
-        raise refuse(setting, given, "an .npy file", "a .safetensors file is given by itself, without a name")
+        raise refuse(setting, given, "an .npy file", "give a .safetensors file alone, without a name")
     try:
-        # "c": what is written to the array, which nobody does, would stay in memory; torch warns of read-only arrays
+        # mode "c" (copy on write): torch warns about read-only arrays, although this array is never written to
         return torch.from_numpy(open_memmap(file, mode="c"))
     except (ValueError, TypeError, OSError, EOFError) as error:
-        raise _unreadable(setting, given, "numbers in npy", error) from None
+        raise _unreadable(setting, given, "an npy file of numbers", error) from None
 
 
 def _unreadable(setting: str, given: str, what: str, error: Exception) -> SettingError:
@@ -165,7 +170,7 @@ def _unreadable(setting: str, given: str, what: str, error: Exception) -> Settin
 
 
 def _hash_ends(setting: str, files: Files) -> str:
-    """SHA-256 of the size and both ends of each file: all of it may take as long as a pass."""
+    """Return the SHA-256 of the size and both ends of each file; reading whole files may take as long as a pass."""
     digest = hashlib.sha256()
     for name, given in [("", files)] if isinstance(files, str) else sorted(files.items()):
         with find_file(setting, given).open("rb") as content:
@@ -178,8 +183,8 @@ def _hash_ends(setting: str, files: Files) -> str:
 
 
 def _check_alike(train: TensorFile, val: TensorFile) -> None:
-    """Refuse validation data that a model of the training data could not take."""
+    """Refuse validation tensors whose names, row shapes or dtypes differ from the training tensors."""
     kinds = [{name: (tuple(value.shape), value.dtype) for name, value in part[0].items()} for part in (train, val)]
     if kinds[0] != kinds[1]:
-        said = [", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in kind.items()) for kind in kinds]
-        raise SettingError("val_path", f": its rows are {said[1]}; expected those of path: {said[0]}.")
+        texts = [", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in kind.items()) for kind in kinds]
+        raise SettingError("val_path", f": its rows are {texts[1]}; expected the same as in path: {texts[0]}.")

@@ -13,15 +13,15 @@ from loopwright.errors import SettingError, refuse, refuse_type
 
 
 class TensorData:
-    """Samples held as tensors; sample *i* is row *i* of each.
+    """Samples held as tensors; sample *i* is row *i* of each tensor.
 
-    Reading it draws no random numbers, and takes a batch with one indexing operation per tensor.
+    Reading draws no random numbers. A batch is read with one indexing operation for each tensor.
 
     Args:
-        tensors: by the name under which a model finds them; not copied. The first dimension is the samples.
+        tensors: tensors by the name that the model uses; they are not copied. Their first dimension is the samples.
 
     Raises:
-        SettingError: if there are no tensors, or they are not equally long.
+        SettingError: if there are no tensors, or if they differ in their number of rows.
     """
 
     is_random: ClassVar[bool] = False
@@ -33,23 +33,23 @@ class TensorData:
             raise refuse("tensors", {}, "at least one tensor")
         lengths = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
         if len(set(lengths.values())) > 1 or None in lengths.values():
-            raise SettingError("tensors", f" with lengths {lengths}: expected tensors with equally many rows.")
+            raise SettingError("tensors", f" with lengths {lengths}: expected the same number of rows in each.")
         self._tensors = dict(tensors)
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """What is held, by name."""
+        """The tensors by name."""
         return self._tensors
 
     def __len__(self) -> int:
-        """Samples in the set."""
+        """Return the number of samples."""
         return len(next(iter(self._tensors.values())))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample: views, not copies."""
+        """Return one sample; its tensors are views, not copies."""
         return {name: tensor[index] for name, tensor in self._tensors.items()}
 
     def __getitems__(self, indices: list[int]) -> Rows:
-        """The samples at ``indices`` as one batch, a copy."""
+        """Return the samples at ``indices`` as one batch, which is a copy."""
         rows = torch.tensor(indices)
         return Rows({name: tensor.index_select(0, rows) for name, tensor in self._tensors.items()})
