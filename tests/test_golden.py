@@ -132,9 +132,9 @@ def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureF
 
     path = path_of("csv_example", tmp_path)
     remedy = "`make golden ARGS=--renew` writes it"
-    assert said() == (1, f"csv_example: nothing on file for torch {torch.__version__}: {remedy}\n")
+    assert said() == (1, f"csv_example: no file for torch {torch.__version__}: {remedy}\n")
     assert not path.exists()
-    assert said("--renew") == (0, "csv_example: nothing was on file; written anew\n")
+    assert said("--renew") == (0, "csv_example: there was no file; written\n")
     written = path.read_bytes()
     equal = "csv_example: 6 values bitwise equal, and the final weights"
     assert said() == (0, f"{equal}\n")
@@ -144,7 +144,7 @@ def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureF
     assert code == 1 and out.startswith("csv_example: first difference at step 3, train/loss: ")
     assert path.read_bytes() == altered
     path.write_text("{}")
-    assert said() == (1, f"csv_example: {path} is damaged: `make golden ARGS=--renew` writes it anew\n")
+    assert said() == (1, f"csv_example: {path} is damaged: `make golden ARGS=--renew` writes it again\n")
     path.write_bytes(altered)
     code, out = said("--renew")
     assert code == 0 and out.startswith("csv_example: first difference at step 3") and "9.8e-04 relative" in out
