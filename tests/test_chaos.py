@@ -1,4 +1,4 @@
-"""The fast tier of `bench/chaos.py`: a run that is cut goes on as if nothing had happened."""
+"""The small size of `bench/chaos.py`: interrupted runs resume bitwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped experiments give the losses on file, and what moves them is found."""
+"""The shipped experiments reproduce the recorded losses, and a changed loss is found."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def is_pinned() -> bool:
 
 
 def moved(recorded: Golden, step: int, name: str, factor: float) -> Golden:
-    """The same with one loss altered."""
+    """Return a copy with one changed loss."""
     curve = {**recorded.losses[name], step: recorded.losses[name][step] * factor}
     return replace(recorded, losses={**recorded.losses, name: curve})
 
 
 def elsewhere(recorded: Golden) -> Golden:
-    """The same, as if another processor had given it."""
+    """Return a copy that names another processor."""
     return replace(recorded, kernels={**recorded.kernels, "processor": "another"})
 
 

@@ -1,4 +1,4 @@
-"""The experiment with Python's documentation, cut short: what it shows and records."""
+"""The output and the records of a short `experiment=gpt_stdlib`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hooks of short runs, in order, as data."""
+"""The order of hooks in short runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MY_HOOKS = [
 
 
 class Spy(Callback):
-    """Writes down every hook with its scalar arguments."""
+    """Records every hook with its scalar arguments."""
 
     def __init__(self, also: tuple[str, ...] = ()) -> None:
         self.calls: list[str] = []
@@ -76,7 +76,7 @@ def lines(*parts: str) -> list[str]:
 
 
 def test_a_fit_with_accumulation_saving_and_two_validation_dataloaders(tmp_path: Path) -> None:
-    """Three steps of two micro-batches: saved after 2 and 3, validated after 2 and 3."""
+    """Three steps of two micro-batches, with saves and validations after steps 2 and 3."""
     spy = Spy()
     ours = trainer(
         TrainingLoop(num_steps=3, eval_frequency=2, eval_steps=1, grad_accum_steps=2),
@@ -142,7 +142,7 @@ def test_a_validation_loop_with_hooks_of_its_own() -> None:
 
 
 def test_the_order_of_listeners(tmp_path: Path) -> None:
-    """The loop, callbacks as given, loggers, checkpointing."""
+    """The order is: the loop, the callbacks in the given order, the loggers, checkpointing."""
     from loopwright import Logger
 
     order: list[str] = []
@@ -215,7 +215,7 @@ def test_a_failing_validation_is_told_to_its_own_hook() -> None:
 
 
 def test_a_callback_with_the_fields_signatures_runs(tmp_path: Path) -> None:
-    """Arguments by the names and in the order that callbacks of the field have; nothing else is ours but the base."""
+    """The argument names and their order are those of other frameworks; only the base class is ours."""
     seen: list[str] = []
 
     class Ported(Callback):
@@ -268,7 +268,7 @@ def test_a_downstream_validation_runs_every_nth_time_and_last() -> None:
 
 
 def test_a_round_in_which_nothing_is_due_ends_a_train_loop_all_the_same() -> None:
-    """So that the numbers of train loops and batches do not depend on where a run was cut."""
+    """This keeps the numbers of train loops and batches independent of interruptions."""
     spy = Spy()
 
     class Downstream(ValidationCallback):

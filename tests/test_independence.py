@@ -1,4 +1,4 @@
-"""Validating, logging, reading with workers changes nothing in what is trained, bitwise."""
+"""Validation, logging, saving and workers do not change the trained weights, bitwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CADENCES = [None, 1, 7, 0.5]
 
 
 class Drawing(Callback):
-    """Draws from every stream while validating."""
+    """Draws random numbers from every stream during validations."""
 
     def on_validate_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
@@ -36,7 +36,7 @@ class Drawing(Callback):
 
 
 class Augmented(Dataset[Any]):
-    """Adds noise from all three streams to each row it reads."""
+    """Adds noise from all three streams to each row."""
 
     def __init__(self) -> None:
         self.rows = rows(30)

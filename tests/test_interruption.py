@@ -1,4 +1,4 @@
-"""A fit that a signal interrupts, wherever it comes, is saved; resumed in its directory it is the run without it."""
+"""A fit that a signal interrupts at any point is saved, and resumes as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
 
 class Noisy(Dataset[Any]):
-    """Rows with noise on top."""
+    """Rows with random noise."""
 
     def __init__(self, num_rows: int = 34) -> None:
         self.features, self.target = tiny.rows(num_rows).tensors
@@ -34,7 +34,7 @@ class Noisy(Dataset[Any]):
 
 
 class Model(nn.Module):
-    """Dropout and batch statistics."""
+    """A model with dropout and batch statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class Raising(Callback):
 
 
 class Downstream(ValidationCallback):
-    """Validates once more, on its own data."""
+    """Runs another validation, on its own data."""
 
     def run_validation(self, trainer: Trainer, loop_idx: int, is_last: bool) -> None:
         trainer.validate({"downstream": Loader(tiny.rows(9), batch_size=4)})
 
 
 class Counting(Callback):
-    """Counts validated sets, as callbacks with patience do."""
+    """Counts validated sets, like callbacks with patience."""
 
     def __init__(self) -> None:
         self.num_ends = 0
@@ -201,7 +201,7 @@ def test_the_fit_after_two_signals_knows_nothing_of_them() -> None:
 
 
 class Dying:
-    """Two signals come while it is taken away, where Python drops what is raised."""
+    """Raises two signals in ``__del__``, where Python ignores exceptions."""
 
     def __del__(self) -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -218,7 +218,7 @@ def test_a_second_signal_that_is_swallowed_ends_the_fit_at_the_next_batch(hook: 
             if trainer.global_step == 6:
                 self.num_batches += 1
                 if self.num_batches == 1:
-                    Dying()  # and gone
+                    Dying()  # deleted at once
 
         def __init__(self) -> None:
             setattr(self, hook, self.delete)

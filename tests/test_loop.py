@@ -1,4 +1,4 @@
-"""The loops: what they accept and what they refuse, at construction."""
+"""The values that loops accept and refuse at construction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULTS = {
 
 
 def message_of(construct: Callable[..., object], **settings: Any) -> str:
-    """The one line of the refusal of ``settings``."""
+    """Return the one-line message of the error for ``settings``."""
     with pytest.raises(ValueError) as caught:
         construct(**settings)
     message = str(caught.value)

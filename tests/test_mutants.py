@@ -1,4 +1,4 @@
-"""The planted bugs of `bench/mutants.py` fit the present source, and what counts as found is a test that fails."""
+"""The patches of `bench/mutants.py` apply to the current source, and only a failed test counts as a find."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_there_are_at_least_20_with_numbers_of_their_own() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_names_its_incident_and_tests_that_are_there(mutant: Mutant) -> None:
-    assert mutant.incident.endswith(").")  # … (where it was seen).
+    assert mutant.incident.endswith(").")  # the header ends with "(where it was seen)."
     assert mutant.tests
     for test in mutant.tests:
         assert (mutants.ROOT / test).is_file() and Path(test).name.startswith("test_")
@@ -99,7 +99,9 @@ def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkey
     mutant = Mutant(name="bug", incident="None.", tests=("test_passes.py",), patch=patch)
     (root / "test_passes.py").write_text("def test_it(): pass\n", encoding="utf-8")
     monkeypatch.setattr(mutants, "ROOT", root)
-    monkeypatch.setattr(mutants, "check_trains", lambda copy: None)  # which imports the package; here there is none
+    monkeypatch.setattr(
+        mutants, "check_trains", lambda copy: None
+    )  # it imports the package, which this copy does not have
     test = "from pathlib import Path\ndef test_it(): assert Path('value.py').read_text() == 'VALUE = {}\\n'\n"
     (root / "test_value.py").write_text(test.format(1), encoding="utf-8")
     assert mutants.find(mutant, 0) == "test_value.py::test_it"
@@ -127,4 +129,4 @@ def test_code_that_cannot_be_tested_is_no_find(text: str, tmp_path: Path) -> Non
 def test_a_copy_that_is_not_what_is_imported_measures_nothing(tmp_path: Path) -> None:
     shutil.copytree(mutants.ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     with pytest.raises(BadMutantError, match=r"is imported instead of the copy|No module named 'loopwright'$"):
-        mutants.check_trains(tmp_path)  # holds no source
+        mutants.check_trains(tmp_path)  # tmp_path has no source

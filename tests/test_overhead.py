@@ -1,4 +1,4 @@
-"""No tax: calls per step, idle callbacks, and nothing read back between log steps."""
+"""Overhead of a step: function calls, idle callbacks, and tensors read by the host between log steps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_callbacks_that_override_nothing_cost_no_call(overhead: ModuleType) -> N
 
 
 class ReadBacks(TorchDispatchMode):
-    """Counts readings of tensors by the host."""
+    """Counts how often the host reads a tensor value."""
 
     def __init__(self) -> None:
         super().__init__()

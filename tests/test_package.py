@@ -1,4 +1,4 @@
-"""The package's public names, and what importing it does not cost."""
+"""The public names of the package, and the modules that its import does not load."""
 
 from __future__ import annotations
 

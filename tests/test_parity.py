@@ -1,4 +1,4 @@
-"""The trainer computes what a hand-written loop computes, however the data are cut."""
+"""The trainer computes the same as a hand-written loop, for any cut of the data into micro-batches."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_gradients_are_clipped_when_they_are_those_of_the_whole_window() -> None
 @pytest.mark.parametrize("num_rows", [36, 41, 47])
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_any_cut_of_twelve_rows_trains_the_same(num_rows: int, is_shuffled: bool) -> None:
-    """41 and 47 rows leave ragged last micro-batches and windows, in each of 4 epochs."""
+    """With 41 and 47 rows, each of the 4 epochs ends with a shorter micro-batch and a shorter step."""
     data = rows(num_rows, torch.float64)
     results = {}
     for batch_size, grad_accum_steps in [(12, 1), (6, 2), (4, 3), (3, 4), (2, 6)]:
@@ -93,7 +93,7 @@ def test_adamw_in_float64_agrees_to_1e_10() -> None:
 
 
 class Tokens(nn.Module):
-    """A mean over the unmasked tokens of padded sequences; says how many there are."""
+    """Returns the mean over the unmasked tokens of padded sequences, and their number."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`Precision` refuses what it cannot do."""
+"""`Precision` refuses unsupported values."""
 
 from __future__ import annotations
 

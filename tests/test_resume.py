@@ -1,4 +1,4 @@
-"""A fit that goes on from a checkpoint goes on at the right step and sample."""
+"""A fit resumes from a checkpoint at the right step and sample."""
 
 from __future__ import annotations
 
@@ -271,14 +271,14 @@ def test_a_monitored_scheduler_gets_its_state_back(tmp_path: Path) -> None:
 
 
 class Row(torch.nn.Linear):
-    """A model of the rows of `synthetic_regression`."""
+    """A linear model for the rows of `synthetic_regression`."""
 
     def forward(self, batch: Any) -> torch.Tensor:
         return torch.nn.functional.mse_loss(super().forward(batch["features"])[:, 0], batch["target"])
 
 
 def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[int, Any]:
-    """Function calls, Python's and C's, from the beginning of a fit to the end of its first step; and its batch."""
+    """Return the function calls (Python and C) up to the end of the first step of a fit, and the first batch."""
     num_calls, first_batch = 0, None
 
     def count(frame: Any, event: str, argument: Any) -> None:
@@ -292,7 +292,7 @@ def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[in
         trainer.stop("test")
 
     gc.collect()
-    gc.disable()  # a collection in between would call finalizers
+    gc.disable()  # a collection during the fit would call finalizers
     sys.setprofile(count)
     try:
         fit(Recorder(leave))
@@ -304,7 +304,7 @@ def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[in
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls of its own")
 def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Path) -> None:
-    """The order of a billion samples is sought, and so is the plan with its validations and saves."""
+    """Positions in the order of a billion samples, and in the plan, are computed directly, not by counting up."""
     data = synthetic_regression(num_train=10**9, num_val=8)
 
     def fit(record: Callback, run_dir: str, ckpt_path: Path | None = None) -> None:
@@ -316,7 +316,7 @@ def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Pa
     fit(Recorder(lambda trainer, batch, batch_idx: trainer.global_step == 10 and trainer.stop("test")), "run")
     state = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").state
     num_calls = {}
-    for step in (10, 10**6, 10):  # the first fills caches, and is measured again
+    for step in (10, 10**6, 10):  # the first call fills caches, and is measured again at the end
         position = {"global_step": step, "pass_index": 0, "micro_batch_index": step, "num_validated": 0}
         path = write_checkpoint(tmp_path / f"at_{step}", {**state, "position": position}, step=step)
         num_calls[step], batch = calls_and_batch_of_first_step(lambda record, path=path: fit(record, "again", path))

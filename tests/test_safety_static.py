@@ -1,4 +1,4 @@
-"""What the package's source never does, found in its syntax trees: item 37 of safety."""
+"""Unsafe operations that the source must not contain, found by its syntax trees (item 37 of safety)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dotted(node: ast.expr) -> str:
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Pairs of what is imported, in full, and the name it gets."""
+    """Yield the full name of each import and the name it is bound to."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:

@@ -1,4 +1,4 @@
-"""Random streams: owned, branched, stored."""
+"""Random streams: their own state, branches, and storing them."""
 
 from __future__ import annotations
 
