@@ -1,4 +1,4 @@
-"""The command as a user sees it: what a run, a validation and a sweep leave behind; `test_errors.py` has the rest."""
+"""The output and files of a run, a validation and a sweep; `test_errors.py` tests the error messages."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_sweep_runs_every_job_and_shows_a_table(small: Cli, tmp_path: Path) ->
 
 
 def test_nothing_of_a_job_survives_it(small: Cli) -> None:
-    before = _alive(Trainer, MLP)  # other tests may hold some
+    before = _alive(Trainer, MLP)  # other tests may still refer to some
     small("-m", "seed=1,2,3")
     assert _alive(Trainer, MLP) == before
 
@@ -221,7 +221,7 @@ class Interrupted(Fragile):
 
 @pytest.fixture
 def own_models(tmp_path: Path) -> None:
-    """Models of the user's own in the current directory, and a directory of configuration files that name them."""
+    """Write models of a user into the current directory, and configuration files that name them."""
     (tmp_path / "fragile_models.py").write_text(_MODELS)
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "fragile.yaml").write_text("_target_: fragile_models.Fragile\nfails: true\n")
@@ -350,7 +350,7 @@ _WITH_OWN_MODEL = (
 
 
 def _alive(*kinds: type) -> list[type]:
-    """The types of all objects of these kinds that are still reachable."""
+    """Return the types of all reachable objects of these classes."""
     gc.collect()
     return [type(found) for found in gc.get_objects() if issubclass(type(found), kinds)]
 

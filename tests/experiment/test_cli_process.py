@@ -1,4 +1,4 @@
-"""The command in a process of its own: what it imports, signals, and readers that go away."""
+"""The command in a new process: imports, signals, and closed output streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _run(cwd: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedPro
 
 @pytest.fixture
 def no_torch(tmp_path: Path) -> dict[str, str]:
-    """An environment in which importing torch raises."""
+    """Return an environment in which importing torch raises an error."""
     (tmp_path / "trap" / "torch").mkdir(parents=True)
     (tmp_path / "trap" / "torch" / "__init__.py").write_text("raise RuntimeError('torch was imported')\n")
     return environment(tmp_path / "trap")
@@ -84,7 +84,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # whoever runs these tests in the background has SIGINT ignored, and children inherit that
+        # if the tests run in the background of a shell, SIGINT is ignored, and child processes inherit that
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
     try:

@@ -1,4 +1,4 @@
-"""Every run that has metrics leaves its picture, however it ended, and no run fails for want of one."""
+"""Every run with metrics leaves a plot, even if it failed; a plot that cannot be written fails no run."""
 
 from __future__ import annotations
 

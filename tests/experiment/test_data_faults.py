@@ -1,6 +1,7 @@
-"""Data that cannot be read, through the command: one line that names them, no process left, and a run that says failed.
+"""Data that cannot be read: the command prints one line that names the fault, and the run is recorded as failed.
 
-`errors.txt` holds what some of these say to the letter; here each kind meets each dataloader, here and in workers.
+No process is left. `errors.txt` has the exact messages of some faults. The tests here combine each kind of fault with
+each kind of dataloader, with and without workers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ WORDS = ("--config-dir=conf", "--trust=faulty", "experiment=faulty")
 
 @dataclass(frozen=True)
 class Case:
-    """Overrides of the data, the exit code, and what the line begins with."""
+    """Overrides of the data, the exit code, and the beginning of the message."""
 
     words: tuple[str, ...]
     said: str
@@ -30,7 +31,7 @@ class Case:
 
 
 def broken_rows() -> Iterator[Case]:
-    """The first, a middle and the last row of each kind of dataloader, here and in a worker."""
+    """Yield faults in the first, a middle and the last row, for each kind of dataloader, with and without workers."""
     for kind in ("loader", "torch", "own"):
         for row in (0, 6, 15):
             for num_workers in (0, 2) if kind != "own" or row == 6 else (0,):
@@ -38,7 +39,7 @@ def broken_rows() -> Iterator[Case]:
                 batch = row // 4
                 here = f" (worker {batch % 2})" if num_workers else ""
                 said = f"DataError: Rows: sample {row} cannot be read{here}: KeyError: 'no such row'"
-                if kind == "own":  # is used as it is, and knows its batches only
+                if kind == "own":  # a subclass is used unchanged, so only the batch is known
                     worker = (
                         f"Caught KeyError in DataLoader worker process {batch % 2}. KeyError: " if num_workers else ""
                     )
@@ -81,7 +82,7 @@ CASES = [*broken_rows(), *ragged_rows(), *dead_workers(), *wrong_lengths()]
 
 
 def check_failed(answer: Answer, case: Case, here: Path) -> None:
-    """One line on the error stream; the run says that it failed, and has the traceback."""
+    """Check that one line was printed, and that the run is recorded as failed, with a traceback in its log."""
     (run_dir,) = run_dirs(here)
     ending = f" (traceback in {run_dir.relative_to(here)}/run.log)\n"
     assert answer.code == case.code, answer.err
@@ -129,7 +130,7 @@ def test_a_killed_worker_leaves_no_other_behind(case: Case, tmp_path: Path) -> N
     ids=["raise", "interrupt_twice", "terminate", "terminate_group", "not_a_number"],
 )
 def test_no_worker_outlives_a_run(words: tuple[str, ...], code: int, kind: str, tmp_path: Path) -> None:
-    """However it ends; those that a dataloader of torch's keeps from one pass to the next, too."""
+    """This holds for every way in which a run ends, and for persistent workers of torch's dataloaders."""
     faulty.write_configs(tmp_path / "conf")
     workers = (f"data.kind={kind}", "data.num_workers=2", f"data.persistent_workers={str(kind != 'loader').lower()}")
     process_id, answer = run_process(

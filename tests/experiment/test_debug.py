@@ -1,4 +1,4 @@
-"""The debug group: a few steps of everything, one batch learnt by heart, and anomaly mode."""
+"""The debug group: a short run of all stages, training on one batch, and anomaly mode."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def test_overfit_reaches_a_loss_close_to_0_and_says_so(cli: Cli, tmp_path: Path)
     answer = cli(*words, "loggers=default")
     assert answer.code == 0
     assert "learnt by heart" in answer.out
-    assert "loopwright resume" not in answer.out  # no checkpoint holds the micro-batch
+    assert (
+        "loopwright resume" not in answer.out
+    )  # a resume is not offered, because no checkpoint contains the micro-batch
     told = summary(tmp_path)
     assert told["objective_name"] == "train/loss" and told["objective"] < 0.01
     assert "learnt by heart" in (run_dirs(tmp_path)[0] / "run.log").read_text()

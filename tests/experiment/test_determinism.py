@@ -1,4 +1,4 @@
-"""``deterministic=true``: set before a device is touched, for its jobs alone, and what cannot be so is named."""
+"""``deterministic=true`` is set before a device is used, only for its jobs; other operations are named."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def without_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def trusted(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
-    """The words that choose a model of the user's own, in a module of its own name."""
+    """Return the words that choose a user's model, in a module that only this test imports."""
     name = f"of_{request.node.name.partition('[')[0]}"
     (tmp_path / f"{name}.py").write_text(MODEL)
     (tmp_path / "conf" / "model").mkdir(parents=True)
@@ -57,7 +57,7 @@ def trusted(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def at_opening(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """The variable's value whenever a device was opened for a check."""
+    """Return a list to which each opening of a device for a check adds the value of the variable."""
     values: list[str | None] = []
 
     def opened(device: object) -> object:
@@ -99,7 +99,9 @@ def test_jobs_of_a_sweep_are_deterministic_each_for_itself(
     half = len(seen) // 2
     assert seen == [expected[0]] * half + [expected[1]] * half and half >= 3
     seen.clear()
-    assert at_opening == [":4096:8"]  # jobs that share a device share its check; cuBLAS reads it once in a process
+    assert at_opening == [
+        ":4096:8"
+    ]  # jobs with the same device share its check; cuBLAS reads the variable only once in a process
     assert VARIABLE not in os.environ and not torch.are_deterministic_algorithms_enabled()
 
 

@@ -1,4 +1,4 @@
-"""The course of the learning rate, drawn before anything is trained."""
+"""The learning rate over a run, drawn as a line of characters before the training."""
 
 from __future__ import annotations
 

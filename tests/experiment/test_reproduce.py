@@ -1,4 +1,4 @@
-"""``loopwright reproduce DIR``: what differs is said first, equal is said of bytes alone, and DIR is only read."""
+"""``loopwright reproduce DIR`` lists differences first, calls only equal bytes equal, and only reads DIR."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EXPERIMENTS = {
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A table, photos and tensors in the directory of the command."""
+    """Write a table, photos and tensors into the directory of the command."""
     generator = torch.Generator().manual_seed(3)
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{row * row}\n" for row in range(20)))
     write_photos(tmp_path / "photos", size=(8, 8))
@@ -67,7 +67,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps, made once."""
+    """Train a run of four steps once, and return its directory."""
     root = tmp_path_factory.mktemp("recorded")
     with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
         assert main([*SMALL, "hydra.run.dir=run"]) == 0
@@ -76,12 +76,12 @@ def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recorded(run_once: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """Return a copy of the run, which a test may change."""
     return Path(shutil.copytree(run_once, tmp_path / "run"))
 
 
 def tree_hash(directory: Path) -> str:
-    """Of the name, kind, time and content of all that is in a directory."""
+    """Return a hash of the names, types, times and contents of all files in a directory."""
     digest = hashlib.sha256()
     for path in [directory, *sorted(directory.rglob("*"))]:
         stat = path.lstat()
@@ -97,7 +97,7 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def said_before(answer: Answer) -> str:
-    """What was printed before the run started."""
+    """Return the output before the run started."""
     return answer.out.partition("\nDone: ")[0]
 
 
@@ -153,7 +153,7 @@ def change_tensor(root: Path) -> None:
 
 
 def change_photo(root: Path) -> None:
-    """A file of the same name and size whose pixels are others."""
+    """Change a pixel of an image without changing the name or size of its file."""
     file = root / "photos" / "cat" / "1.bmp"
     data = bytearray(file.read_bytes())
     data[-1] ^= 0xFF
@@ -194,7 +194,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     )
     (recorded / "git.diff").write_text("+one line\n")
     answer = cli("reproduce", "run")
-    assert answer.code == 0  # the bytes are equal all the same
+    assert answer.code == 0  # the results are still equal
     said = said_before(answer).splitlines()
     assert said[0] == "What differs from run:"
     assert f"  torch: '2.11.0' there, '{torch.__version__}' here" in said
@@ -202,7 +202,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' there, not set here" in said
     assert f"  git.commit: '{'0' * 40}' there, None here" in said
     assert "  uncommitted source: 1 lines of diff there, none here" in said
-    assert not any("RANK" in line for line in said)  # no number depends on it
+    assert not any("RANK" in line for line in said)  # results do not depend on it
     (recorded / "metrics.jsonl").write_text("")
     edit(recorded / "summary.json", weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
@@ -213,12 +213,12 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
 def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     file = recorded / "environment.json"
     there = json.loads(file.read_text())
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # torch, which is loaded, no longer reads it
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # torch is already loaded and does not read it again
     said = "What differs from run:\n  variables.ATEN_CPU_CAPABILITY: not set there, 'default' here"
     assert said_before(cli("reproduce", "run")) == said
     edit(file, hardware=there["hardware"] | {"cpu_capability": "NONE"})
     assert "  hardware.cpu_capability: 'NONE' there, '" in said_before(cli("reproduce", "run"))
-    del there["hardware"]["cpu_capability"]  # as it was recorded before
+    del there["hardware"]["cpu_capability"]  # as older versions recorded it
     there["hardware"]["cpu"] = there["hardware"]["cpu"].partition(", family ")[0]
     edit(file, **there)
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
@@ -239,7 +239,7 @@ def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: P
     edit(file, source=json.loads(file.read_text())["source"] | {"loopwright": "0" * 64})
     assert f"\n  source.loopwright: '{'0' * 64}' there, '" in said_before(cli("reproduce", "run", trust))
     there = json.loads(file.read_text())
-    del there["source"]  # as it was recorded before
+    del there["source"]  # as older versions recorded it
     file.write_text(json.dumps(there))
     assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
 
@@ -323,9 +323,11 @@ def test_equal_is_said_of_bytes_alone(alter: Callable[[str], str], said: str | N
     file = recorded / "metrics.jsonl"
     file.write_text(alter(file.read_text()))
     answer = cli("reproduce", "run")
-    if said is None:  # no metrics are left
+    if said is None:  # the metrics file is empty
         assert "\nCannot say: no metrics are left of the recorded run, " in answer.out
-        assert answer.out.endswith("; the weights are bitwise equal.\n")  # and no reasons for a difference
+        assert answer.out.endswith(
+            "; the weights are bitwise equal.\n"
+        )  # possible reasons are not listed, because nothing differs
         assert answer.code == 1
         return
     assert answer.code == 1
@@ -413,7 +415,7 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     assert answer.code == 143
     assert "\nCannot say: the run that repeats it was interrupted at global_step 7. " in answer.out
     assert " up to step 6 are bitwise equal, as far as it went.\n" in answer.out
-    edit(tmp_path / "straight" / "summary.json", state="running")  # and killed while it wrote
+    edit(tmp_path / "straight" / "summary.json", state="running")  # as if it was killed while it wrote
     file = tmp_path / "straight" / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[:-9])
     answer = cli("reproduce", "straight")

@@ -1,4 +1,4 @@
-"""Laws of the comparison of two runs: equal is said of equal bytes, and of no others."""
+"""Laws of the comparison of two runs: exactly equal bytes are reported as equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``loopwright resume DIR``: the same directory, the recorded configuration, to the end of the plan."""
+"""``loopwright resume DIR`` completes the plan with the recorded configuration, in the same directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def summary(directory: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def interrupted(small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """The answer to a run in ``cut`` that a signal ended in step 7, beside the same in ``straight`` that none did."""
+    """Run a command in ``cut`` that a signal ends in step 7, and the same uninterrupted in ``straight``."""
     with monkeypatch.context() as patch:
         patch.setattr(LearningRateMonitor, "on_train_batch_end", _interrupt_in_step_7)
         answer = small("hydra.run.dir=cut", *LENGTH, *LOGGERS)
@@ -165,7 +165,7 @@ def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     found |= {"state": "running", "data": {"num_train": 3}}
     (tmp_path / "run" / "summary.json").write_text(json.dumps(found))
     files = {name: (tmp_path / "run" / name).read_text() for name in ("summary.json", "config.yaml", "command.txt")}
-    for _ in range(2):  # what is refused changes nothing, and so is refused again
+    for _ in range(2):  # a refused resume changes nothing, so it is refused again
         answer = cli("resume", "run", "loop.max_steps=50")
         assert answer.code == 2
         said = "data: not what the run began with (num_train); expected the same data. (traceback in run/run.log)\n"
@@ -198,7 +198,7 @@ def test_a_link_below_the_directory_is_not_followed(interrupted: Answer, cli: Cl
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_damaged_summary_is_said(text: str, interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "cut" / "summary.json").write_text(text)
-    (tmp_path / "cut" / ".summary.json-123").write_text("half")  # of a process that was killed
+    (tmp_path / "cut" / ".summary.json-123").write_text("half")  # left by a killed process
     answer = cli("resume", "cut")
     assert answer.code == 0
     assert "cut/summary.json: not to be read; what it said of the data is not compared." in answer.err

@@ -1,4 +1,4 @@
-"""What the command says of saving: a full disk is exit 1 in a line, and what is kept can be set."""
+"""Saving from the command line: a full disk is one line with exit code 1, and retention can be set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Cli = Callable[..., Answer]
 
 
 class FullAt:
-    """`os` of the module that writes, on a disk that is full while it writes the checkpoints of some steps."""
+    """Replaces `os` in the writing module; the disk is full while the checkpoints of some steps are written."""
 
     def __init__(self, *steps: int) -> None:
         self._names = {f"step_{step:08d}" for step in steps}

@@ -1,4 +1,4 @@
-"""The plain values of a configuration."""
+"""Settings of a configuration that are plain values."""
 
 from __future__ import annotations
 

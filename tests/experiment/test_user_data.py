@@ -1,4 +1,4 @@
-"""Data as a user configures them: each kind trains, and the shipped example learns."""
+"""A user's data: a run trains on each kind of data, and the shipped example learns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUICK = ("loop.max_steps=4", "loop.eval_frequency=2", "checkpoint=none", "logger
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A table, photos and tensors beside each other, in the directory of the command."""
+    """Write a table, photos and tensors into the directory of the command."""
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
     write_photos(tmp_path / "photos", size=(8, 8))
     save_file({"features": torch.randn(20, 3), "target": torch.randn(20)}, tmp_path / "rows.safetensors")
@@ -77,7 +77,7 @@ def test_what_is_said_of_a_column_is_an_override_that_works(cli: Cli, tmp_path: 
 
 
 def override_in(said: str) -> str:
-    """The override that an error proposes, as a shell reads it."""
+    """Return the override that an error message proposes, after parsing by a shell."""
     (word,) = shlex.split(said[said.index("; 'data.types") + 1 : said.rindex("' reads") + 1])
     return word
 
@@ -93,6 +93,6 @@ def test_changed_content_is_not_resumed_but_a_run_without_a_hash_is(cli: Cli, fi
     answer = cli("resume", "run", "loop.max_steps=6")
     assert answer.code == 2
     assert "not what the run began with (train_content_sha256, val_content_sha256); expected the same" in answer.err
-    summary.write_text(json.dumps(found | {"data": {}}))  # as runs of older versions were recorded
+    summary.write_text(json.dumps(found | {"data": {}}))  # as older versions recorded a run
     assert cli("resume", "run", "loop.max_steps=6").code == 0
     assert len(json.loads(summary.read_text())["data"]["train_content_sha256"]) == 64

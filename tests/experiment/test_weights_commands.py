@@ -1,4 +1,4 @@
-"""``loopwright export DIR`` and ``loopwright import-weights FILE``: weights alone, out and in."""
+"""``loopwright export DIR`` and ``loopwright import-weights FILE``: files with weights only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`plan_fit`: what it refuses, and what it says about how it understood the settings."""
+"""`plan_fit`: the settings that it refuses, and its notes on how it interprets settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A curve as a line of characters."""
+"""A curve drawn as a line of characters."""
 
 from __future__ import annotations
 

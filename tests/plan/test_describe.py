@@ -1,4 +1,4 @@
-"""The printed plan, as a user reads it."""
+"""The printed plan."""
 
 from __future__ import annotations
 

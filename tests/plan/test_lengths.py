@@ -1,4 +1,4 @@
-"""Where a fit ends: num_steps, max_steps, num_epochs and steps_per_epoch, alone and together."""
+"""The end of a fit: num_steps, max_steps, num_epochs and steps_per_epoch, alone and combined."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_steps_per_epoch_is_the_length_of_an_epoch() -> None:
     assert stop_of(45, num_epochs=3, steps_per_epoch=10) == 30
     assert stop_of(45, num_epochs=3, steps_per_epoch=45) == 135
     assert stop_of(None, num_epochs=3, steps_per_epoch=10) == 30
-    # Epochs only count: the data go on where they are.
+    # An epoch is only a count: the data continue at their current position.
     plan = plan_fit(TrainingLoop(num_epochs=3, steps_per_epoch=10), 45)
     assert plan.window(29) == (0, 29, 1)
 

@@ -1,4 +1,4 @@
-"""How many validation batches there are to validate."""
+"""The number of validation batches to validate."""
 
 from __future__ import annotations
 

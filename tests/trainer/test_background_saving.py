@@ -1,4 +1,4 @@
-"""Saving in the background: the same checkpoints as in the foreground, while the fit goes on."""
+"""Saving in the background writes the same checkpoints as in the foreground, while the fit continues."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from loopwright.errors import SaveError, SettingTypeError
 from loopwright.trainer.background import BackgroundTask
 from tiny import Recorder, adamw, batches, is_bitwise_equal, rows, trainer, weights
 
-SECONDS = 60  # after which a test that waits for another thread has failed
+SECONDS = 60  # time limit of a test that waits for another thread
 
 
 class Disk:
-    """`os` of the module that writes: calls ``before(name, number)`` of each write, sync and rename."""
+    """Replaces `os` in the writing module: calls ``before(name, number)`` before each write, sync and rename."""
 
     def __init__(self, before: Callable[[str, int], object]) -> None:
         self.num_calls = 0
@@ -66,7 +66,7 @@ def build(run_dir: Path, num_steps: int, *callbacks: Callback, eval_frequency: i
 
 
 def found(run_dir: Path) -> list[int]:
-    """The steps whose checkpoints are there and whole; nothing else is there."""
+    """Return the steps of the checkpoints; all must be valid, and there must be no other files."""
     return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
 
 
@@ -87,7 +87,7 @@ def test_the_bytes_are_those_of_the_foreground(tmp_path: Path, settings: dict[st
 
 
 class Ahead(Callback):
-    """Lets a save reach the disk only when the step after it is done, and keeps the weights of each step."""
+    """Delays each save until the next step has ended, and stores the weights of each step."""
 
     def __init__(self, last_step: int) -> None:
         self.weights: dict[int, dict[str, torch.Tensor]] = {}
@@ -145,7 +145,7 @@ def test_there_are_never_two_writers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("at", range(1, 21))
 def test_a_failure_of_any_operation_reaches_the_user(tmp_path: Path, put_disk: Any, at: int) -> None:
-    """Twenty of them: the errors of two saves, at each write, sync and rename in turn."""
+    """Each of the twenty cases fails at another write, sync or rename of the first two saves."""
 
     def fail(name: str, number: int) -> None:
         if number == at:
@@ -156,7 +156,7 @@ def test_a_failure_of_any_operation_reaches_the_user(tmp_path: Path, put_disk: A
     with pytest.raises(SaveError, match=r"step_0000000[12]: not saved: Input/output error$") as caught:
         ours.fit(batches(5))
     failed = 1 if "step_00000001" in str(caught.value) else 2
-    assert ours.global_step == failed + 1  # said at the next save
+    assert ours.global_step == failed + 1  # the error is raised at the next save
     assert disk.num_calls >= at
     assert resolve(tmp_path).name in ("step_00000001", "step_00000002") if failed == 2 else True
 
@@ -171,7 +171,7 @@ def test_a_failure_of_the_last_save_ends_the_fit(tmp_path: Path, put_disk: Any) 
     def fill(ours: Any, *_: Any) -> None:
         nonlocal is_full
         if ours.global_step == 4:
-            ours.validate(Loader(rows(4), batch_size=4), ckpt_path="last")  # waits for what is under way
+            ours.validate(Loader(rows(4), batch_size=4), ckpt_path="last")  # waits for the running save
             is_full = True
 
     put_disk(fail)
@@ -207,7 +207,7 @@ def test_a_fit_that_shall_go_on_does_so_whatever_is_asked_of_it_meanwhile(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def act(ours: Any, *_: Any) -> None:
-        if ours.global_step != 3:  # that of step 2 is under way, or has failed
+        if ours.global_step != 3:  # the save of step 2 is running or has failed
             return
         if what == "save_checkpoint":
             ours.save_checkpoint(tmp_path / "own")
@@ -243,7 +243,7 @@ def test_what_is_read_back_otherwise_gets_no_name_and_nothing_is_pruned(
 
 
 class Threads(Callback):
-    """Notes the steps at which saves are told of, and by which thread."""
+    """Records the steps and threads in which `on_after_save_checkpoint` is called."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, str, bool, str]] = []
@@ -286,7 +286,7 @@ def test_a_fit_that_ends_by_an_error_lets_the_save_end(
 
 
 class Held:
-    """Holds the first save, a file half written, until it is waited for the ``nth`` time; then it may fail."""
+    """Blocks the first save in the middle of a file until the ``nth`` call of `wait`; then it can fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
         self.num_waits = 0
@@ -310,7 +310,7 @@ class Held:
             self._has_begun = True
             if self.sends_signals:
                 assert self.is_waited_for.wait(SECONDS)
-                for each in (signal.SIGINT, signal.SIGTERM):  # two of one kind might be taken for one
+                for each in (signal.SIGINT, signal.SIGTERM):  # two equal signals could be merged into one
                     signal.pthread_kill(threading.main_thread().ident or 0, each)
             assert self.let_go.wait(SECONDS)
             if self.fails:
@@ -319,7 +319,7 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch, put_disk: Any) -> Iterator[Held]:
-    """A first save that two signals leave under way, while the end of its fit waits for it."""
+    """Return a `Held` whose first save is left running: two signals arrive while the end of the fit waits for it."""
     each = Held(monkeypatch, 2)
     each.sends_signals = True
     put_disk(each.before)
@@ -418,7 +418,7 @@ def test_a_resumed_run_is_the_straight_one(tmp_path: Path) -> None:
 def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(
     tmp_path: Path, put_disk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fails, val = False, Loader(rows(20), batch_size=4)  # what is trained on, so that each step is better
+    fails, val = False, Loader(rows(20), batch_size=4)  # the training data, so that each step improves the loss
 
     def fail(name: str, number: int) -> None:
         if fails:
@@ -427,7 +427,7 @@ def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(
     def look(ours: Any, *_: Any) -> None:
         nonlocal fails
         if ours.global_step == 6:
-            ours.validate(val, ckpt_path="last")  # waits for the save of step 4
+            ours.validate(val, ckpt_path="last")  # waits until step 4 is saved
             fails = True
         if ours.global_step == 7:
             assert ours.best.step == 6
@@ -450,10 +450,10 @@ def test_a_save_that_is_broken_off_is_not_the_best(tmp_path: Path, put_disk: Any
     class Stopping(Callback):
         def on_validate_end(self, *_: Any) -> None:
             if ours.global_step == 3:
-                ours.stop("enough")  # so that what has been validated is saved
+                ours.stop("enough")  # a stop saves the step that was validated
 
     put_disk(break_off)
-    val = Loader(rows(20), batch_size=4)  # what is trained on, so that each step is better
+    val = Loader(rows(20), batch_size=4)  # the training data, so that each step improves the loss
     ours = build(tmp_path, 5, Stopping(), background=False, every_n_steps=2, eval_frequency=1)
     with pytest.raises(KeyboardInterrupt):
         ours.fit(batches(5), val)
@@ -463,7 +463,7 @@ def test_a_save_that_is_broken_off_is_not_the_best(tmp_path: Path, put_disk: Any
 
 
 class Looked(ValidationLoop):
-    """Notes the checkpoints that are validated."""
+    """Records the checkpoints that are validated."""
 
     def __init__(self, looked: list[Path | None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What goes wrong at the edges of a fit: stopping, saving, breaking, closing."""
+"""Stopping, saving, errors and closing at the limits of a fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, s
 
 
 class On(Callback):
-    """Does ``act(trainer)`` in one hook."""
+    """Calls ``act(trainer)`` in one hook."""
 
     def __init__(self, hook: str, act: Any) -> None:
         setattr(self, hook, lambda ours, *_: act(ours))
@@ -41,7 +41,7 @@ def test_a_stop_does_not_read_the_rest_of_a_long_plan(tmp_path: Path) -> None:
     stop = Recorder(lambda ours, batch, batch_idx: ours.global_step == 3 and ours.stop("enough"))
     saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=2), "run_dir": tmp_path}
     ours = trainer(TrainingLoop(max_steps=10**12, eval_frequency=None), callbacks=[stop], **saving)
-    assert ours.fit(batches(6)).global_step == 3  # or the test would never end
+    assert ours.fit(batches(6)).global_step == 3  # otherwise the test would never end
 
 
 def test_a_stop_before_the_first_step_trains_and_saves_nothing(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_gradients_from_before_a_fit_are_not_of_it() -> None:
 
 
 class Masked(nn.Module):
-    """A mean over unmasked items that is NaN where there are none."""
+    """Returns the mean over unmasked items, which is NaN if all are masked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -298,14 +298,14 @@ def test_an_iterator_goes_on_where_it_is_after_an_exception() -> None:
 
 
 class Lengthless:
-    """Ready batches that do not say how many they are."""
+    """Yields batches, but has no length."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(batches(6))
 
 
 def test_a_window_that_breaks_is_read_again_from_its_first_micro_batch() -> None:
-    """Also where the one after that was looked ahead for."""
+    """This also holds if the next micro-batch was already read ahead."""
     seen: list[float] = []
 
     def record(ours: Any, batch: Any, batch_idx: int) -> None:

@@ -1,4 +1,4 @@
-"""What a user's code raises in a fit from Python: its own error, with a note that says where."""
+"""Errors of user code in a fit from Python: the original error is raised, with a note that names the place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_error_of_the_model_says_when(returns: str, after: int, note: str) ->
 
 
 class OneWay(faulty.Model):
-    """A model whose backward fails."""
+    """A model whose backward pass fails."""
 
     def forward(self, batch: Any) -> Any:
         loss = super().forward(batch)
@@ -93,7 +93,7 @@ def test_a_validation_dataloader_ends_where_it_says(length: int, said: str) -> N
     data = faulty.data(kind="batches", val_length=length)
     with pytest.raises(DataError, match=f"^val: the dataloader {said} batches in its length"):
         fit(data)
-    fit(data, eval_steps=2)  # the end is not looked for
+    fit(data, eval_steps=2)  # no batch is read after the last one
 
 
 def test_a_model_that_does_not_fit_its_data_names_the_setting() -> None:

@@ -1,4 +1,4 @@
-"""`Trainer.fit`: lengths, positions, results, refusals."""
+"""`Trainer.fit`: lengths, positions, results, and refused arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiny import Recorder, Regression, batches, is_bitwise_equal, rows, sgd, tra
 
 
 class Stream(IterableDataset[Any]):
-    """Rows without a length."""
+    """An iterable data set without a length."""
 
     def __init__(self, num_rows: int) -> None:
         self.num_rows = num_rows
@@ -31,7 +31,7 @@ class Stream(IterableDataset[Any]):
 
 
 class Memory(Logger):
-    """Keeps what it is told."""
+    """Stores the values that it receives."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, float]] = []
@@ -85,7 +85,7 @@ def test_another_dataloader_begins_a_new_pass() -> None:
 
 
 def test_a_dataloader_of_unknown_length_is_read_pass_after_pass() -> None:
-    """5 micro-batches of 2 rows in windows of 2: the third window of each pass holds what is left."""
+    """A pass of 5 micro-batches, 2 per step: the third step of each pass has only one."""
     sizes: list[int] = []
     ours = trainer(
         TrainingLoop(num_steps=6, grad_accum_steps=2),
@@ -235,7 +235,7 @@ def test_a_model_found_in_evaluation_mode_is_trained_and_left_as_found() -> None
 
 
 class Bad(nn.Module):
-    """Returns what it is told."""
+    """Returns the value that it was built with."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked() -> None:
             super().zero_grad(set_to_none)
 
     trainer(TrainingLoop(num_steps=3), optimizer=functools.partial(Own, lr=0.5)).fit(batches(3))
-    assert asked == [0.5] * 4  # once more when the fit starts
+    assert asked == [0.5] * 4  # also called once when the fit starts
 
 
 def test_parameters_added_later_are_trained_and_their_gradients_dropped() -> None:

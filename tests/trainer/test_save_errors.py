@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be written: the fit stops, or goes on and tries again, and never ends without saying so."""
+"""A checkpoint that cannot be written: the fit stops, or continues and tries again, and always reports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUM_STEPS = 10
 
 
 class Disk:
-    """`os` of the module that writes: while `is_full`, the file that is being written ends in an error."""
+    """Replaces `os` in the writing module: while `is_full`, every write fails."""
 
     def __init__(self) -> None:
         self.is_full = False
@@ -51,12 +51,12 @@ def build(run_dir: Path, on_save_error: str = "stop", *callbacks: Callback, loop
 
 
 def at(steps: set[int], act: Callable[[bool], None]) -> Callback:
-    """Calls ``act`` after each step, before its save: with True for those of ``steps``."""
+    """Return a callback that calls ``act(step in steps)`` after each step, before its save."""
     return Recorder(lambda ours, *_: act(ours.global_step in steps))
 
 
 def found(run_dir: Path) -> list[int]:
-    """The steps whose checkpoints are there and whole; nothing else is there."""
+    """Return the steps of the checkpoints; all must be valid, and there must be no other files."""
     return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
 
 
@@ -103,7 +103,7 @@ def test_the_last_save_of_a_fit_ends_it_in_any_case(tmp_path: Path, disk: Disk) 
 
 
 class Stopping(Callback):
-    """Stops the fit after a validation, and lets the disk be full or not from then on."""
+    """Stops the fit after a validation, and sets whether the disk is full from then on."""
 
     def __init__(self, disk: Disk, is_full: bool) -> None:
         self.disk, self.is_full = disk, is_full
@@ -216,7 +216,7 @@ def test_a_model_that_takes_its_shape_from_the_data_can_be_saved(tmp_path: Path)
     ours.fit(batches(5))
     assert found(tmp_path) == [5]
     assert ours.validate(val, ckpt_path="last")
-    # Made anew it takes no weights before its first batch.
+    # A newly built model has no shapes, and accepts no weights, before its first batch.
     said = r"the model has lazy layers, and so no shapes yet for layers\.0\.weight, layers\.0\.bias; expected "
     for call in (
         lambda new: new.fit(batches(5), ckpt_path="last"),

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the newest, the best, every kth; at every moment, killed and resumed too."""
+"""Checkpoints that a run keeps: the newest, the best, every kth; at every moment, and after kills and resumes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ NUM_STEPS = 12
 
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept does not depend on it, and it takes most of the time."""
+    """Skip syncs: they take most of the time, and do not affect which checkpoints are kept."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class Killed(Exception):
-    """Stands for a process that stopped."""
+    """Simulates the end of a killed process."""
 
 
 class Scores(Callback):
-    """Logs ``val/score``, one for each step that is validated."""
+    """Logs a given ``val/score`` for each validated step."""
 
     def __init__(self, scores: Sequence[float]) -> None:
         self.scores = scores
@@ -42,7 +42,7 @@ class Scores(Callback):
 
 
 class Case(NamedTuple):
-    """A run: how it is saved, when it is validated, and what comes of it."""
+    """A run with its saves and validations, and the checkpoints that it must keep."""
 
     checkpoint: Checkpointing
     scores: Sequence[float]
@@ -58,13 +58,13 @@ class Case(NamedTuple):
         return [step for step in range(1, NUM_STEPS + 1) if step % every == 0 or step == NUM_STEPS]
 
     def best_of(self, steps: Sequence[int]) -> list[int]:
-        """The best of those that are validated, the first of equals; none where none is."""
+        """Return the best validated step, the first of equal ones; an empty list if no step is validated."""
         validated = [step for step in steps if self.eval_every and (step % self.eval_every == 0 or step == NUM_STEPS)]
         sign = 1 if self.checkpoint.mode == "min" else -1
         return [min(validated, key=lambda step: (sign * self.scores[step], step))] if validated else []
 
     def kept(self) -> list[int]:
-        """What is there in the end, by the rules; the last step is validated after the last removal."""
+        """Return the steps that must be kept at the end; the last step is validated after the last removal."""
         saves, keep_last, keep_every = self.saves(), self.checkpoint.keep_last, self.checkpoint.keep_every
         if keep_last is None:
             return saves
@@ -88,7 +88,7 @@ def fit(ours: Any, **arguments: Any) -> Any:
 
 
 def found(run_dir: Path) -> list[int]:
-    """The steps of the checkpoints in a run directory, which are whole and all there is."""
+    """Return the steps of the checkpoints; all must be valid, and there must be no other files."""
     return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
 
 
@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_and_resumed_keeps_the_same(tmp_path: Path, case: 
 
 
 class Watching:
-    """`os`, after whose every operation that changes a folder the checkpoints in it are counted."""
+    """Replaces `os`, and counts the checkpoints after every operation that changes a folder."""
 
     def __init__(self, run_dir: Path) -> None:
         self.counts: list[int] = []
@@ -163,7 +163,9 @@ class Watching:
 
     def count(self) -> None:
         named = self._root.glob("step_*") if self._root.exists() else []
-        self.counts.append(len([verify_checkpoint(folder) for folder in named]))  # none is ever less than whole
+        self.counts.append(
+            len([verify_checkpoint(folder) for folder in named])
+        )  # every checkpoint with a final name must be valid
 
 
 def test_at_no_moment_are_fewer_kept_than_shall_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +194,7 @@ def test_damaged_ones_do_not_count_among_the_newest(tmp_path: Path) -> None:
     weights.write_bytes(b"x" * weights.stat().st_size)
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(10)), ckpt_path="last")
-    # 6 is needed as long as there are no three others
+    # step 6 is kept until there are three newer valid checkpoints
     assert steps_in(tmp_path) == {6, 7, 8, 9}
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(11)), ckpt_path="last")
@@ -223,7 +225,8 @@ def test_what_is_not_of_this_run_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(5)), ckpt_path=root / "step_00000003")
     assert {path.name for path in root.iterdir()} == {"step_00000003", "step_00000004"} | foreign
-    # Another run in the same place: what was there before is no part of it, but what it saves stands in its place.
+    # Another run in the same directory: existing checkpoints do not belong to it, but its saves replace those of the
+    # same step.
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(4)))
     names = {path.name for path in root.iterdir()}
@@ -326,7 +329,7 @@ def test_steps_saved_at_the_stop_of_a_validation_count_with_its_result(tmp_path:
 def test_pairs_of_saves_and_kills_of_a_removal_leave_only_whole_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at each operation of a save with its removal, and resumed."""
+    """A run is killed at each operation of a save and a removal, and resumed."""
 
     class Stopped(BaseException):
         pass

@@ -1,4 +1,4 @@
-"""Schedulers: stepped once per step, told the plan's length, or handed a metric."""
+"""Schedulers step once per optimizer step, and receive the length of the plan or a metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint that lacks something, has something besides, or is of another run is refused, and nothing guessed."""
+"""A checkpoint with missing or extra entries, or from another run, is refused; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tiny import Regression, adamw, batches, is_bitwise_equal, trainer, weights
 
 
 class Net(Regression):
-    """With dropout, batch norm, and a buffer that is not persistent."""
+    """A model with dropout, batch norm, and a buffer that is not persistent."""
 
     def __init__(self) -> None:
         super().__init__(dropout=0.3)
@@ -35,7 +35,7 @@ class Net(Regression):
 
 
 class Average(Callback):
-    """Keeps a moving average of the parameters."""
+    """Has a moving average of the parameters as its state."""
 
     def __init__(self) -> None:
         self.mean: dict[str, Tensor] = {}
@@ -52,7 +52,7 @@ class Average(Callback):
 
 
 class Patience(Callback):
-    """Counts."""
+    """Has two numbers as its state."""
 
     def __init__(self) -> None:
         self.best, self.num_worse = float("inf"), 0
@@ -88,7 +88,7 @@ def resume(path: Path, **settings: Any) -> Trainer:
 
 
 def complaint(path: Path) -> str | None:
-    """What resuming from ``path`` is refused with."""
+    """Return the error message of a resume from ``path``, or None if it is accepted."""
     try:
         resume(path)
     except (CheckpointError, SettingError) as error:
@@ -98,13 +98,13 @@ def complaint(path: Path) -> str | None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """The checkpoint of step 3 of 6."""
+    """Return the checkpoint of step 3 of a run of 6 steps."""
     build(tmp_path).fit(batches(8), [batches(3)])
     return tmp_path / "checkpoints" / "step_00000003"
 
 
 def named(way: tuple[Any, ...]) -> str:
-    """The part of a way into ``state.json`` that any message about it must hold."""
+    """Return the part of a path in ``state.json`` that every message about it must contain."""
     return next(str(key) for key in reversed(way[:-1] if way[-1] == "~tensor" else way) if isinstance(key, str))
 
 
@@ -121,7 +121,7 @@ def test_each_leaf_of_the_state_is_missed_by_name(saved: Path) -> None:
 
 
 def test_each_leaf_is_needed_by_whoever_reads_it(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where the outline, which told above, is made to fit: all but what only its owner could know is refused."""
+    """The outline is updated, so it cannot find the missing leaf; the reader of the leaf must refuse it."""
     caplog.set_level(logging.ERROR)
     trees = read_trees(saved)
     accepted, ways = [], [*leaves(trees)]
@@ -134,11 +134,11 @@ def test_each_leaf_is_needed_by_whoever_reads_it(saved: Path, caplog: pytest.Log
             assert "\n" not in said and said.removeprefix("ckpt_path=").startswith(str(saved))
             assert way[:2] != ("state", "plan") or way[2] in said
     assert {way[:3] for way in accepted} == {
-        ("state", "metrics", "latest"),  # any metrics
-        ("state", "schedulers", 0),  # inside lists of theirs
+        ("state", "metrics", "latest"),  # may hold any metrics
+        ("state", "schedulers", 0),  # inside their own lists
         ("state", "schedulers", 1),
         ("state", "monitored", 0),
-        ("state", "callbacks", "Patience"),  # inside a value of its own: what was inf is now an empty mapping
+        ("state", "callbacks", "Patience"),  # inside its own value: inf has become an empty mapping
     }
     assert (len(accepted), len(ways)) == (9, 151)
 
@@ -164,7 +164,7 @@ def test_each_tensor_is_missed_by_name(saved: Path) -> None:
 
 
 def mappings(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to each mapping of a JSON tree that is not a tag."""
+    """Return the path to each mapping of a JSON tree that is not a tag."""
     if isinstance(tree, list):
         return [way for index, value in enumerate(tree) for way in mappings(value, (*path, index))]
     if not isinstance(tree, dict):
@@ -207,7 +207,7 @@ def test_extra_entries_that_the_outline_knows_are_refused_or_said(
         if not any("more" in each for each in said):
             assert said == [""]
             taken.append(way)
-    # What callbacks put there is theirs, and so is what an optimizer keeps of a parameter.
+    # Only callbacks and optimizers know the entries of their own states, so extra entries there are accepted.
     owned = {("state",), ("state", "callbacks", "Average"), ("state", "callbacks", "Average", "mean"),
              ("state", "callbacks", "Patience")}  # fmt: skip
     assert {way for way in taken if way[0] != "optimizer"} == owned
@@ -256,7 +256,7 @@ def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], va
     removed = json.dumps(node[way[-1]])
     node[way[-1]] = value
     write_trees(saved, trees)
-    if "~tensor" in removed:  # its tensors then belong to nothing, which would be told first
+    if "~tensor" in removed:  # otherwise the message would be that the tensors belong to nothing
         file = "optimizer.safetensors" if way[0] == "optimizer" else "state.safetensors"
         save_file({k: t for k, t in load_file(saved / file).items() if f'"{k}"' not in removed}, saved / file)
         seal(saved)
@@ -291,7 +291,7 @@ def test_what_does_not_fit_leaves_the_trainer_as_it_was(saved: Path) -> None:
 
 
 class Swapped(Net):
-    """The same weights by name, made in another order."""
+    """A model with the same weight names as another, created in another order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -310,7 +310,7 @@ def test_an_optimizer_over_the_same_parameters_in_another_order_is_refused(saved
 
 
 class Wide(nn.Module):
-    """Many parameters of one size."""
+    """A model with many parameters of one size."""
 
     def __init__(self, num: int, size: int, prefix: str) -> None:
         super().__init__()

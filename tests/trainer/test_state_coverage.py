@@ -1,4 +1,4 @@
-"""Whatever a run's state is made of, a resumed run goes on with it, bit for bit."""
+"""A resumed run restores state of every kind bitwise: tensors, optimizers, schedulers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.comp
 
 
 class Museum(nn.Module):
-    """A model with a parameter or buffer of every kind; its loss takes all of them."""
+    """A model with parameters and buffers of every kind; the loss depends on all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class Museum(nn.Module):
 
 
 def bits(tensor: Tensor) -> tuple[Any, ...]:
-    """Everything that makes a tensor what it is: type, shape, layout, bits."""
+    """Return all properties of a tensor that must be restored: dtype, shape, strides, bits."""
     raw = tensor.detach().contiguous().reshape(-1)
     return tensor.dtype, tensor.shape, tensor.stride(), raw.view(torch.uint8).tolist() if raw.numel() else []
 
 
 def snapshot(of: Any) -> dict[str, Any]:
-    """Bits of all weights, buffers and optimizer state."""
+    """Return the bits of all weights, buffers, optimizer and scheduler states."""
 
     def walk(tree: Any) -> Any:
         if isinstance(tree, Mapping):
@@ -88,7 +88,7 @@ def snapshot(of: Any) -> dict[str, Any]:
 
 
 def cut(tmp_path: Path, num_before: int, num_after: int, data: Any, **settings: Any) -> tuple[Any, Any]:
-    """A run of ``num_before + num_after`` steps, and the same one cut after ``num_before``."""
+    """Train ``num_before + num_after`` steps, once without and once with an interruption after ``num_before``."""
     before = trainer(TrainingLoop(max_steps=num_before), **settings)
     before.fit(data)
     before.save_checkpoint(tmp_path / f"cut_{num_before}")
@@ -133,7 +133,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
 
 
 class Turned(Regression):
-    """A regression, one of whose weights lies transposed in memory."""
+    """A regression with one weight that is transposed in memory."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__(dtype, dropout=0.2)
@@ -172,7 +172,7 @@ def test_schedulers_go_on_bitwise(name: str, tmp_path: Path) -> None:
 
 
 class Counting(Regression):
-    """Adds to its loss a number that only a buffer which is not persistent knows."""
+    """Adds to its loss a number from a buffer that is not persistent."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a callback logs during a validation belongs to the result of that validation."""
+"""Values that a callback logs during a validation are part of its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loopwright.errors import CheckpointError
 
 
 class Names(Callback):
-    """Logs a value of its own for each validation set, and notes the names it was told."""
+    """Logs a value for each validation set, and records the names of the sets."""
 
     def __init__(self) -> None:
         self.seen: list[str | None] = []

@@ -1,4 +1,4 @@
-"""Reading a command line: verbs, flags, overrides, and what is refused before anything is composed."""
+"""Parsing of a command line: verbs, flags, overrides, and errors that are found before composition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run directories: never shared by two runs, shared by the processes of one."""
+"""Run directories are never shared by two runs, but shared by the processes of one run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _start(cwd: Path, **environ: str) -> subprocess.Popen[str]:
 
 
 def _release(processes: list[subprocess.Popen[str]]) -> list[str]:
-    """Let all of them go on at once, and collect what they print."""
+    """Release all processes at the same time, and collect their output."""
     for process in processes:
         assert process.stdin is not None
         process.stdin.close()

@@ -1,4 +1,4 @@
-"""What is recorded of where a run ran."""
+"""The record of the environment of a run."""
 
 from __future__ import annotations
 

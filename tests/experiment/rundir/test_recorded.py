@@ -1,4 +1,4 @@
-"""Recorded configurations are read like those of strangers."""
+"""Recorded configurations are read as untrusted files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The digest of the source that a run was made with."""
+"""The digest of the source code of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from loopwright.experiment.gate.trust import NO_TRUST, Trust
 from loopwright.experiment.rundir.source import source_digests
 
-UNREADABLE = Path("/proc/self/mem")  # at its beginning, by root too
+UNREADABLE = Path("/proc/self/mem")  # reading its first bytes fails, even for root
 
 
 def digest(name: str, cwd: Path) -> str | None:
@@ -21,7 +21,7 @@ def digest(name: str, cwd: Path) -> str | None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package that must not be imported."""
+    """Create a package that fails when it is imported."""
     package = tmp_path / "unseen_package"
     (package / "inner").mkdir(parents=True)
     for name in ("__init__.py", "one.py", "inner/__init__.py", "inner/two.py"):
@@ -42,7 +42,7 @@ def test_a_change_of_name_or_content_changes_it_and_nothing_is_imported(package:
     (package / "notes.txt").write_text("x")
     (package / ".hidden").mkdir()
     (package / ".hidden" / "three.py").write_text("x = 1\n")
-    (package / ".#one.py").symlink_to("nowhere")  # as an editor leaves it
+    (package / ".#one.py").symlink_to("nowhere")  # a lock file of an editor
     os.mkfifo(package / "pipe.py")
     assert digest(package.name, tmp_path) == seen[-1]
     assert package.name not in sys.modules

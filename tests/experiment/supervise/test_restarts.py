@@ -1,4 +1,4 @@
-"""How often a run that dies is started again."""
+"""How often a crashed run is restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that dies goes on by itself, as long as it gets further; what was refused or asked to end does not."""
+"""A crashed run is restarted as long as it makes progress; a refused or interrupted run is not restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def command(here: Path, *words: str) -> Answer:
-    """The answer to a supervised run, of which nothing is left."""
+    """Run a supervised command, check that none of its processes is left, and return its answer."""
     keys = {word.split("=")[0] for word in words}
     rest = [word for word in (*SMALL, *WORDS) if word.split("=")[0] not in keys]
     process_id, answer = run_process(here, *words, *rest)
@@ -132,10 +132,14 @@ def test_what_was_refused_is_not_started_again(words: list[str], code: int, here
 @pytest.mark.parametrize(
     ("how", "code", "received"),
     [
-        ("terminate", 143, "SIGTERM"),  # the run alone
-        ("terminate_group", 143, "SIGTERM"),  # run and supervisor: a second one would end the run without a save
-        ("interrupt_parent", 130, "SIGINT"),  # the supervisor alone
-        ("kill_parent", 143, "SIGTERM"),  # which has the run end, as nobody would know of it
+        ("terminate", 143, "SIGTERM"),  # only the run gets the signal
+        (
+            "terminate_group",
+            143,
+            "SIGTERM",
+        ),  # both get it; if the supervisor passed it on, the run would end without a save
+        ("interrupt_parent", 130, "SIGINT"),  # only the supervisor gets it
+        ("kill_parent", 143, "SIGTERM"),  # the run ends because its supervisor was killed
     ],
 )
 def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int, received: str, here: Path) -> None:
@@ -160,7 +164,7 @@ def test_a_run_that_is_killed_before_it_can_end_by_a_signal_is_not_started_again
 
 @pytest.mark.slow
 def test_a_checkpoint_that_was_cut_short_is_no_progress(here: Path) -> None:
-    """The run goes on from the one before it, and dies again when it has saved the other again."""
+    """The run resumes from the checkpoint before it, writes the later checkpoint again, and crashes again."""
     words = ("callbacks.dying.steps=[-3]", "callbacks.dying.how=cut", "checkpoint.every_n_steps=1", "max_restarts=2")
     answer = command(here, *words, "hydra.run.dir=-out")
     assert answer.code == 1

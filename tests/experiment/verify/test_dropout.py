@@ -1,4 +1,4 @@
-"""Dropout that is switched off, wherever it is done."""
+"""Dropout is switched off in every operation that has it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def packed(made: nn.Module) -> Tensor:
     return out
 
 
-# What drops when it is called with True, and does not with False.
+# Operations with dropout if the argument is True, and without if it is False.
 DROPPING: dict[str, Callable[[bool], Tensor]] = {
     "function": lambda is_on: functional.dropout(ones, 0.3, is_on),
     "by default": lambda is_on: functional.dropout(ones, training=is_on),

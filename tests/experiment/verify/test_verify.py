@@ -1,4 +1,4 @@
-"""`verify`: finds what users do wrong, says where, and passes what is right."""
+"""`verify` finds mistakes of users, names them, and accepts correct configurations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RIGHT = ("--trust=planted", "--config-dir=conf", "model=planted", "data=planted"
 
 @pytest.fixture
 def check(cli: Cli, tmp_path: Path) -> Cli:
-    """``verify`` of what is right but for the words given."""
+    """Return a function that runs ``verify`` on a correct configuration, changed by its words."""
     for name, text in CONF.items():
         file = tmp_path / "conf" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def test_what_is_right_is_equal_and_leaves_nothing(what: str, check: Cli, tmp_pa
     assert run_dirs(tmp_path) == [] and not (tmp_path / "outputs").exists()
 
 
-# The mistake, how it is looked for, what differs first, and what is said to explain it.
+# For each mistake: the command, the first difference that it reports, and the explanation.
 FOUND: dict[str, tuple[str, str, str | None]] = {
     "noise of a custom loader": (
         "workers data.mistake=loader",
@@ -75,7 +75,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "put_: no deterministic form in torch",
     ),
     "the same generator, read by workers": (
-        "workers data.mistake=generator",  # the first batch is read by the first worker, as it would be here
+        "workers data.mistake=generator",  # the first worker reads the first batch as the main process would
         "step 2, batch features",
         "data set Noisy has a random generator of its own (_generator, planted._shared)",
     ),
@@ -208,7 +208,7 @@ def test_what_is_not_compared_is_said(check: Cli) -> None:
 
 
 def test_mistakes_are_not_found_where_they_do_no_harm(check: Cli) -> None:
-    """A sum is no mistake without accumulation; and a global generator of the loader's is kept apart from the run's."""
+    """A sum is correct without accumulation, and draws of the loader from the global stream do not affect the run."""
     for words in (
         ["resume", "model.mistake=sum"],
         ["resume", "data.mistake=loader"],
@@ -238,7 +238,7 @@ def test_as_many_steps_as_were_typed(check: Cli) -> None:
 
 
 def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
-    """Ten micro-batches a pass, four a step: the third and the sixth step are short."""
+    """With ten micro-batches per pass and four per step, the third and the sixth step have only two."""
     for what in ("resume", "workers"):
         assert check(what, "loop.grad_accum_steps=4", "loop.num_steps=7").code == 0
     assert check("accumulation", "data.batch_size=3", "loop.grad_accum_steps=4", "loop.num_steps=9").code == 0
