@@ -106,7 +106,7 @@ def imports(node: ast.AST) -> Iterator[str]:
 
 
 def own_imports(module: Module, names: frozenset[str]) -> set[str]:
-    """Return those of ``names`` that ``module`` imports."""
+    """Return the modules in ``names`` that ``module`` imports."""
     return {name for name in imports(module.tree) if name in names and name != module.name}
 
 
@@ -121,7 +121,7 @@ def upward_imports(module: Module) -> Iterator[str]:
     if not module.part:
         return
     if module.floor < 0:
-        yield f"{module.name}: no floor in design.md has {module.part}"
+        yield f"{module.name}: design.md has no floor with {module.part}"
         return
     for name in sorted(set(imports(module.tree))):
         if name.startswith("."):
@@ -248,7 +248,7 @@ def mutated_name(node: ast.AST) -> str | None:
 
 def vague_names(module: Module) -> Iterator[str]:
     if module.name.split(".")[-1] in ("utils", "helpers", "util", "common", "misc"):
-        yield f"{module.name}: the name says nothing"
+        yield f"{module.name}: the name is vague"
 
 
 def cycles(modules: Sequence[Module]) -> Iterator[str]:
@@ -348,16 +348,16 @@ def test_the_whole_package_was_read(modules: list[Module]) -> None:
 
 
 @pytest.mark.parametrize(("name", "module"), PLANTED, ids=[f"{name}-{i}" for i, (name, _) in enumerate(PLANTED)])
-def test_each_check_bites(name: str, module: Module) -> None:
+def test_each_check_finds_its_planted_faults(name: str, module: Module) -> None:
     assert list(CHECKS[name](module))
 
 
-def test_every_check_is_shown_to_bite() -> None:
+def test_every_check_has_a_planted_fault() -> None:
     assert {name for name, _ in PLANTED} == set(CHECKS)
 
 
 @pytest.mark.parametrize("module", ALLOWED, ids=range(len(ALLOWED)))
-def test_what_is_allowed_passes_every_check(module: Module) -> None:
+def test_allowed_code_passes_every_check(module: Module) -> None:
     assert [line for check in CHECKS.values() for line in check(module)] == []
 
 

@@ -249,7 +249,7 @@ def check_left(run: Run, straight: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_callback_raises_and_another_in_its_end(
+def test_a_callback_raises_and_another_fails_when_it_is_closed(
     phase: Callable[[Run], None],
     reached: Reached,
     begun: Path,
@@ -275,7 +275,7 @@ def test_a_callback_raises_and_another_in_its_end(
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_what_is_no_exception_ends_the_run_too(
+def test_an_interruption_in_a_callback_also_ends_the_run(
     phase: Callable[[Run], None],
     reached: Reached,
     begun: Path,

@@ -153,7 +153,7 @@ def build_scheduler(node: Any) -> Any:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_value_says_what_it_is_and_what_is_called_a_default_is_one(file: Path) -> None:
+def test_every_value_has_a_comment_and_default_marks_are_right(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     defaults = signature_defaults(text)
     for line in text.splitlines():

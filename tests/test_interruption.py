@@ -140,7 +140,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("moment", range(len(MOMENTS)), ids=["-".join(map(str, moment)) for moment in MOMENTS])
-def test_a_fit_interrupted_anywhere_goes_on_as_if_it_had_not_been(moment: int, tmp_path: Path) -> None:
+def test_a_fit_interrupted_anywhere_resumes_bitwise(moment: int, tmp_path: Path) -> None:
     number = SIGNALS[moment % 3]
     straight = build(tmp_path / "straight", Raising("finalize", 9, number))
     fit(straight)
@@ -158,7 +158,7 @@ def test_a_fit_interrupted_anywhere_goes_on_as_if_it_had_not_been(moment: int, t
     same_run(resumed, straight, tmp_path / "cut", tmp_path / "straight")
 
 
-def test_a_chain_of_interruptions_is_one_run(tmp_path: Path) -> None:
+def test_a_run_with_many_interruptions_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     straight = build(tmp_path / "straight")
     fit(straight)
     ckpt_path = None
@@ -188,7 +188,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_fit_after_two_signals_knows_nothing_of_them() -> None:
+def test_the_fit_after_two_signals_is_not_affected_by_them() -> None:
     signals = {name: Raising("on_before_backward", 3, signal.SIGTERM) for name in ("first", "second")}
     cut, straight = tiny.trainer(callbacks=signals), tiny.trainer(TrainingLoop(num_steps=7))
     data = tiny.batches()
@@ -243,7 +243,7 @@ def test_a_trainer_that_was_interrupted_can_validate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("checkpoint", "said"), [(Checkpointing(), " and saved"), (None, "")])
-def test_what_a_signal_will_do_is_said(
+def test_the_effect_of_a_signal_is_printed(
     checkpoint: Checkpointing | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stopping = Raising("on_train_batch_start", 2, signal.SIGTERM)
@@ -257,7 +257,7 @@ def test_what_a_signal_will_do_is_said(
     assert expected in capfd.readouterr().err
 
 
-def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         fit(build(tmp_path, Raising("on_train_batch_end", 3, signal.SIGINT)))
@@ -273,7 +273,7 @@ def test_another_thread_fits_without_signals(tmp_path: Path) -> None:
     assert trainer.global_step == 11
 
 
-def test_stop_can_interrupt_and_returns(tmp_path: Path) -> None:
+def test_stop_with_is_interruption_returns_from_fit(tmp_path: Path) -> None:
     class Limit(Callback):
         def on_validate_batch_end(self, trainer: Trainer, *_: Any) -> None:
             trainer.stop("time is up", is_interruption=True)

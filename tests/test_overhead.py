@@ -25,7 +25,7 @@ def overhead() -> ModuleType:
     return module
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls of its own")
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
 def test_a_step_makes_no_more_calls_than_a_hand_written_loop(overhead: ModuleType) -> None:
     by_hand = overhead.calls_per_step(overhead.train_by_hand)
     ours = overhead.calls_per_step(overhead.train_with_trainer)

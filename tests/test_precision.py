@@ -22,6 +22,6 @@ from loopwright.errors import SettingError
         ({"max_gradient_value": 1.0, "max_gradient_norm": 1.0}, "expected one of the two; set the other to null"),
     ],
 )
-def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_unsupported_values_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Precision(**settings)

@@ -51,7 +51,7 @@ def loaders(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["ours", "torch", "sampler", "list"])
-def test_every_cut_goes_on_with_the_same_samples_to_the_same_end(kind: str, tmp_path: Path) -> None:
+def test_every_resume_reads_the_same_samples_and_ends_the_same(kind: str, tmp_path: Path) -> None:
     samples: list[tuple[int, float]] = []
     record = Recorder(lambda trainer, batch, batch_idx: samples.append((batch_idx, batch[0].sum().item())))
     straight = build(tmp_path, callbacks=[record])
@@ -73,7 +73,7 @@ def test_a_run_directory_means_its_newest_checkpoint(tmp_path: Path) -> None:
         again.fit(loaders("ours"), val(), ckpt_path=tmp_path)
 
 
-def test_a_longer_end_is_allowed_and_other_differences_are_refused_readably(tmp_path: Path) -> None:
+def test_a_later_end_is_allowed_and_other_differences_are_refused(tmp_path: Path) -> None:
     build(tmp_path, schedulers=None).fit(loaders("ours"), val())
     longer = build(tmp_path / "longer", schedulers=None, loop=TrainingLoop(**(LOOP | {"num_steps": 20})))
     assert longer.fit(loaders("ours"), val(), ckpt_path=tmp_path).global_step == 20
@@ -110,7 +110,7 @@ KINDS: dict[str, Any] = {"ours": Loader, "torch": DataLoader, "subclass": type("
         ("ours", {}, {"log_every_n_steps": 7}, r"log_every_n_steps: 50 -> 7"),
     ],
 )
-def test_other_data_and_other_parts_are_refused_readably(
+def test_other_data_and_settings_are_refused_with_their_names(
     kind: str, data: Any, settings: Any, message: str, tmp_path: Path
 ) -> None:
     begun = {"dataset": rows(100), **DATA}
@@ -130,7 +130,7 @@ def test_other_workers_and_the_same_data_by_another_loader_are_not_refused(tmp_p
         assert longer.fit(data, val(), ckpt_path=tmp_path / "checkpoints/step_00000014").global_step == 16
 
 
-def test_num_steps_of_an_interrupted_run_are_not_counted_anew(tmp_path: Path) -> None:
+def test_num_steps_of_an_interrupted_run_are_counted_from_its_start(tmp_path: Path) -> None:
     def stop(trainer: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 5:
             trainer.stop("test")
@@ -159,7 +159,7 @@ def test_weights_alone_begin_at_step_0(tmp_path: Path) -> None:
         fresh.fit(loaders("ours"), init_from=tmp_path, ckpt_path=tmp_path)
 
 
-def test_last_and_best_are_those_of_this_run(tmp_path: Path) -> None:
+def test_last_and_best_mean_checkpoints_of_this_run(tmp_path: Path) -> None:
     ours = build(tmp_path, loop=TrainingLoop(num_steps=6, eval_frequency=1), schedulers=None)
     ours.fit(loaders("ours"), val())
     best = ours.best
@@ -199,7 +199,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_leads_to_the_same_end(
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     straight = build(tmp_path)
@@ -302,8 +302,8 @@ def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[in
     return num_calls, first_batch
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls of its own")
-def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
+def test_a_resume_at_step_1000000_makes_as_many_calls_as_at_step_10(tmp_path: Path) -> None:
     """Positions in the order of a billion samples, and in the plan, are computed directly, not by counting up."""
     data = synthetic_regression(num_train=10**9, num_val=8)
 

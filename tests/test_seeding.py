@@ -37,7 +37,7 @@ def test_nested_use_does_nothing() -> None:
         assert [draw(), draw()] == [first, second]
 
 
-def test_a_branch_is_keyed_and_leaves_no_trace() -> None:
+def test_a_branch_depends_on_its_key_and_restores_the_streams() -> None:
     streams = RandomStreams(4)
     with streams.active():
         with streams.branch("validate", 100, "val"):
@@ -61,7 +61,7 @@ def test_the_callers_streams_survive_an_exception() -> None:
 
 
 @pytest.mark.parametrize("is_active", [True, False])
-def test_a_state_is_taken_and_given_back(is_active: bool) -> None:
+def test_a_state_is_saved_and_restored(is_active: bool) -> None:
     streams, other = RandomStreams(4), RandomStreams(9)
     with streams.active():
         draw()
@@ -90,5 +90,5 @@ def test_sample_seeds_differ_by_seed_pass_and_index() -> None:
     assert len(seeds) == 8 * 8 * 50 and all(0 <= seed < 1 << 64 for seed in seeds)
 
 
-def test_a_drawn_seed_fits() -> None:
+def test_a_drawn_seed_is_valid() -> None:
     assert 0 <= draw_seed() < 1 << 32

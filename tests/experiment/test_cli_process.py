@@ -53,7 +53,7 @@ def test_help_completion_and_mistakes_import_no_torch(
     assert done.stderr.count("\n") == (0 if code == 0 else 1)
 
 
-def test_the_trap_is_sprung_by_a_run(tmp_path: Path, no_torch: dict[str, str]) -> None:
+def test_a_run_does_import_torch(tmp_path: Path, no_torch: dict[str, str]) -> None:
     done = _run(tmp_path, env=no_torch)
     assert done.returncode == 1
     assert done.stderr.startswith("RuntimeError: torch was imported")
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None
     assert not [path for path in saved.iterdir() if path.name.startswith(".")]
 
 
-def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

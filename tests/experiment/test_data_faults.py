@@ -103,13 +103,13 @@ def test_data_that_cannot_be_read(case: Case, cli: Cli, tmp_path: Path, num_work
     assert num_workers_left(is_collected=True) == 0
 
 
-def test_there_are_so_many() -> None:
+def test_the_number_of_cases() -> None:
     assert len(CASES) == 32
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*dead_workers()], ids=lambda case: " ".join(case.words))
-def test_a_killed_worker_leaves_no_other_behind(case: Case, tmp_path: Path) -> None:
+def test_after_a_killed_worker_no_process_is_left(case: Case, tmp_path: Path) -> None:
     faulty.write_configs(tmp_path / "conf")
     process_id, answer = run_process(tmp_path, *WORDS, *case.words)
     check_failed(answer, case, tmp_path)

@@ -83,7 +83,7 @@ def test_the_variable_is_set_before_a_device_is_opened(
 
 
 @pytest.mark.parametrize("jobs", ["true,false", "false,true"])
-def test_jobs_of_a_sweep_are_deterministic_each_for_itself(
+def test_each_job_of_a_sweep_has_its_own_determinism(
     jobs: str, cli: Cli, trusted: list[str], at_opening: list[str | None]
 ) -> None:
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -105,7 +105,7 @@ def test_jobs_of_a_sweep_are_deterministic_each_for_itself(
     assert VARIABLE not in os.environ and not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_workspace_of_the_users_own_is_kept_or_refused(
+def test_a_workspace_set_by_the_user_is_kept_or_refused(
     small: Cli, at_opening: list[str | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(VARIABLE, ":16:8")
@@ -136,7 +136,7 @@ def test_an_operation_without_a_deterministic_form_is_named(cli: Cli, trusted: l
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_one_in_a_worker_is_named_too_and_other_errors_stay() -> None:
+def test_an_operation_in_a_worker_is_named_and_other_errors_are_unchanged() -> None:
     torchs = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\n"
     with (
         pytest.raises(SettingError, match=r"; kthvalue CUDA has none on this device: "),
@@ -149,7 +149,7 @@ def test_one_in_a_worker_is_named_too_and_other_errors_stay() -> None:
 
 @pytest.mark.parametrize("is_on", [False, True])
 @pytest.mark.parametrize("before", [(False, False), (True, False), (True, True)])
-def test_what_the_caller_had_set_is_given_back(is_on: bool, before: tuple[bool, bool]) -> None:
+def test_settings_of_the_caller_are_restored(is_on: bool, before: tuple[bool, bool]) -> None:
     try:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         with deterministic_operations(is_on):
@@ -170,5 +170,5 @@ def test_what_the_caller_had_set_is_given_back(is_on: bool, before: tuple[bool, 
         ("put_ is slow", None),
     ],
 )
-def test_torchs_sentence_is_read(text: str, operation: str | None) -> None:
+def test_the_message_of_torch_is_parsed(text: str, operation: str | None) -> None:
     assert operation_without_form(text) == operation

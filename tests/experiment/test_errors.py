@@ -89,9 +89,11 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", read_cases(), ids=lambda case: case.command)
-def test_what_is_said(cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]) -> None:
+def test_each_command_prints_its_message(
+    cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]
+) -> None:
     if any(is_fitting and word in case.command for word, is_fitting in FITTING.items()):
-        pytest.skip("this machine has what the others lack")
+        pytest.skip("the command is valid on this machine")
     before = set(files.rglob("*"))
     answer = cli(*shlex.split(case.command))
     assert (answer.code, plain(answer.err)) == (case.code, f"{case.line}\n")
@@ -112,7 +114,7 @@ def test_every_entry_of_the_table_is_read() -> None:
     assert len(read_cases()) == text.count("\n$ ") > 190
 
 
-def test_jobs_that_fail_are_in_the_table_and_each_in_its_own_log(cli: Cli, files: Path) -> None:
+def test_failed_jobs_are_in_the_table_and_each_has_its_own_log(cli: Cli, files: Path) -> None:
     """The other jobs continue. Each error is printed when it happens, and again below the table."""
     words = ["--config-dir=conf", "--trust=faulty", "experiment=faulty", "hydra.sweep.dir=out"]
     answer = cli("-m", *words, "model.returns=None,loss,raises", "data.num_train=16,0")

@@ -103,7 +103,7 @@ def said_before(answer: Answer) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_reproduced_bitwise_and_only_read(name: str, cli: Cli, files: Path) -> None:
+def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_only_read(name: str, cli: Cli, files: Path) -> None:
     words = list(EXPERIMENTS[name])
     if "loop=validation" in words:
         assert cli(*QUICK, "checkpoint.every_n_steps=3", "hydra.run.dir=trained").code == 0
@@ -128,7 +128,7 @@ def test_an_experiment_is_reproduced_bitwise_and_only_read(name: str, cli: Cli, 
     assert (again / "command.txt").read_text() == "loopwright reproduce run\n"
 
 
-def test_a_job_of_a_sweep_is_reproduced_where_the_user_says(small: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_is_reproduced_in_the_given_directory(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("-m", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=swept").code == 0
     before = tree_hash(tmp_path / "swept")
     answer = cli("reproduce", "swept/1", "hydra.run.dir=again")
@@ -244,7 +244,7 @@ def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: P
     assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
 
 
-def test_a_configuration_that_was_edited_is_named(recorded: Path, cli: Cli) -> None:
+def test_an_edited_configuration_is_reported(recorded: Path, cli: Cli) -> None:
     file = recorded / "config.yaml"
     text = file.read_text()
     assert "\nseed: 0\n" in text
@@ -277,7 +277,7 @@ def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
         (["hydra.run.dir="], "hydra.run.dir=: expected one directory; hydra.run.dir=DIR."),
     ],
 )
-def test_a_wrong_word_is_refused_before_anything_is_made(
+def test_a_wrong_word_is_refused_before_any_file_is_written(
     words: list[str], said: str, recorded: Path, cli: Cli, tmp_path: Path
 ) -> None:
     before = tree_hash(tmp_path)
@@ -287,7 +287,7 @@ def test_a_wrong_word_is_refused_before_anything_is_made(
     assert tree_hash(tmp_path) == before
 
 
-def test_a_run_within_the_folder_of_its_name_is_not_written_into(small: Cli, cli: Cli) -> None:
+def test_a_run_in_the_folder_of_its_name_is_not_changed(small: Cli, cli: Cli) -> None:
     assert small("hydra.run.dir=outputs/digits").code == 0
     answer = cli("reproduce", "outputs/digits")
     assert answer.code == 2
@@ -319,7 +319,9 @@ def test_altered_metrics_are_found(recorded: Path, cli: Cli) -> None:
         (lambda text: "".join(reversed(text.splitlines(keepends=True))), "in another order or written otherwise"),
     ],
 )
-def test_equal_is_said_of_bytes_alone(alter: Callable[[str], str], said: str | None, recorded: Path, cli: Cli) -> None:
+def test_only_equal_bytes_are_called_equal(
+    alter: Callable[[str], str], said: str | None, recorded: Path, cli: Cli
+) -> None:
     file = recorded / "metrics.jsonl"
     file.write_text(alter(file.read_text()))
     answer = cli("reproduce", "run")
@@ -341,7 +343,7 @@ def test_other_weights_are_found(recorded: Path, cli: Cli) -> None:
     assert "\nNot reproduced: 7 metrics up to step 4 are bitwise equal, the weights differ.\n" in answer.out
 
 
-def test_without_anything_to_compare_it_cannot_be_said(recorded: Path, cli: Cli) -> None:
+def test_without_recorded_results_there_is_no_verdict(recorded: Path, cli: Cli) -> None:
     edit(recorded / "summary.json", weights_sha256=None)
     answer = cli("reproduce", "run")
     assert answer.code == 0
@@ -355,7 +357,7 @@ def test_without_anything_to_compare_it_cannot_be_said(recorded: Path, cli: Cli)
     assert answer.out.splitlines()[-1] == said
 
 
-def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
+def test_data_without_a_hash_are_reported(recorded: Path, cli: Cli) -> None:
     data = json.loads((recorded / "summary.json").read_text())["data"]
     for left_out, said in (("train", "training"), ("val", "validation"), ("", "training and validation")):
         kept = {name: value for name, value in data.items() if not name.startswith(left_out)}
@@ -371,7 +373,7 @@ def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
     ("words", "part"),
     [(["loop.eval_frequency=null"], "training"), (["loop=validation", "ckpt_path=run", "name=digits"], "validation")],
 )
-def test_a_hash_is_missed_of_the_data_that_are_used(
+def test_a_missing_hash_is_reported_only_for_used_data(
     words: list[str], part: str, recorded: Path, cli: Cli, tmp_path: Path
 ) -> None:
     val = "None" if part == "training" else "made.val"
@@ -430,7 +432,7 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
 
-def test_a_folder_of_a_stranger_runs_no_code(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+def test_an_untrusted_folder_runs_no_code(recorded: Path, cli: Cli, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     source = f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Mine:\n    pass\n"
     (recorded / "hydra_plugins").mkdir()
@@ -461,7 +463,7 @@ def test_a_link_in_the_folder_is_refused(name: str, recorded: Path, cli: Cli, tm
     assert (answer.code, answer.err) == (2, f"run: {name} is neither a file nor a folder; a run holds no others.\n")
 
 
-def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:
+def test_untrusted_records_are_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:
     edit(recorded / "environment.json", torch="\x1b[31m" + "x" * 9_999, python=["\n"] * 999)
     edit(recorded / "summary.json", resumes=[{"checkpoint": "\x1b[2J\nReproduced: all"}, 7], state="running")
     with (recorded / "metrics.jsonl").open("a") as file:
@@ -475,14 +477,14 @@ def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: C
 
 @pytest.mark.parametrize("depth", [100, 900, 100_000])
 @pytest.mark.parametrize("name", ["summary.json", "environment.json"])
-def test_a_deeply_nested_file_counts_as_one_that_is_not_there(name: str, depth: int, recorded: Path, cli: Cli) -> None:
+def test_a_deeply_nested_file_counts_as_missing(name: str, depth: int, recorded: Path, cli: Cli) -> None:
     (recorded / name).write_text('{"data": ' + '{"a": ' * depth + "1" + "}" * depth + "}")
     answer = cli("reproduce", "run")
     assert (answer.code, answer.err) == (0, "")
     assert ("environment: not recorded" if name == "environment.json" else "has no summary") in answer.out
 
 
-def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_metrics_file_is_named(recorded: Path, cli: Cli, tmp_path: Path) -> None:
     (recorded / "metrics.jsonl").unlink()
     (recorded / "metrics.jsonl").mkdir()
     answer = cli("reproduce", "run")
@@ -492,7 +494,7 @@ def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp
 
 
 @pytest.mark.parametrize("words", [["init_from=run"], ["loop=validation", "ckpt_path=run"]])
-def test_other_weights_to_begin_from_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
+def test_changed_initial_weights_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
     if "loop=validation" in words:
         common = [word for word in SMALL if not word.startswith(("loop", "checkpoint"))]
         assert cli(*common, *words, "hydra.run.dir=later").code == 0

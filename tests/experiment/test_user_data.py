@@ -47,13 +47,13 @@ def test_each_kind_of_data_trains(cli: Cli, files: Path, words: list[str]) -> No
     assert json.loads((run_dir / "summary.json").read_text())["metrics"]["val/loss"] > 0
 
 
-def test_tokens_too_many_for_memory_are_planned_without_being_made(cli: Cli) -> None:
+def test_a_huge_token_set_is_planned_without_creating_it(cli: Cli) -> None:
     answer = cli("plan", "model=gpt", "data=synthetic_tokens", "data.num_train=1000000000", "data.batch_size=1000")
     assert answer.code == 0
     assert "1,000" in answer.out
 
 
-def test_the_example_of_a_table_learns_which_wine_it_is(cli: Cli, tmp_path: Path) -> None:
+def test_the_table_example_learns_to_classify_wines(cli: Cli, tmp_path: Path) -> None:
     answer = cli("experiment=csv_example", "loop.max_steps=100", "checkpoint=none", "loggers=json_lines")
     assert (answer.code, answer.err) == (0, "")
     (run_dir,) = run_dirs(tmp_path)
@@ -65,7 +65,7 @@ def test_the_example_of_a_table_learns_which_wine_it_is(cli: Cli, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["b", "alcohol (%)", "a=b, c: d", "a\\{b}[c]"])
-def test_what_is_said_of_a_column_is_an_override_that_works(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_the_override_proposed_for_a_column_works(cli: Cli, tmp_path: Path, name: str) -> None:
     (tmp_path / "odd.csv").write_text(f'"{name}",id,y\n1,x,0\nfew,7,0\n2,z,1\n3,x,1\n4,x,1\n')
     words = ["plan", "data=csv", "data.path=odd.csv", "data.target=y", "model=mlp_regressor"]
     first = cli(*words)

@@ -60,7 +60,7 @@ def test_an_earlier_end_is_a_difference() -> None:
     )
 
 
-def test_settings_that_come_to_the_same_do_not_differ() -> None:
+def test_equivalent_settings_do_not_differ() -> None:
     assert compare(loop={"eval_frequency": 10}) == ([], [])
     assert compare(loop={"max_steps": None, "num_steps": 100}) == ([], [])
 

@@ -44,7 +44,7 @@ def test_only_the_last_window_of_a_pass_is_smaller(passes: Passes, num_steps: in
 
 
 @given(passes=sized_passes(), start=st.integers(0, 60), num_steps=st.integers(0, 60))
-def test_windows_in_a_row_are_those_one_by_one(passes: Passes, start: int, num_steps: int) -> None:
+def test_a_range_of_windows_equals_the_single_windows(passes: Passes, start: int, num_steps: int) -> None:
     stop = start + num_steps
     windows = list(passes.between(start, stop))
     assert windows == [passes.at(step_index) for step_index in range(start, stop)]
@@ -76,7 +76,7 @@ def test_windows_from_within_a_pass(start_micro_batch: int, windows: list[tuple[
     assert list(passes.between(0, 4)) == windows
 
 
-def test_far_windows_are_found_at_once() -> None:
+def test_far_windows_are_computed_directly() -> None:
     passes = Passes(num_micro_batches=10**11 + 1, grad_accum_steps=3, start_micro_batch=10**11)
     # 10^11 + 1 micro-batches are 33,333,333,334 steps, the last of two micro-batches.
     assert passes.at(10**12) == Window(30, 3 * (10**12 - 1 - 29 * 33_333_333_334), 3)

@@ -108,7 +108,7 @@ def named(way: tuple[Any, ...]) -> str:
     return next(str(key) for key in reversed(way[:-1] if way[-1] == "~tensor" else way) if isinstance(key, str))
 
 
-def test_each_leaf_of_the_state_is_missed_by_name(saved: Path) -> None:
+def test_each_missing_leaf_of_the_state_is_named(saved: Path) -> None:
     whole = json.loads((saved / "state.json").read_text())
     ways = [*leaves(whole)]
     for way in ways:
@@ -120,7 +120,7 @@ def test_each_leaf_of_the_state_is_missed_by_name(saved: Path) -> None:
     assert len(ways) > 250
 
 
-def test_each_leaf_is_needed_by_whoever_reads_it(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_missing_leaf_is_refused_by_its_reader(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The outline is updated, so it cannot find the missing leaf; the reader of the leaf must refuse it."""
     caplog.set_level(logging.ERROR)
     trees = read_trees(saved)
@@ -143,7 +143,7 @@ def test_each_leaf_is_needed_by_whoever_reads_it(saved: Path, caplog: pytest.Log
     assert (len(accepted), len(ways)) == (9, 151)
 
 
-def test_each_tensor_is_missed_by_name(saved: Path) -> None:
+def test_each_missing_tensor_is_named(saved: Path) -> None:
     num_removed = 0
     for file in ("model.safetensors", "optimizer.safetensors", "state.safetensors"):
         whole = (saved / file).read_bytes()
@@ -193,7 +193,7 @@ def test_each_extra_entry_is_refused(saved: Path) -> None:
     assert len(ways) > 40
 
 
-def test_extra_entries_that_the_outline_knows_are_refused_or_said(
+def test_extra_entries_that_the_outline_has_are_refused_or_reported(
     saved: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trees = read_trees(saved)
@@ -248,7 +248,7 @@ def test_extra_entries_that_the_outline_knows_are_refused_or_said(
         (("state", "parameters"), None, "parameters: expected the names of the optimizer's"),
     ],
 )  # fmt: skip
-def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], value: object, message: str) -> None:
+def test_invalid_values_are_refused(saved: Path, way: tuple[Any, ...], value: object, message: str) -> None:
     trees = read_trees(saved)
     node = trees
     for key in way[:-1]:
@@ -266,7 +266,7 @@ def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], va
     assert str(caught.value).startswith(f"{saved}: ")
 
 
-def test_what_loggers_cannot_use_is_refused_and_what_they_do_not_know_is_said(
+def test_invalid_logger_state_is_refused_and_unknown_entries_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)])
@@ -281,7 +281,7 @@ def test_what_loggers_cannot_use_is_refused_and_what_they_do_not_know_is_said(
         build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)], ckpt_path=path)
 
 
-def test_what_does_not_fit_leaves_the_trainer_as_it_was(saved: Path) -> None:
+def test_a_refused_checkpoint_does_not_change_the_trainer(saved: Path) -> None:
     ours = build(saved.parent / "other", callbacks=[])
     before = weights(ours)
     with pytest.raises(CheckpointError, match=r"callbacks\.Average: state of a callback of this name; this run has no"):
@@ -348,7 +348,7 @@ def test_buffers_that_are_not_persistent_must_have_their_names(saved: Path) -> N
     )
 
 
-def test_a_view_into_another_weight_must_hold_what_that_holds(tmp_path: Path) -> None:
+def test_a_view_into_another_weight_must_match_that_weight(tmp_path: Path) -> None:
     class Shared(nn.Module):
         def __init__(self, is_shared: bool) -> None:
             super().__init__()
@@ -368,7 +368,7 @@ def test_a_view_into_another_weight_must_hold_what_that_holds(tmp_path: Path) ->
     assert is_bitwise_equal(weights(again), weights(ours))
 
 
-def test_an_accelerators_stream_on_one_side_only_is_said(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stream_of_an_accelerator_on_one_side_only_is_reported(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     trees = read_trees(saved)
     trees["state"]["streams"]["device"] = 1
     write_trees(saved, trees)

@@ -100,7 +100,7 @@ def cut(tmp_path: Path, num_before: int, num_after: int, data: Any, **settings: 
 
 
 @pytest.mark.parametrize("foreach", [True, False])
-def test_a_model_with_every_kind_of_tensor_goes_on_bitwise(
+def test_a_model_with_every_kind_of_tensor_resumes_bitwise(
     tmp_path: Path, foreach: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = partial(torch.optim.AdamW, lr=0.01, foreach=foreach)
@@ -142,7 +142,7 @@ class Turned(Regression):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_goes_on_bitwise(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_every_optimizer_resumes_bitwise(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     features, target = rows(24, dtype).tensors
     data = list(zip(features.split(4), target.split(4), strict=True))
     straight, resumed = cut(tmp_path, 3, 4, data, model=lambda: Turned(dtype), optimizer=OPTIMIZERS[name])
@@ -165,7 +165,7 @@ SCHEDULERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_schedulers_go_on_bitwise(name: str, tmp_path: Path) -> None:
+def test_schedulers_resume_bitwise(name: str, tmp_path: Path) -> None:
     for num_before in (2, 5):
         straight, resumed = cut(tmp_path, num_before, 9 - num_before, batches(5), schedulers=[SCHEDULERS[name]])
         assert snapshot(resumed) == snapshot(straight)
@@ -185,7 +185,7 @@ class Counting(Regression):
         return {"loss": outputs["loss"] + self.offset}
 
 
-def test_a_checkpoint_is_validated_with_its_buffers_and_those_in_memory_are_given_back(tmp_path: Path) -> None:
+def test_a_checkpoint_is_validated_with_its_buffers_and_the_buffers_in_memory_are_restored(tmp_path: Path) -> None:
     ours = trainer(TrainingLoop(max_steps=3), model=Counting)
     ours.fit(batches(6))
     ours.save_checkpoint(tmp_path / "third")
@@ -196,7 +196,7 @@ def test_a_checkpoint_is_validated_with_its_buffers_and_those_in_memory_are_give
     assert at_third["val/0/loss"] > 3
 
 
-def test_weights_alone_leave_buffers_that_are_no_weights_as_they_are(tmp_path: Path) -> None:
+def test_init_from_does_not_load_buffers_that_are_not_persistent(tmp_path: Path) -> None:
     ours = trainer(TrainingLoop(max_steps=3), model=Counting)
     ours.fit(batches(6))
     ours.save_checkpoint(tmp_path / "third")

@@ -29,7 +29,7 @@ def package(tmp_path: Path) -> Path:
     return package
 
 
-def test_a_change_of_name_or_content_changes_it_and_nothing_is_imported(package: Path, tmp_path: Path) -> None:
+def test_a_changed_name_or_content_changes_the_digest_and_nothing_is_imported(package: Path, tmp_path: Path) -> None:
     seen = [digest(package.name, tmp_path)]
     assert digest(package.name, tmp_path) == seen[0]
     (package / "inner" / "two.py").write_text("x = 1\n")
@@ -48,7 +48,7 @@ def test_a_change_of_name_or_content_changes_it_and_nothing_is_imported(package:
     assert package.name not in sys.modules
 
 
-def test_a_part_of_a_package_has_its_own(package: Path, tmp_path: Path) -> None:
+def test_a_module_of_a_package_has_its_own_digest(package: Path, tmp_path: Path) -> None:
     whole, one, inner = (digest(f"unseen_package{part}", tmp_path) for part in ("", ".one", ".inner"))
     assert len({whole, one, inner}) == 3
     assert digest("unseen_package.one.Model", tmp_path) == one
@@ -58,7 +58,7 @@ def test_a_part_of_a_package_has_its_own(package: Path, tmp_path: Path) -> None:
     assert digest("unseen_package.one", tmp_path) != one
 
 
-def test_what_has_no_source_has_none(tmp_path: Path) -> None:
+def test_a_module_without_source_has_no_digest(tmp_path: Path) -> None:
     assert digest("absent_module", tmp_path) is None
     found = source_digests(Trust(packages=("math", "sys", "loopwright_absent.part", "numpy.linalg")))
     assert [found[name] for name in ("math", "sys", "loopwright_absent.part")] == [None] * 3
@@ -66,7 +66,7 @@ def test_what_has_no_source_has_none(tmp_path: Path) -> None:
     assert list(source_digests(NO_TRUST)) == ["loopwright"] and source_digests(NO_TRUST)["loopwright"] is not None
 
 
-@pytest.mark.skipif(not UNREADABLE.exists(), reason="has no file that nobody reads")
-def test_an_unreadable_file_gives_none(package: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs a file that cannot be read")
+def test_an_unreadable_file_gives_no_digest(package: Path, tmp_path: Path) -> None:
     (package / "three.py").symlink_to(UNREADABLE)
     assert digest(package.name, tmp_path) is None

@@ -1,4 +1,4 @@
-"""Dropout is switched off in every operation that has it."""
+"""Dropout is switched off in every operation that contains dropout."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DROPPING: dict[str, Callable[[bool], Tensor]] = {
 
 
 @pytest.mark.parametrize("how", DROPPING)
-def test_nothing_is_dropped_and_it_is_known_that_it_would_have_been(how: str) -> None:
+def test_no_value_is_dropped_and_the_dropout_is_recorded(how: str) -> None:
     torch.manual_seed(0)
     expected = DROPPING[how](False)
     assert any(not torch.equal(DROPPING[how](True), expected) for _ in range(8))
