@@ -123,7 +123,7 @@ def operations(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
 
 
 def _fit_and_stop_after(cut: Run, at: int) -> None:
-    """Fit, and kill the process after file operation ``at`` of the second save; exit with 0 if there are fewer."""
+    """Fit, and kill the process after file operation ``at`` of the second save. Exit with 0 if the save ends first."""
     from loopwright import Callback
 
     class Counting(Callback):

@@ -77,7 +77,7 @@ class Mutant:
 
 
 def all_mutants() -> list[Mutant]:
-    """Return all bugs, by number."""
+    """Return all bugs, in the order of their numbers."""
     return [Mutant.read(patch) for patch in sorted(PATCHES.glob("*.patch"))]
 
 

@@ -125,7 +125,7 @@ def _pad(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _join(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Collate a batch whose first tensor joins the tokens of all samples; the second holds the start of each sample."""
+    """Collate the tokens of all samples into one tensor, with the start of each sample in a second tensor."""
     batch: dict[str, Any] = {name: torch.stack([each[name] for each in samples]) for name in ("features", "target")}
     lengths = torch.tensor([len(each["tokens"]) for each in samples])
     tokens = torch.cat([each["tokens"] for each in samples])

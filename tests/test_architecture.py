@@ -211,7 +211,7 @@ def busy_packages(module: Module) -> Iterator[str]:
 
 
 def module_state(module: Module) -> Iterator[str]:
-    """Find containers at module level that are not constants by name and by use, and uses of ``global``."""
+    """Find ``global``, and containers at module level that are changed or not named like constants."""
     tree = module.tree
     containers: set[str] = set()
     for node in tree.body:
@@ -252,7 +252,7 @@ def vague_names(module: Module) -> Iterator[str]:
 
 
 def cycles(modules: Sequence[Module]) -> Iterator[str]:
-    """Yield import cycles. An ``__init__`` is not counted for its own package, as it is always imported first."""
+    """Yield import cycles. Imports from a package's own ``__init__`` are ignored, as it is always imported first."""
     names = frozenset(module.name for module in modules)
     graph = {m.name: own_imports(m, names) - packages_of(m.name) for m in modules}
     done: set[str] = set()

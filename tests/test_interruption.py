@@ -218,7 +218,7 @@ def test_a_second_signal_that_is_swallowed_ends_the_fit_at_the_next_batch(hook: 
             if trainer.global_step == 6:
                 self.num_batches += 1
                 if self.num_batches == 1:
-                    Dying()  # deleted at once
+                    Dying()  # Python deletes the object immediately
 
         def __init__(self) -> None:
             setattr(self, hook, self.delete)

@@ -64,7 +64,7 @@ def test_gradients_are_clipped_once_per_step() -> None:
 @pytest.mark.parametrize("num_rows", [36, 41, 47])
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_any_cut_of_twelve_rows_trains_the_same(num_rows: int, is_shuffled: bool) -> None:
-    """With 41 and 47 rows, each of the 4 epochs ends with a shorter micro-batch and a shorter step."""
+    """With 41 and 47 rows, each of the 4 epochs ends with a smaller micro-batch, in a step of fewer micro-batches."""
     data = rows(num_rows, torch.float64)
     results = {}
     for batch_size, grad_accum_steps in [(12, 1), (6, 2), (4, 3), (3, 4), (2, 6)]:

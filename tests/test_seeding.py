@@ -1,4 +1,4 @@
-"""Random streams: their own state, branches, and storing them."""
+"""Random streams: their state, their branches, and how the state is saved and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deterministic=true`` is set before a device is used, only for its jobs; other operations are named."""
+"""``deterministic=true`` is set before a device is used, and only for its job; errors name the operation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def trusted(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def at_opening(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Return a list to which each opening of a device for a check adds the value of the variable."""
+    """Return a list of the values that the variable has each time a check opens a device."""
     values: list[str | None] = []
 
     def opened(device: object) -> object:

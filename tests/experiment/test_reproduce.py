@@ -1,4 +1,4 @@
-"""``loopwright reproduce DIR`` lists differences first, calls only equal bytes equal, and only reads DIR."""
+"""``loopwright reproduce DIR`` lists differences before the run, compares bytes, and does not change DIR."""
 
 from __future__ import annotations
 

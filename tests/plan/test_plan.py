@@ -118,7 +118,7 @@ def test_the_rest_after_any_step_is_a_suffix(case: FitCase, data: st.DataObject)
 
 
 def assert_is_suffix_after(stages: list[Stage], left: list[Stage], step: int) -> None:
-    """Check that ``left`` is a suffix of ``stages``: up to ``step`` all is trained and saved, and a `Train` is cut."""
+    """Check that ``left`` are the stages after ``step``; a `Train` stage that contains ``step`` begins there."""
     expected = [
         stage
         for stage in stages

@@ -1,4 +1,4 @@
-"""Stopping, saving, errors and closing at the limits of a fit."""
+"""Special cases of a fit: stops, saves in a validation, errors, and a closed trainer."""
 
 from __future__ import annotations
 
