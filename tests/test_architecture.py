@@ -252,7 +252,7 @@ def vague_names(module: Module) -> Iterator[str]:
 
 
 def cycles(modules: Sequence[Module]) -> Iterator[str]:
-    """Yield import cycles. Imports from a package's own ``__init__`` are ignored, as it is always imported first."""
+    """Yield import cycles. Imports of the packages that contain a module are ignored: they are imported first."""
     names = frozenset(module.name for module in modules)
     graph = {m.name: own_imports(m, names) - packages_of(m.name) for m in modules}
     done: set[str] = set()

@@ -118,7 +118,7 @@ def test_the_rest_after_any_step_is_a_suffix(case: FitCase, data: st.DataObject)
 
 
 def assert_is_suffix_after(stages: list[Stage], left: list[Stage], step: int) -> None:
-    """Check that ``left`` are the stages after ``step``; a `Train` stage that contains ``step`` begins there."""
+    """Check that ``left`` are the stages that remain once ``step`` is trained and saved."""
     expected = [
         stage
         for stage in stages
