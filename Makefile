@@ -1,4 +1,5 @@
-# Everything runs in .venv, which the first command makes. `make train ARGS="loop.eval_frequency=100"` overrides settings.
+# All commands run in .venv, which the first command creates. To override settings:
+# make train ARGS="loop.eval_frequency=100"
 PYTHON ?= python3
 HYDRA_NEXT ?= 1.4.0rc1
 ARGS ?=
@@ -14,7 +15,7 @@ OPTIONAL := accelerate lm-eval pandas tensorboard torchmetrics transformers
 
 install: $(STAMP)
 
-# Installed again only when what is to be installed has changed.
+# Installs again only if pyproject.toml or constraints.txt has changed.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
@@ -26,7 +27,7 @@ train: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
-# Tests that need what .venv lacks have an environment of their own, behind which .venv stands for everything else.
+# Tests that need packages that are not in .venv run in their own environment. It finds all other packages in .venv.
 SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 define layer
 	test -x $(1)/bin/python || $(BIN)/python -m venv --without-pip $(1)
@@ -34,18 +35,18 @@ define layer
 	$(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check $(2)
 endef
 
-# The tests marked hydra, with the release candidate of Hydra's next version.
+# Runs the tests marked hydra with the release candidate of the next Hydra version.
 test-hydra-next: $(STAMP)
 	$(call layer,$(NEXT),hydra-core==$(HYDRA_NEXT))
 	PYTHONPATH=src $(NEXT)/bin/python -m pytest -q -n $(JOBS) -m hydra tests $(ARGS)
 
-# The tests marked extras, which skip themselves where an optional package is missing. Here none may be.
+# Runs the tests marked extras. They skip themselves if an optional package is missing, so first make sure that none is.
 test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
 	$(EXTRAS)/bin/python -W ignore -c 'import accelerate, lm_eval, pandas, tensorboard, torchmetrics, transformers'
 	PYTHONPATH=src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
-# The losses of the shipped experiments beside those on file; `make golden ARGS=--renew` writes the files anew.
+# Compares the losses of the shipped experiments with the recorded losses; `make golden ARGS=--renew` records them again.
 golden: $(STAMP)
 	$(BIN)/python bench/golden_losses.py $(ARGS)
 

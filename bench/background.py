@@ -1,12 +1,12 @@
-"""How long a save of 500 MB blocks training, in the background and in the foreground.
+"""Measures how long a save of 500 MB blocks training, in the background and in the foreground.
 
     python bench/background.py               # 9 rounds, in a temporary folder of the working directory
     python bench/background.py --rounds 21 --folder /where/checkpoints/go
 
-Two trainers of one model, 167 MB and twice that in AdamW, take turns: each trains a step and saves it. A save blocks
-from the step's ``on_train_batch_end`` to the next hook; then, outside of what is counted, the fit waits until the
-checkpoint is whole, and the disk is synced. The first save of each trainer is counted apart: in the background it
-makes the memory that later ones copy into.
+Two trainers take turns. Both train a model of 167 MB with AdamW, whose state is twice as large. Each trains a step and
+saves it. The time is measured from ``on_train_batch_end`` of the step to the next hook. After that, the fit waits until
+the checkpoint is complete, and the disk is synced; this is not measured. The first save of each trainer is reported
+separately, because the first background save allocates the memory into which later saves copy.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ WIDTH = 659  # square matrices in float32: with two moments each, 500 MB
 
 
 class Model(nn.Module):
-    """Square layers, of which a step uses each for one row."""
+    """A stack of square linear layers, which a step applies to one row."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(NUM_LAYERS)))
 
     def forward(self, batch: Tensor) -> Tensor:
-        """The mean square of what comes out."""
+        """Return the mean square of the outputs."""
         return self.layers(batch).square().mean()
 
 
 class Blocked(Callback):
-    """Seconds from the end of each step to the next hook, between which it is saved."""
+    """Measures the seconds from the end of each step to the next hook; the save happens in between."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._begun = 0.0
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._begun = time.perf_counter()
 
     def on_train_end(self, *_: Any) -> None:
-        """The save is over, or goes on elsewhere."""
+        """Stop the clock: the save has ended or continues in the background."""
         self.seconds.append(time.perf_counter() - self._begun)
 
 
 def make_trainer(folder: Path, *, background: bool) -> tuple[Trainer, Blocked]:
-    """A trainer that saves after each step."""
+    """Return a trainer that saves after each step, and its clock."""
     blocked = Blocked()
     trainer = Trainer(
         model=Model,
@@ -75,16 +75,18 @@ def make_trainer(folder: Path, *, background: bool) -> tuple[Trainer, Blocked]:
 
 
 def described(values: Sequence[float]) -> str:
-    """The median, and the middle half."""
+    """Format the median with the first and third quartiles."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{median:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
-    """Print medians and ratios."""
+    """Measure, and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="saves of each, beside the first")
-    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where to write; on the disk that is meant")
+    parser.add_argument("--rounds", type=int, default=9, help="saves per trainer, not counting the first")
+    parser.add_argument(
+        "--folder", type=Path, default=Path.cwd(), help="folder for the checkpoints, on the disk to measure"
+    )
     options = parser.parse_args()
     batches = [torch.ones(1, WIDTH)] * 2
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

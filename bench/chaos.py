@@ -1,12 +1,12 @@
-"""Cuts a run in every way there is, and counts how often it goes on as if nothing had happened.
+"""Interrupts a run in many ways, and counts how often the resumed run ends like an uninterrupted one.
 
-    python bench/chaos.py           # the full tier: half an hour
-    python bench/chaos.py --fast    # a tenth of it, which the tests run too
-    python bench/chaos.py --soak 60 # run after run for an hour, cut by kills, signals, flipped bits and full disks
+    python bench/chaos.py           # all experiments at full size: half an hour
+    python bench/chaos.py --fast    # a tenth of it, which the tests also run
+    python bench/chaos.py --soak 60 # an hour of runs that are hit by kills, signals, flipped bits and full disks
 
-Each experiment compares SHA-256 digests over weights, optimizer state, averaged weights and ``metrics.jsonl`` with
-those of the run that was left alone; "bitwise" means that they are equal. A run is that of `chaos_run.py`, in a process
-forked from this one, which is really killed.
+Each experiment compares SHA-256 digests over weights, optimizer state, averaged weights and ``metrics.jsonl`` with the
+digests of an uninterrupted run. "Bitwise" means that the digests are equal. The run is defined in `chaos_run.py`. It is
+trained in a process that is forked from this one, and the process is really killed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from loopwright.experiment.rundir import directory as run_directory
 
 
 def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """SIGKILL at random moments, half of them aimed at saves; two workers read the data."""
+    """Send SIGKILL at random moments, half of them during saves. Two workers read the data."""
     straight = Run(directory=root / "straight", num_workers=2)
     expected = straight.finish()
     num_inside = num_unreadable = num_lost = num_leftovers = num_equal = num_killed = 0
     while num_killed < num_tries:
         cut = Run(directory=root / f"cut_{num_killed}", num_workers=2)
         letters = _kill_somewhere(cut, rng, is_aimed=num_killed % 2 == 0)
-        if letters is None:  # it had ended before the kill came
+        if letters is None:  # the run ended before the kill
             shutil.rmtree(cut.directory)
             continue
         num_killed += 1
@@ -57,13 +57,13 @@ def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         num_leftovers += any(path.name.startswith(".") for path in (cut.directory / "checkpoints").iterdir())
         shutil.rmtree(cut.directory)
     yield Row("SIGKILL at random moments, resumed bitwise", num_equal, num_tries, f"{num_inside} inside saves")
-    yield Row("  every checkpoint under its own name readable", num_tries - num_unreadable, num_tries)
-    yield Row("  nothing lost beyond the last completed save", num_tries - num_lost, num_tries)
-    yield Row("  nothing left over after the next start", num_tries - num_leftovers, num_tries)
+    yield Row("  every checkpoint with a final name is readable", num_tries - num_unreadable, num_tries)
+    yield Row("  nothing lost after the last completed save", num_tries - num_lost, num_tries)
+    yield Row("  no partial files left after the next start", num_tries - num_leftovers, num_tries)
 
 
 def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | None:
-    """Kill a run after its first save; what it told until then, or None where it was done before."""
+    """Kill a run after its first save. Return the letters that it wrote, or None if it ended before the kill."""
     reader, writer = os.pipe()
     run = replace(cut, callbacks=(Telling(writer),))
     child = Child(run.fit)
@@ -87,7 +87,7 @@ def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | No
 
 
 def _letter(reader: int) -> str:
-    """What a run tells next; nothing at its end, or where it hangs."""
+    """Return the next letter that a run writes; empty if the run has ended or hangs."""
     return os.read(reader, 1).decode() if _readable(reader, 30) else ""
 
 
@@ -96,7 +96,7 @@ def _readable(descriptor: int, seconds: float) -> bool:
 
 
 def _newest(directory: Path) -> tuple[int, bool]:
-    """The step of the newest checkpoint, and whether every one under its own name is whole."""
+    """Return the newest step, and whether every checkpoint with a final name is complete."""
     folders = sorted((directory / "checkpoints").glob("step_*"))
     try:
         steps = [verify_checkpoint(folder).step for folder in folders]
@@ -106,7 +106,7 @@ def _newest(directory: Path) -> tuple[int, bool]:
 
 
 def operations(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
-    """The process stopped after each file operation of one save."""
+    """Kill the process after each file operation of one save."""
     expected = Run(directory=root / "straight", save_every=15).finish()
     num_tries = num_equal = 0
     for at in itertools.count(1, stride):
@@ -123,7 +123,7 @@ def operations(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
 
 
 def _fit_and_stop_after(cut: Run, at: int) -> None:
-    """Fit; in the second save the process stops after its file operation ``at``; with fewer of them it ends."""
+    """Fit, and kill the process after file operation ``at`` of the second save. Exit with 0 if the save ends first."""
     from loopwright import Callback
 
     class Counting(Callback):
@@ -155,7 +155,7 @@ def _fit_and_stop_after(cut: Run, at: int) -> None:
 
 
 def every_step(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
-    """A resume at each step, in a new process with another seed."""
+    """Resume at each step, in a new process with another seed."""
     straight = Run(directory=root / "straight", save_every=1)
     expected = straight.finish()
     num_equal, steps = 0, range(1, NUM_STEPS + 1, stride)
@@ -169,7 +169,7 @@ def every_step(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
 
 
 def _copy_up_to(source: Path, target: Path, step: int) -> None:
-    """A copy of a run in which the checkpoints after ``step`` are missing, so that it goes on from there."""
+    """Copy a run without the checkpoints after ``step``, so that a resume starts there."""
     shutil.copytree(source, target)
     for folder in (target / "checkpoints").iterdir():
         if verify_checkpoint(folder).step > step:
@@ -177,7 +177,7 @@ def _copy_up_to(source: Path, target: Path, step: int) -> None:
 
 
 def pairs(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """A cut point, workers before and after it, and noise of one kind, all at random."""
+    """Interrupt at a random step, with random numbers of workers before and after it, for each kind of noise."""
     expected = {noise: Run(directory=root / f"straight_{noise}", noise=noise).finish() for noise in NOISES}
     num_equal = 0
     for index in range(num_tries):
@@ -193,11 +193,11 @@ def pairs(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         cut = cut.resumed(num_workers=rng.choice((0, 1, 2, 4)), stop_at=None)
         num_equal += cut.finish() == expected[noise]
         shutil.rmtree(cut.directory)
-    yield Row("cut point x workers x noise, bitwise", num_equal, num_tries)
+    yield Row("interruption step x workers x noise, bitwise", num_equal, num_tries)
 
 
 def flips(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """A single bit of a checkpoint flipped."""
+    """Flip a single bit of a checkpoint."""
     Run(directory=root / "run", save_every=30).finish()
     folder = resolve(root / "run")
     files = sorted(folder.iterdir())
@@ -216,11 +216,11 @@ def flips(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         content[position] ^= 1 << bit
         file.write_bytes(content)
     verify_checkpoint(folder)
-    yield Row("single flipped bits found", num_found, num_tries)
+    yield Row("single flipped bits detected", num_found, num_tries)
 
 
 def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """SIGINT, SIGTERM or SIGUSR1 at a random moment, to the process alone or with its workers."""
+    """Send SIGINT, SIGTERM or SIGUSR1 at a random moment, to the main process alone or also to its workers."""
     straight = Run(directory=root / "straight", num_workers=2, save_every=20)
     begun = time.monotonic()
     expected = straight.finish()
@@ -230,7 +230,7 @@ def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)[num_sent % 3]
         cut = Run(directory=root / f"cut_{num_sent}", num_workers=2, save_every=20)
         code = _signal_somewhere(cut, number, rng.uniform(0, 0.5 * seconds), whole_group=num_sent % 2 == 1)
-        if code == 0 or (code == -number and _newest(cut.directory)[0] == NUM_STEPS):  # it had ended, or its fit had
+        if code == 0 or (code == -number and _newest(cut.directory)[0] == NUM_STEPS):  # the run or its fit has ended
             shutil.rmtree(cut.directory)
             continue
         num_sent += 1
@@ -256,7 +256,7 @@ def _signal_somewhere(cut: Run, number: int, delay: float, *, whole_group: bool)
 
 
 def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Runs that start in the same second."""
+    """Start many runs in the same second."""
 
     class Frozen(run_directory.datetime):  # type: ignore[misc, name-defined]
         @classmethod
@@ -269,7 +269,7 @@ def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         os.chdir(root)
         run_directory.datetime = Frozen  # type: ignore[attr-defined]
         os.close(gate)
-        os.read(barrier, 1)  # until all are there
+        os.read(barrier, 1)  # until all have started
         return str(run_directory.allocate("same", is_sweep=False, environ={}))
 
     children = [Child(start) for _ in range(num_tries)]
@@ -277,12 +277,12 @@ def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
     names = [child.result() for child in children]
     os.close(barrier)
     is_one_second = len({name.rsplit("_", 1)[0] for name in names}) == 1
-    yield Row("starts in one second, folders", len(set(names)) if is_one_second else 0, num_tries)
+    yield Row("runs started within one second: separate folders", len(set(names)) if is_one_second else 0, num_tries)
 
 
 Experiment = Callable[[Path, random.Random, int], Iterator[Row]]
 
-# How often each experiment is tried; of those that go through all there is, every how manieth.
+# Number of tries of each experiment. For `operations` and `every_step`: the stride between two tries.
 FULL: dict[Experiment, int] = {
     kills: 200, operations: 1, every_step: 1, pairs: 64, flips: 1000, signals: 60, starts: 64, soak: 60
 }  # fmt: skip
@@ -292,7 +292,7 @@ FAST: dict[Experiment, int] = {
 
 
 def run_one(experiment: Experiment, size: int, seed: int = 0) -> list[Row]:
-    """One experiment in a directory of its own, with one thread, as forked processes must have it."""
+    """Run one experiment in a new directory, with one thread, because torch's threads do not survive a fork."""
     with tempfile.TemporaryDirectory() as root, _one_thread():
         return list(experiment(Path(root), random.Random(seed), size))
 
@@ -308,10 +308,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def main() -> int:
-    """Print a row for each experiment; the exit code is 1 where anything went wrong."""
+    """Print a row for each experiment, and return the exit code: 1 if any try failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only this, for so long and at least 500 events")
+    parser.add_argument(
+        "--soak", type=float, metavar="MINUTES", help="run only the soak, for this time and at least 500 events"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(

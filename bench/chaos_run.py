@@ -1,8 +1,8 @@
-"""The run that `chaos.py` cuts, and processes to run it in.
+"""The run that `chaos.py` interrupts, and processes to run it in.
 
-Everything that a cut could spoil is in it: dropout, batch statistics, AdamW with a schedule, an average of the weights,
-early stopping's counters, shuffled data with noise on each sample, read in workers, steps of three micro-batches with a
-shorter last one in each pass, validations that fall between saves.
+The run contains everything that an interruption could damage: dropout, batch statistics, AdamW with a schedule,
+averaged weights, the counters of early stopping, shuffled data with noise on each sample, workers, steps of three
+micro-batches with a shorter last step in each pass, and validations between saves.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NOISES = ("none", "torch", "numpy", "python")
 
 
 class Rows(Dataset[Any]):
-    """Rows of numbers with noise on top of one kind."""
+    """A data set of random rows, with additional noise from one random generator."""
 
     def __init__(self, num_rows: int, noise: str) -> None:
         generator = torch.Generator().manual_seed(5)
@@ -67,13 +67,13 @@ class Model(nn.Module):
         self.layers = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 1))
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """The mean squared error of a batch of (features, targets)."""
+        """Return the mean squared error of a batch of (features, targets)."""
         return {"loss": (self.layers(batch[0]) - batch[1]).square().mean()}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What an experiment found: how many of its tries went well, and what else was counted."""
+    """Result of an experiment: how many of its tries succeeded, and further counts."""
 
     name: str
     num_good: int
@@ -86,20 +86,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run, or a part of one.
+    """One run, or one part of an interrupted run.
 
     Args:
-        directory: of the run.
-        ckpt_path: what it goes on from.
-        seed: of the trainer; a resume takes that of the checkpoint.
-        num_steps: of the whole run.
+        directory: run directory.
+        ckpt_path: checkpoint or run directory to resume from.
+        seed: seed of the trainer; a resume uses the seed in the checkpoint.
+        num_steps: steps of the whole run.
         save_every: steps between saves.
-        keep_last: checkpoints that are kept; None: all.
-        background: whether it goes on while a checkpoint is written.
-        num_workers: of the training dataloader.
-        noise: on the samples: one of `NOISES`.
-        stop_at: step after which it is stopped and saved; None: its end.
-        callbacks: further ones.
+        keep_last: number of checkpoints to keep; None: all.
+        background: whether checkpoints are written in the background.
+        num_workers: workers of the training dataloader.
+        noise: kind of noise on the samples, one of `NOISES`.
+        stop_at: step after which the run is stopped and saved; None: the last step.
+        callbacks: additional callbacks.
     """
 
     directory: Path
@@ -115,7 +115,7 @@ class Run:
     callbacks: tuple[Callback, ...] = field(default=())
 
     def fit(self) -> Trainer:
-        """Carry it out."""
+        """Train, and return the trainer."""
         stop = [] if self.stop_at is None else [_StopAt(self.stop_at)]
         trainer = Trainer(
             model=Model,
@@ -140,12 +140,12 @@ class Run:
         return trainer
 
     def finish(self) -> str:
-        """Carry it out in a process of its own, and return its digest."""
+        """Train in a new process, and return the digest of the run."""
         child = Child(lambda: digest(self.fit()))
         return str(child.result())
 
     def resumed(self, **changes: Any) -> Run:
-        """The run that goes on in the same directory from its newest checkpoint."""
+        """Return the run that resumes in the same directory from the newest checkpoint."""
         return replace(self, ckpt_path=self.directory, callbacks=(), **changes)
 
 
@@ -163,26 +163,26 @@ class _StopAt(Callback):
 
 
 class Telling(Callback):
-    """Writes a letter down a pipe when a fit starts (S), a save begins (B) and has ended (E)."""
+    """Writes a letter to a pipe when a fit starts (S), a save begins (B) and a save has ended (E)."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def on_fit_start(self, *_: Any) -> None:
-        """Tell of the fit."""
+        """Report the start of the fit."""
         os.write(self._descriptor, b"S")
 
     def on_save_checkpoint(self, *_: Any) -> None:
-        """Tell of the beginning of a save."""
+        """Report the beginning of a save."""
         os.write(self._descriptor, b"B")
 
     def on_after_save_checkpoint(self, *_: Any) -> None:
-        """Tell of its end."""
+        """Report the end of a save."""
         os.write(self._descriptor, b"E")
 
 
 def digest(trainer: Trainer) -> str:
-    """SHA-256 over weights, optimizer state, average and the metrics of the whole run."""
+    """Return SHA-256 over weights, optimizer state, averaged weights and the metrics of the whole run."""
     assert trainer.optimizer is not None and trainer.run_dir is not None
     hasher = hashlib.sha256()
     average = next(callback for callback in trainer.callbacks if isinstance(callback, ExponentialMovingAverage))
@@ -206,36 +206,36 @@ def _update(hasher: Any, value: Any) -> None:
 
 
 class Child:
-    """A function in a process of its own, forked from this one, so that torch need not be imported again.
+    """Runs a function in a forked process, so that torch need not be imported again.
 
     Args:
-        function: what it does; its result, in JSON, and its exit code are those of a command.
+        function: function to run; must return JSON values. The process exits with the code that the command would have.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._reader, writer = os.pipe()
         sys.stdout.flush()
-        usual = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child can take them
+        usual = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child has installed its handlers
         self.process_id = os.fork()
         if self.process_id == 0:
             os.close(self._reader)
             _live(function, writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         os.close(writer)
-        with suppress(OSError):  # it does so itself, if this comes too late
+        with suppress(OSError):  # the child also does this, and may have been first
             os.setpgid(self.process_id, self.process_id)
 
     def kill(self, number: int, *, whole_group: bool = False) -> None:
-        """Send it a signal, and to its workers, too."""
+        """Send a signal to the process, or also to its workers."""
         (os.killpg if whole_group else os.kill)(self.process_id, number)
 
     def wait(self) -> int:
-        """Its exit code; of one that a signal ended, minus that signal."""
+        """Wait for the process, and return its exit code; if a signal ended it, the negative signal number."""
         _, status = os.waitpid(self.process_id, 0)
         return os.waitstatus_to_exitcode(status)
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether it ends by itself so soon; it is still to be waited for."""
+        """Return whether the process ends within ``seconds``. `wait` must still be called."""
         deadline = time.monotonic() + seconds
         while os.waitid(os.P_PID, self.process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if time.monotonic() > deadline:
@@ -244,10 +244,10 @@ class Child:
         return True
 
     def result(self) -> Any:
-        """What its function returned.
+        """Wait for the process, and return the result of its function.
 
         Raises:
-            RuntimeError: if it failed.
+            RuntimeError: if the process failed.
         """
         code = self.wait()
         text = self.read()
@@ -256,7 +256,7 @@ class Child:
         return json.loads(text)
 
     def read(self) -> str:
-        """What it has written; workers that outlive it for a moment may hold the pipe, so this does not wait."""
+        """Return the output of the process. Does not block: remaining workers may still hold the pipe open."""
         os.set_blocking(self._reader, False)
         parts = []
         try:
@@ -269,7 +269,7 @@ class Child:
 
 
 def _live(function: Callable[[], object], writer: int) -> None:
-    """The whole life of a child; it never returns."""
+    """Run the function in the child process, and exit; this never returns."""
     code, text = 1, ""
     try:
         os.setpgid(0, 0)
@@ -277,13 +277,13 @@ def _live(function: Callable[[], object], writer: int) -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        warnings.simplefilter("ignore")  # of more workers than there are cores
+        warnings.simplefilter("ignore")  # torch warns of more workers than cores
         text, code = json.dumps(function()), 0
     except KeyboardInterrupt:
         code = 130
     except SystemExit as end:
         code = int(str(end.code))
-    except BaseException:  # noqa: BLE001  (told to the parent)
+    except BaseException:  # noqa: BLE001  (sent to the parent)
         text = traceback.format_exc()
     finally:
         try:

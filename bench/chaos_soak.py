@@ -1,4 +1,4 @@
-"""Runs that are cut again and again, by whatever comes: the part of `chaos.py` that lasts as long as it is told to."""
+"""Soak test of `chaos.py`: interrupts run after run by random events, for a given time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from loopwright.errors import CheckpointError
 
 
 class Soak:
-    """Run after run, each cut at random until it is done.
+    """Interrupts run after run at random moments, each until it is complete.
 
     Args:
-        root: a directory for all of them.
-        rng: decides.
+        root: directory for all runs.
+        rng: random generator for the events.
     """
 
     num_steps = 600
@@ -44,11 +44,11 @@ class Soak:
 
     @property
     def num_events(self) -> int:
-        """Events that cut a run."""
+        """Number of events that interrupted a run."""
         return sum(self.counts[event] for event in self.events)
 
     def one_run(self, number: int) -> None:
-        """Cut one run until it is done, and compare."""
+        """Interrupt and resume one run until it is complete, and compare it with the uninterrupted run."""
         noise, directory = self._rng.choice(NOISES), self._root / f"run_{number}"
         answer = None
         self._history = []
@@ -65,11 +65,11 @@ class Soak:
         return Run(directory=directory, noise=noise, num_steps=self.num_steps, save_every=20, keep_last=2)
 
     def _until_event(self, directory: Path, noise: str) -> object:
-        """Go on with a run until something happens to it; its digest, or None where it is not done."""
+        """Start or resume a run until an event interrupts it. Return its digest, or None if it is not complete."""
         rng, event = self._rng, self._rng.choice(self.events)
         is_begun = any((directory / "checkpoints").glob("step_*"))
         if not is_begun:
-            shutil.rmtree(directory, ignore_errors=True)  # what was killed before its first save
+            shutil.rmtree(directory, ignore_errors=True)  # the run was killed before its first save
         run = replace(
             self._run(directory, noise),
             ckpt_path=directory if is_begun else None,
@@ -94,7 +94,7 @@ class Soak:
             return json.loads(text)
         self.counts[event] += 1
         right = {"signal": 130 if number == signal.SIGINT else 143, "full disk": 1}.get(event, -signal.SIGKILL)
-        is_young = event == "signal" and code == -number  # before the fit listened
+        is_young = event == "signal" and code == -number  # before the fit installed its signal handlers
         if code == right or is_young:
             self.counts["right exit"] += 1
         else:
@@ -104,7 +104,7 @@ class Soak:
         return None
 
     def _flip(self, directory: Path) -> bool:
-        """Flip one bit of the newest checkpoint, where the one before it is whole."""
+        """Flip one bit of the newest checkpoint, if the checkpoint before it is complete."""
         folders = sorted((directory / "checkpoints").glob("step_*"))
         if len(folders) < 2 or not _is_whole(folders[-2]):
             return False
@@ -116,7 +116,7 @@ class Soak:
 
 
 def _with_room(run: Run, num_bytes: int | None) -> Trainer:
-    """Fit where no file may grow beyond so many bytes, as on a disk that is full then."""
+    """Fit with a limit on the size of each file, to imitate a full disk."""
     if num_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
     return run.fit()
@@ -131,7 +131,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def soak(root: Path, rng: random.Random, num_tries: int, minutes: float = 0.0) -> Iterator[Row]:
-    """Kills, signals, flipped bits and full disks, at random, until there were so many and so much time has passed."""
+    """Cause random kills, signals, flipped bits and full disks, at least ``num_tries`` in at least ``minutes``."""
     begun = time.monotonic()
     soaked = Soak(root, rng)
     for number in itertools.count():
@@ -143,7 +143,7 @@ def soak(root: Path, rng: random.Random, num_tries: int, minutes: float = 0.0) -
             break
     events = ", ".join(f"{counts[event]} {event}" for event in soaked.events)
     detail = f"{soaked.num_events} events in {seconds / 60:.0f} minutes: {events}; {counts['flipped']} bits flipped"
-    yield Row("soak: runs that end bitwise as the one left alone", counts["equal"], counts["runs"], detail)
-    yield Row("  nothing left over", counts["clean"], counts["runs"])
+    yield Row("soak: runs that end bitwise like the uninterrupted run", counts["equal"], counts["runs"], detail)
+    yield Row("  no partial files left", counts["clean"], counts["runs"])
     yield Row("  the right exit code", counts["right exit"], soaked.num_events)
     yield Row("  ended in time", soaked.num_events - counts["hung"], soaked.num_events)

@@ -1,13 +1,13 @@
-"""What saving 500 MB costs beside `safetensors.torch.save_file`, which neither hashes nor syncs, and beside hashing.
+"""Compares the time to save 500 MB with `safetensors.torch.save_file`, which does not hash or sync, and with hashing.
 
     python bench/checkpoint.py               # 11 rounds, in a temporary folder of the working directory
     python bench/checkpoint.py --rounds 21 --folder /where/checkpoints/go
 
-A foreground save, with hash and sync, of a model and the two moments of its AdamW. In each round four take turns,
-each round beginning with another: our save; ``save_file`` of the same tensors and an ``fsync`` of its file; SHA-256 of
-the same bytes; and ``save_file`` again, which shows how much of the scatter is the machine's. What was written is
-removed, and the disk synced, between two of them. As hashing runs beside writing, the wall clock depends on whether a
-core is free: how many cores two computing threads get is printed, before and after.
+The save is a foreground save, with hash and sync, of a model and the two moments of its AdamW. Each round measures four
+actions, and starts with a different one: the save; ``save_file`` of the same tensors and an ``fsync`` of the file;
+SHA-256 of the same bytes; and ``save_file`` again, which shows how much the times vary by themselves. Between two
+actions the files are removed and the disk is synced. Hashing runs in parallel to writing, so the wall time depends on
+whether a core is free. The number of cores that two computing threads get is therefore printed, before and after.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WIDTH = 659  # four square matrices a layer in float32, and two moments of each:
 
 
 def make_state() -> dict[str, Any]:
-    """A model of square matrices and vectors, and the state of its AdamW after some steps."""
+    """Return the state of a model of square matrices, and of its AdamW after some steps."""
     generator = torch.Generator().manual_seed(0)
     names = [f"layers.{layer}.{kind}" for layer in range(NUM_LAYERS) for kind in ("query", "key", "value", "output")]
 
@@ -55,7 +55,7 @@ def make_state() -> dict[str, Any]:
 
 
 def all_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The same tensors in one mapping."""
+    """Return all tensors of the state in one mapping."""
     moments = {
         f"{index}.{name}": tensor
         for index, each in state["optimizer"]["state"].items()
@@ -65,7 +65,7 @@ def all_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def save_and_sync(tensors: dict[str, Tensor], file: Path) -> None:
-    """What the library writes, brought to the disk."""
+    """Write the tensors with `save_file`, and sync the file to the disk."""
     save_file(tensors, file)
     descriptor = os.open(file, os.O_RDONLY)
     os.fsync(descriptor)
@@ -73,14 +73,14 @@ def save_and_sync(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def hash_all(tensors: dict[str, Tensor]) -> None:
-    """SHA-256 of every byte, on one core."""
+    """Compute SHA-256 of all bytes, on one core."""
     hasher = hashlib.sha256()
     for tensor in tensors.values():
         hasher.update(tensor_bytes(tensor))
 
 
 def seconds_of(act: Callable[[Path], object], folder: Path) -> tuple[float, float]:
-    """(wall, CPU) seconds of one save into an empty folder."""
+    """Return (wall, CPU) seconds of one action in an empty folder."""
     target = folder / "target"
     target.mkdir()
     os.sync()
@@ -92,7 +92,7 @@ def seconds_of(act: Callable[[Path], object], folder: Path) -> tuple[float, floa
 
 
 def num_cores_for_two() -> float:
-    """How many cores two threads get that do nothing but compute."""
+    """Return the number of cores that two computing threads get."""
     data = bytes(1 << 28)
     threads = [threading.Thread(target=hashlib.sha256, args=(data,)) for _ in range(2)]
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -104,16 +104,18 @@ def num_cores_for_two() -> float:
 
 
 def quartiles(ratios: list[float]) -> str:
-    """The median, and the middle half."""
+    """Format the median with the first and third quartiles."""
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:
-    """Print the medians and their ratios."""
+    """Measure, and print the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11, help="times that each is done")
-    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where to write; on the disk that is meant")
+    parser.add_argument("--rounds", type=int, default=11, help="measurements of each action")
+    parser.add_argument(
+        "--folder", type=Path, default=Path.cwd(), help="folder for the checkpoints, on the disk to measure"
+    )
     options = parser.parse_args()
     state = make_state()
     tensors = all_tensors(state)
@@ -137,11 +139,11 @@ def main() -> None:
         f"{platform.platform()}, Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores"
     )
     print(f"{num_bytes / 1e6:.0f} MB in {len(tensors)} tensors, {options.rounds} rounds")
-    print(f"Two threads that compute get {num_cores[0]:.1f} cores before, {num_cores[1]:.1f} after.")
+    print(f"Two computing threads get {num_cores[0]:.1f} cores before, {num_cores[1]:.1f} after.")
     for index, what in enumerate(("wall", "CPU")):
         for name in acts:
             seconds = [each[name][index] for each in rounds]
-            print(f"{what:4}  {name:15}  median {statistics.median(seconds):.3f} s, least {min(seconds):.3f} s")
+            print(f"{what:4}  {name:15}  median {statistics.median(seconds):.3f} s, minimum {min(seconds):.3f} s")
         for name, other in (("save", "save_file"), ("save_file again", "save_file"), ("save", "hash")):
             ratios = [each[name][index] / each[other][index] for each in rounds]
             print(f"{what:4}  {name} / {other}: {quartiles(ratios)}")

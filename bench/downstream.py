@@ -1,10 +1,10 @@
-"""Requests per second of downstream evaluation, beside lm-eval's own ``hf`` model with the same weights.
+"""Compares the speed of downstream evaluation with the ``hf`` model of lm-eval, for the same weights.
 
     python bench/downstream.py [--pairs 7]     # needs the extras eval and lm
 
-A small GPT-2 with random weights on the CPU, and 1,000 requests of each kind: log-likelihoods of four choices, rolling
-log-likelihoods, and greedy generation. Both answer them in turn, several times; ratios are theirs over ours, so that
-above 1 ours is faster. Tokenising is part of it.
+Both evaluate a small GPT-2 with random weights on the CPU, for 1,000 requests of each kind: log-likelihoods of four
+choices, rolling log-likelihoods, and greedy generation. They take turns several times. A ratio is the time of ``hf``
+divided by the time of Loopwright, so above 1 Loopwright is faster. The times include tokenization.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONTEXT_LENGTH = 256
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and print one line for each kind of request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7)
     num_pairs = parser.parse_args().pairs
@@ -86,7 +86,7 @@ class Answering(ValidationCallback):
         self.answers: list[dict[str, Any]] = []
 
     def ask(self, trainer: Trainer, kind: str, batches: Batches) -> list[dict[str, Any]]:
-        """The answers to each of ``batches``."""
+        """Return the model's answers to ``batches``."""
         self.answers = []
         trainer.validate({kind: batches}, loop=EleutherEvalHarnessLoop())
         return self.answers
@@ -94,12 +94,12 @@ class Answering(ValidationCallback):
     def on_eleuther_eval_harness_step_end(
         self, trainer: Trainer, model: torch.nn.Module, outputs: dict[str, Any], batch: Any
     ) -> None:
-        """Keep them."""
+        """Store the answers of a batch."""
         self.answers.append(outputs)
 
 
 def _documents() -> list[tuple[str, list[str]]]:
-    """Contexts and choices of the shipped cloze task."""
+    """Return contexts and choices of the shipped cloze task."""
     assert "cloze" in read_tasks(task_dir())
     lines = (task_dir() / "cloze.jsonl").read_text(encoding="utf-8").split("\n")
     documents = [json.loads(line) for line in lines if line]
@@ -107,7 +107,7 @@ def _documents() -> list[tuple[str, list[str]]]:
 
 
 def _save(folder: Path, texts: list[str]) -> None:
-    """A tokenizer and a GPT-2, as their libraries save them."""
+    """Save a tokenizer and a GPT-2 in the formats of their libraries."""
     tokenizer = tokenizers.ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(texts, vocab_size=2000, special_tokens=["<|endoftext|>"], show_progress=False)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -125,7 +125,7 @@ def _save(folder: Path, texts: list[str]) -> None:
 
 
 def _requests(documents: list[tuple[str, list[str]]]) -> dict[str, list[Instance]]:
-    """1,000 of each kind, all different, of different lengths."""
+    """Return 1,000 requests of each kind, all different and with different lengths."""
     rng = random.Random(0)
     pairs = [(context[rng.randrange(80) :], f" {choice}") for context, choices in documents for choice in choices]
     pairs += [(context[rng.randrange(80, 120) :], f" {choices[0]}") for context, choices in documents]
@@ -145,7 +145,7 @@ def _requests(documents: list[tuple[str, list[str]]]) -> dict[str, list[Instance
 def _compared(kind: str, requests: list[Instance], ours: Any, theirs: Any, num_pairs: int) -> str:
     def seconds(answer: Callable[[], Any]) -> float:
         began = time.perf_counter()
-        with redirect_stderr(io.StringIO()):  # theirs shows its progress all the same in rolling requests
+        with redirect_stderr(io.StringIO()):  # hf shows its progress for rolling requests in any case
             answer()
         return time.perf_counter() - began
 

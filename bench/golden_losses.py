@@ -1,19 +1,20 @@
-"""The losses of the shipped experiments, beside those on file in ``tests/golden/torch-VERSION/EXPERIMENT.json``.
+"""Compares the losses of the shipped experiments with the files ``tests/golden/torch-VERSION/EXPERIMENT.json``.
 
-    python bench/golden_losses.py            # compare; the exit code is 1 where a loss moved, or none is on file
-    python bench/golden_losses.py --renew    # write the files anew, and say what moved
+    python bench/golden_losses.py            # compare; the exit code is 1 if a loss differs or a file is missing
+    python bench/golden_losses.py --renew    # write the files again, and print the differences
 
-Each experiment is run as it is shipped, but shorter and with one thread, and gives its training loss at every step, its
-validation loss, and the digest of its final weights. Where torch and the processor are those of the file, all are equal
-to the last bit. Elsewhere kernels round in another way, and each loss is within `TOLERANCE` of that on file. Where
-another Python brings gpt_stdlib another text, nothing is compared, and its line says so; that alone is no failure.
+Each shipped experiment is run with fewer steps and one thread. The files hold its training loss at every step, its
+validation losses, and the digest of its final weights. If torch and the processor are the same as in the file, all
+values must be bitwise equal. Otherwise kernels may round differently, and each loss must be within `TOLERANCE` of the
+recorded loss. If another version of Python provides another text for gpt_stdlib, nothing is compared. The output says
+so, and this is not a failure.
 
-`TOLERANCE` is four times the furthest that losses moved when operations were made to round differently on one machine:
-by ``ATEN_CPU_CAPABILITY`` avx2 and default, by ``MKL_CBWR`` AVX2 and COMPATIBLE, by ``ONEDNN_MAX_CPU_ISA`` AVX2 and
-SSE41, and in 26 runs by noise of a unit in the last place in the outputs and gradients of the linear layers. All stayed
-below 1e-6, except that in a third of the cases the digits moved by up to 1.3e-4 from step 10 on, and no further later:
-at step 9 one ReLU has an input whose sign is a matter of rounding. A learning rate of 0.003001 in the place of 0.003
-moves the digits by more than `TOLERANCE`.
+`TOLERANCE` is four times the largest difference that was measured when operations were made to round differently on one
+machine: by ``ATEN_CPU_CAPABILITY`` avx2 and default, by ``MKL_CBWR`` AVX2 and COMPATIBLE, by ``ONEDNN_MAX_CPU_ISA``
+AVX2 and SSE41, and in 26 runs by noise of one unit in the last place in the outputs and gradients of the linear layers.
+All differences were below 1e-6, with one exception: in a third of the cases the losses of digits differed by up to
+1.3e-4 from step 10 on, without growing later. At step 9 the sign of the input of one ReLU depends on rounding. A
+learning rate of 0.003001 instead of 0.003 changes the losses of digits by more than `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from loopwright.records import read_series, read_summary
 ROOT = Path(__file__).parents[1] / "tests" / "golden"
 TOLERANCE = 5e-4  # relative
 
-# What is set for each experiment, and for all. Of gpt_stdlib_eval, which needs an extra, gpt_stdlib is the training.
+# Overrides for each experiment, and for all. gpt_stdlib_eval needs an extra, and trains like gpt_stdlib.
 RUNS: Mapping[str, Sequence[str]] = {
     "digits": ("loop.max_steps=100", "loop.eval_frequency=25"),
     "csv_example": ("loop.max_steps=100", "loop.eval_frequency=25"),
@@ -52,14 +53,14 @@ LOSSES = ("train/loss", "val/loss")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """What a file holds, and what a run gives.
+    """Content of a file, and result of a run.
 
     Attributes:
-        command: the run's.
-        kernels: all that decides how operations round.
-        python: its version; the text of `stdlib_text` comes with it.
-        data: what the data set says of itself, digests for example.
-        losses: by name and step, in full precision.
+        command: command of the run.
+        kernels: properties that decide how operations round.
+        python: version of Python, which provides the text of `stdlib_text`.
+        data: facts of the data set, for example digests.
+        losses: losses by name and step, in full precision.
         weights_sha256: digest of the final weights.
     """
 
@@ -73,19 +74,19 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether what was run is what was recorded, None where that cannot be told, and the line that says so."""
+    """Whether a run equals the recorded one (None: not comparable), and a line that explains it."""
 
     is_same: bool | None
     text: str
 
 
 def path_of(experiment: str, root: Path = ROOT) -> Path:
-    """The file of an experiment for the torch that is installed; builds of one version share it."""
+    """Return the file of an experiment for the installed version of torch (all builds share it)."""
     return root / f"torch-{torch.__version__.partition('+')[0]}" / f"{experiment}.json"
 
 
 def read(path: Path) -> Golden | None:
-    """What was recorded; None where the file is not one of `write`."""
+    """Read a file of `write`; return None if it has another format."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         losses = {name: {int(step): loss for step, loss in curve.items()} for name, curve in found["losses"].items()}
@@ -95,16 +96,16 @@ def read(path: Path) -> Golden | None:
 
 
 def write(golden: Golden, path: Path) -> None:
-    """Record it, one number a line."""
+    """Write a file, with one number per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(golden), indent=2) + "\n", encoding="utf-8")
 
 
 def measure(experiment: str, *overrides: str) -> Golden:
-    """Run an experiment, in this process.
+    """Run an experiment in this process.
 
     Raises:
-        RuntimeError: if the run fails, with what it said.
+        RuntimeError: if the run fails; the message contains its output.
     """
     words = [f"experiment={experiment}", *RUNS[experiment], *FOR_ALL, *overrides]
     said = io.StringIO()
@@ -131,12 +132,12 @@ def measure(experiment: str, *overrides: str) -> Golden:
 
 
 def compare(recorded: Golden, now: Golden) -> Verdict:
-    """Find the first loss that moved, and how far losses moved at most."""
+    """Find the first loss that differs, and the largest difference."""
     if recorded.command != now.command:
         return Verdict(False, f"another command: recorded {recorded.command}, now {now.command}")
     if recorded.data != now.data:
         if recorded.python != now.python:
-            return Verdict(None, f"not compared: its data are those of Python {recorded.python}, not of {now.python}")
+            return Verdict(None, f"not compared: recorded with the text of Python {recorded.python}, now {now.python}")
         return Verdict(False, f"other data: recorded {dict(recorded.data)}, now {dict(now.data)}")
     elsewhere = [
         f"{key} is {now.kernels[key]}, was {was}" for key, was in recorded.kernels.items() if now.kernels[key] != was
@@ -145,7 +146,7 @@ def compare(recorded: Golden, now: Golden) -> Verdict:
     tolerance = TOLERANCE if elsewhere else 0.0
     before, after = _by_step(recorded), _by_step(now)
     if not before and not after:
-        return Verdict(False, "no losses, neither recorded nor now")
+        return Verdict(False, "no losses were recorded, and the run has none")
     moved = {key: _relative(before.get(key), after.get(key)) for key in sorted({*before, *after})}
     beyond = [key for key, change in moved.items() if change > tolerance]
     at_most = f"at most {max(moved.values()):.1e} relative"
@@ -172,7 +173,7 @@ def _by_step(golden: Golden) -> dict[tuple[int, str], float]:
 
 
 def _relative(recorded: float | None, now: float | None) -> float:
-    """How far a loss moved; infinitely far where only one of the two is there, or a number."""
+    """Return the relative change of a loss; infinite if only one of the two exists or is a number."""
     if recorded is None or now is None:
         return math.inf
     if recorded == now or (math.isnan(recorded) and math.isnan(now)):
@@ -185,26 +186,26 @@ def check(experiment: str, root: Path = ROOT) -> Verdict:
     """Run an experiment, and compare it with its file."""
     path = path_of(experiment, root)
     if not path.exists():
-        return Verdict(False, f"nothing on file for torch {torch.__version__}: `make golden ARGS=--renew` writes it")
+        return Verdict(False, f"no file for torch {torch.__version__}: `make golden ARGS=--renew` writes it")
     recorded = read(path)
     if recorded is None:
-        return Verdict(False, f"{path} is damaged: `make golden ARGS=--renew` writes it anew")
+        return Verdict(False, f"{path} is damaged: `make golden ARGS=--renew` writes it again")
     return compare(recorded, measure(experiment))
 
 
 def renew(experiment: str, root: Path = ROOT) -> Verdict:
-    """Run an experiment and write its file anew."""
+    """Run an experiment, and write its file again."""
     path, now = path_of(experiment, root), measure(experiment)
     recorded = read(path) if path.exists() else None
-    was = compare(recorded, now).text if recorded is not None else "nothing was on file"
+    was = compare(recorded, now).text if recorded is not None else "there was no file"
     write(now, path)
-    return Verdict(True, f"{was}; written anew")
+    return Verdict(True, f"{was}; written")
 
 
 def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    """Print a line for each experiment; the exit code is 1 where one is not what was recorded."""
+    """Print a line for each experiment, and return the exit code: 1 if one differs from its file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--renew", action="store_true", help="write the files anew")
+    parser.add_argument("--renew", action="store_true", help="write the files again")
     act = renew if parser.parse_args(words).renew else check
     is_good = True
     for experiment in RUNS:

@@ -1,14 +1,14 @@
-"""Puts bugs into a copy of the code, one at a time, and sees whether the tests find them.
+"""Plants bugs in a copy of the code, one at a time, and checks whether the tests find them.
 
-    python bench/mutants.py                    # all of bench/mutants
-    python bench/mutants.py --only scheduler   # those with this in their name
-    python bench/mutants.py --list             # what they are
+    python bench/mutants.py                    # plants all bugs of bench/mutants
+    python bench/mutants.py --only scheduler   # plants the bugs with this in their name
+    python bench/mutants.py --list             # prints all bugs
 
-A bug is a patch, ``bench/mutants/NN_name.patch``, below a header of comments: ``# Incident:`` says what went wrong and
-where it was seen, ``# Tests:`` which files are expected to notice. These run first; the rest of the tests only where
-they all pass. A bug is found when a test fails; where the code cannot be imported, trained with for three steps or
-tested, that is said, and is no find. Before all this the expected tests have to pass on a copy without a bug, and a
-test that fails with a bug has to pass there alone: else a failure would say nothing.
+A bug is a patch, ``bench/mutants/NN_name.patch``, with a header of comments. ``# Incident:`` describes what went wrong
+and where it was seen. ``# Tests:`` names the files that are expected to find the bug. These tests run first; the other
+tests run only if all of them pass. A bug is found when a test fails. If the code cannot be imported, cannot train for
+three steps, or cannot be tested, the bug is reported as not measured. To make sure that a failure is caused by the bug,
+the expected tests must first pass on a copy without a bug, and a test that fails must pass there alone.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 PATCHES = ROOT / "bench" / "mutants"
-OWN_TEST = "tests/test_mutants.py"  # no patch applies twice, so that it fails with any
+OWN_TEST = "tests/test_mutants.py"  # fails with every bug, because no patch applies twice
 
-# Needed for no test, or made anew.
+# Files that no test needs, or that are created again.
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "*.egg-info", "20??-*")
 
 _TRAIN = """
@@ -44,7 +44,7 @@ print(loopwright.__file__)
 
 
 class BadMutantError(Exception):
-    """A patch, or a copy of the code, that can measure nothing."""
+    """A patch or a copy of the code with which nothing can be measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,32 +58,32 @@ class Mutant:
 
     @classmethod
     def read(cls, patch: Path) -> Mutant:
-        """The bug in a file of `PATCHES`."""
+        """Read a patch of `PATCHES`."""
         header = patch.read_text(encoding="utf-8").partition("\ndiff ")[0]
         found = re.fullmatch(r"# Incident: (.+(?:\n# .+)*?)\n# Tests: (.+)", header)
         if found is None:
-            raise BadMutantError(f"{patch.name}: expected a header of '# Incident: …' and '# Tests: …'")
+            raise BadMutantError(f"{patch.name}: expected a header with '# Incident: …' and '# Tests: …'")
         tests = tuple(found[2].split())
         missing = [test for test in tests if not (ROOT / test).exists()]
         if missing:
-            raise BadMutantError(f"{patch.name}: {missing[0]}: no such file of tests")
+            raise BadMutantError(f"{patch.name}: {missing[0]}: no such test file")
         return cls(name=patch.stem, incident=found[1].replace("\n# ", " "), tests=tests, patch=patch)
 
     @property
     def changed(self) -> list[str]:
-        """The files it changes, by their names before and after."""
+        """Names of the changed files, before and after the change."""
         lines = self.patch.read_text(encoding="utf-8").splitlines()
         return [line[6:] for line in lines if line.startswith(("--- a/", "+++ b/"))]
 
 
 def all_mutants() -> list[Mutant]:
-    """Every bug there is, by number."""
+    """Return all bugs, in the order of their numbers."""
     return [Mutant.read(patch) for patch in sorted(PATCHES.glob("*.patch"))]
 
 
 def plant(mutant: Mutant, copy: Path) -> None:
     """Apply the patch to a copy of the repository."""
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)}  # a repository around it is not meant
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)}  # ignore a repository around the copy
     command = ["git", "apply", "--whitespace=nowarn", str(mutant.patch)]
     applied = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     if applied.returncode:
@@ -91,20 +91,20 @@ def plant(mutant: Mutant, copy: Path) -> None:
 
 
 def check_trains(copy: Path) -> None:
-    """See that the copy is what is imported, and that it trains."""
+    """Check that Python imports the copy, and that the copy can train."""
     answer = _python(copy, "-c", _TRAIN)
     if answer.returncode:
-        raise BadMutantError(f"no three steps can be trained: {_last_line(answer)}")
+        raise BadMutantError(f"three steps of training failed: {_last_line(answer)}")
     imported = Path(answer.stdout.strip().splitlines()[-1])
     if not imported.is_relative_to(copy / "src"):
-        raise BadMutantError(f"{imported} is imported in place of the copy's")
+        raise BadMutantError(f"{imported} is imported instead of the copy")
 
 
 def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str | None:
-    """The first test that fails, as ``file::test``; None where all pass. Without ``tests`` all of them run.
+    """Return the first test that fails, as ``file::test``, or None if all pass. If ``tests`` is empty, run all tests.
 
     Raises:
-        BadMutantError: where tests cannot be collected, or pytest ends in another way than by their result.
+        BadMutantError: if tests cannot be collected, or pytest ends for another reason than a test result.
     """
     report = copy / "report.xml"
     options = ["-x", "-q", "-p", "no:cacheprovider", "-n", str(num_processes), f"--junitxml={report}"]
@@ -113,7 +113,7 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
     answer = _python(copy, "-m", "pytest", *options, *left_out, *tests)
     if answer.returncode == 0:
         return None
-    is_ended_by_tests = answer.returncode in (1, 2) and report.exists()  # 2: xdist's word for the end after -x, too
+    is_ended_by_tests = answer.returncode in (1, 2) and report.exists()  # 2: xdist also uses it for the end after -x
     failed = _failures(report) if is_ended_by_tests else []
     if not failed:
         raise BadMutantError(f"pytest ended with {answer.returncode} and no failed test: {_last_line(answer)}")
@@ -121,7 +121,7 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
 
 
 def _failures(report: Path) -> list[str]:
-    """Tests that failed, or whose fixtures did; not for an import, and not files that cannot be collected."""
+    """Return tests that failed or whose fixtures failed, except for failed imports and collection errors."""
     failed = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         for outcome in (*case.findall("failure"), *case.findall("error")):
@@ -141,15 +141,15 @@ def _python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def copied(root: Path, name: str) -> Path:
-    """A copy of the repository under ``root``."""
+    """Copy the repository to ``root / name``."""
     return Path(shutil.copytree(ROOT, root / name, symlinks=True, ignore=_LEFT_OUT))
 
 
 def find(mutant: Mutant, num_processes: int) -> str | None:
-    """Plant one bug and return the test that finds it, if any does.
+    """Plant one bug, and return the test that finds it, or None.
 
     Raises:
-        BadMutantError: if nothing can be measured, or the test that fails does so without the bug.
+        BadMutantError: if nothing can be measured, or the test also fails without the bug.
     """
     with tempfile.TemporaryDirectory() as work:
         copy = copied(Path(work), "planted")
@@ -162,7 +162,7 @@ def find(mutant: Mutant, num_processes: int) -> str | None:
 
 
 def check_passes(copy: Path, test: str) -> None:
-    """See that a test passes alone on a copy without a bug.
+    """Check that a test passes alone on a copy without a bug.
 
     Raises:
         BadMutantError: if it fails there.
@@ -172,7 +172,7 @@ def check_passes(copy: Path, test: str) -> None:
 
 
 def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:
-    """See that the expected tests pass where there is no bug."""
+    """Check that the expected tests pass without a bug."""
     with tempfile.TemporaryDirectory() as work:
         copy = copied(Path(work), "control")
         check_trains(copy)
@@ -182,7 +182,7 @@ def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:
 
 
 def main() -> int:
-    """Print a line for each bug, and how many were found."""
+    """Print a line for each bug, and the number of bugs found."""
     try:
         return _main()
     except BadMutantError as error:
@@ -192,13 +192,15 @@ def main() -> int:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="NAME", help="those with this in their name")
-    parser.add_argument("--list", action="store_true", help="say what they are, and plant none")
+    parser.add_argument("--only", default="", metavar="NAME", help="plant only the bugs with NAME in their name")
+    parser.add_argument("--list", action="store_true", help="print all bugs, and plant none")
     parser.add_argument("--jobs", type=int, default=2, help="processes that run tests")
     options = parser.parse_args()
     mutants = [mutant for mutant in all_mutants() if options.only in mutant.name]
     if not mutants:
-        parser.error(f"--only={options.only}: expected a part of one of: {', '.join(m.name for m in all_mutants())}")
+        parser.error(
+            f"--only={options.only}: expected a part of one of these names: {', '.join(m.name for m in all_mutants())}"
+        )
     if options.list:
         for mutant in mutants:
             print(f"{mutant.name}: {mutant.incident}")

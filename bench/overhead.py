@@ -1,11 +1,11 @@
-"""What a step costs beside a hand-written loop, on the smallest model: MLP 64-64-10, batch 32, SGD, one thread.
+"""Compares the cost of a step with a hand-written loop, on a tiny model: MLP 64-64-10, batch 32, SGD, one thread.
 
     python bench/overhead.py              # call counts, and paired CPU-time ratios
     python bench/overhead.py --pairs 31   # more pairs
 
-Function calls, Python's and C's together, are counted with `sys.setprofile` from one forward to the next: they repeat
-to the digit. CPU time is measured in pairs that take turns, ours and the hand-written loop's, and beside it the
-hand-written loop against itself, which shows how much of the scatter is the machine's.
+Function calls, of Python and C together, are counted with `sys.setprofile` from one forward to the next; the counts are
+exactly reproducible. CPU time is measured in pairs: a training with the `Trainer` and one with the hand-written loop,
+alternately. The hand-written loop is also compared with itself, which shows how much the times vary by themselves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 class Mlp(nn.Module):
-    """The model of both loops; its forward returns the loss."""
+    """The model of both loops. Its forward returns the loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class Mlp(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean cross entropy of a batch of (features, labels)."""
+        """Return the mean cross entropy of a batch of (features, labels)."""
         features, labels = batch
         return nn.functional.cross_entropy(self.head(nn.functional.relu(self.hidden(features))), labels)
 
 
 def ready_batches(num_batches: int) -> Batches:
-    """Batches of 32 random rows."""
+    """Return batches of 32 random rows."""
     generator = torch.Generator().manual_seed(0)
     return [
         (torch.randn(32, 64, generator=generator), torch.randint(10, (32,), generator=generator))
@@ -56,7 +56,7 @@ def ready_batches(num_batches: int) -> Batches:
 
 
 def train_by_hand(batches: Batches) -> Mlp:
-    """The hand-written loop; it is frozen: zero_grad, forward and loss, backward, step, nothing else."""
+    """Train with the hand-written loop. It must stay as it is: zero_grad, forward and loss, backward, step."""
     torch.manual_seed(0)
     model = Mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -69,7 +69,7 @@ def train_by_hand(batches: Batches) -> Mlp:
 
 
 def train_with_trainer(batches: Batches, callbacks: Sequence[Callback] = ()) -> Mlp:
-    """The same through the `Trainer`."""
+    """Train the same model with the `Trainer`."""
     torch.manual_seed(0)
     trainer = Trainer(
         model=Mlp(),
@@ -86,7 +86,7 @@ def train_with_trainer(batches: Batches, callbacks: Sequence[Callback] = ()) -> 
 
 
 def calls_per_step(train: Callable[[Batches], object], num_steps: int = 24) -> list[int]:
-    """Function calls from each forward to the next, the first and last few steps left out."""
+    """Return the number of function calls from each forward to the next, without the first and last few steps."""
     forward_code = Mlp.forward.__code__
     num_calls = 0
     marks: list[int] = []
@@ -100,7 +100,7 @@ def calls_per_step(train: Callable[[Batches], object], num_steps: int = 24) -> l
 
     batches = ready_batches(num_steps)
     gc.collect()
-    gc.disable()  # a collection in between would call finalizers
+    gc.disable()  # a collection during the training would call finalizers
     sys.setprofile(count)
     try:
         train(batches)
@@ -111,7 +111,7 @@ def calls_per_step(train: Callable[[Batches], object], num_steps: int = 24) -> l
 
 
 def cpu_seconds(train: Callable[[Batches], object], batches: Batches) -> float:
-    """CPU time of this process for one training."""
+    """Return the CPU time of this process for one training."""
     gc.collect()
     start = time.process_time()
     train(batches)
@@ -121,7 +121,7 @@ def cpu_seconds(train: Callable[[Batches], object], batches: Batches) -> float:
 def paired_ratios(
     train: Callable[[Batches], object], other: Callable[[Batches], object], num_pairs: int, num_steps: int
 ) -> list[float]:
-    """CPU time of ``train`` over that of ``other``, pair by pair; who goes first takes turns."""
+    """Return the CPU time of ``train`` divided by the CPU time of ``other`` for each pair; the order alternates."""
     batches = ready_batches(num_steps)
     train(batches), other(batches)
     ratios = []
@@ -137,14 +137,14 @@ def paired_ratios(
 
 
 def median_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """The median with its 95 % interval, by the percentile bootstrap (Efron 1979), 2000 resamples."""
+    """Return the median and its 95 % interval, by the percentile bootstrap (Efron 1979), 2000 resamples."""
     chance = random.Random(0)
     medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(2000))
     return statistics.median(ratios), medians[49], medians[1949]
 
 
 def main() -> None:
-    """Print call counts and ratios."""
+    """Measure, and print call counts and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=21, help="pairs of trainings to time")
     parser.add_argument("--steps", type=int, default=2000, help="steps of each training")

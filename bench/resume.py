@@ -1,16 +1,17 @@
-"""From the start of a process to the first step after a resume, at step 10 and at step 1,000,000 of the same run.
+"""Measures the time from the start of a process to the first step after a resume, at steps 10 and 1,000,000 of a run.
 
     python bench/resume.py               # 15 rounds
     python bench/resume.py --rounds 31
 
-The run trains an MLP on `synthetic` data of 1,000,000,000 samples, 32 a step, shuffled, with a validation and a save
-every 300 steps planned. It is trained for 10 steps, and its checkpoint is the near one. Nobody trains a million steps
-for this: the far checkpoint is the near one with its position set (``read_checkpoint``, another ``position``,
-``write_checkpoint``), and so holds the same weights and as many bytes. A process then resumes by
-``Trainer.fit(ckpt_path=…)`` and ends in the moment after its first step.
+The run trains an MLP on `synthetic` data of 1,000,000,000 samples, shuffled, with 32 samples per step. Its plan has a
+validation and a save every 300 steps. It is trained for 10 steps, and its checkpoint is the near checkpoint. The far
+checkpoint is a copy of the near checkpoint with a different ``position`` (``read_checkpoint``, ``write_checkpoint``),
+so that no million steps need to be trained. It holds the same weights and the same number of bytes. A new process then
+resumes with ``Trainer.fit(ckpt_path=…)`` and exits right after its first step.
 
-In each round one process resumes from the far checkpoint and two from the near one, in an order that turns: far beside
-near, and near beside itself, which shows how much of the scatter is the machine's.
+In each round one process resumes from the far checkpoint and two from the near checkpoint, in a rotating order. The far
+resume is compared with the near resume, and the near resume with itself, which shows how much the times vary by
+themselves.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Leave(Callback):
 class StopNear(Callback):
     def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
         if trainer.global_step == {NEAR_STEP}:
-            trainer.stop("that is near enough")
+            trainer.stop("the near checkpoint is reached")
 
 
 torch.set_num_threads(1)
@@ -76,16 +77,16 @@ write_checkpoint(near.with_name("far"), {{**read_checkpoint(near).state, "positi
 
 @dataclass(frozen=True)
 class Start:
-    """What one process took to its first step; ``fit_seconds`` from the call of ``fit``, the others from its start."""
+    """Cost of one process up to its first step; ``fit_seconds`` counts from the call of ``fit``."""
 
-    wall_seconds: float
+    wall_seconds: float  # from the start of the process, like cpu_seconds
     cpu_seconds: float
     fit_seconds: float
     peak_mebibytes: float
 
 
 def resume(checkpoint: str, folder: Path) -> Start:
-    """Resume from the checkpoint "near" or "far" in a new process."""
+    """Resume from the checkpoint "near" or "far" in a new process, and measure it."""
     begun = perf_counter()
     with subprocess.Popen([sys.executable, "run.py", checkpoint], cwd=folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -95,21 +96,23 @@ def resume(checkpoint: str, folder: Path) -> Start:
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"resuming from {checkpoint} failed"
     step, fit_seconds = printed.split()
-    assert int(step) == 1 + (FAR_STEP if checkpoint == "far" else NEAR_STEP), f"{checkpoint}: made step {int(step)}"
+    assert int(step) == 1 + (FAR_STEP if checkpoint == "far" else NEAR_STEP), (
+        f"{checkpoint}: the first step was {int(step)}"
+    )
     peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Start(wall_seconds, usage.ru_utime + usage.ru_stime, float(fit_seconds), peak_bytes / 2**20)
 
 
 def quartiles(values: Sequence[float]) -> str:
-    """Median, and the quartiles around it."""
+    """Format the median with the first and third quartiles."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
-    """Print medians, and ratios round by round."""
+    """Measure, and print medians and the ratios of the rounds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of three processes to time")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds, of three processes each")
     options = parser.parse_args()
     order = ["near", "far", "near again"]
     starts: dict[str, list[Start]] = {name: [] for name in order}
@@ -122,7 +125,7 @@ def main() -> None:
             for name in order[index % 3 :] + order[: index % 3]:
                 starts[name].append(resume(name.removesuffix(" again"), folder))
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, one thread")
-    print(f"near: step {NEAR_STEP:,}; far: step {FAR_STEP:,}, by a position that was set; {options.rounds} rounds")
+    print(f"near: step {NEAR_STEP:,}; far: step {FAR_STEP:,}, with a changed position; {options.rounds} rounds")
     for what in ("wall_seconds", "cpu_seconds", "fit_seconds", "peak_mebibytes"):
         values = {name: [getattr(start, what) for start in starts[name]] for name in order}
         near, far = statistics.median(values["near"]), statistics.median(values["far"])

@@ -1,10 +1,11 @@
-"""From the command to the first step of the default experiment, beside a raw script that does no more than it must.
+"""Compares the time from the command to the first step of the default experiment with a minimal script.
 
     python bench/startup.py               # 11 pairs
     python bench/startup.py --pairs 21
 
-The raw script imports torch and Hydra, composes our configuration, builds the same network, optimizer and batch, and
-makes one step. Both end in the moment after their first step. They take turns; wall and CPU time of whole processes.
+The minimal script imports torch and Hydra, composes the same configuration, builds the same network, optimizer and
+batch, and makes one step. Both processes exit right after their first step. They take turns, and the wall and CPU times
+of the processes are compared.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Leave(Callback):
 
 
 def seconds_of(command: list[str], cwd: Path) -> tuple[float, float]:
-    """(wall, CPU) seconds of one process."""
+    """Run a command, and return its (wall, CPU) seconds."""
     before, start = os.times(), time.perf_counter()
     subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - start, os.times()
@@ -60,9 +61,9 @@ def seconds_of(command: list[str], cwd: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the medians and their ratios."""
+    """Measure, and print the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=11, help="pairs of starts to time")
+    parser.add_argument("--pairs", type=int, default=11, help="pairs of processes to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -80,7 +81,7 @@ def main() -> None:
         ratios = [mine[index] / other[index] for mine, other in pairs]
         mine, other = (statistics.median(pair[side][index] for pair in pairs) for side in (0, 1))
         print(
-            f"{what:4}  loopwright {mine:.2f} s  raw {other:.2f} s  median ratio {statistics.median(ratios):.3f}  "
+            f"{what:4}  loopwright {mine:.2f} s  script {other:.2f} s  median ratio {statistics.median(ratios):.3f}  "
             f"({min(ratios):.3f} to {max(ratios):.3f}, {options.pairs} pairs)"
         )
 

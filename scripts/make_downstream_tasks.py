@@ -2,8 +2,9 @@
 
     python scripts/make_downstream_tasks.py [DIRECTORY]
 
-The text is that of the Python that runs this, and is split as `stdlib_text` splits it: a model that was trained on the
-documentation of the same Python has seen nothing of it. The choice of words depends on the text and the seed alone.
+The text comes from the Python that runs this script, and is split in the same way as in `stdlib_text`. A model that was
+trained on the documentation of the same Python has therefore not seen it. The choice of words depends only on the text
+and the seed.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from loopwright.data.sets.text_windows import TextWindows
 
 SEED = 0
 NUM_DOCUMENTS = 200
-CONTEXT_BYTES = 160  # before a word, about as much as the shipped model makes use of
+CONTEXT_BYTES = 160  # length of the text before a word; about as much as the shipped model uses
 NUM_CHOICES = 4
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the data of both tasks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parents[1] / "conf" / "downstream")
     directory = parser.parse_args().directory
@@ -37,14 +38,14 @@ def main() -> None:
 
 
 def held_out_text() -> str:
-    """The validation part of `stdlib_text`."""
+    """Return the validation part of `stdlib_text`."""
     windows = stdlib_text().val.dataset
     assert isinstance(windows, TextWindows)
     return windows.text.decode()
 
 
 def cloze(text: str, rng: random.Random) -> list[dict[str, object]]:
-    """Which of four words comes next? The wrong ones are as long as the right one, give or take a letter."""
+    """Return tasks to choose the next word from four; the wrong words differ in length by at most one letter."""
     words = [word for word in _words(text, shortest=4) if word.start() > CONTEXT_BYTES]
     vocabulary = sorted(Counter(word[0] for word in words))
     documents = []
@@ -58,7 +59,7 @@ def cloze(text: str, rng: random.Random) -> list[dict[str, object]]:
 
 
 def completion(text: str, rng: random.Random) -> list[dict[str, object]]:
-    """How does a word go on, of which the first three letters are given?"""
+    """Return tasks to complete a word from its first three letters."""
     words = [word for word in _words(text, shortest=6) if word.start() > CONTEXT_BYTES]
     documents = []
     for word in sorted(rng.sample(words, NUM_DOCUMENTS), key=re.Match.start):
@@ -68,7 +69,7 @@ def completion(text: str, rng: random.Random) -> list[dict[str, object]]:
 
 
 def _words(text: str, shortest: int) -> list[re.Match[str]]:
-    """Words in prose: of small letters, after a space and before a space or a mark."""
+    """Return words in running text: lower-case letters after a space, before a space or a punctuation mark."""
     return list(re.finditer(rf"(?<=[a-z,] )[a-z]{{{shortest},}}(?=[ ,.;:\n])", text))
 
 

@@ -1,4 +1,4 @@
-"""The command as tests call it: what it gave back, what it left, and a run of four steps."""
+"""Helpers to run the command in tests, to find its run directories, and overrides for a run of four steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command gave back."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -33,21 +33,21 @@ class Answer:
 
 
 def run_dirs(root: Path) -> list[Path]:
-    """The run directories under ``outputs``, oldest first."""
+    """Return the run directories under ``outputs``, oldest first."""
     found = [path.parent for path in root.glob("outputs/*/*/summary.json")]
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
 
 def environment(*first: Path) -> dict[str, str]:
-    """The environment of a process that finds what this one finds, and before it what is in ``first``."""
+    """Return an environment in which a process imports from ``first``, and then from the paths of this process."""
     paths = [*map(str, first), *(entry for entry in sys.path if entry)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def run_process(cwd: Path, *words: str) -> tuple[int, Answer]:
-    """Call the command in a process, and a group of processes, of its own; returns its id and what it gave back.
+    """Run the command in a new process and process group, and return the process id and the answer.
 
-    It is waited for until nobody holds its streams any more: it and all that it started.
+    Waits until the command and all processes that it started have closed its output.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "loopwright", *words],
@@ -67,9 +67,9 @@ def run_process(cwd: Path, *words: str) -> tuple[int, Answer]:
 
 
 def is_group_gone(process_id: int) -> bool:
-    """Whether nothing is left of the group of processes that ``process_id`` began, or will be in a moment.
+    """Return whether all processes of the group of ``process_id`` end within a minute.
 
-    One that has lost its parent and ended may be listed for long, if nobody asks how it ended.
+    Zombies count as ended: a process without a parent may stay listed for a long time after its end.
     """
     deadline = time.monotonic() + 60
     while True:

@@ -1,4 +1,4 @@
-"""What all tests share: laws without a deadline, a core for each process, signals that arrive, workers counted."""
+"""Settings of all tests: hypothesis without deadlines, one thread per process, SIGINT, and a count of workers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 
-# No deadline for one example, because the cores that tests run on are shared.
+# No deadline for an example, because the tests run on shared cores.
 settings.register_profile("shared_cores", deadline=None)
 settings.load_profile("shared_cores")
 
-# Processes of tests side by side, each with a thread for every core, would wait for one another. Torch reads this once.
+# Parallel test processes with one thread per core would wait for each other. Torch reads this variable only once.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Begun in the background of a shell, the tests would ignore Ctrl-C, and so would all that they start.
+# If a shell starts the tests in the background, they and their child processes would ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def num_workers_left() -> Callable[..., int]:
-    """Counts the worker processes begun in the test: those of tests before may wait for the garbage collector.
+    """Count the worker processes that this test has started; earlier tests may have left workers.
 
-    ``is_collected=True`` has it come first: an error that goes in circles, as torch's do, keeps its frames and so the
-    dataloader.
+    ``is_collected=True`` runs the garbage collector first. Errors of torch contain reference cycles, which keep their
+    frames and the dataloader alive.
     """
     before = set(multiprocessing.active_children())
 

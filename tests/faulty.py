@@ -1,4 +1,4 @@
-"""What users bring that fails: a model, data and a callback, each of which fails in the way that its argument says."""
+"""Faulty user code: a model, data and callbacks that fail in the way that their arguments name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ANSWERS: dict[str, Callable[[Tensor], Any]] = {
 
 
 class Model(nn.Module):
-    """Answers with a loss ``after`` times, then as ``returns`` says."""
+    """Returns a valid loss ``after`` times, and then the value of ``ANSWERS[returns]``."""
 
     def __init__(self, returns: str = "loss", after: int = 0) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class Model(nn.Module):
 
 
 class Empty(nn.Module):
-    """Has no parameters."""
+    """A model without parameters."""
 
     def forward(self, batch: Tensor) -> Tensor:
         return batch.sum()
 
 
 class Unbuildable(nn.Module):
-    """Fails to be built."""
+    """A model whose constructor fails."""
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
@@ -81,11 +81,11 @@ class Unbuildable(nn.Module):
 
 
 class NoModel:
-    """No module."""
+    """A class that is not an `nn.Module`."""
 
 
 class Rows:
-    """Samples of which number ``row`` fails in the way of ``fault``."""
+    """A data set in which sample ``row`` fails in the way that ``fault`` names."""
 
     def __init__(self, num_rows: int, fault: str, row: int = 5) -> None:
         self.num_rows = num_rows
@@ -108,7 +108,7 @@ class Rows:
 
 
 class Stream(IterableDataset[Tensor]):
-    """Rows one after another, without a length."""
+    """An iterable data set of rows, without a length."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -118,11 +118,11 @@ class Stream(IterableDataset[Tensor]):
 
 
 class OwnLoader(DataLoader[Tensor]):
-    """A subclass, which is used as it is."""
+    """A subclass of `DataLoader`, which the trainer uses unchanged."""
 
 
 class Batches:
-    """Four batches; ``length`` is what it says of itself."""
+    """Yields four batches, but reports ``length`` as its length."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -148,7 +148,7 @@ def data(
     num_workers: int = 0,
     persistent_workers: bool = False,
 ) -> Splits:
-    """Training and validation data, read by a dataloader of ``kind``."""
+    """Return training and validation data with dataloaders of class ``kind``."""
 
     def read(num_rows: int, fault: str, length: int) -> Any:
         rows: Any = Rows(num_rows, fault, row)
@@ -166,25 +166,25 @@ def data(
 
 
 def no_data(path: str = "rows.bin", batch_size: int = 4, num_workers: int = 0) -> Splits:
-    """Reads a file that is not there."""
+    """Read a file that does not exist."""
     with open(path, "rb"):
         return Splits(train=[])
 
 
 def number(batch_size: int = 4, num_workers: int = 0) -> int:
-    """No data."""
+    """Return a number instead of data."""
     return 3
 
 
 class Raising(Callback):
-    """Raises in one hook."""
+    """Raises an error in one hook."""
 
     def __init__(self, hook: str = "on_train_batch_end") -> None:
         setattr(self, hook, lambda *args: _raise(ValueError("told to")))
 
 
 def _cut() -> None:
-    """Cut the newest checkpoint short."""
+    """Truncate the newest checkpoint, and raise an error."""
     newest = max(Path().glob("*out/checkpoints/step_*")) / "model.safetensors"
     os.truncate(newest, newest.stat().st_size - 1)
     _raise(ValueError("told to"))
@@ -208,9 +208,10 @@ DEATHS: dict[str, Callable[[], Any]] = {
 
 
 class Dying(Callback):
-    """Dies after each of ``steps``, as ``how`` says: those of them that are negative always, others once.
+    """Ends the run after each of ``steps`` in the way of ``DEATHS[how]``.
 
-    That it died is noted in a file of the current directory.
+    After a positive step it does so only once, which it records in a file in the current directory. After a negative
+    step it does so every time.
     """
 
     def __init__(self, how: str = "raise", steps: Sequence[int] = (3,)) -> None:
@@ -263,7 +264,7 @@ persistent_workers: false
 
 
 def write_configs(folder: Path) -> None:
-    """Write configuration files that name what is here."""
+    """Write configuration files that name the objects of this module."""
     for name, text in CONFIGS.items():
         (folder / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.yaml").write_text(text)

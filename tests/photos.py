@@ -1,4 +1,4 @@
-"""Small images in folders, as tests of `image_folder` and of its configuration read them."""
+"""Small images in folders, for tests of `image_folder` and of its configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def write_photos(folder: Path, num_images: Mapping[str, int] | None = None, size: tuple[int, int] = (6, 4)) -> None:
-    """Write images of ``size`` (width, height): image *i* of a class is dark on the left, and of its own green."""
+    """Write images of ``size`` (width, height). Image *i* of a class is dark on the left, in its own green."""
     for name, num in (num_images or {"cat": 3, "dog": 4}).items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(num):

@@ -1,4 +1,4 @@
-"""Mistakes that users make, for `verify` to find: models and data that keep a promise of theirs only nearly."""
+"""Typical mistakes of users that `verify` must find, in models, data and callbacks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _table(num_rows: int) -> dict[str, Tensor]:
 
 
 class Model(nn.Module):
-    """Learns ``target`` from ``features``; ``mistake`` says how it goes wrong."""
+    """Learns ``target`` from ``features``; ``mistake`` names what it does wrong."""
 
     def __init__(self, mistake: str = "none") -> None:
         super().__init__()
         norm = nn.BatchNorm1d(8) if mistake == "batch_norm" else nn.Identity()
         self.layers = nn.Sequential(nn.Linear(4, 8), norm, nn.Tanh(), nn.Linear(8, 1))
         self.mistake = mistake
-        self.scale = torch.ones(())  # in a plain attribute
+        self.scale = torch.ones(())  # a plain attribute, not a buffer
         self.register_buffer("num_seen", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(()))
         self.generator = torch.Generator().manual_seed(1) if mistake == "generator" else None
@@ -79,7 +79,7 @@ class Model(nn.Module):
 
 
 class Noisy:
-    """Rows with noise from a generator that is the data set's own, or its module's."""
+    """Rows with noise from a generator of the data set or of this module."""
 
     def __init__(self, num_rows: int, mistake: str) -> None:
         self._table = _table(num_rows)
@@ -94,14 +94,14 @@ class Noisy:
 
 
 class Other(IterableDataset[Any]):
-    """Rows one after another, all of them in each worker."""
+    """An iterable data set; each worker yields all of its rows."""
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return iter(TensorData(_table(40))[index] for index in range(40))
 
 
 class Texts:
-    """Rows of several lengths, each with a text."""
+    """Rows of different lengths, each with a text."""
 
     is_random = False
 
@@ -117,7 +117,7 @@ class Texts:
 
 
 def _pad(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of texts, tokens padded to the longest, and a mask that belongs to no sample."""
+    """Collate texts, tokens padded to the longest row, and a mask that does not belong to a sample."""
     batch: dict[str, Any] = {name: torch.stack([each[name] for each in samples]) for name in ("features", "target")}
     tokens = nn.utils.rnn.pad_sequence([each["tokens"] for each in samples], batch_first=True)
     num_rows = {"num_rows": len(samples), "num_tokens": tokens.sum()}
@@ -125,7 +125,7 @@ def _pad(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _join(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch that begins with the tokens of all samples, one after another, and where each begins."""
+    """Collate the tokens of all samples into one tensor, with the start of each sample in a second tensor."""
     batch: dict[str, Any] = {name: torch.stack([each[name] for each in samples]) for name in ("features", "target")}
     lengths = torch.tensor([len(each["tokens"]) for each in samples])
     tokens = torch.cat([each["tokens"] for each in samples])
@@ -138,11 +138,11 @@ def _collate_with_noise(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 class NoisyLoader(DataLoader[Any]):
-    """A dataloader of the user's own whose batches are noisy, from torch's global stream."""
+    """A subclass of `DataLoader` that adds noise from torch's global stream to its batches."""
 
 
 class Whole:
-    """A dataloader whose batches have nothing to do with ``batch_size``."""
+    """A dataloader whose batches do not depend on ``batch_size``."""
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         table = _table(40)
@@ -153,7 +153,7 @@ class Whole:
 
 
 def data(mistake: str = "none", batch_size: int = 4, num_workers: int = 0, has_val: bool = True) -> Splits:
-    """Forty rows to train on, ten to validate."""
+    """Return forty rows for training and ten for validation."""
     table = TensorData(_table(40))
     val = Loader(TensorData(_table(10)), batch_size=batch_size) if has_val else None
     if mistake == "loader":
@@ -175,7 +175,7 @@ def data(mistake: str = "none", batch_size: int = 4, num_workers: int = 0, has_v
 
 
 class Counting(Callback):
-    """Changes the weights now and then by a count that it does not save."""
+    """Changes the weights after six batches; the count of batches is not saved."""
 
     def __init__(self) -> None:
         self.num_batches = 0
@@ -188,7 +188,7 @@ class Counting(Callback):
 
 
 class Clock(Callback):
-    """Keeps when it was last asked."""
+    """Has the current time in its state."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"nanoseconds": time.perf_counter_ns()}
@@ -198,7 +198,7 @@ class Clock(Callback):
 
 
 class Files(Callback):
-    """Writes where the run leaves its files."""
+    """Writes a file into the run directory."""
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         (trainer.run_dir / "notes.txt").write_text(f"{trainer.global_step}")

@@ -1,4 +1,4 @@
-"""Checkpoints changed by hand, with a manifest that fits: it finds damage, and proves no author."""
+"""Helpers to change a checkpoint and to update its manifest, so that the change is not found as damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopwright.checkpoint.outline import outline
 
 
 def seal(path: Path) -> None:
-    """Make the manifest fit the files, as anyone can who changes them."""
+    """Update the manifest after a change of the files, as an attacker can."""
     manifest = json.loads((path / "manifest.json").read_text())
     for name in manifest["files"]:
         data = (path / name).read_bytes()
@@ -21,32 +21,32 @@ def seal(path: Path) -> None:
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest with the digest of itself."""
+    """Write a manifest that contains its own digest."""
     manifest = {name: value for name, value in manifest.items() if name != "sha256"}
     manifest["sha256"] = hashlib.sha256(spell(manifest)).hexdigest()
     (path / "manifest.json").write_bytes(spell(manifest))
 
 
 def spell(values: object) -> bytes:
-    """How a manifest is written."""
+    """Return the bytes of a manifest file."""
     return json.dumps(values, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def read_trees(path: Path) -> dict[str, Any]:
-    """What ``state.json`` holds, the outline apart."""
+    """Return the content of ``state.json`` without the outline."""
     trees: dict[str, Any] = json.loads((path / "state.json").read_text())
     del trees["outline"]
     return trees
 
 
 def write_trees(path: Path, trees: dict[str, Any]) -> None:
-    """Write ``state.json`` with an outline that fits, and seal."""
+    """Write ``state.json`` with a matching outline, and update the manifest."""
     (path / "state.json").write_text(json.dumps({**trees, "outline": outline(trees)}))
     seal(path)
 
 
 def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to each scalar of a JSON tree; of long lists of numbers to the first, a middle and the last."""
+    """Yield the path to each scalar of a JSON tree; in long lists only the first, a middle and the last entry."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             yield from leaves(value, (*path, name))
@@ -59,7 +59,7 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def without(tree: Any, path: tuple[Any, ...]) -> Any:
-    """A copy of a JSON tree without what is at ``path``."""
+    """Return a copy of a JSON tree without the entry at ``path``."""
     copy = json.loads(json.dumps(tree))
     node = copy
     for key in path[:-1]:

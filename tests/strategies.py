@@ -1,4 +1,4 @@
-"""What hypothesis draws: loops, lengths of dataloaders and the fits made from them."""
+"""Strategies of hypothesis for loops, lengths of dataloaders, and fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loopwright.plan import Plan, plan_fit
 
 @dataclass(frozen=True)
 class FitCase:
-    """The arguments of one call of `plan_fit`, which accepts them."""
+    """Valid arguments for one call of `plan_fit`."""
 
     loop: TrainingLoop
     num_micro_batches: int | None
@@ -25,7 +25,7 @@ class FitCase:
 
 
 def eval_frequencies() -> st.SearchStrategy[int | float | None]:
-    """Everything that `eval_frequency` accepts, in short and in odd cadences."""
+    """Draw valid values of `eval_frequency`, with short and irregular cadences."""
     fractions = st.floats(min_value=0, max_value=1, exclude_min=True)
     decimals = st.integers(min_value=1, max_value=1000).map(lambda thousandths: thousandths / 1000)
     return st.one_of(st.none(), st.just(0), st.just(0.0), st.integers(1, 12), st.integers(1, 80), decimals, fractions)
@@ -33,7 +33,7 @@ def eval_frequencies() -> st.SearchStrategy[int | float | None]:
 
 @st.composite
 def fit_cases(draw: st.DrawFn, num_micro_batches: st.SearchStrategy[int | None] | None = None) -> FitCase:
-    """A fit of up to some 90 steps over a dataloader of up to 20 micro-batches, or of unknown length."""
+    """Draw a fit of up to about 90 steps, with a dataloader of up to 20 micro-batches or of unknown length."""
     length = draw(st.one_of(st.none(), st.integers(1, 20)) if num_micro_batches is None else num_micro_batches)
     per_step = draw(st.integers(1, 8 if length is None else length))
     steps_per_pass = None if length is None else -(-length // per_step)

@@ -1,6 +1,6 @@
-"""How the source is built: floors, sizes, and where things may be; read from the syntax trees.
+"""Checks the structure of the source by its syntax trees: floors, sizes, and where modules may be used.
 
-Every check is a function of parsed modules, so that it can be shown to bite on a planted one.
+Every check is a function of parsed modules, so that a test can show that it finds a planted fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 12
 
-# What stands directly under src/loopwright, by floor. A floor imports those below it and, but for F2, itself.
+# Modules and packages directly under src/loopwright, by floor. A floor imports lower floors and, except for F2, itself.
 FLOORS: Sequence[frozenset[str]] = (
     frozenset({"errors", "hooks", "loop", "plan", "records", "shipped"}),
     frozenset({"run_state", "protocols", "seeding", "precision"}),
@@ -69,7 +69,7 @@ class Module:
 
     @property
     def part(self) -> str:
-        """What of `FLOORS` it belongs to; empty for the package itself."""
+        """Entry of `FLOORS` that contains the module; empty for the package itself."""
         return self.name.split(".")[1] if "." in self.name else ""
 
     @property
@@ -96,7 +96,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node that runs: `ast.walk` without what stands under ``if TYPE_CHECKING``."""
+    """Yield every node that runs: `ast.walk` without the nodes under ``if TYPE_CHECKING``."""
     yield node
     for child in ast.iter_child_nodes(node):
         if is_type_checking(child):
@@ -108,7 +108,7 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports(node: ast.AST) -> Iterator[str]:
-    """Dotted names of the modules imported at run time; for ``from a import b`` both ``a`` and ``a.b``."""
+    """Yield the dotted names of modules imported at run time; for ``from a import b`` both ``a`` and ``a.b``."""
     for found in walk(node):
         if isinstance(found, ast.Import):
             yield from (alias.name for alias in found.names)
@@ -119,7 +119,7 @@ def imports(node: ast.AST) -> Iterator[str]:
 
 
 def own_imports(module: Module, names: frozenset[str]) -> set[str]:
-    """The modules of the package, among ``names``, that ``module`` imports."""
+    """Return the modules in ``names`` that ``module`` imports."""
     return {name for name in imports(module.tree) if name in names and name != module.name}
 
 
@@ -127,14 +127,14 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
     yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-# The checks: each yields a line for what is wrong.
+# The checks. Each yields one line per fault.
 
 
 def upward_imports(module: Module) -> Iterator[str]:
     if not module.part:
         return
     if module.floor < 0:
-        yield f"{module.name}: no floor in design.md has {module.part}"
+        yield f"{module.name}: design.md has no floor with {module.part}"
         return
     for name in sorted(set(imports(module.tree))):
         if name.startswith("."):
@@ -143,7 +143,7 @@ def upward_imports(module: Module) -> Iterator[str]:
             continue
         part = name.split(".")[1]
         floor = floor_of(part)
-        if floor < 0 or part == module.part:  # a name of the package itself, or of the same part
+        if floor < 0 or part == module.part:  # a name of the package itself, or in the same part
             continue
         is_allowed = floor <= module.floor
         if module.floor == CLOSED_FLOOR:
@@ -231,7 +231,7 @@ def own_imports_in_functions(module: Module) -> Iterator[str]:
 
 
 def busy_packages(module: Module) -> Iterator[str]:
-    """``__init__`` of a sub-package re-exports and does nothing else; the package's own has its lazy table."""
+    """Find code in the ``__init__`` of a sub-package other than re-exports; the top-level one has a lazy table."""
     if not module.is_package or not module.part:
         return
     has_all = False
@@ -247,7 +247,7 @@ def busy_packages(module: Module) -> Iterator[str]:
 
 
 def module_state(module: Module) -> Iterator[str]:
-    """Containers at module level are constants, by name and by use, and nothing is ``global``."""
+    """Find ``global``, and containers at module level that are changed or not named like constants."""
     tree = module.tree
     containers: set[str] = set()
     for node in tree.body:
@@ -271,7 +271,7 @@ def is_mutable(node: ast.expr) -> bool:
 
 
 def mutated_name(node: ast.AST) -> str | None:
-    """The name whose object ``node`` changes in place, if that can be seen."""
+    """Return the name whose object ``node`` changes in place, or None."""
     changed: ast.expr | None = None
     if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
         changed = node.value
@@ -284,11 +284,11 @@ def mutated_name(node: ast.AST) -> str | None:
 
 def vague_names(module: Module) -> Iterator[str]:
     if module.name.split(".")[-1] in ("utils", "helpers", "util", "common", "misc"):
-        yield f"{module.name}: the name says nothing"
+        yield f"{module.name}: the name is vague"
 
 
 def cycles(modules: Sequence[Module]) -> Iterator[str]:
-    """Import cycles between modules; a package's ``__init__`` is imported before anything in it, and is not counted."""
+    """Yield import cycles. Imports of the packages that contain a module are ignored: they are imported first."""
     names = frozenset(module.name for module in modules)
     graph = {m.name: own_imports(m, names) - packages_of(m.name) for m in modules}
     done: set[str] = set()
@@ -393,16 +393,16 @@ def test_the_whole_package_was_read(modules: list[Module]) -> None:
 
 
 @pytest.mark.parametrize(("name", "module"), PLANTED, ids=[f"{name}-{i}" for i, (name, _) in enumerate(PLANTED)])
-def test_each_check_bites(name: str, module: Module) -> None:
+def test_each_check_finds_its_planted_faults(name: str, module: Module) -> None:
     assert list(CHECKS[name](module))
 
 
-def test_every_check_is_shown_to_bite() -> None:
+def test_every_check_has_a_planted_fault() -> None:
     assert {name for name, _ in PLANTED} == set(CHECKS)
 
 
 @pytest.mark.parametrize("module", ALLOWED, ids=range(len(ALLOWED)))
-def test_what_is_allowed_passes_every_check(module: Module) -> None:
+def test_allowed_code_passes_every_check(module: Module) -> None:
     assert [line for check in CHECKS.values() for line in check(module)] == []
 
 

@@ -1,6 +1,7 @@
-"""A callback that raises, in each hook, wherever that is called: what the run ends by, and what is left in order.
+"""Tests a callback that raises an error in each hook, in each phase in which the hook is called.
 
-The hooks are those of the base class; where each is called is seen by a spy, so that none can be forgotten.
+Each test checks how the run ends, and that callbacks, checkpoints and workers are left in order. The hooks come from
+the base class, and a spy records in which phases each hook is called, so that no hook can be forgotten.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ NUM_STEPS = 5
 
 
 class Told(Exception):
-    """What a callback raises."""
+    """Error that a callback raises."""
 
 
 class Spy(Callback):
-    """Writes down the hooks that are called while it listens, and raises in one of them."""
+    """Records the hooks that are called while it listens, and raises an error in one of them."""
 
     def __init__(self, raising: str | None = None, error: type[BaseException] = Told) -> None:
         self.seen: set[str] = set()
@@ -48,7 +49,7 @@ class Spy(Callback):
 
 
 class Other(Callback):
-    """Notes that it was closed; keeps state, and raises at its end where it is told to."""
+    """Has state, counts how often it is closed, and can raise an error when it is closed."""
 
     def __init__(self, closes_badly: bool = False) -> None:
         self.num_finalized = self.num_batches = 0
@@ -70,7 +71,7 @@ class Other(Callback):
 
 
 class Last(Logger):
-    """A logger, which comes after the callbacks."""
+    """A logger; it is closed after the callbacks."""
 
     num_finalized = 0
 
@@ -79,7 +80,7 @@ class Last(Logger):
 
 
 class Model(tiny.Regression):
-    """Fails in its forward where ``fails``, for the hooks that are told of an exception."""
+    """Fails in its forward if ``fails`` is true, so that the exception hooks are called."""
 
     fails = False
 
@@ -90,14 +91,14 @@ class Model(tiny.Regression):
 
 
 class Downstream(ValidationCallback):
-    """Validates once more."""
+    """Runs another validation."""
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         trainer.validate({"downstream": Loader(tiny.rows(6), batch_size=4)})
 
 
 class Run:
-    """A trainer with a spy between others, in ``run_dir``."""
+    """Builds a trainer in ``run_dir``, with the spy between other callbacks."""
 
     def __init__(self, run_dir: Path, spy: Spy, *, background: bool = False) -> None:
         self.run_dir = run_dir
@@ -134,7 +135,7 @@ def val() -> dict[str, Loader]:
     return {"a": Loader(tiny.rows(6), batch_size=4), "b": Loader(tiny.rows(3), batch_size=4)}
 
 
-# What is done in each phase, on a run that stands at step 2 of its directory.
+# The phases. Each acts on a run directory whose newest checkpoint is at step 2.
 
 
 def set_up(run: Run) -> None:
@@ -195,7 +196,7 @@ BY_THE_MODEL = ("on_fit_exception", "on_train_exception", "on_validate_exception
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run that stands at step 2."""
+    """Return the directory of a run that was stopped at step 2."""
 
     class Stop(Spy):
         def _hear(self, hook: str, *_: Any) -> None:
@@ -211,7 +212,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """The weights of a run that nothing happened to."""
+    """Return the weights of an uninterrupted run."""
     run = Run(tmp_path_factory.mktemp("straight"), Spy())
     with run.build() as trainer:
         run.fit(trainer)
@@ -223,7 +224,7 @@ Reached = Callable[[Callable[[Run], None]], set[str]]
 
 @pytest.fixture(scope="module")
 def reached(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Reached:
-    """The hooks that are called in a phase."""
+    """Return a function that lists the hooks that are called in a phase."""
 
     def look(phase: Callable[[Run], None]) -> set[str]:
         run_dir = tmp_path_factory.mktemp("look") / "run"
@@ -237,7 +238,7 @@ def reached(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Reached:
 
 
 def check_left(run: Run, straight: dict[str, Tensor]) -> None:
-    """All were closed once, the newest checkpoint is good, and what goes on from it ends as the straight run."""
+    """Check that all callbacks were closed once, and that a resume from the newest checkpoint ends as usual."""
     assert [other.num_finalized for other in run.others] == [1, 1, 1]
     newest = max((run.run_dir / "checkpoints").glob("step_*"))
     verify_checkpoint(newest)
@@ -248,7 +249,7 @@ def check_left(run: Run, straight: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_callback_raises_and_another_in_its_end(
+def test_a_callback_raises_and_another_fails_when_it_is_closed(
     phase: Callable[[Run], None],
     reached: Reached,
     begun: Path,
@@ -274,7 +275,7 @@ def test_a_callback_raises_and_another_in_its_end(
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_what_is_no_exception_ends_the_run_too(
+def test_an_interruption_in_a_callback_also_ends_the_run(
     phase: Callable[[Run], None],
     reached: Reached,
     begun: Path,

@@ -1,4 +1,4 @@
-"""The fast tier of `bench/chaos.py`: a run that is cut goes on as if nothing had happened."""
+"""The small size of `bench/chaos.py`: interrupted runs resume bitwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("experiment", chaos.FAST, ids=lambda experiment: experiment.__name__)
-def test_a_run_that_is_cut_goes_on(experiment: chaos.Experiment) -> None:
+def test_interrupted_runs_resume_bitwise(experiment: chaos.Experiment) -> None:
     for row in chaos.run_one(experiment, chaos.FAST[experiment]):
         assert row.num_tries >= (1 if experiment is chaos.soak else 4)
         assert row.num_good == row.num_tries, str(row)

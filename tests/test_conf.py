@@ -79,18 +79,18 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "callbacks": Callback,
     "loggers": Logger,
 }
-# What must be given for an option, `???` in its file.
+# Overrides for the values that are `???` in the file of an option.
 GIVEN = {
     ("callbacks", "time_limit"): ["callbacks.time_limit.minutes=1"],
     ("data", "csv"): ["data.path=loopwright:wine.csv", "data.target=cultivar"],
     ("data", "image_folder"): ["data.path=photos"],
     ("data", "tensor_file"): ["data.path=rows.safetensors"],
 }
-# What an option needs that an extra installs.
+# Packages that an option needs, and that an extra installs.
 NEEDED = {("callbacks", "metrics"): "torchmetrics", ("callbacks", "downstream"): "lm_eval"}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in sorted(options)]
 BUILT = [pytest.param(*option, marks=pytest.mark.extras if option in NEEDED else ()) for option in OPTIONS]
-# Groups whose options set values of others; tests of their own run them.
+# Groups whose options set values of other groups. Other tests run them.
 GLOBAL = {"experiment", "debug"}
 FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name not in ("experiment", "downstream")]
 
@@ -153,7 +153,7 @@ def build_scheduler(node: Any) -> Any:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_value_says_what_it_is_and_what_is_called_a_default_is_one(file: Path) -> None:
+def test_every_value_has_a_comment_and_default_marks_are_right(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     defaults = signature_defaults(text)
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""The default experiment learns what it claims to."""
+"""The default experiment reaches the accuracy that its file states."""
 
 from __future__ import annotations
 

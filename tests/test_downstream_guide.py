@@ -1,4 +1,4 @@
-"""The example of docs/downstream.md runs as it is printed."""
+"""The example of docs/downstream.md runs as printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example of docs/extending.md runs, from Python and from the command."""
+"""Every example of docs/extending.md runs, in Python and on the command line."""
 
 from __future__ import annotations
 

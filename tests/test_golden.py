@@ -1,4 +1,4 @@
-"""The shipped experiments give the losses on file, and what moves them is found."""
+"""The shipped experiments reproduce the recorded losses, and a changed loss is found."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def is_pinned() -> bool:
 
 
 def moved(recorded: Golden, step: int, name: str, factor: float) -> Golden:
-    """The same with one loss altered."""
+    """Return a copy with one changed loss."""
     curve = {**recorded.losses[name], step: recorded.losses[name][step] * factor}
     return replace(recorded, losses={**recorded.losses, name: curve})
 
 
 def elsewhere(recorded: Golden) -> Golden:
-    """The same, as if another processor had given it."""
+    """Return a copy that names another processor."""
     return replace(recorded, kernels={**recorded.kernels, "processor": "another"})
 
 
 @pytest.mark.parametrize(
     "experiment", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in golden.RUNS]
 )
-def test_the_losses_on_file_are_given_again(experiment: str) -> None:
+def test_the_recorded_losses_are_reproduced(experiment: str) -> None:
     if not path_of(experiment).exists() and not is_pinned():
         pytest.skip(f"no golden losses for torch {torch.__version__}, which constraints.txt does not name")
     verdict = golden.check(experiment)
@@ -63,7 +63,7 @@ def now() -> Golden:
 @pytest.mark.parametrize(
     ("override", "step"), [("seed=1", 1), ("optimizer.lr=0.003001", 2), ("loop.grad_accum_steps=2", 1)]
 )
-def test_another_setting_is_found_at_the_first_step_that_it_moves(now: Golden, override: str, step: int) -> None:
+def test_another_setting_is_found_at_the_first_step_that_it_changes(now: Golden, override: str, step: int) -> None:
     other = replace(measure("digits", override), command=now.command)
     verdict = compare(now, other)
     assert verdict.is_same is False
@@ -74,7 +74,7 @@ def test_another_setting_is_found_at_the_first_step_that_it_moves(now: Golden, o
 
 
 @given(key=st.sampled_from(STEPS), factor=st.sampled_from([1 - 1e-3, 1 + 1e-3, 1 + 2**-50, float("nan"), float("inf")]))
-def test_one_altered_loss_is_found_and_its_step_named(key: tuple[int, str], factor: float) -> None:
+def test_one_changed_loss_is_found_and_its_step_is_named(key: tuple[int, str], factor: float) -> None:
     altered = moved(DIGITS, *key, factor)
     here, there = compare(DIGITS, altered), compare(DIGITS, elsewhere(altered))
     assert here.is_same is False
@@ -87,35 +87,35 @@ def test_one_altered_loss_is_found_and_its_step_named(key: tuple[int, str], fact
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_loss_that_is_missing_or_too_many_is_found(order: int) -> None:
+def test_a_missing_or_extra_loss_is_found(order: int) -> None:
     shorter = replace(DIGITS, losses={**DIGITS.losses, "val/loss": {25: DIGITS.losses["val/loss"][25]}})
     verdict = compare(*(DIGITS, shorter)[::order])
     assert verdict.is_same is False and verdict.text.startswith("first difference at step 50, val/loss: ")
 
 
-def test_a_loss_that_is_no_number_both_times_is_equal() -> None:
+def test_two_losses_that_are_nan_are_equal() -> None:
     altered = moved(DIGITS, *STEPS[0], float("nan"))
     assert compare(altered, moved(DIGITS, *STEPS[0], float("nan"))).is_same is True
 
 
-def test_nothing_is_not_equal_to_nothing() -> None:
+def test_files_without_losses_are_not_equal() -> None:
     empty = replace(DIGITS, losses={"train/loss": {}, "val/loss": {}})
     assert compare(empty, empty).is_same is False
     assert compare(DIGITS, empty).is_same is False
 
 
-def test_what_another_command_gave_is_not_compared() -> None:
+def test_results_of_different_commands_are_not_compared() -> None:
     verdict = compare(replace(DIGITS, command="loopwright"), DIGITS)
     assert verdict == golden.Verdict(False, f"another command: recorded loopwright, now {DIGITS.command}")
 
 
-def test_other_final_weights_are_found_where_all_losses_are_equal() -> None:
+def test_other_final_weights_are_found_if_all_losses_are_equal() -> None:
     verdict = compare(DIGITS, replace(DIGITS, weights_sha256="0"))
     assert verdict.is_same is False and "but not the final weights" in verdict.text
 
 
 @pytest.mark.parametrize(("python", "is_same"), [(DIGITS.python, False), ("3.99.0", None)])
-def test_other_data_are_a_difference_unless_another_python_brought_them(python: str, is_same: bool | None) -> None:
+def test_other_data_are_a_difference_unless_python_differs(python: str, is_same: bool | None) -> None:
     verdict = compare(DIGITS, replace(DIGITS, python=python, data={"train_sha256": "0"}))
     assert verdict.is_same is is_same
 
@@ -132,9 +132,9 @@ def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureF
 
     path = path_of("csv_example", tmp_path)
     remedy = "`make golden ARGS=--renew` writes it"
-    assert said() == (1, f"csv_example: nothing on file for torch {torch.__version__}: {remedy}\n")
+    assert said() == (1, f"csv_example: no file for torch {torch.__version__}: {remedy}\n")
     assert not path.exists()
-    assert said("--renew") == (0, "csv_example: nothing was on file; written anew\n")
+    assert said("--renew") == (0, "csv_example: there was no file; written\n")
     written = path.read_bytes()
     equal = "csv_example: 6 values bitwise equal, and the final weights"
     assert said() == (0, f"{equal}\n")
@@ -144,7 +144,7 @@ def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureF
     assert code == 1 and out.startswith("csv_example: first difference at step 3, train/loss: ")
     assert path.read_bytes() == altered
     path.write_text("{}")
-    assert said() == (1, f"csv_example: {path} is damaged: `make golden ARGS=--renew` writes it anew\n")
+    assert said() == (1, f"csv_example: {path} is damaged: `make golden ARGS=--renew` writes it again\n")
     path.write_bytes(altered)
     code, out = said("--renew")
     assert code == 0 and out.startswith("csv_example: first difference at step 3") and "9.8e-04 relative" in out
@@ -152,6 +152,6 @@ def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("one_run")
-def test_a_run_that_fails_says_why() -> None:
+def test_a_failed_run_reports_its_error() -> None:
     with pytest.raises(RuntimeError, match=r"csv_example: the run ended with exit code 2(.|\n)*optimizer.lr"):
         measure("csv_example", "optimizer.lr=fast")

@@ -1,4 +1,4 @@
-"""The experiment with Python's documentation, cut short: what it shows and records."""
+"""The output and the records of a short `experiment=gpt_stdlib`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHORT = (
 COMPRESSORS = ("", "gzip_9/", "xz_9e/", "xz_9e_after_train/")
 
 
-def test_compressors_stand_beside_the_result_and_the_text_is_recorded(
+def test_compressors_are_logged_with_the_result_and_the_text_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

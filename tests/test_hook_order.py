@@ -1,4 +1,4 @@
-"""The hooks of short runs, in order, as data."""
+"""The order of hooks in short runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MY_HOOKS = [
 
 
 class Spy(Callback):
-    """Writes down every hook with its scalar arguments."""
+    """Records every hook with its scalar arguments."""
 
     def __init__(self, also: tuple[str, ...] = ()) -> None:
         self.calls: list[str] = []
@@ -76,7 +76,7 @@ def lines(*parts: str) -> list[str]:
 
 
 def test_a_fit_with_accumulation_saving_and_two_validation_dataloaders(tmp_path: Path) -> None:
-    """Three steps of two micro-batches: saved after 2 and 3, validated after 2 and 3."""
+    """Three steps of two micro-batches, with saves and validations after steps 2 and 3."""
     spy = Spy()
     ours = trainer(
         TrainingLoop(num_steps=3, eval_frequency=2, eval_steps=1, grad_accum_steps=2),
@@ -134,7 +134,7 @@ def test_validate_all_over_two_checkpoints(tmp_path: Path) -> None:
     assert spy.calls == lines(SETUP, "on_enter_validate_all\n", one, one)
 
 
-def test_a_validation_loop_with_hooks_of_its_own() -> None:
+def test_a_validation_loop_with_its_own_hooks() -> None:
     spy = Spy(also=tuple(MY_HOOKS))
     trainer(callbacks=[spy]).validate(DataLoader(rows(4), batch_size=4), loop=ValidationLoop(hook="my_hook"))
     renamed = VALIDATE_ONE.replace("on_validate_", "on_my_hook_")
@@ -142,7 +142,7 @@ def test_a_validation_loop_with_hooks_of_its_own() -> None:
 
 
 def test_the_order_of_listeners(tmp_path: Path) -> None:
-    """The loop, callbacks as given, loggers, checkpointing."""
+    """The order is: the loop, the callbacks in the given order, the loggers, checkpointing."""
     from loopwright import Logger
 
     order: list[str] = []
@@ -176,7 +176,7 @@ def test_the_order_of_listeners(tmp_path: Path) -> None:
     assert order == ["loop", "first", "second", "logger", "checkpoint"]
 
 
-def test_exceptions_keep_their_type_and_are_told_from_the_inside_out() -> None:
+def test_exceptions_keep_their_type_and_reach_hooks_from_the_inside_out() -> None:
     told: list[str] = []
 
     class Failing(Callback):
@@ -195,7 +195,7 @@ def test_exceptions_keep_their_type_and_are_told_from_the_inside_out() -> None:
     assert told == ["train KeyError", "fit KeyError"]
 
 
-def test_a_failing_validation_is_told_to_its_own_hook() -> None:
+def test_a_failed_validation_calls_the_exception_hook_of_its_loop() -> None:
     told: list[str] = []
 
     class Failing(Callback):
@@ -214,8 +214,8 @@ def test_a_failing_validation_is_told_to_its_own_hook() -> None:
     assert told == ["mine"]
 
 
-def test_a_callback_with_the_fields_signatures_runs(tmp_path: Path) -> None:
-    """Arguments by the names and in the order that callbacks of the field have; nothing else is ours but the base."""
+def test_a_callback_with_the_signatures_of_other_frameworks_runs(tmp_path: Path) -> None:
+    """The names and order of arguments are as in other frameworks; only the base class is ours."""
     seen: list[str] = []
 
     class Ported(Callback):
@@ -267,8 +267,8 @@ def test_a_downstream_validation_runs_every_nth_time_and_last() -> None:
     assert ran == [(4, False), (7, True)]
 
 
-def test_a_round_in_which_nothing_is_due_ends_a_train_loop_all_the_same() -> None:
-    """So that the numbers of train loops and batches do not depend on where a run was cut."""
+def test_a_round_without_due_validations_also_ends_a_train_loop() -> None:
+    """This keeps the numbers of train loops and batches independent of interruptions."""
     spy = Spy()
 
     class Downstream(ValidationCallback):
@@ -284,7 +284,7 @@ def test_a_round_in_which_nothing_is_due_ends_a_train_loop_all_the_same() -> Non
     ]
 
 
-def test_callbacks_that_misspell_a_hook_are_told() -> None:
+def test_a_misspelt_hook_gives_a_warning() -> None:
     class Misspelt(Callback):
         def on_train_batch_ends(self) -> None: ...
 
@@ -292,7 +292,7 @@ def test_callbacks_that_misspell_a_hook_are_told() -> None:
         trainer(callbacks=[Misspelt()])
 
 
-def test_a_loop_whose_own_hooks_nobody_implements_is_told() -> None:
+def test_a_loop_whose_hooks_are_not_implemented_gives_a_warning() -> None:
     ours = trainer()
     with pytest.warns(UserWarning, match="Nobody implements a hook of ValidationLoop: on_mine_"):
         ours.validate(DataLoader(rows(4)), loop=ValidationLoop(hook="mine"))

@@ -1,4 +1,4 @@
-"""Validating, logging, reading with workers changes nothing in what is trained, bitwise."""
+"""Validation, logging, saving and workers do not change the trained weights, bitwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CADENCES = [None, 1, 7, 0.5]
 
 
 class Drawing(Callback):
-    """Draws from every stream while validating."""
+    """Draws random numbers from every stream during validations."""
 
     def on_validate_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
@@ -36,7 +36,7 @@ class Drawing(Callback):
 
 
 class Augmented(Dataset[Any]):
-    """Adds noise from all three streams to each row it reads."""
+    """Adds noise from all three streams to each row."""
 
     def __init__(self) -> None:
         self.rows = rows(30)
@@ -62,7 +62,7 @@ def train(eval_frequency: float | None, loader: Any, **settings: Any) -> dict[st
 
 
 @pytest.mark.parametrize("data", ["tensors", "augmented"])
-def test_weights_do_not_depend_on_validation_workers_or_whose_loader_reads(data: str) -> None:
+def test_weights_do_not_depend_on_validation_workers_or_the_loader_class(data: str) -> None:
     dataset: Any = rows(30) if data == "tensors" else Augmented()
     reference = train(None, Loader(dataset, batch_size=4, shuffle=True))
     for eval_frequency in CADENCES:
@@ -75,7 +75,7 @@ def test_weights_do_not_depend_on_validation_workers_or_whose_loader_reads(data:
         assert is_bitwise_equal(train(eval_frequency, theirs), reference)
 
 
-def test_a_subclass_of_torchs_dataloader_does_not_see_validation_either() -> None:
+def test_validation_does_not_affect_a_subclass_of_torchs_dataloader() -> None:
     class Own(DataLoader[Any]):
         pass
 
@@ -83,7 +83,7 @@ def test_a_subclass_of_torchs_dataloader_does_not_see_validation_either() -> Non
     assert all(is_bitwise_equal(result, results[0]) for result in results)
 
 
-def test_the_comparison_fails_where_validation_shares_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_fails_if_validation_shares_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def not_swapped(self: RandomStreams, *key: int | str) -> Iterator[None]:
         yield
@@ -115,7 +115,7 @@ def test_weights_do_not_depend_on_prefetching(prefetch_factor: int) -> None:
     assert is_bitwise_equal(train(5, ahead), reference)
 
 
-def test_the_callers_streams_are_given_back_on_exceptions_too() -> None:
+def test_the_callers_streams_are_restored_after_exceptions() -> None:
     def draws() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), torch.rand(1).item()
 
@@ -163,7 +163,7 @@ def test_workers_live_for_a_fit_and_no_longer(num_workers_left: Callable[[], int
 
 @pytest.mark.parametrize("kind", ["torch", "own", "stream"])
 @pytest.mark.parametrize("persistent_workers", [False, True])
-def test_workers_end_with_a_trainer_that_is_let_go(
+def test_workers_end_when_the_trainer_is_deleted(
     kind: str, persistent_workers: bool, num_workers_left: Callable[..., int]
 ) -> None:
     data = faulty.data(kind, num_workers=2, persistent_workers=persistent_workers).train
@@ -172,7 +172,7 @@ def test_workers_end_with_a_trainer_that_is_let_go(
     assert num_workers_left(is_collected=True) == 0
 
 
-def test_a_validation_draws_otherwise_at_another_step() -> None:
+def test_validations_at_different_steps_draw_different_numbers() -> None:
     seen: dict[int, float] = {}
 
     class Noting(Callback):

@@ -1,4 +1,4 @@
-"""A fit that a signal interrupts, wherever it comes, is saved; resumed in its directory it is the run without it."""
+"""A fit that a signal interrupts at any point is saved, and resumes as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
 
 class Noisy(Dataset[Any]):
-    """Rows with noise on top."""
+    """Rows with random noise."""
 
     def __init__(self, num_rows: int = 34) -> None:
         self.features, self.target = tiny.rows(num_rows).tensors
@@ -34,7 +34,7 @@ class Noisy(Dataset[Any]):
 
 
 class Model(nn.Module):
-    """Dropout and batch statistics."""
+    """A model with dropout and batch statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class Raising(Callback):
 
 
 class Downstream(ValidationCallback):
-    """Validates once more, on its own data."""
+    """Runs another validation, on its own data."""
 
     def run_validation(self, trainer: Trainer, loop_idx: int, is_last: bool) -> None:
         trainer.validate({"downstream": Loader(tiny.rows(9), batch_size=4)})
 
 
 class Counting(Callback):
-    """Counts validated sets, as callbacks with patience do."""
+    """Counts validated sets, like callbacks with patience."""
 
     def __init__(self) -> None:
         self.num_ends = 0
@@ -140,7 +140,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("moment", range(len(MOMENTS)), ids=["-".join(map(str, moment)) for moment in MOMENTS])
-def test_a_fit_interrupted_anywhere_goes_on_as_if_it_had_not_been(moment: int, tmp_path: Path) -> None:
+def test_a_fit_interrupted_anywhere_resumes_bitwise(moment: int, tmp_path: Path) -> None:
     number = SIGNALS[moment % 3]
     straight = build(tmp_path / "straight", Raising("finalize", 9, number))
     fit(straight)
@@ -158,7 +158,7 @@ def test_a_fit_interrupted_anywhere_goes_on_as_if_it_had_not_been(moment: int, t
     same_run(resumed, straight, tmp_path / "cut", tmp_path / "straight")
 
 
-def test_a_chain_of_interruptions_is_one_run(tmp_path: Path) -> None:
+def test_a_run_with_many_interruptions_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     straight = build(tmp_path / "straight")
     fit(straight)
     ckpt_path = None
@@ -188,7 +188,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_fit_after_two_signals_knows_nothing_of_them() -> None:
+def test_the_fit_after_two_signals_is_not_affected_by_them() -> None:
     signals = {name: Raising("on_before_backward", 3, signal.SIGTERM) for name in ("first", "second")}
     cut, straight = tiny.trainer(callbacks=signals), tiny.trainer(TrainingLoop(num_steps=7))
     data = tiny.batches()
@@ -201,7 +201,7 @@ def test_the_fit_after_two_signals_knows_nothing_of_them() -> None:
 
 
 class Dying:
-    """Two signals come while it is taken away, where Python drops what is raised."""
+    """Raises two signals in ``__del__``, where Python ignores exceptions."""
 
     def __del__(self) -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -218,7 +218,7 @@ def test_a_second_signal_that_is_swallowed_ends_the_fit_at_the_next_batch(hook: 
             if trainer.global_step == 6:
                 self.num_batches += 1
                 if self.num_batches == 1:
-                    Dying()  # and gone
+                    Dying()  # Python deletes the object immediately
 
         def __init__(self) -> None:
             setattr(self, hook, self.delete)
@@ -243,7 +243,7 @@ def test_a_trainer_that_was_interrupted_can_validate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("checkpoint", "said"), [(Checkpointing(), " and saved"), (None, "")])
-def test_what_a_signal_will_do_is_said(
+def test_the_effect_of_a_signal_is_printed(
     checkpoint: Checkpointing | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stopping = Raising("on_train_batch_start", 2, signal.SIGTERM)
@@ -257,7 +257,7 @@ def test_what_a_signal_will_do_is_said(
     assert expected in capfd.readouterr().err
 
 
-def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         fit(build(tmp_path, Raising("on_train_batch_end", 3, signal.SIGINT)))
@@ -273,7 +273,7 @@ def test_another_thread_fits_without_signals(tmp_path: Path) -> None:
     assert trainer.global_step == 11
 
 
-def test_stop_can_interrupt_and_returns(tmp_path: Path) -> None:
+def test_stop_with_is_interruption_returns_from_fit(tmp_path: Path) -> None:
     class Limit(Callback):
         def on_validate_batch_end(self, trainer: Trainer, *_: Any) -> None:
             trainer.stop("time is up", is_interruption=True)

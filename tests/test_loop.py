@@ -1,4 +1,4 @@
-"""The loops: what they accept and what they refuse, at construction."""
+"""The values that loops accept and refuse at construction."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULTS = {
 
 
 def message_of(construct: Callable[..., object], **settings: Any) -> str:
-    """The one line of the refusal of ``settings``."""
+    """Return the one-line message of the error for ``settings``."""
     with pytest.raises(ValueError) as caught:
         construct(**settings)
     message = str(caught.value)
@@ -109,7 +109,7 @@ def test_eval_steps_of_a_validation_loop_refuses_all_but_whole_numbers(value: ob
     [True, False, "5", "0.5", -1, -0.5, 1.5, 2.5, 100.0, NAN, INF, -INF, [], 1j, Fraction(1, 2), numpy.bool_(False)],
     ids=repr,
 )
-def test_eval_frequency_refuses_what_is_neither_steps_nor_a_fraction(value: object) -> None:
+def test_eval_frequency_refuses_values_that_are_neither_steps_nor_a_fraction(value: object) -> None:
     message = message_of(TrainingLoop, eval_frequency=value)
     expected = "expected a positive whole number of steps or a fraction in (0, 1]; use "
     assert message.startswith(f"eval_frequency={value!r}: {expected}")
@@ -141,12 +141,12 @@ def test_eval_frequency_accepts_steps_fractions_and_never(value: int | float | N
     ],
     ids=repr,
 )
-def test_numbers_of_numpy_become_plain_ones(value: Any, kept: float) -> None:
+def test_numpy_numbers_become_plain_numbers(value: Any, kept: float) -> None:
     given = TrainingLoop(eval_frequency=value).eval_frequency
     assert (given, type(given)) == (kept, type(kept))
 
 
-def test_counts_of_numpy_become_plain_ints() -> None:
+def test_numpy_counts_become_plain_ints() -> None:
     loop = TrainingLoop(numpy.int64(3), eval_steps=numpy.int32(2), grad_accum_steps=numpy.uint8(4))
     assert [type(value) for value in (loop.num_steps, loop.eval_steps, loop.grad_accum_steps)] == [int, int, int]
 
@@ -158,7 +158,7 @@ def test_num_steps_and_num_epochs_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1, 2.5, b"validate"], ids=repr)
-def test_hook_of_another_type_is_refused(value: object) -> None:
+def test_a_hook_of_another_type_is_refused(value: object) -> None:
     given = "null" if value is None else repr(value)
     with pytest.raises(TypeError) as caught:
         ValidationLoop(hook=value)  # type: ignore[arg-type]
@@ -166,12 +166,12 @@ def test_hook_of_another_type_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "two words", "my-hook", "a.b", "2x", "x\n", "on/x"])
-def test_hook_that_makes_no_names_is_refused(value: str) -> None:
+def test_a_hook_that_is_not_a_word_is_refused(value: str) -> None:
     assert message_of(ValidationLoop, hook=value).startswith(f"hook={value!r}: expected a word such as validate")
 
 
 @pytest.mark.parametrize("value", ["train", "fit", "train_batch", "train_step", "validate_batch", "validate_step"])
-def test_hook_whose_names_are_another_hooks_is_refused(value: str) -> None:
+def test_a_hook_with_the_names_of_other_hooks_is_refused(value: str) -> None:
     message = message_of(ValidationLoop, hook=value)
     assert message.startswith(f"hook={value!r}: expected a word whose hooks are not another's, as on_{value}_")
 
@@ -185,5 +185,5 @@ def test_hook_names_of_validate_are_hooks_and_others_are_named_alike() -> None:
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_the_docstring_tells_of_each_setting(name: str) -> None:
+def test_the_docstring_describes_each_setting(name: str) -> None:
     assert f"        {name}: " in (TrainingLoop.__doc__ or "")

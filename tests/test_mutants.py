@@ -1,4 +1,4 @@
-"""The planted bugs of `bench/mutants.py` fit the present source, and what counts as found is a test that fails."""
+"""The patches of `bench/mutants.py` apply to the current source, and only a failed test counts as a find."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mutants import BadMutantError, Mutant
 MUTANTS = mutants.all_mutants()
 
 
-def test_there_are_at_least_20_with_numbers_of_their_own() -> None:
+def test_there_are_at_least_20_bugs_with_unique_numbers() -> None:
     assert len(MUTANTS) >= 20
     assert [mutant.name.partition("_")[0] for mutant in MUTANTS] == [f"{n:02}" for n in range(1, len(MUTANTS) + 1)]
     assert len({mutant.incident for mutant in MUTANTS}) == len(MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_names_its_incident_and_tests_that_are_there(mutant: Mutant) -> None:
-    assert mutant.incident.endswith(").")  # … (where it was seen).
+def test_each_bug_names_its_incident_and_existing_tests(mutant: Mutant) -> None:
+    assert mutant.incident.endswith(").")  # the header ends with "(where it was seen)."
     assert mutant.tests
     for test in mutant.tests:
         assert (mutants.ROOT / test).is_file() and Path(test).name.startswith("test_")
@@ -29,7 +29,7 @@ def test_each_names_its_incident_and_tests_that_are_there(mutant: Mutant) -> Non
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_changes_the_present_source_to_other_source(mutant: Mutant, tmp_path: Path) -> None:
+def test_each_patch_applies_to_the_current_source(mutant: Mutant, tmp_path: Path) -> None:
     assert mutant.changed and all(Path(name).parts[0] == "src" for name in mutant.changed)
     for name in mutant.changed:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def test_each_changes_the_present_source_to_other_source(mutant: Mutant, tmp_pat
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
-def test_a_patch_that_does_not_fit_is_no_mutant(tmp_path: Path) -> None:
+def test_a_patch_that_does_not_apply_is_refused(tmp_path: Path) -> None:
     (name,) = set(MUTANTS[0].changed)
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_text("something else\n", encoding="utf-8")
@@ -54,10 +54,10 @@ def test_a_patch_that_does_not_fit_is_no_mutant(tmp_path: Path) -> None:
     ("header", "said"),
     [
         ("# Tests: tests/test_resume.py", "expected a header"),
-        ("# Incident: x\n# Tests: tests/test_nothing.py", r"tests/test_nothing\.py: no such file"),
+        ("# Incident: x\n# Tests: tests/test_nothing.py", r"tests/test_nothing\.py: no such test file"),
     ],
 )
-def test_a_patch_with_another_header_is_no_mutant(
+def test_a_patch_with_an_invalid_header_is_refused(
     header: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     patch = tmp_path / "21_something.patch"
@@ -82,13 +82,13 @@ FIXTURE = "import pytest\n@pytest.fixture\ndef broken(): assert False\ndef test_
     ],
     ids=["passes", "fails", "fixture"],
 )
-def test_a_test_that_fails_is_a_find(text: str, found: str | None, tmp_path: Path) -> None:
+def test_a_failed_test_counts_as_a_find(text: str, found: str | None, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(text, encoding="utf-8")
     assert mutants.first_failure(tmp_path, ["test_it.py"], 0) == found
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
-def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_that_also_fails_without_the_bug_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, patch = tmp_path / "root", tmp_path / "bug.patch"
     root.mkdir()
     (root / "value.py").write_text("VALUE = 1\n", encoding="utf-8")
@@ -99,7 +99,9 @@ def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkey
     mutant = Mutant(name="bug", incident="None.", tests=("test_passes.py",), patch=patch)
     (root / "test_passes.py").write_text("def test_it(): pass\n", encoding="utf-8")
     monkeypatch.setattr(mutants, "ROOT", root)
-    monkeypatch.setattr(mutants, "check_trains", lambda copy: None)  # which imports the package; here there is none
+    monkeypatch.setattr(
+        mutants, "check_trains", lambda copy: None
+    )  # it imports the package, which this copy does not have
     test = "from pathlib import Path\ndef test_it(): assert Path('value.py').read_text() == 'VALUE = {}\\n'\n"
     (root / "test_value.py").write_text(test.format(1), encoding="utf-8")
     assert mutants.find(mutant, 0) == "test_value.py::test_it"
@@ -118,13 +120,13 @@ def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkey
     ],
     ids=["import", "late import", "interrupt", "no test"],
 )
-def test_code_that_cannot_be_tested_is_no_find(text: str, tmp_path: Path) -> None:
+def test_code_that_cannot_be_tested_does_not_count(text: str, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(text, encoding="utf-8")
     with pytest.raises(BadMutantError, match="pytest ended with"):
         mutants.first_failure(tmp_path, ["test_it.py"], 0)
 
 
-def test_a_copy_that_is_not_what_is_imported_measures_nothing(tmp_path: Path) -> None:
+def test_a_copy_that_is_not_imported_is_refused(tmp_path: Path) -> None:
     shutil.copytree(mutants.ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    with pytest.raises(BadMutantError, match=r"is imported in place of the copy's|No module named 'loopwright'$"):
-        mutants.check_trains(tmp_path)  # holds no source
+    with pytest.raises(BadMutantError, match=r"is imported instead of the copy|No module named 'loopwright'$"):
+        mutants.check_trains(tmp_path)  # tmp_path has no source

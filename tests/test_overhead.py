@@ -1,4 +1,4 @@
-"""No tax: calls per step, idle callbacks, and nothing read back between log steps."""
+"""Overhead of a step: function calls, idle callbacks, and tensors read by the host between log steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def overhead() -> ModuleType:
     return module
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls of its own")
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
 def test_a_step_makes_no_more_calls_than_a_hand_written_loop(overhead: ModuleType) -> None:
     by_hand = overhead.calls_per_step(overhead.train_by_hand)
     ours = overhead.calls_per_step(overhead.train_with_trainer)
@@ -41,7 +41,7 @@ def test_callbacks_that_override_nothing_cost_no_call(overhead: ModuleType) -> N
 
 
 class ReadBacks(TorchDispatchMode):
-    """Counts readings of tensors by the host."""
+    """Counts how often the host reads a tensor value."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The package's public names, and what importing it does not cost."""
+"""The public names of the package, and the modules that its import does not load."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_plan_is_reached_without_torch() -> None:
 
 
 @pytest.mark.parametrize("name", loopwright.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     found = getattr(loopwright, name)
     assert found.__name__ == (f"loopwright.{name}" if name in PARTS else name)
     assert name in dir(loopwright)
@@ -44,7 +44,7 @@ def test_the_table_and_the_public_names_are_the_same() -> None:
     assert sorted(loopwright._LOCATIONS) == loopwright.__all__
 
 
-def test_a_wrong_name_gets_the_nearest() -> None:
+def test_a_wrong_name_gets_the_nearest_one_as_a_suggestion() -> None:
     with pytest.raises(
         AttributeError, match=r"^module 'loopwright' has no attribute 'Trainr'\. Did you mean Trainer\?$"
     ):

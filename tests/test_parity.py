@@ -1,4 +1,4 @@
-"""The trainer computes what a hand-written loop computes, however the data are cut."""
+"""The trainer computes the same as a hand-written loop, for any cut of the data into micro-batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwright import Precision, TrainingLoop, ValidationLoop
 from tiny import Regression, adamw, batches, is_bitwise_equal, largest_difference, rows, sgd, trainer, weights
 
 
-def test_a_fit_is_bitwise_the_hand_written_loop() -> None:
+def test_a_fit_is_bitwise_equal_to_the_hand_written_loop() -> None:
     data = batches(12)
     torch.manual_seed(3)
     model = Regression(dropout=0.5)
@@ -28,7 +28,7 @@ def test_a_fit_is_bitwise_the_hand_written_loop() -> None:
 
 
 @pytest.mark.parametrize("precision", [Precision(max_gradient_norm=0.1), Precision(max_gradient_value=0.01)])
-def test_clipping_is_torchs(precision: Precision) -> None:
+def test_clipping_equals_the_clipping_of_torch(precision: Precision) -> None:
     data = batches(6)
     model = Regression()
     ours = trainer(TrainingLoop(num_epochs=1), model=Regression, precision=precision)
@@ -46,7 +46,7 @@ def test_clipping_is_torchs(precision: Precision) -> None:
     assert is_bitwise_equal(weights(ours), weights(model))
 
 
-def test_gradients_are_clipped_when_they_are_those_of_the_whole_window() -> None:
+def test_gradients_are_clipped_once_per_step() -> None:
     data = rows(12, torch.float64)
     results = []
     for batch_size, grad_accum_steps in [(12, 1), (4, 3), (5, 3)]:
@@ -64,7 +64,7 @@ def test_gradients_are_clipped_when_they_are_those_of_the_whole_window() -> None
 @pytest.mark.parametrize("num_rows", [36, 41, 47])
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_any_cut_of_twelve_rows_trains_the_same(num_rows: int, is_shuffled: bool) -> None:
-    """41 and 47 rows leave ragged last micro-batches and windows, in each of 4 epochs."""
+    """With 41 and 47 rows, each of the 4 epochs ends with a smaller micro-batch, in a step of fewer micro-batches."""
     data = rows(num_rows, torch.float64)
     results = {}
     for batch_size, grad_accum_steps in [(12, 1), (6, 2), (4, 3), (3, 4), (2, 6)]:
@@ -93,7 +93,7 @@ def test_adamw_in_float64_agrees_to_1e_10() -> None:
 
 
 class Tokens(nn.Module):
-    """A mean over the unmasked tokens of padded sequences; says how many there are."""
+    """Returns the mean over the unmasked tokens of padded sequences, and their number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def test_a_validation_average_does_not_depend_on_the_batch_size(num_rows: int) -
         assert cut == pytest.approx(whole, rel=1e-12)
 
 
-def test_the_training_dataloader_goes_on_where_it_left_off_and_validation_starts_again() -> None:
+def test_the_training_dataloader_keeps_its_position_and_validation_restarts() -> None:
     seen: list[float] = []
     validated: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Every command and every example of the README runs, long ones at a small size."""
+"""Every command and every example of the README runs; long ones run with fewer steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def small(words: list[str]) -> list[str]:
-    """A tenth of the steps."""
+    """Return the command with a tenth of the steps."""
     return [re.sub(r"^(loop\.(?:num_steps|max_steps|eval_frequency)=\d+)0$", r"\1", word) for word in words]
 
 

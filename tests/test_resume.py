@@ -1,4 +1,4 @@
-"""A fit that goes on from a checkpoint goes on at the right step and sample."""
+"""A fit resumes from a checkpoint at the right step and sample."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def loaders(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["ours", "torch", "sampler", "list"])
-def test_every_cut_goes_on_with_the_same_samples_to_the_same_end(kind: str, tmp_path: Path) -> None:
+def test_every_resume_reads_the_same_samples_and_ends_the_same(kind: str, tmp_path: Path) -> None:
     samples: list[tuple[int, float]] = []
     record = Recorder(lambda trainer, batch, batch_idx: samples.append((batch_idx, batch[0].sum().item())))
     straight = build(tmp_path, callbacks=[record])
@@ -73,7 +73,7 @@ def test_a_run_directory_means_its_newest_checkpoint(tmp_path: Path) -> None:
         again.fit(loaders("ours"), val(), ckpt_path=tmp_path)
 
 
-def test_a_longer_end_is_allowed_and_other_differences_are_refused_readably(tmp_path: Path) -> None:
+def test_a_later_end_is_allowed_and_other_differences_are_refused(tmp_path: Path) -> None:
     build(tmp_path, schedulers=None).fit(loaders("ours"), val())
     longer = build(tmp_path / "longer", schedulers=None, loop=TrainingLoop(**(LOOP | {"num_steps": 20})))
     assert longer.fit(loaders("ours"), val(), ckpt_path=tmp_path).global_step == 20
@@ -110,7 +110,7 @@ KINDS: dict[str, Any] = {"ours": Loader, "torch": DataLoader, "subclass": type("
         ("ours", {}, {"log_every_n_steps": 7}, r"log_every_n_steps: 50 -> 7"),
     ],
 )
-def test_other_data_and_other_parts_are_refused_readably(
+def test_other_data_and_settings_are_refused_with_their_names(
     kind: str, data: Any, settings: Any, message: str, tmp_path: Path
 ) -> None:
     begun = {"dataset": rows(100), **DATA}
@@ -130,7 +130,7 @@ def test_other_workers_and_the_same_data_by_another_loader_are_not_refused(tmp_p
         assert longer.fit(data, val(), ckpt_path=tmp_path / "checkpoints/step_00000014").global_step == 16
 
 
-def test_num_steps_of_an_interrupted_run_are_not_counted_anew(tmp_path: Path) -> None:
+def test_num_steps_of_an_interrupted_run_are_counted_from_its_start(tmp_path: Path) -> None:
     def stop(trainer: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == 5:
             trainer.stop("test")
@@ -159,7 +159,7 @@ def test_weights_alone_begin_at_step_0(tmp_path: Path) -> None:
         fresh.fit(loaders("ours"), init_from=tmp_path, ckpt_path=tmp_path)
 
 
-def test_last_and_best_are_those_of_this_run(tmp_path: Path) -> None:
+def test_last_and_best_mean_checkpoints_of_this_run(tmp_path: Path) -> None:
     ours = build(tmp_path, loop=TrainingLoop(num_steps=6, eval_frequency=1), schedulers=None)
     ours.fit(loaders("ours"), val())
     best = ours.best
@@ -199,7 +199,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_leads_to_the_same_end(
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     straight = build(tmp_path)
@@ -271,14 +271,14 @@ def test_a_monitored_scheduler_gets_its_state_back(tmp_path: Path) -> None:
 
 
 class Row(torch.nn.Linear):
-    """A model of the rows of `synthetic_regression`."""
+    """A linear model for the rows of `synthetic_regression`."""
 
     def forward(self, batch: Any) -> torch.Tensor:
         return torch.nn.functional.mse_loss(super().forward(batch["features"])[:, 0], batch["target"])
 
 
 def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[int, Any]:
-    """Function calls, Python's and C's, from the beginning of a fit to the end of its first step; and its batch."""
+    """Return the function calls (Python and C) up to the end of the first step of a fit, and the first batch."""
     num_calls, first_batch = 0, None
 
     def count(frame: Any, event: str, argument: Any) -> None:
@@ -292,7 +292,7 @@ def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[in
         trainer.stop("test")
 
     gc.collect()
-    gc.disable()  # a collection in between would call finalizers
+    gc.disable()  # a collection during the fit would call finalizers
     sys.setprofile(count)
     try:
         fit(Recorder(leave))
@@ -302,9 +302,9 @@ def calls_and_batch_of_first_step(fit: Callable[[Callback], object]) -> tuple[in
     return num_calls, first_batch
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls of its own")
-def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Path) -> None:
-    """The order of a billion samples is sought, and so is the plan with its validations and saves."""
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
+def test_a_resume_at_step_1000000_makes_as_many_calls_as_at_step_10(tmp_path: Path) -> None:
+    """Positions in the order of a billion samples, and in the plan, are computed directly, not by counting up."""
     data = synthetic_regression(num_train=10**9, num_val=8)
 
     def fit(record: Callback, run_dir: str, ckpt_path: Path | None = None) -> None:
@@ -316,7 +316,7 @@ def test_a_resume_at_step_1000000_costs_the_calls_of_one_at_step_10(tmp_path: Pa
     fit(Recorder(lambda trainer, batch, batch_idx: trainer.global_step == 10 and trainer.stop("test")), "run")
     state = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").state
     num_calls = {}
-    for step in (10, 10**6, 10):  # the first fills caches, and is measured again
+    for step in (10, 10**6, 10):  # the first call fills caches, and is measured again at the end
         position = {"global_step": step, "pass_index": 0, "micro_batch_index": step, "num_validated": 0}
         path = write_checkpoint(tmp_path / f"at_{step}", {**state, "position": position}, step=step)
         num_calls[step], batch = calls_and_batch_of_first_step(lambda record, path=path: fit(record, "again", path))

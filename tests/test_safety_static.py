@@ -1,4 +1,4 @@
-"""What the package's source never does, found in its syntax trees: item 37 of safety."""
+"""Unsafe operations that the source must not contain, found by its syntax trees (item 37 of safety)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dotted(node: ast.expr) -> str:
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Pairs of what is imported, in full, and the name it gets."""
+    """Yield the full name of each import and the name it is bound to."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
@@ -88,7 +88,7 @@ def test_nothing_is_unpickled_evaluated_or_given_to_a_shell() -> None:
     assert [fault for fault in faults if not (fault.startswith(f"{DOOR}:") and fault.endswith(" torch.load"))] == []
 
 
-def test_one_door_reads_what_torch_saved_and_tensors_alone() -> None:
+def test_only_one_module_calls_torch_load_and_with_weights_only() -> None:
     calls = [
         (file.relative_to(SOURCE).as_posix(), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords})
         for file, tree in trees()
@@ -103,7 +103,7 @@ def test_hydra_instantiates_in_one_place() -> None:
     assert {file: count for file, count in calls.items() if count} == {"experiment/gate/instantiate.py": 1}
 
 
-def test_the_search_finds_what_it_looks_for() -> None:
+def test_the_search_finds_planted_calls() -> None:
     bad = """
 import pickle, torch, yaml, subprocess
 from torch import load

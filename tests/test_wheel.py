@@ -1,4 +1,4 @@
-"""A wheel, installed into another environment and used outside the repository, trains a user's own model."""
+"""A wheel that is installed in another environment trains a user's model outside the repository."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_a_wheel_trains_a_users_own_model_outside_the_repository(tmp_path: Path)
     (wheel,) = (tmp_path / "wheels").glob("loopwright-*.whl")
     run(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
-    # torch and the rest come from this environment, behind the wheel's own; its editable install is no part of that,
-    # as path files are read in an environment's own site-packages only
+    # torch and other packages are found in this environment, after the packages of the new one. The editable install of
+    # this environment is not found: Python reads .pth files only in the site-packages of the running environment.
     (site / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
     work = tmp_path / "work"

@@ -1,4 +1,4 @@
-"""Tiny real models and data that tests share."""
+"""Tiny real models and data for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ adamw = functools.partial(torch.optim.AdamW, lr=0.01)
 
 
 class Regression(nn.Module):
-    """Linear layers with a squared loss, in the type given; no dropout, no batch statistics."""
+    """Linear layers with a squared loss, in ``dtype``; no batch statistics, and no dropout by default."""
 
     def __init__(self, dtype: torch.dtype = torch.float32, dropout: float = 0.0) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Regression(nn.Module):
 
 
 class NoisyRegression(Regression):
-    """Draws from torch's stream in evaluation mode too."""
+    """Also draws from torch's stream in evaluation mode."""
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         features, target = batch
@@ -40,20 +40,20 @@ class NoisyRegression(Regression):
 
 
 def rows(num_rows: int = 50, dtype: torch.dtype = torch.float32) -> TensorDataset:
-    """Features (4) and a target (1) for each row, always the same."""
+    """Return a data set with 4 features and 1 target per row; the values are always the same."""
     generator = torch.Generator().manual_seed(7)
     features = torch.randn(num_rows, 4, generator=generator, dtype=dtype)
     return TensorDataset(features, torch.randn(num_rows, 1, generator=generator, dtype=dtype))
 
 
 def batches(num_batches: int = 8, batch_size: int = 4) -> list[tuple[Tensor, Tensor]]:
-    """Ready batches of `rows`."""
+    """Return batches of `rows` as a list."""
     features, target = rows(num_batches * batch_size).tensors
     return list(zip(features.split(batch_size), target.split(batch_size), strict=True))
 
 
 def trainer(loop: LoopCallback | None = None, **settings: Any) -> Trainer:
-    """A trainer of `Regression` on the CPU; ``settings`` replace any of its arguments."""
+    """Build a trainer of `Regression` on the CPU; ``settings`` replace its arguments."""
     arguments: dict[str, Any] = {
         "model": Regression,
         "optimizer": sgd,
@@ -64,18 +64,18 @@ def trainer(loop: LoopCallback | None = None, **settings: Any) -> Trainer:
 
 
 def weights(of: Trainer | nn.Module) -> dict[str, Tensor]:
-    """A copy of every parameter and buffer."""
+    """Return a copy of every parameter and buffer."""
     model = of.model if isinstance(of, Trainer) else of
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def is_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """Whether names and bits are the same."""
+    """Return whether names and bits are the same."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def largest_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """The largest relative difference of a tensor, by norms."""
+    """Return the largest relative difference of a tensor, by norms."""
     return max(float((a[name] - b[name]).norm() / b[name].norm().clamp_min(1e-300)) for name in b)
 
 

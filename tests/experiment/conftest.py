@@ -1,4 +1,4 @@
-"""The command as tests call it: in a directory of its own, with a run so small that it takes milliseconds."""
+"""Fixtures that run the command in an empty directory, with a run that takes milliseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loopwright.cli import main
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Call the command in an empty directory, in this process."""
+    """Return a function that runs the command in an empty directory, in this process."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> Answer:
@@ -26,7 +26,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def small(cli: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Call the command with a run of four steps; words given replace those of the same key."""
+    """Return a function that runs the command with four steps; its words replace default words of the same key."""
 
     def call(*words: str) -> Answer:
         keys = {word.lstrip("+~").split("=")[0] for word in words}

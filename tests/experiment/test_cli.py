@@ -1,4 +1,4 @@
-"""The command as a user sees it: what a run, a validation and a sweep leave behind; `test_errors.py` has the rest."""
+"""The output and files of a run, a validation and a sweep; `test_errors.py` tests the error messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Cli = Callable[..., Answer]
 
 
 @pytest.mark.hydra
-def test_a_run_leaves_a_whole_run_directory(small: Cli, tmp_path: Path) -> None:
+def test_a_run_writes_a_complete_run_directory(small: Cli, tmp_path: Path) -> None:
     answer = small()
     assert (answer.code, answer.err) == (0, "")
     (run_dir,) = run_dirs(tmp_path)
@@ -52,7 +52,7 @@ def test_a_run_leaves_a_whole_run_directory(small: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.hydra
-def test_the_plan_is_printed_and_nothing_is_made(small: Cli, tmp_path: Path) -> None:
+def test_the_plan_is_printed_and_no_files_are_written(small: Cli, tmp_path: Path) -> None:
     answer = small("plan")
     assert answer.code == 0
     assert list(tmp_path.iterdir()) == []
@@ -162,7 +162,7 @@ def test_resuming_and_beginning_from_weights(small: Cli, tmp_path: Path) -> None
     assert _summary(tmp_path / "new")["global_step"] == 4
 
 
-def test_a_damaged_checkpoint_is_exit_3(small: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_gives_exit_code_3(small: Cli, cli: Cli, tmp_path: Path) -> None:
     small("hydra.run.dir=trained")
     for file in tmp_path.glob("trained/checkpoints/*/model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1] + b"x")
@@ -186,8 +186,8 @@ def test_a_sweep_runs_every_job_and_shows_a_table(small: Cli, tmp_path: Path) ->
     assert config["loop"]["grad_accum_steps"] == 2
 
 
-def test_nothing_of_a_job_survives_it(small: Cli) -> None:
-    before = _alive(Trainer, MLP)  # other tests may hold some
+def test_no_object_of_a_job_stays_in_memory(small: Cli) -> None:
+    before = _alive(Trainer, MLP)  # other tests may still refer to some
     small("-m", "seed=1,2,3")
     assert _alive(Trainer, MLP) == before
 
@@ -221,7 +221,7 @@ class Interrupted(Fragile):
 
 @pytest.fixture
 def own_models(tmp_path: Path) -> None:
-    """Models of the user's own in the current directory, and a directory of configuration files that name them."""
+    """Write models of a user into the current directory, and configuration files that name them."""
     (tmp_path / "fragile_models.py").write_text(_MODELS)
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "fragile.yaml").write_text("_target_: fragile_models.Fragile\nfails: true\n")
@@ -254,7 +254,7 @@ def test_a_failed_job_does_not_stop_the_others(cli: Cli, own_models: None, tmp_p
 
 
 @pytest.mark.parametrize(("second", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_a_second_signal_while_the_end_is_recorded_says_so_too(
+def test_a_second_signal_while_the_end_is_recorded_is_reported(
     second: BaseException, code: int, cli: Cli, own_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(directory: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_second_signal_while_the_end_is_recorded_says_so_too(
     assert (answer.code, answer.err) == (code, "interrupted (run directory: out)\n")
 
 
-def test_an_interrupted_run_says_so_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:
+def test_an_interruption_is_reported_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:
     answer = cli(*_WITH_OWN_MODEL, "model=stopped", "hydra.run.dir=one")
     assert answer.code == 130
     assert _summary(tmp_path / "one")["state"] == "interrupted"
@@ -283,7 +283,7 @@ def test_an_untrusted_model_is_refused_before_it_is_imported(cli: Cli, own_model
     assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
 
 
-def test_what_python_warns_of_is_one_line_and_in_the_log(cli: Cli, own_models: None, tmp_path: Path) -> None:
+def test_a_python_warning_is_one_line_and_in_the_log(cli: Cli, own_models: None, tmp_path: Path) -> None:
     words = [*_WITH_OWN_MODEL, "model=warning", "hydra.run.dir=out"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
@@ -294,7 +294,7 @@ def test_what_python_warns_of_is_one_line_and_in_the_log(cli: Cli, own_models: N
     assert "UserWarning: careful" in (tmp_path / "out" / "run.log").read_text()
 
 
-def test_the_objective_is_what_the_configuration_names(small: Cli, tmp_path: Path) -> None:
+def test_the_objective_is_the_metric_in_the_configuration(small: Cli, tmp_path: Path) -> None:
     small("objective=val/accuracy", "objective_mode=max", "hydra.run.dir=out")
     summary = _summary(tmp_path / "out")
     assert summary["objective"] == summary["metrics"]["val/accuracy"]
@@ -305,7 +305,7 @@ def test_the_objective_is_what_the_configuration_names(small: Cli, tmp_path: Pat
     assert _summary(tmp_path / "other")["objective"] is None
 
 
-def test_threads_and_determinism_hold_during_the_run_alone(small: Cli, tmp_path: Path) -> None:
+def test_threads_and_determinism_are_set_only_during_the_run(small: Cli, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     assert small("device.num_threads=1", "deterministic=true", "hydra.run.dir=out").code == 0
     assert json.loads((tmp_path / "out" / "environment.json").read_text())["num_threads"] == 1
@@ -350,7 +350,7 @@ _WITH_OWN_MODEL = (
 
 
 def _alive(*kinds: type) -> list[type]:
-    """The types of all objects of these kinds that are still reachable."""
+    """Return the types of all reachable objects of these classes."""
     gc.collect()
     return [type(found) for found in gc.get_objects() if issubclass(type(found), kinds)]
 
@@ -372,7 +372,7 @@ def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path
     assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
 
 
-def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -> None:
+def test_the_plan_of_a_resumed_run_is_the_rest(small: Cli, tmp_path: Path) -> None:
     assert small("hydra.run.dir=first").code == 0
     answer = small("plan", "ckpt_path=first", "loop.max_steps=6")
     assert "train 2 steps, from global_step 4 to 6" in answer.out
@@ -408,12 +408,12 @@ def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tm
     assert answer.code == 0 and "checkpoint.monitor='foo': no such metric was logged." in answer.err
 
 
-def test_a_run_that_validates_nothing_is_not_blamed_for_its_objective(small: Cli) -> None:
+def test_a_run_without_validation_may_have_a_validation_objective(small: Cli) -> None:
     answer = small("loop.eval_frequency=null", "hydra.run.dir=out")
     assert (answer.code, answer.err) == (0, "objective='val/loss': nothing was validated, so this run has none.\n")
 
 
-def test_the_closing_command_names_what_was_trusted(cli: Cli, own_models: None, tmp_path: Path) -> None:
+def test_the_printed_commands_repeat_the_trusted_packages(cli: Cli, own_models: None, tmp_path: Path) -> None:
     answer = cli(*_WITH_OWN_MODEL, "model=fragile", "model.fails=false", "hydra.run.dir=out")
     command = answer.out.split("Validate it: loopwright ")[1].split("\n")[0].split()
     assert command == ["validate", "--trust=fragile_models", "out"]
@@ -441,7 +441,7 @@ def test_files_that_would_never_be_read_are_refused(cli: Cli, tmp_path: Path) ->
         (tmp_path / "mine" / name).unlink()
 
 
-def test_modules_that_cannot_be_imported_are_said(cli: Cli, own_models: None, tmp_path: Path) -> None:
+def test_modules_that_cannot_be_imported_are_reported(cli: Cli, own_models: None, tmp_path: Path) -> None:
     for text, what in (("def", "SyntaxError"), ("raise SystemExit(3)", "SystemExit")):
         name = f"unusable_{what.lower()}"
         (tmp_path / f"{name}.py").write_text(text)
@@ -450,7 +450,7 @@ def test_modules_that_cannot_be_imported_are_said(cli: Cli, own_models: None, tm
         assert answer.code == 2 and "expected an importable module" in answer.err and what in answer.err
 
 
-def test_places_that_cannot_be_written_to_are_exit_2(small: Cli, tmp_path: Path) -> None:
+def test_directories_that_are_not_writable_give_exit_code_2(small: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = small("hydra.run.dir=file/run")
     assert answer.code == 2 and "hydra.run.dir='file/run': cannot be made (Not a directory" in answer.err

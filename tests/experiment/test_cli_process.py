@@ -1,4 +1,4 @@
-"""The command in a process of its own: what it imports, signals, and readers that go away."""
+"""The command in a new process: imports, signals, and closed output streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _run(cwd: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedPro
 
 @pytest.fixture
 def no_torch(tmp_path: Path) -> dict[str, str]:
-    """An environment in which importing torch raises."""
+    """Return an environment in which importing torch raises an error."""
     (tmp_path / "trap" / "torch").mkdir(parents=True)
     (tmp_path / "trap" / "torch" / "__init__.py").write_text("raise RuntimeError('torch was imported')\n")
     return environment(tmp_path / "trap")
@@ -53,7 +53,7 @@ def test_help_completion_and_mistakes_import_no_torch(
     assert done.stderr.count("\n") == (0 if code == 0 else 1)
 
 
-def test_the_trap_is_sprung_by_a_run(tmp_path: Path, no_torch: dict[str, str]) -> None:
+def test_a_run_does_import_torch(tmp_path: Path, no_torch: dict[str, str]) -> None:
     done = _run(tmp_path, env=no_torch)
     assert done.returncode == 1
     assert done.stderr.startswith("RuntimeError: torch was imported")
@@ -84,7 +84,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # whoever runs these tests in the background has SIGINT ignored, and children inherit that
+        # if the tests run in the background of a shell, SIGINT is ignored, and child processes inherit that
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
     try:
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None
     assert not [path for path in saved.iterdir() if path.name.startswith(".")]
 
 
-def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Every run that has metrics leaves its picture, however it ended, and no run fails for want of one."""
+"""Every run with metrics leaves a plot, even if it failed; a plot that cannot be written fails no run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ends(Callback):
 """
 
 
-def test_a_run_leaves_its_curves_and_says_where(small: Cli, tmp_path: Path) -> None:
+def test_a_run_writes_its_curves_and_prints_the_path(small: Cli, tmp_path: Path) -> None:
     answer = small()
     (run_dir,) = run_dirs(tmp_path)
     assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -34,7 +34,7 @@ def test_a_run_leaves_its_curves_and_says_where(small: Cli, tmp_path: Path) -> N
     ("how", "state", "code"),
     [("stops", "completed", 0), ("fails", "failed", 1), ("is_interrupted", "interrupted", 130)],
 )
-def test_so_does_a_run_that_ends_early(small: Cli, tmp_path: Path, how: str, state: str, code: int) -> None:
+def test_a_run_that_ends_early_writes_its_curves(small: Cli, tmp_path: Path, how: str, state: str, code: int) -> None:
     name = f"module_that_{how}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     end = f"+callbacks.ends={{_target_: {name}.Ends, how: {how}}}"
@@ -44,12 +44,12 @@ def test_so_does_a_run_that_ends_early(small: Cli, tmp_path: Path, how: str, sta
     assert (run_dir / "curves.png").is_file()
 
 
-def test_so_do_the_jobs_of_a_sweep(small: Cli, tmp_path: Path) -> None:
+def test_the_jobs_of_a_sweep_write_their_curves(small: Cli, tmp_path: Path) -> None:
     small("-m", "seed=0,1")
     assert len(list(tmp_path.glob("outputs/*/*_sweep/*/curves.png"))) == 2
 
 
-def test_a_run_without_metrics_has_none(small: Cli, tmp_path: Path) -> None:
+def test_a_run_without_metrics_has_no_curves(small: Cli, tmp_path: Path) -> None:
     answer = small("loggers=none")
     assert answer.code == 0
     assert "Curves" not in answer.out

@@ -1,4 +1,4 @@
-"""The debug group: a few steps of everything, one batch learnt by heart, and anomaly mode."""
+"""The debug group: a short run of all stages, training on one batch, and anomaly mode."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_fast_trains_validates_and_saves(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.hydra
-def test_a_value_of_the_users_own_wins(cli: Cli) -> None:
+def test_overrides_of_the_user_win(cli: Cli) -> None:
     assert "train 7 steps" in cli("plan", "debug=fast", "loop.num_steps=7").out
     assert "train 5 steps" in cli("plan", "debug=fast", "loop.max_steps=5").out
 
 
-def test_overfit_reaches_a_loss_close_to_0_and_says_so(cli: Cli, tmp_path: Path) -> None:
+def test_overfit_reaches_a_loss_close_to_0_and_reports_it(cli: Cli, tmp_path: Path) -> None:
     words = ["debug=overfit", "model.dropout=0", "loop.max_steps=150", "data.batch_size=8"]
     answer = cli(*words, "loggers=default")
     assert answer.code == 0

@@ -1,4 +1,4 @@
-"""``deterministic=true``: set before a device is touched, for its jobs alone, and what cannot be so is named."""
+"""``deterministic=true`` is set before a device is used, and only for its job; errors name the operation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def without_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def trusted(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
-    """The words that choose a model of the user's own, in a module of its own name."""
+    """Return the words that choose a user's model, in a module that only this test imports."""
     name = f"of_{request.node.name.partition('[')[0]}"
     (tmp_path / f"{name}.py").write_text(MODEL)
     (tmp_path / "conf" / "model").mkdir(parents=True)
@@ -57,7 +57,7 @@ def trusted(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def at_opening(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """The variable's value whenever a device was opened for a check."""
+    """Return a list of the values that the variable has each time a check opens a device."""
     values: list[str | None] = []
 
     def opened(device: object) -> object:
@@ -83,7 +83,7 @@ def test_the_variable_is_set_before_a_device_is_opened(
 
 
 @pytest.mark.parametrize("jobs", ["true,false", "false,true"])
-def test_jobs_of_a_sweep_are_deterministic_each_for_itself(
+def test_each_job_of_a_sweep_has_its_own_determinism(
     jobs: str, cli: Cli, trusted: list[str], at_opening: list[str | None]
 ) -> None:
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -99,11 +99,13 @@ def test_jobs_of_a_sweep_are_deterministic_each_for_itself(
     half = len(seen) // 2
     assert seen == [expected[0]] * half + [expected[1]] * half and half >= 3
     seen.clear()
-    assert at_opening == [":4096:8"]  # jobs that share a device share its check; cuBLAS reads it once in a process
+    assert at_opening == [
+        ":4096:8"
+    ]  # jobs with the same device share its check; cuBLAS reads the variable only once in a process
     assert VARIABLE not in os.environ and not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_workspace_of_the_users_own_is_kept_or_refused(
+def test_a_workspace_set_by_the_user_is_kept_or_refused(
     small: Cli, at_opening: list[str | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(VARIABLE, ":16:8")
@@ -134,7 +136,7 @@ def test_an_operation_without_a_deterministic_form_is_named(cli: Cli, trusted: l
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_one_in_a_worker_is_named_too_and_other_errors_stay() -> None:
+def test_an_operation_in_a_worker_is_named_and_other_errors_are_unchanged() -> None:
     torchs = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\n"
     with (
         pytest.raises(SettingError, match=r"; kthvalue CUDA has none on this device: "),
@@ -147,7 +149,7 @@ def test_one_in_a_worker_is_named_too_and_other_errors_stay() -> None:
 
 @pytest.mark.parametrize("is_on", [False, True])
 @pytest.mark.parametrize("before", [(False, False), (True, False), (True, True)])
-def test_what_the_caller_had_set_is_given_back(is_on: bool, before: tuple[bool, bool]) -> None:
+def test_settings_of_the_caller_are_restored(is_on: bool, before: tuple[bool, bool]) -> None:
     try:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         with deterministic_operations(is_on):
@@ -168,5 +170,5 @@ def test_what_the_caller_had_set_is_given_back(is_on: bool, before: tuple[bool, 
         ("put_ is slow", None),
     ],
 )
-def test_torchs_sentence_is_read(text: str, operation: str | None) -> None:
+def test_the_message_of_torch_is_parsed(text: str, operation: str | None) -> None:
     assert operation_without_form(text) == operation

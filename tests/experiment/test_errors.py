@@ -1,8 +1,9 @@
-"""What users are told when something is wrong: `errors.txt` holds commands, exit codes and the exact lines.
+"""Error messages that users see: `errors.txt` has commands, exit codes and the exact lines.
 
-Where the line names a run log, a run directory was left, which says the same and has the traceback; else nothing was
-left. What is wrong with Loopwright's own models and data is known before anything is made. What only the code of a
-trusted package knows, even a wrong setting of its own, is met by the run: building such parts twice may take long.
+If the line names a run log, a run directory is left, with the same message and the traceback. Otherwise no files are
+left. Faults in the settings of Loopwright's own models and data are found before anything is created. Faults that only
+the code of a trusted package can find, even in its settings, are found during the run, because building such objects
+twice may take long.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from photos import write_photos
 
 Cli = Callable[..., Answer]
 
-# Words of commands that are wrong on most machines, but right on this one
+# Words of commands that are errors on most machines, and whether they are valid on this one
 FITTING = {
     "gpu": torch.accelerator.is_available(),
     "metrics]": find_spec("torchmetrics") is not None,
@@ -37,7 +38,7 @@ FITTING = {
 
 @dataclass(frozen=True)
 class Case:
-    """A command as typed, its exit code, and the line that it says on the error stream."""
+    """A command, its exit code, and its line on the error stream."""
 
     command: str
     code: int
@@ -45,20 +46,20 @@ class Case:
 
 
 def read_cases() -> list[Case]:
-    """The entries of ``errors.txt``."""
+    """Read the entries of ``errors.txt``."""
     text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
     entries = re.findall(r"^\$ loopwright (.*)\n(\d+) (.*)$", text, flags=re.MULTILINE)
     return [Case(command, int(code), line) for command, code, line in entries]
 
 
 def plain(said: str) -> str:
-    """What was said without what differs from one run to the next."""
+    """Replace the parts of a message that differ between runs."""
     return re.sub(r"outputs/\S+/run\.log", "RUN/run.log", said).replace(str(Path.cwd()), "HERE")
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Good and bad files beside each other, in the directory of the command."""
+    """Write valid and invalid files into the directory of the command."""
     faulty.write_configs(tmp_path / "conf")
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
     (tmp_path / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'ab'[row % 2]}\n" for row in range(500)))
@@ -88,9 +89,11 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", read_cases(), ids=lambda case: case.command)
-def test_what_is_said(cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]) -> None:
+def test_each_command_prints_its_message(
+    cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]
+) -> None:
     if any(is_fitting and word in case.command for word, is_fitting in FITTING.items()):
-        pytest.skip("this machine has what the others lack")
+        pytest.skip("the command is valid on this machine")
     before = set(files.rglob("*"))
     answer = cli(*shlex.split(case.command))
     assert (answer.code, plain(answer.err)) == (case.code, f"{case.line}\n")
@@ -111,8 +114,8 @@ def test_every_entry_of_the_table_is_read() -> None:
     assert len(read_cases()) == text.count("\n$ ") > 190
 
 
-def test_jobs_that_fail_are_in_the_table_and_each_in_its_own_log(cli: Cli, files: Path) -> None:
-    """The others go on; what was wrong is said when it happens, and once more below the table."""
+def test_failed_jobs_are_in_the_table_and_each_has_its_own_log(cli: Cli, files: Path) -> None:
+    """The other jobs continue. Each error is printed when it happens, and again below the table."""
     words = ["--config-dir=conf", "--trust=faulty", "experiment=faulty", "hydra.sweep.dir=out"]
     answer = cli("-m", *words, "model.returns=None,loss,raises", "data.num_train=16,0")
     said = [

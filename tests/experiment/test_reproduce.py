@@ -1,4 +1,4 @@
-"""``loopwright reproduce DIR``: what differs is said first, equal is said of bytes alone, and DIR is only read."""
+"""``loopwright reproduce DIR`` lists differences before the run, compares bytes, and does not change DIR."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EXPERIMENTS = {
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A table, photos and tensors in the directory of the command."""
+    """Write a table, photos and tensors into the directory of the command."""
     generator = torch.Generator().manual_seed(3)
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{row * row}\n" for row in range(20)))
     write_photos(tmp_path / "photos", size=(8, 8))
@@ -67,7 +67,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps, made once."""
+    """Train a run of four steps once, and return its directory."""
     root = tmp_path_factory.mktemp("recorded")
     with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
         assert main([*SMALL, "hydra.run.dir=run"]) == 0
@@ -76,12 +76,12 @@ def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recorded(run_once: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
+    """Return a copy of the run, which a test may change."""
     return Path(shutil.copytree(run_once, tmp_path / "run"))
 
 
 def tree_hash(directory: Path) -> str:
-    """Of the name, kind, time and content of all that is in a directory."""
+    """Return a hash of the names, types, times and contents of all files in a directory."""
     digest = hashlib.sha256()
     for path in [directory, *sorted(directory.rglob("*"))]:
         stat = path.lstat()
@@ -97,13 +97,13 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def said_before(answer: Answer) -> str:
-    """What was printed before the run started."""
+    """Return the output before the run started."""
     return answer.out.partition("\nDone: ")[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_reproduced_bitwise_and_only_read(name: str, cli: Cli, files: Path) -> None:
+def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_only_read(name: str, cli: Cli, files: Path) -> None:
     words = list(EXPERIMENTS[name])
     if "loop=validation" in words:
         assert cli(*QUICK, "checkpoint.every_n_steps=3", "hydra.run.dir=trained").code == 0
@@ -128,7 +128,7 @@ def test_an_experiment_is_reproduced_bitwise_and_only_read(name: str, cli: Cli, 
     assert (again / "command.txt").read_text() == "loopwright reproduce run\n"
 
 
-def test_a_job_of_a_sweep_is_reproduced_where_the_user_says(small: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_is_reproduced_in_the_given_directory(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("-m", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=swept").code == 0
     before = tree_hash(tmp_path / "swept")
     answer = cli("reproduce", "swept/1", "hydra.run.dir=again")
@@ -153,7 +153,7 @@ def change_tensor(root: Path) -> None:
 
 
 def change_photo(root: Path) -> None:
-    """A file of the same name and size whose pixels are others."""
+    """Change a pixel of an image without changing the name or size of its file."""
     file = root / "photos" / "cat" / "1.bmp"
     data = bytearray(file.read_bytes())
     data[-1] ^= 0xFF
@@ -194,7 +194,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     )
     (recorded / "git.diff").write_text("+one line\n")
     answer = cli("reproduce", "run")
-    assert answer.code == 0  # the bytes are equal all the same
+    assert answer.code == 0  # the results are still equal
     said = said_before(answer).splitlines()
     assert said[0] == "What differs from run:"
     assert f"  torch: '2.11.0' there, '{torch.__version__}' here" in said
@@ -202,7 +202,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' there, not set here" in said
     assert f"  git.commit: '{'0' * 40}' there, None here" in said
     assert "  uncommitted source: 1 lines of diff there, none here" in said
-    assert not any("RANK" in line for line in said)  # no number depends on it
+    assert not any("RANK" in line for line in said)  # results do not depend on it
     (recorded / "metrics.jsonl").write_text("")
     edit(recorded / "summary.json", weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
@@ -213,12 +213,12 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
 def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     file = recorded / "environment.json"
     there = json.loads(file.read_text())
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # torch, which is loaded, no longer reads it
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # torch is already loaded and does not read it again
     said = "What differs from run:\n  variables.ATEN_CPU_CAPABILITY: not set there, 'default' here"
     assert said_before(cli("reproduce", "run")) == said
     edit(file, hardware=there["hardware"] | {"cpu_capability": "NONE"})
     assert "  hardware.cpu_capability: 'NONE' there, '" in said_before(cli("reproduce", "run"))
-    del there["hardware"]["cpu_capability"]  # as it was recorded before
+    del there["hardware"]["cpu_capability"]  # as older versions recorded it
     there["hardware"]["cpu"] = there["hardware"]["cpu"].partition(", family ")[0]
     edit(file, **there)
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
@@ -239,12 +239,12 @@ def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: P
     edit(file, source=json.loads(file.read_text())["source"] | {"loopwright": "0" * 64})
     assert f"\n  source.loopwright: '{'0' * 64}' there, '" in said_before(cli("reproduce", "run", trust))
     there = json.loads(file.read_text())
-    del there["source"]  # as it was recorded before
+    del there["source"]  # as older versions recorded it
     file.write_text(json.dumps(there))
     assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
 
 
-def test_a_configuration_that_was_edited_is_named(recorded: Path, cli: Cli) -> None:
+def test_an_edited_configuration_is_reported(recorded: Path, cli: Cli) -> None:
     file = recorded / "config.yaml"
     text = file.read_text()
     assert "\nseed: 0\n" in text
@@ -277,7 +277,7 @@ def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
         (["hydra.run.dir="], "hydra.run.dir=: expected one directory; hydra.run.dir=DIR."),
     ],
 )
-def test_a_wrong_word_is_refused_before_anything_is_made(
+def test_a_wrong_word_is_refused_before_any_file_is_written(
     words: list[str], said: str, recorded: Path, cli: Cli, tmp_path: Path
 ) -> None:
     before = tree_hash(tmp_path)
@@ -287,7 +287,7 @@ def test_a_wrong_word_is_refused_before_anything_is_made(
     assert tree_hash(tmp_path) == before
 
 
-def test_a_run_within_the_folder_of_its_name_is_not_written_into(small: Cli, cli: Cli) -> None:
+def test_a_run_in_the_folder_of_its_name_is_not_changed(small: Cli, cli: Cli) -> None:
     assert small("hydra.run.dir=outputs/digits").code == 0
     answer = cli("reproduce", "outputs/digits")
     assert answer.code == 2
@@ -319,13 +319,17 @@ def test_altered_metrics_are_found(recorded: Path, cli: Cli) -> None:
         (lambda text: "".join(reversed(text.splitlines(keepends=True))), "in another order or written otherwise"),
     ],
 )
-def test_equal_is_said_of_bytes_alone(alter: Callable[[str], str], said: str | None, recorded: Path, cli: Cli) -> None:
+def test_only_equal_bytes_are_called_equal(
+    alter: Callable[[str], str], said: str | None, recorded: Path, cli: Cli
+) -> None:
     file = recorded / "metrics.jsonl"
     file.write_text(alter(file.read_text()))
     answer = cli("reproduce", "run")
-    if said is None:  # no metrics are left
+    if said is None:  # the metrics file is empty
         assert "\nCannot say: no metrics are left of the recorded run, " in answer.out
-        assert answer.out.endswith("; the weights are bitwise equal.\n")  # and no reasons for a difference
+        assert answer.out.endswith(
+            "; the weights are bitwise equal.\n"
+        )  # possible reasons are not listed, because nothing differs
         assert answer.code == 1
         return
     assert answer.code == 1
@@ -339,7 +343,7 @@ def test_other_weights_are_found(recorded: Path, cli: Cli) -> None:
     assert "\nNot reproduced: 7 metrics up to step 4 are bitwise equal, the weights differ.\n" in answer.out
 
 
-def test_without_anything_to_compare_it_cannot_be_said(recorded: Path, cli: Cli) -> None:
+def test_without_recorded_results_there_is_no_verdict(recorded: Path, cli: Cli) -> None:
     edit(recorded / "summary.json", weights_sha256=None)
     answer = cli("reproduce", "run")
     assert answer.code == 0
@@ -353,7 +357,7 @@ def test_without_anything_to_compare_it_cannot_be_said(recorded: Path, cli: Cli)
     assert answer.out.splitlines()[-1] == said
 
 
-def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
+def test_data_without_a_hash_are_reported(recorded: Path, cli: Cli) -> None:
     data = json.loads((recorded / "summary.json").read_text())["data"]
     for left_out, said in (("train", "training"), ("val", "validation"), ("", "training and validation")):
         kept = {name: value for name, value in data.items() if not name.startswith(left_out)}
@@ -369,7 +373,7 @@ def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
     ("words", "part"),
     [(["loop.eval_frequency=null"], "training"), (["loop=validation", "ckpt_path=run", "name=digits"], "validation")],
 )
-def test_a_hash_is_missed_of_the_data_that_are_used(
+def test_a_missing_hash_is_reported_only_for_used_data(
     words: list[str], part: str, recorded: Path, cli: Cli, tmp_path: Path
 ) -> None:
     val = "None" if part == "training" else "made.val"
@@ -413,7 +417,7 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     assert answer.code == 143
     assert "\nCannot say: the run that repeats it was interrupted at global_step 7. " in answer.out
     assert " up to step 6 are bitwise equal, as far as it went.\n" in answer.out
-    edit(tmp_path / "straight" / "summary.json", state="running")  # and killed while it wrote
+    edit(tmp_path / "straight" / "summary.json", state="running")  # as if it was killed while it wrote
     file = tmp_path / "straight" / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[:-9])
     answer = cli("reproduce", "straight")
@@ -428,7 +432,7 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
 
-def test_a_folder_of_a_stranger_runs_no_code(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+def test_an_untrusted_folder_runs_no_code(recorded: Path, cli: Cli, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     source = f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Mine:\n    pass\n"
     (recorded / "hydra_plugins").mkdir()
@@ -459,7 +463,7 @@ def test_a_link_in_the_folder_is_refused(name: str, recorded: Path, cli: Cli, tm
     assert (answer.code, answer.err) == (2, f"run: {name} is neither a file nor a folder; a run holds no others.\n")
 
 
-def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:
+def test_untrusted_records_are_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:
     edit(recorded / "environment.json", torch="\x1b[31m" + "x" * 9_999, python=["\n"] * 999)
     edit(recorded / "summary.json", resumes=[{"checkpoint": "\x1b[2J\nReproduced: all"}, 7], state="running")
     with (recorded / "metrics.jsonl").open("a") as file:
@@ -473,14 +477,14 @@ def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: C
 
 @pytest.mark.parametrize("depth", [100, 900, 100_000])
 @pytest.mark.parametrize("name", ["summary.json", "environment.json"])
-def test_a_deeply_nested_file_counts_as_one_that_is_not_there(name: str, depth: int, recorded: Path, cli: Cli) -> None:
+def test_a_deeply_nested_file_counts_as_missing(name: str, depth: int, recorded: Path, cli: Cli) -> None:
     (recorded / name).write_text('{"data": ' + '{"a": ' * depth + "1" + "}" * depth + "}")
     answer = cli("reproduce", "run")
     assert (answer.code, answer.err) == (0, "")
     assert ("environment: not recorded" if name == "environment.json" else "has no summary") in answer.out
 
 
-def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_metrics_file_is_named(recorded: Path, cli: Cli, tmp_path: Path) -> None:
     (recorded / "metrics.jsonl").unlink()
     (recorded / "metrics.jsonl").mkdir()
     answer = cli("reproduce", "run")
@@ -490,7 +494,7 @@ def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp
 
 
 @pytest.mark.parametrize("words", [["init_from=run"], ["loop=validation", "ckpt_path=run"]])
-def test_other_weights_to_begin_from_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
+def test_changed_initial_weights_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
     if "loop=validation" in words:
         common = [word for word in SMALL if not word.startswith(("loop", "checkpoint"))]
         assert cli(*common, *words, "hydra.run.dir=later").code == 0

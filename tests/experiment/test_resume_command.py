@@ -1,4 +1,4 @@
-"""``loopwright resume DIR``: the same directory, the recorded configuration, to the end of the plan."""
+"""``loopwright resume DIR`` completes the plan with the recorded configuration, in the same directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def summary(directory: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def interrupted(small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """The answer to a run in ``cut`` that a signal ended in step 7, beside the same in ``straight`` that none did."""
+    """Run a command in ``cut`` that a signal ends in step 7, and the same uninterrupted in ``straight``."""
     with monkeypatch.context() as patch:
         patch.setattr(LearningRateMonitor, "on_train_batch_end", _interrupt_in_step_7)
         answer = small("hydra.run.dir=cut", *LENGTH, *LOGGERS)
@@ -50,7 +50,7 @@ def _interrupt_in_step_7(callback: Any, trainer: Any, *_: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_an_interrupted_run_says_how_to_go_on(interrupted: Answer, tmp_path: Path) -> None:
+def test_an_interrupted_run_prints_the_command_to_resume(interrupted: Answer, tmp_path: Path) -> None:
     assert interrupted.code == 143
     assert interrupted.err.splitlines()[-1] == (
         "interrupted by SIGTERM at global_step 7; go on with: loopwright resume cut"
@@ -61,7 +61,7 @@ def test_an_interrupted_run_says_how_to_go_on(interrupted: Answer, tmp_path: Pat
     assert (found["state"], found["exit_code"], found["global_step"]) == ("interrupted", 143, 7)
 
 
-def test_it_goes_on_as_if_it_had_not_been_interrupted(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     answer = cli("resume", "cut")
     assert (answer.code, answer.err) == (0, "")
     cut, straight = tmp_path / "cut", tmp_path / "straight"
@@ -77,7 +77,7 @@ def test_it_goes_on_as_if_it_had_not_been_interrupted(interrupted: Answer, cli: 
     assert "INFO resumed from cut/checkpoints/step_00000007\n" in log
 
 
-def test_a_completed_run_says_so(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_a_completed_run_is_reported_as_completed(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     before = summary(tmp_path / "straight")
     answer = cli("resume", "straight")
     assert (answer.code, answer.err) == (0, "")
@@ -111,7 +111,7 @@ def test_a_later_end_is_recorded(interrupted: Answer, small: Cli, cli: Cli, tmp_
         (["model=cnn"], "model=cnn: a run has recorded which it was"),
     ],
 )
-def test_anything_but_a_later_end_is_refused(
+def test_changes_other_than_a_later_end_are_refused(
     words: list[str], said: str, interrupted: Answer, cli: Cli, tmp_path: Path
 ) -> None:
     before = summary(tmp_path / "cut")
@@ -121,12 +121,14 @@ def test_anything_but_a_later_end_is_refused(
     assert summary(tmp_path / "cut") == before
 
 
-def test_what_changes_nothing_may_be_set(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_the_number_of_workers_may_be_set(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     assert cli("resume", "cut", "data.num_workers=1").code == 0
     assert summary(tmp_path / "cut")["weights_sha256"] == summary(tmp_path / "straight")["weights_sha256"]
 
 
-def test_a_damaged_checkpoint_falls_back_and_none_is_exit_3(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_and_no_valid_one_gives_exit_code_3(
+    interrupted: Answer, cli: Cli, tmp_path: Path
+) -> None:
     for number, step in enumerate(("step_00000007", "step_00000005")):
         with (tmp_path / "cut" / "checkpoints" / step / "model.safetensors").open("r+b") as file:
             file.truncate(100)
@@ -143,7 +145,7 @@ def test_a_damaged_checkpoint_falls_back_and_none_is_exit_3(interrupted: Answer,
     assert summary(tmp_path / "cut")["state"] == "interrupted"
 
 
-def test_what_is_no_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert cli("resume").err == "resume: expected a run directory; loopwright resume DIR.\n"
     assert cli("resume", "none").err == "none: no such folder; expected a run directory.\n"
@@ -165,7 +167,7 @@ def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     found |= {"state": "running", "data": {"num_train": 3}}
     (tmp_path / "run" / "summary.json").write_text(json.dumps(found))
     files = {name: (tmp_path / "run" / name).read_text() for name in ("summary.json", "config.yaml", "command.txt")}
-    for _ in range(2):  # what is refused changes nothing, and so is refused again
+    for _ in range(2):  # a refused resume changes nothing, so it is refused again
         answer = cli("resume", "run", "loop.max_steps=50")
         assert answer.code == 2
         said = "data: not what the run began with (num_train); expected the same data. (traceback in run/run.log)\n"
@@ -196,9 +198,9 @@ def test_a_link_below_the_directory_is_not_followed(interrupted: Answer, cli: Cl
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
-def test_a_damaged_summary_is_said(text: str, interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_a_damaged_summary_is_reported(text: str, interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "cut" / "summary.json").write_text(text)
-    (tmp_path / "cut" / ".summary.json-123").write_text("half")  # of a process that was killed
+    (tmp_path / "cut" / ".summary.json-123").write_text("half")  # left by a killed process
     answer = cli("resume", "cut")
     assert answer.code == 0
     assert "cut/summary.json: not to be read; what it said of the data is not compared." in answer.err
@@ -213,7 +215,7 @@ def test_a_wrong_value_is_refused_for_a_completed_run_too(cli: Cli, small: Cli) 
     assert cli("resume", "run", "checkpoint.keep_last=0").code == 2
 
 
-def test_another_environment_is_said_and_recorded(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_another_environment_is_reported_and_recorded(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "cut" / "environment.json"
     changed = {"torch": "2.11.0", "num_threads": 1, "source": {"loopwright": "0" * 64}}
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
@@ -224,7 +226,7 @@ def test_another_environment_is_said_and_recorded(interrupted: Answer, cli: Cli,
     assert summary(tmp_path / "cut")["resumes"][0]["differences"][0].startswith("torch: 2.11.0 -> ")
 
 
-def test_a_run_that_another_process_holds_is_exit_3(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
+def test_a_run_that_another_process_holds_gives_exit_code_3(interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready, done = context.Event(), context.Event()
     holder = context.Process(target=_hold, args=(tmp_path / "cut", ready, done))
@@ -245,7 +247,7 @@ def _hold(directory: Path, ready: Any, done: Any) -> None:
         done.wait(60)
 
 
-def test_a_holder_that_was_killed_does_not_block(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for _ in range(20):
         ready, done = context.Event(), context.Event()
@@ -260,7 +262,7 @@ def test_a_holder_that_was_killed_does_not_block(tmp_path: Path) -> None:
             pass
 
 
-def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_instead_of_the_lock_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("kept")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "elsewhere")
@@ -269,7 +271,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").read_text() == "kept"
 
 
-def test_a_place_without_locks_is_said(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the command says of saving: a full disk is exit 1 in a line, and what is kept can be set."""
+"""Saving from the command line: a full disk is one line with exit code 1, and retention can be set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Cli = Callable[..., Answer]
 
 
 class FullAt:
-    """`os` of the module that writes, on a disk that is full while it writes the checkpoints of some steps."""
+    """Replaces `os` in the writing module; the disk is full while the checkpoints of some steps are written."""
 
     def __init__(self, *steps: int) -> None:
         self._names = {f"step_{step:08d}" for step in steps}
@@ -42,7 +42,7 @@ def steps(run_dir: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step_")) for path in (run_dir / "checkpoints").iterdir())
 
 
-def test_a_full_disk_is_exit_1_in_a_line_and_the_run_can_be_resumed(
+def test_a_full_disk_is_one_line_with_exit_code_1_and_the_run_can_be_resumed(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -58,7 +58,7 @@ def test_a_full_disk_is_exit_1_in_a_line_and_the_run_can_be_resumed(
     assert steps(tmp_path / "run") == [2, 4]
 
 
-def test_a_full_disk_behind_a_save_in_the_background_is_the_same(
+def test_a_full_disk_during_a_background_save_is_reported_the_same_way(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -71,7 +71,9 @@ def test_a_full_disk_behind_a_save_in_the_background_is_the_same(
     assert steps(tmp_path / "run") == [2, 4]
 
 
-def test_a_run_that_shall_go_on_says_so_and_does(small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_continue_reports_the_error_and_continues(
+    small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(write, "os", FullAt(2))
     answer = small("hydra.run.dir=run", "checkpoint.on_save_error=continue")
     assert answer.code == 0
@@ -84,7 +86,7 @@ def test_a_run_that_shall_go_on_says_so_and_does(small: Cli, tmp_path: Path, mon
 @pytest.mark.parametrize(
     "name", ["pickle as state.json", "folder of torch.distributed.checkpoint", "weights a pipe", "a step that is NaN"]
 )
-def test_a_checkpoint_made_to_do_harm_is_exit_3_in_a_line(name: str, small: Cli, tmp_path: Path) -> None:
+def test_a_malicious_checkpoint_is_one_line_with_exit_code_3(name: str, small: Cli, tmp_path: Path) -> None:
     small("hydra.run.dir=run")
     ATTACKS[name](tmp_path / "run" / "checkpoints" / "step_00000002")
     answer = small("ckpt_path=run/checkpoints/step_00000002")
@@ -92,7 +94,7 @@ def test_a_checkpoint_made_to_do_harm_is_exit_3_in_a_line(name: str, small: Cli,
     assert answer.err.startswith("run/checkpoints/step_00000002: ") and answer.err.count("\n") == 1
 
 
-def test_what_is_kept_can_be_set_also_for_a_resumed_run(small: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_retention_can_be_set_also_for_a_resumed_run(small: Cli, cli: Cli, tmp_path: Path) -> None:
     few = ("hydra.run.dir=run", "checkpoint.every_n_steps=1", "checkpoint.keep_last=2", "loop.eval_frequency=null")
     assert small(*few).code == 0
     assert steps(tmp_path / "run") == [3, 4]

@@ -1,4 +1,4 @@
-"""``loopwright export DIR`` and ``loopwright import-weights FILE``: weights alone, out and in."""
+"""``loopwright export DIR`` and ``loopwright import-weights FILE``: files with weights only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loopwright.checkpoint import read_checkpoint, resolve
 Cli = Callable[..., Answer]
 
 
-def test_weights_go_out_and_come_in_again(small: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_weights_are_exported_and_imported_again(small: Cli, cli: Cli, tmp_path: Path) -> None:
     small("hydra.run.dir=run")
     sha256 = json.loads((tmp_path / "run" / "summary.json").read_text())["weights_sha256"]
     answer = cli("export", "run")
@@ -40,7 +40,7 @@ def test_weights_go_out_and_come_in_again(small: Cli, cli: Cli, tmp_path: Path) 
     assert ours["weights_sha256"] == theirs["weights_sha256"] != sha256
 
 
-def test_weights_in_another_order_of_memory_are_exported(tmp_path: Path, cli: Cli) -> None:
+def test_weights_with_other_strides_are_exported(tmp_path: Path, cli: Cli) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.register_buffer("turned", torch.arange(6.0).view(2, 3).T)
     with tiny.trainer(model=lambda: model) as ours:
@@ -60,7 +60,7 @@ def test_complex128_weights_are_refused(tmp_path: Path, cli: Cli) -> None:
     assert (answer.code, answer.err) == (3, said)
 
 
-def test_averaged_weights_are_exported_where_they_are_kept(small: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cli: Cli, tmp_path: Path) -> None:
     average = "callbacks=[default,ema]"
     assert small("hydra.run.dir=run", average).code == 0
     assert cli("export", "run/checkpoints/step_00000002", "weights=averaged", "output=mean.safetensors").code == 0
@@ -91,7 +91,7 @@ def test_averaged_weights_are_exported_where_they_are_kept(small: Cli, cli: Cli,
         (["import-weights", "x.pt", "output=run"], 2, "output='run': is there already; name another directory."),
     ],
 )
-def test_mistakes_are_said_in_a_line(words: list[str], code: int, said: str, small: Cli, cli: Cli) -> None:
+def test_mistakes_are_reported_in_one_line(words: list[str], code: int, said: str, small: Cli, cli: Cli) -> None:
     small("hydra.run.dir=run")
     answer = cli(*words)
     assert answer.code == code

@@ -1,4 +1,4 @@
-"""`plan_fit`: what it refuses, and what it says about how it understood the settings."""
+"""`plan_fit`: the settings that it refuses, and its notes on how it interprets settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def notes_of(loop: TrainingLoop, num_micro_batches: int | None = 50, **options: 
     return list(plan_fit(loop, num_micro_batches, **options).notes)
 
 
-def test_a_validation_loop_is_refused_and_told_where_it_belongs() -> None:
+def test_a_validation_loop_is_refused_with_a_hint() -> None:
     with pytest.raises(TypeError, match=r"loop=.*expected a TrainingLoop; a ValidationLoop is for validate"):
         plan_fit(ValidationLoop(), 10)  # type: ignore[arg-type]
 
@@ -92,7 +92,7 @@ def test_two_validations_of_one_name_are_refused() -> None:
     assert refusal_of(LOOP, 45, val={"val": 3}, downstream={"val": 1}).startswith("downstream='val': expected a name")
 
 
-def test_whole_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_integers_are_accepted() -> None:
     plan = plan_fit(LOOP, numpy.int64(45), val={"val": numpy.int32(3)}, start_step=numpy.int64(2))
     assert plan == plan_fit(LOOP, 45, val={"val": 3}, start_step=2)
     assert type(plan.start_step) is int
@@ -113,12 +113,14 @@ def test_empty_mappings_are_the_same_as_none() -> None:
         (None, None),
     ],
 )
-def test_it_is_said_how_eval_frequency_was_understood(eval_frequency: int | float | None, note: str | None) -> None:
+def test_a_note_explains_how_eval_frequency_is_interpreted(
+    eval_frequency: int | float | None, note: str | None
+) -> None:
     loop = TrainingLoop(num_steps=100, eval_frequency=eval_frequency)
     assert notes_of(loop, val={"val": 3}) == ([] if note is None else [note])
 
 
-def test_every_step_of_more_than_100_is_warned_of() -> None:
+def test_validation_at_every_step_of_more_than_100_gives_a_warning() -> None:
     def plan(num_steps: int, eval_frequency: int | float, **options: Any) -> Plan:
         return plan_fit(TrainingLoop(num_steps=num_steps, eval_frequency=eval_frequency), 50, **options)
 
@@ -131,14 +133,14 @@ def test_every_step_of_more_than_100_is_warned_of() -> None:
     assert plan(101, 2, val={"val": 3}).warnings == ()
 
 
-def test_more_eval_steps_than_batches_are_the_batches_and_it_is_said() -> None:
+def test_too_many_eval_steps_are_limited_with_a_note() -> None:
     loop = TrainingLoop(num_steps=100, eval_frequency=20, eval_steps=50)
     plan = plan_fit(loop, 50, val={"val/a": 3, "val/b": 50, "val/c": None})
     assert [entry.num_batches for entry in plan.val] == [3, 50, 50]
     assert plan.notes == ("eval_steps=50: val/a has only 3 batches, which are validated once each",)
 
 
-def test_settings_without_effect_are_said() -> None:
+def test_settings_without_effect_get_a_note() -> None:
     loop = TrainingLoop(num_steps=100, eval_frequency=20, eval_steps=50)
     assert notes_of(loop) == [
         "eval_frequency=20 has no effect: there is no validation dataloader",

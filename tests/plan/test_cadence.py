@@ -1,4 +1,4 @@
-"""Cadences: multiples, and fractions that are exact."""
+"""Cadences: multiples of steps, and exact fractions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_fractions_in_hundredths_are_integer_arithmetic(hundredths: int, num_ste
 @pytest.mark.parametrize(
     ("eval_frequency", "num_steps", "every"),
     [
-        (0.07, 100, 7),  # 7.000000000000001 in floating point
+        (0.07, 100, 7),  # would be 7.000000000000001 in floating point
         (0.28, 100, 28),
         (0.29, 100, 29),
         (1e-9, 100, 1),
@@ -45,7 +45,7 @@ def test_fractions_in_hundredths_are_integer_arithmetic(hundredths: int, num_ste
         (1.0, 10**12, 10**12),
         (0.5, 7, 4),
         (0.999, 10, 10),
-        (numpy.float64(0.07), 100, 7),  # its repr is no number
+        (numpy.float64(0.07), 100, 7),  # its repr is not a number
         (1, 100, 1),
         (100, 100, 100),
         (500, 100, 500),

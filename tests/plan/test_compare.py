@@ -1,4 +1,4 @@
-"""Two plans side by side: what keeps a run from going on, and what may change."""
+"""Comparison of two plans: differences that prevent a resume, and allowed changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS: dict[str, Any] = {"val": {"val/a": 10, "val/b": 20}, "save_every": 10, 
 def compare(
     num_micro_batches: int = 45, loop: dict[str, Any] | None = None, **options: Any
 ) -> tuple[list[str], list[str]]:
-    """(differences, extensions) of the plan with these changes from the plan without."""
+    """Return (differences, extensions) between the plan with these changes and the original plan."""
     old = plan_fit(TrainingLoop(**SETTINGS), 45, **OPTIONS).settings()
     new = plan_fit(TrainingLoop(**{**SETTINGS, **(loop or {})}), num_micro_batches, **{**OPTIONS, **options}).settings()
     return plan_differences(old, new), plan_extensions(old, new)
@@ -60,7 +60,7 @@ def test_an_earlier_end_is_a_difference() -> None:
     )
 
 
-def test_settings_that_come_to_the_same_do_not_differ() -> None:
+def test_equivalent_settings_do_not_differ() -> None:
     assert compare(loop={"eval_frequency": 10}) == ([], [])
     assert compare(loop={"max_steps": None, "num_steps": 100}) == ([], [])
 

@@ -1,4 +1,4 @@
-"""A curve as a line of characters."""
+"""A curve drawn as a line of characters."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def test_a_line_is_bounded_and_shows_the_largest_as_the_highest_bar(values: list
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=300))
-def test_what_rises_is_drawn_rising(values: list[float]) -> None:
+def test_a_rising_curve_is_drawn_rising(values: list[float]) -> None:
     line = draw_curve(sorted(values))
     assert list(line) == sorted(line)

@@ -1,4 +1,4 @@
-"""The printed plan, as a user reads it."""
+"""The printed plan."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_samples_are_counted_exactly_where_a_pass_is_known(case: FitCase, batch_
 
 
 @given(case=fit_cases(num_micro_batches=st.integers(1, 20)))
-def test_short_windows_are_said_where_there_are_any(case: FitCase) -> None:
+def test_short_steps_are_described_if_there_are_any(case: FitCase) -> None:
     plan = case.plan
     sizes = {window.num_micro_batches for window in plan.windows(plan.start_step, plan.stop_step)}
     said = [line for line in left_over(plan) if line.startswith("the last step of a pass takes the ")]

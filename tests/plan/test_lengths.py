@@ -1,4 +1,4 @@
-"""Where a fit ends: num_steps, max_steps, num_epochs and steps_per_epoch, alone and together."""
+"""The end of a fit: num_steps, max_steps, num_epochs and steps_per_epoch, alone and combined."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_num_steps_count_from_the_start_of_the_fit() -> None:
     assert stop_of(45, start_step=7, num_steps=20) == 27
 
 
-def test_num_steps_supersede_max_steps_and_it_is_said() -> None:
+def test_num_steps_replace_max_steps_with_a_note() -> None:
     plan = plan_fit(TrainingLoop(num_steps=20, max_steps=10), 45, start_step=7)
     assert plan.stop_step == 27
     assert plan.notes == ("num_steps=20 supersedes max_steps=10",)
@@ -35,7 +35,7 @@ def test_max_steps_count_from_the_start_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("start_step", [20, 21])
-def test_max_steps_reached_already_train_nothing_and_it_is_said(start_step: int) -> None:
+def test_max_steps_that_are_reached_train_nothing_with_a_note(start_step: int) -> None:
     plan = plan_fit(TrainingLoop(max_steps=20, num_epochs=3), 45, start_step=start_step)
     assert (plan.total_steps, list(plan)) == (0, [])
     assert plan.notes == (f"max_steps=20: global_step is {start_step} already, nothing is left to train",)
@@ -64,7 +64,7 @@ def test_steps_per_epoch_is_the_length_of_an_epoch() -> None:
     assert stop_of(45, num_epochs=3, steps_per_epoch=10) == 30
     assert stop_of(45, num_epochs=3, steps_per_epoch=45) == 135
     assert stop_of(None, num_epochs=3, steps_per_epoch=10) == 30
-    # Epochs only count: the data go on where they are.
+    # An epoch is only a count: the data continue at their current position.
     plan = plan_fit(TrainingLoop(num_epochs=3, steps_per_epoch=10), 45)
     assert plan.window(29) == (0, 29, 1)
 
@@ -102,6 +102,6 @@ def test_a_fit_needs_one_of_the_three_lengths(settings: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("length", ["num_steps", "max_steps"])
-def test_steps_per_epoch_without_epochs_is_said_to_have_no_effect(length: str) -> None:
+def test_steps_per_epoch_without_epochs_gets_a_note(length: str) -> None:
     loop = TrainingLoop(**{length: 10, "steps_per_epoch": 3})
     assert plan_fit(loop, 45).notes == ("steps_per_epoch=3 has no effect without num_epochs",)

@@ -1,4 +1,4 @@
-"""Windows: every micro-batch of every pass once, in order, and none across the end of a pass."""
+"""Windows (the micro-batches of a step) cover each pass once, in order, and never cross the end of a pass."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_only_the_last_window_of_a_pass_is_smaller(passes: Passes, num_steps: in
 
 
 @given(passes=sized_passes(), start=st.integers(0, 60), num_steps=st.integers(0, 60))
-def test_windows_in_a_row_are_those_one_by_one(passes: Passes, start: int, num_steps: int) -> None:
+def test_a_range_of_windows_equals_the_single_windows(passes: Passes, start: int, num_steps: int) -> None:
     stop = start + num_steps
     windows = list(passes.between(start, stop))
     assert windows == [passes.at(step_index) for step_index in range(start, stop)]
@@ -66,9 +66,9 @@ def test_a_pass_of_unknown_length_is_endless(per_step: int, start: int, num_step
     ("start_micro_batch", "windows"),
     [
         (0, [(0, 0, 4), (0, 4, 4), (0, 8, 2), (1, 0, 4)]),
-        (3, [(0, 3, 4), (0, 7, 3), (1, 0, 4), (1, 4, 4)]),  # begun with another grad_accum_steps
+        (3, [(0, 3, 4), (0, 7, 3), (1, 0, 4), (1, 4, 4)]),  # the pass was begun with another grad_accum_steps
         (9, [(0, 9, 1), (1, 0, 4), (1, 4, 4), (1, 8, 2)]),
-        (10, [(1, 0, 4), (1, 4, 4), (1, 8, 2), (2, 0, 4)]),  # the pass is used up
+        (10, [(1, 0, 4), (1, 4, 4), (1, 8, 2), (2, 0, 4)]),  # no micro-batch of the pass is left
     ],
 )
 def test_windows_from_within_a_pass(start_micro_batch: int, windows: list[tuple[int, int, int]]) -> None:
@@ -76,7 +76,7 @@ def test_windows_from_within_a_pass(start_micro_batch: int, windows: list[tuple[
     assert list(passes.between(0, 4)) == windows
 
 
-def test_far_windows_are_found_at_once() -> None:
+def test_far_windows_are_computed_directly() -> None:
     passes = Passes(num_micro_batches=10**11 + 1, grad_accum_steps=3, start_micro_batch=10**11)
     # 10^11 + 1 micro-batches are 33,333,333,334 steps, the last of two micro-batches.
     assert passes.at(10**12) == Window(30, 3 * (10**12 - 1 - 29 * 33_333_333_334), 3)
@@ -84,7 +84,7 @@ def test_far_windows_are_found_at_once() -> None:
 
 
 def test_a_step_calls_no_python_code() -> None:
-    """The windows feed the training loop: what they cost is per pass, not per step."""
+    """The training loop reads the windows. Their cost must depend on passes, not on steps."""
 
     def count_events(num_steps: int) -> int:
         passes = Passes(num_micro_batches=5000, grad_accum_steps=2)

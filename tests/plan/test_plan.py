@@ -1,4 +1,4 @@
-"""Laws of the plan: its stages, the rest after any step, and where in it a run is."""
+"""Laws of the plan: its stages, the rest of a plan after a step, and the position of a run in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def end_of(stage: Stage) -> int:
 
 
 def spell_out(case: FitCase) -> list[Stage]:
-    """The stages of a fit, step by step, from the settings and the plan's length alone."""
+    """Compute the stages of a fit step by step, only from the settings and the length of the plan."""
     plan, options = case.plan, case.options
     frequency = case.loop.eval_frequency
     every = 0
@@ -118,7 +118,7 @@ def test_the_rest_after_any_step_is_a_suffix(case: FitCase, data: st.DataObject)
 
 
 def assert_is_suffix_after(stages: list[Stage], left: list[Stage], step: int) -> None:
-    """``left`` are the last of ``stages`` but for a cut first `Train`: what ends at ``step`` is trained and saved."""
+    """Check that ``left`` are the stages that remain once ``step`` is trained and saved."""
     expected = [
         stage
         for stage in stages
@@ -135,7 +135,10 @@ def test_the_rest_after_every_step_of_one_plan() -> None:
     plan = plan_fit(loop, 9, val={"val": 3}, start_step=5, save_every=6, save_last=True, downstream={"cloze": 2})
     for step in range(5, 46):
         assert_is_suffix_after(list(plan), list(plan.after(step)), step)
-    assert list(plan.after(12))[:2] == [Validate(12, "val", 3), Train(12, 18)]  # saved and validated at 12
+    assert list(plan.after(12))[:2] == [
+        Validate(12, "val", 3),
+        Train(12, 18),
+    ]  # the plan saves and validates at step 12
     assert list(plan.after(5)) == list(plan)
     assert list(plan.after(45)) == [Validate(45, "val", 3), Downstream(45, "cloze")]
 
@@ -192,7 +195,7 @@ def test_loop_position_agrees_with_the_stages(case: FitCase) -> None:
         elif isinstance(stage, Validate | Downstream) and positions[stage.step] != (loop_idx, 0):
             loop_idx, batch_idx = loop_idx + 1, 0
             positions[stage.step] = (loop_idx, 0)
-    # A round in which only downstream validations could run, and none did, ends a train loop too.
+    # A round with only downstream validations, none of which is due, also ends a train loop.
     if case.options["val"] or all(every == 1 for every in case.options["downstream"].values()):
         assert {step: plan.loop_position(step) for step in positions} == positions
 
@@ -239,7 +242,7 @@ def test_nothing_is_left_at_max_steps() -> None:
     assert list(plan.windows(10, 10)) == []
 
 
-def test_plans_of_any_length_are_read_from_any_step_at_once() -> None:
+def test_plans_of_any_length_are_read_from_any_step_quickly() -> None:
     loop = TrainingLoop(num_steps=10**12, eval_frequency=1e-9, grad_accum_steps=3)
     plan = plan_fit(loop, 10**11, val={"val": 3}, save_every=999, save_last=True)
     assert plan.eval_every == 1000
@@ -250,7 +253,7 @@ def test_plans_of_any_length_are_read_from_any_step_at_once() -> None:
 
 
 def peak_bytes_of_reading(plan: Plan) -> int:
-    """Most memory in use while ``plan`` is read from end to end."""
+    """Return the peak memory while ``plan`` is iterated completely."""
     stages = iter(plan)
     tracemalloc.start()
     try:
@@ -265,7 +268,7 @@ def test_a_plan_holds_no_stages() -> None:
         peak_bytes_of_reading(plan_fit(TrainingLoop(num_steps=num_steps, eval_frequency=1), 45, val={"val": 3}))
         for num_steps in (100, 10_000)
     ]
-    assert max(sizes) < 100_000  # other threads of the tests may take some
+    assert max(sizes) < 100_000  # other threads of the tests may allocate some memory
 
 
 @pytest.mark.slow

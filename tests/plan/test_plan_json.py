@@ -1,4 +1,4 @@
-"""The folded form of a plan: it expands to the same stages, and is short."""
+"""The folded form of a plan is short, and expands to the same stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blocks_of(items: Iterable[Item]) -> Iterator[Block]:
 
 
 def expand(plan: Plan, items: Iterable[Item]) -> list[Stage]:
-    """The stages that the folded form stands for."""
+    """Return the stages that the folded form represents."""
     stages: list[Stage] = []
     step = plan.position
     for block in blocks_of(items):

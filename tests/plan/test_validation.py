@@ -1,4 +1,4 @@
-"""How many validation batches there are to validate."""
+"""The number of validation batches to validate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_no_batch_is_counted_twice(length: int, eval_steps: int) -> None:
     assert (eval_steps_note(length, eval_steps) is not None) == (eval_steps > length)
 
 
-def test_all_batches_are_validated_where_nothing_is_asked() -> None:
+def test_all_batches_are_validated_by_default() -> None:
     assert validation_batches(79) == 79
     assert eval_steps_note(79, None) is None
 

@@ -1,4 +1,4 @@
-"""Saving in the background: the same checkpoints as in the foreground, while the fit goes on."""
+"""Saving in the background writes the same checkpoints as in the foreground, while the fit continues."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from loopwright.errors import SaveError, SettingTypeError
 from loopwright.trainer.background import BackgroundTask
 from tiny import Recorder, adamw, batches, is_bitwise_equal, rows, trainer, weights
 
-SECONDS = 60  # after which a test that waits for another thread has failed
+SECONDS = 60  # time limit of a test that waits for another thread
 
 
 class Disk:
-    """`os` of the module that writes: calls ``before(name, number)`` of each write, sync and rename."""
+    """Replaces `os` in the writing module: calls ``before(name, number)`` before each write, sync and rename."""
 
     def __init__(self, before: Callable[[str, int], object]) -> None:
         self.num_calls = 0
@@ -66,7 +66,7 @@ def build(run_dir: Path, num_steps: int, *callbacks: Callback, eval_frequency: i
 
 
 def found(run_dir: Path) -> list[int]:
-    """The steps whose checkpoints are there and whole; nothing else is there."""
+    """Return the steps of the checkpoints; all must be valid, and there must be no other files."""
     return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
 
 
@@ -75,7 +75,7 @@ def files(run_dir: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"every_n_steps": 2, "keep_last": 1}, {"keep_last": 2, "keep_every": 4}])
-def test_the_bytes_are_those_of_the_foreground(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_background_and_foreground_write_the_same_bytes(tmp_path: Path, settings: dict[str, Any]) -> None:
     left: list[dict[str, bytes]] = []
     for background in (False, True):
         run_dir = tmp_path / str(background)
@@ -87,7 +87,7 @@ def test_the_bytes_are_those_of_the_foreground(tmp_path: Path, settings: dict[st
 
 
 class Ahead(Callback):
-    """Lets a save reach the disk only when the step after it is done, and keeps the weights of each step."""
+    """Delays each save until the next step has ended, and stores the weights of each step."""
 
     def __init__(self, last_step: int) -> None:
         self.weights: dict[int, dict[str, torch.Tensor]] = {}
@@ -109,7 +109,7 @@ class Ahead(Callback):
             assert self._moved.wait_for(lambda: self._done > self._saved or self._done == self._last_step, SECONDS)
 
 
-def test_each_of_100_saves_holds_its_step_whatever_is_trained_meanwhile(tmp_path: Path, put_disk: Any) -> None:
+def test_each_of_100_saves_holds_the_weights_of_its_step(tmp_path: Path, put_disk: Any) -> None:
     ahead = Ahead(200)
     put_disk(ahead.wait)
     build(tmp_path, 200, ahead, every_n_steps=2).fit(batches(5))
@@ -121,7 +121,7 @@ def test_each_of_100_saves_holds_its_step_whatever_is_trained_meanwhile(tmp_path
     assert not is_bitwise_equal(ahead.weights[2], ahead.weights[3])
 
 
-def test_there_are_never_two_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_saves_never_run_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     num_at_once, most, threads = 0, 0, set()
     original = write._write_files
 
@@ -145,7 +145,7 @@ def test_there_are_never_two_writers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("at", range(1, 21))
 def test_a_failure_of_any_operation_reaches_the_user(tmp_path: Path, put_disk: Any, at: int) -> None:
-    """Twenty of them: the errors of two saves, at each write, sync and rename in turn."""
+    """Each of the twenty cases fails at another write, sync or rename of the first two saves."""
 
     def fail(name: str, number: int) -> None:
         if number == at:
@@ -156,7 +156,7 @@ def test_a_failure_of_any_operation_reaches_the_user(tmp_path: Path, put_disk: A
     with pytest.raises(SaveError, match=r"step_0000000[12]: not saved: Input/output error$") as caught:
         ours.fit(batches(5))
     failed = 1 if "step_00000001" in str(caught.value) else 2
-    assert ours.global_step == failed + 1  # said at the next save
+    assert ours.global_step == failed + 1  # the error is raised at the next save
     assert disk.num_calls >= at
     assert resolve(tmp_path).name in ("step_00000001", "step_00000002") if failed == 2 else True
 
@@ -171,7 +171,7 @@ def test_a_failure_of_the_last_save_ends_the_fit(tmp_path: Path, put_disk: Any) 
     def fill(ours: Any, *_: Any) -> None:
         nonlocal is_full
         if ours.global_step == 4:
-            ours.validate(Loader(rows(4), batch_size=4), ckpt_path="last")  # waits for what is under way
+            ours.validate(Loader(rows(4), batch_size=4), ckpt_path="last")  # waits for the running save
             is_full = True
 
     put_disk(fail)
@@ -182,7 +182,7 @@ def test_a_failure_of_the_last_save_ends_the_fit(tmp_path: Path, put_disk: Any) 
         assert found(tmp_path / policy) == [1, 2, 3]
 
 
-def test_a_fit_that_shall_go_on_says_it_at_the_next_save(
+def test_a_fit_that_continues_reports_the_error_at_the_next_save(
     tmp_path: Path, put_disk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(name: str, number: int) -> None:
@@ -199,15 +199,13 @@ def test_a_fit_that_shall_go_on_says_it_at_the_next_save(
 
 
 @pytest.mark.parametrize("what", ["save_checkpoint", "validate_all", "validate_all of checkpoints"])
-def test_a_fit_that_shall_go_on_does_so_whatever_is_asked_of_it_meanwhile(
-    tmp_path: Path, put_disk: Any, what: str
-) -> None:
+def test_a_fit_that_continues_allows_other_calls_after_the_error(tmp_path: Path, put_disk: Any, what: str) -> None:
     def fail(name: str, number: int) -> None:
         if number == num_before + 1:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def act(ours: Any, *_: Any) -> None:
-        if ours.global_step != 3:  # that of step 2 is under way, or has failed
+        if ours.global_step != 3:  # the save of step 2 is running or has failed
             return
         if what == "save_checkpoint":
             ours.save_checkpoint(tmp_path / "own")
@@ -223,7 +221,7 @@ def test_a_fit_that_shall_go_on_does_so_whatever_is_asked_of_it_meanwhile(
     assert found(tmp_path) == [1, 3, 4]
 
 
-def test_what_is_read_back_otherwise_gets_no_name_and_nothing_is_pruned(
+def test_a_save_that_reads_back_differently_gets_no_name_and_nothing_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = write.verify_checkpoint
@@ -243,7 +241,7 @@ def test_what_is_read_back_otherwise_gets_no_name_and_nothing_is_pruned(
 
 
 class Threads(Callback):
-    """Notes the steps at which saves are told of, and by which thread."""
+    """Records the steps and threads in which `on_after_save_checkpoint` is called."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, str, bool, str]] = []
@@ -253,7 +251,7 @@ class Threads(Callback):
         self.told.append((ours.global_step, ckpt_path.name, ckpt_path.is_dir(), thread))
 
 
-def test_callbacks_are_told_of_a_save_when_it_has_ended(tmp_path: Path) -> None:
+def test_the_hook_after_a_save_is_called_when_the_save_has_ended(tmp_path: Path) -> None:
     threads = Threads()
     build(tmp_path, 5, threads, every_n_steps=2).fit(batches(5))
     told = [(4, "step_00000002"), (5, "step_00000004"), (5, "step_00000005")]
@@ -262,7 +260,7 @@ def test_callbacks_are_told_of_a_save_when_it_has_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
-def test_a_fit_that_ends_by_an_error_lets_the_save_end(
+def test_a_failed_fit_waits_for_the_save(
     tmp_path: Path, put_disk: Any, error: type[BaseException], fails: bool
 ) -> None:
     has_raised, threads = threading.Event(), Threads()
@@ -286,7 +284,7 @@ def test_a_fit_that_ends_by_an_error_lets_the_save_end(
 
 
 class Held:
-    """Holds the first save, a file half written, until it is waited for the ``nth`` time; then it may fail."""
+    """Blocks the first save in the middle of a file until the ``nth`` call of `wait`; then it can fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
         self.num_waits = 0
@@ -310,7 +308,7 @@ class Held:
             self._has_begun = True
             if self.sends_signals:
                 assert self.is_waited_for.wait(SECONDS)
-                for each in (signal.SIGINT, signal.SIGTERM):  # two of one kind might be taken for one
+                for each in (signal.SIGINT, signal.SIGTERM):  # two equal signals could be merged into one
                     signal.pthread_kill(threading.main_thread().ident or 0, each)
             assert self.let_go.wait(SECONDS)
             if self.fails:
@@ -319,7 +317,7 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch, put_disk: Any) -> Iterator[Held]:
-    """A first save that two signals leave under way, while the end of its fit waits for it."""
+    """Return a `Held` whose first save is left running: two signals arrive while the end of the fit waits for it."""
     each = Held(monkeypatch, 2)
     each.sends_signals = True
     put_disk(each.before)
@@ -330,7 +328,7 @@ def held(monkeypatch: pytest.MonkeyPatch, put_disk: Any) -> Iterator[Held]:
             thread.join()
 
 
-def test_a_save_that_a_second_signal_left_is_concluded_by_the_next_fit(tmp_path: Path, held: Held) -> None:
+def test_the_next_fit_completes_a_save_left_by_a_second_signal(tmp_path: Path, held: Held) -> None:
     threads = Threads()
     ours = build(tmp_path, 1, threads)
     with pytest.raises(SystemExit):
@@ -342,7 +340,7 @@ def test_a_save_that_a_second_signal_left_is_concluded_by_the_next_fit(tmp_path:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_to_close_waits_for_a_save_that_was_left(tmp_path: Path, held: Held, fails: bool) -> None:
+def test_closing_waits_for_a_save_left_by_a_second_signal(tmp_path: Path, held: Held, fails: bool) -> None:
     held.fails = fails
     threads = Threads()
     ours = build(tmp_path, 1, threads)
@@ -357,7 +355,7 @@ def test_to_close_waits_for_a_save_that_was_left(tmp_path: Path, held: Held, fai
     assert held.num_waits == 2
 
 
-def test_a_block_that_ends_by_an_error_waits_and_notes_that_of_the_save(tmp_path: Path, held: Held) -> None:
+def test_a_with_block_that_fails_waits_and_notes_the_error_of_the_save(tmp_path: Path, held: Held) -> None:
     held.fails = True
     with pytest.raises(ValueError, match="enough") as caught, build(tmp_path, 1) as ours:
         with pytest.raises(SystemExit):
@@ -367,13 +365,13 @@ def test_a_block_that_ends_by_an_error_waits_and_notes_that_of_the_save(tmp_path
     assert note.startswith("While a checkpoint was saved: SaveError: ") and held.num_waits == 2
 
 
-def test_a_block_that_the_second_signal_ends_does_not_wait(tmp_path: Path, held: Held) -> None:
+def test_a_with_block_ended_by_a_second_signal_does_not_wait(tmp_path: Path, held: Held) -> None:
     with pytest.raises(SystemExit), build(tmp_path, 1) as ours:
         ours.fit(batches(5))
     assert (held.num_waits, list((tmp_path / "checkpoints").glob("step_*"))) == (1, [])
 
 
-def test_to_validate_checkpoints_waits_for_the_one_under_way(
+def test_validating_checkpoints_waits_for_a_running_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put_disk: Any
 ) -> None:
     def look(ours: Any, *_: Any) -> None:
@@ -387,7 +385,7 @@ def test_to_validate_checkpoints_waits_for_the_one_under_way(
     assert [row.checkpoint for row in rows_of] == [step_folder(tmp_path, 1)]
 
 
-def test_a_copy_has_the_type_of_what_it_was_copied_from() -> None:
+def test_a_copy_has_the_dtype_of_its_source() -> None:
     copies = HostCopies()
     for dtype in (torch.float32, torch.float64):
         tensor = torch.full((3,), 0.1, dtype=dtype)
@@ -396,7 +394,7 @@ def test_a_copy_has_the_type_of_what_it_was_copied_from() -> None:
         assert copy.dtype == dtype and torch.equal(copy, tensor)
 
 
-def test_the_memory_of_names_that_are_gone_is_given_back() -> None:
+def test_the_memory_of_removed_names_is_freed() -> None:
     copies = HostCopies()
     taken = {name: weakref.ref(copies.take("model", name, torch.ones(3))) for name in ("kept", "gone")}
     copies.end()
@@ -405,7 +403,7 @@ def test_the_memory_of_names_that_are_gone_is_given_back() -> None:
     assert (taken["kept"]() is again, taken["gone"]()) == (True, None)
 
 
-def test_a_resumed_run_is_the_straight_one(tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     straight = build(tmp_path / "straight", 9, background=False)
     straight.fit(batches(5), Loader(rows(8), batch_size=4))
     first = build(tmp_path / "cut", 9, Recorder(lambda ours, *_: ours.global_step == 4 and ours.stop("cut")))
@@ -415,10 +413,10 @@ def test_a_resumed_run_is_the_straight_one(tmp_path: Path) -> None:
     assert is_bitwise_equal(weights(resumed), weights(straight))
 
 
-def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(
+def test_the_previous_best_stays_if_a_better_checkpoint_is_lost(
     tmp_path: Path, put_disk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fails, val = False, Loader(rows(20), batch_size=4)  # what is trained on, so that each step is better
+    fails, val = False, Loader(rows(20), batch_size=4)  # the training data, so that each step improves the loss
 
     def fail(name: str, number: int) -> None:
         if fails:
@@ -427,7 +425,7 @@ def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(
     def look(ours: Any, *_: Any) -> None:
         nonlocal fails
         if ours.global_step == 6:
-            ours.validate(val, ckpt_path="last")  # waits for the save of step 4
+            ours.validate(val, ckpt_path="last")  # waits until step 4 is saved
             fails = True
         if ours.global_step == 7:
             assert ours.best.step == 6
@@ -442,7 +440,7 @@ def test_the_best_checkpoint_is_the_one_before_where_a_better_one_is_lost(
     assert any("step_00000006: not saved" in line for line in caplog.messages)
 
 
-def test_a_save_that_is_broken_off_is_not_the_best(tmp_path: Path, put_disk: Any) -> None:
+def test_an_interrupted_save_is_not_the_best(tmp_path: Path, put_disk: Any) -> None:
     def break_off(name: str, number: int) -> None:
         if ours.global_step == 3:
             raise KeyboardInterrupt
@@ -450,10 +448,10 @@ def test_a_save_that_is_broken_off_is_not_the_best(tmp_path: Path, put_disk: Any
     class Stopping(Callback):
         def on_validate_end(self, *_: Any) -> None:
             if ours.global_step == 3:
-                ours.stop("enough")  # so that what has been validated is saved
+                ours.stop("enough")  # a stop saves the step that was validated
 
     put_disk(break_off)
-    val = Loader(rows(20), batch_size=4)  # what is trained on, so that each step is better
+    val = Loader(rows(20), batch_size=4)  # the training data, so that each step improves the loss
     ours = build(tmp_path, 5, Stopping(), background=False, every_n_steps=2, eval_frequency=1)
     with pytest.raises(KeyboardInterrupt):
         ours.fit(batches(5), val)
@@ -463,7 +461,7 @@ def test_a_save_that_is_broken_off_is_not_the_best(tmp_path: Path, put_disk: Any
 
 
 class Looked(ValidationLoop):
-    """Notes the checkpoints that are validated."""
+    """Records the checkpoints that are validated."""
 
     def __init__(self, looked: list[Path | None]) -> None:
         super().__init__()

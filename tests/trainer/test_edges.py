@@ -1,4 +1,4 @@
-"""What goes wrong at the edges of a fit: stopping, saving, breaking, closing."""
+"""Special cases of a fit: stops, saves in a validation, errors, and a closed trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, s
 
 
 class On(Callback):
-    """Does ``act(trainer)`` in one hook."""
+    """Calls ``act(trainer)`` in one hook."""
 
     def __init__(self, hook: str, act: Any) -> None:
         setattr(self, hook, lambda ours, *_: act(ours))
@@ -41,7 +41,7 @@ def test_a_stop_does_not_read_the_rest_of_a_long_plan(tmp_path: Path) -> None:
     stop = Recorder(lambda ours, batch, batch_idx: ours.global_step == 3 and ours.stop("enough"))
     saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=2), "run_dir": tmp_path}
     ours = trainer(TrainingLoop(max_steps=10**12, eval_frequency=None), callbacks=[stop], **saving)
-    assert ours.fit(batches(6)).global_step == 3  # or the test would never end
+    assert ours.fit(batches(6)).global_step == 3  # otherwise the test would never end
 
 
 def test_a_stop_before_the_first_step_trains_and_saves_nothing(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_checkpoint_saved_inside_a_validation_resumes_exactly(hook: str, tmp_p
 
 
 @pytest.mark.parametrize("hook", ["on_after_optimizer_step", "on_train_step_end", "on_after_scheduler_step"])
-def test_a_step_that_breaks_after_its_update_is_not_made_twice(hook: str) -> None:
+def test_a_step_that_fails_after_its_update_is_not_repeated(hook: str) -> None:
     data = Loader(rows(24), batch_size=4, shuffle=True)
     settings: dict[str, Any] = {"schedulers": [functools.partial(torch.optim.lr_scheduler.StepLR, step_size=99)]}
     seen: list[Tensor] = []
@@ -91,7 +91,7 @@ def test_a_step_that_breaks_after_its_update_is_not_made_twice(hook: str) -> Non
     assert is_bitwise_equal(weights(ours), weights(straight))
 
 
-def test_gradients_from_before_a_fit_are_not_of_it() -> None:
+def test_gradients_from_before_a_fit_are_ignored() -> None:
     ours, other = trainer(), trainer()
     ours.model(batches(1)[0])["loss"].backward()
     for each in (ours, other):
@@ -100,7 +100,7 @@ def test_gradients_from_before_a_fit_are_not_of_it() -> None:
 
 
 class Masked(nn.Module):
-    """A mean over unmasked items that is NaN where there are none."""
+    """Returns the mean over unmasked items, which is NaN if all are masked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def test_a_micro_batch_without_items_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("given", [2.5, "5", True, -1, torch.tensor([5])])
-def test_num_items_that_count_nothing_are_refused(given: Any) -> None:
+def test_invalid_num_items_are_refused(given: Any) -> None:
     class Wrong(Regression):
         def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
             return super().forward(batch) | {"num_items": given}
@@ -135,7 +135,7 @@ def test_num_items_that_count_nothing_are_refused(given: Any) -> None:
         trainer(model=Wrong).validate(DataLoader(rows(4)))
 
 
-def test_a_scheduler_that_is_told_the_end_goes_on_to_a_later_one(tmp_path: Path) -> None:
+def test_a_scheduler_with_total_steps_is_extended_to_a_later_end(tmp_path: Path) -> None:
     one_cycle = functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1)
     data = batches(8)
 
@@ -152,7 +152,7 @@ def test_a_scheduler_that_is_told_the_end_goes_on_to_a_later_one(tmp_path: Path)
     assert rates[0] == rates[1]
 
 
-def test_a_later_fit_says_that_a_schedule_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_later_fit_reports_that_a_schedule_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     def halving(optimizer: Any, total_steps: int) -> Any:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total_steps))
 
@@ -184,7 +184,7 @@ def test_a_refused_resume_leaves_the_trainer_as_it_was(optimizer: Any, message: 
     assert is_bitwise_equal(weights(other), before) and other.global_step == 0
 
 
-def test_weights_are_not_taken_where_the_plan_is_refused(tmp_path: Path) -> None:
+def test_weights_are_not_loaded_if_the_plan_is_refused(tmp_path: Path) -> None:
     trainer(checkpoint=Checkpointing(), run_dir=tmp_path).fit(batches(5))
     other = trainer(TrainingLoop(num_steps=1, grad_accum_steps=9), seed=4)
     before = weights(other)
@@ -193,7 +193,7 @@ def test_weights_are_not_taken_where_the_plan_is_refused(tmp_path: Path) -> None
     assert is_bitwise_equal(weights(other), before)
 
 
-def test_the_best_is_that_of_the_fit(tmp_path: Path) -> None:
+def test_the_best_belongs_to_the_current_fit(tmp_path: Path) -> None:
     old = trainer(TrainingLoop(num_steps=9), checkpoint=Checkpointing(), run_dir=tmp_path)
     old.fit(batches(9), DataLoader(rows(8)))
     ours = trainer(TrainingLoop(num_steps=1), checkpoint=Checkpointing(monitor="val/loss"), run_dir=tmp_path / "new")
@@ -203,7 +203,7 @@ def test_the_best_is_that_of_the_fit(tmp_path: Path) -> None:
     assert best is not None and (best.name, best.step) == ("val/loss", 1)
 
 
-def test_a_monitored_scheduler_may_look_at_a_downstream_metric() -> None:
+def test_a_scheduler_may_monitor_a_downstream_metric() -> None:
     class Probe(ValidationCallback):
         def run_validation(self, ours: Any, loop_idx: int | None, is_last: bool) -> None:
             ours.log_metrics(**{"probe/accuracy": 0.5})
@@ -212,7 +212,7 @@ def test_a_monitored_scheduler_may_look_at_a_downstream_metric() -> None:
     trainer(callbacks=[Probe()], schedulers=[plateau]).fit(batches(5), DataLoader(rows(4)))
 
 
-def test_a_hook_that_fails_while_an_exception_is_told_does_not_replace_it() -> None:
+def test_a_failing_exception_hook_does_not_replace_the_exception() -> None:
     def fail(ours: Any) -> None:
         raise KeyError("second")
 
@@ -225,7 +225,7 @@ def test_a_hook_that_fails_while_an_exception_is_told_does_not_replace_it() -> N
     assert any("While it was reported: KeyError: 'second'" in note for note in caught.value.__notes__)
 
 
-def test_callbacks_that_were_set_up_are_finalized_where_another_fails() -> None:
+def test_callbacks_that_were_set_up_are_finalized_if_another_fails() -> None:
     told: list[str] = []
 
     class Failing(Callback):
@@ -245,7 +245,7 @@ class _Finalized(Callback):
         self.told.append("down")
 
 
-def test_a_closed_trainer_lets_go_of_its_model_and_says_that_it_is_closed() -> None:
+def test_a_closed_trainer_releases_its_model_and_reports_that_it_is_closed() -> None:
     gc.disable()
     try:
         with trainer() as ours:
@@ -270,7 +270,9 @@ def test_a_closed_trainer_lets_go_of_its_model_and_says_that_it_is_closed() -> N
         ({"callbacks": Callback()}, "a list or a mapping of objects of class Callback"),
     ],
 )
-def test_what_torch_would_refuse_at_the_first_step_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_torch_refuses_at_the_first_step_are_refused_earlier(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SettingError, match=message.replace("{", r"\{")):
         trainer(**settings).fit(batches(5))
 
@@ -280,7 +282,7 @@ def test_an_iterator_is_no_validation_dataloader() -> None:
         trainer(TrainingLoop(num_steps=2, eval_steps=1)).fit(batches(5), iter(batches(5)))
 
 
-def test_an_iterator_goes_on_where_it_is_after_an_exception() -> None:
+def test_an_iterator_continues_at_its_position_after_an_exception() -> None:
     seen: list[float] = []
 
     def record(ours: Any, batch: Any, batch_idx: int) -> None:
@@ -298,14 +300,14 @@ def test_an_iterator_goes_on_where_it_is_after_an_exception() -> None:
 
 
 class Lengthless:
-    """Ready batches that do not say how many they are."""
+    """Yields batches, but has no length."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(batches(6))
 
 
-def test_a_window_that_breaks_is_read_again_from_its_first_micro_batch() -> None:
-    """Also where the one after that was looked ahead for."""
+def test_a_failed_step_is_read_again_from_its_first_micro_batch() -> None:
+    """This also holds if the next micro-batch was already read ahead."""
     seen: list[float] = []
 
     def record(ours: Any, batch: Any, batch_idx: int) -> None:
@@ -322,7 +324,7 @@ def test_a_window_that_breaks_is_read_again_from_its_first_micro_batch() -> None
     assert [first.index(each) for each in seen] == [0, 1, 2, 2, 3, 4, 5]
 
 
-def test_a_data_set_that_grew_between_fits_is_seen() -> None:
+def test_a_data_set_may_grow_between_fits() -> None:
     data = batches(4)
     ours = trainer(TrainingLoop(num_epochs=1))
     ours.fit(data)
@@ -331,6 +333,6 @@ def test_a_data_set_that_grew_between_fits_is_seen() -> None:
     assert ours.fit(data).global_step == 10
 
 
-def test_values_that_are_no_scalars_are_not_logged() -> None:
+def test_values_that_are_not_scalars_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^a is a tensor of shape \(1,\), torch\.float32: expected a real scalar"):
         trainer().log_metrics(a=torch.ones(1), b=torch.ones(()))

@@ -1,4 +1,4 @@
-"""What a user's code raises in a fit from Python: its own error, with a note that says where."""
+"""Errors of user code in a fit from Python: the original error is raised, with a note that names the place."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def fit(data: Any = None, model: Callable[[], Any] = faulty.Model, **settings: A
         ("raises", 2, "Raised in model Model on val."),
     ],
 )
-def test_an_error_of_the_model_says_when(returns: str, after: int, note: str) -> None:
+def test_an_error_of_the_model_names_its_step(returns: str, after: int, note: str) -> None:
     with pytest.raises(ValueError, match="two\nlines") as caught:
         fit(model=lambda: faulty.Model(returns, after))
     assert caught.value.__notes__ == [note]
 
 
 class OneWay(faulty.Model):
-    """A model whose backward fails."""
+    """A model whose backward pass fails."""
 
     def forward(self, batch: Any) -> Any:
         loss = super().forward(batch)
@@ -50,7 +50,7 @@ def _fail(gradient: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 2])
-def test_an_error_of_the_backward_says_when(grad_accum_steps: int) -> None:
+def test_an_error_of_the_backward_names_its_step(grad_accum_steps: int) -> None:
     loop = TrainingLoop(num_steps=2, grad_accum_steps=grad_accum_steps)
     with pytest.raises(KeyError, match="gone") as caught:
         tiny.trainer(loop, model=OneWay).fit(faulty.data().train)
@@ -64,13 +64,13 @@ def test_an_error_of_the_backward_says_when(grad_accum_steps: int) -> None:
         ({"kind": "own", "val_fault": "raises"}, "Raised by the dataloader of val at batch 1."),
     ],
 )
-def test_an_error_of_a_dataloader_of_another_kind_says_where(settings: dict[str, Any], note: str) -> None:
+def test_an_error_of_a_dataloader_of_another_class_names_its_place(settings: dict[str, Any], note: str) -> None:
     with pytest.raises(KeyError, match="no such row") as caught:
         fit(faulty.data(**settings))
     assert caught.value.__notes__ == [note]
 
 
-def test_looking_ahead_in_a_window_says_where_too() -> None:
+def test_an_error_in_reading_ahead_names_its_place() -> None:
     loop = TrainingLoop(num_steps=2, grad_accum_steps=3)
     with pytest.raises(KeyError, match="no such row") as caught:
         tiny.trainer(loop, model=faulty.Model).fit(faulty.data(kind="stream", fault="raises").train)
@@ -78,7 +78,7 @@ def test_looking_ahead_in_a_window_says_where_too() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"fault": "kills"}, {"val_fault": "kills"}, {"kind": "own", "fault": "kills"}])
-def test_a_worker_that_is_killed_is_said_and_leaves_no_orphan(
+def test_a_killed_worker_is_reported_and_no_process_is_left(
     settings: dict[str, Any], num_workers_left: Callable[[], int]
 ) -> None:
     with pytest.raises(DataError, match=r"^A worker process of a dataloader died: expected .* use fewer") as caught:
@@ -89,11 +89,11 @@ def test_a_worker_that_is_killed_is_said_and_leaves_no_orphan(
 
 
 @pytest.mark.parametrize(("length", "said"), [(5, "ended after 4 of the 5"), (3, "goes on after the 3")])
-def test_a_validation_dataloader_ends_where_it_says(length: int, said: str) -> None:
+def test_a_validation_dataloader_must_end_at_its_length(length: int, said: str) -> None:
     data = faulty.data(kind="batches", val_length=length)
     with pytest.raises(DataError, match=f"^val: the dataloader {said} batches in its length"):
         fit(data)
-    fit(data, eval_steps=2)  # the end is not looked for
+    fit(data, eval_steps=2)  # no batch is read after the last one
 
 
 def test_a_model_that_does_not_fit_its_data_names_the_setting() -> None:

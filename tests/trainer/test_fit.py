@@ -1,4 +1,4 @@
-"""`Trainer.fit`: lengths, positions, results, refusals."""
+"""`Trainer.fit`: lengths, positions, results, and refused arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiny import Recorder, Regression, batches, is_bitwise_equal, rows, sgd, tra
 
 
 class Stream(IterableDataset[Any]):
-    """Rows without a length."""
+    """An iterable data set without a length."""
 
     def __init__(self, num_rows: int) -> None:
         self.num_rows = num_rows
@@ -31,7 +31,7 @@ class Stream(IterableDataset[Any]):
 
 
 class Memory(Logger):
-    """Keeps what it is told."""
+    """Stores the values that it receives."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, float]] = []
@@ -62,7 +62,7 @@ def test_max_steps_counts_across_fits_and_num_steps_does_not() -> None:
     assert again.fit(batches(8)).global_step == 6
 
 
-def test_a_fit_that_is_there_already_says_so_and_trains_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_completed_fit_reports_it_and_trains_nothing(caplog: pytest.LogCaptureFixture) -> None:
     ours = trainer(TrainingLoop(max_steps=5))
     data = batches(8)
     ours.fit(data)
@@ -85,7 +85,7 @@ def test_another_dataloader_begins_a_new_pass() -> None:
 
 
 def test_a_dataloader_of_unknown_length_is_read_pass_after_pass() -> None:
-    """5 micro-batches of 2 rows in windows of 2: the third window of each pass holds what is left."""
+    """A pass of 5 micro-batches, 2 per step: the third step of each pass has only one."""
     sizes: list[int] = []
     ours = trainer(
         TrainingLoop(num_steps=6, grad_accum_steps=2),
@@ -98,7 +98,7 @@ def test_a_dataloader_of_unknown_length_is_read_pass_after_pass() -> None:
     assert is_bitwise_equal(weights(ours), weights(known))
 
 
-def test_a_generator_that_is_used_up_is_said() -> None:
+def test_an_exhausted_generator_is_reported() -> None:
     ours = trainer(TrainingLoop(num_steps=5))
     with pytest.raises(DataError, match="yields nothing in pass 1"):
         ours.fit(iter(batches(3)))
@@ -107,7 +107,7 @@ def test_a_generator_that_is_used_up_is_said() -> None:
 @pytest.mark.parametrize(
     ("says", "message"), [(5, "ended after 3 micro-batches .* length says 5"), (2, "goes on after 2")]
 )
-def test_a_length_that_lies_is_found(says: int, message: str) -> None:
+def test_a_wrong_length_is_found(says: int, message: str) -> None:
     class Lying:
         def __len__(self) -> int:
             return says
@@ -119,7 +119,7 @@ def test_a_length_that_lies_is_found(says: int, message: str) -> None:
         trainer(TrainingLoop(num_steps=10)).fit(Lying())
 
 
-def test_a_broken_step_is_begun_again_by_the_next_fit() -> None:
+def test_a_failed_step_is_repeated_by_the_next_fit() -> None:
     class Breaking(Callback):
         is_armed = True
 
@@ -150,7 +150,7 @@ def test_training_values_are_logged_at_log_steps_and_at_the_end() -> None:
     assert memory.timing == [(step, names) for step in (3, 6, 7)]
 
 
-def test_logged_values_of_a_window_are_weighted_by_items() -> None:
+def test_logged_values_of_a_step_are_weighted_by_items() -> None:
     memory = Memory()
     generator = torch.Generator().manual_seed(0)
     sizes = [4, 1]
@@ -162,7 +162,7 @@ def test_logged_values_of_a_window_are_weighted_by_items() -> None:
     assert memory.entries[0] == (1, "train/loss", pytest.approx((4 * losses[0] + losses[1]) / 5, rel=1e-6))
 
 
-def test_log_metrics_reaches_the_loggers_at_once() -> None:
+def test_log_metrics_reaches_the_loggers_immediately() -> None:
     memory = Memory()
     ours = trainer(loggers={"memory": memory})
     ours.log_metrics(mine=torch.tensor(2.0), yours=3)
@@ -200,7 +200,7 @@ def test_checkpoints_are_refused_inside_a_step(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["after_1", "after_2"]
 
 
-def test_nothing_is_written_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_files_are_written_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trainer(TrainingLoop(num_steps=2), run_dir=tmp_path / "run").fit(batches(2), DataLoader(rows(4)))
     assert not list(tmp_path.iterdir())
@@ -235,7 +235,7 @@ def test_a_model_found_in_evaluation_mode_is_trained_and_left_as_found() -> None
 
 
 class Bad(nn.Module):
-    """Returns what it is told."""
+    """Returns the value that it was built with."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class Bad(nn.Module):
         (lambda weight: weight.sum() + 0j, "a loss of type torch.complex64: expected a real"),
     ],
 )
-def test_a_model_that_breaks_the_contract_is_told(answer: Any, message: str) -> None:
+def test_a_model_with_invalid_outputs_is_refused(answer: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         trainer(model=lambda: Bad(answer)).fit(batches(1) * 5)
 
@@ -271,7 +271,7 @@ def test_a_model_may_return_the_bare_loss() -> None:
     assert ours.fit(batches(1), DataLoader(rows(3))).metrics == {"train/loss": 2.0, "val/loss": pytest.approx(1.9)}
 
 
-def test_items_that_cannot_be_counted_are_asked_for() -> None:
+def test_num_items_is_required_if_items_cannot_be_counted() -> None:
     ours = trainer(TrainingLoop(num_steps=1, grad_accum_steps=2), model=lambda: Bad(torch.sum))
     with pytest.raises(DataError, match="num_items: the batch has no tensor"):
         ours.fit([["text"], ["more"]])
@@ -286,7 +286,7 @@ def test_items_that_cannot_be_counted_are_asked_for() -> None:
         ({"loop": TrainingLoop(num_steps=1, grad_accum_steps=9)}, ValueError, "grad_accum_steps=9"),
     ],
 )
-def test_a_fit_that_cannot_be_is_refused(settings: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_an_impossible_fit_is_refused(settings: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         trainer(**settings).fit(batches(8))
 
@@ -325,7 +325,7 @@ def test_an_optimizer_instance_is_used_as_given() -> None:
     assert ours.optimizer is optimizer
 
 
-def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked() -> None:
+def test_an_overridden_zero_grad_is_called() -> None:
     asked = []
 
     class Own(torch.optim.SGD):
@@ -334,7 +334,7 @@ def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked() -> None:
             super().zero_grad(set_to_none)
 
     trainer(TrainingLoop(num_steps=3), optimizer=functools.partial(Own, lr=0.5)).fit(batches(3))
-    assert asked == [0.5] * 4  # once more when the fit starts
+    assert asked == [0.5] * 4  # also called once when the fit starts
 
 
 def test_parameters_added_later_are_trained_and_their_gradients_dropped() -> None:
@@ -375,13 +375,13 @@ def test_a_state_that_cannot_be_stored_is_refused_at_setup() -> None:
         trainer(callbacks=[Keeping()])
 
 
-def test_eval_steps_beyond_the_dataloader_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_eval_steps_beyond_the_dataloader_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     ours = trainer(TrainingLoop(num_steps=4, eval_frequency=1, eval_steps=100))
     ours.fit(batches(4), DataLoader(rows(4)))
     assert caplog.text.count("eval_steps=100") == 1
 
 
-def test_eval_frequency_one_warns_where_it_was_hardly_meant() -> None:
+def test_eval_frequency_one_gives_a_warning_in_a_long_fit() -> None:
     ours = trainer(TrainingLoop(num_steps=101, eval_frequency=1))
     with pytest.warns(UserWarning, match="eval_frequency=1"):
         ours.fit(batches(8), DataLoader(rows(1)))

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be written: the fit stops, or goes on and tries again, and never ends without saying so."""
+"""A checkpoint that cannot be written: the fit stops, or continues and tries again, and always reports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUM_STEPS = 10
 
 
 class Disk:
-    """`os` of the module that writes: while `is_full`, the file that is being written ends in an error."""
+    """Replaces `os` in the writing module: while `is_full`, every write fails."""
 
     def __init__(self) -> None:
         self.is_full = False
@@ -51,12 +51,12 @@ def build(run_dir: Path, on_save_error: str = "stop", *callbacks: Callback, loop
 
 
 def at(steps: set[int], act: Callable[[bool], None]) -> Callback:
-    """Calls ``act`` after each step, before its save: with True for those of ``steps``."""
+    """Return a callback that calls ``act(step in steps)`` after each step, before its save."""
     return Recorder(lambda ours, *_: act(ours.global_step in steps))
 
 
 def found(run_dir: Path) -> list[int]:
-    """The steps whose checkpoints are there and whole; nothing else is there."""
+    """Return the steps of the checkpoints; all must be valid, and there must be no other files."""
     return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
 
 
@@ -76,7 +76,7 @@ def test_by_default_the_fit_ends_with_one_line_and_the_last_good_checkpoint(tmp_
 
 
 @pytest.mark.parametrize("steps", [{step} for step in range(1, NUM_STEPS)] + [{1, 2, 3, 5, 8, 9}], ids=str)
-def test_a_fit_that_shall_go_on_does_and_tries_again(
+def test_a_fit_that_continues_tries_again(
     tmp_path: Path, disk: Disk, steps: set[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     fill = at(steps, lambda is_full: setattr(disk, "is_full", is_full))
@@ -95,7 +95,7 @@ def test_a_fit_that_shall_go_on_does_and_tries_again(
     assert is_bitwise_equal(weights(ours), weights(straight))
 
 
-def test_the_last_save_of_a_fit_ends_it_in_any_case(tmp_path: Path, disk: Disk) -> None:
+def test_an_error_in_the_last_save_always_ends_the_fit(tmp_path: Path, disk: Disk) -> None:
     fill = at({NUM_STEPS}, lambda is_full: setattr(disk, "is_full", is_full))
     with pytest.raises(SaveError, match="step_00000010: not saved: "):
         build(tmp_path, "continue", fill).fit(batches(5))
@@ -103,7 +103,7 @@ def test_the_last_save_of_a_fit_ends_it_in_any_case(tmp_path: Path, disk: Disk) 
 
 
 class Stopping(Callback):
-    """Stops the fit after a validation, and lets the disk be full or not from then on."""
+    """Stops the fit after a validation, and sets whether the disk is full from then on."""
 
     def __init__(self, disk: Disk, is_full: bool) -> None:
         self.disk, self.is_full = disk, is_full
@@ -144,7 +144,7 @@ GONE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("how", GONE)
 @pytest.mark.parametrize("policy", ["stop", "continue"])
-def test_a_folder_that_vanishes_is_one_line_and_is_not_made_anew(tmp_path: Path, how: str, policy: str) -> None:
+def test_a_folder_that_disappears_is_one_line_and_is_not_created_again(tmp_path: Path, how: str, policy: str) -> None:
     run_dir = tmp_path / "run"
     act, reason = GONE[how]
     ours = build(run_dir, policy, at({4}, lambda is_now: act(run_dir) if is_now else None))
@@ -156,7 +156,7 @@ def test_a_folder_that_vanishes_is_one_line_and_is_not_made_anew(tmp_path: Path,
     assert not list(tmp_path.glob("run/**/step_*"))
 
 
-def test_a_disk_that_comes_back_is_saved_to_again(tmp_path: Path) -> None:
+def test_saves_continue_when_the_disk_is_back(tmp_path: Path) -> None:
     run_dir, away = tmp_path / "run", tmp_path / "away"
     leave = at({4}, lambda is_now: run_dir.rename(away) if is_now else None)
     return_ = at({7}, lambda is_now: away.rename(run_dir) if is_now else None)
@@ -164,20 +164,20 @@ def test_a_disk_that_comes_back_is_saved_to_again(tmp_path: Path) -> None:
     assert found(run_dir) == [9, 10]
 
 
-def test_a_folder_of_checkpoints_that_a_user_removed_is_made_anew(tmp_path: Path) -> None:
+def test_a_folder_of_checkpoints_that_a_user_removed_is_created_again(tmp_path: Path) -> None:
     remove = at({4}, lambda is_now: shutil.rmtree(tmp_path / "checkpoints") if is_now else None)
     build(tmp_path, "stop", remove).fit(batches(5))
     assert found(tmp_path) == [9, 10]
 
 
 @pytest.mark.parametrize("policy", ["stop", "continue"])
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system in which no folder can be made")
-def test_a_folder_that_cannot_be_written_to_is_one_line(policy: str) -> None:
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system in which no folder can be created")
+def test_a_folder_that_is_not_writable_is_one_line(policy: str) -> None:
     with pytest.raises(SaveError, match=r"^/sys/kernel/run/checkpoints.*: [^\n]+$"):
         build(Path("/sys/kernel/run"), policy).fit(batches(5))
 
 
-def test_a_place_that_can_take_no_checkpoint_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_an_unusable_checkpoint_folder_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path)
@@ -192,7 +192,7 @@ def test_a_place_that_can_take_no_checkpoint_is_refused_before_anything_is_train
         assert ours.global_step == 0
 
 
-def test_a_model_that_no_checkpoint_can_hold_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_saved_is_refused_before_training(tmp_path: Path) -> None:
     class Sparse(Regression):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the newest, the best, every kth; at every moment, killed and resumed too."""
+"""Checkpoints that a run keeps: the newest, the best, every kth; at every moment, and after kills and resumes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ NUM_STEPS = 12
 
 @pytest.fixture(autouse=True)
 def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept does not depend on it, and it takes most of the time."""
+    """Skip syncs: they take most of the time, and do not affect which checkpoints are kept."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 class Killed(Exception):
-    """Stands for a process that stopped."""
+    """Simulates the end of a killed process."""
 
 
 class Scores(Callback):
-    """Logs ``val/score``, one for each step that is validated."""
+    """Logs a given ``val/score`` for each validated step."""
 
     def __init__(self, scores: Sequence[float]) -> None:
         self.scores = scores
@@ -42,7 +42,7 @@ class Scores(Callback):
 
 
 class Case(NamedTuple):
-    """A run: how it is saved, when it is validated, and what comes of it."""
+    """A run with its saves and validations, and the checkpoints that it must keep."""
 
     checkpoint: Checkpointing
     scores: Sequence[float]
@@ -58,13 +58,13 @@ class Case(NamedTuple):
         return [step for step in range(1, NUM_STEPS + 1) if step % every == 0 or step == NUM_STEPS]
 
     def best_of(self, steps: Sequence[int]) -> list[int]:
-        """The best of those that are validated, the first of equals; none where none is."""
+        """Return the best validated step, the first of equal ones; an empty list if no step is validated."""
         validated = [step for step in steps if self.eval_every and (step % self.eval_every == 0 or step == NUM_STEPS)]
         sign = 1 if self.checkpoint.mode == "min" else -1
         return [min(validated, key=lambda step: (sign * self.scores[step], step))] if validated else []
 
     def kept(self) -> list[int]:
-        """What is there in the end, by the rules; the last step is validated after the last removal."""
+        """Return the steps that must be kept at the end; the last step is validated after the last removal."""
         saves, keep_last, keep_every = self.saves(), self.checkpoint.keep_last, self.checkpoint.keep_every
         if keep_last is None:
             return saves
@@ -88,7 +88,7 @@ def fit(ours: Any, **arguments: Any) -> Any:
 
 
 def found(run_dir: Path) -> list[int]:
-    """The steps of the checkpoints in a run directory, which are whole and all there is."""
+    """Return the steps of the checkpoints; all must be valid, and there must be no other files."""
     return [verify_checkpoint(folder).step for folder in sorted((run_dir / "checkpoints").iterdir())]
 
 
@@ -105,7 +105,7 @@ many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 
 @given(case=cases())
 @many
-def test_what_is_kept_follows_from_the_rules_and_best_means_the_best_of_it(tmp_path: Path, case: Case) -> None:
+def test_kept_checkpoints_follow_the_rules_and_best_is_one_of_them(tmp_path: Path, case: Case) -> None:
     ours = case.build(tmp_path)
     fit(ours)
     assert found(tmp_path) == case.kept()
@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_and_resumed_keeps_the_same(tmp_path: Path, case: 
 
 
 class Watching:
-    """`os`, after whose every operation that changes a folder the checkpoints in it are counted."""
+    """Replaces `os`, and counts the checkpoints after every operation that changes a folder."""
 
     def __init__(self, run_dir: Path) -> None:
         self.counts: list[int] = []
@@ -163,10 +163,12 @@ class Watching:
 
     def count(self) -> None:
         named = self._root.glob("step_*") if self._root.exists() else []
-        self.counts.append(len([verify_checkpoint(folder) for folder in named]))  # none is ever less than whole
+        self.counts.append(
+            len([verify_checkpoint(folder) for folder in named])
+        )  # every checkpoint with a final name must be valid
 
 
-def test_at_no_moment_are_fewer_kept_than_shall_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_never_fewer_checkpoints_than_keep_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watching = Watching(tmp_path)
     monkeypatch.setattr(write, "os", watching)
     monkeypatch.setattr(write, "shutil", watching)
@@ -183,7 +185,7 @@ def test_without_keep_last_nothing_is_removed(tmp_path: Path) -> None:
     assert found(tmp_path) == [*range(1, 13)]
 
 
-def test_damaged_ones_do_not_count_among_the_newest(tmp_path: Path) -> None:
+def test_damaged_checkpoints_do_not_count_among_the_newest(tmp_path: Path) -> None:
     case = Case(Checkpointing(1, 3), [0.5] * 13, eval_every=None)
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(9)))
@@ -192,7 +194,7 @@ def test_damaged_ones_do_not_count_among_the_newest(tmp_path: Path) -> None:
     weights.write_bytes(b"x" * weights.stat().st_size)
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(10)), ckpt_path="last")
-    # 6 is needed as long as there are no three others
+    # step 6 is kept until there are three newer valid checkpoints
     assert steps_in(tmp_path) == {6, 7, 8, 9}
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(11)), ckpt_path="last")
@@ -208,7 +210,7 @@ def test_damaged_ones_do_not_count_among_the_newest(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_is_not_of_this_run_is_left_alone(tmp_path: Path) -> None:
+def test_files_that_do_not_belong_to_the_run_are_not_touched(tmp_path: Path) -> None:
     case = Case(Checkpointing(1, 2), [0.5] * 13, eval_every=None)
     root = tmp_path / "checkpoints"
     with pytest.raises(Killed):
@@ -223,14 +225,15 @@ def test_what_is_not_of_this_run_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(5)), ckpt_path=root / "step_00000003")
     assert {path.name for path in root.iterdir()} == {"step_00000003", "step_00000004"} | foreign
-    # Another run in the same place: what was there before is no part of it, but what it saves stands in its place.
+    # Another run in the same directory: existing checkpoints do not belong to it, but its saves replace
+    # checkpoints of the same step.
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(4)))
     names = {path.name for path in root.iterdir()}
     assert names == {"step_00000002", "step_00000003", "step_00000004"} | foreign - {"step_00000001"}
 
 
-def test_later_ones_of_another_run_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_later_checkpoints_of_another_run_are_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     case = Case(Checkpointing(2), [0.5] * 13, eval_every=None)
     fit(case.build(tmp_path))
     assert not caplog.messages
@@ -246,7 +249,7 @@ def test_later_ones_of_another_run_are_said_once(tmp_path: Path, caplog: pytest.
     assert [message for message in caplog.messages[1:] if "there before" in message] == []
 
 
-def test_a_run_that_goes_on_elsewhere_has_its_own_best(tmp_path: Path) -> None:
+def test_a_run_resumed_elsewhere_has_its_own_best(tmp_path: Path) -> None:
     scores = [0.5, 0.5, 0.1, 0.5, 0.5, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     case = Case(Checkpointing(1, 2, None, "val/score"), scores)
     with pytest.raises(Killed):
@@ -260,7 +263,7 @@ def test_a_run_that_goes_on_elsewhere_has_its_own_best(tmp_path: Path) -> None:
     assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.3
 
 
-def test_a_trainer_that_goes_back_forgets_what_came_after(tmp_path: Path) -> None:
+def test_a_trainer_resumed_at_an_earlier_step_forgets_later_steps(tmp_path: Path) -> None:
     case = Case(Checkpointing(2, 2, None, "val/score"), [0.5] * 13, eval_every=None)
     ours = case.build(tmp_path)
     fit(ours)
@@ -269,7 +272,7 @@ def test_a_trainer_that_goes_back_forgets_what_came_after(tmp_path: Path) -> Non
     assert found(tmp_path) == [10, 12]
 
 
-def test_the_best_by_a_metric_of_the_training_is_kept_too(tmp_path: Path) -> None:
+def test_the_best_by_a_training_metric_is_also_kept(tmp_path: Path) -> None:
     checkpoint, loop = Checkpointing(1, 1, None, "train/loss"), TrainingLoop(max_steps=NUM_STEPS)
     ours = trainer(loop, checkpoint=checkpoint, run_dir=tmp_path, log_every_n_steps=1)
     result = ours.fit(batches(NUM_STEPS))
@@ -277,7 +280,7 @@ def test_the_best_by_a_metric_of_the_training_is_kept_too(tmp_path: Path) -> Non
     assert found(tmp_path) == [result.best.step, NUM_STEPS]
 
 
-def test_the_best_that_was_not_saved_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unsaved_best_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
     ours = Case(Checkpointing(2, None, None, "val/score"), scores).build(tmp_path)
     with pytest.raises(CheckpointError, match="is known to the trainer that logged it; expected a path"):
@@ -292,7 +295,7 @@ def test_the_best_that_was_not_saved_is_said(tmp_path: Path, caplog: pytest.LogC
         ours.validate({"x": batches(1)}, ckpt_path="best")
 
 
-def test_one_that_cannot_be_removed_is_said_and_the_fit_goes_on(
+def test_a_checkpoint_that_cannot_be_removed_is_reported_and_the_fit_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
@@ -308,7 +311,7 @@ def test_one_that_cannot_be_removed_is_said_and_the_fit_goes_on(
     assert caplog.messages == [f"{tmp_path}: an older checkpoint cannot be removed: Permission denied."] * 2
 
 
-def test_steps_saved_at_the_stop_of_a_validation_count_with_its_result(tmp_path: Path) -> None:
+def test_a_step_saved_after_a_stop_in_a_validation_can_be_the_best(tmp_path: Path) -> None:
     class Stopping(Callback):
         def on_validate_end(self, ours: Any, *_: Any) -> None:
             if ours.global_step == 5:
@@ -323,10 +326,10 @@ def test_steps_saved_at_the_stop_of_a_validation_count_with_its_result(tmp_path:
     assert found(tmp_path) == [5, 12]
 
 
-def test_pairs_of_saves_and_kills_of_a_removal_leave_only_whole_ones(
+def test_kills_during_a_save_or_a_removal_leave_only_valid_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at each operation of a save with its removal, and resumed."""
+    """A run is killed at each operation of a save and a removal, and resumed."""
 
     class Stopped(BaseException):
         pass

@@ -1,4 +1,4 @@
-"""Schedulers: stepped once per step, told the plan's length, or handed a metric."""
+"""Schedulers step once per optimizer step, and receive the length of the plan or a metric."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_several_schedulers_are_stepped_in_order() -> None:
     assert rates(schedulers=both)[1::2] == pytest.approx([0.5, 0.025, 0.0125, 0.000625])
 
 
-def test_a_scheduler_with_total_steps_is_told_those_of_the_plan() -> None:
+def test_a_scheduler_with_total_steps_receives_the_steps_of_the_plan() -> None:
     told: list[int] = []
 
     def make(optimizer: Any, total_steps: int) -> Any:
@@ -54,13 +54,13 @@ def test_warmup_cosine_ends_where_the_plan_ends() -> None:
     assert seen[-1] == pytest.approx(0.0, abs=1e-9) and max(seen) == pytest.approx(1.0)
 
 
-def test_a_monitored_scheduler_is_handed_its_metric_after_each_validation() -> None:
+def test_a_monitored_scheduler_receives_its_metric_after_each_validation() -> None:
     plateau = functools.partial(ReduceLROnPlateau, factor=0.5, patience=0, threshold=1e9)
     seen = rates(schedulers=[{"scheduler": plateau, "monitor": "val/loss"}])
     assert seen[0] == 1.0 and seen[-1] < 1.0 and sorted(seen, reverse=True) == seen
 
 
-def test_a_monitored_metric_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_a_missing_monitored_metric_is_named_with_the_available_ones() -> None:
     with pytest.raises(SettingError, match=r"monitor='val/los': expected a metric .*val/loss.* Did you mean val/loss"):
         rates(schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/los"}])
 

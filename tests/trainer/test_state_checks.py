@@ -1,4 +1,4 @@
-"""A checkpoint that lacks something, has something besides, or is of another run is refused, and nothing guessed."""
+"""A checkpoint with missing or extra entries, or from another run, is refused; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tiny import Regression, adamw, batches, is_bitwise_equal, trainer, weights
 
 
 class Net(Regression):
-    """With dropout, batch norm, and a buffer that is not persistent."""
+    """A model with dropout, batch norm, and a buffer that is not persistent."""
 
     def __init__(self) -> None:
         super().__init__(dropout=0.3)
@@ -35,7 +35,7 @@ class Net(Regression):
 
 
 class Average(Callback):
-    """Keeps a moving average of the parameters."""
+    """Has a moving average of the parameters as its state."""
 
     def __init__(self) -> None:
         self.mean: dict[str, Tensor] = {}
@@ -52,7 +52,7 @@ class Average(Callback):
 
 
 class Patience(Callback):
-    """Counts."""
+    """Has two numbers as its state."""
 
     def __init__(self) -> None:
         self.best, self.num_worse = float("inf"), 0
@@ -88,7 +88,7 @@ def resume(path: Path, **settings: Any) -> Trainer:
 
 
 def complaint(path: Path) -> str | None:
-    """What resuming from ``path`` is refused with."""
+    """Return the error message of a resume from ``path``, or None if it is accepted."""
     try:
         resume(path)
     except (CheckpointError, SettingError) as error:
@@ -98,17 +98,17 @@ def complaint(path: Path) -> str | None:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """The checkpoint of step 3 of 6."""
+    """Return the checkpoint of step 3 of a run of 6 steps."""
     build(tmp_path).fit(batches(8), [batches(3)])
     return tmp_path / "checkpoints" / "step_00000003"
 
 
 def named(way: tuple[Any, ...]) -> str:
-    """The part of a way into ``state.json`` that any message about it must hold."""
+    """Return the part of a path in ``state.json`` that every message about it must contain."""
     return next(str(key) for key in reversed(way[:-1] if way[-1] == "~tensor" else way) if isinstance(key, str))
 
 
-def test_each_leaf_of_the_state_is_missed_by_name(saved: Path) -> None:
+def test_each_missing_leaf_of_the_state_is_named(saved: Path) -> None:
     whole = json.loads((saved / "state.json").read_text())
     ways = [*leaves(whole)]
     for way in ways:
@@ -120,8 +120,8 @@ def test_each_leaf_of_the_state_is_missed_by_name(saved: Path) -> None:
     assert len(ways) > 250
 
 
-def test_each_leaf_is_needed_by_whoever_reads_it(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where the outline, which told above, is made to fit: all but what only its owner could know is refused."""
+def test_each_missing_leaf_is_refused_by_its_reader(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The outline is updated, so it cannot find the missing leaf; the reader of the leaf must refuse it."""
     caplog.set_level(logging.ERROR)
     trees = read_trees(saved)
     accepted, ways = [], [*leaves(trees)]
@@ -134,16 +134,16 @@ def test_each_leaf_is_needed_by_whoever_reads_it(saved: Path, caplog: pytest.Log
             assert "\n" not in said and said.removeprefix("ckpt_path=").startswith(str(saved))
             assert way[:2] != ("state", "plan") or way[2] in said
     assert {way[:3] for way in accepted} == {
-        ("state", "metrics", "latest"),  # any metrics
-        ("state", "schedulers", 0),  # inside lists of theirs
+        ("state", "metrics", "latest"),  # may hold any metrics
+        ("state", "schedulers", 0),  # inside their own lists
         ("state", "schedulers", 1),
         ("state", "monitored", 0),
-        ("state", "callbacks", "Patience"),  # inside a value of its own: what was inf is now an empty mapping
+        ("state", "callbacks", "Patience"),  # inside its own value: inf has become an empty mapping
     }
     assert (len(accepted), len(ways)) == (9, 151)
 
 
-def test_each_tensor_is_missed_by_name(saved: Path) -> None:
+def test_each_missing_tensor_is_named(saved: Path) -> None:
     num_removed = 0
     for file in ("model.safetensors", "optimizer.safetensors", "state.safetensors"):
         whole = (saved / file).read_bytes()
@@ -164,7 +164,7 @@ def test_each_tensor_is_missed_by_name(saved: Path) -> None:
 
 
 def mappings(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to each mapping of a JSON tree that is not a tag."""
+    """Return the path to each mapping of a JSON tree that is not a tag."""
     if isinstance(tree, list):
         return [way for index, value in enumerate(tree) for way in mappings(value, (*path, index))]
     if not isinstance(tree, dict):
@@ -193,7 +193,7 @@ def test_each_extra_entry_is_refused(saved: Path) -> None:
     assert len(ways) > 40
 
 
-def test_extra_entries_that_the_outline_knows_are_refused_or_said(
+def test_extra_entries_that_the_outline_has_are_refused_or_reported(
     saved: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trees = read_trees(saved)
@@ -207,7 +207,7 @@ def test_extra_entries_that_the_outline_knows_are_refused_or_said(
         if not any("more" in each for each in said):
             assert said == [""]
             taken.append(way)
-    # What callbacks put there is theirs, and so is what an optimizer keeps of a parameter.
+    # Only callbacks and optimizers know the entries of their own states, so extra entries there are accepted.
     owned = {("state",), ("state", "callbacks", "Average"), ("state", "callbacks", "Average", "mean"),
              ("state", "callbacks", "Patience")}  # fmt: skip
     assert {way for way in taken if way[0] != "optimizer"} == owned
@@ -248,7 +248,7 @@ def test_extra_entries_that_the_outline_knows_are_refused_or_said(
         (("state", "parameters"), None, "parameters: expected the names of the optimizer's"),
     ],
 )  # fmt: skip
-def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], value: object, message: str) -> None:
+def test_invalid_values_are_refused(saved: Path, way: tuple[Any, ...], value: object, message: str) -> None:
     trees = read_trees(saved)
     node = trees
     for key in way[:-1]:
@@ -256,7 +256,7 @@ def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], va
     removed = json.dumps(node[way[-1]])
     node[way[-1]] = value
     write_trees(saved, trees)
-    if "~tensor" in removed:  # its tensors then belong to nothing, which would be told first
+    if "~tensor" in removed:  # otherwise the message would be that the tensors belong to nothing
         file = "optimizer.safetensors" if way[0] == "optimizer" else "state.safetensors"
         save_file({k: t for k, t in load_file(saved / file).items() if f'"{k}"' not in removed}, saved / file)
         seal(saved)
@@ -266,7 +266,7 @@ def test_values_that_cannot_be_are_refused(saved: Path, way: tuple[Any, ...], va
     assert str(caught.value).startswith(f"{saved}: ")
 
 
-def test_what_loggers_cannot_use_is_refused_and_what_they_do_not_know_is_said(
+def test_invalid_logger_state_is_refused_and_unknown_entries_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)])
@@ -281,7 +281,7 @@ def test_what_loggers_cannot_use_is_refused_and_what_they_do_not_know_is_said(
         build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)], ckpt_path=path)
 
 
-def test_what_does_not_fit_leaves_the_trainer_as_it_was(saved: Path) -> None:
+def test_a_refused_checkpoint_does_not_change_the_trainer(saved: Path) -> None:
     ours = build(saved.parent / "other", callbacks=[])
     before = weights(ours)
     with pytest.raises(CheckpointError, match=r"callbacks\.Average: state of a callback of this name; this run has no"):
@@ -291,7 +291,7 @@ def test_what_does_not_fit_leaves_the_trainer_as_it_was(saved: Path) -> None:
 
 
 class Swapped(Net):
-    """The same weights by name, made in another order."""
+    """A model with the same weight names as another, created in another order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -310,7 +310,7 @@ def test_an_optimizer_over_the_same_parameters_in_another_order_is_refused(saved
 
 
 class Wide(nn.Module):
-    """Many parameters of one size."""
+    """A model with many parameters of one size."""
 
     def __init__(self, num: int, size: int, prefix: str) -> None:
         super().__init__()
@@ -348,7 +348,7 @@ def test_buffers_that_are_not_persistent_must_have_their_names(saved: Path) -> N
     )
 
 
-def test_a_view_into_another_weight_must_hold_what_that_holds(tmp_path: Path) -> None:
+def test_a_view_into_another_weight_must_match_that_weight(tmp_path: Path) -> None:
     class Shared(nn.Module):
         def __init__(self, is_shared: bool) -> None:
             super().__init__()
@@ -368,7 +368,7 @@ def test_a_view_into_another_weight_must_hold_what_that_holds(tmp_path: Path) ->
     assert is_bitwise_equal(weights(again), weights(ours))
 
 
-def test_an_accelerators_stream_on_one_side_only_is_said(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stream_of_an_accelerator_on_one_side_only_is_reported(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     trees = read_trees(saved)
     trees["state"]["streams"]["device"] = 1
     write_trees(saved, trees)

@@ -1,4 +1,4 @@
-"""Whatever a run's state is made of, a resumed run goes on with it, bit for bit."""
+"""A resumed run restores state of every kind bitwise: tensors, optimizers, schedulers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.comp
 
 
 class Museum(nn.Module):
-    """A model with a parameter or buffer of every kind; its loss takes all of them."""
+    """A model with parameters and buffers of every kind; the loss depends on all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class Museum(nn.Module):
 
 
 def bits(tensor: Tensor) -> tuple[Any, ...]:
-    """Everything that makes a tensor what it is: type, shape, layout, bits."""
+    """Return all properties of a tensor that must be restored: dtype, shape, strides, bits."""
     raw = tensor.detach().contiguous().reshape(-1)
     return tensor.dtype, tensor.shape, tensor.stride(), raw.view(torch.uint8).tolist() if raw.numel() else []
 
 
 def snapshot(of: Any) -> dict[str, Any]:
-    """Bits of all weights, buffers and optimizer state."""
+    """Return the bits of all weights, buffers, optimizer and scheduler states."""
 
     def walk(tree: Any) -> Any:
         if isinstance(tree, Mapping):
@@ -88,7 +88,7 @@ def snapshot(of: Any) -> dict[str, Any]:
 
 
 def cut(tmp_path: Path, num_before: int, num_after: int, data: Any, **settings: Any) -> tuple[Any, Any]:
-    """A run of ``num_before + num_after`` steps, and the same one cut after ``num_before``."""
+    """Train ``num_before + num_after`` steps, once without and once with an interruption after ``num_before``."""
     before = trainer(TrainingLoop(max_steps=num_before), **settings)
     before.fit(data)
     before.save_checkpoint(tmp_path / f"cut_{num_before}")
@@ -100,7 +100,7 @@ def cut(tmp_path: Path, num_before: int, num_after: int, data: Any, **settings: 
 
 
 @pytest.mark.parametrize("foreach", [True, False])
-def test_a_model_with_every_kind_of_tensor_goes_on_bitwise(
+def test_a_model_with_every_kind_of_tensor_resumes_bitwise(
     tmp_path: Path, foreach: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = partial(torch.optim.AdamW, lr=0.01, foreach=foreach)
@@ -133,7 +133,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
 
 
 class Turned(Regression):
-    """A regression, one of whose weights lies transposed in memory."""
+    """A regression with one weight that is transposed in memory."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__(dtype, dropout=0.2)
@@ -142,7 +142,7 @@ class Turned(Regression):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_goes_on_bitwise(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_every_optimizer_resumes_bitwise(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     features, target = rows(24, dtype).tensors
     data = list(zip(features.split(4), target.split(4), strict=True))
     straight, resumed = cut(tmp_path, 3, 4, data, model=lambda: Turned(dtype), optimizer=OPTIMIZERS[name])
@@ -165,14 +165,14 @@ SCHEDULERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_schedulers_go_on_bitwise(name: str, tmp_path: Path) -> None:
+def test_schedulers_resume_bitwise(name: str, tmp_path: Path) -> None:
     for num_before in (2, 5):
         straight, resumed = cut(tmp_path, num_before, 9 - num_before, batches(5), schedulers=[SCHEDULERS[name]])
         assert snapshot(resumed) == snapshot(straight)
 
 
 class Counting(Regression):
-    """Adds to its loss a number that only a buffer which is not persistent knows."""
+    """Adds to its loss a number from a buffer that is not persistent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class Counting(Regression):
         return {"loss": outputs["loss"] + self.offset}
 
 
-def test_a_checkpoint_is_validated_with_its_buffers_and_those_in_memory_are_given_back(tmp_path: Path) -> None:
+def test_a_checkpoint_is_validated_with_its_buffers_and_the_buffers_in_memory_are_restored(tmp_path: Path) -> None:
     ours = trainer(TrainingLoop(max_steps=3), model=Counting)
     ours.fit(batches(6))
     ours.save_checkpoint(tmp_path / "third")
@@ -196,7 +196,7 @@ def test_a_checkpoint_is_validated_with_its_buffers_and_those_in_memory_are_give
     assert at_third["val/0/loss"] > 3
 
 
-def test_weights_alone_leave_buffers_that_are_no_weights_as_they_are(tmp_path: Path) -> None:
+def test_init_from_does_not_load_buffers_that_are_not_persistent(tmp_path: Path) -> None:
     ours = trainer(TrainingLoop(max_steps=3), model=Counting)
     ours.fit(batches(6))
     ours.save_checkpoint(tmp_path / "third")

@@ -1,4 +1,4 @@
-"""What a callback logs during a validation belongs to the result of that validation."""
+"""Values that a callback logs during a validation are part of its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loopwright.errors import CheckpointError
 
 
 class Names(Callback):
-    """Logs a value of its own for each validation set, and notes the names it was told."""
+    """Logs a value for each validation set, and records the names of the sets."""
 
     def __init__(self) -> None:
         self.seen: list[str | None] = []
@@ -43,7 +43,7 @@ def test_a_callback_learns_the_name_and_its_values_are_returned() -> None:
     assert [row.metrics["val/a/own" if row.dataloader == "val/a" else "val/b/own"] for row in rows] == [6, 7]
 
 
-def test_a_callback_learns_whose_weights_are_validated(tmp_path: Path) -> None:
+def test_a_callback_knows_which_checkpoint_is_validated(tmp_path: Path) -> None:
     seen: list[Path | None] = []
 
     class Seen(Callback):
@@ -67,7 +67,7 @@ def test_a_callback_learns_whose_weights_are_validated(tmp_path: Path) -> None:
     assert seen == [None, paths[1], paths[1], paths[0], paths[1]]
 
 
-def test_a_scheduler_can_be_stepped_with_such_a_value() -> None:
+def test_a_scheduler_can_step_with_a_logged_value() -> None:
     plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "val/a/own"}
     with tiny.trainer(TrainingLoop(num_steps=2), callbacks=[Names()], schedulers=[plateau]) as trainer:
         trainer.fit(tiny.batches(), {"a": tiny.batches(1)})

@@ -1,4 +1,4 @@
-"""Reading a command line: verbs, flags, overrides, and what is refused before anything is composed."""
+"""Parsing of a command line: verbs, flags, overrides, and errors that are found before composition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loopwright.errors import SettingError
 from loopwright.experiment.console.command_line import read_command_line
 
 
-def test_words_are_taken_apart_wherever_flags_stand() -> None:
+def test_flags_may_be_anywhere_in_the_command() -> None:
     line = read_command_line(
         ["plan", "a=1", "-m", "b=1,2", "--trust", "one", "--trust=two", "--config-dir", "mine", "~c", "+d=3"]
     )
@@ -72,7 +72,7 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
         (["config", "-m"], "--multirun: not with config."),
     ],
 )
-def test_what_is_refused(words: list[str], said: str) -> None:
+def test_invalid_command_lines_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(SettingError) as caught:
         read_command_line(words)
     assert str(caught.value).startswith(said)

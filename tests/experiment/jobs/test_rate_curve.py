@@ -1,4 +1,4 @@
-"""The course of the learning rate, drawn before anything is trained."""
+"""The learning rate over a run, drawn as a line of characters before the training."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def test_a_line_shows_the_rates_with_which_steps_are_made(scheduler: Any, line: 
     assert course(scheduler) == line
 
 
-def test_the_rest_of_a_run_is_the_end_of_its_course() -> None:
+def test_the_rest_of_a_run_shows_the_end_of_the_line() -> None:
     assert course(ours("linear"), after=4) == "█▆▄▂  first 0.25, last 0.0625"
     assert course(torchs("StepLR", step_size=4, gamma=0.5), after=6) == "0.25 throughout"
 
 
-def test_groups_by_name_do_not_bend_the_course() -> None:
+def test_parameter_groups_do_not_change_the_line() -> None:
     grouped = ours("adamw", lr=0.5, rate_factors={"layers.0.*": 0.1}, without_decay=["*.bias"])
     assert course(ours("linear"), optimizer=grouped) == course(ours("linear"))
 
 
-def test_a_plan_of_many_million_steps_is_drawn_at_once() -> None:
+def test_a_plan_of_many_million_steps_is_drawn_quickly() -> None:
     begun = time.process_time()
     assert course(ours("linear"), num_steps=10**9).startswith("█")
     assert course(torchs("StepLR", step_size=4), num_steps=10**9) == "0.5 at first, then as StepLR has it"

@@ -1,4 +1,4 @@
-"""Recorded configurations are read like those of strangers."""
+"""Recorded configurations are read as untrusted files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
         read_recorded(tmp_path)
 
 
-def test_overrides_set_recorded_values_alone() -> None:
+def test_overrides_only_set_recorded_values() -> None:
     config = {"data": {"batch_size": 4}, "seed": 0}
     apply_overrides(config, ["data.batch_size=8", "seed=null"])
     assert config == {"data": {"batch_size": 8}, "seed": None}
@@ -52,7 +52,7 @@ def test_overrides_set_recorded_values_alone() -> None:
             apply_overrides(config, [word])
 
 
-def test_another_model_is_told_by_its_settings(tmp_path: Path) -> None:
+def test_another_model_is_recognized_by_its_settings(tmp_path: Path) -> None:
     run_dir = _write(tmp_path / "run", "model: {_target_: a.B, width: 3, depth: 1}\n")
     checkpoint = run_dir / "checkpoints" / "step_00000001"
     checkpoint.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The plain values of a configuration."""
+"""Settings of a configuration that are plain values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_values_that_are_refused_are_named(key: str, value: object) -> None:
         read_settings({**CONFIG, key: value})
 
 
-def test_what_was_added_later_may_be_left_out() -> None:
+def test_settings_of_later_versions_may_be_missing() -> None:
     assert read_settings(CONFIG).max_restarts == 0
     assert read_settings({**CONFIG, "max_restarts": 3}).max_restarts == 3
 
@@ -59,7 +59,7 @@ def test_the_ways_to_begin_exclude_each_other() -> None:
         read_settings({**CONFIG, "ckpt_path": "a", "init_from": "b"})
 
 
-def test_a_name_that_nobody_reads_is_refused_unless_an_interpolation_does() -> None:
+def test_an_unused_name_is_refused_unless_an_interpolation_uses_it() -> None:
     with pytest.raises(SettingError, match=r"^sed: no such key; nothing reads it\. Did you mean seed\?"):
         check_names({**CONFIG, "sed": 3}, frozenset(), [])
     check_names({**CONFIG, "width": 3}, frozenset({"width"}), [])

@@ -1,4 +1,4 @@
-"""How often a run that dies is started again."""
+"""How often a crashed run is restarted."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_restarts_are_counted_since_the_last_new_checkpoint(
         in_a_row += 1
 
 
-def test_a_run_that_gets_on_is_started_again_for_ever() -> None:
+def test_a_run_that_makes_progress_is_always_restarted() -> None:
     restarts = Restarts(1)
     assert all(restarts.allow_another(step) for step in range(1000))
 
 
-def test_a_run_that_does_not_is_not() -> None:
+def test_a_run_without_progress_is_restarted_up_to_the_limit() -> None:
     restarts = Restarts(3)
     assert [restarts.allow_another(20) for _ in range(5)] == [True, True, True, False, False]

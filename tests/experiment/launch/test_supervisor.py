@@ -1,4 +1,4 @@
-"""A run that dies goes on by itself, as long as it gets further; what was refused or asked to end does not."""
+"""A crashed run is restarted as long as it makes progress; a refused or interrupted run is not restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def command(here: Path, *words: str) -> Answer:
-    """The answer to a supervised run, of which nothing is left."""
+    """Run a supervised command, check that none of its processes is left, and return its answer."""
     keys = {word.split("=")[0] for word in words}
     rest = [word for word in (*SMALL, *WORDS) if word.split("=")[0] not in keys]
     process_id, answer = run_process(here, *words, *rest)
@@ -43,7 +43,7 @@ def restarts(answer: Answer) -> list[str]:
 
 
 @pytest.mark.slow
-def test_one_that_raises_at_the_same_step_is_started_again_so_often_and_no_more(here: Path) -> None:
+def test_a_run_that_fails_at_the_same_step_is_restarted_up_to_the_limit(here: Path) -> None:
     answer = command(here, "callbacks.dying.steps=[-3]", "hydra.run.dir=out")
     failed = "ValueError: told to. Raised in callback dying.on_train_batch_end."
     assert (answer.code, answer.err.splitlines()) == (
@@ -64,7 +64,7 @@ def test_one_that_raises_at_the_same_step_is_started_again_so_often_and_no_more(
     assert words[1:] == ["loopwright resume --trust=faulty out"]
 
 
-def test_one_that_is_left_as_if_all_was_done_has_died(here: Path) -> None:
+def test_a_run_that_exits_with_0_before_its_end_has_crashed(here: Path) -> None:
     answer = command(here, "callbacks.dying.steps=[-3]", "callbacks.dying.how=leave", "hydra.run.dir=out")
     where = "after the checkpoint of step 2"
     assert (answer.code, answer.err.splitlines()) == (
@@ -77,7 +77,7 @@ def test_one_that_is_left_as_if_all_was_done_has_died(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_that_gets_further_each_time_is_started_again_more_often_and_ends_the_same(here: Path, small: Cli) -> None:
+def test_a_run_that_makes_progress_is_restarted_without_limit_and_ends_the_same(here: Path, small: Cli) -> None:
     length = ("loop.max_steps=8", "checkpoint.every_n_steps=2", "log_every_n_steps=1")
     answer = command(here, "callbacks.dying.steps=[3,5,7]", "callbacks.dying.how=kill", *length)
     (cut,) = run_dirs(here)
@@ -97,7 +97,7 @@ def test_one_that_gets_further_each_time_is_started_again_more_often_and_ends_th
 
 
 @pytest.mark.slow
-def test_one_whose_loss_is_not_a_number_is_started_again_so_often_and_no_more(here: Path) -> None:
+def test_a_run_with_a_nan_loss_is_restarted_up_to_the_limit(here: Path) -> None:
     words = ("--config-dir=conf", "--trust=faulty", "experiment=faulty", "model.returns=not_a_number", "max_restarts=1")
     process_id, answer = run_process(here, *words)
     assert is_group_gone(process_id)
@@ -110,7 +110,7 @@ def test_one_whose_loss_is_not_a_number_is_started_again_so_often_and_no_more(he
 
 
 @pytest.mark.slow
-def test_a_directory_that_was_typed_is_not_begun_again(here: Path) -> None:
+def test_a_run_in_a_given_directory_is_not_started_from_the_beginning_again(here: Path) -> None:
     answer = command(here, "callbacks.dying.steps=[-1]", "hydra.run.dir=out")
     assert answer.code == 1
     assert answer.err.splitlines()[1:] == [
@@ -123,7 +123,7 @@ def test_a_directory_that_was_typed_is_not_begun_again(here: Path) -> None:
     ("words", "code"),
     [(["data.num_train=0"], 2), (["ckpt_path=nowhere"], 3)],
 )
-def test_what_was_refused_is_not_started_again(words: list[str], code: int, here: Path) -> None:
+def test_a_refused_run_is_not_restarted(words: list[str], code: int, here: Path) -> None:
     answer = command(here, *words)
     assert (answer.code, answer.err.count("\n")) == (code, 1), answer.err
 
@@ -132,10 +132,14 @@ def test_what_was_refused_is_not_started_again(words: list[str], code: int, here
 @pytest.mark.parametrize(
     ("how", "code", "received"),
     [
-        ("terminate", 143, "SIGTERM"),  # the run alone
-        ("terminate_group", 143, "SIGTERM"),  # run and supervisor: a second one would end the run without a save
-        ("interrupt_parent", 130, "SIGINT"),  # the supervisor alone
-        ("kill_parent", 143, "SIGTERM"),  # which has the run end, as nobody would know of it
+        ("terminate", 143, "SIGTERM"),  # only the run gets the signal
+        (
+            "terminate_group",
+            143,
+            "SIGTERM",
+        ),  # both get it; if the supervisor passed it on, the run would end without a save
+        ("interrupt_parent", 130, "SIGINT"),  # only the supervisor gets it
+        ("kill_parent", 143, "SIGTERM"),  # the run ends because its supervisor was killed
     ],
 )
 def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int, received: str, here: Path) -> None:
@@ -153,14 +157,14 @@ def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_before_it_can_end_by_a_signal_is_not_started_again(here: Path) -> None:
+def test_a_run_that_is_killed_after_a_signal_is_not_restarted(here: Path) -> None:
     answer = command(here, "callbacks.dying.how=interrupt_parent_and_kill", "hydra.run.dir=out")
     assert (answer.code, answer.err) == (130, "out: was killed by SIGKILL after SIGINT; not started again.\n")
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_was_cut_short_is_no_progress(here: Path) -> None:
-    """The run goes on from the one before it, and dies again when it has saved the other again."""
+def test_a_truncated_checkpoint_is_no_progress(here: Path) -> None:
+    """The run resumes from the checkpoint before it, writes the later checkpoint again, and crashes again."""
     words = ("callbacks.dying.steps=[-3]", "callbacks.dying.how=cut", "checkpoint.every_n_steps=1", "max_restarts=2")
     answer = command(here, *words, "hydra.run.dir=-out")
     assert answer.code == 1
@@ -176,7 +180,7 @@ def test_a_checkpoint_that_was_cut_short_is_no_progress(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_again(here: Path) -> None:
+def test_a_run_with_only_damaged_checkpoints_is_not_started_from_the_beginning(here: Path) -> None:
     words = ("callbacks.dying.steps=[-3]", "callbacks.dying.how=cut")
     answer = command(here, *words, "hydra.run.dir=out")
     assert answer.code == 3
@@ -186,7 +190,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_again(here: Path) 
 
 
 @pytest.mark.slow
-def test_a_run_that_is_resumed_is_supervised_as_it_was_begun_or_as_is_said(here: Path, cli: Cli) -> None:
+def test_a_resumed_run_is_supervised_with_the_recorded_or_the_given_limit(here: Path, cli: Cli) -> None:
     words = [word for word in (*SMALL, *WORDS) if word != "max_restarts=1"]
     assert cli(*words, "hydra.run.dir=out").code == 1
     (here / "died_3").unlink()
@@ -206,11 +210,11 @@ def test_a_sweep_is_refused(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("verb", ["plan", "config"])
-def test_what_runs_nothing_is_not_supervised(verb: str, small: Cli) -> None:
+def test_commands_that_train_nothing_are_not_supervised(verb: str, small: Cli) -> None:
     assert small(verb, "max_restarts=2").code == 0
 
 
-def test_a_process_whose_supervisor_has_gone_does_not_begin(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_its_supervisor_does_not_start(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPWRIGHT_SUPERVISOR", "1000000000:3")
     answer = cli("loop.max_steps=1")
     assert (answer.code, answer.err) == (

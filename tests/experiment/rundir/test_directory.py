@@ -1,4 +1,4 @@
-"""Run directories: never shared by two runs, shared by the processes of one."""
+"""Run directories are never shared by two runs, but shared by the processes of one run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _start(cwd: Path, **environ: str) -> subprocess.Popen[str]:
 
 
 def _release(processes: list[subprocess.Popen[str]]) -> list[str]:
-    """Let all of them go on at once, and collect what they print."""
+    """Release all processes at the same time, and collect their output."""
     for process in processes:
         assert process.stdin is not None
         process.stdin.close()
@@ -55,7 +55,7 @@ def test_16_processes_in_one_second_make_16_directories(tmp_path: Path) -> None:
     assert all(path.startswith("outputs/same/2026-01-02_03-04-05_") and (tmp_path / path).is_dir() for path in made)
 
 
-def test_a_directory_that_is_there_already_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_directory_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frozen = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
     ids = iter(["aaaaaa", "aaaaaa", "bbbbbb"])
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_several_machines_need_a_typed_directory(tmp_path: Path, monkeypatch: py
         allocate("x", is_sweep=False, environ={"WORLD_SIZE": "2", "RANK": "0", "GROUP_WORLD_SIZE": "2"})
 
 
-def test_a_sweep_is_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_directory_of_a_sweep_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert allocate("x", is_sweep=True, environ={}).name.endswith("_sweep")
 

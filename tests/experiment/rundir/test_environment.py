@@ -1,4 +1,4 @@
-"""What is recorded of where a run ran."""
+"""The record of the environment of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _git(directory: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
 
 
-def test_the_environment_is_json_and_holds_no_foreign_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_json_and_contains_no_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "swordfish")
     recorded = environment(2, NO_GIT, NO_TRUST)
     assert recorded["torch"] == torch.__version__
@@ -30,7 +30,7 @@ def test_the_environment_is_json_and_holds_no_foreign_values(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE"])
-def test_what_chooses_kernels_is_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_choose_kernels_are_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(name, raising=False)
     before = environment(2, NO_GIT, NO_TRUST)
     assert before["hardware"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
@@ -38,7 +38,7 @@ def test_what_chooses_kernels_is_recorded(name: str, monkeypatch: pytest.MonkeyP
     assert environment_differences(before, environment(2, NO_GIT, NO_TRUST)) == [f"variables.{name}: None -> default"]
 
 
-def test_what_was_not_recorded_yet_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_were_not_recorded_are_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     now = environment(2, NO_GIT, NO_TRUST)
     now["hardware"]["cpu"] = "Xeon, family 6, model 85, stepping 7"
@@ -51,7 +51,7 @@ def test_what_was_not_recorded_yet_is_no_difference(monkeypatch: pytest.MonkeyPa
     assert environment_differences(before, now)[0] == "hardware.cpu: Xeo -> Xeon, family 6, model 85, stepping 7"
 
 
-def test_commit_and_diff_of_the_repository_around(tmp_path: Path) -> None:
+def test_commit_and_diff_of_the_enclosing_repository(tmp_path: Path) -> None:
     _git(tmp_path, "init")
     (tmp_path / "file").write_text("one\n")
     _git(tmp_path, "add", ".")
@@ -70,7 +70,7 @@ def test_without_a_repository_nothing_is_recorded(tmp_path: Path) -> None:
     assert git_state(tmp_path) == ({"commit": None, "is_dirty": None}, None)
 
 
-def test_process_settings_are_given_back() -> None:
+def test_process_settings_are_restored() -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with process_settings(1, deterministic=True):
         assert torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""The digest of the source that a run was made with."""
+"""The digest of the source code of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from loopwright.experiment.gate.trust import NO_TRUST, Trust
 from loopwright.experiment.rundir.source_digests import source_digests
 
-UNREADABLE = Path("/proc/self/mem")  # at its beginning, by root too
+UNREADABLE = Path("/proc/self/mem")  # reading its first bytes fails, even for root
 
 
 def digest(name: str, cwd: Path) -> str | None:
@@ -21,7 +21,7 @@ def digest(name: str, cwd: Path) -> str | None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package that must not be imported."""
+    """Create a package that fails when it is imported."""
     package = tmp_path / "unseen_package"
     (package / "inner").mkdir(parents=True)
     for name in ("__init__.py", "one.py", "inner/__init__.py", "inner/two.py"):
@@ -29,7 +29,7 @@ def package(tmp_path: Path) -> Path:
     return package
 
 
-def test_a_change_of_name_or_content_changes_it_and_nothing_is_imported(package: Path, tmp_path: Path) -> None:
+def test_a_changed_name_or_content_changes_the_digest_and_nothing_is_imported(package: Path, tmp_path: Path) -> None:
     seen = [digest(package.name, tmp_path)]
     assert digest(package.name, tmp_path) == seen[0]
     (package / "inner" / "two.py").write_text("x = 1\n")
@@ -42,13 +42,13 @@ def test_a_change_of_name_or_content_changes_it_and_nothing_is_imported(package:
     (package / "notes.txt").write_text("x")
     (package / ".hidden").mkdir()
     (package / ".hidden" / "three.py").write_text("x = 1\n")
-    (package / ".#one.py").symlink_to("nowhere")  # as an editor leaves it
+    (package / ".#one.py").symlink_to("nowhere")  # a lock file of an editor
     os.mkfifo(package / "pipe.py")
     assert digest(package.name, tmp_path) == seen[-1]
     assert package.name not in sys.modules
 
 
-def test_a_part_of_a_package_has_its_own(package: Path, tmp_path: Path) -> None:
+def test_a_module_of_a_package_has_its_own_digest(package: Path, tmp_path: Path) -> None:
     whole, one, inner = (digest(f"unseen_package{part}", tmp_path) for part in ("", ".one", ".inner"))
     assert len({whole, one, inner}) == 3
     assert digest("unseen_package.one.Model", tmp_path) == one
@@ -58,7 +58,7 @@ def test_a_part_of_a_package_has_its_own(package: Path, tmp_path: Path) -> None:
     assert digest("unseen_package.one", tmp_path) != one
 
 
-def test_what_has_no_source_has_none(tmp_path: Path) -> None:
+def test_a_module_without_source_has_no_digest(tmp_path: Path) -> None:
     assert digest("absent_module", tmp_path) is None
     found = source_digests(Trust(packages=("math", "sys", "loopwright_absent.part", "numpy.linalg")))
     assert [found[name] for name in ("math", "sys", "loopwright_absent.part")] == [None] * 3
@@ -66,7 +66,7 @@ def test_what_has_no_source_has_none(tmp_path: Path) -> None:
     assert list(source_digests(NO_TRUST)) == ["loopwright"] and source_digests(NO_TRUST)["loopwright"] is not None
 
 
-@pytest.mark.skipif(not UNREADABLE.exists(), reason="has no file that nobody reads")
-def test_an_unreadable_file_gives_none(package: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs a file that cannot be read")
+def test_an_unreadable_file_gives_no_digest(package: Path, tmp_path: Path) -> None:
     (package / "three.py").symlink_to(UNREADABLE)
     assert digest(package.name, tmp_path) is None

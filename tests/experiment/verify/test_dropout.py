@@ -1,4 +1,4 @@
-"""Dropout that is switched off, wherever it is done."""
+"""Dropout is switched off in every operation that contains dropout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def packed(made: nn.Module) -> Tensor:
     return out
 
 
-# What drops when it is called with True, and does not with False.
+# Operations with dropout if the argument is True, and without if it is False.
 DROPPING: dict[str, Callable[[bool], Tensor]] = {
     "function": lambda is_on: functional.dropout(ones, 0.3, is_on),
     "by default": lambda is_on: functional.dropout(ones, training=is_on),
@@ -53,7 +53,7 @@ DROPPING: dict[str, Callable[[bool], Tensor]] = {
 
 
 @pytest.mark.parametrize("how", DROPPING)
-def test_nothing_is_dropped_and_it_is_known_that_it_would_have_been(how: str) -> None:
+def test_no_value_is_dropped_and_the_dropout_is_recorded(how: str) -> None:
     torch.manual_seed(0)
     expected = DROPPING[how](False)
     assert any(not torch.equal(DROPPING[how](True), expected) for _ in range(8))

@@ -1,4 +1,4 @@
-"""Laws of the comparison of two runs: equal is said of equal bytes, and of no others."""
+"""Laws of the comparison of two runs: exactly equal bytes are reported as equal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def outcome(lines: Sequence[bytes], state: str = "completed", weights: str | Non
 
 
 @given(there=OUTCOMES, here=OUTCOMES)
-def test_equal_is_said_where_all_that_was_recorded_is_equal(there: Outcome, here: Outcome) -> None:
+def test_equal_records_are_reported_as_equal(there: Outcome, here: Outcome) -> None:
     verdict = compare(there, here)
     assert verdict.text.startswith({True: "Reproduced: ", False: "Not reproduced: ", None: "Cannot say: "}[
         verdict.is_reproduced
@@ -50,7 +50,7 @@ def test_equal_is_said_where_all_that_was_recorded_is_equal(there: Outcome, here
 
 
 @given(there=OUTCOMES)
-def test_a_run_with_anything_recorded_reproduces_itself(there: Outcome) -> None:
+def test_every_run_with_records_reproduces_itself(there: Outcome) -> None:
     has_something = bool(there.lines) or (there.is_complete and there.weights_sha256 is not None)
     assert compare(there, there).is_reproduced is (True if has_something else None)
 
@@ -88,7 +88,7 @@ def test_the_first_and_the_largest_difference_are_named(theirs: list[bytes], our
     assert said in compare(outcome(theirs), outcome(ours)).text
 
 
-def test_metrics_that_are_gone_are_not_said_to_be_equal() -> None:
+def test_missing_metrics_are_not_reported_as_equal() -> None:
     lines = [line(step, "loss", float(step)) for step in range(1, 9)]
     verdict = compare(outcome([]), outcome(lines))
     assert verdict.is_reproduced is None

@@ -1,4 +1,4 @@
-"""`verify`: finds what users do wrong, says where, and passes what is right."""
+"""`verify` finds mistakes of users, names them, and accepts correct configurations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RIGHT = ("--trust=planted", "--config-dir=conf", "model=planted", "data=planted"
 
 @pytest.fixture
 def check(cli: Cli, tmp_path: Path) -> Cli:
-    """``verify`` of what is right but for the words given."""
+    """Return a function that runs ``verify`` on a correct configuration, changed by its words."""
     for name, text in CONF.items():
         file = tmp_path / "conf" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def check(cli: Cli, tmp_path: Path) -> Cli:
 
 
 @pytest.mark.parametrize("what", VERIFIABLE)
-def test_what_is_right_is_equal_and_leaves_nothing(what: str, check: Cli, tmp_path: Path) -> None:
+def test_a_correct_configuration_is_equal_and_leaves_no_files(what: str, check: Cli, tmp_path: Path) -> None:
     answer = check(what)
     assert (answer.code, answer.err) == (0, "")
     said = answer.out.splitlines()
@@ -47,7 +47,7 @@ def test_what_is_right_is_equal_and_leaves_nothing(what: str, check: Cli, tmp_pa
     assert run_dirs(tmp_path) == [] and not (tmp_path / "outputs").exists()
 
 
-# The mistake, how it is looked for, what differs first, and what is said to explain it.
+# For each mistake: the command, the first difference that it reports, and the explanation.
 FOUND: dict[str, tuple[str, str, str | None]] = {
     "noise of a custom loader": (
         "workers data.mistake=loader",
@@ -75,7 +75,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "put_: no deterministic form in torch",
     ),
     "the same generator, read by workers": (
-        "workers data.mistake=generator",  # the first batch is read by the first worker, as it would be here
+        "workers data.mistake=generator",  # the first worker reads the first batch as the main process would
         "step 2, batch features",
         "data set Noisy has a random generator of its own (_generator, planted._shared)",
     ),
@@ -140,7 +140,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "step 2, batch features",
         "data set Other is iterable: a worker reads all of it",
     ),
-    "a clock, whatever is looked at": (
+    "a clock, with another check": (
         "resume model.mistake=clock",
         "step 1, loss: differs by at most ",
         "this run is not the same twice",
@@ -161,7 +161,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
 
 
 @pytest.mark.parametrize("mistake", FOUND)
-def test_a_mistake_is_found_where_it_shows_first_and_explained(mistake: str, check: Cli) -> None:
+def test_a_mistake_is_found_at_its_first_effect_and_explained(mistake: str, check: Cli) -> None:
     words, first, explanation = FOUND[mistake]
     answer = check(*words.split())
     assert (answer.code, answer.err) == (1, ""), answer.out
@@ -191,12 +191,12 @@ def test_a_mistake_is_found_where_it_shows_first_and_explained(mistake: str, che
         "accumulation model.mistake=not_a_number callbacks=none",
     ],
 )
-def test_what_is_right_in_unusual_ways_is_equal(words: str, check: Cli) -> None:
+def test_unusual_correct_configurations_are_equal(words: str, check: Cli) -> None:
     answer = check(*words.split())
     assert (answer.code, answer.err) == (0, ""), answer.out
 
 
-def test_what_is_not_compared_is_said(check: Cli) -> None:
+def test_values_that_are_not_compared_are_reported(check: Cli) -> None:
     said = check("accumulation", "data.mistake=drop_last", "loop.grad_accum_steps=3").out.splitlines()
     assert said[0].startswith("accumulation: 3 steps on batches of 12 as a whole; cut into 3 micro-batches of 4")
     assert said[2:] == [
@@ -207,8 +207,8 @@ def test_what_is_not_compared_is_said(check: Cli) -> None:
     assert answer.code == 1
 
 
-def test_mistakes_are_not_found_where_they_do_no_harm(check: Cli) -> None:
-    """A sum is no mistake without accumulation; and a global generator of the loader's is kept apart from the run's."""
+def test_harmless_mistakes_are_not_reported(check: Cli) -> None:
+    """A sum is correct without accumulation, and draws of the loader from the global stream do not affect the run."""
     for words in (
         ["resume", "model.mistake=sum"],
         ["resume", "data.mistake=loader"],
@@ -228,17 +228,17 @@ def test_dropout_is_left_out_of_the_comparison_of_gradients(cli: Cli) -> None:
     assert answer.out.endswith("\n  dropout is switched off in both: it draws anew for each micro-batch\n")
 
 
-def test_the_command_line_knows_all_of_it() -> None:
+def test_the_command_line_lists_all_checks() -> None:
     assert tuple(VERIFIABLE) == command_line.VERIFIABLE
 
 
-def test_as_many_steps_as_were_typed(check: Cli) -> None:
+def test_the_given_number_of_steps_is_run(check: Cli) -> None:
     assert check("resume", "loop.max_steps=11").out.startswith("resume: 11 steps straight; cut after step 5,")
     assert check("workers", "loop.num_steps=3").out.startswith("workers: 3 steps on data read in this process;")
 
 
-def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
-    """Ten micro-batches a pass, four a step: the third and the sixth step are short."""
+def test_steps_across_the_short_end_of_a_pass_are_equal(check: Cli) -> None:
+    """With ten micro-batches per pass and four per step, the third and the sixth step have only two."""
     for what in ("resume", "workers"):
         assert check(what, "loop.grad_accum_steps=4", "loop.num_steps=7").code == 0
     assert check("accumulation", "data.batch_size=3", "loop.grad_accum_steps=4", "loop.num_steps=9").code == 0
@@ -260,18 +260,20 @@ def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
         (["resume", "optimizer.lr=abc"], "optimizer.lr='abc': expected"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_exit_2_in_a_line(words: list[str], error: str, check: Cli, cli: Cli) -> None:
+def test_configurations_that_cannot_be_compared_give_exit_code_2(
+    words: list[str], error: str, check: Cli, cli: Cli
+) -> None:
     answer = check(*words) if words else cli("verify")
     assert answer.code == 2
     assert answer.err.startswith(error) and answer.err.count("\n") == 1
 
 
-def test_only_what_is_trained_is_compared(cli: Cli) -> None:
+def test_a_validation_loop_cannot_be_compared(cli: Cli) -> None:
     answer = cli("verify", "resume", "loop=validation")
     assert (answer.code, answer.err) == (2, "loop: expected a training loop; verify compares what is trained.\n")
 
 
-def test_from_python_it_is_the_same_and_touches_no_stream_of_the_caller() -> None:
+def test_verify_from_python_gives_the_same_and_leaves_the_callers_streams() -> None:
     torch.manual_seed(5), random.seed(5), numpy.random.seed(5)
     before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
     verdict = verify("resume", ["loop.num_steps=4", "loop.eval_frequency=2"])
