@@ -23,10 +23,8 @@ class RunState:
         is_log_step: whether the values of the present step are read and logged.
         window_start: (pass_index, micro_batch_index) where the present step began.
         validated: (``global_step``, validations completed of the round that follows it), of the last round.
-        stop_reason: why this fit is to end after the present step, if it is.
-        is_interrupted: whether that is an interruption, after which the run is to be resumed: a validation that is
-            under way is cut short, to be begun again.
-        exit: what a second signal ends this fit with, in case that it is dropped where the signal's handler raises it.
+        stop_reason: why this fit ends before its plan does, once that is decided.
+        is_interrupted: whether that is an interruption, after which the run is to be resumed.
         validation_name: of the validation set being validated: the prefix of its metrics.
         downstream_name: of the downstream validation that runs: the prefix of what it validates.
         validation_checkpoint: the checkpoint whose weights are being validated; None: those of the run.
@@ -42,15 +40,9 @@ class RunState:
     validated: tuple[int, int] = (0, 0)
     stop_reason: str | None = None
     is_interrupted: bool = False
-    exit: BaseException | None = None
     validation_name: str | None = None
     downstream_name: str | None = None
     validation_checkpoint: Path | None = None
-
-    def leave_at_once(self) -> None:
-        """Raise `exit`, where there is one."""
-        if self.exit is not None:
-            raise self.exit
 
 
 class Interruption(BaseException):

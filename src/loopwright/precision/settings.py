@@ -1,4 +1,4 @@
-"""`Precision`: the type a model computes in, and how its gradients are clipped."""
+"""`Precision`: the settings of the type that a model computes in, and of gradient clipping."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from loopwright.errors import SettingError, refuse, refuse_type
@@ -48,6 +49,11 @@ class Precision:
                 f"={self.max_gradient_norm} and max_gradient_value={self.max_gradient_value}: expected one of the two; "
                 "set the other to null.",
             )
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The type that a forward casts to; None: nothing is cast."""
+        return None
 
     @property
     def is_clipping(self) -> bool:
