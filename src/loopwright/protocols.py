@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from loopwright.precision import Precision
 
 
 class DeviceStream(Protocol):
@@ -55,6 +58,102 @@ class Accelerator(Protocol):
 
     def move(self, batch: Any) -> Any:
         """Return ``batch`` with every tensor in it on this device."""
+        ...
+
+
+class Pending(Protocol):
+    """A sum over the processes that has begun."""
+
+    def wait(self) -> None:
+        """Wait until the sum stands in the tensor that it was begun with."""
+        ...
+
+
+class Ranks(Protocol):
+    """The processes that train one model together, as one of them sees them."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, counted from 0; process 0 alone writes the run directory."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        ...
+
+    @property
+    def local_rank(self) -> int:
+        """Number of this process among those on its machine."""
+        ...
+
+    def add(self, values: Tensor) -> Pending:
+        """Begin to sum ``values`` over the processes, in place, on the tensor's device."""
+        ...
+
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """The data of every process, in order; every process gets all of it."""
+        ...
+
+    def share_bytes(self, data: bytes | None) -> bytes:
+        """The data of process 0; the others pass None."""
+        ...
+
+    def leave(self) -> None:
+        """Leave the group, without waiting for another process."""
+        ...
+
+
+class Strategy(Protocol):
+    """How one model is placed, called, summed and gathered by the processes that train it."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes."""
+        ...
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds only a part of each weight."""
+        ...
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The forward of training: called with a batch, returns the outputs of the model."""
+        ...
+
+    @property
+    def evaluate(self) -> Callable[..., Any]:
+        """The forward of validation, which communicates only if the model is sharded."""
+        ...
+
+    def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
+        """Place the model on the device in the types of ``precision``, in place, before its optimizer is made."""
+        ...
+
+    def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
+        """The context around a forward and its backward; ``is_on``: the backward sums gradients over the processes."""
+        ...
+
+    def backward(self, total: Tensor | None, word: Tensor) -> None:
+        """Run the backward of a weighted loss, and add ``word`` to the numbers that the processes agree on.
+
+        Args:
+            total: the loss times its items; None: this process has no rows of the micro-batch.
+            word: numbers of this process, such as its items; summed over the window and the processes.
+        """
+        ...
+
+    def agreed(self) -> Tensor:
+        """The words summed over the window and the processes, still on the device; the next window begins anew."""
+        ...
+
+    def equalise_buffers(self) -> None:
+        """Give every process the buffers of process 0; called before a validation and a save."""
+        ...
+
+    def whole(self, tensor: Tensor) -> Tensor | None:
+        """The whole of a tensor on the host of process 0; None on the others. Every process calls this."""
         ...
 
 

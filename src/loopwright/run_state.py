@@ -23,11 +23,9 @@ class RunState:
         is_log_step: whether the values of the current step are read and logged.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
         validated: (``global_step``, number of completed validations) of the last round of validations.
-        stop_reason: reason to end this fit after the current step; None to continue.
+        stop_reason: reason why this fit ends before its plan does, once `Stopping` has decided it; None to continue.
         is_interrupted: whether the fit ends because of an interruption and the run is to be resumed. A running
             validation is then aborted, and repeated by the resumed run.
-        exit: exception that a second signal raises to end the fit at once. It is stored here as well, because Python
-            drops an exception that the signal handler raises while an object is finalised.
         validation_name: name of the validation set being validated, the prefix of its metrics.
         downstream_name: name of the running downstream validation, the prefix of its metrics.
         validation_checkpoint: checkpoint whose weights are being validated; None for the weights of this run.
@@ -43,15 +41,9 @@ class RunState:
     validated: tuple[int, int] = (0, 0)
     stop_reason: str | None = None
     is_interrupted: bool = False
-    exit: BaseException | None = None
     validation_name: str | None = None
     downstream_name: str | None = None
     validation_checkpoint: Path | None = None
-
-    def leave_at_once(self) -> None:
-        """Raise `exit` if it is set."""
-        if self.exit is not None:
-            raise self.exit
 
 
 class Interruption(BaseException):

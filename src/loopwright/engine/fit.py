@@ -74,6 +74,7 @@ class FitLoop:
         self._parts = parts
         self._inputs = inputs
         self._state = parts.state
+        self._stopping = parts.stopping
         self._step = Step(parts, optimizer, inputs.feed)
         self._clock = TrainClock()
         self._step_saved = inputs.plan.position
@@ -84,18 +85,18 @@ class FitLoop:
         self._clock.begin(self._state.global_step)
         try:
             for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
-                if self._state.stop_reason is not None:
+                if self._stopping.decide():
                     break
                 if is_validation:
                     self._validation_round(stages)
                 else:
                     self._train_loop(stages)
-                if self._state.stop_reason is not None:
+                if self._stopping.decide():
                     break  # before groupby looks for the next group, through all that is left of this one
         except Interruption:
             pass  # of a round of validations, which is begun again when the run is resumed
-        self._state.leave_at_once()
-        if self._state.stop_reason is not None and self._step_saved != self._state.global_step:
+        self._stopping.leave_at_once()
+        if self._stopping.decide() and self._step_saved != self._state.global_step:
             self._save()
 
     def _place(self, stage: Stage) -> tuple[int, bool]:
@@ -112,7 +113,7 @@ class FitLoop:
             call_hooks(hooks["on_enter_train"], trainer, stack, inputs.train_dataloader, loop, loop_idx)
             call_hooks(hooks["on_train_start"], trainer, parts.model, inputs.train_dataloader, loop, loop_idx)
             for stage in stages:
-                if self._state.stop_reason is not None:
+                if self._stopping.decide():
                     break
                 if isinstance(stage, Train):
                     batch_idx = self._train(stage, batch_idx)
@@ -122,7 +123,7 @@ class FitLoop:
 
     def _train(self, stage: Train, batch_idx: int) -> int:
         """Train the steps of ``stage``; returns the number of the next micro-batch in this train loop."""
-        state, run, log = self._state, self._step.run, self._log
+        state, run, log, stopping = self._state, self._step.run, self._log, self._stopping
         every, last = self._parts.log_every_n_steps, self._inputs.plan.stop_step
         next_log = next_multiple(stage.start, every)
         self._clock.start()
@@ -133,7 +134,7 @@ class FitLoop:
             if state.is_log_step:
                 next_log = next_multiple(step, every)
                 self._log_timing()
-            if state.stop_reason is not None:
+            if stopping.is_asked and stopping.decide():
                 break
         self._clock.stop()
         return batch_idx
@@ -162,8 +163,7 @@ class FitLoop:
             if num_before:  # of a round that was interrupted: what was logged then belongs to it
                 metrics |= parts.log.latest
             for num_done, stage in enumerate(stages, num_before + 1):
-                if state.is_interrupted:
-                    raise Interruption
+                self._stopping.decide_in_validation()
                 self._validate(stage)
                 state.validated = (state.global_step, num_done)
             self._step_monitored(metrics)

@@ -9,21 +9,24 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.user_errors import note_model
 from loopwright.engine.weighting import as_outputs
 from loopwright.errors import SettingError
+from loopwright.precision import forward_context
 
 
 class Forward:
     """Calls the model on a batch.
 
     Args:
-        parts: of this run, with its hooks bound.
-        predict: called in place of the model; what it returns need not have a loss.
+        parts: objects of this run, with its hooks bound.
+        call: the forward: that of the strategy, or what a validation loop calls in its place.
+        needs_loss: whether ``call`` must return a loss.
     """
 
-    __slots__ = ("_after", "_before", "_call", "_model", "_needs_loss", "_state", "_trainer")
+    __slots__ = ("_after", "_before", "_call", "_context", "_model", "_needs_loss", "_state", "_trainer")
 
-    def __init__(self, parts: Parts, predict: Callable[..., Any] | None = None) -> None:
-        self._call = parts.model if predict is None else predict
-        self._needs_loss = predict is None
+    def __init__(self, parts: Parts, call: Callable[..., Any], *, needs_loss: bool = True) -> None:
+        self._call = call
+        self._context = forward_context(parts.device.torch_device.type, parts.precision.autocast_dtype)
+        self._needs_loss = needs_loss
         self._trainer = parts.trainer
         self._model = parts.model
         self._state = parts.state
@@ -42,7 +45,11 @@ class Forward:
         for hook in self._before:
             hook(self._trainer, self._model, batch, args, kwargs)
         try:
-            returned = self._call(*args, **kwargs)
+            if self._context is None:
+                returned = self._call(*args, **kwargs)
+            else:
+                with self._context():
+                    returned = self._call(*args, **kwargs)
         except SettingError as error:
             raise error.under("model") from error
         except Exception as error:

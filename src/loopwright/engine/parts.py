@@ -10,9 +10,10 @@ from torch.optim import Optimizer
 
 from loopwright.engine.hook_table import Hooks
 from loopwright.engine.metric_log import MetricLog
+from loopwright.engine.stopping import Stopping
 from loopwright.hooks import Callback
-from loopwright.precision import Precision
-from loopwright.protocols import Accelerator, BatchSource, StatefulScheduler
+from loopwright.precision import Precision, Scaling
+from loopwright.protocols import Accelerator, BatchSource, StatefulScheduler, Strategy
 from loopwright.run_state import RunState
 from loopwright.seeding import RandomStreams
 
@@ -31,6 +32,9 @@ class Parts:
         data: the training dataloader of the present or last fit, whose state is saved where it has one.
         callbacks: (name, callback) in the order in which they are called.
         hooks: those of the callbacks, bound for this run.
+        strategy: places and calls the model.
+        scaling: scales the loss; None: losses and gradients are used as they are.
+        stopping: decides where a fit ends before its plan does.
     """
 
     trainer: Any
@@ -42,6 +46,9 @@ class Parts:
     state: RunState
     log: MetricLog
     log_every_n_steps: int
+    strategy: Strategy
+    stopping: Stopping
+    scaling: Scaling | None = None
     schedulers: list[StatefulScheduler] = field(default_factory=list)
     monitored: list[tuple[StatefulScheduler, str]] = field(default_factory=list)
     data: BatchSource | None = None

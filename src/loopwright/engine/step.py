@@ -42,9 +42,11 @@ class Step:
         hooks = parts.hooks
         self._trainer, self._model = parts.trainer, parts.model
         self._state, self._feed = parts.state, feed
+        self._scaling = parts.scaling
+        self._leave_at_once = parts.stopping.leave_at_once
         self._sum_dtype = parts.device.sum_dtype
         self._move = None if parts.device.is_host else parts.device.move
-        self._forward = Forward(parts)
+        self._forward = Forward(parts, parts.strategy.call)
         self.update = Update(parts, optimizer)
         self._batch_start = hooks["on_train_batch_start"]
         self._batch_end = hooks["on_train_batch_end"]
@@ -75,7 +77,7 @@ class Step:
         num_taken = 1
         while num_taken < num_micro_batches and feed.has_more():
             self._micro_batch(batch, batch_idx + num_taken - 1, window, False, None)
-            state.leave_at_once()
+            self._leave_at_once()
             batch = feed.take()
             num_taken += 1
         self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
@@ -94,10 +96,12 @@ class Step:
             hook(trainer, model, outputs)
         loss, weight = outputs["loss"], 1 if window is None else num_items(outputs, batch)
         try:
-            if window is None:
-                loss.backward()
-            elif isinstance(weight, Tensor) or weight:  # no items, no gradient, whatever the mean over them may be
-                (loss * weight).backward()
+            if window is not None:
+                total = loss * weight if isinstance(weight, Tensor) or weight else None  # no items, no gradient
+            else:
+                total = loss
+            if total is not None:
+                (total if self._scaling is None else self._scaling.scale(total)).backward()
         except Exception as error:
             check_has_gradient(loss)
             note_model(error, model, self._state, "the backward of model")

@@ -26,6 +26,7 @@ class Update:
         self._schedulers = parts.schedulers
         self._precision = parts.precision
         self._is_clipping = parts.precision.is_clipping
+        self._scaling = parts.scaling
         self._before_step = hooks["on_before_optimizer_step"]
         self._after_step = hooks["on_after_optimizer_step"]
         self._before_zero = hooks["on_before_optimizer_zero_grad"]
@@ -44,16 +45,23 @@ class Update:
                 micro-batch, whose gradients are used as they are.
         """
         trainer, model, optimizer = self._trainer, self._model, self._optimizer
+        if self._scaling is not None:
+            self._scaling.unscale(optimizer)
         if num_items is not None:
             self._divide_gradients(num_items)
         for hook in self._before_step:
             hook(trainer, model, optimizer)
         if self._is_clipping:
             self._precision.clip([p for group in optimizer.param_groups for p in group["params"]])
-        optimizer.step()
-        self._state.is_updated = True
-        for hook in self._after_step:
-            hook(trainer, model, optimizer)
+        if self._scaling is None:
+            optimizer.step()
+            is_made = True
+        else:
+            is_made = self._scaling.step(optimizer)
+        self._state.is_updated = True  # a skipped update is done, too: its step is not repeated
+        if is_made:
+            for hook in self._after_step:
+                hook(trainer, model, optimizer)
         for hook in self._before_zero:
             hook(trainer, model, optimizer)
         if self._drops_plainly:
@@ -64,8 +72,9 @@ class Update:
             optimizer.zero_grad()
         for hook in self._after_zero:
             hook(trainer, model, optimizer)
-        for scheduler in self._schedulers:
-            self.step_scheduler(scheduler)
+        if is_made:
+            for scheduler in self._schedulers:
+                self.step_scheduler(scheduler)
 
     def step_scheduler(self, scheduler: Any, *metric: float) -> None:
         """Step one scheduler, with its metric where it needs one."""

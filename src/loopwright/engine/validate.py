@@ -30,7 +30,7 @@ from loopwright.engine.weighting import WeightedMean, num_items, scalars
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.protocols import BatchSource
-from loopwright.run_state import Interruption, RunState
+from loopwright.run_state import RunState
 
 _log = logging.getLogger("loopwright")
 _END = object()
@@ -102,9 +102,11 @@ def _named(state: RunState, name: str) -> Iterator[None]:
 
 def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:
     trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
+    parts.strategy.equalise_buffers()
     batch_start, batch_end = hooks[names["batch_start"]], hooks[names["batch_end"]]
     step_start, step_end = hooks[names["step_start"]], hooks[names["step_end"]]
-    forward = Forward(parts, _own_predict(loop, model))
+    predict = _own_predict(loop, model)
+    forward = Forward(parts, predict or parts.strategy.evaluate, needs_loss=predict is None)
     mean = WeightedMean(parts.device.sum_dtype)
     for batch_idx, host_batch in enumerate(_read(data, max_batches)):
         batch = parts.device.move(host_batch)
@@ -115,8 +117,8 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
         if averaged := scalars(outputs):
             mean.add(averaged, num_items(outputs, batch))
         call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
-        if parts.state.is_interrupted:
-            raise Interruption
+        if parts.stopping.is_asked:
+            parts.stopping.decide_in_validation()
     return mean.result()
 
 

@@ -99,7 +99,7 @@ class Fitting:
         begun = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._running())
-            signals = stack.enter_context(StopSignals(parts.state, is_saved=self._saver is not None))
+            signals = stack.enter_context(StopSignals(parts.stopping, is_saved=self._saver is not None))
             stack.enter_context(self._saves_ended())
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
@@ -112,6 +112,7 @@ class Fitting:
             if self._saver is not None:
                 self._saver.finish()
             call_hooks(hooks["on_fit_end"], trainer, loop)
+            parts.stopping.decide()
             ended_as = _state_of(parts.state)
         end = signals.end()
         if end is not None:
@@ -280,11 +281,12 @@ class Fitting:
         if self.is_running:
             raise RuntimeError("This trainer is in a fit already.")
         self.is_running = parts.log.keeps_best = True
-        state.stop_reason, state.is_interrupted = None, False
+        parts.stopping.begin()
         try:
             yield
         finally:
-            self.is_running = parts.log.keeps_best = state.is_interrupted = False
+            self.is_running = parts.log.keeps_best = False
+            parts.stopping.end()
             if state.is_inside_window:
                 self._leave_broken_step()
             if self._feed is not None:
@@ -296,7 +298,7 @@ class Fitting:
         try:
             yield
         except BaseException as error:
-            if self._parts.state.exit is None:
+            if self._parts.stopping.exit is None:
                 self._end_saving(error)
             raise
 
@@ -306,7 +308,7 @@ class Fitting:
             if self._saver is not None:
                 self._saver.finish()
         except BaseException as another:
-            if another is self._parts.state.exit:
+            if another is self._parts.stopping.exit:
                 raise
             error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
 

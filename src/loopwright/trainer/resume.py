@@ -53,6 +53,7 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
     """
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is saved at a step's end; this step is not completed.")
+    parts.strategy.equalise_buffers()
     state = {
         "model": plain_names(parts.model),
         "buffers": unsaved_buffers(parts.model),

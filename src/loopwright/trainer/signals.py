@@ -9,13 +9,13 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from loopwright.run_state import RunState
+from loopwright.engine.stopping import Stopping
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignals:
-    """While its block lasts, SIGINT, SIGTERM and SIGUSR1 interrupt the fit of ``state``.
+    """While its block lasts, SIGINT, SIGTERM and SIGUSR1 interrupt a fit.
 
     The first one is noted, and the engine sees it at the end of the step; a second one raises where the program
     stands, and again at the next micro-batch or save, as Python drops what is raised while an object is finalized; one
@@ -24,12 +24,12 @@ class StopSignals:
     the workers of a dataloader, do not take it for theirs.
 
     Args:
-        state: of the run.
+        stopping: of the run.
         is_saved: whether a fit that is interrupted is saved, which is said.
     """
 
-    def __init__(self, state: RunState, *, is_saved: bool) -> None:
-        self._state = state
+    def __init__(self, stopping: Stopping, *, is_saved: bool) -> None:
+        self._stopping = stopping
         self._is_saved = is_saved
         self._process_id = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
@@ -49,7 +49,7 @@ class StopSignals:
         """Give the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._state.exit = None
+        self._stopping.exit = None
 
     def end(self) -> BaseException | None:
         """What a fit that a signal interrupted raises once it is saved; None where none came."""
@@ -62,16 +62,15 @@ class StopSignals:
         received = signal.Signals(number)
         if self._num_received == 1:
             self.received = received
-            self._state.stop_reason = received.name
-            self._state.is_interrupted = True
+            self._stopping.ask(received.name, is_interruption=True)
             # Printed past Python's streams, whose locks whatever was interrupted here may hold.
             saved = " and saved" if self._is_saved else ""
             text = f"\n{received.name}: the step is finished{saved}, then the run ends; once more: at once.\n"
             _write(2, text.encode())
             return
         signal.signal(number, signal.SIG_DFL)
-        self._state.exit = _exit_for(received)
-        raise self._state.exit
+        self._stopping.exit = _exit_for(received)
+        raise self._stopping.exit
 
 
 def _exit_for(received: signal.Signals) -> BaseException:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from loopwright.checkpoint import Checkpointing, expand, plain_parameters
-from loopwright.device import Device, open_device
+from loopwright.device import Device, Single, open_device
 from loopwright.engine.hook_table import call_hooks, close_all
 from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
+from loopwright.engine.stopping import Stopping
 from loopwright.errors import SettingError, check_count, refuse_type
 from loopwright.hooks import Callback, Logger
 from loopwright.loop import LoopCallback, ValidationLoop
@@ -92,18 +93,24 @@ class Trainer:
         accelerator = open_device(device)
         streams = RandomStreams(arguments.check_seed(seed), accelerator.stream)
         with streams.active():
-            module = arguments.build_model(model).to(accelerator.torch_device)
+            module = arguments.build_model(model)
+            settings = arguments.check_precision(precision)
+            strategy = Single()
+            strategy.set_up(module, accelerator, settings)
+            state = RunState()
             self._parts = Parts(
                 trainer=self,
                 model=module,
                 optimizer=arguments.build_optimizer(optimizer, module, is_given_model=model is module),
                 device=accelerator,
-                precision=arguments.check_precision(precision),
+                precision=settings,
                 streams=streams,
-                state=RunState(),
+                state=state,
                 log=MetricLog(checkpoint.monitor, checkpoint.mode) if checkpoint is not None else MetricLog(),
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
                 callbacks=self._listeners.named(),
+                strategy=strategy,
+                stopping=Stopping(state),
             )
             if checkpoint is not None and self._run_dir is not None:
                 self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
@@ -194,7 +201,7 @@ class Trainer:
     @property
     def stop_reason(self) -> str | None:
         """Why the present or last fit was stopped, if it was."""
-        return self._parts.state.stop_reason
+        return self._parts.stopping.reason
 
     @property
     def validation_name(self) -> str | None:
@@ -331,8 +338,7 @@ class Trainer:
                 is cut short, to be begun again.
         """
         if self._fitting.is_running:
-            self._parts.state.stop_reason = reason
-            self._parts.state.is_interrupted |= is_interruption
+            self._parts.stopping.ask(reason, is_interruption=is_interruption)
 
     def log_metrics(self, **values: Tensor | float) -> None:
         """Hand values to the loggers at once, for the present step; reading a tensor waits for its device."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from loopwright.errors import SettingError, refuse, refuse_type
@@ -50,6 +51,11 @@ class Precision:
                 f"={self.max_gradient_norm} and max_gradient_value={self.max_gradient_value}: expected only one of "
                 "them; set the other to null.",
             )
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The type that a forward casts to; None: nothing is cast."""
+        return None
 
     @property
     def is_clipping(self) -> bool:

@@ -1,0 +1,51 @@
+"""`Scaling`: a loss that is scaled up for types with a small range, and updates that are skipped on overflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class Scaling:
+    """Scales the loss of each micro-batch, and skips an update whose gradients are infinite or NaN.
+
+    The method is loss scaling of Micikevicius et al., Mixed Precision Training (2018), section 3.2, as in
+    `torch.amp.GradScaler`: the scale is halved after a skipped update, and doubled after a number of updates in a row.
+
+    Args:
+        device_type: type of the device, as torch names it.
+        first_scale: factor of the first loss.
+        growth_every_n_steps: updates in a row after which the scale is doubled.
+    """
+
+    def __init__(self, device_type: str, first_scale: float = 65536.0, growth_every_n_steps: int = 2000) -> None:
+        self._scaler = torch.amp.GradScaler(device_type, init_scale=first_scale, growth_interval=growth_every_n_steps)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The scaled loss, from which the backward starts."""
+        return self._scaler.scale(loss)
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients by the scale, before they are clipped."""
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> bool:
+        """Update the parameters unless a gradient is infinite or NaN; returns whether the update was made.
+
+        This waits for the device. Afterwards the scale is adjusted for the next step.
+        """
+        before = self._scaler.get_scale()
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        return self._scaler.get_scale() >= before
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale, and the number of updates since it was changed."""
+        return self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with what `state_dict` returned."""
+        self._scaler.load_state_dict(state)
