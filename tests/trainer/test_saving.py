@@ -113,7 +113,7 @@ def test_what_is_kept_follows_from_the_rules_and_best_means_the_best_of_it(tmp_p
     if best:
         assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == case.scores[best[0]]
     else:
-        with pytest.raises(CheckpointError, match=r"is known to the trainer that logged it|which was not saved"):
+        with pytest.raises(CheckpointError, match=r"has not logged the monitored metric|which was not saved"):
             ours.validate({"x": batches(1)}, ckpt_path="best")
     shutil.rmtree(tmp_path / "checkpoints")
 
@@ -280,15 +280,15 @@ def test_the_best_by_a_metric_of_the_training_is_kept_too(tmp_path: Path) -> Non
 def test_the_best_that_was_not_saved_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
     ours = Case(Checkpointing(2, None, None, "val/score"), scores).build(tmp_path)
-    with pytest.raises(CheckpointError, match="is known to the trainer that logged it; expected a path"):
+    with pytest.raises(CheckpointError, match="has not logged the monitored metric; expected a path"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
     fit(ours)
     assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.4
     assert caplog.messages[-1] == (
-        'ckpt_path="best": the best val/score is that of step 1, which was not saved; the best that was is step 2.'
+        'ckpt_path="best": the best val/score is of step 1, which was not saved; the best saved step is 2.'
     )
     shutil.rmtree(step_folder(tmp_path, 2))
-    with pytest.raises(CheckpointError, match="the best val/score is that of step 1, which was not saved; save where"):
+    with pytest.raises(CheckpointError, match="the best val/score is of step 1, which was not saved; save at the"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
 
 

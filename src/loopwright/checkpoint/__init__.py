@@ -1,4 +1,4 @@
-"""Checkpoints: folders of safetensors and JSON, written whole or not at all, verified when read."""
+"""Checkpoints: folders of safetensors and JSON files, written atomically and verified when read."""
 
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode
@@ -9,6 +9,7 @@ from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
 from loopwright.checkpoint.retention import prune
 from loopwright.checkpoint.weights import (
+    check_weights,
     load_weights,
     parameter_names,
     plain_names,
@@ -33,6 +34,7 @@ __all__ = [
     "HostCopies",
     "Manifest",
     "check_state",
+    "check_weights",
     "clean_leftovers",
     "decode",
     "encode",
