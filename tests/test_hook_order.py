@@ -294,5 +294,5 @@ def test_callbacks_that_misspell_a_hook_are_told() -> None:
 
 def test_a_loop_whose_own_hooks_nobody_implements_is_told() -> None:
     ours = trainer()
-    with pytest.warns(UserWarning, match="Nobody implements a hook of ValidationLoop: on_mine_"):
+    with pytest.warns(UserWarning, match="No callback implements a hook of ValidationLoop: on_mine_"):
         ours.validate(DataLoader(rows(4)), loop=ValidationLoop(hook="mine"))

@@ -159,7 +159,7 @@ def test_a_later_fit_says_that_a_schedule_is_over(caplog: pytest.LogCaptureFixtu
     ours = trainer(TrainingLoop(num_steps=2), schedulers=[halving])
     ours.fit(batches(4))
     ours.fit(batches(4))
-    assert "told in the first fit that training ends at step 2; this fit goes on to 4" in caplog.text
+    assert "got total_steps from the first fit, which was to end at step 2; this fit ends at 4" in caplog.text
 
 
 @pytest.mark.parametrize(

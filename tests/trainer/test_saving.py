@@ -238,7 +238,7 @@ def test_later_ones_of_another_run_are_said_once(tmp_path: Path, caplog: pytest.
         fit(case.build(tmp_path, killed_at(9)))
     folder = step_folder(tmp_path, 12)
     assert caplog.messages == [
-        f"{folder} was there before, and is later than what this fit saves: a resume takes it first."
+        f"{folder} was there before, and is later than the checkpoints of this fit: a resume takes it first."
     ]
     (folder / "state.json").unlink()
     with pytest.raises(Killed):
