@@ -33,8 +33,8 @@ def plan_fit(
         num_micro_batches: length of the training dataloader; None: unknown.
         val: length in batches (None: unknown) of each validation dataloader, by the prefix of its metrics.
         start_step: ``global_step`` at which the fit starts.
-        start_micro_batch: micro-batches of the current pass that are already consumed. If it is the whole pass, the fit
-            starts with the next one.
+        start_micro_batch: micro-batches of the current pass that are already consumed. If they are the whole pass, the
+            fit starts with the next one.
         save_every: steps between checkpoints, at multiples in ``global_step``; None: none before the last step.
         save_last: whether a checkpoint of the last step is saved.
         downstream: validations between two runs of each downstream validation, by name.

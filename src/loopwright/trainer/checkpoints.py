@@ -1,4 +1,4 @@
-"""Saves and loads the state of a run as checkpoints, and calls the hooks around it."""
+"""`save_run`, `read_run`, `resume_run`: save and load the state of a run, and call the hooks for checkpoints."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
 
     Raises:
         CheckpointError: if ``saved`` lacks a setting.
-        SettingError: with all differences, if there is another one than a later end.
+        SettingError: with all differences, if a later end is not the only one.
     """
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
@@ -181,8 +181,8 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
     """Load the whole state of a checkpoint that `read_run` has read.
 
     Raises:
-        CheckpointError: if the checkpoint does not fit these parts. Then nothing is loaded, unless a `load_state_dict`
-            is what fails.
+        CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
+            error in a ``load_state_dict`` leaves the run partly loaded.
     """
     with _naming(checkpoint.path):
         check_weights(parts.model, checkpoint.state["model"])

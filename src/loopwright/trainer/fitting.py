@@ -127,7 +127,7 @@ class Fitting:
         )
 
     def end_saving(self, ended_by: BaseException | None) -> None:
-        """Wait for a save in the background that the last fit has begun, unless a signal ends the process.
+        """Wait for a save in the background that the last fit has begun, unless a signal has ended that fit.
 
         Args:
             ended_by: exception that ends the use of the trainer. If the save fails too, it gets a note.
@@ -273,7 +273,7 @@ class Fitting:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running. At its end, also by an exception, restore a consistent position."""
+        """Mark the fit as running. When it ends, also by an exception, leave the run at the end of a step."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
             raise RuntimeError("This trainer is already in a fit; call fit again when that has ended.")
@@ -309,7 +309,7 @@ class Fitting:
             error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
 
     def _leave_broken_step(self) -> None:
-        """Close a step that was interrupted: after its update it counts as completed, else the next fit repeats it."""
+        """Close an interrupted step. If its update is made, it counts as completed, or else the next fit repeats it."""
         state, optimizer = self._parts.state, self._parts.optimizer
         state.is_inside_window = False
         if state.is_updated:

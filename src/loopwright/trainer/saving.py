@@ -105,7 +105,10 @@ class RunSaver:
         clean_leftovers(self._root)
 
     def go_on_from(self, folder: Path, step: int) -> None:
-        """Note the checkpoint that the run resumes from. In its run directory, the run owns it and earlier ones."""
+        """Note the checkpoint that the run resumes from.
+
+        If it is in the run directory, all checkpoints there up to its step belong to the run. Otherwise none does.
+        """
         is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
         self._own_steps = {each for each in steps_in(self._run_dir) if each <= step} if is_own else set()
         self._whole_steps = {step} & self._own_steps
@@ -152,7 +155,7 @@ class RunSaver:
         call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
 
     def _try(self, act: Callable[[], None], *, may_go_on: bool) -> bool:
-        """Call ``act``, and return whether it succeeded. If the fit may not go on, a `SaveError` of it is raised."""
+        """Call ``act`` and return whether it succeeded. Log its `SaveError` if ``may_go_on``, or else raise it."""
         try:
             act()
         except SaveError as error:
