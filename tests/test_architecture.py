@@ -47,6 +47,9 @@ ROOMS: Sequence[frozenset[str]] = (
     frozenset({"verbs"}),
 )
 
+# The plan is computed from settings alone: it knows neither hooks nor the loops, which may implement them.
+UNKNOWN_TO_THE_PLAN = frozenset({"hooks", "loop"})
+
 STANDARD_LIBRARY_ONLY = frozenset({"errors", "hooks", "loop", "plan"})
 HYDRA = frozenset({"hydra", "omegaconf"})
 MUTABLE_CALLS = frozenset({"list", "dict", "set", "defaultdict", "OrderedDict", "Counter", "deque", "bytearray"})
@@ -179,6 +182,15 @@ def heavy_low_floors(module: Module) -> Iterator[str]:
             root = name.split(".")[0]
             if root != "loopwright" and root not in sys.stdlib_module_names:
                 yield f"{module.name}: imports {name}, which is not in the standard library"
+
+
+def hooks_in_the_plan(module: Module) -> Iterator[str]:
+    """Find imports of hooks and loops under ``plan/``, also those under ``if TYPE_CHECKING``."""
+    if module.part == "plan":
+        for node in ast.walk(module.tree):
+            for name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                if name.startswith("loopwright.") and name.split(".")[1] in UNKNOWN_TO_THE_PLAN:
+                    yield f"{module.name}: imports {name}"
 
 
 def hydra_below(module: Module) -> Iterator[str]:
@@ -316,6 +328,7 @@ CHECKS: Mapping[str, Callable[[Module], Iterator[str]]] = {
         upward_imports,
         misplaced_in_experiment,
         heavy_low_floors,
+        hooks_in_the_plan,
         hydra_below,
         accelerators_named,
         long_files,
@@ -343,6 +356,11 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ("misplaced_in_experiment", Module("loopwright.experiment.sweep.x", "import loopwright.experiment.verify.found")),
     ("heavy_low_floors", Module("loopwright.plan.x", "import torch")),
     ("heavy_low_floors", Module("loopwright.hooks", "from numpy import ndarray")),
+    ("hooks_in_the_plan", Module("loopwright.plan.x", "from loopwright.hooks import Callback")),
+    (
+        "hooks_in_the_plan",
+        Module("loopwright.plan.x", "if TYPE_CHECKING:\n    from loopwright.loop import TrainingLoop"),
+    ),
     ("hydra_below", Module("loopwright.trainer.x", "from omegaconf import OmegaConf")),
     ("accelerators_named", Module("loopwright.engine.x", "import torch\ntorch.cuda.synchronize()")),
     ("accelerators_named", Module("loopwright.trainer.x", "from torch.cuda import amp")),

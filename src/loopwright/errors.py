@@ -1,6 +1,6 @@
-"""Errors that users meet, and the three-part line in which each of them speaks.
+"""Errors that users meet, and functions that write their one-line messages.
 
-What was given, what is accepted, and the nearest valid name or the remedy::
+A message has three parts: what was given, what is accepted, and a remedy or the nearest valid name::
 
     loop.eval_frequency=1.5: expected a positive whole number of steps or a fraction in (0, 1]; use null to turn it off.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says; empty where it fails to, as a user's own may."""
+    """Return the message of an exception, or an empty text if its ``__str__`` raises, as a user's class may."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  (code of the user's)
+    except Exception:  # noqa: BLE001  (__str__ may be the user's code)
         return ""
 
 
@@ -28,9 +28,8 @@ class SettingError(ValueError):
     """A setting that cannot be used.
 
     Args:
-        setting: name of the setting as its owner knows it, such as ``eval_frequency``; a caller that
-            knows the path in the configuration prefixes it with `under`.
-        problem: the rest of the line, beginning with what was given or with a colon.
+        setting: name of the argument, such as ``eval_frequency``. `under` adds its path in a configuration.
+        problem: rest of the line, from ``=given`` or a colon on.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -39,25 +38,25 @@ class SettingError(ValueError):
         self.problem = problem
 
     def under(self, path: str) -> SettingError:
-        """The same error for the setting at ``path.setting`` of a configuration; one for ``path`` itself stays so."""
+        """Return this error for the setting ``path.setting`` of a configuration, or ``path`` if it is named so."""
         is_whole = self.setting == path or not path
         return type(self)(self.setting if is_whole else f"{path}.{self.setting}", self.problem)
 
 
 class SettingTypeError(SettingError, TypeError):
-    """A setting of a type that is not accepted: both a `ValueError` and a `TypeError`."""
+    """A setting of a wrong type: both a `ValueError` and a `TypeError`."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, damaged, foreign or does not fit the model."""
+    """A checkpoint that is missing or damaged, or that does not fit the model or the run."""
 
 
 class SaveError(RuntimeError):
-    """A checkpoint that cannot be written: no room, no permission, no folder. What was saved before is as good."""
+    """A checkpoint that cannot be written, such as on a full disk. Checkpoints saved before are not affected."""
 
 
 class DataError(RuntimeError):
-    """A dataloader that does not do what it says: empty, shorter or longer than its length."""
+    """A dataloader that cannot be read, is empty, or yields fewer or more batches than its length."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -70,15 +69,21 @@ def refuse(setting: str, given: object, expected: str, remedy: str = "") -> Sett
 
 
 def refuse_type(setting: str, given: object, expected: str, remedy: str = "") -> SettingTypeError:
-    """Build the error for a value of the wrong type, in the same words as `refuse`."""
+    """Build the error for a value of a wrong type, with a message as from `refuse`."""
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
 def check_count(setting: str, value: object, meaning: str | None = None, *, least: int = 1) -> int:
-    """Return ``value`` as an int where it is a whole number of at least ``least``.
+    """Return ``value`` as an int if it is a whole number of at least ``least``.
+
+    Args:
+        setting: name of the setting.
+        value: an int, or an integer of another library.
+        meaning: accepted values in words; None: "a whole number, ``least`` or more".
+        least: smallest value that is accepted.
 
     Raises:
-        SettingTypeError: for anything that is not an integer; True and "5" are not.
+        SettingTypeError: for anything else than an integer, such as True and "5".
         SettingError: for integers below ``least``.
     """
     meaning = meaning or f"a whole number, {least} or more"
@@ -90,19 +95,19 @@ def check_count(setting: str, value: object, meaning: str | None = None, *, leas
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that ``name`` was most likely meant to be, or None where none is near."""
+    """Return the option whose spelling is nearest to ``name``, or None if all are too different."""
     matches = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """`` Did you mean x?`` with its leading blank, or nothing where no option is near."""
+    """Return `` Did you mean x?``, with a space before it, or an empty text if no option is near."""
     match = nearest(name, options)
     return f" Did you mean {match}?" if match else ""
 
 
 def on_one_line(text: str, limit: int | None = None) -> str:
-    """Text of unknown origin for a message: on one line, what cannot be printed as escapes, cut to ``limit``."""
+    """Make text of unknown origin fit for a message: one line, escapes for unprintable characters, cut to ``limit``."""
     if limit is not None and len(text) > limit:
         text = f"{text[: limit - 1]}…"
     joined = " ".join(text.split())
@@ -110,8 +115,8 @@ def on_one_line(text: str, limit: int | None = None) -> str:
 
 
 def room(num_bytes: int, folder: Path) -> str:
-    """What a full disk lacks, where ``folder`` is or would be: ``2,048 bytes needed, 512 free``."""
-    import shutil  # with its compressors, which no start of a command needs
+    """Write needed and free bytes of the disk of ``folder``, which may not exist: ``2,048 bytes needed, 512 free``."""
+    import shutil  # slow to import, as it imports compressors; most commands do not need it
 
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return f"{num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"
@@ -123,6 +128,6 @@ def _three_parts(given: object, expected: str, remedy: str) -> str:
 
 
 def _shorten(given: object, limit: int = 80) -> str:
-    is_plain = type(given).__repr__ is not object.__repr__  # which would say an address
+    is_plain = type(given).__repr__ is not object.__repr__  # object.__repr__ shows a memory address
     text = "null" if given is None else " ".join(repr(given).split()) if is_plain else f"{type(given).__name__}(…)"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,7 +1,7 @@
-"""`Callback` and its kin: what a run tells the objects that listen to it.
+"""`Callback`, `ValidationCallback` and `Logger`: base classes whose methods, the hooks, are called during a run.
 
-The methods of `Callback` are the one list of hooks; `HOOKS` is derived from it. A hook that nobody
-overrides is never called.
+The methods of `Callback` are the only list of hooks; `HOOKS` is derived from it. A hook that no object overrides is
+never called.
 """
 
 from __future__ import annotations
@@ -25,60 +25,60 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of everything that listens to a run; override the hooks you need.
+    """Base class of all objects that listen to a run; override the hooks that you need.
 
-    ``*_batch_*`` and ``*_step_*`` hooks are per micro-batch: batch around step around forward, backward and,
-    where a window of micro-batches closes, the update. An exception in a hook ends the run with its type
-    unchanged and a note that names callback and hook.
+    ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks enclose the step hooks. The
+    step hooks enclose the forward, the backward and, after the last micro-batch of a step, the update. An exception in
+    a hook ends the run. It keeps its type, and gets a note that names the callback and the hook.
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint stores of this callback.
+        """Return the state of this callback for a checkpoint.
 
-        Tensors, JSON scalars, lists, tuples, and dicts with str or int keys; anything else is refused when
+        It may hold tensors, JSON scalars, lists, tuples, and dicts with str or int keys. Anything else is refused when
         the trainer is built.
         """
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
 
     # Set-up and end
 
     def pre_setup(self, trainer: Trainer) -> None:
-        """Called first while the trainer is built, before any `setup`."""
+        """Called while the trainer is built, before the `setup` of any callback."""
 
     def setup(self, trainer: Trainer) -> None:
-        """Called while the trainer is built; model and optimizer exist."""
+        """Called while the trainer is built. Model and optimizer exist."""
 
     def post_setup(self, trainer: Trainer) -> None:
-        """Called last while the trainer is built."""
+        """Called while the trainer is built, after the `setup` of all callbacks."""
 
     def finalize(self) -> None:
-        """Called once, when the trainer is closed: release what you hold."""
+        """Called once, when the trainer is closed. Close files and release other resources here."""
 
     # Fit
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Called first in a fit; context managers entered into ``stack`` are left when the fit ends."""
+        """Called first in a fit. Context managers that are entered into ``stack`` exit when the fit ends."""
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called when a fit's plan is known and any checkpoint is loaded."""
+        """Called when the plan of a fit is made and its checkpoint, if any, is loaded."""
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
         """Called when a fit has ended without an exception."""
 
     def on_fit_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a fit; it is raised again afterwards."""
+        """Called when an exception ends a fit. The exception is raised again afterwards."""
 
-    # Train loop: the training between two validations
+    # Train loop: the training steps between two validations
 
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """Called before each train loop; ``stack`` is left when that train loop ends."""
+        """Called before each train loop. Context managers entered into ``stack`` exit when that train loop ends."""
 
     def on_train_start(
         self, trainer: Trainer, model: nn.Module, train_dataloader: Any, loop: LoopCallback, loop_idx: int
@@ -89,21 +89,21 @@ class Callback:
         """Called at the end of each train loop."""
 
     def on_train_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a train loop; it is raised again afterwards."""
+        """Called when an exception ends a train loop. The exception is raised again afterwards."""
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Called before each training micro-batch; ``batch_idx`` restarts in each train loop."""
+        """Called before each training micro-batch. ``batch_idx`` starts at 0 in each train loop."""
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Called after each training micro-batch; ``trainer.global_step`` has moved where a step was completed."""
+        """Called after each training micro-batch. If it completed a step, ``trainer.global_step`` counts that step."""
 
     def on_train_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:
-        """Called before a micro-batch's forward."""
+        """Called before the forward of a training micro-batch."""
 
     def on_train_step_end(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after a micro-batch's backward and, where a window closes, the update."""
+        """Called after the backward of a training micro-batch and, if it completed a step, after the update."""
 
     # Validation
 
@@ -115,16 +115,16 @@ class Callback:
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Called before a round of validations: of one step of a fit, or of `Trainer.validate_all`."""
+        """Called before a round of validations, in a fit or in `Trainer.validate_all`."""
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
-        """Run a downstream validation; called after the dataloaders of a round were validated.
+        """Run a downstream validation. Called after all dataloaders of a round are validated.
 
-        ``loop_idx`` is the train loop that has just ended, None in `Trainer.validate_all`.
+        ``loop_idx`` is the index of the train loop that has just ended; None in `Trainer.validate_all`.
         """
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called first when one dataloader is validated; ``stack`` is left when that ends."""
+        """Called first for each validation dataloader. Context managers entered into ``stack`` exit when it ends."""
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
         """Called when the validation of one dataloader starts."""
@@ -132,11 +132,11 @@ class Callback:
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Called when the validation of one dataloader has ended and its averages are logged.
 
-        What is logged here, as ``f"{trainer.validation_name}/…"``, counts as a result of the validation.
+        A value that is logged here as ``f"{trainer.validation_name}/…"`` counts as a result of the validation.
         """
 
     def on_validate_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a validation; it is raised again afterwards."""
+        """Called when an exception ends a validation. The exception is raised again afterwards."""
 
     def on_validate_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each validation batch."""
@@ -147,20 +147,20 @@ class Callback:
         """Called after each validation batch."""
 
     def on_validate_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:
-        """Called before a validation batch's forward."""
+        """Called before the forward of a validation batch."""
 
     def on_validate_step_end(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after a validation batch's forward."""
+        """Called after the forward of a validation batch."""
 
     # Inside a micro-batch
 
     def on_before_forward(
         self, trainer: Trainer, model: nn.Module, batch: Any, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        """Called before the model; ``args`` (``[batch]``) and ``kwargs`` may be changed in place."""
+        """Called before the model. A hook may change ``args`` (``[batch]``) and ``kwargs`` in place."""
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the model; ``outputs`` holds at least ``loss``."""
+        """Called after the model. ``outputs`` holds at least ``loss``."""
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
         """Called before the backward of a micro-batch."""
@@ -169,54 +169,57 @@ class Callback:
         """Called after the backward of a micro-batch."""
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Called before the update; gradients are weighted, not yet clipped."""
+        """Called before the update. Gradients are weighted, but not yet clipped."""
 
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Called after the update."""
 
     def on_before_optimizer_zero_grad(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Called before the gradients are dropped."""
+        """Called before the gradients are cleared."""
 
     def on_after_optimizer_zero_grad(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Called after the gradients are dropped."""
+        """Called after the gradients are cleared."""
 
     def on_before_scheduler_step(
         self, trainer: Trainer, model: nn.Module, optimizer: Optimizer, scheduler: Any
     ) -> None:
-        """Called before each scheduler's step."""
+        """Called before the step of each scheduler."""
 
     def on_after_scheduler_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> None:
-        """Called after each scheduler's step."""
+        """Called after the step of each scheduler."""
 
     # Checkpoints
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called with the state about to be saved; add entries of your own."""
+        """Called with the state that will be saved. A hook may add entries."""
 
     def postprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called after every `on_save_checkpoint`; change the state before it is written."""
+        """Called after the `on_save_checkpoint` of all callbacks. A hook may change any part of the state."""
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Called when the checkpoint at ``ckpt_path`` is whole on disk; saved in the background, at the next save."""
+        """Called when the checkpoint ``ckpt_path`` is complete on the disk.
+
+        For a checkpoint that is saved in the background, this is at the next save or at the end of the fit.
+        """
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Called before the checkpoint at ``ckpt_path`` is read."""
+        """Called before the checkpoint ``ckpt_path`` is read."""
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called with the state just read; change it before it is used."""
+        """Called with the state of a checkpoint, after it is read and before it is used. A hook may change it."""
 
     def on_load_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called after `preprocess_checkpoint`; take the entries of your own."""
+        """Called when the state of a checkpoint is loaded. A hook may read the entries that it added when saving."""
 
 
 class ValidationCallback(Callback):
-    """A downstream validation, run after the dataloaders of every nth validation, and of the last.
+    """Base class of downstream validations, which run after every nth round of validations, and after the last.
 
     Subclasses override `run_validation`.
 
     Args:
-        every_n_vals: validations between two runs.
-        name: prefix of its metrics and its name in the plan; None: the key or class name of the callback.
+        every_n_vals: rounds of validations between two runs.
+        name: prefix of its metrics, and its name in the plan; None: the key or class name of the callback.
     """
 
     def __init__(self, every_n_vals: int = 1, name: str | None = None) -> None:
@@ -225,26 +228,26 @@ class ValidationCallback(Callback):
 
     @property
     def every_n_vals(self) -> int:
-        """Validations between two runs of this one."""
+        """Rounds of validations between two runs of this one."""
         return self._every_n_vals
 
     @property
     def name(self) -> str | None:
-        """Prefix of the metrics, where one was given."""
+        """Prefix of the metrics; None if no name was given."""
         return self._name
 
 
 class Logger(Callback):
-    """A callback that is handed the metrics of a run."""
+    """Base class of callbacks that record the metrics of a run."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record deterministic values, such as losses, that belong to ``step``."""
+        """Record values of ``step`` that are the same in every repetition of the run, such as losses."""
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Record clocks and rates (names carry the unit) that belong to ``step``; most loggers need not."""
+        """Record times and rates of ``step``, whose names end with their unit. Most loggers do not override this."""
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Record texts, such as what a language model wrote at ``step``; most loggers need not."""
+        """Record texts of ``step``, such as samples of a language model. Most loggers do not override this."""
 
 
 _STATE_METHODS = frozenset({"state_dict", "load_state_dict"})
@@ -257,18 +260,18 @@ HOOKS: tuple[str, ...] = tuple(
 
 
 def implements(callback: Callback, hook: str) -> bool:
-    """Whether ``callback`` overrides ``hook``, in its class or on the instance."""
+    """Tell whether ``callback`` overrides ``hook``, in its class or on the instance."""
     if hook in vars(callback):
         return True
     return getattr(type(callback), hook, None) is not getattr(Callback, hook, None)
 
 
 def misspelt_hooks(callback: Callback, known: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Methods of ``callback`` that begin with ``on_`` and are almost, but not, a hook.
+    """Find methods of ``callback`` that begin with ``on_`` and look like a misspelt hook.
 
     Args:
         callback: any callback.
-        known: further names that are hooks, such as those of a validation loop of its own.
+        known: additional names of hooks, such as the hooks of a `ValidationLoop` with a ``hook`` of its own.
 
     Returns:
         (method, nearest hook) for each method within edit distance 2 of a hook.
@@ -284,7 +287,7 @@ def misspelt_hooks(callback: Callback, known: Iterable[str] = ()) -> list[tuple[
 
 
 def _is_within_edits(a: str, b: str, limit: int) -> bool:
-    """Whether at most ``limit`` insertions, deletions and substitutions turn ``a`` into ``b`` (Levenshtein)."""
+    """Tell whether at most ``limit`` insertions, deletions and substitutions turn ``a`` into ``b`` (Levenshtein)."""
     if abs(len(a) - len(b)) > limit:
         return False
     previous = list(range(len(b) + 1))

@@ -1,36 +1,33 @@
-"""`TrainingLoop` and `ValidationLoop`: how long to train, when to validate, on how much.
+"""`TrainingLoop` and `ValidationLoop`: how long to train, when to validate, and on how many batches.
 
-A loop is settings only. What they come to for given dataloaders is computed by `loopwright.plan.plan_fit`.
+A loop holds settings only. `loopwright.plan.plan_fit` computes a plan from them and the lengths of the dataloaders.
 """
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from loopwright.errors import SettingError, check_count, refuse, refuse_type
+from loopwright.errors import refuse, refuse_type
 from loopwright.hooks import HOOKS, Callback
+from loopwright.plan.settings import TrainingSettings, check_eval_steps
 
 if TYPE_CHECKING:
     from torch import nn
 
-_OPTIONAL_EPOCHS = "a whole number of epochs, 1 or more, or null"
-_OPTIONAL_STEPS = "a whole number of steps, 1 or more, or null"
-_FREQUENCY = "a positive whole number of steps or a fraction in (0, 1]"
-_FREQUENCY_OFF = "use null to turn validation off"
 _EVENTS = ("start", "end", "exception", "batch_start", "batch_end", "step_start", "step_end")
 
 
 class LoopCallback(Callback):
-    """What `TrainingLoop` and `ValidationLoop` have in common: settings which may also listen to the run.
+    """Base class of `TrainingLoop` and `ValidationLoop`: settings that may also listen to the run.
 
-    The loop is the first of a run's callbacks; a subclass may implement any hook. It holds no counters: where
-    a run is, the trainer knows.
+    The loop is the first of a run's callbacks, and a subclass may implement any hook. A loop holds no counters: the
+    trainer knows the position of the run.
 
     Raises:
-        TypeError: if instantiated itself; use one of the two loops.
+        TypeError: if it is instantiated itself; use one of the two loops.
     """
 
     def __init__(self) -> None:
@@ -38,8 +35,25 @@ class LoopCallback(Callback):
             raise TypeError("LoopCallback: expected one of its loops; use TrainingLoop(...) or ValidationLoop(...).")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ValidationSettings:
+    """The settings of a `ValidationLoop`, which documents each of them.
+
+    Raises:
+        SettingError: for a value that `ValidationLoop` does not accept.
+    """
+
+    eval_steps: int | None
+    hook: str
+
+    def __post_init__(self) -> None:
+        """Check both values, and replace ``eval_steps`` by an int."""
+        object.__setattr__(self, "eval_steps", check_eval_steps(self.eval_steps))
+        _check_hook(self.hook)
+
+
 class ValidationLoop(LoopCallback):
-    """Validate: every dataloader from its beginning, in evaluation mode, without gradients.
+    """Validates each dataloader from its beginning, in evaluation mode, without gradients.
 
     ::
 
@@ -47,21 +61,21 @@ class ValidationLoop(LoopCallback):
             on_x_start
             for batch in the first eval_steps batches of the dataloader:
                 on_x_batch_start, on_x_step_start, outputs = model(batch), on_x_step_end, on_x_batch_end
-            average what the model returned over all items, log it, on_x_end
+            average the outputs of the model over all items, log the averages, on_x_end
 
-    where ``x`` is the ``hook``. Made for subclassing, to extend a validation: by hooks, or by `predict`.
+    where ``x`` is the ``hook``. Subclass it to extend a validation: implement hooks, or override `predict`.
 
     Args:
-        eval_steps: validation batches per dataloader, a whole number, 1 or more. None: all of them. A
-            dataloader of unknown length needs it. Where it is more than a dataloader has, that dataloader is
-            validated once as a whole, and this is said once: no batch is counted twice.
-        hook: a word; the hooks fired are ``on_<hook>_start``, ``_end``, ``_exception``, ``_batch_start``,
-            ``_batch_end``, ``_step_start`` and ``_step_end`` in place of those of ``on_validate_…``
-            (``on_enter_validate`` stays). Weighting and averaging are the same for every word.
+        eval_steps: validation batches per dataloader, a whole number, 1 or more. None: all of them. A dataloader of
+            unknown length needs a number. If it is more than a dataloader has, the whole dataloader is validated once,
+            and one log line says so: no batch is counted twice.
+        hook: a word that names the hooks: ``on_<hook>_start``, ``_end``, ``_exception``, ``_batch_start``,
+            ``_batch_end``, ``_step_start`` and ``_step_end`` are called in place of the ``on_validate_…`` hooks
+            (``on_enter_validate`` keeps its name). Weighting and averaging are the same for every word.
 
     Raises:
-        ValueError: (where the type is wrong, also a TypeError) for any other value, named with what was given
-            and what is accepted; for the hooks ``train`` and ``fit``, and words whose hooks would be another's.
+        ValueError: for any other value (also a TypeError if the type is wrong); the message names what was given and
+            what is accepted. Also for the hooks ``train`` and ``fit``, and for words whose hooks exist already.
 
     >>> ValidationLoop(100).eval_steps
     100
@@ -71,19 +85,18 @@ class ValidationLoop(LoopCallback):
 
     def __init__(self, eval_steps: int | None = None, hook: str = "validate") -> None:
         super().__init__()
-        self._eval_steps = _check_eval_steps(eval_steps)
-        self._hook = _check_hook(hook)
-        self._hook_names = MappingProxyType(_name_hooks(self._hook))
+        self._settings = _ValidationSettings(eval_steps=eval_steps, hook=hook)
+        self._hook_names = MappingProxyType(_name_hooks(hook))
 
     @property
     def eval_steps(self) -> int | None:
         """Validation batches per dataloader; None: all."""
-        return self._eval_steps
+        return self._settings.eval_steps
 
     @property
     def hook(self) -> str:
         """The word in the names of this loop's hooks."""
-        return self._hook
+        return self._settings.hook
 
     @property
     def hook_names(self) -> Mapping[str, str]:
@@ -91,65 +104,64 @@ class ValidationLoop(LoopCallback):
         return self._hook_names
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """What is asked of the model for a batch: its outputs, as in training. Override it to ask something else.
+        """Compute the outputs of the model for a batch, as in training. Override it to compute something else.
 
         Args:
             model: in evaluation mode, without gradients.
-            *args: the batch, and what ``on_before_forward`` made of it.
-            **kwargs: what ``on_before_forward`` added.
+            *args: the batch; ``on_before_forward`` may have changed these arguments.
+            **kwargs: keyword arguments that ``on_before_forward`` added.
 
         Returns:
-            The loss or a mapping, as a model returns them. A mapping of an override may be without ``loss``: scalars
-            in it are averaged and logged, if any.
+            The loss or a mapping, as a model returns them. The mapping of an override may lack ``loss``. Its scalars
+            are averaged and logged.
         """
         return model(*args, **kwargs)
 
 
 class TrainingLoop(LoopCallback):
-    """Train for a number of steps or epochs, and validate in between.
+    """Trains for a number of steps or epochs, and validates in between.
 
-    A *step* is one optimizer update, made from ``grad_accum_steps`` micro-batches; a *micro-batch* is what the
-    training dataloader yields; a *pass* is once through that dataloader. ::
+    A *step* is one optimizer update, made from ``grad_accum_steps`` micro-batches; a *micro-batch* is one batch of the
+    training dataloader; a *pass* reads that dataloader once from beginning to end. ::
 
         while steps are left:
             train the steps up to the next save or validation:      # stages; loopwright.plan shows them
                 for each step:
                     for each of its micro-batches: forward, backward
-                    update the weights, weighted by what the micro-batches held
-            save a checkpoint, where one is due
-            validate each validation dataloader from its beginning, where a validation is due
+                    update the weights, each micro-batch weighted by its number of items
+            save a checkpoint, if one is due
+            validate each validation dataloader from its beginning, if a validation is due
 
-    Training goes on where it left off in the training dataloader: across validations, stages and resumes.
-    A pass of n micro-batches has ceil(n / grad_accum_steps) steps: its last step takes what is left, exactly
-    weighted. No data is dropped, no window of micro-batches crosses the end of a pass, and no save or
-    validation falls inside one.
+    Validations, saves and resumes do not move the position in the training dataloader. A pass of n micro-batches has
+    ceil(n / grad_accum_steps) steps. Its last step takes the micro-batches that are left, exactly weighted. No data is
+    dropped, no step takes micro-batches of two passes, and no save or validation falls inside a step.
 
     Args:
-        num_steps: steps to train for, counted from where this fit starts. Supersedes ``max_steps``; where both
-            are given the plan says so.
-        max_steps: train until ``global_step``, which counts across resumes, is this. Where it is this already,
-            a fit says so in one line, trains nothing and returns normally.
-        num_epochs: epochs to train for, counted from where this fit starts. Together with ``max_steps``:
-            whichever ends first. Together with ``num_steps``: refused.
-        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. Epochs only count; the data start
-            again only when a pass is exhausted. Longer than one pass over a dataloader of known length: refused
-            when the plan is built. A dataloader of unknown length gets its epochs from it.
-        eval_frequency: when to validate. A whole number, 1 or more: after every that many steps of this fit. A
-            fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps, exact for the decimal that
-            is printed (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1 is after every step (with more than
-            100 steps this is warned of once) and 1.0 is once, at the end; the plan shows how it was understood.
-            A validation also follows the last step, even after a shorter stretch.
+        num_steps: steps to train for, counted from where this fit starts. It supersedes ``max_steps``; if both are
+            given, the plan says so.
+        max_steps: ``global_step`` at which training ends, counted across resumes. If the run is there already, a fit
+            logs one line, trains nothing and returns normally.
+        num_epochs: epochs to train for, counted from where this fit starts. Together with ``max_steps``, the first
+            of the two ends the fit. Together with ``num_steps``, it is refused.
+        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. An epoch is only a count: the
+            data start again when a pass is exhausted, not when an epoch ends. If it is longer than a pass over a
+            dataloader of known length, the plan is refused. A dataloader of unknown length needs it for its epochs.
+        eval_frequency: when to validate. A whole number n, 1 or more: after every n steps of this fit. A
+            fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps, computed exactly from the
+            decimal that is printed (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1 is after every step (a fit
+            of more than 100 steps warns of this once) and 1.0 is once, at the end; the plan shows how the value was
+            understood. A validation also follows the last step, even if fewer steps lie between.
         eval_steps: validation batches per validation dataloader. None: all of them. A dataloader of unknown
-            length needs it. Where it is more than a dataloader has, the dataloader's length is taken, and this
-            is said once: no batch is counted twice.
-        grad_accum_steps: micro-batches per step. More than a pass has: refused when the plan is built.
+            length needs a number. If it is more than a dataloader has, the whole dataloader is validated once, and
+            one log line says so: no batch is counted twice.
+        grad_accum_steps: micro-batches per step. If it is more than a pass has, the plan is refused.
 
-    Counts are whole numbers, 1 or more. One of ``num_steps``, ``max_steps`` and ``num_epochs`` must be given
-    for a fit; none is needed to construct a loop.
+    Counts are whole numbers, 1 or more. A fit needs one of ``num_steps``, ``max_steps`` and ``num_epochs``; a loop can
+    be made without any of them.
 
     Raises:
-        ValueError: (where the type is wrong, also a TypeError) for any other value, True and "5" included, named
-            with what was given and what is accepted; if ``num_steps`` and ``num_epochs`` are both given.
+        ValueError: for any other value, such as True and "5" (also a TypeError if the type is wrong); the message
+            names what was given and what is accepted. Also if ``num_steps`` and ``num_epochs`` are both given.
 
     >>> loop = TrainingLoop(num_steps=1000, eval_frequency=100, eval_steps=50)
     >>> loop.num_steps, loop.val_loop.eval_steps
@@ -167,57 +179,56 @@ class TrainingLoop(LoopCallback):
         grad_accum_steps: int = 1,
     ) -> None:
         super().__init__()
-        self._num_steps = _check_optional_count("num_steps", num_steps)
-        self._max_steps = _check_optional_count("max_steps", max_steps)
-        self._num_epochs = _check_optional_count("num_epochs", num_epochs, _OPTIONAL_EPOCHS)
-        self._steps_per_epoch = _check_optional_count("steps_per_epoch", steps_per_epoch)
-        self._eval_frequency = _check_eval_frequency(eval_frequency)
-        self._eval_steps = _check_eval_steps(eval_steps)
-        self._grad_accum_steps = check_count(
-            "grad_accum_steps", grad_accum_steps, "a whole number of micro-batches per step, 1 or more"
+        self._settings = TrainingSettings(
+            num_steps=num_steps,
+            max_steps=max_steps,
+            num_epochs=num_epochs,
+            steps_per_epoch=steps_per_epoch,
+            eval_frequency=eval_frequency,
+            eval_steps=eval_steps,
+            grad_accum_steps=grad_accum_steps,
         )
-        if self._num_steps is not None and self._num_epochs is not None:
-            raise SettingError(
-                "num_epochs",
-                f"={self._num_epochs}: expected null beside num_steps={self._num_steps}, which is a length too; "
-                "use loop.num_steps=null or loop.num_epochs=null.",
-            )
-        self._val_loop = ValidationLoop(self._eval_steps)
+        self._val_loop = ValidationLoop(self._settings.eval_steps)
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The settings of this loop, without its hooks, as `loopwright.plan.plan_fit` uses them."""
+        return self._settings
 
     @property
     def num_steps(self) -> int | None:
         """Steps to train for, from where the fit starts."""
-        return self._num_steps
+        return self._settings.num_steps
 
     @property
     def max_steps(self) -> int | None:
-        """The ``global_step`` to train until."""
-        return self._max_steps
+        """``global_step`` at which training ends."""
+        return self._settings.max_steps
 
     @property
     def num_epochs(self) -> int | None:
         """Epochs to train for, from where the fit starts."""
-        return self._num_epochs
+        return self._settings.num_epochs
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Length of an epoch in steps; None: a pass."""
-        return self._steps_per_epoch
+        return self._settings.steps_per_epoch
 
     @property
     def eval_frequency(self) -> int | float | None:
-        """Steps between validations (int), or that as a fraction of the fit (float); None or 0: never."""
-        return self._eval_frequency
+        """Interval between validations: an int in steps, a float as a fraction of the fit; None or 0: never."""
+        return self._settings.eval_frequency
 
     @property
     def eval_steps(self) -> int | None:
         """Validation batches per dataloader; None: all."""
-        return self._eval_steps
+        return self._settings.eval_steps
 
     @property
     def grad_accum_steps(self) -> int:
         """Micro-batches per step."""
-        return self._grad_accum_steps
+        return self._settings.grad_accum_steps
 
     @property
     def val_loop(self) -> ValidationLoop:
@@ -225,45 +236,15 @@ class TrainingLoop(LoopCallback):
         return self._val_loop
 
 
-def _check_optional_count(setting: str, value: object, meaning: str = _OPTIONAL_STEPS) -> int | None:
-    return None if value is None else check_count(setting, value, meaning)
-
-
-def _check_eval_steps(value: object) -> int | None:
-    return _check_optional_count(
-        "eval_steps", value, "a whole number of validation batches, 1 or more, or null for all of them"
-    )
-
-
-def _check_eval_frequency(value: object) -> int | float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise refuse_type("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
-    if isinstance(value, numbers.Rational):
-        if not isinstance(value, numbers.Integral):
-            raise refuse_type("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
-        if value < 0:
-            raise refuse("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
-        return int(value)
-    # A NumPy float32 of 0.07 is taken for 0.07, as it prints, and not for the 0.07000000029802322 that it holds.
-    number = float(value) if isinstance(value, float) else float(str(value))
-    if not 0 <= number <= 1:
-        is_whole = number > 1 and number.is_integer()
-        raise refuse("eval_frequency", value, _FREQUENCY, f"use {int(number)}" if is_whole else _FREQUENCY_OFF)
-    return number
-
-
-def _check_hook(hook: object) -> str:
-    expected = "a word such as validate, from which the names of the hooks are made (on_validate_start, …)"
+def _check_hook(hook: object) -> None:
+    expected = "a word such as validate, which names the hooks (on_validate_start, …)"
     if not isinstance(hook, str):
         raise refuse_type("hook", hook, expected)
     if not hook.isidentifier():
         raise refuse("hook", hook, expected, "use letters, digits and _ only")
     taken = sorted(set(_name_hooks(hook).values()) & set(HOOKS)) if hook != "validate" else []
     if taken:
-        raise refuse("hook", hook, f"a word whose hooks are not another's, as {taken[0]} is", "use another word")
-    return hook
+        raise refuse("hook", hook, f"a word that makes new names of hooks; {taken[0]} exists", "use another word")
 
 
 def _name_hooks(hook: str) -> dict[str, str]:

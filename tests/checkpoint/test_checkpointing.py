@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy
 import pytest
 
 from loopwright.checkpoint import Checkpointing
@@ -15,6 +17,14 @@ def test_settings_are_shown_and_cannot_be_set() -> None:
     for name in names:
         with pytest.raises(AttributeError):
             setattr(settings, name, 1)
+
+
+def test_settings_are_a_frozen_dataclass_of_plain_values() -> None:
+    settings = Checkpointing(every_n_steps=numpy.int64(5), keep_last=numpy.uint8(2))
+    assert [type(value) for value in (settings.every_n_steps, settings.keep_last)] == [int, int]
+    assert replace(settings, keep_every=10) == Checkpointing(5, 2, 10)
+    with pytest.raises(ValueError, match=r"^keep_every=12: expected a multiple"):
+        replace(settings, keep_every=12)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.5, "5", float("nan")])

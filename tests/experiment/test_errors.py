@@ -123,7 +123,7 @@ def test_failed_jobs_are_in_the_table_and_each_has_its_own_log(cli: Cli, files: 
         '{"loss": loss}.',
         *(
             f"job {number}: data: num_micro_batches=0: expected a training dataloader of 1 micro-batch or more; "
-            "give it data; drop_last leaves nothing of a set that is smaller than a batch."
+            "give it data; drop_last drops every sample of a data set that is smaller than a batch."
             for number in (1, 3)
         ),
         "job 4: ValueError: two lines. Raised in model Model in step 1.",

@@ -79,7 +79,7 @@ def test_a_run_with_continue_reports_the_error_and_continues(
     assert answer.code == 0
     assert answer.err.count("\n") == 1
     assert "run/checkpoints/step_00000002: not saved: No space left on device; " in answer.err
-    assert "going on all the same, the newest checkpoint is that of none." in answer.err
+    assert "training continues. Newest checkpoint: none." in answer.err
     assert steps(tmp_path / "run") == [4]
 
 

@@ -195,7 +195,7 @@ def test_a_fit_that_continues_reports_the_error_at_the_next_save(
     assert found(tmp_path) == [2, 3, 4]
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{tmp_path}/checkpoints/step_00000001: not saved: No space left on device; ")
-    assert caplog.messages[0].endswith("going on all the same, the newest checkpoint is that of none.")
+    assert caplog.messages[0].endswith("training continues. Newest checkpoint: none.")
 
 
 @pytest.mark.parametrize("what", ["save_checkpoint", "validate_all", "validate_all of checkpoints"])

@@ -88,7 +88,7 @@ def test_a_fit_that_continues_tries_again(
     for step, said in zip(sorted(steps), caplog.messages, strict=True):
         newest = f"step {max(each for each in saved if each < step)}" if min(saved) < step else "none"
         assert said.startswith(f"{tmp_path}/checkpoints/step_{step:08d}: not saved: No space left on device; ")
-        assert said.endswith(f" free; going on all the same, the newest checkpoint is that of {newest}.")
+        assert said.endswith(f" free; training continues. Newest checkpoint: {newest}.")
     disk.is_full = False
     straight = build(tmp_path / "straight")
     straight.fit(batches(5))

@@ -113,7 +113,7 @@ def test_kept_checkpoints_follow_the_rules_and_best_is_one_of_them(tmp_path: Pat
     if best:
         assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == case.scores[best[0]]
     else:
-        with pytest.raises(CheckpointError, match=r"is known to the trainer that logged it|which was not saved"):
+        with pytest.raises(CheckpointError, match=r"has not logged the monitored metric|which was not saved"):
             ours.validate({"x": batches(1)}, ckpt_path="best")
     shutil.rmtree(tmp_path / "checkpoints")
 
@@ -241,7 +241,7 @@ def test_later_checkpoints_of_another_run_are_reported_once(tmp_path: Path, capl
         fit(case.build(tmp_path, killed_at(9)))
     folder = step_folder(tmp_path, 12)
     assert caplog.messages == [
-        f"{folder} was there before, and is later than what this fit saves: a resume takes it first."
+        f"{folder} was there before, and is later than the checkpoints of this fit: a resume takes it first."
     ]
     (folder / "state.json").unlink()
     with pytest.raises(Killed):
@@ -283,15 +283,15 @@ def test_the_best_by_a_training_metric_is_also_kept(tmp_path: Path) -> None:
 def test_an_unsaved_best_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
     ours = Case(Checkpointing(2, None, None, "val/score"), scores).build(tmp_path)
-    with pytest.raises(CheckpointError, match="is known to the trainer that logged it; expected a path"):
+    with pytest.raises(CheckpointError, match="has not logged the monitored metric; expected a path"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
     fit(ours)
     assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.4
     assert caplog.messages[-1] == (
-        'ckpt_path="best": the best val/score is that of step 1, which was not saved; the best that was is step 2.'
+        'ckpt_path="best": the best val/score is of step 1, which was not saved; the best saved step is 2.'
     )
     shutil.rmtree(step_folder(tmp_path, 2))
-    with pytest.raises(CheckpointError, match="the best val/score is that of step 1, which was not saved; save where"):
+    with pytest.raises(CheckpointError, match="the best val/score is of step 1, which was not saved; save at the"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
 
 

@@ -214,38 +214,49 @@ def test_extra_entries_that_the_outline_has_are_refused_or_reported(
     assert {way[:2] for way in taken if way[0] == "optimizer"} <= {("optimizer", "state")}
 
 
+TENSOR = {"~tensor": "streams.torch"}  # another name for a tensor that is there
+
+
 @pytest.mark.parametrize(
     ("way", "value", "message"),
     [
-        (("state", "position", "global_step"), 4, "position.global_step: 4; the manifest says step 3"),
-        (("state", "position", "global_step"), "3", "position.global_step: a str; expected a number"),
-        (("state", "position", "pass_index"), -1, "position.pass_index: -1; expected a whole number, 0 or more"),
-        (("state", "position", "micro_batch_index"), 1.5, "position.micro_batch_index: 1.5; expected a whole"),
-        (("state", "position", "micro_batch_index"), 2**62, f"index: {2**62}; expected one below 8, of a pass"),
-        (("state", "position"), {"~float": "nan"}, "position: expected num_validated, a whole number"),
-        (("optimizer", "param_groups", 0, "lr"), {"~float": "nan"}, "[0].lr: nan; expected a finite number"),
-        (("optimizer", "param_groups", 0, "lr"), "0.1", "[0].lr: a str; expected a number"),
-        (("optimizer", "param_groups", 0, "params", 0), 1, "[0].params: expected the numbers of its parameters"),
-        (("optimizer", "param_groups"), {}, "optimizer.param_groups: expected a list of groups"),
-        (("optimizer", "state"), [], "optimizer.state: expected the states of parameters"),
-        (("state", "plan", "start_step"), 9, "plan: step 3 is not one of its steps"),
-        (("state", "plan", "stop_step"), "6", "plan: expected stop_step, a whole number"),
+        (("state", "position", "global_step"), 4, "position.global_step: 4, expected 3"),
+        (("state", "position", "global_step"), "3", "position.global_step: '3', expected 3"),
+        (("state", "position", "pass_index"), -1, "position.pass_index: -1, expected a whole number, 0 or more"),
+        (("state", "position", "micro_batch_index"), 1.5, "position.micro_batch_index: 1.5, expected a whole"),
+        (("state", "position", "micro_batch_index"), 2**62, f"index: {2**62}, expected a whole number from 0 to 7"),
+        (("state", "position"), {"~float": "nan"}, "position: nan, expected a mapping"),
+        (("optimizer", "param_groups", 0, "lr"), {"~float": "nan"}, "[0].lr: nan, expected a number (finite"),
+        (("optimizer", "param_groups", 0, "lr"), "0.1", "[0].lr: '0.1', expected a number"),
+        (("optimizer", "param_groups", 0, "params", 0), 1, "[0].params[0]: 1, expected 0"),
+        (("optimizer", "param_groups"), {}, "optimizer.param_groups: a mapping, expected a list of 1"),
+        (("optimizer", "state"), [], "optimizer.state: a list of 0, expected a mapping"),
+        (("state", "plan", "start_step"), 9, "plan.start_step: 9, expected a whole number from 0 to 3"),
+        (("state", "plan", "stop_step"), "6", "plan.stop_step: '6', expected a whole number, 3 or more"),
+        (("state", "plan", "stop_step"), 10**4000, "plan.stop_step: 1000"),
+        (("state", "plan", "loop.num_epochs"), TENSOR, "plan.loop.num_epochs: a tensor of 5056, torch.uint8, expected"),
+        (("state", "plan"), {"~dict": [[1, 2]]}, "plan.start_step: missing in the checkpoint"),
         (("state", "plan"), None, "was saved before the first fit"),
-        (("state", "streams", "seed"), None, "streams.seed: expected a whole number"),
+        (("state", "settings", "optimizer"), TENSOR, "settings.optimizer: a tensor of 5056, torch.uint8, expected"),
+        (("optimizer", "param_groups", 0, "lr"), {"~int": hex(10**4000)}, "[0].lr: 1000"),
+        (("optimizer", "state", "~dict", 0, 0), 99, "optimizer.state.99: not in this run"),
+        (("optimizer", "state", "~dict", 0, 1), 3, "optimizer.state.0: 3, expected a mapping"),
+        (("state", "streams", "seed"), None, "streams.seed: null, expected a whole number"),
         (("state", "streams", "numpy", "~tuple", 2), 2**31 - 1, "numpy: expected the state of an MT19937"),
-        (("state", "streams", "numpy", "~tuple", 1, 0), 2**70, "streams: cannot be loaded (OverflowError"),
-        (("state", "streams", "python", "~tuple", 1, "~tuple", 624), 10**30, "streams: cannot be loaded"),
-        (("state", "streams", "torch"), [1, 2], "streams.torch: a list; expected a tensor of 5056, torch.uint8"),
+        (("state", "streams", "numpy", "~tuple", 1, 0), 2**70, f"streams.numpy[1][0]: {2**70}, expected a number"),
+        (("state", "streams", "python", "~tuple", 1, "~tuple", 624), 10**30, f"[624]: {10**30}, expected a number"),
+        (("state", "streams", "torch"), [1, 2], "streams.torch: a list of 2, expected a tensor of 5056, torch.uint8"),
         (("state", "metrics", "best"), {"name": 3, "value": 0.1, "step": 1}, "metrics: cannot be loaded (ValueError"),
         (("state", "metrics", "latest"), {"val/0/loss": "low"}, "metrics: cannot be loaded (ValueError: latest"),
-        (("state", "schedulers"), "none", "schedulers: expected a list of states"),
-        (("state", "schedulers", 0, "T_max"), "6", "schedulers[0].T_max: a str; expected a number; this run's is Cosi"),
-        (("state", "schedulers", 0, "T_max"), None, "schedulers[0].T_max: null; expected a number; this run's is Cosi"),
-        (("state", "monitored", 0, "patience"), None, "monitored[0].patience: null; expected a number"),
-        (("state", "callbacks", "Patience"), 3, "callbacks.Patience: expected a mapping"),
-        (("state", "buffers"), {"seen": 1}, "buffers.seen: expected a tensor"),
-        (("state", "buffers"), None, "buffers: expected tensors by name"),
-        (("state", "parameters"), None, "parameters: expected the names of the optimizer's"),
+        (("state", "schedulers"), "none", "schedulers: 'none', expected a list of 2"),
+        (("state", "schedulers", 0, "T_max"), "6", "schedulers[0].T_max: '6', expected a number"),
+        (("state", "schedulers", 0, "T_max"), None, "schedulers[0].T_max: null, expected a number"),
+        (("state", "monitored", 0, "patience"), None, "monitored[0].patience: null, expected a number"),
+        (("state", "callbacks", "Patience"), 3, "callbacks.Patience: 3, expected a mapping"),
+        (("state", "buffers"), {"seen": 1}, "buffers.seen: 1, expected a tensor or null"),
+        (("state", "buffers"), {"~dict": [["seen", TENSOR], [1, None]]}, "buffers.1: not in this run"),
+        (("state", "buffers"), None, "buffers: null, expected a mapping"),
+        (("state", "parameters"), None, "parameters: null, expected a list of 1"),
     ],
 )  # fmt: skip
 def test_invalid_values_are_refused(saved: Path, way: tuple[Any, ...], value: object, message: str) -> None:
@@ -266,6 +277,27 @@ def test_invalid_values_are_refused(saved: Path, way: tuple[Any, ...], value: ob
     assert str(caught.value).startswith(f"{saved}: ")
 
 
+def test_texts_of_a_foreign_plan_are_shown_on_one_line_of_bounded_length(saved: Path) -> None:
+    trees = read_trees(saved)
+    trees["state"]["plan"] |= {"checkpoint.every_n_steps": "\x1b[2J\n" * 5000, "more\n" * 5000: 1}
+    write_trees(saved, trees)
+    said = complaint(saved) or ""
+    assert said.isprintable() and len(said) < 1000
+    assert "checkpoint.every_n_steps: \\x1b[2J \\x1b[2J" in said
+
+
+def test_another_model_is_told_before_its_optimizer(saved: Path) -> None:
+    class Deeper(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers.append(nn.Linear(1, 1))
+
+    with pytest.raises(
+        CheckpointError, match=r"the checkpoint does not fit the model: missing layers\.5\.bias 1 float32"
+    ):
+        resume(saved, model=Deeper)
+
+
 def test_invalid_logger_state_is_refused_and_unknown_entries_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,7 +316,9 @@ def test_invalid_logger_state_is_refused_and_unknown_entries_are_reported(
 def test_a_refused_checkpoint_does_not_change_the_trainer(saved: Path) -> None:
     ours = build(saved.parent / "other", callbacks=[])
     before = weights(ours)
-    with pytest.raises(CheckpointError, match=r"callbacks\.Average: state of a callback of this name; this run has no"):
+    with pytest.raises(
+        CheckpointError, match=r"callbacks\.Average: not in this run; resuming needs a checkpoint of the same"
+    ):
         ours.fit(batches(8), [batches(3)], ckpt_path=saved)
     assert is_bitwise_equal(weights(ours), before)
     assert ours.global_step == 0
@@ -305,7 +339,7 @@ class Swapped(Net):
 
 
 def test_an_optimizer_over_the_same_parameters_in_another_order_is_refused(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"0 of the optimizer's group 0 is layers\.0\.weight, in this run layers"):
+    with pytest.raises(CheckpointError, match=r"parameters\[0\]\[0\]: 'layers\.0\.weight', expected layers\.4\.weight"):
         resume(saved, model=Swapped)
 
 
@@ -343,8 +377,8 @@ def test_buffers_that_are_not_persistent_must_have_their_names(saved: Path) -> N
     with pytest.raises(CheckpointError) as caught:
         resume(saved, model=Renamed)
     assert str(caught.value) == (
-        f"{saved}: the checkpoint does not fit the model: missing non-persistent buffers: seem scalar float32 "
-        "(nearest: seen); unexpected non-persistent buffers: seen scalar float32 (nearest: seem)."
+        f"{saved}: buffers.seem: missing in the checkpoint (nearest: seen); resuming needs a checkpoint of the same "
+        "run; init_from takes the weights alone."
     )
 
 

@@ -9,6 +9,7 @@ from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
 from loopwright.checkpoint.retention import prune
 from loopwright.checkpoint.weights import (
+    check_weights,
     load_weights,
     parameter_names,
     plain_names,
@@ -33,6 +34,7 @@ __all__ = [
     "HostCopies",
     "Manifest",
     "check_state",
+    "check_weights",
     "clean_leftovers",
     "decode",
     "encode",

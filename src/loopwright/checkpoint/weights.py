@@ -1,9 +1,9 @@
-"""Weights by plain names: the names in the unwrapped model, without prefixes of `torch.compile`, DDP and the like."""
+"""Reads and loads weights by plain names: the names in the model without `torch.compile` and distributed wrappers."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,91 +15,102 @@ from loopwright.checkpoint.safetensors_layout import tensor_bytes
 from loopwright.errors import CheckpointError, nearest, on_one_line
 
 _MAX_SHOWN = 5
-_MAX_NAME = 80  # characters of a name that are shown
-_MAX_COMPARED = 2000  # names that are compared to find the nearest; more would take too long
+_MAX_NAME = 80  # characters of a name in a message
+_MAX_COMPARED = 2000  # names among which the nearest is searched, as the time grows with their number
 
 
 def plain_names(model: nn.Module) -> dict[str, Any]:
-    """Return the model's state by plain names: tensors that share memory with the model, and modules' extra state.
+    """Return the state of a model by plain names: its tensors, not copied, and the extra state of its modules.
 
-    Prefixes of `torch.compile`, `DataParallel` and `DistributedDataParallel` are removed from the names. A submodule
-    that the user has named ``module`` keeps its name.
+    The parts of names that `torch.compile`, `DataParallel` and `DistributedDataParallel` add are removed. A module of
+    the user that is named ``module`` keeps its name.
     """
     wrappers = _wrappers(model)
     return {_plain(name, wrappers): tensor for name, tensor in model.state_dict().items()}
 
 
 def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the model's parameters by the names of `plain_names`; a tied parameter appears under all its names."""
+    """Return the parameters of a model by the names of `plain_names`. A tied parameter is under each of its names."""
     wrappers = _wrappers(model)
     return {_plain(name, wrappers): each for name, each in model.named_parameters(remove_duplicate=False)}
 
 
 def unsaved_buffers(model: nn.Module) -> dict[str, Tensor | None]:
-    """Return the non-persistent buffers, which `plain_names` leaves out, by plain names; they are not copied."""
+    """Return the buffers that are not persistent by plain names, not copied. `plain_names` does not have them."""
     return {name: module._buffers[key] for name, (module, key) in _unsaved_places(model).items()}
 
 
 def parameter_names(model: nn.Module, optimizer: Optimizer | None) -> list[list[str]]:
-    """Return the plain names of an optimizer's parameters by group; a tied parameter has its first name."""
+    """Return the plain names of the parameters of an optimizer, group by group; for a tied parameter the first name."""
     names = {id(parameter): name for name, parameter in reversed(plain_parameters(model).items())}
     groups = [] if optimizer is None else optimizer.param_groups
-    return [[names.get(id(parameter), "not the model's") for parameter in group["params"]] for group in groups]
+    return [[names.get(id(parameter), "not in the model") for parameter in group["params"]] for group in groups]
 
 
 def refuse_lazy(model: nn.Module) -> None:
-    """Refuse a model with lazy layers that have not seen a batch: weights cannot be loaded into them yet.
+    """Refuse a model with lazy layers that have no shapes yet.
 
     Raises:
-        CheckpointError: if there are such layers; it names their parameters and buffers.
+        CheckpointError: with the parameters and buffers without a shape.
     """
     entries = {**plain_names(model), **unsaved_buffers(model)}
-    names = [_cut(name) for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
+    names = [name for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
     if names:
-        shown = ", ".join([*names[:_MAX_SHOWN], *_rest(names)])
         raise CheckpointError(
-            f"the model has lazy layers, so these have no shape yet: {shown}; expected layers of fixed sizes, or a "
-            "model that calls its lazy layers once in its constructor."
+            f"the model has lazy layers, and so no shapes yet for {', '.join(_first(names, _cut))}; expected layers of "
+            "given sizes, or a model that calls them once when it is made."
         )
+
+
+def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Refuse weights whose names, shapes or types differ from the model.
+
+    Args:
+        model: the model. It may be wrapped in another way than the model from which the weights were saved.
+        tensors: weights by plain names, from `plain_names` or a checkpoint.
+
+    Raises:
+        CheckpointError: with missing and unexpected names, each with its shape and the nearest name, and with
+            differences in shape or type.
+    """
+    own = plain_names(model)
+    changed = sorted(name for name in own.keys() & tensors.keys() if _describe(own[name]) != _describe(tensors[name]))
+    differences = _first(changed, lambda name: _difference(name, own[name], tensors[name]))
+    _refuse(_only_in(own, tensors, "missing") + _only_in(tensors, own, "unexpected") + differences)
 
 
 def load_weights(
     model: nn.Module, tensors: Mapping[str, Any], buffers: Mapping[str, Tensor | None] | None = None
 ) -> list[str]:
-    """Copy weights into a model. If a name, shape or dtype does not match, the model is not changed.
+    """Copy weights into a model. If anything does not fit, the model is not changed.
 
     Args:
-        model: target model; its wrappers may differ from the wrappers of the model whose weights were saved.
-        tensors: weights by plain names, as from `plain_names` or a checkpoint.
-        buffers: non-persistent buffers, as from `unsaved_buffers`; None: no buffers are loaded. A buffer of another
-            shape or dtype replaces the buffer in the model, because caches grow after they are registered.
+        model: the model, as for `check_weights`.
+        tensors: weights by plain names, from `plain_names` or a checkpoint.
+        buffers: buffers with the names of `unsaved_buffers`; None: these buffers keep their values. A buffer of another
+            shape or type, such as a cache that grows, replaces the buffer of the model.
 
     Returns:
-        A line for each entry of ``buffers`` whose shape or dtype differs from the model's.
+        A line for each of ``buffers`` that has another shape or type in the model.
 
     Raises:
-        CheckpointError: if the weights do not fit. It lists missing and unexpected names, each with its shape and the
-            nearest name, and entries whose shape or dtype differs.
+        CheckpointError: as `check_weights`; also if names that share memory in the model have different values.
     """
+    check_weights(model, tensors)
+    _refuse(_sharing_faults(plain_names(model), tensors))
     wrappers = _wrappers(model)
-    actual = {_plain(name, wrappers): name for name in model.state_dict()}
-    own = plain_names(model)
-    faults = _name_faults(own, tensors) + _shape_faults(own, tensors) or _sharing_faults(own, tensors)
-    faults += [] if buffers is None else _name_faults(unsaved_buffers(model), buffers, "non-persistent buffers")
-    if faults:
-        raise CheckpointError(f"the checkpoint does not fit the model: {'; '.join(faults)}.")
     try:
-        model.load_state_dict({actual[name]: tensor for name, tensor in tensors.items()})
+        model.load_state_dict({name: tensors[_plain(name, wrappers)] for name in model.state_dict()})
     except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint does not fit the model: {on_one_line(str(error), 500)}") from error
+        _refuse([on_one_line(str(error), 500)])
     return [] if buffers is None else _load_buffers(model, buffers)
 
 
 def weights_digest(model_tensors: Mapping[str, Any]) -> str:
-    """Return the SHA-256 (hexadecimal) of the names, dtypes, shapes and bytes of all tensors, sorted by name."""
+    """Return the SHA-256 (hexadecimal) of the names, types, shapes and bytes of all tensors, in the order of names."""
     hasher = hashlib.sha256()
     for name in sorted(model_tensors):
-        if not isinstance(model_tensors[name], Tensor):  # the extra state of a module
+        if not isinstance(model_tensors[name], Tensor):  # the extra state of a module is no weight
             continue
         tensor = model_tensors[name].detach().resolve_conj().resolve_neg().cpu().contiguous()
         hasher.update(f"{len(name.encode())}:{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
@@ -108,13 +119,13 @@ def weights_digest(model_tensors: Mapping[str, Any]) -> str:
 
 
 def _wrappers(model: nn.Module) -> list[str]:
-    """Return the name prefixes whose last component a wrapper has inserted, longest first."""
+    """Return the prefixes of names whose last word is the name of a wrapper, longest first."""
     prefixes = []
     for name, module in model.named_modules(remove_duplicate=False):
         start = f"{name}." if name else ""
         if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
             prefixes.append(f"{start}module.")
-        elif "_orig_mod" in module._modules:  # by name: importing torch._dynamo for its class takes 1 s
+        elif "_orig_mod" in module._modules:  # by name, as importing torch._dynamo for its class takes a second
             prefixes.append(f"{start}_orig_mod.")
     return sorted(prefixes, key=len, reverse=True)
 
@@ -128,7 +139,7 @@ def _plain(name: str, wrappers: list[str]) -> str:
 
 
 def _unsaved_places(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Return the owner of each non-persistent buffer, as (module, name in that module), by plain name."""
+    """Return (module, name in the module) of each buffer that is not persistent, by plain name."""
     wrappers = _wrappers(model)
     return {
         _plain(f"{prefix}.{key}" if prefix else key, wrappers): (module, key)
@@ -152,26 +163,8 @@ def _load_buffers(model: nn.Module, buffers: Mapping[str, Tensor | None]) -> lis
     return notes
 
 
-def _name_faults(own: Mapping[str, Any], given: Mapping[str, Any], what: str = "") -> list[str]:
-    faults = []
-    for title, names, others in (
-        ("missing", own.keys() - given.keys(), given.keys() - own.keys()),
-        ("unexpected", given.keys() - own.keys(), own.keys() - given.keys()),
-    ):
-        tensors = own if title == "missing" else given
-        shown = [f"{_cut(name)} {_describe(tensors[name])}{_near(name, others)}" for name in sorted(names)[:_MAX_SHOWN]]
-        if names:
-            faults.append(f"{title} {what}{': ' if what else ''}{', '.join([*shown, *_rest(names)])}")
-    return faults
-
-
-def _shape_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    names = sorted(name for name in own.keys() & given.keys() if _describe(own[name]) != _describe(given[name]))
-    return [*(_difference(name, own[name], given[name]) for name in names[:_MAX_SHOWN]), *_rest(names)]
-
-
 def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Describe names that share memory in the model (tied or views), but have conflicting values in ``given``."""
+    """Describe names that share memory in the model, as tied weights or views, if loading one changes another."""
     names_at: dict[tuple[Any, int], list[str]] = {}
     for name, tensor in own.items():
         if isinstance(tensor, Tensor) and tensor.numel() and not (tensor.is_conj() or tensor.is_neg()):
@@ -182,34 +175,46 @@ def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[st
         views = {name: _view_like(own[name], memory) for name in names}
         for name in names:
             views[name].copy_(given[name])
-        changed = [name for name in names if not _is_same(views[name], given[name])]
+        changed = [name for name in names if not _has_same_bits(views[name], given[name])]
         if changed:
             faults.append(
                 f"{_cut(changed[0])} and {_cut(names[-1])} share memory in the model, but not in the checkpoint"
             )
-    return [*faults[:_MAX_SHOWN], *_rest(faults)]
+    return _first(faults, str)
 
 
 def _view_like(tensor: Tensor, memory: torch.UntypedStorage) -> Tensor:
-    """Return a view of ``memory`` with the dtype, offset, shape and strides of ``tensor``."""
+    """Return a view of ``memory`` with the offset, shape and strides of ``tensor``."""
     view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return view.set_(memory, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same bits; bytes are compared, because NaN is not equal to itself."""
+def _has_same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(*(tensor.cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (a, b)))
+
+
+def _refuse(faults: list[str]) -> None:
+    if faults:
+        raise CheckpointError(f"the checkpoint does not fit the model: {'; '.join(faults)}.")
+
+
+def _first(names: list[str], line: Callable[[str], str]) -> list[str]:
+    """Return the lines of the first names, and a last one for the number of the others."""
+    more = [f"and {len(names) - _MAX_SHOWN} more"] if len(names) > _MAX_SHOWN else []
+    return [*map(line, names[:_MAX_SHOWN]), *more]
+
+
+def _only_in(these: Mapping[str, Any], others: Mapping[str, Any], title: str) -> list[str]:
+    names, near = sorted(these.keys() - others.keys()), others.keys() - these.keys()
+    lines = _first(names, lambda name: f"{_cut(name)} {_describe(these[name])}{_near(name, near)}")
+    return [f"{title} {', '.join(lines)}"] if names else []
 
 
 def _difference(name: str, mine: object, given: object) -> str:
     return f"{_cut(name)}: the model has {_describe(mine)}, the checkpoint {_describe(given)}"
 
 
-def _rest(names: Collection[str]) -> list[str]:
-    return [f"and {len(names) - _MAX_SHOWN} more"] if len(names) > _MAX_SHOWN else []
-
-
-def _near(name: str, others: set[str]) -> str:
+def _near(name: str, others: Collection[str]) -> str:
     match = nearest(name[:_MAX_NAME], [other[:_MAX_NAME] for other in sorted(others)[:_MAX_COMPARED]])
     return f" (nearest: {_cut(match)})" if match else ""
 
@@ -219,7 +224,7 @@ def _cut(text: str) -> str:
 
 
 def _describe(tensor: object) -> str:
-    """Return the shape and dtype of an entry, such as ``10x64 float32``."""
+    """Describe the shape and type of an entry, such as ``10x64 float32``."""
     if not isinstance(tensor, Tensor):
         return type(tensor).__name__
     return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"

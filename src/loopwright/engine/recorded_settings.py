@@ -1,4 +1,4 @@
-"""What a run is made of beside its plan, as far as it is known: saved, and compared when the run is resumed."""
+"""The settings of a run beside its plan: saved in a checkpoint, and compared when the run is resumed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from loopwright.engine.parts import Parts
-from loopwright.errors import on_one_line
+from loopwright.plan.compare import setting_change
 from loopwright.protocols import DataFacts
 
 
 def run_settings(parts: Parts) -> dict[str, object]:
-    """The settings by name, as JSON scalars; None: unknown, or none."""
+    """Return the settings by name, as JSON scalars; None: unknown, or not set."""
     facts = DataFacts() if parts.data is None else parts.data.facts
     return {
         **{f"data.{name}": value for name, value in asdict(facts).items()},
@@ -21,14 +21,9 @@ def run_settings(parts: Parts) -> dict[str, object]:
 
 
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
-    """Where two runs are known to differ, a line each, such as ``data.batch_size: 34 -> 40``."""
-    pairs = [(name, saved.get(name), value) for name, value in own.items()]
+    """List the settings that both runs know and that differ, as lines such as ``data.batch_size: 34 -> 40``."""
     return [
-        f"{name}: {_show(before)} -> {_show(now)}"
-        for name, before, now in pairs
-        if before is not None and now is not None and before != now
+        setting_change(name, saved[name], value)
+        for name, value in own.items()
+        if value is not None and saved.get(name) not in (None, value)
     ]
-
-
-def _show(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else on_one_line(str(value), 80)

@@ -1,4 +1,4 @@
-"""The state of a run: gathered for a checkpoint, and put back."""
+"""`gather_state` and `apply_state`: collect the state of a run for a checkpoint, and restore it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from loopwright.engine.recorded_settings import run_settings
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.hooks import Callback, Logger, implements
 
-# What OneCycleLR makes of the total that it is told; a run with a longer end tells another.
+# OneCycleLR computes these from the total number of steps, which is larger if a resumed run has a later end.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
 
 
 def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> dict[str, Any]:
-    """Everything but the weights that a run needs to go on.
+    """Return the state that a run needs to resume, without the weights.
 
     Args:
-        parts: of this run.
-        plan_settings: those of the plan of the present fit; None before the first.
+        parts: objects of this run.
+        plan_settings: settings of the plan of the current fit; None before the first fit.
     """
     state = parts.state
     optimizer = {} if parts.optimizer is None else {"optimizer": parts.optimizer.state_dict()}
@@ -48,10 +48,10 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
 
 
 def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
-    """Go on from what `gather_state` returned, and `check_fit_state` found to fit; the weights are loaded already.
+    """Restore a state that `check_fit_state` has accepted. The weights are loaded already.
 
     Raises:
-        CheckpointError: naming the part that cannot be loaded.
+        CheckpointError: with the entry that cannot be loaded.
     """
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
     with _loading("optimizer"):
@@ -77,7 +77,7 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     for name, callback in stateful_callbacks(parts.callbacks).items():
         with _loading(f"callbacks.{name}"):
             callback.load_state_dict(saved["callbacks"][name])
-    for name, logger in stateful_loggers(parts.callbacks).items():  # what is recorded of a run does not change it
+    for name, logger in stateful_loggers(parts.callbacks).items():  # a missing state changes no result
         if name in saved["loggers"]:
             with _loading(f"loggers.{name}"):
                 logger.load_state_dict(saved["loggers"][name])
@@ -87,7 +87,7 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Turn what a ``load_state_dict`` raises of a state that it cannot use into one line."""
+    """Convert the error that a ``load_state_dict`` raises for a state that it cannot use into a `CheckpointError`."""
     try:
         yield
     except (CheckpointError, SettingError):
@@ -98,10 +98,10 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Load a state with every tensor in the type in which it was saved.
+    """Load a state, and keep the type in which each tensor was saved.
 
-    torch casts what belongs to a parameter to the parameter's type. NAdam's running product is of float32 for
-    parameters of any type, and would go on in another precision.
+    torch casts the state of a parameter to the type of the parameter. The running product of NAdam is float32 for
+    parameters of any type. Cast to another type, it would continue in another precision.
     """
     optimizer.load_state_dict(saved)
     indices = [index for group in saved["param_groups"] for index in group["params"]]

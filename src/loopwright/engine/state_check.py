@@ -1,248 +1,199 @@
-"""`check_fit_state`: whether what was saved is the state of a run like this one, before anything of it is used."""
+"""`check_fit_state` and `check_form`: compare the state in a checkpoint with this run, before the run uses it.
+
+The files of a checkpoint are verified by SHA-256 before they are read. So its content is wrong only if it belongs to
+another run or version, or if it was changed together with its manifest. One walk finds the first entry that differs.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any
 
 from torch import Tensor
 
 from loopwright.engine.parts import Parts
-from loopwright.engine.recorded_settings import run_settings
-from loopwright.engine.state import stateful_callbacks, stateful_loggers
-from loopwright.errors import CheckpointError, did_you_mean, on_one_line
+from loopwright.engine.state import gather_state
+from loopwright.errors import CheckpointError, nearest, on_one_line
 
 _log = logging.getLogger("loopwright")
 
-STATE_KEYS = (
-    "optimizer",
-    "schedulers",
-    "monitored",
-    "position",
-    "data",
-    "settings",
-    "plan",
-    "streams",
-    "metrics",
-    "callbacks",
-    "loggers",
-)
-_POSITION = ("global_step", "pass_index", "micro_batch_index", "num_validated")
+COUNT = range(1 << 63)
+SCALAR = bool | int | float | str | None
+BUFFER = Tensor | None
+_WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, text, bool or null", BUFFER: "a tensor or null"}
+
+# Another version of an optimizer, a scheduler or a logger may have saved more entries. They are listed, not refused.
+_MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
+# A logger may be new in this run. A parameter has no state in the optimizer before its first gradient.
+_MAY_LACK = ("loggers", "optimizer.state")
+# NumPy or an accelerator may be new in this run. `random.gauss` keeps a number after every second call only. A training
+# dataloader may have no state.
+_MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
 
 _MAX_SHOWN = 5
-_MAX_NAME = 80  # characters of a name that are shown
+_MAX_CHARACTERS = 200  # of a path or value in a message
+_MAX_COMPARED = 2000  # names among which the nearest is searched, as the time grows with their number
 
 
-def check_fit_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
-    """Refuse a state that does not belong to these parts.
+def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[str, Any], step: int) -> None:
+    """Refuse the state of a checkpoint if this run cannot resume from it.
 
-    Entries that optimizer, schedulers or loggers of this run do not know, of another version, are said in one line.
+    Entries of an optimizer, a scheduler or a logger that only the checkpoint has are listed in one warning.
 
     Args:
-        parts: of this run.
-        saved: what `gather_state` returned.
-        step: that the checkpoint is said to be of.
+        parts: objects of this run, with its schedulers.
+        parameters: names of the parameters of the optimizer, group by group.
+        saved: state of the checkpoint.
+        step: step of the checkpoint.
 
     Raises:
-        CheckpointError: naming what is missing or does not fit.
+        CheckpointError: with the path of the first entry that differs.
     """
-    missing = [key for key in STATE_KEYS if key not in saved]
-    if missing:
-        raise CheckpointError(
-            f"holds no {', '.join(missing)}; expected the checkpoint of a fit (init_from takes weights alone)."
-        )
-    fault = (
-        _position_fault(parts, saved["position"], step)
-        or _closed_fault(parts.streams.state_dict(), saved["streams"], "streams")
-        or _closed_fault(dict.fromkeys(parts.log.state_dict()), saved["metrics"], "metrics")
-        or _closed_fault(dict.fromkeys(run_settings(parts)), saved["settings"], "settings")
-        or _data_fault(parts, saved["data"])
-        or _schedulers_fault(parts, saved)
-        or _optimizer_fault(parts, saved["optimizer"])
-        or _callbacks_fault(parts, saved["callbacks"])
-        or _states_fault("loggers", saved["loggers"])
-    )
-    if fault is not None:
-        raise CheckpointError(fault if fault.endswith("?") else f"{fault}.")
+    form = _form_of(parts, parameters, step)
+    unknown = check_form(form, saved, may_hold_more=_MAY_HOLD_MORE)
+    if (form["data"] is None) != (saved["data"] is None):
+        which = "this run" if saved["data"] is None else "the saved run"
+        raise _refusal("data", f"only the training dataloader of {which} has a state")
     if (parts.streams.state_dict()["device"] is None) != (saved["streams"]["device"] is None):
         _log.warning("Step %d: streams.device: saved with an accelerator or resumed with one, but not both.", step)
-    unknown = [*_unknown_entries(parts, saved)]
     if unknown:
-        _log.warning("Step %d: entries that this run does not know: %s.", step, names_line(unknown))
+        names = ", ".join(on_one_line(path, _MAX_CHARACTERS) for path in unknown[:_MAX_SHOWN])
+        more = f" and {len(unknown) - _MAX_SHOWN} more" if len(unknown) > _MAX_SHOWN else ""
+        _log.warning("Step %d: entries that this run does not know: %s%s.", step, names, more)
 
 
-def is_count(value: object) -> TypeGuard[int]:
-    """Whether something that was read is a whole number, 0 or more, and no larger than any count can be."""
-    return type(value) is int and 0 <= value < 1 << 63
+def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more: Sequence[str] = ()) -> list[str]:
+    """Refuse a state if an entry differs from its form; entries without a form are not checked.
 
+    A form is a tree like a state. As a leaf, a number, a text, a bool or a tensor accepts its kind (a tensor: its shape
+    and type), a type accepts its instances, a range or a frozenset accepts its members, and None accepts any value.
 
-def names_line(names: Iterable[object]) -> str:
-    """The first few names, and how many more there are."""
-    shown = [on_one_line(str(name), _MAX_NAME) for name in names]
-    more = f" and {len(shown) - _MAX_SHOWN} more" if len(shown) > _MAX_SHOWN else ""
-    return ", ".join(shown[:_MAX_SHOWN]) + more
+    Args:
+        form: forms of the entries.
+        saved: state of a checkpoint.
+        may_hold_more: beginnings of the paths of mappings that may hold names that the form does not have.
 
+    Returns:
+        The paths of these names.
 
-def form_fault(own: Any, given: Any, path: str) -> str | None:
-    """Where ``given`` departs from the form of ``own``, and how; None where it does not.
-
-    Every name that ``own`` has must be there, lists must be as long, tensors of the same shape and type, and numbers
-    be numbers: finite ones where ``own`` is finite. Further names are the caller's affair. Where ``own`` is None,
-    ``given`` may be anything; where ``given`` is, ``own`` may be anything but a number or a text.
+    Raises:
+        CheckpointError: with the path of the first entry that differs, its value and the accepted values.
     """
-    if own is None or (given is None and _kind(own) not in ("a number", "a str")):
-        return None
-    if isinstance(own, Mapping) and isinstance(given, Mapping):
-        missing = [name for name in own if name not in given]
-        if missing:
-            return f"{path}: lacks {names_line(missing)}"
-        return _first_fault((own[name], given[name], f"{path}.{name}") for name in own)
-    if isinstance(own, list | tuple) and isinstance(given, list | tuple):
-        if len(own) != len(given):
-            return f"{path}: {len(given)} entries; expected {len(own)}"
-        return _first_fault((*pair, f"{path}[{i}]") for i, pair in enumerate(zip(own, given, strict=True)))
-    if _kind(own) != _kind(given):
-        return f"{path}: {_kind(given)}; expected {_kind(own)}"
-    if isinstance(given, float) and math.isfinite(own) and not math.isfinite(given):
-        return f"{path}: {given}; expected a finite number"
-    return None
+    missing = [name for name in form if name not in saved]
+    if missing:
+        names = ", ".join(missing)
+        raise CheckpointError(f"holds no {names}; expected the checkpoint of a fit; init_from takes the weights alone.")
+    unknown = [path for name in form for path in _compare(form[name], saved[name], name)]
+    for path in unknown:
+        is_no_parameter = path.startswith("optimizer.state.")
+        if is_no_parameter or not path.startswith(tuple(may_hold_more)):
+            raise _refusal(path, "not in this run")
+    return unknown
 
 
-def _first_fault(triples: Iterable[tuple[Any, Any, str]]) -> str | None:
-    return next((fault for triple in triples if (fault := form_fault(*triple)) is not None), None)
+def position_form(step: int, num_batches: int | None = None) -> dict[str, range]:
+    """Return the form of the position of a run at ``step``, in a training dataloader of ``num_batches``."""
+    return {
+        "global_step": range(step, step + 1),
+        "pass_index": COUNT,
+        "micro_batch_index": COUNT if num_batches is None else range(num_batches),
+        "num_validated": COUNT,
+    }
 
 
-def _kind(value: object) -> str:
+def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, Any]:
+    """Return the form of the whole state: the state of this run, without the content of entries that grow in a run."""
+    assert parts.data is not None, "a fit that resumes has data"
+    own = gather_state(parts, None)
+    groups = own["optimizer"]["param_groups"]
+    indices = [index for group in groups for index in group["params"]]
+    return {
+        "position": position_form(step, parts.data.num_batches),
+        "settings": dict.fromkeys(own["settings"], SCALAR),
+        "data": None if own["data"] is None else {"dataloader": None, "streams": None},
+        "schedulers": [_scalars(state) for state in own["schedulers"]],
+        "monitored": [_scalars(state) for state in own["monitored"]],
+        "optimizer": {
+            **dict.fromkeys(own["optimizer"]),
+            "state": dict.fromkeys(indices, dict),
+            "param_groups": [group | {"params": [range(i, i + 1) for i in group["params"]]} for group in groups],
+        },
+        "parameters": [[frozenset({name}) for name in names] for names in parameters],
+        "callbacks": dict.fromkeys(own["callbacks"], dict),
+        "loggers": {name: dict.fromkeys(state) for name, state in own["loggers"].items()},
+        "streams": own["streams"] | {"seed": COUNT},
+        "metrics": dict.fromkeys(own["metrics"]),
+        "buffers": dict,
+    }
+
+
+def _scalars(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace lists and mappings in the state of a scheduler by None, as they may grow."""
+    return {name: None if isinstance(value, list | tuple | Mapping) else value for name, value in state.items()}
+
+
+def _compare(form: Any, saved: Any, path: str) -> list[str]:
+    """Walk over a form and a saved tree. Return the paths of the names that mappings have only in the saved tree."""
+    if form is None or (saved is None and (isinstance(form, bool) or path in _MAY_BE_NULL)):
+        return []
+    if isinstance(form, Mapping) and isinstance(saved, Mapping):
+        unknown = [str(name) for name in saved if name not in form]
+        missing = [str(name) for name in form if name not in saved]
+        if missing and not path.startswith(_MAY_LACK):
+            near = nearest(missing[0], [name[:_MAX_CHARACTERS] for name in unknown[:_MAX_COMPARED]])
+            hint = f" (nearest: {on_one_line(near)})" if near else ""
+            raise _refusal(f"{path}.{missing[0]}", f"missing in the checkpoint{hint}")
+        pairs = [(form[name], saved[name], f"{path}.{name}") for name in form if name in saved]
+        return [f"{path}.{name}" for name in unknown] + [found for pair in pairs for found in _compare(*pair)]
+    if isinstance(form, list | tuple) and isinstance(saved, list | tuple) and len(form) == len(saved):
+        pairs = [(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(form, saved, strict=True))]
+        return [found for pair in pairs for found in _compare(*pair)]
+    if not _accepts(form, saved):
+        is_shown = isinstance(saved, int | float | str)
+        given = on_one_line(repr(saved), _MAX_CHARACTERS) if is_shown else _kind(saved)
+        raise _refusal(path, f"{given}, expected {_kind(form)}")
+    return []
+
+
+def _accepts(form: Any, saved: Any) -> bool:
+    """Tell whether a leaf of a form accepts a value."""
+    if isinstance(form, range):
+        return type(saved) is int and saved in form
+    if isinstance(form, frozenset):
+        return isinstance(saved, str) and saved in form
+    if isinstance(form, type | UnionType):
+        return isinstance(saved, form)
+    if isinstance(saved, int) and abs(saved) >> 64:
+        return False  # more than torch and NumPy can hold
+    is_finite = not isinstance(saved, float) or math.isfinite(saved)
+    return _kind(form) == _kind(saved) and (is_finite or not math.isfinite(form))
+
+
+def _kind(value: Any) -> str:
+    """Describe the kind of a value, or the values that a leaf of a form accepts."""
+    if isinstance(value, range):
+        if value.stop == COUNT.stop:
+            return f"a whole number, {value.start} or more"
+        last = value.stop - 1
+        return str(last) if value.start == last else f"a whole number from {value.start} to {last}"
+    if isinstance(value, frozenset):
+        return ", ".join(value)
+    if isinstance(value, type | UnionType):
+        return _WORDS[value]
     if isinstance(value, Tensor):
         return f"a tensor of {'x'.join(map(str, value.shape)) or 'no dimensions'}, {value.dtype}"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "a number"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "true or false"
     if isinstance(value, Mapping):
         return "a mapping"
-    if value is None:
-        return "null"
-    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+    return "a number (finite, below 2**64)" if isinstance(value, int | float) else "a text"
 
 
-def _closed_fault(own: Mapping[str, Any], saved: Any, path: str) -> str | None:
-    """As `form_fault`, of a mapping that has no other names than these."""
-    if not isinstance(saved, Mapping):
-        return f"{path}: expected a mapping"
-    more = [name for name in saved if name not in own]
-    return form_fault(own, saved, path) or (f"{path}: holds {names_line(more)} besides" if more else None)
-
-
-def _position_fault(parts: Parts, saved: Any, step: int) -> str | None:
-    fault = _closed_fault(dict.fromkeys(_POSITION, 0), saved, "position")
-    if fault is not None:
-        return fault
-    for name, value in saved.items():
-        if not is_count(value):
-            return f"position.{name}: {on_one_line(str(value), 80)}; expected a whole number, 0 or more"
-    if saved["global_step"] != step:
-        return f"position.global_step: {saved['global_step']}; the manifest says step {step}"
-    assert parts.data is not None, "a fit that resumes has data"
-    num_batches = parts.data.num_batches
-    if num_batches is not None and saved["micro_batch_index"] >= num_batches:
-        return f"position.micro_batch_index: {saved['micro_batch_index']}; expected one below {num_batches}, of a pass"
-    return None
-
-
-def _data_fault(parts: Parts, saved: Any) -> str | None:
-    assert parts.data is not None, "a fit that resumes has data"
-    if (parts.data.state_dict() is None) != (saved is None):
-        whose = "the checkpoint holds none" if saved is None else "this run's keeps none"
-        return f"data: state of the training dataloader; {whose}"
-    return None if saved is None else _closed_fault({"dataloader": None, "streams": None}, saved, "data")
-
-
-def _schedulers_fault(parts: Parts, saved: Mapping[str, Any]) -> str | None:
-    for key, schedulers in (("schedulers", parts.schedulers), ("monitored", [each for each, _ in parts.monitored])):
-        states = saved[key]
-        if not isinstance(states, list) or not all(isinstance(state, dict) for state in states):
-            return f"{key}: expected a list of states"
-        if len(states) != len(schedulers):
-            return f"{key}: holds the state of {len(states)}; this run has {len(schedulers)}"
-        for index, (scheduler, state) in enumerate(zip(schedulers, states, strict=True)):
-            # What is in its lists and mappings may have grown, and is its own affair.
-            plain = {
-                name: None if isinstance(value, list | tuple | Mapping) else value
-                for name, value in scheduler.state_dict().items()
-            }
-            fault = form_fault(plain, state, f"{key}[{index}]")
-            if fault is not None:
-                return f"{fault}; this run's is {type(scheduler).__name__}"
-    return None
-
-
-def _optimizer_fault(parts: Parts, saved: Any) -> str | None:
-    assert parts.optimizer is not None, "fit checks that there is an optimizer"
-    own, kind = parts.optimizer.state_dict(), type(parts.optimizer).__name__
-    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict):
-        return "optimizer.state: expected the states of parameters by their numbers"
-    groups = saved.get("param_groups")
-    if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
-        return "optimizer.param_groups: expected a list of groups"
-    own_sizes, saved_sizes = [len(each["params"]) for each in own["param_groups"]], [*map(_num_params, groups)]
-    if own_sizes != saved_sizes:
-        return f"optimizer: has parameter groups of {saved_sizes} parameters; this run's has {own_sizes}"
-    for index, (own_group, group) in enumerate(zip(own["param_groups"], groups, strict=True)):
-        missing = sorted(own_group.keys() - group.keys())
-        if missing:
-            names = names_line(missing)
-            return f"optimizer: was saved by another kind: group {index} lacks {names}; this run's is {kind}"
-        fault = form_fault(own_group, group, f"optimizer.param_groups[{index}]")
-        if fault is None and own_group["params"] != group["params"]:
-            fault = f"optimizer.param_groups[{index}].params: expected the numbers of its parameters in order"
-        if fault is not None:
-            return fault
-    for index, state in saved["state"].items():
-        if type(index) is not int or not 0 <= index < sum(own_sizes) or not isinstance(state, dict):
-            return f"optimizer.state: {names_line([index])}: expected the number of one of {sum(own_sizes)} parameters"
-    return form_fault(dict.fromkeys(own), saved, "optimizer")
-
-
-def _num_params(group: Mapping[str, Any]) -> int:
-    params = group.get("params")
-    return len(params) if isinstance(params, list) else 0
-
-
-def _callbacks_fault(parts: Parts, saved: Any) -> str | None:
-    if not isinstance(saved, dict):
-        return "callbacks: expected a mapping of names to states"
-    own_names, saved_names = set(stateful_callbacks(parts.callbacks)), set(map(str, saved))
-    for name in sorted(own_names ^ saved_names):
-        whose = "this run has none" if name in saved_names else "the checkpoint has none"
-        hint = did_you_mean(name, saved_names if name in own_names else own_names)
-        return f"callbacks.{names_line([name])}: state of a callback of this name; {whose}{'.' if hint else ''}{hint}"
-    return _states_fault("callbacks", saved)
-
-
-def _states_fault(path: str, saved: Any) -> str | None:
-    if not isinstance(saved, dict):
-        return f"{path}: expected a mapping of names to states"
-    for name, state in saved.items():
-        if not isinstance(state, dict):
-            return f"{path}.{names_line([name])}: expected a mapping"
-    return None
-
-
-def _unknown_entries(parts: Parts, saved: Mapping[str, Any]) -> Iterator[str]:
-    assert parts.optimizer is not None, "fit checks that there is an optimizer"
-    own, given = parts.optimizer.state_dict(), saved["optimizer"]
-    loggers = {name: each for name, each in stateful_loggers(parts.callbacks).items() if name in saved["loggers"]}
-    pairs = [
-        ("optimizer", own, given),
-        *_numbered("optimizer.param_groups", own["param_groups"], given["param_groups"]),
-        *_numbered("schedulers", [each.state_dict() for each in parts.schedulers], saved["schedulers"]),
-        *_numbered("monitored", [each.state_dict() for each, _ in parts.monitored], saved["monitored"]),
-        *((f"loggers.{name}", each.state_dict(), saved["loggers"][name]) for name, each in loggers.items()),
-    ]
-    for path, mine, theirs in pairs:
-        yield from (f"{path}.{name}" for name in theirs if name not in mine)
-
-
-def _numbered(path: str, own: list[Any], saved: list[Any]) -> list[tuple[str, Any, Any]]:
-    return [(f"{path}[{i}]", *pair) for i, pair in enumerate(zip(own, saved, strict=True))]
+def _refusal(path: str, problem: str) -> CheckpointError:
+    remedy = "resuming needs a checkpoint of the same run; init_from takes the weights alone"
+    return CheckpointError(f"{on_one_line(path, _MAX_CHARACTERS)}: {problem}; {remedy}.")

@@ -1,4 +1,4 @@
-"""The plan of a run: computed first, from settings and lengths alone, and carried out by the engine after."""
+"""The plan of a fit: computed from settings and lengths alone, before the engine carries it out."""
 
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple
@@ -7,6 +7,7 @@ from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
+from loopwright.plan.settings import TrainingSettings
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
 from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
@@ -17,6 +18,7 @@ __all__ = [
     "Save",
     "Stage",
     "Train",
+    "TrainingSettings",
     "Validate",
     "Window",
     "count_samples",

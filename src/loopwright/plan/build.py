@@ -1,4 +1,4 @@
-"""`plan_fit`: from the settings of a loop and the lengths of dataloaders to the plan of a fit."""
+"""`plan_fit`: computes the plan of a fit from the settings of a loop and the lengths of the dataloaders."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numbers
 from collections.abc import Mapping
 
 from loopwright.errors import check_count, refuse, refuse_type
-from loopwright.loop import TrainingLoop
 from loopwright.plan.cadence import steps_between_validations
 from loopwright.plan.lengths import find_end
 from loopwright.plan.passes import Passes
 from loopwright.plan.plan import Plan
+from loopwright.plan.settings import HasTrainingSettings, TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
 _MANY_STEPS = 100
 
 
 def plan_fit(
-    loop: TrainingLoop,
+    loop: HasTrainingSettings,
     num_micro_batches: int | None,
     val: Mapping[str, int | None] | None = None,
     start_step: int = 0,
@@ -26,23 +26,24 @@ def plan_fit(
     save_last: bool = False,
     downstream: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Plan a fit: nothing is run, nothing is read.
+    """Compute the plan of a fit. Nothing is run, and no data is read.
 
     Args:
-        loop: settings of the fit.
+        loop: a `TrainingLoop`, or another object with `TrainingSettings`.
         num_micro_batches: length of the training dataloader; None: unknown.
-        val: length in batches (None: unknown) of each validation dataloader, by the name that its metrics have.
+        val: length in batches (None: unknown) of each validation dataloader, by the prefix of its metrics.
         start_step: ``global_step`` at which the fit starts.
-        start_micro_batch: micro-batches of the current pass that are consumed already; all of them: the fit
-            starts with the next pass.
-        save_every: a checkpoint is saved where ``global_step`` is a multiple of this; None: not in between.
+        start_micro_batch: micro-batches of the current pass that are already consumed. If they are the whole pass, the
+            fit starts with the next one.
+        save_every: steps between checkpoints, at multiples in ``global_step``; None: none before the last step.
         save_last: whether a checkpoint of the last step is saved.
         downstream: validations between two runs of each downstream validation, by name.
 
     Raises:
-        TypeError: if ``loop`` is no `TrainingLoop`, or a number is of the wrong type.
-        ValueError: if the loop has no length, an epoch no length or more than a pass, a pass fewer micro-batches
-            than a step needs; if a dataloader is empty, or validated as a whole but of unknown length.
+        TypeError: if ``loop`` has no `TrainingSettings`, or a number has the wrong type.
+        ValueError: if the loop has no length; if an epoch has no length, or is longer than a pass; if a step needs more
+            micro-batches than a pass has; if a dataloader is empty; if ``eval_steps`` is None for a validation
+            dataloader of unknown length.
 
     >>> from loopwright.loop import TrainingLoop
     >>> plan = plan_fit(TrainingLoop(num_steps=20, eval_frequency=10, eval_steps=5), 937, val={"val": 79})
@@ -53,11 +54,12 @@ def plan_fit(
     Train(start=10, stop=20)
     Validate(step=20, name='val', num_batches=5)
     """
-    if not isinstance(loop, TrainingLoop):
+    if not isinstance(loop, HasTrainingSettings) or not isinstance(loop.settings, TrainingSettings):
         raise refuse_type("loop", loop, "a TrainingLoop", "a ValidationLoop is for validate and validate_all")
     val, downstream = dict(val or {}), dict(downstream or {})
     start_step = _check_whole("start_step", start_step)
-    passes = _cut_passes(loop, num_micro_batches, start_micro_batch)
+    settings = loop.settings
+    passes = _cut_passes(settings, num_micro_batches, start_micro_batch)
     if save_every is not None:
         save_every = check_count("save_every", save_every, "a whole number of steps, 1 or more, or null")
     if not isinstance(save_last, bool):
@@ -67,22 +69,22 @@ def plan_fit(
         if name in val:
             raise refuse("downstream", name, "a name that no validation dataloader has", "rename one of the two")
 
-    stop_step, notes = find_end(loop, passes, start_step)
+    stop_step, notes = find_end(settings, passes, start_step)
     warnings: list[str] = []
     sets: list[PlannedSet] = []
     eval_every = None
-    if loop.eval_frequency and (val or downstream):
-        sets = [_choose_batches(name, length, loop.eval_steps) for name, length in val.items()]
-        eval_every = steps_between_validations(loop.eval_frequency, stop_step - start_step)
+    if settings.eval_frequency and (val or downstream):
+        sets = [_choose_batches(name, length, settings.eval_steps) for name, length in val.items()]
+        eval_every = steps_between_validations(settings.eval_frequency, stop_step - start_step)
     if eval_every is not None:
-        clipped = (eval_steps_note(entry.length, loop.eval_steps, entry.name) for entry in sets)
+        clipped = (eval_steps_note(entry.length, settings.eval_steps, entry.name) for entry in sets)
         notes += [note for note in clipped if note is not None]
-        understood = _eval_frequency_note(loop.eval_frequency, eval_every, stop_step - start_step)
+        understood = _eval_frequency_note(settings.eval_frequency, eval_every, stop_step - start_step)
         notes += understood
-        if _is_every_step(loop.eval_frequency) and stop_step - start_step > _MANY_STEPS:
+        if _is_every_step(settings.eval_frequency) and stop_step - start_step > _MANY_STEPS:
             warnings += understood
     elif not (val or downstream):
-        notes += _nothing_to_validate_notes(loop)
+        notes += _nothing_to_validate_notes(settings)
     return Plan(
         start_step=start_step,
         stop_step=stop_step,
@@ -93,28 +95,28 @@ def plan_fit(
         downstream=tuple(downstream.items()),
         save_every=save_every,
         save_last=save_last,
-        loop_settings=_read_settings(loop),
+        loop_settings=settings,
         notes=tuple(notes),
         warnings=tuple(warnings),
     )
 
 
-def _cut_passes(loop: TrainingLoop, num_micro_batches: int | None, start_micro_batch: int) -> Passes:
+def _cut_passes(settings: TrainingSettings, num_micro_batches: int | None, start_micro_batch: int) -> Passes:
     start_micro_batch = _check_whole("start_micro_batch", start_micro_batch)
     if num_micro_batches is not None:
         num_micro_batches = _check_whole("num_micro_batches", num_micro_batches)
         if num_micro_batches == 0:
-            remedy = "give it data; drop_last leaves nothing of a set that is smaller than a batch"
+            remedy = "give it data; drop_last drops every sample of a data set that is smaller than a batch"
             raise refuse("num_micro_batches", 0, "a training dataloader of 1 micro-batch or more", remedy)
-        if loop.grad_accum_steps > num_micro_batches:
+        if settings.grad_accum_steps > num_micro_batches:
             expected = f"at most {num_micro_batches}, the micro-batches of one pass over the training dataloader"
-            raise refuse("grad_accum_steps", loop.grad_accum_steps, expected, "use fewer, or smaller micro-batches")
+            raise refuse("grad_accum_steps", settings.grad_accum_steps, expected, "use fewer, or smaller micro-batches")
         if start_micro_batch > num_micro_batches:
             expected = f"at most {num_micro_batches}, the micro-batches of one pass over the training dataloader"
             raise refuse("start_micro_batch", start_micro_batch, expected)
     return Passes(
         num_micro_batches=num_micro_batches,
-        grad_accum_steps=loop.grad_accum_steps,
+        grad_accum_steps=settings.grad_accum_steps,
         start_micro_batch=start_micro_batch,
     )
 
@@ -130,7 +132,7 @@ def _is_every_step(eval_frequency: int | float | None) -> bool:
 
 
 def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, num_steps: int) -> list[str]:
-    """Say how ``eval_frequency`` was understood, where that could surprise."""
+    """Write a line on how ``eval_frequency`` was understood, if it could be understood in another way."""
     given = f"eval_frequency={eval_frequency}"
     if _is_every_step(eval_frequency):
         return [f"{given}: after every step, {num_steps:,} in all; for once, at the end, use 1.0"]
@@ -143,25 +145,13 @@ def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, nu
     return []
 
 
-def _nothing_to_validate_notes(loop: TrainingLoop) -> list[str]:
-    """Say which settings of validation have no effect, for want of anything to validate."""
+def _nothing_to_validate_notes(settings: TrainingSettings) -> list[str]:
+    """Write a line for each setting that has no effect because there is nothing to validate."""
     return [
         f"{name}={value} has no effect: there is no validation dataloader"
-        for name, value in (("eval_frequency", loop.eval_frequency), ("eval_steps", loop.eval_steps))
+        for name, value in (("eval_frequency", settings.eval_frequency), ("eval_steps", settings.eval_steps))
         if value and not (name == "eval_frequency" and isinstance(value, float) and value == 1)
     ]
-
-
-def _read_settings(loop: TrainingLoop) -> tuple[tuple[str, int | float | None], ...]:
-    return (
-        ("num_steps", loop.num_steps),
-        ("max_steps", loop.max_steps),
-        ("num_epochs", loop.num_epochs),
-        ("steps_per_epoch", loop.steps_per_epoch),
-        ("eval_frequency", loop.eval_frequency),
-        ("eval_steps", loop.eval_steps),
-        ("grad_accum_steps", loop.grad_accum_steps),
-    )
 
 
 def _check_whole(name: str, value: object) -> int:

@@ -1,4 +1,4 @@
-"""Cadences: when something that happens every so many steps happens next."""
+"""Step arithmetic of periodic events: the next multiple of a period, and the steps between validations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import ceil
 
 
 def next_multiple(step: int, every: int, origin: int = 0) -> int:
-    """The first step after ``step`` that lies a multiple of ``every`` steps from ``origin``.
+    """Return the first step after ``step`` whose distance from ``origin`` is a multiple of ``every``.
 
     >>> next_multiple(0, 10), next_multiple(9, 10), next_multiple(10, 10), next_multiple(10, 10, origin=7)
     (10, 10, 20, 17)
@@ -16,13 +16,14 @@ def next_multiple(step: int, every: int, origin: int = 0) -> int:
 
 
 def steps_between_validations(eval_frequency: int | float | None, num_steps: int) -> int | None:
-    """Read ``eval_frequency`` for a fit of ``num_steps``: a float is a fraction of it, an int is in steps.
+    """Convert ``eval_frequency`` to steps, for a fit of ``num_steps``.
 
-    A fraction is taken for the shortest decimal that prints it, and from there on the arithmetic is exact: in
-    floating point 0.07 x 100 is more than 7, and its ceiling 8.
+    An int is a number of steps. A float is a fraction of the fit. It is read as the shortest decimal that prints it,
+    and multiplied exactly: in floating point 0.07 x 100 is more than 7, and its ceiling is 8.
 
     Returns:
-        Steps between validations, 1 or more; more than ``num_steps`` means only after the last. None: never.
+        Steps between validations, 1 or more. If it is more than ``num_steps``, only the last step is validated.
+        None: no step is validated.
 
     >>> steps_between_validations(0.07, 100), steps_between_validations(1, 100), steps_between_validations(1.0, 100)
     (7, 1, 100)

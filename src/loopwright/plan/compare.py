@@ -1,26 +1,31 @@
-"""Two plans side by side: whether a run that is resumed is still the run that was begun."""
+"""`plan_differences` and `plan_extensions`: compare the plans that a run was started with and is resumed with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from loopwright.errors import on_one_line
+
+_MAX_SHOWN = 80  # characters of a name or value in a message
+
 _LENGTHS = ("loop.num_steps", "loop.max_steps", "loop.num_epochs", "loop.steps_per_epoch")
-# What these come to is compared instead: stop_step, eval_every and validate.<name>.
+# Not compared by themselves: stop_step, eval_every and validate.<name> follow from them, and those are compared.
 _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step", "eval_every")
 
 
 def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """What keeps a run begun with the settings ``old`` from going on with ``new``, a line each.
+    """List the differences that forbid a run that was started with ``old`` to resume with ``new``.
 
     Args:
-        old: `Plan.settings` of the plan that the run was begun with.
-        new: that of the plan it is resumed with, from the same start.
+        old: `Plan.settings` of the plan that the run was started with.
+        new: `Plan.settings` of the plan that it is resumed with, from the same start.
 
     Returns:
-        Lines such as ``loop.grad_accum_steps: 2 -> 4``; none where ``new`` is the same plan or only ends later.
-        Settings that came to the same (a frequency of 0.1 or of 100 in 1000 steps) do not differ.
+        Lines such as ``loop.grad_accum_steps: 2 -> 4``; none if ``new`` is the same plan, or only ends later.
+        Two settings with the same effect (a frequency of 0.1 and one of 100 in 1000 steps) do not differ.
     """
-    lines = [_line(name, old, new) for name in _names(old, new) if name not in _UNDERSTOOD and _differs(name, old, new)]
+    names = [name for name in dict.fromkeys((*old, *new)) if name not in _UNDERSTOOD]
+    lines = [_line(name, old, new) for name in names if _differs(name, old, new)]
     if any(line.startswith("validate.") for line in lines) and _differs("loop.eval_steps", old, new):
         lines.append(_line("loop.eval_steps", old, new))
     if _differs("eval_every", old, new) and _differs("loop.eval_frequency", old, new):
@@ -33,7 +38,7 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """What may change when a run is resumed, and is said: a later end, and the cadence that moves with it."""
+    """List the differences that a resume allows: a later end, and steps between validations that follow from it."""
     lines = []
     if _stop(new) > _stop(old):
         lines.append(f"a later end, {_end_line(old, new)}")
@@ -44,13 +49,14 @@ def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> lis
     return lines
 
 
+def setting_change(name: str, old: object, new: object) -> str:
+    """Write ``name: old -> new`` in one line of bounded length. Name and ``old`` may come from a foreign checkpoint."""
+    return f"{on_one_line(name, _MAX_SHOWN)}: {_text(old)} -> {_text(new)}"
+
+
 def _end_line(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     causes = [_line(name, old, new) for name in _LENGTHS if _differs(name, old, new)]
     return f"global_step {_stop(old)} -> {_stop(new)}" + (f" ({', '.join(causes)})" if causes else "")
-
-
-def _names(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    return list(dict.fromkeys((*old, *new)))
 
 
 def _differs(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> bool:
@@ -58,12 +64,13 @@ def _differs(name: str, old: Mapping[str, object], new: Mapping[str, object]) ->
 
 
 def _line(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> str:
-    return f"{name}: {_show(name, old)} -> {_show(name, new)}"
+    return setting_change(name, old.get(name), new.get(name))
 
 
-def _show(name: str, settings: Mapping[str, object]) -> str:
-    value = settings.get(name)
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: object) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else on_one_line(str(value), _MAX_SHOWN)
 
 
 def _order(settings: Mapping[str, object]) -> list[str]:

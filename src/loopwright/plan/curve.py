@@ -1,4 +1,4 @@
-"""A curve as a line of characters."""
+"""`draw_curve`: draws a curve as one line of characters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ _PLAIN = str.maketrans(_BARS, "_.:-=+*#")
 
 
 def draw_curve(values: Sequence[float], width: int = 48) -> str:
-    """Draw ``values`` as bars from 0 to the largest, each character the largest of its share.
+    """Draw ``values`` as bars between 0 and the largest value.
+
+    If there are more values than characters, each character shows the largest of the values that it stands for.
 
     Args:
-        values: 0 or more each, at equal distances.
-        width: characters at most.
+        values: values of 0 or more, at equal distances.
+        width: maximum number of characters.
 
     >>> draw_curve([0, 1, 2, 3, 4, 3, 2, 1, 0])
     '▁▂▄▆█▆▄▂▁'
@@ -27,5 +29,5 @@ def draw_curve(values: Sequence[float], width: int = 48) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """The same with the bars of `draw_curve` as plain characters, for an output that has no others."""
+    """Replace the bars of `draw_curve` by ASCII characters, for outputs that cannot show them."""
     return text.translate(_PLAIN)

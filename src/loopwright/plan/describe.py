@@ -1,4 +1,4 @@
-"""A plan in words: what is printed before a run starts, and kept as ``plan.txt`` and ``plan.json``."""
+"""`describe` and `plan_json`: a plan as the text that is printed before a run, and as JSON values for ``plan.json``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def describe(
     num_samples: int | None = None,
     learning_rate: str | None = None,
 ) -> str:
-    """Describe ``plan`` for a reader: how much is trained, when it validates and saves, what is left over.
+    """Describe ``plan`` in words: how much it trains, when it validates and saves, and what remains unused.
 
     Args:
         plan: a whole plan, or the rest of one.
-        batch_size: samples of a full micro-batch, over all ranks; None: unknown, samples are not counted.
-        num_samples: samples of a pass; None: unknown, every micro-batch is counted as full.
-        learning_rate: its course, in a line; None: not shown.
+        batch_size: samples in a full micro-batch, over all ranks; None: unknown, and samples are not counted.
+        num_samples: samples in a pass; None: unknown, and every micro-batch counts as full.
+        learning_rate: one line that describes the learning rate over the run; None: no such line.
 
     Returns:
-        Lines without a last newline; their number is bounded, however long the run is.
+        Lines, without a newline at the end. Their number is bounded for a run of any length.
     """
     lines = _head(plan)
     if plan.total_steps:
@@ -46,7 +46,7 @@ def describe(
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
-    """``plan`` as JSON values: its settings, its counts, and its stages folded as in `describe`."""
+    """Convert ``plan`` to JSON values: its settings, its counts, and its stages, folded as in `describe`."""
     return {
         "settings": dict(plan.settings()),
         "position": plan.position,
@@ -59,7 +59,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def left_over(plan: Plan) -> list[str]:
-    """What does not come out even in ``plan``, a line each: short windows, passes and stretches."""
+    """List what is shorter than the rest of ``plan``: the last step of a pass, the last pass, the last validation."""
     lines = []
     length, per_step = plan.num_micro_batches, plan.grad_accum_steps
     short = " or ".join(str(size) for size in _short_windows(plan))
@@ -77,7 +77,7 @@ def left_over(plan: Plan) -> list[str]:
 
 
 def _short_windows(plan: Plan) -> list[int]:
-    """Sizes of the windows that end the passes of this plan, where they are not full."""
+    """Return the sizes of the windows at the ends of the passes of this plan that are not full."""
     in_first = plan.passes.steps_in_first_pass
     if plan.num_micro_batches is None or in_first is None:
         return []
@@ -104,13 +104,13 @@ def _head(plan: Plan) -> list[str]:
 
 
 def _rows(label: str, values: Iterable[str]) -> list[str]:
-    """A row per value, with the label on the first."""
+    """Format one row per value, with the label in the first."""
     labels = (label if index == 0 else "" for index, _ in enumerate(values))
     return [f"  {name:<{_LABEL_WIDTH}}{value}" for name, value in zip(labels, values, strict=False)]
 
 
 def count_samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
-    """How many samples ``plan`` trains on, in words: ``63,868``, or ``at most 64,000`` where a pass is not known."""
+    """Format how many samples ``plan`` trains on: ``63,868``, or ``at most 64,000`` if ``num_samples`` is unknown."""
     total = plan.total_micro_batches * batch_size
     length = plan.num_micro_batches
     if num_samples is not None and length is not None:
@@ -142,7 +142,7 @@ def _passes(plan: Plan) -> str:
 
 def _validations(plan: Plan) -> list[str]:
     if plan.eval_every is None:
-        is_off = not dict(plan.loop_settings)["eval_frequency"]
+        is_off = not plan.loop_settings.eval_frequency
         return ["never: eval_frequency is off" if is_off else "never: there is no validation dataloader"]
     num_rounds = plan.num_validations(plan.stop_step) - plan.num_validations(plan.position)
     num_rounds += plan.begins_with_validation
@@ -170,7 +170,7 @@ def _saves(plan: Plan) -> str:
 
 
 def _batches(val: PlannedSet) -> str:
-    """``val (50 of 79)``."""
+    """Format the batches of a validation dataloader: ``val (50 of 79)``."""
     if val.length is None:
         return f"{val.name} ({val.num_batches:,})"
     of_all = f"{val.num_batches:,} of {val.length:,}" if val.num_batches < val.length else f"all {val.length:,}"
@@ -202,12 +202,12 @@ def _block(plan: Plan, block: Block) -> str:
 
 
 def _consumed(plan: Plan, step: int) -> int:
-    """Micro-batches consumed up to ``step``, counted from the beginning of the pass in which the fit starts."""
+    """Count the micro-batches consumed up to ``step``, from the beginning of the pass in which the fit starts."""
     return plan.passes.start_micro_batch + plan.passes.num_consumed(step - plan.start_step)
 
 
 def _pass_ends(plan: Plan) -> int:
-    """How many passes this plan completes."""
+    """Count the passes that this plan completes."""
     length = plan.num_micro_batches
     if length is None:
         return 0

@@ -1,4 +1,4 @@
-"""Where a fit ends: what its length settings come to for a dataloader."""
+"""`find_end`: computes the last step of a fit from its length settings and the length of a pass."""
 
 from __future__ import annotations
 
@@ -7,63 +7,63 @@ from typing import TYPE_CHECKING, NamedTuple
 from loopwright.errors import SettingError, refuse
 
 if TYPE_CHECKING:
-    from loopwright.loop import TrainingLoop
     from loopwright.plan.passes import Passes
+    from loopwright.plan.settings import TrainingSettings
 
 
 class End(NamedTuple):
-    """The ``global_step`` at which a fit ends, and how the settings were understood, in lines."""
+    """The ``global_step`` at which a fit ends, and lines on how the settings were understood."""
 
     stop_step: int
     notes: list[str]
 
 
-def find_end(loop: TrainingLoop, passes: Passes, start_step: int) -> End:
-    """Find the step at which a fit of ``loop`` ends that starts at ``start_step``.
+def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End:
+    """Find the step at which a fit ends that starts at ``start_step``.
 
     Raises:
         ValueError: if no length is given; if an epoch has no length, or is longer than a pass.
     """
-    steps_per_epoch = _find_steps_per_epoch(loop, passes.steps_per_pass)
-    if loop.num_steps is not None:
-        return _end_of_steps(loop, loop.num_steps, start_step)
+    steps_per_epoch = _find_steps_per_epoch(settings, passes.steps_per_pass)
+    if settings.num_steps is not None:
+        return _end_of_steps(settings, settings.num_steps, start_step)
     ends, notes = [], []
-    if loop.num_epochs is not None:
+    if settings.num_epochs is not None:
         if steps_per_epoch is None:
             expected = "the steps of an epoch, because the training dataloader is of unknown length"
             remedy = "give it, or give the length as loop.max_steps"
-            raise refuse("steps_per_epoch", None, f"{expected} and num_epochs={loop.num_epochs}", remedy)
-        num_steps = loop.num_epochs * steps_per_epoch
+            raise refuse("steps_per_epoch", None, f"{expected} and num_epochs={settings.num_epochs}", remedy)
+        num_steps = settings.num_epochs * steps_per_epoch
         ends.append(start_step + num_steps)
-        notes.append(_epochs_note(loop.num_epochs, steps_per_epoch, num_steps, passes.start_micro_batch))
-    if loop.max_steps is not None:
-        ends.append(loop.max_steps)
-        if loop.max_steps <= start_step:
-            notes = [f"max_steps={loop.max_steps}: global_step is {start_step} already, nothing is left to train"]
-        elif loop.num_epochs is not None:
-            notes.append(_first_end_note(loop.max_steps, loop.num_epochs, epochs_end=ends[0]))
+        notes.append(_epochs_note(settings.num_epochs, steps_per_epoch, num_steps, passes.start_micro_batch))
+    if settings.max_steps is not None:
+        ends.append(settings.max_steps)
+        if settings.max_steps <= start_step:
+            notes = [f"max_steps={settings.max_steps}: global_step is {start_step} already, nothing is left to train"]
+        elif settings.num_epochs is not None:
+            notes.append(_first_end_note(settings.max_steps, settings.num_epochs, epochs_end=ends[0]))
     if not ends:
         raise SettingError(
             "num_steps, max_steps, num_epochs",
             ": expected one of the three to say how long to train; use for example loop.max_steps=1000.",
         )
-    return End(max(start_step, min(ends)), notes + _unused_epoch_note(loop))
+    return End(max(start_step, min(ends)), notes + _unused_epoch_note(settings))
 
 
-def _end_of_steps(loop: TrainingLoop, num_steps: int, start_step: int) -> End:
-    notes = _unused_epoch_note(loop)
-    if loop.max_steps is not None:
-        notes.append(f"num_steps={num_steps} supersedes max_steps={loop.max_steps}")
+def _end_of_steps(settings: TrainingSettings, num_steps: int, start_step: int) -> End:
+    notes = _unused_epoch_note(settings)
+    if settings.max_steps is not None:
+        notes.append(f"num_steps={num_steps} supersedes max_steps={settings.max_steps}")
     return End(start_step + num_steps, notes)
 
 
-def _find_steps_per_epoch(loop: TrainingLoop, steps_per_pass: int | None) -> int | None:
-    if loop.steps_per_epoch is None:
+def _find_steps_per_epoch(settings: TrainingSettings, steps_per_pass: int | None) -> int | None:
+    if settings.steps_per_epoch is None:
         return steps_per_pass
-    if steps_per_pass is not None and loop.steps_per_epoch > steps_per_pass:
+    if steps_per_pass is not None and settings.steps_per_epoch > steps_per_pass:
         expected = f"at most {steps_per_pass}, the steps of one pass over the training dataloader"
-        raise refuse("steps_per_epoch", loop.steps_per_epoch, expected, "use null for a whole pass")
-    return loop.steps_per_epoch
+        raise refuse("steps_per_epoch", settings.steps_per_epoch, expected, "use null for a whole pass")
+    return settings.steps_per_epoch
 
 
 def _epochs_note(num_epochs: int, steps_per_epoch: int, num_steps: int, start_micro_batch: int) -> str:
@@ -79,7 +79,7 @@ def _first_end_note(max_steps: int, num_epochs: int, epochs_end: int) -> str:
     return f"max_steps={max_steps} and num_epochs={num_epochs} end the fit at the same step"
 
 
-def _unused_epoch_note(loop: TrainingLoop) -> list[str]:
-    if loop.steps_per_epoch is None or loop.num_epochs is not None:
+def _unused_epoch_note(settings: TrainingSettings) -> list[str]:
+    if settings.steps_per_epoch is None or settings.num_epochs is not None:
         return []
-    return [f"steps_per_epoch={loop.steps_per_epoch} has no effect without num_epochs"]
+    return [f"steps_per_epoch={settings.steps_per_epoch} has no effect without num_epochs"]

@@ -1,4 +1,4 @@
-"""Passes: how they are cut into windows, the micro-batches that make up a step."""
+"""`Passes`: how passes over the training dataloader are cut into windows, the micro-batches of one step each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 
 class Window(NamedTuple):
-    """The micro-batches of one step, all of one pass: ``num_micro_batches`` of them from ``first_micro_batch``."""
+    """The micro-batches of one step: ``num_micro_batches`` from ``first_micro_batch`` on, all in one pass."""
 
     pass_index: int
     first_micro_batch: int
@@ -18,15 +18,16 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passes:
-    """How the passes of a fit are cut into windows; steps are counted from the fit's start here.
+    """The windows of the passes of a fit. Step indices count from the start of the fit.
 
-    Every pass is cut anew from its beginning, so that only its last window can be smaller; the pass in which
-    the fit starts is cut from the micro-batch at which the fit starts.
+    Each pass is cut from its beginning, so only its last window can be smaller. The pass in which the fit starts is
+    cut from the micro-batch at which the fit starts.
 
     Args:
-        num_micro_batches: micro-batches of a pass; None: unknown, and then there is one endless pass.
-        grad_accum_steps: micro-batches of a full window, at most ``num_micro_batches``.
-        start_micro_batch: where in pass 0 the fit starts. ``num_micro_batches``: pass 0 is used up.
+        num_micro_batches: micro-batches in a pass; None: unknown, and the fit has one endless pass.
+        grad_accum_steps: micro-batches in a full window, at most ``num_micro_batches``.
+        start_micro_batch: micro-batch of pass 0 at which the fit starts. ``num_micro_batches``: the fit uses no
+            micro-batch of pass 0.
     """
 
     num_micro_batches: int | None
@@ -35,20 +36,20 @@ class Passes:
 
     @property
     def steps_per_pass(self) -> int | None:
-        """Windows of a whole pass; None where its length is unknown."""
+        """Windows in a whole pass; None if its length is unknown."""
         if self.num_micro_batches is None:
             return None
         return _ceil_div(self.num_micro_batches, self.grad_accum_steps)
 
     @property
     def steps_in_first_pass(self) -> int | None:
-        """Windows of what is left of pass 0; None where its length is unknown."""
+        """Windows in the part of pass 0 that the fit uses; None if the length of a pass is unknown."""
         if self.num_micro_batches is None:
             return None
         return _ceil_div(self.num_micro_batches - self.start_micro_batch, self.grad_accum_steps)
 
     def at(self, step_index: int) -> Window:
-        """The window of the step with this index, counted from the fit's start."""
+        """Return the window of a step, by its index from the start of the fit."""
         pass_index, index, first = self._locate(step_index)
         first += index * self.grad_accum_steps
         if self.num_micro_batches is None:
@@ -56,15 +57,15 @@ class Passes:
         return Window(pass_index, first, min(self.grad_accum_steps, self.num_micro_batches - first))
 
     def between(self, start_index: int, stop_index: int) -> Iterator[Window]:
-        """The windows of the steps in ``[start_index, stop_index)``, one after the other.
+        """Iterate over the windows of the steps in ``[start_index, stop_index)``.
 
-        This feeds the training loop, so a step costs no call of Python code here: whole passes of windows come
-        out of iterators written in C.
+        The training loop reads this iterator. It is built from iterators written in C, one for each pass, so a step
+        calls no Python code here.
         """
         return chain.from_iterable(self._by_pass(start_index, stop_index))
 
     def num_consumed(self, num_steps: int) -> int:
-        """Micro-batches that the first ``num_steps`` steps of the fit consume."""
+        """Count the micro-batches that the first ``num_steps`` steps of the fit consume."""
         if self.num_micro_batches is None:
             return num_steps * self.grad_accum_steps
         pass_index, index, first = self._locate(num_steps)
@@ -72,7 +73,7 @@ class Passes:
         return pass_index * self.num_micro_batches + in_pass - self.start_micro_batch
 
     def _locate(self, step_index: int) -> tuple[int, int, int]:
-        """(pass, index of the step in that pass, micro-batch at which the cutting of that pass begins)."""
+        """Return (pass, index of the step in that pass, first micro-batch that the fit uses in that pass)."""
         in_first, per_pass = self.steps_in_first_pass, self.steps_per_pass
         if in_first is None or per_pass is None or step_index < in_first:
             return 0, step_index, self.start_micro_batch
@@ -90,7 +91,7 @@ class Passes:
             step_index += num_steps
 
     def _of_pass(self, pass_index: int, first: int, num_steps: int) -> Iterator[Window]:
-        """``num_steps`` windows of one pass, from the micro-batch ``first`` on."""
+        """Iterate over ``num_steps`` windows of one pass, from the micro-batch ``first`` on."""
         size = self.grad_accum_steps
         end = first + num_steps * size
         if self.num_micro_batches is None or end <= self.num_micro_batches:
@@ -101,7 +102,7 @@ class Passes:
 
 
 def _full_windows(pass_index: int, firsts: range, size: int) -> Iterator[Window]:
-    # Window(...) would be a Python call per step; tuple.__new__, called from within map, is none.
+    # Window(...) is a Python call per step. `map` calls tuple.__new__ without one.
     rows = zip(repeat(pass_index), firsts, repeat(size))
     return cast("Iterator[Window]", map(tuple.__new__, repeat(Window), rows))
 

@@ -1,41 +1,40 @@
-"""`Plan`: the ordered whole of what a fit does, computed as it is asked for and never stored."""
+"""`Plan`: the stages of a fit, in order, generated on demand from a few numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from loopwright.errors import refuse
 from loopwright.plan.cadence import next_multiple
 from loopwright.plan.passes import Passes, Window
+from loopwright.plan.settings import TrainingSettings
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
 from loopwright.plan.validation import PlannedSet
-
-LoopSettings = tuple[tuple[str, int | float | None], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a fit does: iterate over it for its stages, as often as you like; it holds none of them.
+    """The plan of a fit. Iterating over it, any number of times, generates its stages.
 
-    At one step the order is train, save, validate, downstream. Saves fall on multiples of ``global_step``,
-    validations are counted from the fit's start, and both may follow the last step.
+    At one step the order is train, save, validate, downstream. Saves fall on multiples of ``global_step``, validations
+    are counted from the start of the fit, and both may follow the last step.
 
     Args:
         start_step: ``global_step`` at which the fit starts.
         stop_step: ``global_step`` at which the fit ends.
-        position: ``global_step`` from which on this plan, the rest of the fit, is left to do.
-        num_validated: stages of the round of validations at ``position`` that are done, too.
-        passes: how they are cut into the micro-batches of steps.
-        eval_every: steps between validations; None: never, or there is nothing to validate.
-        val: the dataloaders to validate, in order.
+        position: ``global_step`` at which this plan starts; greater than ``start_step`` for the rest of a fit.
+        num_validated: stages of the round of validations at ``position`` that are already done.
+        passes: the micro-batches of each step.
+        eval_every: steps between validations; None: validation is off, or there is nothing to validate.
+        val: validation dataloaders, in order.
         downstream: (name, validations between two runs) of the downstream validations, in order.
-        save_every: steps between saves; None: no saves in between.
-        save_last: whether the end of the last step is saved.
-        loop_settings: the settings of the loop as given, by name.
-        notes: how the settings were understood, a line each.
-        warnings: those of the notes that a user should be warned about.
+        save_every: steps between saves; None: no saves before the last step.
+        save_last: whether the last step is saved.
+        loop_settings: settings of the loop, as given.
+        notes: lines on how the settings were understood.
+        warnings: notes that the user is warned of.
     """
 
     start_step: int
@@ -47,19 +46,19 @@ class Plan:
     downstream: tuple[tuple[str, int], ...]
     save_every: int | None
     save_last: bool
-    loop_settings: LoopSettings
+    loop_settings: TrainingSettings
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     num_validated: int = 0
 
     @property
     def total_steps(self) -> int:
-        """Steps that this plan trains."""
+        """Steps that this plan trains, from ``position`` on."""
         return self.stop_step - self.position
 
     @property
     def fit_steps(self) -> int:
-        """Steps of the whole fit, those before ``position`` included: what schedulers are told."""
+        """Steps of the whole fit, also before ``position``; schedulers get it as ``total_steps``."""
         return self.stop_step - self.start_step
 
     @property
@@ -69,12 +68,12 @@ class Plan:
 
     @property
     def grad_accum_steps(self) -> int:
-        """Micro-batches of a step, where a pass is not running out."""
+        """Micro-batches of a step; the last step of a pass may have fewer."""
         return self.passes.grad_accum_steps
 
     @property
     def num_micro_batches(self) -> int | None:
-        """Micro-batches of a pass; None: unknown."""
+        """Micro-batches in a pass; None: unknown."""
         return self.passes.num_micro_batches
 
     def __iter__(self) -> Iterator[Stage]:
@@ -92,29 +91,29 @@ class Plan:
 
     @property
     def begins_with_validation(self) -> bool:
-        """Whether a round of validations, or the rest of one, is the first that is left to do."""
+        """Whether this plan begins with a round of validations, or with the rest of one."""
         size = len(self.val) + len(self.downstream_at(self.position))
         return self.validates_at(self.position) and self.num_validated < size
 
     def after(self, step: int, num_validated: int = 0) -> Plan:
-        """The rest of this plan for a run whose newest state is that of the end of ``step``.
+        """Return the rest of this plan for a run that has completed ``step``.
 
-        Everything up to ``step`` is trained and its save, where one is due, is done; validations at ``step``
-        are not, but for the first ``num_validated``, and so begin the rest. The stages of the rest are the last
-        of this plan's, with the first `Train` cut short.
+        All steps up to ``step`` are trained, and ``step`` is saved if a save is due. Of the validations at ``step``,
+        the first ``num_validated`` are done; the others begin the rest. The stages of the rest are the last stages of
+        this plan, with a shorter first `Train`.
 
         Raises:
-            ValueError: if ``step`` is before what is left to do, or after its end.
+            ValueError: if ``step`` is before ``position`` or after ``stop_step``.
         """
         self._check_step(step, self.position, self.stop_step)
         return replace(self, position=step, num_validated=num_validated)
 
     def whole(self) -> Plan:
-        """The plan of the whole fit, of which this one may be the rest."""
+        """Return the plan of the whole fit; this plan may be the rest of it."""
         return replace(self, position=self.start_step, num_validated=0)
 
     def window(self, step: int) -> Window:
-        """The micro-batches of the step that begins when ``global_step`` is ``step``.
+        """Return the micro-batches of the step that begins when ``global_step`` is ``step``.
 
         ``pass_index`` counts from the pass in which the fit starts. A dataloader of unknown length has one
         endless pass.
@@ -126,7 +125,7 @@ class Plan:
         return self.passes.at(step - self.start_step)
 
     def windows(self, start: int, stop: int) -> Iterator[Window]:
-        """The windows of the steps in ``[start, stop)``, such as those of a `Train` stage, at next to no cost.
+        """Iterate over the windows of the steps in ``[start, stop)``; a step costs no Python call.
 
         Raises:
             ValueError: unless ``start_step <= start <= stop <= stop_step``.
@@ -136,14 +135,14 @@ class Plan:
         return self.passes.between(start - self.start_step, stop - self.start_step)
 
     def num_micro_batches_between(self, start: int, stop: int) -> int:
-        """How many micro-batches the steps in ``[start, stop)`` consume."""
+        """Count the micro-batches that the steps in ``[start, stop)`` consume."""
         return self.passes.num_consumed(stop - self.start_step) - self.passes.num_consumed(start - self.start_step)
 
     def loop_position(self, step: int) -> tuple[int, int]:
-        """(loop_idx, batch_idx): where the end of ``step`` is, in train loops and micro-batches.
+        """Return (loop_idx, batch_idx) at the end of ``step``, as hooks count them.
 
-        A train loop is the training between two validations, so these are the validations up to and at
-        ``step`` since the fit's start, and the micro-batches since the last of them.
+        A train loop is the training between two validations. So ``loop_idx`` is the number of validations from the
+        start of the fit up to and at ``step``, and ``batch_idx`` the number of micro-batches since the last of them.
 
         Raises:
             ValueError: unless ``start_step <= step <= stop_step``.
@@ -157,27 +156,27 @@ class Plan:
         return self.num_validations(step), self.num_micro_batches_between(last, step)
 
     def num_validations(self, step: int) -> int:
-        """Rounds of validation from the fit's start up to and at ``step``."""
+        """Count the rounds of validation from the start of the fit up to and at ``step``."""
         if self.eval_every is None:
             return 0
         num, over = divmod(step - self.start_step, self.eval_every)
         return num + (step == self.stop_step and over > 0)
 
     def validates_at(self, step: int) -> bool:
-        """Whether a round of validation follows the end of ``step``."""
+        """Tell whether a round of validation follows ``step``."""
         if self.eval_every is None or step <= self.start_step:
             return False
         return step == self.stop_step or (step - self.start_step) % self.eval_every == 0
 
     def saves_at(self, step: int) -> bool:
-        """Whether a save follows the end of ``step``."""
+        """Tell whether a save follows ``step``."""
         if step <= self.start_step:
             return False
         is_multiple = self.save_every is not None and step % self.save_every == 0
         return is_multiple or (self.save_last and step == self.stop_step)
 
     def downstream_at(self, step: int) -> tuple[str, ...]:
-        """The downstream validations that follow the end of ``step``: every nth round, and the last."""
+        """Name the downstream validations that follow ``step``: in every nth round, and in the last."""
         if not self.downstream or not self.validates_at(step):
             return ()
         index = self.num_validations(step)
@@ -185,7 +184,7 @@ class Plan:
         return tuple(name for name, every_n_vals in self.downstream if is_last or index % every_n_vals == 0)
 
     def next_boundary(self, step: int) -> int:
-        """The first step after ``step`` whose end is saved or validated, or the last."""
+        """Return the first step after ``step`` that is saved or validated, or else the last step."""
         boundary = self.stop_step
         if self.save_every is not None:
             boundary = min(boundary, next_multiple(step, self.save_every))
@@ -194,9 +193,9 @@ class Plan:
         return boundary
 
     def settings(self) -> Mapping[str, object]:
-        """Everything that the stages and windows of the whole fit follow from, as JSON scalars by name."""
+        """Return all values that determine the stages and windows of the whole fit, as JSON scalars by name."""
         return {
-            **{f"loop.{name}": value for name, value in self.loop_settings},
+            **{f"loop.{name}": value for name, value in asdict(self.loop_settings).items()},
             "start_step": self.start_step,
             "start_micro_batch": self.passes.start_micro_batch,
             "stop_step": self.stop_step,

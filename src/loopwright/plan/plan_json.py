@@ -1,7 +1,7 @@
-"""A plan in a few entries: equal stretches counted, repeating cycles folded.
+"""`encode`: shortens a plan to a few entries, which count equal blocks and fold repeated cycles.
 
-Nothing is generated to be counted: where a stretch or a cycle repeats follows from the cadences, so a plan of
-10^12 steps takes no longer than one of ten.
+The number of repetitions is computed from the periods of saves and validations, without generating the stages. So a
+plan of 10^12 steps takes no longer than a plan of ten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_RUNS_SHOWN = 12
 
 
 class Block(NamedTuple):
-    """A stretch of training and what follows it; only the rest of a plan may begin with one of 0 steps."""
+    """Some steps of training, and what follows them. It has 0 steps only at the beginning of the rest of a plan."""
 
     num_steps: int
     is_saved: bool
@@ -26,14 +26,14 @@ class Block(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """``body``, ``times`` times over."""
+    """``body``, repeated ``times`` times."""
 
     times: int
     body: tuple[Item, ...]
 
 
 class Elided(NamedTuple):
-    """Stages between the ends of two steps which go on in the same cadences, but in no short cycle."""
+    """Stages between the ends of two steps, with the same periods as the others, but without a short common cycle."""
 
     start: int
     stop: int
@@ -43,10 +43,10 @@ Item = Block | Repeat | Elided
 
 
 def encode(plan: Plan) -> list[Item]:
-    """Write ``plan`` as few entries, which expand to exactly its stages.
+    """Write ``plan`` as a few entries, which expand to exactly its stages.
 
-    Only where the cadences make no cycle of up to 40 entries (saves every 997 steps and validations every 1009,
-    say) the middle is left out, as `Elided`.
+    If the periods of saves and validations have no common cycle of up to 40 entries (such as 997 and 1009 steps), the
+    middle is left out, as `Elided`.
     """
     items: list[Item] = []
     if plan.begins_with_validation:
@@ -75,7 +75,7 @@ def encode(plan: Plan) -> list[Item]:
 
 
 def encoded_json(items: Iterable[Item]) -> list[dict[str, object]]:
-    """The entries as JSON values."""
+    """Convert the entries to JSON values."""
     return [_item_json(item) for item in items]
 
 
@@ -93,7 +93,7 @@ def _item_json(item: Item) -> dict[str, object]:
 
 
 def _phase(plan: Plan, step: int) -> tuple[int, ...]:
-    """Where the end of ``step`` is in each cadence: equal phases are followed by equal stages, until the last step."""
+    """Return the position of ``step`` in each period. Equal stages follow equal positions, up to the last step."""
     save = 0 if plan.save_every is None else step % plan.save_every
     if plan.eval_every is None:
         return (save,)
@@ -107,7 +107,7 @@ def _block_between(plan: Plan, step: int, stop: int) -> Block:
 
 
 def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
-    """The block after ``step``, and how often it comes at once; the block of the last step always counts alone."""
+    """Return the block after ``step``, and its number of repetitions. The block of the last step has one."""
     stop = plan.next_boundary(step)
     block = _block_between(plan, step, stop)
     length = block.num_steps
@@ -129,7 +129,7 @@ def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
 
 
 def _equal_rounds(plan: Plan, step: int) -> int:
-    """How many rounds of validation, that of ``step`` included, run the same downstream validations."""
+    """Count the rounds of validation, from the round at ``step`` on, that run the same downstream validations."""
     index = plan.num_validations(step)
     limit = plan.num_validations(plan.stop_step)
     for _, every_n_vals in plan.downstream:
@@ -139,7 +139,7 @@ def _equal_rounds(plan: Plan, step: int) -> int:
 
 
 def _append(runs: list[Item], count: int, block: Block) -> None:
-    """Append ``count`` times ``block``, joined with the last entry where that repeats the same block."""
+    """Append ``block``, ``count`` times. If the last entry is the same block, raise its count instead."""
     if runs:
         last = runs[-1]
         body = last.body if isinstance(last, Repeat) else (last,)
@@ -150,7 +150,7 @@ def _append(runs: list[Item], count: int, block: Block) -> None:
 
 
 def _fold(items: list[Item]) -> list[Item]:
-    """Fold equal neighbouring groups of entries, short groups first."""
+    """Fold neighbouring groups of equal entries, short groups first."""
     for size in range(2, _MAX_RUNS // 2 + 1):
         folded: list[Item] = []
         index = 0
@@ -165,7 +165,7 @@ def _fold(items: list[Item]) -> list[Item]:
 
 
 def _join(folded: Repeat | None, tail: list[Item]) -> list[Item]:
-    """The repeated cycle and the entries after it, which may begin with the cycle once more."""
+    """Join the repeated cycle with the entries after it, which may begin with one more cycle."""
     if folded is None:
         return tail
     size = len(folded.body)
@@ -175,7 +175,7 @@ def _join(folded: Repeat | None, tail: list[Item]) -> list[Item]:
 
 
 def _cut_short(plan: Plan, runs: list[Item]) -> list[Item]:
-    """The first entries, what is left out, and the last block."""
+    """Return the first entries, an `Elided` for the middle, and the last block."""
     shown = runs[:_MAX_RUNS_SHOWN]
     start = plan.position + sum(_num_steps(item) for item in shown)
     stop = _boundary_before_last(plan)

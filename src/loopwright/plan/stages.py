@@ -1,4 +1,4 @@
-"""The stages of a plan: what a run does, one entry after the other."""
+"""The stages of a plan: `Train`, `Save`, `Validate` and `Downstream`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train until ``global_step``, now ``start``, is ``stop``."""
+    """Train the steps that move ``global_step`` from ``start`` to ``stop``."""
 
     start: int
     stop: int
@@ -15,7 +15,7 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Save a checkpoint of the end of ``step``."""
+    """Save a checkpoint at the end of ``step``."""
 
     step: int
 
@@ -31,7 +31,7 @@ class Validate:
 
 @dataclass(frozen=True, slots=True)
 class Downstream:
-    """Run the downstream validation ``name`` at the end of ``step``, after its dataloaders were validated."""
+    """Run the downstream validation ``name`` at the end of ``step``, after the validation dataloaders."""
 
     step: int
     name: str

@@ -1,4 +1,4 @@
-"""How many batches of a validation dataloader are validated."""
+"""`validation_batches`: how many batches of a validation dataloader are validated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loopwright.errors import refuse
 
 
 class PlannedSet(NamedTuple):
-    """A validation dataloader in a plan: ``num_batches`` of its ``length`` (None: unknown) batches are validated."""
+    """A validation dataloader in a plan: ``num_batches`` of its ``length`` batches (None: unknown) are validated."""
 
     name: str
     num_batches: int
@@ -16,12 +16,12 @@ class PlannedSet(NamedTuple):
 
 
 def validation_batches(length: int | None, eval_steps: int | None = None, name: str = "val") -> int:
-    """How many batches to validate of a dataloader of ``length`` batches: at most ``eval_steps``, and each once.
+    """Return how many batches of a dataloader are validated: at most ``eval_steps``, and each batch once.
 
     Args:
-        length: of the dataloader, in batches; None: unknown.
-        eval_steps: as a loop gives it; None: all batches.
-        name: of the dataloader, for the error.
+        length: length of the dataloader in batches; None: unknown.
+        eval_steps: batches to validate, as set in the loop; None: all batches.
+        name: name of the dataloader in an error message.
 
     Raises:
         ValueError: if the dataloader is empty, or of unknown length and ``eval_steps`` is not given.
@@ -41,7 +41,7 @@ def validation_batches(length: int | None, eval_steps: int | None = None, name: 
 
 
 def eval_steps_note(length: int | None, eval_steps: int | None, name: str = "val") -> str | None:
-    """The line that says that ``eval_steps`` is more than the dataloader has; None where it is not."""
+    """Write the line for a dataloader that has fewer batches than ``eval_steps``; None if it has enough."""
     if length is None or eval_steps is None or eval_steps <= length:
         return None
     return f"eval_steps={eval_steps}: {name} has only {length} batches, which are validated once each"

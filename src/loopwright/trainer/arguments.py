@@ -1,4 +1,4 @@
-"""What a trainer is given: checked, and made into the model, the optimizer and the schedulers of a run."""
+"""The arguments of a trainer: checked, and made into the model, the optimizer and the schedulers of a run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SchedulerSpec = tuple[Callable[..., Any], str | None]
 
 
 def build_model(model: Any) -> nn.Module:
-    """The module given, or the one that the callable given makes.
+    """Return a module: ``model`` itself, or the module that ``model()`` returns.
 
     Raises:
-        SettingTypeError: if it is neither, or the callable makes something else.
+        SettingTypeError: if ``model`` is neither a module nor a callable that returns one.
     """
     made = model if isinstance(model, nn.Module) else model() if callable(model) else None
     if not isinstance(made, nn.Module):
@@ -37,17 +37,18 @@ def build_model(model: Any) -> nn.Module:
 
 
 def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -> Optimizer | None:
-    """The optimizer over the parameters of ``model``.
+    """Return the optimizer of the parameters of ``model``.
 
     Args:
-        optimizer: a callable of the parameters, or, where it has a parameter ``named_parameters``, of pairs of name and
-            parameter; or an instance, which needs parameters that existed before it.
-        model: as built.
-        is_given_model: whether the model was given as a module and not made by a callable.
+        optimizer: an optimizer instance; or a callable of the parameters. A callable with a parameter
+            ``named_parameters`` is called with pairs of name and parameter.
+        model: the module, as `build_model` returned it.
+        is_given_model: whether the module was given to the trainer, and not made by a callable. An optimizer instance
+            needs a module that existed before it.
 
     Raises:
-        SettingTypeError: if it is no optimizer, or one over other parameters.
-        SettingError: what the callable raises of its settings; and if there are no parameters.
+        SettingTypeError: if the optimizer has a wrong type, or has parameters that are not in the model.
+        SettingError: as the callable raises it; also if the model has no parameters.
     """
     if optimizer is None:
         return None
@@ -69,7 +70,7 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
         except SettingError as error:
             raise error.under("optimizer") from error
         except ValueError as error:
-            if next(model.parameters(), None) is None:  # torch's words for it do not say whose list is empty
+            if next(model.parameters(), None) is None:  # the message of torch does not name the model
                 problem = f"={type(model).__name__}(…): expected parameters to be trained; it has none."
                 raise SettingError("model", problem) from error
             raise
@@ -89,19 +90,19 @@ def _check_no_closure(optimizer: Optimizer) -> None:
 
 
 def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
-    """Call ``factory`` with the parameters of ``model``; with their names where it asks for ``named_parameters``."""
+    """Call ``factory`` with the parameters of ``model``; with their names if it has a ``named_parameters``."""
     try:
         takes_names = "named_parameters" in inspect.signature(factory).parameters
     except (TypeError, ValueError):
-        takes_names = False  # written in C without a signature
+        takes_names = False  # a function written in C may have no signature
     return factory(named_parameters=model.named_parameters()) if takes_names else factory(model.parameters())
 
 
 def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
-    """(callable of the optimizer, metric or None) for each scheduler given.
+    """Return (callable of the optimizer, metric or None) for each scheduler.
 
     Raises:
-        SettingTypeError: for anything but callables and mappings with ``scheduler`` and ``monitor``.
+        SettingTypeError: for anything else than callables, and mappings with ``scheduler`` and ``monitor``.
     """
     if schedulers is None:
         return []
@@ -117,10 +118,10 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
 
 
 def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
-    """Refuse a scheduler that needs a metric of validations where the plan has none.
+    """Refuse a scheduler that is stepped with a metric of the validations if the plan has no validations.
 
     Raises:
-        SettingError: saying what to give.
+        SettingError: with the arguments that are missing.
     """
     if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
         raise SettingError(
@@ -131,10 +132,11 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
 
 
 def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
-    """Make a scheduler; one that takes ``total_steps`` and was given no length is told that of the plan.
+    """Make a scheduler. If its callable takes ``total_steps`` and has no length yet, it gets the steps of the plan.
 
     Raises:
-        SettingTypeError: if the callable makes no scheduler, or one that needs a metric and has no ``monitor``.
+        SettingTypeError: if the callable does not return a scheduler, or if the scheduler needs a metric and has no
+            ``monitor``.
     """
     factory, monitor = spec
     scheduler = factory(optimizer, total_steps=total_steps) if is_told_total(factory) else factory(optimizer)
@@ -149,7 +151,7 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int)
 
 
 def is_told_total(factory: Callable[..., Any]) -> bool:
-    """Whether a scheduler's callable takes ``total_steps`` and was not given them, nor epochs in their place."""
+    """Tell whether the callable of a scheduler takes ``total_steps``, and neither these nor epochs are bound yet."""
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
     return not has_length and "total_steps" in inspect.signature(factory).parameters

@@ -1,4 +1,4 @@
-"""`Fitting`: the fits of one trainer: load what was asked for, plan, carry out, and be ready for the next."""
+"""`Fitting`: runs the fits of one trainer: loads a checkpoint, plans, trains, and prepares for the next fit."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Fitting:
     """Plans and runs the fits of one trainer.
 
     Args:
-        parts: of the trainer.
-        checkpoint: when to save; None: never.
-        schedulers: made by the first fit, as they may ask for its length.
-        saver: saves the run where its checkpoints belong; None: never.
+        parts: objects of the trainer.
+        checkpoint: settings of the checkpoints; None: no checkpoints are saved.
+        schedulers: callables of the schedulers. The first fit calls them, as they may need its number of steps.
+        saver: saver of the checkpoints; None: no checkpoints are saved.
     """
 
     def __init__(
@@ -68,13 +68,14 @@ class Fitting:
         self.plan: Plan | None = None
 
     def plan_next(self, loop: TrainingLoop, train_dataloader: Any, val_dataloader: Any) -> Plan:
-        """The plan that a fit would carry out now."""
+        """Return the plan that a fit would carry out now."""
         seed = self._parts.streams.seed
         lengths = {
             name: as_source(loader, seed, "val_dataloader").num_batches
             for name, loader in name_dataloaders(val_dataloader).items()
         }
-        return self._plan(loop, self._open(train_dataloader, seed).num_batches, lengths, self._start(train_dataloader))
+        num_micro_batches = as_source(train_dataloader, seed, "train_dataloader").num_batches
+        return self._plan(loop, num_micro_batches, lengths, self._start(train_dataloader))
 
     def run(
         self,
@@ -85,14 +86,14 @@ class Fitting:
         *,
         resumes: bool,
     ) -> FitResult:
-        """Fit; hooks are bound.
+        """Run a fit. The hooks of the parts are bound already.
 
         Args:
             loop: the training loop.
-            train_dataloader: as the user gave it.
-            val_dataloader: as the user gave it.
-            load: reads the checkpoint to begin with, if any.
-            resumes: whether the run goes on from it, or takes its weights alone.
+            train_dataloader: training dataloader, as the user gave it.
+            val_dataloader: validation dataloaders, as the user gave them.
+            load: function that reads the checkpoint of the fit, if it has one.
+            resumes: whether the run resumes from this checkpoint. If not, it takes the weights alone.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
         assert parts.optimizer is not None, "checked by fit"
@@ -106,7 +107,7 @@ class Fitting:
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
             inputs = self._prepare(loop, train_dataloader, val_dataloader, load(), resumes=resumes)
             stack.enter_context(training(parts.model))
-            parts.optimizer.zero_grad()  # a gradient that was there before is not of this fit
+            parts.optimizer.zero_grad()  # gradients from before the fit are not part of it
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
@@ -127,13 +128,13 @@ class Fitting:
         )
 
     def end_saving(self, ended_by: BaseException | None) -> None:
-        """Let a save end that a fit has left under way; where its user asked to end at once, it is left.
+        """Wait for a save in the background that the last fit has begun, unless a signal has ended that fit.
 
         Args:
-            ended_by: an exception that is on its way already, which gets a note of an error of the save.
+            ended_by: exception that ends the use of the trainer. If the save fails too, it gets a note.
 
         Raises:
-            SaveError: if it could not be written, and nothing else is on its way.
+            SaveError: if the checkpoint could not be written, and ``ended_by`` is None.
         """
         if isinstance(ended_by, Exception):
             self._end_saving(ended_by)
@@ -141,16 +142,13 @@ class Fitting:
             self._saver.finish()
 
     def close(self) -> None:
-        """Let go of the training dataloader, and with it of its workers; and of the trainer."""
+        """Release the training dataloader, with its workers, and the saver, which refers to the trainer."""
         self._saver = None
         self._feed = None
         self._train_dataloader = None
 
-    def _open(self, train_dataloader: Any, seed: int) -> BatchSource:
-        return as_source(train_dataloader, seed, "train_dataloader")
-
     def _start(self, train_dataloader: Any) -> tuple[int, int]:
-        """(global_step, micro-batch of the pass) where a fit on this dataloader starts: another begins a new pass."""
+        """Return (global_step, micro-batch) at which a fit starts. Another dataloader starts a new pass."""
         state = self._parts.state
         is_same = train_dataloader is self._train_dataloader
         return state.global_step, state.micro_batch_index if is_same else 0
@@ -167,7 +165,7 @@ class Fitting:
         parts = self._parts
         resumed = checkpoint if resumes else None
         seed = parts.streams.seed if resumed is None else saved_seed(resumed)
-        source = parts.data = self._open(train_dataloader, seed)
+        source = parts.data = as_source(train_dataloader, seed, "train_dataloader")
         val_sets = open_val_sets(val_dataloader, seed)
         lengths = {name: data.source.num_batches for name, data in val_sets.items()}
         if resumed is not None:
@@ -192,7 +190,7 @@ class Fitting:
         )
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
-        """The feed from where the run is; one that can only be read forward is kept from the last fit."""
+        """Return a feed at the position of the run. A source that can only be read forward keeps its feed."""
         state = self._parts.state
         is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
         if is_resumed:
@@ -231,14 +229,14 @@ class Fitting:
         lengths: Mapping[str, int | None],
         checkpoint: Checkpoint,
     ) -> Plan:
-        """Go on from ``checkpoint``: the plan of its fit, computed again, and of it what is left."""
+        """Load ``checkpoint``. Return the rest of the plan of its fit, which is computed again."""
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
         rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
         for extension in plan_extensions(saved, whole.settings()):
             _log.warning("%s: %s.", checkpoint.path, extension)
         if whole.stop_step > saved["stop_step"] and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
-            _log.warning("%s: a scheduler that is told the end is stretched to the later one.", checkpoint.path)
+            _log.warning("%s: a scheduler with total_steps is stretched to the later end.", checkpoint.path)
         self._make_schedulers(whole)
         resume_run(self._parts, checkpoint)
         return rest
@@ -256,13 +254,13 @@ class Fitting:
             self._told_steps = plan.stop_step
         elif plan.stop_step > self._told_steps and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
             _log.warning(
-                "A scheduler was told in the first fit that training ends at step %d; this fit goes on to %d.",
+                "A scheduler got total_steps from the first fit, which was to end at step %d; this fit ends at %d.",
                 self._told_steps,
                 plan.stop_step,
             )
 
     def _say(self, plan: Plan, loop: TrainingLoop) -> None:
-        """Say once what a user would not expect of the plan."""
+        """Warn of what a user may not expect of the plan, once for each line."""
         if not plan.total_steps:
             _log.warning("Nothing to train: global_step is %d, and the plan ends there.", plan.stop_step)
         for warning in plan.warnings:
@@ -276,10 +274,10 @@ class Fitting:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running, and leave things in order however it ends."""
+        """Mark the fit as running. When it ends, also by an exception, leave the run at the end of a step."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
-            raise RuntimeError("This trainer is in a fit already.")
+            raise RuntimeError("This trainer is already in a fit; call fit again when that has ended.")
         self.is_running = parts.log.keeps_best = True
         parts.stopping.begin()
         try:
@@ -294,7 +292,7 @@ class Fitting:
 
     @contextmanager
     def _saves_ended(self) -> Iterator[None]:
-        """Let a save in the background end also where the fit ends by an error; not where a second signal came."""
+        """Wait for a save in the background also if the fit ends by an exception, unless by a second signal."""
         try:
             yield
         except BaseException as error:
@@ -303,7 +301,7 @@ class Fitting:
             raise
 
     def _end_saving(self, error: BaseException) -> None:
-        """Let a save in the background end; ``error`` goes on, with a note of one of the save."""
+        """Wait for a save in the background. If it fails, add a note to ``error``, which the caller raises."""
         try:
             if self._saver is not None:
                 self._saver.finish()
@@ -313,7 +311,7 @@ class Fitting:
             error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
 
     def _leave_broken_step(self) -> None:
-        """A step whose update was made counts as done; any other is begun again by the next fit."""
+        """Close an interrupted step. If its update is made, it counts as completed, or else the next fit repeats it."""
         state, optimizer = self._parts.state, self._parts.optimizer
         state.is_inside_window = False
         if state.is_updated:

@@ -1,4 +1,4 @@
-"""`Listeners`: who is called by a trainer's hooks, and in what order."""
+"""`Listeners`: the objects whose hooks a trainer calls, and the order in which it calls them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 
 
 class Listeners:
-    """The loop, callbacks as given, loggers, checkpointing: called in this order.
+    """The loop, the callbacks, the loggers and the `Checkpointing` of a trainer, called in this order.
 
     Args:
-        loop: of the trainer.
-        callbacks: a list, or a mapping whose names key their state.
-        loggers: likewise.
-        checkpoint: when to save; None: never.
+        loop: loop of the trainer.
+        callbacks: a list, or a mapping. The names of a mapping are the keys of the states in a checkpoint.
+        loggers: a list, or a mapping, as ``callbacks``.
+        checkpoint: settings of the checkpoints; None: no checkpoints are saved.
 
     Raises:
-        SettingError: for anything that is not what its argument says.
+        SettingError: for callbacks or loggers of a wrong type.
     """
 
     def __init__(self, loop: LoopCallback, callbacks: Any, loggers: Any, checkpoint: Checkpointing | None) -> None:
@@ -44,37 +44,37 @@ class Listeners:
         return tuple(logger for _, logger in self._loggers)
 
     def named(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
-        """(name, listener) for all of them; ``loop``, where it is another, stands before the trainer's own."""
+        """Return (name, listener) of all listeners. If ``loop`` is another loop than the trainer's, it comes first."""
         loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
         return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
 
     def bind(self, loop: ValidationLoop) -> dict[str, tuple[Hook, ...]]:
-        """Every hook with those who listen to it, those that ``loop`` names of its own included."""
+        """Return the methods to call for each hook, also for the hooks that only ``loop`` names."""
         is_given = not isinstance(self._loop, TrainingLoop) or loop is not self._loop.val_loop
         return bind_hooks(self.named(loop if is_given else None), {*HOOKS, *loop.hook_names.values()})
 
     def bind_loggers(self) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
-        """The loggers' ``log_metrics`` and ``log_timing``."""
+        """Return the methods ``log_metrics`` and ``log_timing`` of the loggers."""
         bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
         return bound["log_metrics"], bound["log_timing"]
 
     def warn_of_misspelt_hooks(self, loop: ValidationLoop) -> None:
-        """Warn of methods that are almost, but not, a hook."""
+        """Warn of methods whose names look like misspelt hooks."""
         for name, callback in self.named():
-            for method, hook in misspelt_hooks(callback, tuple(loop.hook_names.values())):
+            for method, hook in misspelt_hooks(callback, loop.hook_names.values()):
                 warnings.warn(f"{name}.{method} is never called: it is no hook. Did you mean {hook}?", stacklevel=4)
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
-        """Warn where ``loop`` has hooks of its own and nobody listens to any."""
+        """Warn if ``loop`` names hooks of its own and no listener implements one of them."""
         own = sorted(set(loop.hook_names.values()) - set(HOOKS))
         if own and not any(hooks[name] for name in own):
-            warnings.warn(f"Nobody implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
+            warnings.warn(f"No callback implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
 
     def check_states(self) -> None:
-        """Refuse states that cannot be stored.
+        """Refuse states that a checkpoint cannot hold.
 
         Raises:
-            SettingError: with the path to what cannot be stored.
+            SettingError: with the path of the value that cannot be saved.
         """
         for name, callback in stateful_callbacks(self.named()).items():
             check_state(callback.state_dict(), f"callbacks.{name}")

@@ -1,4 +1,4 @@
-"""A run's state on its way to disk and back, with the hooks around it."""
+"""`save_run`, `read_run`, `resume_run`: save and load the state of a run, and call the hooks for checkpoints."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from loopwright.checkpoint import (
     Checkpoint,
+    check_weights,
     load_weights,
     parameter_names,
     plain_names,
@@ -26,19 +25,19 @@ from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
 from loopwright.engine.recorded_settings import run_settings, settings_differences
 from loopwright.engine.state import apply_state, gather_state
-from loopwright.engine.state_check import check_fit_state, is_count
-from loopwright.errors import CheckpointError, SettingError, on_one_line
+from loopwright.engine.state_check import BUFFER, COUNT, SCALAR, check_fit_state, check_form, position_form
+from loopwright.errors import CheckpointError, SettingError
 from loopwright.plan import Plan, plan_differences
 
 _log = logging.getLogger("loopwright")
 
 
 def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
-    """Save the run's state as the checkpoint ``folder``.
+    """Save the state of a run as the checkpoint ``folder``, and return ``folder``.
 
     Raises:
-        RuntimeError: inside a step, whose gradients no checkpoint holds.
-        SaveError: if it cannot be written.
+        RuntimeError: inside a step, as a checkpoint does not hold gradients.
+        SaveError: if the checkpoint cannot be written.
     """
     write_checkpoint(folder, run_state(parts, plan), step=parts.state.global_step)
     call_hooks(parts.hooks["on_after_save_checkpoint"], parts.trainer, folder)
@@ -46,13 +45,13 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
 
 
 def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
-    """What a checkpoint of the run holds, with what its callbacks have put there; the tensors are the run's own.
+    """Return the state that a checkpoint of the run holds, with the entries of its callbacks. Tensors are not copied.
 
     Raises:
         RuntimeError: inside a step.
     """
     if parts.state.is_inside_window:
-        raise RuntimeError("A checkpoint is saved at a step's end; this step is not completed.")
+        raise RuntimeError("A checkpoint is saved at the end of a step; this step is not completed.")
     parts.strategy.equalise_buffers()
     state = {
         "model": plain_names(parts.model),
@@ -66,10 +65,10 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
 
 
 def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
-    """The checkpoint that ``path`` means: "last" and "best" are those of this run, anything else is a path.
+    """Return the checkpoint for ``ckpt_path``: "last" and "best" are checkpoints of this run, others are paths.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is no such checkpoint.
     """
     if path not in ("last", "best"):
         return resolve(path)
@@ -79,27 +78,28 @@ def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
         return resolve(run_dir)
     best, saved = parts.log.best, parts.log.best_saved
     if best is None:
-        raise CheckpointError(
-            'ckpt_path="best": the best step is known to the trainer that logged it; expected a path.'
-        )
+        raise CheckpointError('ckpt_path="best": this trainer has not logged the monitored metric; expected a path.')
     if saved is None or not step_folder(run_dir, saved.step).is_dir():
         raise CheckpointError(
-            f'ckpt_path="best": the best {best.name} is that of step {best.step}, which was not saved; '
-            "save where it is validated (every_n_steps), or name a checkpoint."
+            f'ckpt_path="best": the best {best.name} is of step {best.step}, which was not saved; save at the steps '
+            "that are validated (every_n_steps), or give the path of a checkpoint."
         )
     if saved != best:
-        unsaved = f"the best {best.name} is that of step {best.step}, which was not saved"
-        _log.warning('ckpt_path="best": %s; the best that was is step %d.', unsaved, saved.step)
+        unsaved = f"the best {best.name} is of step {best.step}, which was not saved"
+        _log.warning('ckpt_path="best": %s; the best saved step is %d.', unsaved, saved.step)
     return resolve(step_folder(run_dir, saved.step))
 
 
 def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
-    """Read and verify the checkpoint ``folder``, and let callbacks change what was read.
+    """Read and verify the checkpoint ``folder``, and call the hooks that may change its state.
 
     Args:
-        parts: of this run.
+        parts: objects of this run.
         folder: the checkpoint.
-        weights_only: whether nothing but the weights is wanted, unless a callback looks at the rest.
+        weights_only: whether to read the weights alone. If a callback has a hook for loading, all entries are read.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read.
     """
     hooks = parts.hooks
     with _naming(folder):
@@ -107,105 +107,87 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
     call_hooks(hooks["on_before_load_checkpoint"], parts.trainer, folder)
     is_looked_at = hooks["preprocess_checkpoint"] or hooks["on_load_checkpoint"]
     checkpoint = read_checkpoint(folder, weights_only=weights_only and not is_looked_at)
-    call_hooks(parts.hooks["preprocess_checkpoint"], parts.trainer, checkpoint.state)
+    call_hooks(hooks["preprocess_checkpoint"], parts.trainer, checkpoint.state)
     return checkpoint
 
 
 def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The settings of the plan that a checkpoint's run was carrying out.
+    """Return the settings of the plan that the run of a checkpoint was carrying out.
 
     Raises:
-        CheckpointError: if it was carrying out none.
+        CheckpointError: if it has no plan, or if its step is not a step of the plan.
     """
-    saved = entry_of(checkpoint, "plan")
-    if saved is None:
-        raise CheckpointError(f"{checkpoint.path}: was saved before the first fit; expected the checkpoint of a fit.")
-    if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
-        raise CheckpointError(f"{checkpoint.path}: plan: expected its settings by name.")
-    for name in ("start_step", "start_micro_batch", "stop_step"):
-        if not is_count(saved.get(name)):
-            raise CheckpointError(f"{checkpoint.path}: plan: expected {name}, a whole number, 0 or more.")
-    if not saved["start_step"] <= checkpoint.step <= saved["stop_step"]:
-        raise CheckpointError(f"{checkpoint.path}: plan: step {checkpoint.step} is not one of its steps.")
-    return saved
+    step, saved = checkpoint.step, checkpoint.state.get("plan", {})
+    steps = {"start_step": range(step + 1), "start_micro_batch": COUNT, "stop_step": range(step, COUNT.stop)}
+    with _naming(checkpoint.path):
+        if saved is None:
+            raise CheckpointError("was saved before the first fit; expected the checkpoint of a fit.")
+        check_form({"plan": _scalars(saved) | steps}, checkpoint.state)
+    plan: Mapping[str, Any] = saved
+    return plan
 
 
 def saved_seed(checkpoint: Checkpoint) -> int:
-    """The seed of a checkpoint's run.
+    """Return the seed of the run of a checkpoint.
 
     Raises:
-        CheckpointError: if it has none.
+        CheckpointError: if it has no seed.
     """
-    streams = entry_of(checkpoint, "streams")
-    seed = streams.get("seed") if isinstance(streams, dict) else None
-    if type(seed) is not int:
-        raise CheckpointError(f"{checkpoint.path}: streams.seed: expected a whole number.")
+    with _naming(checkpoint.path):
+        check_form({"streams": {"seed": COUNT}}, checkpoint.state, may_hold_more=["streams"])
+    seed: int = checkpoint.state["streams"]["seed"]
     return seed
 
 
 def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
-    """Where this run is known to differ from that of a checkpoint beside the plan, a line each.
+    """List the known differences between this run and the run of a checkpoint, apart from the plan.
 
     Raises:
-        CheckpointError: if it does not say.
+        CheckpointError: if the checkpoint has no settings.
     """
-    saved = entry_of(checkpoint, "settings")
-    if not isinstance(saved, Mapping):
-        raise CheckpointError(f"{checkpoint.path}: settings: expected a mapping.")
-    return settings_differences(saved, run_settings(parts))
+    with _naming(checkpoint.path):
+        check_form({"settings": _scalars(checkpoint.state.get("settings"))}, checkpoint.state)
+    return settings_differences(checkpoint.state["settings"], run_settings(parts))
 
 
 def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, more: Sequence[str] = ()) -> Plan:
-    """What is left of ``whole`` for the run of a checkpoint; a later end is allowed, and said.
+    """Return the part of ``whole`` that the run of a checkpoint has not completed.
 
     Args:
-        checkpoint: of the run.
-        saved: the settings of the plan that it was begun with.
-        whole: the plan of the same fit by the settings of today.
-        more: other differences to that run, a line each.
+        checkpoint: checkpoint of the run.
+        saved: settings of the plan that the run was started with.
+        whole: plan of the same fit, by the settings of today. It may end later.
+        more: other differences between the two runs, a line each.
 
     Raises:
-        SettingError: naming every other difference to the plan that the run was begun with.
+        CheckpointError: if ``saved`` lacks a setting.
+        SettingError: with all differences, if a later end is not the only one.
     """
     own = whole.settings()
-    missing = [name for name in own if name not in saved and not name.startswith(("validate.", "downstream."))]
-    if missing:
-        raise CheckpointError(f"{checkpoint.path}: plan: lacks {', '.join(missing)}.")
+    names = [name for name in own if not name.startswith(("validate.", "downstream."))]
+    with _naming(checkpoint.path):
+        form = {"plan": dict.fromkeys(names), "position": position_form(checkpoint.step)}
+        check_form(form, checkpoint.state, may_hold_more=["plan"])
     differences = [*more, *plan_differences(saved, own)]
     if differences:
         raise SettingError(
             "ckpt_path",
-            f"={checkpoint.path}: its run was planned otherwise ({'; '.join(differences)}); "
-            "expected the same settings, or a longer end; init_from begins a new run with its weights.",
+            f"={checkpoint.path}: its run had other settings ({'; '.join(differences)}); expected the same settings, "
+            "or a later end; init_from starts a new run with its weights.",
         )
-    position = entry_of(checkpoint, "position")
-    num_validated = position.get("num_validated") if isinstance(position, dict) else None
-    if not is_count(num_validated):
-        raise CheckpointError(f"{checkpoint.path}: position: expected num_validated, a whole number, 0 or more.")
-    return whole.after(checkpoint.step, num_validated)
-
-
-def entry_of(checkpoint: Checkpoint, key: str) -> Any:
-    """An entry of a checkpoint's state.
-
-    Raises:
-        CheckpointError: if it has none.
-    """
-    if key not in checkpoint.state:
-        raise CheckpointError(f"{checkpoint.path}: holds no {key}; expected the checkpoint of a fit.")
-    return checkpoint.state[key]
+    return whole.after(checkpoint.step, checkpoint.state["position"]["num_validated"])
 
 
 def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
-    """Go on from a checkpoint that `read_run` read, in every respect.
+    """Load the whole state of a checkpoint that `read_run` has read.
 
     Raises:
-        CheckpointError: if it does not belong to these parts.
+        CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
+            error in a ``load_state_dict`` leaves the run partly loaded.
     """
-    parameters, _ = entry_of(checkpoint, "parameters"), entry_of(checkpoint, "buffers")
     with _naming(checkpoint.path):
-        check_fit_state(parts, checkpoint.state, checkpoint.step)
-        _check_parameters(parameter_names(parts.model, parts.optimizer), parameters)
+        check_weights(parts.model, checkpoint.state["model"])
+        check_fit_state(parts, parameter_names(parts.model, parts.optimizer), checkpoint.state, checkpoint.step)
     load_model(parts, checkpoint)
     with _naming(checkpoint.path):
         apply_state(parts, checkpoint.state)
@@ -214,48 +196,36 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
 
 
 def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = False) -> None:
-    """Load what a checkpoint holds of the model, and nothing else of it.
+    """Load the weights of a checkpoint, and no other state.
 
     Args:
-        parts: of this run.
-        checkpoint: as read.
-        weights_only: whether buffers that are not persistent stay as they are, as they do where it holds weights alone.
+        parts: objects of this run.
+        checkpoint: checkpoint that `read_run` has read.
+        weights_only: whether buffers that are not persistent keep their values. They do if the checkpoint has none.
 
     Raises:
-        CheckpointError: naming the checkpoint and what does not fit.
+        CheckpointError: with the checkpoint, and the weights that do not fit.
     """
-    buffers = None if weights_only or "buffers" not in checkpoint.state else _checked_buffers(checkpoint)
+    state, buffers = checkpoint.state, None
     with _naming(checkpoint.path):
-        notes = load_weights(parts.model, checkpoint.state["model"], buffers)
+        check_weights(parts.model, state["model"])
+        if not weights_only and "buffers" in state:
+            check_form({"buffers": dict.fromkeys(unsaved_buffers(parts.model), BUFFER)}, state)
+            buffers = state["buffers"]
+        notes = load_weights(parts.model, state["model"], buffers)
     if notes:
-        _log.warning("%s: not as in the model, and taken over: %s.", checkpoint.path, "; ".join(notes))
+        _log.warning("%s: replaces buffers of another shape or type: %s.", checkpoint.path, "; ".join(notes))
 
 
-def _checked_buffers(checkpoint: Checkpoint) -> dict[str, Tensor | None]:
-    saved = entry_of(checkpoint, "buffers")
-    if not isinstance(saved, dict):
-        raise CheckpointError(f"{checkpoint.path}: buffers: expected tensors by name.")
-    for name, buffer in saved.items():
-        if not isinstance(name, str) or not isinstance(buffer, Tensor | None):
-            raise CheckpointError(f"{checkpoint.path}: buffers.{on_one_line(str(name), 80)}: expected a tensor.")
-    return saved
+def _scalars(saved: object) -> dict[str, object]:
+    """Return the form of a mapping with the names of ``saved``, whose values are JSON scalars."""
+    return {name: SCALAR for name in saved if isinstance(name, str)} if isinstance(saved, Mapping) else {}
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of which checkpoint an error speaks."""
+    """Put the path of the checkpoint before the message of a `CheckpointError`."""
     try:
         yield
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _check_parameters(own: Sequence[Sequence[str]], saved: Any) -> None:
-    """Refuse the state of an optimizer over other parameters, or the same in another order, which goes by number."""
-    if not isinstance(saved, list) or [len(names) for names in saved] != [len(names) for names in own]:
-        raise CheckpointError("parameters: expected the names of the optimizer's, group by group.")
-    for index, (names, saved_names) in enumerate(zip(own, saved, strict=True)):
-        for number, (name, saved_name) in enumerate(zip(names, saved_names, strict=True)):
-            if name != saved_name:
-                what = f"parameter {number} of the optimizer's group {index}"
-                raise CheckpointError(f"parameters: {what} is {on_one_line(str(saved_name), 80)}, in this run {name}.")

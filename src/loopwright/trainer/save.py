@@ -1,4 +1,4 @@
-"""`RunSaver`: saves a run as its fits go along, and keeps of its checkpoints those that are to be kept."""
+"""`RunSaver`: saves checkpoints of a run during its fits, and removes those that need not be kept."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from loopwright.trainer.resume import find_run, read_run, run_state
 
 _log = logging.getLogger("loopwright")
 
-_LAZY = (UninitializedParameter, UninitializedBuffer)  # of shapes that the first batch decides
+_LAZY = (UninitializedParameter, UninitializedBuffer)  # their shapes are known after the first batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Save:
-    """A save between its beginning and its end.
+    """A save that has begun.
 
     Attributes:
-        step: that is saved.
-        folder: of the checkpoint.
-        contents: of it.
-        best: step of the checkpoint that is kept as the best.
-        best_before: the best one without this.
+        step: step of the checkpoint.
+        folder: folder of the checkpoint.
+        contents: contents of its files.
+        best: step of the best checkpoint, which is kept.
+        best_before: the best saved value before this save.
     """
 
     step: int
@@ -60,15 +60,15 @@ class _Save:
 
 
 class RunSaver:
-    """Saves into a run directory.
+    """Saves the checkpoints of a run into its run directory.
 
-    What it knows of earlier checkpoints it knows from the disk and from the checkpoint that a run goes on from: there
-    is no list of them that could say otherwise.
+    Earlier checkpoints are found by listing the run directory, and by the checkpoint that the run resumed from. No
+    separate index is kept that could disagree with them.
 
     Args:
-        parts: of the run.
-        settings: when to save and what to keep.
-        run_dir: of the run.
+        parts: objects of this run.
+        settings: when to save, and what to keep.
+        run_dir: run directory.
     """
 
     def __init__(self, parts: Parts, settings: Checkpointing, run_dir: Path) -> None:
@@ -76,8 +76,8 @@ class RunSaver:
         self._settings = settings
         self._run_dir = run_dir
         self._root = step_folder(run_dir, 0).parent
-        self._own_steps: set[int] = set()  # whose checkpoints are of this run
-        self._whole_steps: set[int] = set()  # of these, whose checkpoints were written or read here
+        self._own_steps: set[int] = set()  # steps of the checkpoints of this run
+        self._whole_steps: set[int] = set()  # those of them that this process has written or verified
         self._has_looked = False
         self._had_run_dir = False
         self._may_go_on = settings.on_save_error == "continue"
@@ -85,13 +85,13 @@ class RunSaver:
         self._under_way: tuple[_Save, BackgroundTask] | None = None
 
     def prepare(self) -> None:
-        """Make ready for a fit: see that it can be saved, and remove what killed runs left.
+        """Prepare for a fit: check that checkpoints can be saved, and remove unfinished checkpoints of killed runs.
 
         Raises:
-            SettingError: if the model holds what no checkpoint can.
-            SaveError: if checkpoints cannot be saved where they are to be.
+            SettingError: if the state of the model has a value that a checkpoint cannot hold.
+            SaveError: if the checkpoints cannot be saved in the run directory.
         """
-        self._try(self.finish, may_go_on=True)  # what a fit that was left at once may have left under way
+        self._try(self.finish, may_go_on=True)  # a save may be under way if a second signal ended the last fit
         model = self._parts.model
         for name, entries in (("model", plain_names(model)), ("buffers", unsaved_buffers(model))):
             made = {key: each for key, each in entries.items() if not isinstance(each, _LAZY)}
@@ -105,21 +105,25 @@ class RunSaver:
         clean_leftovers(self._root)
 
     def go_on_from(self, folder: Path, step: int) -> None:
-        """The run goes on from a checkpoint: those up to it are its own where it lies among them, and no others."""
+        """Note the checkpoint that the run resumes from.
+
+        If it is in the run directory, all checkpoints there up to its step belong to the run. Otherwise none does.
+        """
         is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
         self._own_steps = {each for each in steps_in(self._run_dir) if each <= step} if is_own else set()
         self._whole_steps = {step} & self._own_steps
 
     def save(self, plan: Plan | None) -> bool:
-        """Save the present step, then remove what need not be kept any longer.
+        """Save the current step, then remove checkpoints that need not be kept.
 
-        In the background this begins when the save before has ended, whose error is raised or said now.
+        A save in the background begins when the save before it has ended. The error of that save is raised or logged
+        first.
 
         Returns:
-            Whether it was saved, or is being saved; if not, it was said, and the fit may go on.
+            Whether the step was saved, or is being saved. If not, a warning was logged, and the fit may continue.
 
         Raises:
-            SaveError: if it cannot be written, and the fit shall stop then or is at its end.
+            SaveError: if the checkpoint cannot be written, and the fit stops on such an error or is at its end.
         """
         state = self._parts.state
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
@@ -127,10 +131,10 @@ class RunSaver:
         return self._try(partial(self._save, plan), may_go_on=self._may_go_on and not is_last)
 
     def settle(self) -> None:
-        """Wait for a save in the background to end, in the middle of a fit that may go on without it.
+        """Wait for a save in the background to end, during a fit that may continue without its checkpoint.
 
         Raises:
-            SaveError: if it could not be written, and the fit shall stop then.
+            SaveError: if the checkpoint could not be written, and the fit stops on such an error.
         """
         self._try(self.finish, may_go_on=self._may_go_on)
 
@@ -138,27 +142,27 @@ class RunSaver:
         """Wait for a save in the background to end.
 
         Raises:
-            SaveError: if it could not be written.
+            SaveError: if the checkpoint could not be written.
         """
         if self._under_way is None:
             return
         save, task = self._under_way
-        error = task.wait()  # where a signal ends the waiting, it is still under way
+        error = task.wait()  # if a signal interrupts it, the save stays under way
         self._under_way = None
         if error is not None:
             self._parts.log.note_lost(save.step, save.best_before)
             raise error
-        self._conclude(save)
+        call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
 
     def _try(self, act: Callable[[], None], *, may_go_on: bool) -> bool:
-        """Whether ``act`` did not end in a `SaveError`, which is said where the fit may go on, and else raised."""
+        """Call ``act`` and return whether it succeeded. Log its `SaveError` if ``may_go_on``, or else raise it."""
         try:
             act()
         except SaveError as error:
             if not may_go_on:
                 raise
             newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
-            _log.warning("%s; going on all the same, the newest checkpoint is that of %s.", error, newest)
+            _log.warning("%s; training continues. Newest checkpoint: %s.", error, newest)
             return False
         return True
 
@@ -172,26 +176,26 @@ class RunSaver:
         except BaseException:
             self._parts.log.note_lost(save.step, save.best_before)
             raise
-        self._conclude(save)
+        call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
 
     def _begin(self, plan: Plan | None) -> _Save:
-        """Take from the run what is to be written; in the background, as copies."""
+        """Collect the contents of the checkpoint from the run. For a save in the background, tensors are copied."""
         log, step = self._parts.log, self._parts.state.global_step
         folder = step_folder(self._run_dir, step)
         if self._had_run_dir and not os.path.isdir(self._run_dir):
-            # Made anew, it could lie under the mount point of a disk that has gone, and be hidden when that is back.
+            # If its disk is no longer mounted, a new directory would lie in the mount point, hidden by the next mount.
             raise SaveError(f"{folder}: not saved: {self._run_dir} was there and is gone")
         self._warn_of_later_ones(step)
         contents = pack(run_state(self._parts, plan), self._copies)
         if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
-            log.best_saved = None  # of another run directory, or removed by hand
+            log.best_saved = None  # it is in another run directory, or the user has removed it
         best_before = log.best_saved
         log.note_saved(step)
         best = None if log.best_saved is None else log.best_saved.step
         return _Save(step=step, folder=folder, contents=contents, best=best, best_before=best_before)
 
     def _carry_out(self, save: _Save) -> None:
-        """Write, then prune; in the background this runs beside the fit, which touches nothing of it meanwhile."""
+        """Write the checkpoint, then prune. In the background, training runs meanwhile and uses none of this state."""
         write_contents(save.folder, save.contents, step=save.step, reads_back=self._settings.background)
         self._had_run_dir = True
         self._own_steps.add(save.step)
@@ -199,15 +203,14 @@ class RunSaver:
         if self._settings.keep_last is not None:
             self._prune(self._settings.keep_last, save.best)
 
-    def _conclude(self, save: _Save) -> None:
-        call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
-
     def _warn_of_later_ones(self, step: int) -> None:
-        """Say, at the first save, that what another run left here would be taken for the newest of this one."""
+        """Warn at the first save if another run left a later checkpoint, which a resume would take as the newest."""
         later = max(steps_in(self._run_dir), default=step)
         if later > step and not self._has_looked and self._is_whole(later):
             folder = step_folder(self._run_dir, later)
-            _log.warning("%s was there before, and is later than what this fit saves: a resume takes it first.", folder)
+            _log.warning(
+                "%s was there before, and is later than the checkpoints of this fit: a resume takes it first.", folder
+            )
         self._has_looked = True
 
     def _prune(self, keep_last: int, best: int | None) -> None:
@@ -240,10 +243,10 @@ def read_for_fit(
     ckpt_path: str | Path | None,
     init_from: str | Path | None,
 ) -> Checkpoint | None:
-    """The checkpoint that a fit begins with, if any: one to go on from, or one for its weights alone.
+    """Read the checkpoint that a fit resumes from, or takes its weights from; None if there is none.
 
     Raises:
-        CheckpointError: if it cannot be used.
+        CheckpointError: if the checkpoint cannot be used.
     """
     path = ckpt_path if init_from is None else init_from
     if path is None:

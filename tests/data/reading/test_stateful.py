@@ -106,9 +106,9 @@ def test_a_run_resumed_at_any_step_is_bitwise_equal(
 def test_a_missing_or_unexpected_dataloader_state_is_refused(tmp_path: Path) -> None:
     fit(tmp_path / "stateful", Stateful())
     fit(tmp_path / "plain", Plain())
-    with pytest.raises(CheckpointError, match="data: state of the training dataloader; this run's keeps none"):
+    with pytest.raises(CheckpointError, match="data: only the training dataloader of the saved run has a state"):
         fit(tmp_path / "other", Plain(), ckpt_path=tmp_path / "stateful")
-    with pytest.raises(CheckpointError, match="data: state of the training dataloader; the checkpoint holds none"):
+    with pytest.raises(CheckpointError, match="data: only the training dataloader of this run has a state"):
         fit(tmp_path / "another", Stateful(), ckpt_path=tmp_path / "plain")
 
 
