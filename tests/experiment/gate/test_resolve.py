@@ -135,7 +135,7 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "\n".join(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (ALIASES, "aliases written out"),
+        (ALIASES, r"values, with aliases and interpolations written out"),
         ("[" * 101 + "]" * 101, "levels of nesting"),
         ("[" * 100_000, "levels of nesting"),
         ("a: " + "x" * 1_000_001, "bytes"),
@@ -145,7 +145,7 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "\n".join(
         ("a: !mine {b: 1}", "tag"),
         ("a: !!binary aGk=", "tag"),
         ("a: [1", r"stranger\.yaml:\d: "),
-        ("a: *nowhere", "alias 'nowhere' of nothing"),
+        ("a: *nowhere", "alias 'nowhere': expected the name of a value"),
         ("a: \x1b[2J", "expected YAML"),
         ("a: \udc80", "expected YAML"),
     ],

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gate_attacks import NO_TRUST, PLACES, PLANTED, TARGETS, nothing_imported
+from gate_attacks import NO_TRUST, PLACES, TARGETS, nothing_imported
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.allow import LISTED_TARGETS, LOOPWRIGHT_TARGETS, METRIC_TARGETS, TORCH_TARGETS
 from loopwright.experiment.gate.locate import locate
-from loopwright.experiment.gate.targets import check_call, check_targets
+from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.trust import Trust
 
 
@@ -141,10 +141,3 @@ def test_only_plain_data_with_printable_keys(tree: dict[Any, Any]) -> None:
     with pytest.raises(SettingError) as caught:
         check_targets(tree, NO_TRUST)
     assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_no_target_is_smuggled_in_at_the_call(place: str) -> None:
-    with pytest.raises(SettingError, match="_target_"):
-        check_call({"argument": PLACES[place](f"{PLANTED}.Model")}, "model")
-    check_call({"argument": {"loss": object(), "names": ["a", "b"]}}, "model")

@@ -34,7 +34,7 @@ def accepts(value: object, annotation: object) -> bool | None:
     if annotation is None or annotation is types.NoneType:
         return value is None
     if annotation in (bool, int, float, str):
-        return _is_scalar(value, annotation)
+        return type(value) in (int, float) if annotation is float else type(value) is annotation
     origin = get_origin(annotation)
     if origin is Annotated:
         return accepts(value, get_args(annotation)[0])
@@ -85,12 +85,6 @@ def options(annotation: object) -> list[str]:
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
         return [option for member in get_args(annotation) for option in options(member)]
     return []
-
-
-def _is_scalar(value: object, kind: object) -> bool:
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind
 
 
 def _accepts_union(value: object, members: Sequence[object]) -> bool | None:

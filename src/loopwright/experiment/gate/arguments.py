@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from inspect import Parameter
 
 from loopwright.errors import SettingError, did_you_mean, nearest, refuse_type
 from loopwright.experiment.gate.accepts import accepts, hints_of, options, say
 from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.targets import check_targets
-from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, is_target, join
+from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, is_target, join, walk
 from loopwright.experiment.gate.trust import Trust
 
 _MISSING = "???"
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-_Supplied = Mapping[str, Collection[str]]
 
 
-def check_arguments(tree: object, trust: Trust, path: str = "", supplied: _Supplied | None = None) -> None:
+def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
     """Refuse a configuration whose arguments do not fit the signatures of their targets. Constructs nothing.
 
     Args:
         tree: the resolved configuration; `check_targets` is run first, then the targets are imported.
         trust: what the user trusts.
         path: where the tree stands, for the message.
-        supplied: path of a node → names of the arguments that it will be given at the call.
 
     Raises:
         SettingError: one line with every fault: unknown, missing and ill-typed arguments, each with its path.
     """
-    faults = argument_faults(tree, trust, path, supplied)
+    check_targets(tree, trust, path)
+    faults: list[SettingError] = []
+    for where, node in walk(tree, path, is_entered=lambda node: node.get(RECURSIVE) is not False):
+        if is_target(node):
+            try:
+                target = locate(node[TARGET], trust, where)
+            except SettingError as error:
+                faults.append(error)
+            else:
+                faults.extend(_node_faults(node, target, where))
     if len(faults) == 1:
         raise faults[0]
     if faults:
@@ -39,36 +46,7 @@ def check_arguments(tree: object, trust: Trust, path: str = "", supplied: _Suppl
         raise SettingError(first.setting, " ".join([first.problem, *(str(fault) for fault in faults[1:])]))
 
 
-def argument_faults(
-    tree: object, trust: Trust, path: str = "", supplied: _Supplied | None = None
-) -> list[SettingError]:
-    """Every fault that `check_arguments` would tell, one error each, in the order of the configuration."""
-    check_targets(tree, trust, path)
-    return list(_faults(tree, trust, path, supplied or {}))
-
-
-def _faults(tree: object, trust: Trust, path: str, supplied: _Supplied) -> list[SettingError]:
-    found: list[SettingError] = []
-    if isinstance(tree, dict):
-        if TARGET in tree:
-            try:
-                target = locate(tree[TARGET], trust, path)
-            except SettingError as error:
-                found.append(error)
-            else:
-                found.extend(node_faults(tree, target, path, supplied.get(path, ())))
-        if tree.get(RECURSIVE) is not False:
-            for key, value in tree.items():
-                found.extend(_faults(value, trust, join(path, key), supplied))
-    elif isinstance(tree, (list, tuple)):
-        for i, value in enumerate(tree):
-            found.extend(_faults(value, trust, f"{path}[{i}]", supplied))
-    return found
-
-
-def node_faults(
-    node: Mapping[str, object], target: Callable[..., object], path: str, supplied: Collection[str] = ()
-) -> list[SettingError]:
+def _node_faults(node: Mapping[str, object], target: Callable[..., object], path: str) -> list[SettingError]:
     """The faults of the arguments of one node, without those below it."""
     try:
         parameters = inspect.signature(target).parameters
@@ -98,7 +76,7 @@ def node_faults(
             faults.extend(_ill_typed(value, parameters[key], hints, where))
     if node.get(PARTIAL) is not True:
         stated = {key for key, value in given.items() if value != _MISSING}
-        faults.extend(_missing(parameters, {*stated, *taken, *supplied}, target, path))
+        faults.extend(_missing(parameters, {*stated, *taken}, target, path))
     return faults
 
 
@@ -117,24 +95,16 @@ def _hints(target: Callable[..., object], parameters: Mapping[str, Parameter]) -
 def _ill_typed(value: object, parameter: Parameter, hints: Mapping[str, object], where: str) -> list[SettingError]:
     if value == _MISSING:
         return []  # told as missing
-    if parameter.name not in hints or _holds_target(value) or _is_default(value, parameter):
+    is_default = type(value) is type(parameter.default) and value == parameter.default
+    if parameter.name not in hints or is_default:
         return []
-    if accepts(value, hints[parameter.name]) is not False:
-        return []
+    if any(is_target(node) for _, node in walk(value)):
+        return []  # the target is replaced by an object, which may be of any type
     hint = hints[parameter.name]
+    if accepts(value, hint) is not False:
+        return []
     near = nearest(value, options(hint)) if isinstance(value, str) else None
     return [refuse_type(where, value, say(hint), f"did you mean {near}" if near else "")]
-
-
-def _holds_target(value: object) -> bool:
-    """Whether ``value`` is, or contains, something that will have been replaced by an object when it is used."""
-    if isinstance(value, dict):
-        return is_target(value) or any(_holds_target(item) for item in value.values())
-    return isinstance(value, (list, tuple)) and any(_holds_target(item) for item in value)
-
-
-def _is_default(value: object, parameter: Parameter) -> bool:
-    return type(value) is type(parameter.default) and value == parameter.default
 
 
 def _unknown(
@@ -151,7 +121,7 @@ def _unknown(
 
 def _missing(
     parameters: Mapping[str, Parameter], given: Collection[str], target: Callable[..., object], path: str
-) -> Sequence[SettingError]:
+) -> list[SettingError]:
     required = [
         name
         for name, parameter in parameters.items()

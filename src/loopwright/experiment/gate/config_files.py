@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.tree import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES
+from loopwright.experiment.gate.budget import MAX_VALUES, Budget
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
@@ -30,44 +30,37 @@ def check_config_files(directory: Path) -> None:
 
 def check_config_file(file: Path) -> None:
     """Refuse one file, as `check_config_files` does."""
-    if file.stat().st_size > MAX_CHARACTERS:
-        raise SettingError(str(file), f": expected at most {MAX_CHARACTERS} bytes.")
+    Budget().spend_text(str(file), file.stat().st_size, "bytes")
     try:
         _check_events(file, file.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
-        raise _at(file, error.problem_mark, f": {error.problem or error.context}.") from error
+        mark = error.problem_mark
+        place = str(file) if mark is None else f"{file}:{mark.line + 1}"
+        raise SettingError(place, f": {error.problem or error.context}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(str(file), f": expected YAML in UTF-8; {str(error).splitlines()[0]}.") from error
 
 
 def _check_events(file: Path, text: str) -> None:
-    num_values = 0
-    sizes: dict[str, int] = {}  # of what each anchor stands for, aliases in it written out
-    open_containers: list[tuple[str | None, int]] = []  # anchor, and the number of values before it
+    budget = Budget(num_values=2 * MAX_VALUES)  # the keys of mappings are events too, and are paid for like values
+    sizes: dict[str, int] = {}  # anchor: number of events that it stands for, with aliases in it written out
+    open_containers: list[tuple[str | None, int]] = []  # anchor, and what was left of the budget before it
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark
+        where = f"{file}:{event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise _at(file, line, f": alias {event.anchor!r} of nothing above it.")
-            num_values += sizes[event.anchor]
+                raise SettingError(where, f": alias {event.anchor!r}: expected the name of a value that ends above it.")
+            budget.spend_values(where, sizes[event.anchor])
         elif isinstance(event, (yaml.CollectionStartEvent, yaml.ScalarEvent)):
             if event.tag is not None and event.tag not in _PLAIN_TAGS:
-                raise _at(file, line, f": tag {event.tag!r}: expected values without tags.")
-            if isinstance(event, yaml.ScalarEvent):
-                if event.anchor is not None:
-                    sizes[event.anchor] = 1
-            else:
-                open_containers.append((event.anchor, num_values))
-                if len(open_containers) > MAX_DEPTH:
-                    raise _at(file, line, f": expected at most {MAX_DEPTH} levels of nesting.")
-            num_values += 1
+                raise SettingError(where, f": tag {event.tag!r}: expected values without tags.")
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_containers.append((event.anchor, budget.num_values))
+                budget.check_depth(where, len(open_containers))
+            elif event.anchor is not None:
+                sizes[event.anchor] = 1
+            budget.spend_values(where)
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, num_before = open_containers.pop()
+            anchor, num_left_before = open_containers.pop()
             if anchor is not None:
-                sizes[anchor] = num_values - num_before
-        if num_values > 2 * MAX_NODES:  # keys are values here
-            raise _at(file, line, f": expected at most {MAX_NODES} values, aliases written out.")
-
-
-def _at(file: Path, mark: yaml.Mark | None, problem: str) -> SettingError:
-    return SettingError(f"{file}:{mark.line + 1}" if mark is not None else str(file), problem)
+                sizes[anchor] = num_left_before - budget.num_values

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from loopwright.errors import SettingError
-from loopwright.experiment.gate.tree import MAX_CHARACTERS, walk
+from loopwright.experiment.gate.budget import Budget
+from loopwright.experiment.gate.tree import walk
 
 _REFERENCE = re.compile(r"\$\{\s*(\.*)([^${}:\s]*)\s*\}")
 _LEAF_RESOLVER = re.compile(r"\$\{\s*(?:oc\.env|now|hydra|python_version)\s*:[^${}]*\}")  # these read no settings
 _STEP = re.compile(r"[^.\[\]]+")
-_MOST_COPIES = 10_000
 
 _Place = tuple[str, ...]
 
@@ -30,18 +29,17 @@ def check_expansion(raw: object) -> None:
         SettingError: where texts would hold more than 1,000,000 characters, or where that cannot be told because too
             many interpolations choose at run time what they name.
     """
-    expansion = _Expansion(raw)
-    num_characters = num_choosing = most_choices = 0
+    budget = Budget()
+    expansion = _Expansion(raw, budget)
+    num_choosing = most_choices = 0
     for path, node in walk(raw):
         if isinstance(node, str) and "${" in node:
-            place = tuple(_STEP.findall(path))
-            size = expansion.size(place, node)
-            num_characters += size.num_characters
+            size = expansion.size(tuple(_STEP.findall(path)), node)
+            budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
             # Each choice may lead to any other text that chooses, and to each of them once.
-            if num_characters > MAX_CHARACTERS or (most_choices > 1 and most_choices**num_choosing > _MOST_COPIES):
-                raise SettingError(path, f": interpolations that write more than {MAX_CHARACTERS} characters.")
+            budget.check_combinations(path, most_choices**num_choosing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +51,15 @@ class _Size:
 @dataclass(slots=True)
 class _Expansion:
     raw: object
+    budget: Budget
     known: dict[_Place, _Size] = field(default_factory=dict)
 
-    def size(self, place: _Place, text: str, depth: int = 0) -> _Size:
+    def size(self, place: _Place, text: str, length: int = 0) -> _Size:
         if place in self.known:
             return self.known[place]
         self.known[place] = _Size(0, 0)  # for a text that names itself, which OmegaConf refuses
         num_characters, num_choices = len(text), _num_choices(text)
-        if depth > 200:
-            raise SettingError(".".join(place), ": interpolations nested too deeply.")
+        self.budget.check_chain(".".join(place), length)
         for dots, name in _REFERENCE.findall(text):
             base = place[: len(place) - len(dots)] if dots else ()
             target = (*base, *_STEP.findall(name))
@@ -69,7 +67,7 @@ class _Expansion:
             if node is None:
                 num_choices += 1
             elif isinstance(node, str):
-                inner = self.size(target, node, depth + 1)
+                inner = self.size(target, node, length + 1)
                 num_characters += inner.num_characters
                 num_choices += inner.num_choices
         self.known[place] = _Size(num_characters, num_choices)

@@ -45,7 +45,7 @@ def check_hydra_tree(composed: Mapping[str, object], pristine: Mapping[str, obje
     typed_keys = {override_key(override) for override in typed}
     _check_recorded_overrides(composed, {*typed, *_recorded_overrides(pristine)})
     for path in [*theirs, *(path for path in ours if path not in theirs)]:
-        if _is_bookkeeping(path):
+        if any(_is_under(path, name) for name in _BOOKKEEPING):
             continue
         given, own = theirs.get(path, _ABSENT), ours.get(path, _ABSENT)
         if type(given) is type(own) and given == own:
@@ -81,10 +81,6 @@ def _recorded_overrides(tree: Mapping[str, object]) -> list[object]:
     if not isinstance(recorded, Mapping):
         return []
     return [entry for entries in recorded.values() if isinstance(entries, (list, tuple)) for entry in entries]
-
-
-def _is_bookkeeping(path: str) -> bool:
-    return any(_is_under(path, name) for name in _BOOKKEEPING)
 
 
 def _is_under(path: str, name: str) -> bool:

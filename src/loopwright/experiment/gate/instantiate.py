@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import hydra.utils
@@ -18,7 +18,6 @@ from hydra.errors import HydraException
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.arguments import check_arguments
 from loopwright.experiment.gate.locate import locate
-from loopwright.experiment.gate.targets import check_call
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join
 from loopwright.experiment.gate.trust import Trust
 
@@ -27,7 +26,7 @@ from loopwright.experiment.gate.trust import Trust
 _SETTING_FAULTS = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError, ImportError, HydraException)
 
 
-def instantiate(node: object, trust: Trust, path: str = "", call: Mapping[str, object] | None = None) -> object:
+def instantiate(node: object, trust: Trust, path: str = "") -> object:
     """Build what a node of a resolved configuration describes.
 
     Args:
@@ -35,7 +34,6 @@ def instantiate(node: object, trust: Trust, path: str = "", call: Mapping[str, o
             for ``_partial_: true``; other mappings and lists are built entry by entry; scalars stay.
         trust: what the user trusts.
         path: where the node stands in the configuration, for messages.
-        call: further arguments for the node's own target; they win over the node's.
 
     Returns:
         The object. Containers are new plain dicts and lists.
@@ -44,12 +42,8 @@ def instantiate(node: object, trust: Trust, path: str = "", call: Mapping[str, o
         SettingError: for everything that `check_targets` and `check_arguments` refuse, and for what a target raises
             that refuses its arguments, with the path of its node. Other exceptions pass, with a note.
     """
-    call = dict(call or {})
-    check_call(call, path)
-    check_arguments(node, trust, path, {path: tuple(call)})
-    if call and not (isinstance(node, dict) and TARGET in node):
-        raise SettingError(path, ": arguments at the call need a _target_ to take them.")
-    return _build(node, trust, path, call)
+    check_arguments(node, trust, path)
+    return _build(node, trust, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +69,27 @@ def factory(node: object, trust: Trust, path: str = "") -> Factory:
     return Factory(node, trust, path)
 
 
-def _build(node: object, trust: Trust, path: str, call: Mapping[str, object]) -> object:
+def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> object:
+    """Build a checked node, or copy it if it lies below a node with ``_recursive_: false``."""
     if isinstance(node, (list, tuple)):
-        return [_build(value, trust, f"{path}[{i}]", {}) for i, value in enumerate(node)]
+        return [_build(value, trust, join(path, i), is_recursive) for i, value in enumerate(node)]
     if not isinstance(node, dict):
         return node
-    if TARGET not in node:
-        return {key: _build(value, trust, join(path, key), {}) for key, value in node.items()}
+    if not is_recursive or TARGET not in node:
+        return {key: _build(value, trust, join(path, key), is_recursive) for key, value in node.items()}
     is_recursive = node.get(RECURSIVE, True)
     positional = [
-        _build(value, trust, f"{join(path, ARGS)}[{i}]", {}) if is_recursive else _copy(value)
-        for i, value in enumerate(node.get(ARGS, ()))
+        _build(value, trust, join(join(path, ARGS), i), is_recursive) for i, value in enumerate(node.get(ARGS, ()))
     ]
     named = {
-        key: _build(value, trust, join(path, key), {}) if is_recursive else _copy(value)
+        key: _build(value, trust, join(path, key), is_recursive)
         for key, value in node.items()
-        if key not in SPECIAL_KEYS and key not in call
+        if key not in SPECIAL_KEYS
     }
-    named.update(call)
     target = locate(node[TARGET], trust, path)
     fenced = _through_hydra(node[TARGET], target, path)
     if node.get(PARTIAL):
-        # Not Hydra's own kind of partial: that of 1.4 cannot be pickled, and hides its function from a reader.
+        # Hydra's own partial is not used: in 1.4 it cannot be pickled and does not show its function.
         return functools.partial(target, *positional, **named)
     return _call(fenced, positional, named, node[TARGET], path)
 
@@ -129,12 +122,6 @@ def _call(
             raise SettingError(path or name, f": {name} refused its arguments: {_first_line(error)}") from error
         error.add_note(f"Raised while {name} was built for {path or 'the configuration'}.")
         raise
-
-
-def _copy(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _first_line(error: BaseException) -> str:

@@ -25,27 +25,9 @@ def check_targets(tree: object, trust: Trust, path: str = "") -> None:
         SettingTypeError: for a target that is not a text, and for values that are not plain data.
     """
     for where, node in walk(tree, path):
-        if isinstance(node, dict) and TARGET in node:
+        if is_target(node):
             _check_target(join(where, TARGET), node[TARGET], trust)
             _check_special_keys(where, node)
-
-
-def check_call(arguments: object, path: str) -> None:
-    """Refuse a ``_target_`` inside what is handed over at the call: only a configuration names targets.
-
-    Containers are searched; objects are what the caller made them.
-    """
-    stack = [(arguments, 0)]
-    while stack:
-        node, depth = stack.pop()
-        if depth > 100:
-            continue
-        if is_target(node):
-            raise SettingError(path, ": arguments given at the call may not name a _target_.")
-        if isinstance(node, dict):
-            stack.extend((value, depth + 1) for value in node.values())
-        elif isinstance(node, (list, tuple)):
-            stack.extend((value, depth + 1) for value in node)
 
 
 def _check_target(where: str, name: object, trust: Trust) -> None:

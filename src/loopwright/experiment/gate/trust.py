@@ -109,7 +109,7 @@ class _OneNameFinder:
 
 def _is_installed(top: str, cwd: Path) -> bool:
     """Whether ``top`` is found by the import system with ``cwd`` left out."""
-    elsewhere = [entry for entry in sys.path if entry and not _is_same_directory(entry, cwd)]
+    elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != cwd.resolve()]
     for finder in sys.meta_path:
         if isinstance(finder, _OneNameFinder):
             continue
@@ -117,10 +117,6 @@ def _is_installed(top: str, cwd: Path) -> bool:
         if finder.find_spec(top, path) is not None:
             return True
     return False
-
-
-def _is_same_directory(entry: str, cwd: Path) -> bool:
-    return Path(entry).resolve() == cwd.resolve()
 
 
 def _recorded_trust(cwd: Path) -> list[str]:
