@@ -280,7 +280,7 @@ def test_an_untrusted_model_is_refused_before_it_is_imported(cli: Cli, own_model
     (tmp_path / "fragile_models.py").write_text("raise SystemExit('imported')")
     answer = cli("--config-dir", "conf", "model=fragile")
     assert answer.code == 2
-    assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
+    assert "add --trust fragile_models only if you trust its code" in answer.err
 
 
 def test_what_python_warns_of_is_one_line_and_in_the_log(cli: Cli, own_models: None, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path
     words = ["--config-dir=conf", "experiment=shared", *(["+trust=[fragile_models]"] if place == "override" else [])]
     answer = cli(*words)
     assert answer.code == 2 and answer.err.count("\n") == 1
-    assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
+    assert "add --trust fragile_models only if you trust its code" in answer.err
 
 
 def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Arguments are held against signatures: unknown, missing and ill-typed ones are told at once, in one line."""
+"""One line reports all unknown and missing arguments and all arguments of a wrong type."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LAYER = "torch.nn.modules.linear.Linear"
 
 
 class Foreign:
-    """A class that no configuration can write down."""
+    """A class whose instances cannot be written in a configuration."""
 
 
 class Shaped(Protocol):
-    """A protocol: structure, for others to judge."""
+    """A protocol, which is not checked."""
 
 
 class Colour(enum.Enum):
-    """An enumeration, which classes often make of a text."""
+    """An enumeration. Many classes convert a text to one."""
 
     RED = "red"
 
@@ -114,7 +114,7 @@ def test_values_that_do_not_fit(value: Any, annotation: Any) -> None:
 
 
 @pytest.mark.parametrize(("value", "annotation"), NOT_JUDGED)
-def test_values_that_are_not_ours_to_judge(value: Any, annotation: Any) -> None:
+def test_annotations_that_are_not_checked(value: Any, annotation: Any) -> None:
     assert accepts(value, annotation) is None
 
 
@@ -133,13 +133,13 @@ def test_values_that_are_not_ours_to_judge(value: Any, annotation: Any) -> None:
         (Mapping[str, Any], "a mapping"),
     ],
 )
-def test_annotations_are_said_plainly(annotation: Any, text: str) -> None:
+def test_annotations_in_plain_words(annotation: Any, text: str) -> None:
     assert say(annotation) == text
 
 
-def test_one_annotation_that_cannot_be_evaluated_spoils_no_other() -> None:
+def test_annotations_that_cannot_be_evaluated_are_left_out() -> None:
     def function(a: int, b: OnlyForTheChecker) -> None:  # type: ignore[name-defined]  # noqa: F821
-        """An import under TYPE_CHECKING looks like this when the program runs."""
+        """Annotated with a name that is imported only under TYPE_CHECKING and so is undefined here."""
 
     annotations = {"a": "int", "b": "OnlyForTheChecker", "c": "not a type"}
     assert hints_of(function, annotations) == {"a": int}
@@ -160,7 +160,7 @@ def test_one_annotation_that_cannot_be_evaluated_spoils_no_other() -> None:
         ({**LINEAR, "_args_": [3]}, "model.in_features: given twice, here and in _args_."),
         (
             {"_target_": "torch.nn.Linear", "_args_": [1, 2, True, None, None, 6]},
-            "model._args_: torch.nn.modules.linear.Linear takes 5 arguments by position, given 6.",
+            "model._args_: torch.nn.modules.linear.Linear takes 5 positional arguments, given 6.",
         ),
         (
             {"_target_": "torch.optim.SGD", "_partial_": True, "lr": "abc"},
@@ -170,7 +170,7 @@ def test_one_annotation_that_cannot_be_evaluated_spoils_no_other() -> None:
         ({"_target_": "loopwright.loop.TrainingLoop", "max_step": 1}, None),
     ],
 )  # fmt: skip
-def test_each_fault_is_one_line(node: dict[str, Any], line: str | None) -> None:
+def test_each_error_is_one_line(node: dict[str, Any], line: str | None) -> None:
     with pytest.raises(SettingError) as caught:
         check_arguments({"model": node}, NO_TRUST)
     assert len(str(caught.value).splitlines()) == 1
@@ -178,7 +178,7 @@ def test_each_fault_is_one_line(node: dict[str, Any], line: str | None) -> None:
         assert str(caught.value) == line
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     tree = {
         "model": {"_target_": "torch.nn.Linear", "in_features": "x"},
         "optimizer": {"_target_": "torch.optim.AdamW", "_partial_": True, "lrr": 1, "betas": [0.9, "x"]},
@@ -197,7 +197,7 @@ def test_all_faults_are_told_at_once() -> None:
     assert (places[0], len(line.splitlines())) == (0, 1)
 
 
-def test_arguments_below_a_node_that_is_not_recursive_are_not_checked() -> None:
+def test_arguments_inside_a_node_with_recursive_false_are_not_checked() -> None:
     node = {**LINEAR, "in_feature": 3}
     kept = {**SEQUENTIAL, "_recursive_": False, "_args_": [node]}
     check_arguments({"model": kept}, NO_TRUST)
@@ -205,23 +205,23 @@ def test_arguments_below_a_node_that_is_not_recursive_are_not_checked() -> None:
         check_arguments({"model": {**kept, "_recursive_": True}}, NO_TRUST)
 
 
-def test_partial_nodes_need_not_be_complete_and_missing_marks_count_as_missing() -> None:
+def test_only_partial_nodes_may_lack_arguments_and_question_marks_are_missing() -> None:
     check_arguments({"_target_": "torch.nn.Linear", "_partial_": True, "in_features": "???"}, NO_TRUST)
     with pytest.raises(SettingError, match=r"^in_features: missing"):
         check_arguments({"_target_": "torch.nn.Linear", "in_features": "???", "out_features": 2}, NO_TRUST)
 
 
-def test_objects_below_are_not_judged_as_the_mappings_they_are_built_from() -> None:
+def test_a_nested_target_fits_any_annotation() -> None:
     check_arguments({"_target_": "torch.nn.Sequential", "_args_": [LINEAR]}, NO_TRUST)
     check_arguments({**LINEAR, "bias": {"_target_": "torch.nn.Identity"}}, NO_TRUST)
 
 
-def test_a_type_fault_is_both_a_type_and_a_value_error() -> None:
+def test_a_wrong_type_is_both_a_type_error_and_a_value_error() -> None:
     with pytest.raises(SettingTypeError):
         check_arguments({**LINEAR, "bias": 1}, NO_TRUST)
 
 
-def test_the_nearest_of_named_texts_is_offered() -> None:
+def test_the_nearest_literal_is_suggested() -> None:
     tree = {"_target_": "loopwright.models.GPT", "positions": "rotry"}
     with pytest.raises(SettingError, match="'learned' or 'rotary'; did you mean rotary"):
         check_arguments(tree, NO_TRUST)

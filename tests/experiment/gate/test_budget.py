@@ -1,4 +1,4 @@
-"""`Budget` accepts what is exactly at a limit and refuses one more, in one line with the place."""
+"""`Budget` accepts a number at the limit and refuses one more, in one line with the path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMITS: dict[str, tuple[Callable[[Budget, str, int], None], int]] = {
     "characters": (Budget.spend_text, 1_000_000),
     "bytes": (lambda budget, where, size: budget.spend_text(where, size, "bytes"), 1_000_000),
     "levels": (Budget.check_depth, 100),
-    "interpolations that each name the next": (Budget.check_chain, 200),
+    "interpolations that each refer to the next": (Budget.check_chain, 200),
     "combinations": (Budget.check_combinations, 10_000),
 }
 
@@ -28,7 +28,7 @@ def test_a_limit_is_the_largest_accepted_number(unit: str) -> None:
 
 
 @pytest.mark.parametrize("spend", [Budget.spend_values, Budget.spend_text])
-def test_what_is_spent_in_parts_is_added_up(spend: Callable[[Budget, str, int], None]) -> None:
+def test_numbers_are_subtracted_from_one_budget(spend: Callable[[Budget, str, int], None]) -> None:
     budget = Budget(num_values=10, num_characters=10)
     spend(budget, "", 6)
     spend(budget, "", 4)

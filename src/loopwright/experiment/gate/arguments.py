@@ -1,4 +1,4 @@
-"""Arguments are checked against the signature of their target before it is called, all of a configuration at once."""
+"""Checks of all arguments in a configuration against the signatures of their targets, before any target is called."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
-    """Refuse a configuration whose arguments do not fit the signatures of their targets. Constructs nothing.
+    """Refuse a configuration whose arguments do not fit the signatures of their targets.
+
+    The targets are imported after `check_targets` has accepted all of them. None is called.
 
     Args:
-        tree: the resolved configuration; `check_targets` is run first, then the targets are imported.
-        trust: what the user trusts.
-        path: where the tree stands, for the message.
+        tree: the resolved configuration.
+        trust: packages that the user trusts.
+        path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: one line with every fault: unknown, missing and ill-typed arguments, each with its path.
+        SettingError: one line with every unknown argument, missing argument and argument of a wrong type, each with its
+            path.
     """
     check_targets(tree, trust, path)
     faults: list[SettingError] = []
@@ -47,11 +50,11 @@ def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
 
 
 def _node_faults(node: Mapping[str, object], target: Callable[..., object], path: str) -> list[SettingError]:
-    """The faults of the arguments of one node, without those below it."""
+    """Return the errors in the arguments of one node, without its descendants."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return []  # written in C without a signature: the call itself will judge
+        return []  # implemented in C without a signature: the call will check its arguments
     hints = _hints(target, parameters)
     given = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
     positional = node.get(ARGS, ())
@@ -61,7 +64,7 @@ def _node_faults(node: Mapping[str, object], target: Callable[..., object], path
     taken = {parameter.name for parameter in by_position[: len(positional)]}
     faults = []
     if len(positional) > len(by_position) and not _has(parameters, Parameter.VAR_POSITIONAL):
-        label = f": {_name(target)} takes {len(by_position)} arguments by position, given {len(positional)}."
+        label = f": {_name(target)} takes {len(by_position)} positional arguments, given {len(positional)}."
         faults.append(SettingError(where_args, label))
     for i, (value, parameter) in enumerate(zip(positional, by_position, strict=False)):
         faults.extend(_ill_typed(value, parameter, hints, f"{where_args}[{i}]"))
@@ -94,12 +97,12 @@ def _hints(target: Callable[..., object], parameters: Mapping[str, Parameter]) -
 
 def _ill_typed(value: object, parameter: Parameter, hints: Mapping[str, object], where: str) -> list[SettingError]:
     if value == _MISSING:
-        return []  # told as missing
+        return []  # reported by `_missing`
     is_default = type(value) is type(parameter.default) and value == parameter.default
     if parameter.name not in hints or is_default:
         return []
     if any(is_target(node) for _, node in walk(value)):
-        return []  # the target is replaced by an object, which may be of any type
+        return []  # each target in it is replaced by an object, whose type is not known yet
     hint = hints[parameter.name]
     if accepts(value, hint) is not False:
         return []

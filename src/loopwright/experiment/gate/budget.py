@@ -1,4 +1,4 @@
-"""`Budget`: the limits on the size of a configuration, which every walk over one spends."""
+"""`Budget`: the limits on the size of a configuration. Every walk over a configuration spends one."""
 
 from __future__ import annotations
 
@@ -7,50 +7,48 @@ from dataclasses import dataclass
 from loopwright.errors import SettingError
 
 MAX_VALUES = 10_000
-MAX_CHARACTERS = 1_000_000  # of keys and texts; of a file, bytes
-MAX_DEPTH = 100  # containers inside one another
-MAX_CHAIN = 200  # interpolations that each name the next
-MAX_COMBINATIONS = 10_000  # of interpolations whose target is known only at run time
+MAX_CHARACTERS = 1_000_000  # in all keys and texts; for a file, its bytes
+MAX_DEPTH = 100  # nested containers
+MAX_CHAIN = 200  # interpolations, each of which refers to the next
+MAX_COMBINATIONS = 10_000  # of interpolations whose target is known only when they are resolved
 
 
 @dataclass(slots=True)
 class Budget:
     """The values and characters that one walk over a configuration may still read.
 
-    A value that is reached again through an alias or an interpolation is paid for again, so neither aliases nor
-    cycles evade the limits.
+    A value that is reached again through an alias or an interpolation is counted again, so aliases and cycles cannot
+    get around the limits. Every method raises a `SettingError` for the path or file ``where`` if a limit is exceeded.
 
     Args:
         num_values: number of values left.
         num_characters: number of characters left.
-
-    Every method raises a `SettingError` with the given path or file when its limit is exceeded.
     """
 
     num_values: int = MAX_VALUES
     num_characters: int = MAX_CHARACTERS
 
     def spend_values(self, where: str, num_values: int = 1) -> None:
-        """Pay for values: mappings, lists and scalars."""
+        """Subtract a number of values: mappings, lists and scalars."""
         self.num_values -= num_values
-        _refuse_if(self.num_values < 0, where, f"{MAX_VALUES:,} values, with aliases and interpolations written out")
+        _refuse_if(self.num_values < 0, where, f"{MAX_VALUES:,} values after expansion of aliases and interpolations")
 
     def spend_text(self, where: str, size: int, unit: str = "characters of text") -> None:
-        """Pay for the characters of keys and texts, or for the bytes of a file."""
+        """Subtract the characters of a key or text, or the bytes of a file."""
         self.num_characters -= size
         _refuse_if(self.num_characters < 0, where, f"{MAX_CHARACTERS:,} {unit}")
 
     def check_depth(self, where: str, depth: int) -> None:
-        """Check how deep containers are nested."""
+        """Check the number of nested containers."""
         _refuse_if(depth > MAX_DEPTH, where, f"{MAX_DEPTH} levels of nesting")
 
     def check_chain(self, where: str, length: int) -> None:
-        """Check how many interpolations follow one another."""
-        _refuse_if(length > MAX_CHAIN, where, f"{MAX_CHAIN} interpolations that each name the next")
+        """Check the number of interpolations in a chain."""
+        _refuse_if(length > MAX_CHAIN, where, f"{MAX_CHAIN} interpolations that each refer to the next")
 
     def check_combinations(self, where: str, num_combinations: int) -> None:
-        """Check how often a text can be copied by interpolations whose target is known only at run time."""
-        kind = "combinations of interpolations such as ${a.${b}}, whose target is known only at run time"
+        """Check the number of ways in which interpolations with unknown targets can refer to each other."""
+        kind = "combinations of nested interpolations such as ${a.${b}}; use plain ones such as ${a.c}"
         _refuse_if(num_combinations > MAX_COMBINATIONS, where, f"{MAX_COMBINATIONS:,} {kind}")
 
 

@@ -1,7 +1,7 @@
-"""Configuration files are looked through as a stream of YAML events before anything loads them.
+"""Checks of configuration files as streams of YAML events, before a loader reads them.
 
-A loader expands aliases while it reads (nine lines can stand for 10⁹ values) and builds objects for tags; the events
-cost what the file costs.
+A loader expands aliases while it reads, so that nine lines can become 10⁹ values, and it builds objects for tags. The
+number of events grows only with the size of the file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "
 
 
 def check_config_files(directory: Path) -> None:
-    """Refuse a directory of which one ``.yaml`` file is too large, too deep, malformed or tagged.
+    """Refuse a directory with a ``.yaml`` file that is too large, too deep, malformed or tagged.
 
     Raises:
-        SettingError: one line with file and line number, for a file of more than 1 MB, for more than 10,000 values with
-            aliases written out, for more than 100 levels, for tags, and for what is no YAML.
+        SettingError: one line with file and line number, for a file of more than 1 MB, more than 10,000 values after
+            expansion of aliases, more than 100 levels, tags, and text that is not YAML.
     """
     for file in sorted(directory.rglob("*.yaml")):
         if file.is_file():
@@ -29,7 +29,7 @@ def check_config_files(directory: Path) -> None:
 
 
 def check_config_file(file: Path) -> None:
-    """Refuse one file, as `check_config_files` does."""
+    """Check one file as `check_config_files` does."""
     Budget().spend_text(str(file), file.stat().st_size, "bytes")
     try:
         _check_events(file, file.read_text(encoding="utf-8"))
@@ -42,14 +42,16 @@ def check_config_file(file: Path) -> None:
 
 
 def _check_events(file: Path, text: str) -> None:
-    budget = Budget(num_values=2 * MAX_VALUES)  # the keys of mappings are events too, and are paid for like values
-    sizes: dict[str, int] = {}  # anchor: number of events that it stands for, with aliases in it written out
-    open_containers: list[tuple[str | None, int]] = []  # anchor, and what was left of the budget before it
+    budget = Budget(num_values=2 * MAX_VALUES)  # a mapping has two events per value: one is for the key
+    sizes: dict[str, int] = {}  # number of events under each anchor, after expansion of aliases
+    open_containers: list[
+        tuple[str | None, int]
+    ] = []  # of each: its anchor, and the values left in the budget before it
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{file}:{event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise SettingError(where, f": alias {event.anchor!r}: expected the name of a value that ends above it.")
+                raise SettingError(where, f": alias {event.anchor!r}: no complete value above it has this anchor.")
             budget.spend_values(where, sizes[event.anchor])
         elif isinstance(event, (yaml.CollectionStartEvent, yaml.ScalarEvent)):
             if event.tag is not None and event.tag not in _PLAIN_TAGS:

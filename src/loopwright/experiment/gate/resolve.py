@@ -1,4 +1,4 @@
-"""From a configuration composed by Hydra to plain data: every interpolation is followed once, within a budget."""
+"""The conversion of a composed configuration to plain data. Every interpolation is resolved once, within a budget."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from loopwright.experiment.gate.tree import check_key, check_scalar, join
 def resolve(config: DictConfig | ListConfig, path: str = "") -> Any:
     """Return the configuration as plain dicts, lists and scalars.
 
-    OmegaConf's own conversion follows interpolations without limit: ten lists that each name the one before ten times
-    are 10¹⁰ values. This one stops at the limits of `Budget`.
+    OmegaConf's own conversion resolves interpolations without limit: ten lists that each refer to the one before ten
+    times are 10¹⁰ values. This conversion stops at the limits of `Budget`.
 
     Raises:
-        SettingError: one line with the path, for a value that must be given (``???``), an interpolation that cannot be
-            resolved, and for more than 10,000 values, 1,000,000 characters or 100 levels.
+        SettingError: one line with the path, for a value that must be given (``???``), for an interpolation that cannot
+            be resolved, and for more than 10,000 values, 1,000,000 characters or 100 levels.
     """
     check_expansion(OmegaConf.to_container(config, resolve=False))
     return _plain(config, path, 0, Budget())
@@ -53,7 +53,7 @@ def _entry(config: DictConfig | ListConfig, key: Any, path: str, depth: int, bud
     except OmegaConfBaseException as error:
         raise _unresolved(error, path) from error
     except RecursionError:
-        raise SettingError(path, ": the interpolation leads back to itself.") from None
+        raise SettingError(path, ": the interpolation refers to itself.") from None
     return _plain(value, path, depth + 1, budget)
 
 

@@ -1,4 +1,4 @@
-"""Plain configuration trees (dicts, lists and scalars): the walk over one, and paths to its nodes."""
+"""Plain configuration trees (dicts, lists and scalars): walking over them, and the paths of their nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def join(path: str, key: object) -> str:
 
 
 def is_target(node: object) -> TypeGuard[dict[Any, Any]]:
-    """Whether ``node`` is a mapping with a ``_target_``."""
+    """Return whether ``node`` is a mapping with a ``_target_``."""
     return isinstance(node, dict) and TARGET in node
 
 
@@ -40,7 +40,7 @@ def walk(
     Args:
         tree: plain data.
         path: path of the tree in the configuration.
-        is_entered: whether the entries of a mapping are visited; all are by default.
+        is_entered: predicate on a mapping, whose entries are visited only if it returns True.
 
     Raises:
         SettingError: for more than 10,000 values, 1,000,000 characters or 100 levels, and for a key with characters
@@ -78,7 +78,7 @@ def check_key(key: object, path: str) -> None:
 
 
 def check_scalar(value: object, path: str) -> None:
-    """Refuse a value of any type but text, number, true, false and null."""
+    """Refuse a value that is not a text, number, true, false or null."""
     if type(value) not in _SCALARS:
         given = type(value).__name__
         raise refuse_type(path or "configuration", given, "plain data: a mapping, a list, a text, a number or null")
