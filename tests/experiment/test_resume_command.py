@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_falls_back_and_none_is_exit_3(interrupted: Answer,
 
 def test_what_is_no_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert cli("resume").err == "resume: expected a run directory; loopwright resume DIR.\n"
+    assert cli("resume").err == "resume: expected a run directory; use loopwright resume DIR.\n"
     assert cli("resume", "none").err == "none: no such folder; expected a run directory.\n"
     assert cli("resume", "empty").err == "empty: expected a run directory; it has no config.yaml.\n"
     assert list((tmp_path / "empty").iterdir()) == []

@@ -247,7 +247,7 @@ def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ([], "verify: expected one of resume, accumulation, validation, workers, determinism; loopwright verify "),
+        ([], "verify: expected one of resume, accumulation, validation, workers, determinism; for example "),
         (["resum"], "verify resum: expected one of resume, accumulation, validation, workers, determinism. Did you "),
         (["ranks"], "verify ranks: several processes are not built yet; expected one of resume,"),
         (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, to cut between them."),
@@ -255,8 +255,8 @@ def test_across_the_end_of_a_pass_with_a_short_window(check: Cli) -> None:
         (["accumulation", "data.batch_size=100"], "loop.grad_accum_steps=2: expected at most 1"),
         (["resume", "debug=overfit"], "callbacks.overfit: trains on one micro-batch; verify compares runs"),
         (["validation", "data.has_val=false"], "data: has no validation data; expected some,"),
-        (["workers", "~data.num_workers"], "~data.num_workers: every configuration keeps this name"),
-        (["resume", "-m"], "--multirun: not with verify."),
+        (["workers", "~data.num_workers"], "~data.num_workers: this name cannot be removed"),
+        (["resume", "-m"], "--multirun: cannot be used with verify."),
         (["resume", "optimizer.lr=abc"], "optimizer.lr='abc': expected"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a run and a sweep print when they are over."""
+"""The text and tables that a run or a sweep prints at its end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from loopwright.experiment.command.command_line import words_on
 from loopwright.experiment.command.speech import tell
 from loopwright.records import CURVES_FILE
 
-_WIDE = 200  # columns, where nobody looks at a terminal and a table must not be cut
+_WIDE = 200  # columns of a table that is not printed to a terminal, so that nothing is cut
 
 
-_TRAINING = ("train/", "lr")  # what is not measured by a validation
+_TRAINING = ("train/", "lr")  # prefixes of metrics that are not measured by a validation
 
 
 def closing_text(
@@ -29,7 +29,7 @@ def closing_text(
     directory: Path,
     commands: Mapping[str, str],
 ) -> str:
-    """What was done, best and final metrics, where everything is, and the commands that go on from there."""
+    """Return the headline, the final and best metrics, the paths of the results, and commands for the next step."""
     lines = [headline]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if not name.startswith(_TRAINING)]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
@@ -45,12 +45,12 @@ def closing_text(
 
 
 def command_on(verb: str, directory: Path, trusted: Sequence[str]) -> str:
-    """The command that does something with a run, trusting the same again."""
+    """Return the shell command for a verb on a run directory, with ``--trust`` for the packages the run trusted."""
     return shlex.join(["loopwright", *words_on(verb, directory, trusted)])
 
 
 def show(value: object) -> str:
-    """A metric in four digits or so."""
+    """Format a metric with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -58,7 +58,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of validations: checkpoint, dataloader, metrics."""
     if not rows:
         return
-    # "val/loss" and "val/extra/loss" are one column: the dataloader stands beside it.
+    # "val/loss" and "val/extra/loss" share the column "loss". Another column names the dataloader.
     columns = list(dict.fromkeys(_short(name, row["dataloader"]) for row in rows for name in row["metrics"]))
     table = Table("checkpoint", "dataloader")
     for column in columns:
@@ -71,7 +71,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_sweep(jobs: Sequence[Mapping[str, Any]], objective: str, directory: Path) -> None:
-    """Print a table of the jobs of a sweep: number, overrides, state, objective, and errors below it."""
+    """Print a table of the jobs of a sweep (number, overrides, state, objective), and the errors below it."""
     table = Table("job", "overrides", "state")
     table.add_column(objective, justify="right")
     for job in jobs:
@@ -86,7 +86,7 @@ def print_sweep(jobs: Sequence[Mapping[str, Any]], objective: str, directory: Pa
 
 
 def print_table(table: Table) -> None:
-    """Print to standard output; where that is no terminal, wide enough that nothing is cut."""
+    """Print a table to standard output. If that is not a terminal, print it wide enough that nothing is cut."""
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     with console.capture() as rendered:
