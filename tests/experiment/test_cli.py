@@ -317,7 +317,7 @@ def test_a_directory_that_holds_a_run_is_refused(small: Cli, tmp_path: Path) -> 
     small("hydra.run.dir=out")
     before = _summary(tmp_path / "out")
     answer = small("hydra.run.dir=out")
-    assert (answer.code, answer.err) == (2, "hydra.run.dir='out': holds a run already; name a new directory.\n")
+    assert (answer.code, answer.err) == (2, "hydra.run.dir='out': contains a run already; name a new directory.\n")
     assert _summary(tmp_path / "out") == before
 
 
@@ -453,10 +453,10 @@ def test_modules_that_cannot_be_imported_are_said(cli: Cli, own_models: None, tm
 def test_places_that_cannot_be_written_to_are_exit_2(small: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = small("hydra.run.dir=file/run")
-    assert answer.code == 2 and "hydra.run.dir='file/run': cannot be made (Not a directory" in answer.err
+    assert answer.code == 2 and "hydra.run.dir='file/run': cannot be created (Not a directory" in answer.err
     (tmp_path / "outputs").write_text("")
     answer = small()
-    assert answer.code == 2 and "cannot be made" in answer.err and "hydra.run.dir=DIR" in answer.err
+    assert answer.code == 2 and "cannot be created" in answer.err and "hydra.run.dir=DIR" in answer.err
 
 
 def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:
