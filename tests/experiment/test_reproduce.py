@@ -456,7 +456,10 @@ def test_a_link_in_the_folder_is_refused(name: str, recorded: Path, cli: Cli, tm
     (recorded / name).unlink(missing_ok=True)
     (recorded / name).symlink_to(tmp_path / "outside")
     answer = cli("reproduce", "run")
-    assert (answer.code, answer.err) == (2, f"run: {name} is neither a file nor a folder; expected a run directory without links.\n")
+    assert (answer.code, answer.err) == (
+        2,
+        f"run: {name} is neither a file nor a folder; expected a run directory without links.\n",
+    )
 
 
 def test_what_a_stranger_recorded_is_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:

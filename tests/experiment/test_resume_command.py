@@ -168,7 +168,9 @@ def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     for _ in range(2):  # what is refused changes nothing, and so is refused again
         answer = cli("resume", "run", "loop.max_steps=50")
         assert answer.code == 2
-        said = "data: differs from the start of the run (num_train); expected the same data. (traceback in run/run.log)\n"
+        said = (
+            "data: differs from the start of the run (num_train); expected the same data. (traceback in run/run.log)\n"
+        )
         assert answer.err == said
         assert {name: (tmp_path / "run" / name).read_text() for name in files} == files
 
@@ -182,7 +184,10 @@ def test_a_link_in_the_directory_is_not_written_through(
     (tmp_path / "cut" / name).unlink(missing_ok=True)
     (tmp_path / "cut" / name).symlink_to(outside)
     answer = cli("resume", "cut")
-    assert (answer.code, answer.err) == (2, f"cut: {name} is neither a file nor a folder; expected a run directory without links.\n")
+    assert (answer.code, answer.err) == (
+        2,
+        f"cut: {name} is neither a file nor a folder; expected a run directory without links.\n",
+    )
     assert outside.read_text() == "mine\n" * 400
 
 

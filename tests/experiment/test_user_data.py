@@ -92,7 +92,9 @@ def test_changed_content_is_not_resumed_but_a_run_without_a_hash_is(cli: Cli, fi
     summary.write_text(json.dumps(found))
     answer = cli("resume", "run", "loop.max_steps=6")
     assert answer.code == 2
-    assert "differs from the start of the run (train_content_sha256, val_content_sha256); expected the same" in answer.err
+    assert (
+        "differs from the start of the run (train_content_sha256, val_content_sha256); expected the same" in answer.err
+    )
     summary.write_text(json.dumps(found | {"data": {}}))  # as runs of older versions were recorded
     assert cli("resume", "run", "loop.max_steps=6").code == 0
     assert len(json.loads(summary.read_text())["data"]["train_content_sha256"]) == 64

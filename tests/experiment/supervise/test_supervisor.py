@@ -70,8 +70,8 @@ def test_one_that_is_left_as_if_all_was_done_has_died(here: Path) -> None:
     assert (answer.code, answer.err.splitlines()) == (
         1,
         [
-            f"out: was left with exit code 0 {where} and is resumed; restart 1 of 1 without a new checkpoint.",
-            f"out: died 2 times in a row {where}; not started again (max_restarts=1). Last: was left with exit code 0.",
+            f"out: exited early with code 0 {where} and is resumed; restart 1 of 1 without a new checkpoint.",
+            f"out: died 2 times in a row {where}; not started again (max_restarts=1). Last: exited early with code 0.",
         ],
     )
 
@@ -103,7 +103,7 @@ def test_one_whose_loss_is_not_a_number_is_started_again_so_often_and_no_more(he
     assert is_group_gone(process_id)
     assert answer.code == 1
     assert [line.partition(": ")[2] for line in restarts(answer)] == [
-        "failed before its first checkpoint and is begun again; restart 1 of 1 without a new checkpoint."
+        "failed before its first checkpoint and is started again; restart 1 of 1 without a new checkpoint."
     ]
     assert answer.err.splitlines()[-1].partition("Last: ")[2].startswith("NonFiniteError: ")
     assert len(run_dirs(here)) == 2
@@ -114,7 +114,7 @@ def test_a_directory_that_was_typed_is_not_begun_again(here: Path) -> None:
     answer = command(here, "callbacks.dying.steps=[-1]", "hydra.run.dir=out")
     assert answer.code == 1
     assert answer.err.splitlines()[1:] == [
-        "out: failed before its first checkpoint; nothing to go on from. Begin again in a new directory."
+        "out: failed before its first checkpoint; nothing to resume from. Start again in a new directory."
     ]
 
 
@@ -215,6 +215,6 @@ def test_a_process_whose_supervisor_has_gone_does_not_begin(cli: Cli, monkeypatc
     answer = cli("loop.max_steps=1")
     assert (answer.code, answer.err) == (
         2,
-        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the process that started this one, which is another; "
-        "unset it.\n",
+        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the ID of the process that started this one; "
+        "unset the variable.\n",
     )

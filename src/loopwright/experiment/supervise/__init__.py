@@ -1,1 +1,1 @@
-"""Runs that die are started again: the supervisor, what it decides by, and the process that it watches."""
+"""Restarts of runs whose process died: the supervisor, its decision, and its connection to the supervised process."""
