@@ -57,7 +57,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a loss that is a sum": (
         "accumulation model.mistake=sum",
         "step 1, gradient layers.",
-        "gradients are 1/2 of those of the whole batch: the loss may be a sum",
+        "gradients are 1/2 of the whole batch's gradients: the loss may be a sum",
     ),
     "batch norm with accumulation": (
         "accumulation model.mistake=batch_norm loop.grad_accum_steps=2",

@@ -39,7 +39,7 @@ _OF_KERNELS = (
     "OPENBLAS_NUM_THREADS",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
-_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # these change no result
+_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # results do not depend on these
 _GIT_SECONDS = 20.0
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 

@@ -39,7 +39,7 @@ def verify_accumulation(runs: Runs) -> Found:
     whole = Gradients(runs.num_steps)
     parts = Gradients(runs.num_steps, whole)
     mode = WithoutDropout()
-    # Validations would read batches of another size than configured, so they are switched off.
+    # Validations would read batches of another size than configured, so there is none before the end of the run.
     loop = {"loop__eval_frequency": None if runs.config["loop"].get("eval_frequency") is None else 1.0}
     with mode:
         runs.run(runs.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
@@ -84,7 +84,7 @@ def verify_accumulation(runs: Runs) -> Found:
     explanations = explain("accumulation", first, evidence)
     if is_sum(ratio, grad_accum_steps):
         explanations = [
-            f"gradients are 1/{grad_accum_steps} of those of the whole batch: the loss may be a sum over samples; "
+            f"gradients are 1/{grad_accum_steps} of the whole batch's gradients: the loss may be a sum over samples; "
             "return a mean, or num_items with it",
             *explanations,
         ]
@@ -129,8 +129,9 @@ def _compare(
         least: minimum of the relative tolerance.
 
     Returns:
-        The largest difference relative to its tolerance, the first difference above its tolerance, and the length of
-        the gradients of micro-batches in the direction of the whole ones, divided by the length of the whole ones.
+        The largest difference relative to its tolerance, the first difference above its tolerance, and the scalar
+        product of both gradients divided by the squared norm of the whole one. The last is 1 for equal gradients, and
+        1/n for a loss that is a sum if batches are cut into n micro-batches.
     """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]
@@ -160,6 +161,6 @@ def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor], 
     total = math.sqrt(sum(float(each.double().square().sum()) for each in all_of_step.values()))
     allowed = relative * max(float(gradient.double().norm()), _OF_THE_WHOLE * total)
     apart = float((gradient.double() - other.double()).norm())
-    if is_same(gradient, other):  # also for NaN
+    if is_same(gradient, other):  # NaN is equal to NaN
         return 0.0
     return apart / allowed if allowed else 0.0 if apart == 0 else math.inf

@@ -74,7 +74,7 @@ def verify_workers(runs: Runs) -> Found:
 
 
 def verify_determinism(runs: Runs) -> Found:
-    """Verify that two equal runs give equal results, and that every operation has a deterministic form."""
+    """Verify that a second run of the configuration is equal, and that every operation has a deterministic form."""
     config = _validating(runs)
     first = Trace(runs.num_steps)
     runs.run(config, first)

@@ -1,4 +1,4 @@
-"""`WithoutDropout`: switches dropout off in a model in training mode, and records batch statistics and half types."""
+"""`WithoutDropout`: switches dropout off in a model in training mode, and records batch statistics and 16-bit types."""
 
 from __future__ import annotations
 

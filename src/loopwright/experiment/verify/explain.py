@@ -79,7 +79,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
             found.append(f"{names}: changed by the model in each forward, so once for each micro-batch")
         return found
     if difference.kind == "state" and difference.name.startswith("callbacks."):
-        found.append("the state_dict of callbacks is compared as well; a time in it differs in every run")
+        found.append("the state_dict of callbacks is compared as well; a clock time in it differs in every run")
     found += _generators_in("model", model)
     if what == "validation" and evidence.changed_weights:
         names = _shown(evidence.changed_weights)
@@ -120,7 +120,7 @@ def _generators_in(what: str, owner: Any) -> list[str]:
         return []
     return [
         f"{what} has its own random generator ({_shown(names)}), which is neither seeded for each sample nor saved; "
-        "use the global generators of torch, NumPy or Python, which are"
+        "use the global generators of torch, NumPy or Python"
     ]
 
 

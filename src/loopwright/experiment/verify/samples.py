@@ -57,7 +57,7 @@ def _of_uncut(names: set[str]) -> list[str]:
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Return the tensors by name. Join texts and numbers of a list, which has one for each sample, into one column."""
+    """Return the tensors by name, and the texts or numbers of each list, one a sample, as one column."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")

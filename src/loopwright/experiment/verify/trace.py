@@ -160,7 +160,7 @@ class ValidatingTrace(Trace):
 class Gradients(Callback):
     """Records the gradients and the samples of each step.
 
-    With ``against``, the gradients of that run replace those of this run before each update, so that both runs start
+    With ``against``, this run updates its weights with the recorded gradients of that run, so that both runs start
     every step with the same weights. A difference in one step then has no effect on later steps.
 
     Args:
