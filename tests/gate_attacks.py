@@ -1,4 +1,4 @@
-"""Targets that must never be reached, places where they are hidden, and a module that tells when it is imported."""
+"""Targets that must be refused, places in a configuration to hide them, and a module that records its import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_TRUST = Trust()
 
 
 def plant(directory: Path) -> Path:
-    """Write an importable module that leaves a file behind when it is imported; returns where that file would be."""
+    """Write a module that creates a file when it is imported, and return the path of that file."""
     marker = directory / "it_ran"
     source = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nclass Model:\n    pass\n"
     (directory / f"{PLANTED}.py").write_text(source)
@@ -24,7 +24,7 @@ def plant(directory: Path) -> Path:
 
 @contextmanager
 def nothing_imported(directory: Path) -> Iterator[None]:
-    """Plant the module, put it within reach, and see that neither it nor anything else is imported."""
+    """Make the module importable, and check afterwards that neither it nor any other module was imported."""
     marker = plant(directory)
     sys.path.insert(0, str(directory))
     before = set(sys.modules)
@@ -90,7 +90,7 @@ TARGETS = [
     "",
 ]
 
-# A place takes a target's name to a whole configuration.
+# Functions from the name of a target to a configuration that contains it.
 PLACES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "top": lambda name: {"_target_": name},
     "model": lambda name: {"model": {"_target_": name, "command": "x"}},

@@ -1,6 +1,6 @@
 """Loopwright: an experiment framework for PyTorch.
 
-Public names are resolved when they are first used, so that ``import loopwright`` imports no torch.
+Public names are imported when they are first used, so that ``import loopwright`` does not import torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "plan",
 ]
 
-# Public name -> the module it lives in; None: a sub-package of that name.
+# Module that defines each public name; None if the name is a subpackage.
 _LOCATIONS: Mapping[str, str | None] = MappingProxyType(
     {
         "Callback": "loopwright.hooks",

@@ -1,4 +1,4 @@
-"""The command ``loopwright``."""
+"""The command ``loopwright``: the entry point, its exit codes and its error messages."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from loopwright.shipped import conf_dir
 
 
 def console() -> int:
-    """The console command: `main`, with the garbage collector put off until there is something to train.
+    """Run `main` with the garbage collector disabled until training starts.
 
-    What is imported and composed before makes no garbage worth a search, and the searches take a fifth of the time.
+    Importing and composing create little garbage, but collections would take a fifth of their time.
     """
     gc.disable()
     return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with ``argv``, by default the words typed after its name.
+    """Run the command with ``argv``, by default the words typed after ``loopwright``.
 
     Returns:
-        The exit code: 0 done; 1 the run failed; 2 a wrong setting; 3 a bad checkpoint; 130 and 143 after SIGINT and
-        SIGTERM.
+        Exit code: 0 completed; 1 the run failed; 2 a setting is wrong; 3 a checkpoint is missing, damaged or does not
+        fit; 130 after SIGINT, 143 after SIGTERM.
     """
     _open_closed_streams()
     try:
         leave_current_directory()
     except FileNotFoundError:
-        complain("the current directory is gone; change to another.")
+        complain("the current directory no longer exists; change to another.")
         return 2
     try:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except Exception as error:  # from foreign code, such as a trusted class that is built for a check
+    except Exception as error:  # from the user's code, such as a trusted class that is built for a check
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         complain(f"{one_line_of(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
@@ -68,17 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Where the standard output or error was closed, let what is said there go nowhere."""
+    """Discard output to standard output or standard error if it was closed before this process started."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (open for good)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (stays open until the process ends)
 
 
 def leave_current_directory() -> None:
-    """Take the current directory off ``sys.path``: modules that lie about in it are not to be imported.
+    """Remove the current directory from ``sys.path``, so that modules in it are not imported by accident.
 
-    Hydra alone would import a folder ``hydra_plugins`` from it. Directories of installed packages stay, and so does
-    the one that holds this package.
+    Hydra, for example, would import a folder ``hydra_plugins``. The directory is kept if packages are installed in it,
+    or if it contains this package.
     """
     here = Path.cwd().resolve()
     paths = sysconfig.get_paths()

@@ -1,4 +1,4 @@
-"""Where the files are that are shipped beside the code."""
+"""Paths of the files that are shipped with the code."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """The directory ``conf``: the installed package's own, else the one at the top of the checkout.
+    """Return the directory ``conf`` of the installed package, or else of the repository.
 
     Raises:
-        FileNotFoundError: if neither exists; the installation is broken.
+        FileNotFoundError: if neither exists, because the installation is broken.
     """
     package = Path(__file__).resolve().parent
     for candidate in (package / "conf", package.parent.parent / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate
-    raise FileNotFoundError(f"{package / 'conf'}: the shipped configuration files are missing; install again.")
+    raise FileNotFoundError(
+        f"{package / 'conf'}: the shipped configuration files are missing; install loopwright again."
+    )
 
 
 def task_dir() -> Path:
-    """The directory of the shipped downstream tasks, which is no configuration group."""
+    """Return the directory of the shipped downstream tasks, which is not a configuration group."""
     return conf_dir() / "downstream"

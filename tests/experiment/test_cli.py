@@ -280,7 +280,7 @@ def test_an_untrusted_model_is_refused_before_it_is_imported(cli: Cli, own_model
     (tmp_path / "fragile_models.py").write_text("raise SystemExit('imported')")
     answer = cli("--config-dir", "conf", "model=fragile")
     assert answer.code == 2
-    assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
+    assert "add --trust fragile_models only if you trust its code" in answer.err
 
 
 def test_a_python_warning_is_one_line_and_in_the_log(cli: Cli, own_models: None, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_directory_that_holds_a_run_is_refused(small: Cli, tmp_path: Path) -> 
     small("hydra.run.dir=out")
     before = _summary(tmp_path / "out")
     answer = small("hydra.run.dir=out")
-    assert (answer.code, answer.err) == (2, "hydra.run.dir='out': holds a run already; name a new directory.\n")
+    assert (answer.code, answer.err) == (2, "hydra.run.dir='out': contains a run already; name a new directory.\n")
     assert _summary(tmp_path / "out") == before
 
 
@@ -369,7 +369,7 @@ def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path
     words = ["--config-dir=conf", "experiment=shared", *(["+trust=[fragile_models]"] if place == "override" else [])]
     answer = cli(*words)
     assert answer.code == 2 and answer.err.count("\n") == 1
-    assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
+    assert "add --trust fragile_models only if you trust its code" in answer.err
 
 
 def test_the_plan_of_a_resumed_run_is_the_rest(small: Cli, tmp_path: Path) -> None:
@@ -453,10 +453,10 @@ def test_modules_that_cannot_be_imported_are_reported(cli: Cli, own_models: None
 def test_directories_that_are_not_writable_give_exit_code_2(small: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = small("hydra.run.dir=file/run")
-    assert answer.code == 2 and "hydra.run.dir='file/run': cannot be made (Not a directory" in answer.err
+    assert answer.code == 2 and "hydra.run.dir='file/run': cannot be created (Not a directory" in answer.err
     (tmp_path / "outputs").write_text("")
     answer = small()
-    assert answer.code == 2 and "cannot be made" in answer.err and "hydra.run.dir=DIR" in answer.err
+    assert answer.code == 2 and "cannot be created" in answer.err and "hydra.run.dir=DIR" in answer.err
 
 
 def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:

@@ -269,7 +269,7 @@ def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
     ("words", "said"),
     [
         (["loop.max_stepz=30"], "loop.max_stepz=30: no such key. Did you mean loop.max_steps?"),
-        (["model=cnn"], "model=cnn: a run has recorded which it was"),
+        (["model=cnn"], "model=cnn: the option of a recorded run is fixed"),
         (["model.hidden=[a]"], "model.hidden"),
         (["hydra.run.dir=run/again"], "hydra.run.dir='run/again': lies in the run that is read; expected a new "),
         (["hydra.run.dir=run"], "hydra.run.dir='run': lies in the run that is read; expected a new "),
@@ -460,7 +460,10 @@ def test_a_link_in_the_folder_is_refused(name: str, recorded: Path, cli: Cli, tm
     (recorded / name).unlink(missing_ok=True)
     (recorded / name).symlink_to(tmp_path / "outside")
     answer = cli("reproduce", "run")
-    assert (answer.code, answer.err) == (2, f"run: {name} is neither a file nor a folder; a run holds no others.\n")
+    assert (answer.code, answer.err) == (
+        2,
+        f"run: {name} is neither a file nor a folder; expected a run directory without links.\n",
+    )
 
 
 def test_untrusted_records_are_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:

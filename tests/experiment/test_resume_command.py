@@ -108,7 +108,7 @@ def test_a_later_end_is_recorded(interrupted: Answer, small: Cli, cli: Cli, tmp_
         (["loop.max_steps=6"], "an earlier end, global_step 12 -> 6"),
         (["loop.max_stepz=30"], "loop.max_stepz=30: no such key. Did you mean loop.max_steps?"),
         (["loop.max_steps=abc"], "loop.max_steps='abc': expected a whole number or null"),
-        (["model=cnn"], "model=cnn: a run has recorded which it was"),
+        (["model=cnn"], "model=cnn: the option of a recorded run is fixed"),
     ],
 )
 def test_changes_other_than_a_later_end_are_refused(
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_falls_back_and_no_valid_one_gives_exit_code_3(
 
 def test_a_directory_without_a_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert cli("resume").err == "resume: expected a run directory; loopwright resume DIR.\n"
+    assert cli("resume").err == "resume: expected a run directory; use loopwright resume DIR.\n"
     assert cli("resume", "none").err == "none: no such folder; expected a run directory.\n"
     assert cli("resume", "empty").err == "empty: expected a run directory; it has no config.yaml.\n"
     assert list((tmp_path / "empty").iterdir()) == []
@@ -170,7 +170,9 @@ def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
     for _ in range(2):  # a refused resume changes nothing, so it is refused again
         answer = cli("resume", "run", "loop.max_steps=50")
         assert answer.code == 2
-        said = "data: not what the run began with (num_train); expected the same data. (traceback in run/run.log)\n"
+        said = (
+            "data: differs from the start of the run (num_train); expected the same data. (traceback in run/run.log)\n"
+        )
         assert answer.err == said
         assert {name: (tmp_path / "run" / name).read_text() for name in files} == files
 
@@ -184,7 +186,10 @@ def test_a_link_in_the_directory_is_not_written_through(
     (tmp_path / "cut" / name).unlink(missing_ok=True)
     (tmp_path / "cut" / name).symlink_to(outside)
     answer = cli("resume", "cut")
-    assert (answer.code, answer.err) == (2, f"cut: {name} is neither a file nor a folder; a run holds no others.\n")
+    assert (answer.code, answer.err) == (
+        2,
+        f"cut: {name} is neither a file nor a folder; expected a run directory without links.\n",
+    )
     assert outside.read_text() == "mine\n" * 400
 
 
@@ -193,7 +198,7 @@ def test_a_link_below_the_directory_is_not_followed(interrupted: Answer, cli: Cl
     (tmp_path / "cut" / "downstream").mkdir()
     (tmp_path / "cut" / "downstream" / "words").symlink_to(tmp_path / "outside", target_is_directory=True)
     answer = cli("resume", "cut")
-    said = "cut: downstream/words is neither a file nor a folder; a run holds no others.\n"
+    said = "cut: downstream/words is neither a file nor a folder; expected a run directory without links.\n"
     assert (answer.code, answer.err) == (2, said)
 
 
@@ -203,7 +208,7 @@ def test_a_damaged_summary_is_reported(text: str, interrupted: Answer, cli: Cli,
     (tmp_path / "cut" / ".summary.json-123").write_text("half")  # left by a killed process
     answer = cli("resume", "cut")
     assert answer.code == 0
-    assert "cut/summary.json: not to be read; what it said of the data is not compared." in answer.err
+    assert "cut/summary.json: cannot be read; the data are not compared with those recorded in it." in answer.err
     assert summary(tmp_path / "cut")["state"] == "completed"
     assert not (tmp_path / "cut" / ".summary.json-123").exists()
 
@@ -236,7 +241,7 @@ def test_a_run_that_another_process_holds_gives_exit_code_3(interrupted: Answer,
     done.set()
     holder.join()
     assert answer.code == 3
-    assert answer.err.startswith(f"cut: is being run by process {holder.pid} on ")
+    assert answer.err.startswith(f"cut: in use by process {holder.pid} on ")
     assert answer.err.count("\n") == 1
     assert cli("resume", "cut").code == 0
 

@@ -75,7 +75,7 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["export"], 2, "export: expected a run directory; loopwright export DIR."),
+        (["export"], 2, "export: expected a run directory; use loopwright export DIR."),
         (["export", "none"], 3, "none: no such folder; expected a checkpoint or a run directory."),
         (["export", "run", "out=x"], 2, "out=x: no such option. Available: output, weights."),
         (["export", "run", "output=run/summary.json"], 2, "output='run/summary.json': is there already; name another"),
@@ -84,8 +84,8 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["export", "run", "weights=averaged"], 3, "run/checkpoints/step_00000004: holds no averaged weights;"),
         (["export", "run", "output=a", "output=b"], 2, "output: given twice."),
         (["export", "run", "output="], 2, "output=: expected a value."),
-        (["-m", "export", "run"], 2, "--multirun: not with export."),
-        (["import-weights"], 2, "import-weights: expected a file; loopwright import-weights FILE."),
+        (["-m", "export", "run"], 2, "--multirun: cannot be used with export."),
+        (["import-weights"], 2, "import-weights: expected a file; use loopwright import-weights FILE."),
         (["import-weights", "none.pt"], 3, "none.pt: no such file; expected a file that torch.save wrote."),
         (["import-weights", "run/summary.json"], 3, "run/summary.json: expected a file that torch.save wrote"),
         (["import-weights", "x.pt", "output=run"], 2, "output='run': is there already; name another directory."),

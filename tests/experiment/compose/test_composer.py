@@ -1,4 +1,4 @@
-"""Composition, and each of its mistakes as one line with the nearest name."""
+"""Composition of configurations, and its errors: one line each, with the nearest name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compose_error(*overrides: str, config_dir: Path | None = None) -> str:
     return str(caught.value)
 
 
-def test_the_default_is_composed_of_groups() -> None:
+def test_the_default_configuration() -> None:
     with composing(None) as composer:
         composed = composer.compose([])
     assert composed.config["loop"]["_target_"] == "loopwright.loop.TrainingLoop"
@@ -30,7 +30,7 @@ def test_the_default_is_composed_of_groups() -> None:
     assert composed.directory is None
 
 
-def test_the_command_line_wins_over_the_experiment() -> None:
+def test_the_command_line_overrides_the_experiment() -> None:
     with composing(None) as composer:
         config = composer.compose(["experiment=digits", "model=cnn", "loop=validation", "name=other"]).config
     assert config["model"]["_target_"] == "loopwright.models.CNN"
@@ -38,14 +38,14 @@ def test_the_command_line_wins_over_the_experiment() -> None:
     assert config["name"] == "other"
 
 
-def test_a_typed_directory_is_resolved_once() -> None:
+def test_interpolations_in_a_typed_directory_are_resolved_once() -> None:
     with composing(None) as composer:
         composed = composer.compose(["hydra.run.dir='a [b], ${name}'"])
     assert composed.directory == "a [b], digits"
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "line"),
     [
         ("loop.max_stepz=5", "loop.max_stepz=5: no such key. Did you mean loop.max_steps?"),
         ("max_steps=5", "max_steps=5: no such key. Did you mean loop.max_steps?"),
@@ -53,12 +53,12 @@ def test_a_typed_directory_is_resolved_once() -> None:
         ("lop.max_steps=5", "lop.max_steps=5: no such key. Did you mean loop.max_steps?"),
         ("data=digit", "data=digit: no such option. Available: csv, digits, "),
         ("model=", "model=: no such option. Available: cnn, "),
-        ("model=null", "model=null: expected an option; to leave model out write ~model."),
-        ("+model=cnn", "+model=cnn: one option of model is chosen already"),
-        ("model@other=cnn", "model@other=cnn: packages cannot be chosen; model=OPTION."),
+        ("model=null", "model=null: expected an option; use ~model to remove model."),
+        ("+model=cnn", "+model=cnn: an option of model is chosen already"),
+        ("model@other=cnn", "model@other=cnn: packages cannot be chosen; use model=OPTION."),
         ("+seed=4", "+seed=4: seed exists already; write it without the plus."),
-        ("~sed", "~sed: nothing of that name to leave out. Did you mean seed?"),
-        ("seed=1,2", "seed=1,2: several values; sweep over them with -m, or quote or bracket them."),
+        ("~sed", "~sed: no such key to remove. Did you mean seed?"),
+        ("seed=1,2", "seed=1,2: expected one value; use -m for a sweep, brackets for a list or quotes for a text."),
         ("seed=[1", "seed=[1: cannot be read ("),
         ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
         ("seed=???", "seed=???: this must be given."),
@@ -67,11 +67,11 @@ def test_a_typed_directory_is_resolved_once() -> None:
         ("hydra.job.nam=x", "hydra.job.nam=x: no such key. Did you mean hydra.job.name?"),
     ],
 )
-def test_a_mistake_is_one_line(override: str, said: str) -> None:
-    assert compose_error(override).startswith(said)
+def test_an_error_is_one_line(override: str, line: str) -> None:
+    assert compose_error(override).startswith(line)
 
 
-def test_all_mistakes_are_said_at_once() -> None:
+def test_all_errors_are_in_one_line() -> None:
     line = compose_error("model=x", "loop.max_stepz=3", "data=digts")
     assert "model=x: no such option." in line
     assert "Did you mean digits?" in line
@@ -82,7 +82,7 @@ def test_a_key_given_twice_is_refused() -> None:
     assert compose_error("seed=1", "seed=2") == "seed=2: seed is given twice; give it once."
 
 
-def test_a_directory_of_the_users_own_adds_options(tmp_path: Path) -> None:
+def test_a_config_directory_adds_options(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("_target_: my_models.Mine\nwidth: 3\n")
     with composing(str(tmp_path)) as composer:
@@ -91,7 +91,7 @@ def test_a_directory_of_the_users_own_adds_options(tmp_path: Path) -> None:
     assert compose_error("model=min", config_dir=tmp_path).endswith(". Did you mean mine?")
 
 
-def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_malformed_file_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     file = tmp_path / "model" / "mine.yaml"
     file.write_text("width: 3\nheight: [1\n")

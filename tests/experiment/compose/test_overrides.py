@@ -1,4 +1,4 @@
-"""Overrides: the jobs of a sweep, and quoting."""
+"""Overrides: splitting a sweep into jobs, and quoting."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_sweeps_that_cannot_be_split_are_refused(word: str) -> None:
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
-def test_a_quoted_text_is_read_back_as_itself(text: str) -> None:
+def test_a_quoted_text_is_parsed_to_the_same_text(text: str) -> None:
     value = OverridesParser.create().parse_override(f"key={quoted(text)}").value()
     assert str(value).replace("\\${", "${") == text
 
 
-def test_a_value_replaces_that_of_the_same_key() -> None:
+def test_a_value_replaces_the_earlier_value_of_its_key() -> None:
     assert with_value(["a=1", "++b.c=2"], "b.c", "x y") == ["a=1", "b.c='x y'"]

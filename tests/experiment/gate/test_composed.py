@@ -1,4 +1,4 @@
-"""Targets hidden in files, overrides and interpolations, taken through Hydra's composition: none is imported."""
+"""Targets hidden in files, overrides and interpolations are composed by Hydra, and none is imported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.hydra
 
 EVIL = f"{PLANTED}.Model"
 
-# Bodies of a file in the user's directory, chosen by an override: conf/experiment/stranger.yaml
+# Contents of conf/experiment/stranger.yaml in the user's directory, which an override selects.
 FILES = {
     "plain": f"model: {{_target_: {EVIL}}}",
     "alias": f"a: &a {{_target_: {EVIL}}}\nmodel: *a",
@@ -89,7 +89,7 @@ Opened = tuple[Path, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    """A directory of configuration files that Hydra has open, and Hydra's part of what they give by themselves."""
+    """A directory of configuration files that Hydra has opened, and the `hydra` node composed from them alone."""
     directory = tmp_path_factory.mktemp("gate")
     files = {
         "config.yaml": "defaults: [_self_]\nmodel: {}\nloop: {}\nhydra: {run: {dir: outputs}}",
@@ -107,7 +107,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
         warnings.simplefilter("ignore")  # 1.3 warns without a version_base, 1.4 warns with one
         context = initialize_config_dir(str(directory / "conf"), version_base="1.3")
     with context:
-        # What composing imports by itself is imported now.
+        # Composing once imports the modules that Hydra itself needs, before the tests compare imports.
         yield directory, hydra_tree(compose("config", return_hydra_config=True))
 
 
@@ -128,7 +128,7 @@ def check(overrides: list[str], pristine: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("place", FILES)
-def test_a_file_runs_nothing(place: str, opened: Opened) -> None:
+def test_no_file_runs_code(place: str, opened: Opened) -> None:
     directory, pristine = opened
     body = f"# @package _global_\n{FILES[place]}\n"
     (directory / "conf" / "experiment" / "stranger.yaml").write_text(body)
@@ -139,7 +139,7 @@ def test_a_file_runs_nothing(place: str, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
-def test_an_override_runs_nothing(override: str, opened: Opened) -> None:
+def test_no_override_runs_code(override: str, opened: Opened) -> None:
     directory, pristine = opened
     with nothing_imported(directory), pytest.raises(SettingError) as caught:
         check([override], pristine)
@@ -149,11 +149,11 @@ def test_an_override_runs_nothing(override: str, opened: Opened) -> None:
 @pytest.mark.parametrize(
     "override", ["hydra.run.dir=/tmp/mine", "hydra.sweep.dir=mine", "hydra.sweep.subdir=x", "hydra.verbose=true"]
 )
-def test_the_user_may_type_directories(override: str, opened: Opened) -> None:
+def test_the_command_line_may_set_directories(override: str, opened: Opened) -> None:
     check([override], opened[1])
 
 
-def test_what_is_typed_does_not_open_the_rest(opened: Opened) -> None:
+def test_a_typed_directory_does_not_permit_another_in_a_file(opened: Opened) -> None:
     directory, pristine = opened
     (directory / "conf" / "experiment" / "stranger.yaml").write_text(
         "# @package _global_\nhydra: {run: {dir: x}, sweep: {dir: y}}\n"
@@ -162,7 +162,7 @@ def test_what_is_typed_does_not_open_the_rest(opened: Opened) -> None:
         check(["+experiment=stranger", "hydra.run.dir=typed"], pristine)
 
 
-def test_ordinary_configurations_pass(opened: Opened) -> None:
+def test_ordinary_configurations_are_accepted(opened: Opened) -> None:
     directory, pristine = opened
     body = "# @package _global_\nname: mine\nmodel: {_target_: torch.nn.Linear, in_features: '${width}'}\nwidth: 3\n"
     (directory / "conf" / "experiment" / "mine.yaml").write_text(body)

@@ -1,4 +1,4 @@
-"""What configurations are built into, and how what goes wrong is told."""
+"""Objects built from configurations, and the errors of targets that cannot be built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from gate_attacks import NO_TRUST, PLANTED, nothing_imported
+from gate_attacks import NO_TRUST
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.instantiate import factory, instantiate
 from loopwright.experiment.gate.locate import locate
@@ -75,11 +75,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
-def build(node: object, path: str = "", call: dict[str, object] | None = None) -> Any:
-    return instantiate(node, TRUST, path, call)
+def build(node: object, path: str = "") -> Any:
+    return instantiate(node, TRUST, path)
 
 
-def test_plain_values_stay_and_containers_are_new() -> None:
+def test_plain_values_are_returned_in_new_containers() -> None:
     node = {"a": [1, {"b": None}], "c": "x"}
     built = build(node)
     assert built == node
@@ -104,18 +104,14 @@ def test_a_partial_node_becomes_a_plain_partial() -> None:
     assert optimizer([torch.zeros(1)]).param_groups[0]["lr"] == 0.5
 
 
-def test_classes_are_given_plain_containers_and_whatever_the_call_gives_as_it_is() -> None:
+def test_classes_receive_plain_containers() -> None:
     value, values, _ = build({"_target_": f"{PACKAGE}.keep", "_args_": [{"a": [1]}, [2]]})
     assert type(value) is dict
     assert type(value["a"]) is list
     assert type(values[0]) is list
-    given = torch.nn.Linear(1, 1)
-    value, _, other = build({"_target_": f"{PACKAGE}.keep", "value": 1}, call={"value": given, "other": [given]})
-    assert value is given
-    assert other[0] is given
 
 
-def test_nodes_below_a_node_that_is_not_recursive_stay_as_they_are() -> None:
+def test_nodes_inside_a_node_with_recursive_false_are_not_built() -> None:
     node = {"_target_": f"{PACKAGE}.keep", "_recursive_": False, "value": {"x": LINEAR}, "_args_": []}
     assert build(node)[0] == {"x": LINEAR}
     with pytest.raises(SettingError, match=r"os\.system"):
@@ -128,23 +124,10 @@ def test_texts_are_not_interpolated_again(text: str) -> None:
     assert (value, values, other) == (text, (text,), {text: [text]})
 
 
-def test_a_target_given_at_the_call_is_refused(tmp_path: Path) -> None:
-    keep = {"_target_": f"{PACKAGE}.keep"}
-    build({**keep, "value": 1})
-    with nothing_imported(tmp_path):
-        for smuggled in ({"_target_": f"{PLANTED}.Model"}, [{"a": {"_target_": "torch.nn.ReLU"}}]):
-            with pytest.raises(SettingError, match="may not name a _target_"):
-                build(keep, "model", {"value": smuggled})
-    with pytest.raises(SettingError, match="may not name a _target_"):
-        build(keep, "model", {"_target_": "os.system"})
-    with pytest.raises(SettingError, match="need a _target_"):
-        build({"a": 1}, "model", {"value": 1})
-
-
 @pytest.mark.parametrize(
     "name", ["Model", "keep", "Options", "deep.Deep", "Model.small"]
 )  # fmt: skip
-def test_what_a_trusted_package_made_is_found(name: str) -> None:
+def test_objects_defined_in_a_trusted_package_are_found(name: str) -> None:
     assert callable(locate(f"{PACKAGE}.{name}", TRUST))
 
 
@@ -153,15 +136,15 @@ def test_what_a_trusted_package_made_is_found(name: str) -> None:
     [
         ("alias", "class or a function"),
         ("system", "class or a function"),
-        ("os.system", "passes through os"),
-        ("os.path.join", "passes through os"),
-        ("subprocess.Popen", "passes through subprocess"),
-        ("subprocess.run", "passes through subprocess"),
-        ("torch.load", "passes through torch"),
-        ("loads", "made in"),
-        ("Tensor", "made in"),
-        ("deep.OrderedDict", "made in"),
-        ("check_count", "made in"),
+        ("os.system", "leads through os"),
+        ("os.path.join", "leads through os"),
+        ("subprocess.Popen", "leads through subprocess"),
+        ("subprocess.run", "leads through subprocess"),
+        ("torch.load", "leads through torch"),
+        ("loads", "defined in"),
+        ("Tensor", "defined in"),
+        ("deep.OrderedDict", "defined in"),
+        ("check_count", "defined in"),
         ("bound", "class or a function"),
         ("partial", "class or a function"),
         ("instance", "class or a function"),
@@ -175,26 +158,26 @@ def test_what_a_trusted_package_made_is_found(name: str) -> None:
         ("missing.Model", "has no missing"),
     ],
 )
-def test_what_a_trusted_package_only_holds_is_refused(name: str, reason: str) -> None:
+def test_objects_that_a_trusted_package_only_imports_are_refused(name: str, reason: str) -> None:
     with pytest.raises(SettingError, match=reason) as caught:
         build({"_target_": f"{PACKAGE}.{name}"}, "model")
     assert str(caught.value).startswith(f"model._target_='{PACKAGE}.{name}'")
     assert str(caught.value).isprintable()
 
 
-def test_a_package_that_is_not_there_is_told() -> None:
+def test_a_missing_package_is_named() -> None:
     with pytest.raises(SettingError, match="No module named 'gate_absent'"):
         instantiate({"_target_": "gate_absent.Model"}, Trust(packages=("gate_absent",)))
 
 
-def test_a_setting_is_told_with_its_path() -> None:
+def test_an_error_of_a_setting_has_its_path() -> None:
     with pytest.raises(SettingError) as caught:
         build({"model": [{"_target_": f"{PACKAGE}.Model", "width": -1}]})
     assert str(caught.value) == "model[0].width=-1: expected a whole number, 1 or more."
 
 
 @pytest.mark.parametrize("kind", ["value", "type", "key", "runtime"])
-def test_what_refuses_its_arguments_is_told_in_one_line(kind: str) -> None:
+def test_a_target_that_refuses_its_arguments_is_reported_in_one_line(kind: str) -> None:
     with pytest.raises(SettingError) as caught:
         build({"_target_": f"{PACKAGE}.fail", "kind": kind}, "data")
     assert str(caught.value).startswith(f"data: {PACKAGE}.fail refused its arguments: ")
@@ -202,25 +185,25 @@ def test_what_refuses_its_arguments_is_told_in_one_line(kind: str) -> None:
     assert caught.value.__cause__ is not None
 
 
-def test_what_is_no_settings_fault_passes() -> None:
+def test_other_errors_of_a_target_propagate_with_a_note() -> None:
     with pytest.raises(OSError, match="disk full") as caught:
         build({"_target_": f"{PACKAGE}.fail", "kind": "disk"}, "data")
     assert caught.value.__notes__ == [f"Raised while {PACKAGE}.fail was built for data."]
 
 
-def test_unknown_keys_may_vanish_only_where_a_class_takes_any() -> None:
+def test_unknown_keys_are_accepted_only_with_keyword_arguments() -> None:
     assert build({"_target_": f"{PACKAGE}.Options", "anything": 1}).options == {"anything": 1}
     with pytest.raises(SettingError, match="no such setting"):
         build({"_target_": f"{PACKAGE}.Model", "anything": 1})
 
 
-def test_annotations_for_the_checker_only_do_not_hide_the_others() -> None:
+def test_an_annotation_under_type_checking_does_not_disable_the_others() -> None:
     assert build({"_target_": f"{PACKAGE}.Model", "thing": "anything"}).thing == "anything"
     with pytest.raises(SettingError, match="width='x': expected a whole number"):
         build({"_target_": f"{PACKAGE}.Model", "width": "x"})
 
 
-def test_a_factory_is_checked_now_and_builds_anew_each_time() -> None:
+def test_a_factory_is_checked_once_and_each_call_builds_a_new_object() -> None:
     make = factory({"_target_": "torch.nn.Sequential", "_args_": [LINEAR]}, NO_TRUST, "model")
     first, second = make(), make()
     assert isinstance(first, torch.nn.Sequential)
@@ -230,6 +213,6 @@ def test_a_factory_is_checked_now_and_builds_anew_each_time() -> None:
         factory({**LINEAR, "bias": "x"}, NO_TRUST, "model")
 
 
-def test_hydras_own_list_is_a_second_fence() -> None:
+def test_hydras_own_list_is_a_second_barrier() -> None:
     with pytest.raises(SettingError):
         instantiate({"_target_": "subprocess.run", "_args_": [["true"]]}, Trust(packages=("subprocess",)))

@@ -1,4 +1,4 @@
-"""Interpolations are followed within a budget, the environment is closed, and files are looked through first."""
+"""Interpolations are resolved within a budget, most of the environment cannot be read, and files are checked first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain(text: str) -> Any:
     return resolve(OmegaConf.create(text))
 
 
-def test_interpolations_are_followed() -> None:
+def test_interpolations_are_resolved() -> None:
     text = "a: 3\nb: ${a}\nc: {d: '${a}/${b}', e: [1, '${..d}']}\nf: ${c.e}\n"
     built = plain(text + "g: null\nh: ${g}\ni: ${oc.select:z,5}\nj: {}\nk: []")
     assert built == {
@@ -66,7 +66,7 @@ def test_interpolations_are_followed() -> None:
         ('"a\\e[2J": 1', None),
     ],
 )
-def test_what_cannot_be_resolved_is_one_line(text: str, line: str | None) -> None:
+def test_interpolations_that_cannot_be_resolved_are_reported_in_one_line(text: str, line: str | None) -> None:
     with pytest.raises(SettingError) as caught:
         plain(text)
     message = str(caught.value)
@@ -75,7 +75,7 @@ def test_what_cannot_be_resolved_is_one_line(text: str, line: str | None) -> Non
     assert all(value not in message for value in ("swordfish", os.environ["PATH"]))
 
 
-def test_listed_names_may_be_read() -> None:
+def test_listed_variables_can_be_read() -> None:
     assert plain("a: ${oc.env:SLURM_JOB_ID}\nb: ${oc.env:RANK,0}\nc: ${oc.env:RANK,null}") == {
         "a": "4711",
         "b": "0",
@@ -109,7 +109,7 @@ BOMBS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_interpolations_that_multiply_are_stopped(bomb: str, is_reversed: bool) -> None:
+def test_interpolations_that_multiply_are_refused(bomb: str, is_reversed: bool) -> None:
     tree = BOMBS[bomb]
     start = time.process_time()
     with pytest.raises(SettingError) as caught:
@@ -118,7 +118,7 @@ def test_interpolations_that_multiply_are_stopped(bomb: str, is_reversed: bool) 
     assert time.process_time() - start < 5
 
 
-def test_ordinary_choices_are_not_taken_for_bombs() -> None:
+def test_ordinary_nested_interpolations_are_accepted() -> None:
     tree = {"sizes": {"s": 1, "m": 2}, "size": "m", **{f"x{i}": "${sizes.${size}}" for i in range(100)}}
     tree |= {f"y{i}": "${size}_${now:%Y}_${oc.env:SLURM_JOB_ID}" for i in range(100)}
     register_resolver()("now", lambda pattern: "2030", replace=True)
@@ -135,7 +135,7 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "\n".join(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (ALIASES, "aliases written out"),
+        (ALIASES, "values after expansion of aliases"),
         ("[" * 101 + "]" * 101, "levels of nesting"),
         ("[" * 100_000, "levels of nesting"),
         ("a: " + "x" * 1_000_001, "bytes"),
@@ -145,7 +145,7 @@ ALIASES = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "\n".join(
         ("a: !mine {b: 1}", "tag"),
         ("a: !!binary aGk=", "tag"),
         ("a: [1", r"stranger\.yaml:\d: "),
-        ("a: *nowhere", "alias 'nowhere' of nothing"),
+        ("a: *nowhere", "alias 'nowhere': no complete value"),
         ("a: \x1b[2J", "expected YAML"),
         ("a: \udc80", "expected YAML"),
     ],
@@ -160,7 +160,7 @@ def test_files_are_refused_before_they_are_loaded(body: str, reason: str, tmp_pa
     assert time.process_time() - start < 5
 
 
-def test_ordinary_files_pass(tmp_path: Path) -> None:
+def test_ordinary_files_are_accepted(tmp_path: Path) -> None:
     body = "# @package _global_\ndefaults: [/model: mlp]\na: &a {b: 1}\nc: *a\nd: {<<: *a, e: !!str 1}\nf: [1e-3, ~]\n"
     (tmp_path / "mine.yaml").write_text(body)
     (tmp_path / "empty.yaml").write_text("")

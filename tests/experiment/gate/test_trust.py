@@ -1,4 +1,4 @@
-"""Trust is the user's: typed, or in the user's own project, and never wider than what was said."""
+"""Packages are trusted only by name, on the command line or in the project file of the current directory."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def cwd(tmp_path: Path) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_nothing_is_trusted_unasked(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_trusted_by_default(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read_trust([], cwd) == Trust(cwd=cwd)
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_installed_package_is_not_taken_from_the_directory(cwd: Path) -> None:
+def test_an_installed_package_is_not_imported_from_the_directory(cwd: Path) -> None:
     (cwd / "omegaconf.py").write_text("raise SystemExit('not this one')")
     assert read_trust(["omegaconf"], cwd).from_cwd == ()
 
 
-def test_a_name_is_imported_from_the_directory_and_its_neighbours_are_not(cwd: Path) -> None:
+def test_only_trusted_modules_are_imported_from_the_directory(cwd: Path) -> None:
     trust = read_trust(["gate_mine", "gate_package.models"], cwd)
     assert trust.from_cwd == ("gate_mine", "gate_package")
     assert not set(MODULES) & set(sys.modules)
@@ -54,7 +54,9 @@ def test_a_name_is_imported_from_the_directory_and_its_neighbours_are_not(cwd: P
     assert str(cwd) not in sys.path
 
 
-def test_the_directory_on_the_path_does_not_make_a_name_installed(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_in_the_current_directory_on_sys_path_is_not_installed(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path", [str(cwd), "", *sys.path])
     assert read_trust(["gate_mine"], cwd).from_cwd == ("gate_mine",)
 
@@ -68,12 +70,12 @@ def test_the_finder_is_installed_once(cwd: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.", ".a", "../a", "a/b", "a;b", "a-b", "1a", "a\n", "*", "torch.*", "é"])
-def test_a_name_is_a_dotted_name(name: str, cwd: Path) -> None:
+def test_a_value_that_is_not_a_dotted_name_is_refused(name: str, cwd: Path) -> None:
     with pytest.raises(SettingError, match="--trust="):
         read_trust([name], cwd)
 
 
-def test_a_name_found_nowhere_is_refused(cwd: Path) -> None:
+def test_a_name_that_is_not_found_is_refused(cwd: Path) -> None:
     with pytest.raises(SettingError, match=r"--trust='gate_absent': expected an installed package, or a module"):
         read_trust(["gate_absent"], cwd)
 
@@ -82,7 +84,9 @@ def write(cwd: Path, trust: str) -> None:
     (cwd / "pyproject.toml").write_text(f"[project]\nname = 'mine'\n[tool.loopwright]\ntrust = {trust}\n")
 
 
-def test_a_project_may_name_installed_packages_and_that_is_said(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_project_file_may_name_installed_packages_and_they_are_printed(
+    cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(cwd, "['omegaconf', 'yaml.nodes']")
     trust = read_trust(["gate_mine"], cwd)
     assert trust.packages == ("gate_mine", "omegaconf", "yaml.nodes")
@@ -96,7 +100,7 @@ def test_a_project_may_name_installed_packages_and_that_is_said(cwd: Path, capsy
     "trust",
     ["['gate_mine']", "['gate_absent']", "['os']", "['subprocess']", "'omegaconf'", "[1]", "['a b']", "{a = 1}"],
 )
-def test_a_project_may_name_nothing_else(trust: str, cwd: Path) -> None:
+def test_other_names_in_a_project_file_are_refused(trust: str, cwd: Path) -> None:
     write(cwd, trust)
     with pytest.raises(SettingError, match=r"pyproject\.toml") as caught:
         read_trust([], cwd)
@@ -104,13 +108,13 @@ def test_a_project_may_name_nothing_else(trust: str, cwd: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["[tool", "tool = 3", "[tool]\nloopwright = 'x'", "\udc80"])
-def test_a_project_file_that_cannot_be_read_is_told(body: str, cwd: Path) -> None:
+def test_an_invalid_project_file_is_named(body: str, cwd: Path) -> None:
     (cwd / "pyproject.toml").write_bytes(body.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingError, match=r"pyproject\.toml"):
         read_trust([], cwd)
 
 
-def test_a_project_file_above_or_below_is_not_read(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_project_file_in_a_parent_directory_is_not_read(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(cwd, "['omegaconf']")
     below = cwd / "runs"
     below.mkdir()

@@ -66,7 +66,7 @@ def test_an_unused_name_is_refused_unless_an_interpolation_uses_it() -> None:
 
 
 def test_a_name_that_every_configuration_keeps_cannot_be_left_out() -> None:
-    with pytest.raises(SettingError, match=r"^~optimizer\.lr: every configuration keeps this name"):
+    with pytest.raises(SettingError, match=r"^~optimizer\.lr: this name cannot be removed"):
         check_names(CONFIG, frozenset(), ["~optimizer.lr"])
 
 

@@ -70,8 +70,8 @@ def test_a_run_that_exits_with_0_before_its_end_has_crashed(here: Path) -> None:
     assert (answer.code, answer.err.splitlines()) == (
         1,
         [
-            f"out: was left with exit code 0 {where} and is resumed; restart 1 of 1 without a new checkpoint.",
-            f"out: died 2 times in a row {where}; not started again (max_restarts=1). Last: was left with exit code 0.",
+            f"out: exited early with code 0 {where} and is resumed; restart 1 of 1 without a new checkpoint.",
+            f"out: died 2 times in a row {where}; not started again (max_restarts=1). Last: exited early with code 0.",
         ],
     )
 
@@ -103,7 +103,7 @@ def test_a_run_with_a_nan_loss_is_restarted_up_to_the_limit(here: Path) -> None:
     assert is_group_gone(process_id)
     assert answer.code == 1
     assert [line.partition(": ")[2] for line in restarts(answer)] == [
-        "failed before its first checkpoint and is begun again; restart 1 of 1 without a new checkpoint."
+        "failed before its first checkpoint and is started again; restart 1 of 1 without a new checkpoint."
     ]
     assert answer.err.splitlines()[-1].partition("Last: ")[2].startswith("NonFiniteError: ")
     assert len(run_dirs(here)) == 2
@@ -114,7 +114,7 @@ def test_a_run_in_a_given_directory_is_not_started_from_the_beginning_again(here
     answer = command(here, "callbacks.dying.steps=[-1]", "hydra.run.dir=out")
     assert answer.code == 1
     assert answer.err.splitlines()[1:] == [
-        "out: failed before its first checkpoint; nothing to go on from. Begin again in a new directory."
+        "out: failed before its first checkpoint; nothing to resume from. Start again in a new directory."
     ]
 
 
@@ -219,6 +219,6 @@ def test_a_process_without_its_supervisor_does_not_start(cli: Cli, monkeypatch: 
     answer = cli("loop.max_steps=1")
     assert (answer.code, answer.err) == (
         2,
-        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the process that started this one, which is another; "
-        "unset it.\n",
+        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the ID of the process that started this one; "
+        "unset the variable.\n",
     )

@@ -89,10 +89,10 @@ def test_a_typed_directory_is_used_exactly_unless_it_holds_a_run(tmp_path: Path)
     assert path.is_dir()
     use("hydra.run.dir", str(path))
     (path / "summary.json").touch()
-    with pytest.raises(SettingError, match=r"^hydra\.run\.dir=.*: holds a run already; name a new directory\.$"):
+    with pytest.raises(SettingError, match=r"^hydra\.run\.dir=.*: contains a run already; name a new directory\.$"):
         use("hydra.run.dir", str(path))
-    with pytest.raises(SettingError, match="holds a run already"):
+    with pytest.raises(SettingError, match="contains a run already"):
         use("hydra.sweep.dir", str(path.parent))
     (tmp_path / "file").touch()
-    with pytest.raises(SettingError, match="expected a directory; a file is there"):
+    with pytest.raises(SettingError, match="expected a directory, found a file"):
         use("hydra.run.dir", str(tmp_path / "file"))

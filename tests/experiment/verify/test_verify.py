@@ -52,12 +52,12 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "noise of a custom loader": (
         "workers data.mistake=loader",
         "step 1, batch features: differs by at most ",
-        "NoisyLoader is a dataloader of another kind",
+        "NoisyLoader is a dataloader of your own",
     ),
     "a loss that is a sum": (
         "accumulation model.mistake=sum",
         "step 1, gradient layers.",
-        "gradients are 1/2 of those of the whole batch: a loss that is a sum",
+        "gradients are 1/2 of the whole batch's gradients: the loss may be a sum",
     ),
     "batch norm with accumulation": (
         "accumulation model.mistake=batch_norm loop.grad_accum_steps=2",
@@ -67,7 +67,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a generator of the data set": (
         "resume data.mistake=generator",
         "step 5, batch features: differs by at most ",
-        "data set Noisy has a random generator of its own (_generator, planted._shared)",
+        "data set Noisy has its own random generator (_generator, planted._shared)",
     ),
     "an operation without a deterministic form": (
         "determinism model.mistake=operation",
@@ -77,7 +77,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "the same generator, read by workers": (
         "workers data.mistake=generator",  # the first worker reads the first batch as the main process would
         "step 2, batch features",
-        "data set Noisy has a random generator of its own (_generator, planted._shared)",
+        "data set Noisy has its own random generator (_generator, planted._shared)",
     ),
     "a generator of a module": ("determinism data.mistake=module", "step 1, batch features", "(planted._shared)"),
     "a tensor in a plain attribute": (
@@ -88,17 +88,17 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a generator of the model": (
         "resume model.mistake=generator",
         "step 5, loss",
-        "model has a random generator of its own (generator)",
+        "model has its own random generator (generator)",
     ),
     "a buffer that validation changes": (
         "validation model.mistake=evaluation",
         "step 1, weights num_seen: differs by at most 2 ",
-        "num_seen: changed by the model in evaluation mode",
+        "num_seen: changed by the model in evaluation mode as well",
     ),
     "a buffer that validation changes, and training uses": (
         "validation model.mistake=evaluation_used",
         "step 1, weights num_seen: differs by at most 2 ",
-        "num_seen: changed by the model in evaluation mode",
+        "num_seen: changed by the model in evaluation mode as well",
     ),
     "an operation of validations": (
         "determinism model.mistake=evaluation_operation",
@@ -123,34 +123,34 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "texts of a batch in one tensor, whose length counts as its items": (
         "accumulation data.mistake=joined",
         "step 1, gradient layers.",
-        "micro-batches count as 3, 7, 6 … items, the rows of their first tensors; return num_items",
+        "micro-batches count as 3, 7, 6 … items, the rows of their first tensors; return num_items with the loss",
     ),
     "a buffer that each forward changes": (
         "accumulation model.mistake=running",
         "step 1, gradient layers.",
-        "mean: changed by the model in its forward, and so once for each micro-batch",
+        "mean: changed by the model in each forward, so once for each micro-batch",
     ),
     "a callback with a clock in its state": (
         "determinism callbacks=[default,clock]",
         "step 8, state callbacks.",
-        "what a callback keeps in its state_dict is compared, too",
+        "the state_dict of callbacks is compared as well",
     ),
     "iterable data that all workers read": (
         "workers data.mistake=iterable",
         "step 2, batch features",
-        "data set Other is iterable: a worker reads all of it",
+        "data set Other is iterable: each worker reads all of it",
     ),
     "a clock, with another check": (
         "resume model.mistake=clock",
         "step 1, loss: differs by at most ",
-        "this run is not the same twice",
+        "two equal runs of this configuration differ as well",
     ),
     "a clock": ("determinism model.mistake=clock", "step 1, loss: differs by at most ", None),
     "a callback without a state": ("resume callbacks=[default,counting]", "step 6, weights layers.0.weight", None),
     "batches that are not cut": (
         "accumulation data.mistake=whole",
         "step 1, batch features: 7x4 float32 in the first run, 14x4 float32",
-        "Whole is a dataloader of another kind",
+        "Whole is a dataloader of your own",
     ),
     "a wrong number of items": (
         "accumulation model.mistake=items data.batch_size=7 loop.grad_accum_steps=3",
@@ -198,10 +198,10 @@ def test_unusual_correct_configurations_are_equal(words: str, check: Cli) -> Non
 
 def test_values_that_are_not_compared_are_reported(check: Cli) -> None:
     said = check("accumulation", "data.mistake=drop_last", "loop.grad_accum_steps=3").out.splitlines()
-    assert said[0].startswith("accumulation: 3 steps on batches of 12 as a whole; cut into 3 micro-batches of 4")
+    assert said[0].startswith("accumulation: 3 steps on whole batches of 12; cut into 3 micro-batches of 4")
     assert said[2:] == [
-        "  from step 4 on the two hold other samples (drop_last), which are not compared",
-        "  num_rows, num_tokens, tokens: not cut by samples (padded to other lengths, or a number), and not compared",
+        "  from step 4 on the two runs read different samples (drop_last), which are not compared",
+        "  num_rows, num_tokens, tokens: not compared, as they are not cut by samples (padded, or a number)",
     ]
     answer = check("accumulation", "data.batch_size=2", "model.mistake=batch_norm", "data.has_val=false")
     assert answer.code == 1
@@ -224,8 +224,10 @@ def test_harmless_mistakes_are_not_reported(check: Cli) -> None:
 def test_dropout_is_left_out_of_the_comparison_of_gradients(cli: Cli) -> None:
     answer = cli("verify", "accumulation", "model.dropout=0.5", "loop.num_steps=2")
     assert answer.code == 0
-    assert answer.out.startswith("accumulation: 2 steps on batches of 32 as a whole; cut into 2 micro-batches of 16\n")
-    assert answer.out.endswith("\n  dropout is switched off in both: it draws anew for each micro-batch\n")
+    assert answer.out.startswith("accumulation: 2 steps on whole batches of 32; cut into 2 micro-batches of 16\n")
+    assert answer.out.endswith(
+        "\n  dropout is switched off in both runs, because it draws new random numbers for each micro-batch\n"
+    )
 
 
 def test_the_command_line_lists_all_checks() -> None:
@@ -233,7 +235,9 @@ def test_the_command_line_lists_all_checks() -> None:
 
 
 def test_the_given_number_of_steps_is_run(check: Cli) -> None:
-    assert check("resume", "loop.max_steps=11").out.startswith("resume: 11 steps straight; cut after step 5,")
+    assert check("resume", "loop.max_steps=11").out.startswith(
+        "resume: 11 steps without interruption; interrupted after step 5,"
+    )
     assert check("workers", "loop.num_steps=3").out.startswith("workers: 3 steps on data read in this process;")
 
 
@@ -247,16 +251,16 @@ def test_steps_across_the_short_end_of_a_pass_are_equal(check: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ([], "verify: expected one of resume, accumulation, validation, workers, determinism; loopwright verify "),
+        ([], "verify: expected one of resume, accumulation, validation, workers, determinism; for example "),
         (["resum"], "verify resum: expected one of resume, accumulation, validation, workers, determinism. Did you "),
         (["ranks"], "verify ranks: several processes are not built yet; expected one of resume,"),
-        (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, to cut between them."),
-        (["workers", "data.mistake=whole"], "data.num_workers=0: the training dataloader, a Whole, has none all the"),
+        (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, so that it can be cut."),
+        (["workers", "data.mistake=whole"], "data.num_workers=0: the training dataloader (Whole) has none; expected a"),
         (["accumulation", "data.batch_size=100"], "loop.grad_accum_steps=2: expected at most 1"),
-        (["resume", "debug=overfit"], "callbacks.overfit: trains on one micro-batch; verify compares runs"),
-        (["validation", "data.has_val=false"], "data: has no validation data; expected some,"),
-        (["workers", "~data.num_workers"], "~data.num_workers: every configuration keeps this name"),
-        (["resume", "-m"], "--multirun: not with verify."),
+        (["resume", "debug=overfit"], "callbacks.overfit: trains on one micro-batch; verify needs all training data"),
+        (["validation", "data.has_val=false"], "data: has no validation data; verify validation needs them."),
+        (["workers", "~data.num_workers"], "~data.num_workers: this name cannot be removed"),
+        (["resume", "-m"], "--multirun: cannot be used with verify."),
         (["resume", "optimizer.lr=abc"], "optimizer.lr='abc': expected"),
     ],
 )  # fmt: skip
@@ -270,7 +274,7 @@ def test_configurations_that_cannot_be_compared_give_exit_code_2(
 
 def test_a_validation_loop_cannot_be_compared(cli: Cli) -> None:
     answer = cli("verify", "resume", "loop=validation")
-    assert (answer.code, answer.err) == (2, "loop: expected a training loop; verify compares what is trained.\n")
+    assert (answer.code, answer.err) == (2, "loop: expected a training loop; verify compares training steps.\n")
 
 
 def test_verify_from_python_gives_the_same_and_leaves_the_callers_streams() -> None:
@@ -278,7 +282,10 @@ def test_verify_from_python_gives_the_same_and_leaves_the_callers_streams() -> N
     before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
     verdict = verify("resume", ["loop.num_steps=4", "loop.eval_frequency=2"])
     assert verdict.is_equal and verdict.explanations == ()
-    assert str(verdict).splitlines()[0] == "resume: 4 steps straight; cut after step 2, built anew and resumed"
+    assert (
+        str(verdict).splitlines()[0]
+        == "resume: 4 steps without interruption; interrupted after step 2, rebuilt and resumed"
+    )
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), numpy.random.get_state()[1].tolist()) == before[1:]
     assert not torch.are_deterministic_algorithms_enabled()

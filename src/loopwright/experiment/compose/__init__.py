@@ -1,1 +1,1 @@
-"""Hydra: where configurations are found, composed, and handed over to be run."""
+"""Composition of configurations with Hydra, its errors, and the call of Hydra's main function."""

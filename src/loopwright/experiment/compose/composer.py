@@ -1,4 +1,4 @@
-"""Configurations composed by Hydra from the shipped files and a user's own, before Hydra's main is called."""
+"""`Composer`: composes configurations from the shipped files and the user's, before Hydra's main function is called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from loopwright.shipped import conf_dir
 
 CONFIG_NAME = "config"
 
-# Hydra 1.3 behaves like older versions unless told; 1.4 knows one behaviour, and warns of being told.
+# Without `version_base`, Hydra 1.3 imitates older versions. Hydra 1.4 has one behaviour and warns if it is given.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
@@ -41,12 +41,12 @@ class Composed:
     """One composed job.
 
     Args:
-        overrides: what was given.
-        config: the configuration without Hydra's part, resolved to plain dicts, lists and scalars.
-        interpolated: top-level names that interpolations in it read.
-        hydra: Hydra's part, plain, not resolved.
-        directory: ``hydra.run.dir`` or, of a sweep, ``hydra.sweep.dir``, where it was typed.
-        source: what Hydra returned, with its own part, not resolved.
+        overrides: overrides of the job.
+        config: the configuration without its ``hydra`` node, resolved to plain dicts, lists and scalars.
+        interpolated: top-level names that interpolations in the configuration read.
+        hydra: the ``hydra`` node as plain data, not resolved.
+        directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if it was typed; otherwise None.
+        source: the configuration as Hydra composed it, with its ``hydra`` node, not resolved.
     """
 
     overrides: tuple[str, ...]
@@ -58,7 +58,7 @@ class Composed:
 
 
 class Composer:
-    """Composes job after job from one set of directories; made by `composing`."""
+    """Composes jobs from one set of configuration directories. Created by `composing`."""
 
     def __init__(self, config_dir: Path | None) -> None:
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
@@ -66,24 +66,24 @@ class Composer:
 
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """The options of each configuration group, and of those of Hydra's that a user may choose from."""
+        """Options of each configuration group, and of the groups of Hydra from which a user may choose."""
         return config_groups(self._directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
 
     @property
     def loader(self) -> ConfigLoader | None:
-        """What knows the options of the shipped groups; None where there are others, which it does not see."""
+        """Hydra's loader, which lists the options of a group. None with ``--config-dir``, whose options it lacks."""
         return None if self._search_path else GlobalHydra.instance().config_loader()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose and resolve one job.
 
         Raises:
-            SettingError: one line for everything that is wrong with the overrides or the files.
+            SettingError: one line with all errors in the overrides, or with an error in a file.
         """
         parse_overrides(overrides)
         try:
             whole = self._compose(overrides)
-        except Exception as error:  # noqa: BLE001  (Hydra raises of every kind, and all become one line)
+        except Exception as error:  # noqa: BLE001  (Hydra raises many types, and each becomes one line)
             raise composition_error(error, overrides, self.groups, self._keys_under) from None
         task = whole.copy()
         OmegaConf.set_struct(task, False)
@@ -99,14 +99,15 @@ class Composer:
         )
 
     def pristine(self) -> dict[str, Any]:
-        """Hydra's part of what the shipped files alone are composed to."""
+        """Return the ``hydra`` node composed from the shipped files alone."""
         return self._hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
 
     def _hydra_part(self, whole: DictConfig) -> dict[str, Any]:
         part = OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)
         assert isinstance(part, dict)
         if self._search_path:
-            # Ours, and the only one: Hydra takes a search path from the root configuration and the command line alone.
+            # The only entry is ours: Hydra reads a search path only from the shipped root configuration and the command
+            # line, and `hydra.searchpath` on the command line is refused.
             part["searchpath"] = []
             part["overrides"]["hydra"] = [word for word in part["overrides"]["hydra"] if word not in self._search_path]
         return {str(key): value for key, value in part.items()}
@@ -115,10 +116,10 @@ class Composer:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
 
     def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
-        """The configuration with the choices of options alone; None where these are wrong themselves."""
+        """Return the configuration composed with the choices of options alone, or None if that fails too."""
         try:
             whole = self._compose(group_overrides)
-        except Exception:  # noqa: BLE001  (only to explain another error, which is raised)
+        except Exception:  # noqa: BLE001  (it only helps to explain an error that is raised anyway)
             return None
         config = OmegaConf.to_container(whole, resolve=False)
         assert isinstance(config, dict)
@@ -130,7 +131,7 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
     """Open the configuration files: the shipped ones, then those in ``config_dir``.
 
     Raises:
-        SettingError: if ``config_dir`` is no directory.
+        SettingError: if ``config_dir`` is not a directory, and for a file in it that is malformed, too large or unused.
     """
     directory = None if config_dir is None else Path(config_dir).resolve()
     if directory is not None and not directory.is_dir():
@@ -144,14 +145,14 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
 
 
 def _check_names(directory: Path) -> None:
-    """Refuse files that would never be read: what we ship comes first, and Hydra's own tree is fixed."""
+    """Refuse files that Hydra would never read: shipped files take precedence, and Hydra's own groups are fixed."""
     shipped = conf_dir()
     for file in sorted(directory.rglob("*.yaml")):
         name = file.relative_to(directory)
         if name.parts[0] == "hydra":
-            raise SettingError(str(file), ": the settings of Hydra are fixed; expected other groups.")
+            raise SettingError(str(file), ": Hydra's own settings are fixed; expected another group.")
         if (shipped / name).exists():
-            raise SettingError(str(file), f": the shipped {name} would be read in its place; give yours another name.")
+            raise SettingError(str(file), f": the shipped {name} would be read instead; rename this file.")
 
 
 def _typed_directory(whole: DictConfig, overrides: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors as one line of ours, with the nearest name that would have been right."""
+"""Conversion of the errors of Hydra and OmegaConf to one line, with the nearest valid name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def composition_error(
     groups: Groups,
     compose_options: Callable[[Sequence[str]], Mapping[str, Any] | None],
 ) -> SettingError:
-    """Say what is wrong with a composition that failed with ``error``.
+    """Return one error that explains why a composition failed with ``error``.
 
-    Each override is looked at by itself, so that all mistakes are said at once; where none is at fault, the
-    files are, and Hydra's own words are shortened to a line.
+    Each override is checked separately, so that the line names all mistakes. If every override is valid, the mistake is
+    in a file, and Hydra's message is shortened to one line.
 
     Args:
-        error: what Hydra raised.
-        overrides: what was typed; parsed without complaint.
-        groups: the options of each group.
-        compose_options: composes with the given choices of options alone.
+        error: exception of Hydra.
+        overrides: overrides as typed; all of them can be parsed.
+        groups: options of each group.
+        compose_options: function that composes the configuration with the given choices of options alone.
     """
     if isinstance(error, yaml.MarkedYAMLError):
         return SettingError(_yaml_place(error), f": {one_line(error.problem or 'cannot be read')}.")
@@ -40,7 +40,8 @@ def composition_error(
     for override in parse_overrides(overrides):
         if override.is_sweep_override():
             problems.append(
-                f"{override.input_line}: several values; sweep over them with -m, or quote or bracket them."
+                f"{override.input_line}: expected one value; "
+                "use -m for a sweep, brackets for a list or quotes for a text."
             )
         elif override.key_or_group in groups or override.package is not None:
             fault = _option_problem(override, groups)
@@ -59,7 +60,7 @@ def composition_error(
 
 
 def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = None) -> str:
-    """`` Did you mean …?`` for a key that ``config`` does not hold, or what its section accepts."""
+    """Return `` Did you mean …?`` for a key that ``config`` does not contain, or the names in its section."""
     section: Any = config
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -71,7 +72,7 @@ def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = Non
         names = [name for name in names if not name.startswith("_") and name != "hydra"]
         near = nearest(part, names + ([] if prefix else list(groups or ())))
         elsewhere = [path for path in _paths(config) if path.endswith(f".{key}") and not path.startswith("hydra.")]
-        if len(elsewhere) == 1:  # its name, without the section
+        if len(elsewhere) == 1:  # the name was typed without its section
             return f" Did you mean {elsewhere[0]}?"
         if near is None:
             return _nearest_anywhere(key, config) or (f" Available: {', '.join(sorted(names))}." if names else "")
@@ -96,17 +97,17 @@ def _paths(section: Any, prefix: str = "") -> list[str]:
 def _option_problem(override: Override, groups: Groups) -> str | None:
     group = override.key_or_group
     if override.package is not None:
-        return f"{override.input_line}: packages cannot be chosen; {group}=OPTION."
+        return f"{override.input_line}: packages cannot be chosen; use {group}=OPTION."
     if override.is_delete():
         return None
     if override.is_add() or override.is_force_add():
-        return f"{override.input_line}: one option of {group} is chosen already; write {group}=OPTION without the plus."
+        return f"{override.input_line}: an option of {group} is chosen already; write {group}=OPTION without the plus."
     value = override.value()
     chosen = value if isinstance(value, list) else [value]
     available = groups[group]
     for option in chosen:
         if option is None:
-            return f"{override.input_line}: expected an option; to leave {group} out write ~{group}."
+            return f"{override.input_line}: expected an option; use ~{group} to remove {group}."
         if not isinstance(option, str) or option.removesuffix(".yaml") not in available:
             return (
                 f"{override.input_line}: no such option. Available: {', '.join(available)}."
@@ -125,7 +126,7 @@ def _value_problem(override: Override, known: Mapping[str, Any], groups: Groups)
     if exists:
         return None
     hint = unknown_key(key, known, groups)
-    return f"{line}: {'nothing of that name to leave out' if override.is_delete() else 'no such key'}.{hint}"
+    return f"{line}: {'no such key to remove' if override.is_delete() else 'no such key'}.{hint}"
 
 
 def _holds(config: Mapping[str, Any], key: str) -> bool:
@@ -146,6 +147,6 @@ def _yaml_place(error: yaml.MarkedYAMLError) -> str:
 
 
 def _first_words(error: BaseException) -> str:
-    """The message of a foreign error up to its first blank line, without Hydra's search path."""
+    """Return the message of an error of Hydra or OmegaConf on one line, without its search path and full key."""
     text = str(error).split("\nConfig search path:")[0].split("\n    full_key:")[0].strip()
     return one_line(text).rstrip(".") + "." if text else f"{type(error).__name__}."

@@ -1,4 +1,4 @@
-"""The one call of Hydra's main."""
+"""The only call of Hydra's main function."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
-    """Hand a command line to Hydra, which calls ``task`` with each job's configuration.
+    """Run a command line with Hydra, which calls ``task`` with the configuration of each job.
 
     Args:
         words: flags and overrides that have been checked.
-        task: must raise nothing that holds a run.
+        task: function that carries out one job. It must not raise an exception whose traceback refers to a run,
+            because Hydra would keep the exception and with it the memory of the run.
 
     Returns:
-        Hydra's exit code.
+        Exit code of Hydra.
 
     Raises:
         SaveError: if Hydra cannot write its files.
     """
     before, full_error = sys.argv, os.environ.get(_FULL_ERROR)
-    sys.argv, os.environ[_FULL_ERROR] = ["loopwright", *words], "1"  # Hydra raises what it would print in many lines
+    sys.argv, os.environ[_FULL_ERROR] = (
+        ["loopwright", *words],
+        "1",
+    )  # Hydra raises errors instead of printing many lines
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
     except SystemExit as exit:
@@ -48,9 +52,9 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
 
 
 def run_nothing(words: Sequence[str]) -> int:
-    """Hand a command line to Hydra that only asks for information."""
+    """Run a command line with Hydra that only prints information and runs no job."""
     return run_hydra(words, _refuse)
 
 
 def _refuse(config: Any) -> float:
-    raise AssertionError("asked for information, Hydra runs no job")
+    raise AssertionError("Hydra ran a job, although only information was requested")

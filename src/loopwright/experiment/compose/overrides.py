@@ -1,10 +1,10 @@
-"""Overrides in Hydra's grammar: read, compared, split into the jobs of a sweep, and quoted."""
+"""Overrides in Hydra's grammar: parsing, splitting a sweep into jobs, and quoting."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The splitting is the basic sweeper's own, so that what is checked before a sweep is what it runs.
+# Jobs are split by the function of Hydra's basic sweeper, so that the jobs checked before a sweep are those it runs.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,10 +16,14 @@ from loopwright.experiment.console.messages import joined, one_line
 
 
 def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
-    """Parse each override; ``config_loader`` tells the options that a ``glob`` stands for.
+    """Parse each override.
+
+    Args:
+        overrides: overrides as typed.
+        config_loader: loader that lists the options of a group, for overrides with ``glob``.
 
     Raises:
-        SettingError: naming each that cannot be read, and each key that is given twice.
+        SettingError: one line with every override that cannot be parsed and every key that is given twice.
     """
     parser = OverridesParser.create()
     parsed: list[Override] = []
@@ -50,18 +54,19 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
 
 
 def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
-    """The overrides of each job of a sweep, in the order in which the sweep runs them.
+    """Return the overrides of each job of a sweep, in the order in which the sweep runs the jobs.
 
-    Settings of Hydra itself come first in every job, as the sweep gives them.
+    Overrides of Hydra's own settings come first in every job, as in the jobs of Hydra's sweeper.
 
     Raises:
-        SettingError: for what cannot be read, an empty sweep, and sweeps over Hydra's settings or intervals.
+        SettingError: for an override that cannot be parsed, for a sweep without jobs, and for a sweep over Hydra's own
+            settings or over an interval.
     """
     parsed = parse_overrides(overrides, config_loader)
     hydra = [override for override in parsed if override.is_hydra_override()]
     for override in hydra:
         if override.is_sweep_override():
-            raise SettingError(str(override.input_line), ": a setting of Hydra's cannot be swept.")
+            raise SettingError(str(override.input_line), ": Hydra's own settings cannot be swept.")
     try:
         batches = BasicSweeper.split_arguments([o for o in parsed if not o.is_hydra_override()], None)
     except (HydraException, ValueError, TypeError) as error:
@@ -71,16 +76,16 @@ def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = No
         raise SettingError("--multirun", f": {one_line(error)}.") from None
     jobs = [job for batch in batches for job in batch]
     if not jobs:
-        raise SettingError("--multirun", ": no job; a swept range is empty.")
+        raise SettingError("--multirun", ": the sweep has no jobs, because one of its ranges is empty.")
     return [[str(override.input_line) for override in hydra] + job for job in jobs]
 
 
 def quoted(text: str) -> str:
-    """``text`` as a value of an override that stands for exactly this text."""
+    """Return ``text`` as a value in an override, quoted so that Hydra parses it to exactly this text."""
     return str(QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes())
 
 
 def with_value(overrides: Sequence[str], key: str, value: str) -> list[str]:
-    """The overrides with that of ``key`` replaced by, or ended by, ``key=value``."""
+    """Return the overrides with ``key=value`` at the end and without any other value of ``key``."""
     kept = [word for word in overrides if word.lstrip("+").split("=", 1)[0] != key]
     return [*kept, f"{key}={quoted(value)}"]

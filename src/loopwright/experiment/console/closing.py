@@ -1,4 +1,4 @@
-"""What a run and a sweep print when they are over."""
+"""The text that a run prints at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwright.experiment.console.command_line import words_on
 from loopwright.experiment.console.tables import show
 from loopwright.records import CURVES_FILE
 
-_TRAINING = ("train/", "lr")  # what is not measured by a validation
+_TRAINING = ("train/", "lr")  # prefixes of metrics that are not measured by a validation
 
 
 def closing_text(
@@ -21,7 +21,7 @@ def closing_text(
     directory: Path,
     commands: Mapping[str, str],
 ) -> str:
-    """What was done, best and final metrics, where everything is, and the commands that go on from there."""
+    """Return the headline, the final and best metrics, the paths of the results, and commands for the next step."""
     lines = [headline]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if not name.startswith(_TRAINING)]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
@@ -37,5 +37,5 @@ def closing_text(
 
 
 def command_on(verb: str, directory: Path, trusted: Sequence[str]) -> str:
-    """The command that does something with a run, trusting the same again."""
+    """Return the shell command for a verb on a run directory, with ``--trust`` for the packages the run trusted."""
     return shlex.join(["loopwright", *words_on(verb, directory, trusted)])

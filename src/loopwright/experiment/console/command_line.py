@@ -1,7 +1,7 @@
-"""The words after ``loopwright``: a verb, overrides, and flags, of which Hydra is handed only its own.
+"""Parsing of the words after ``loopwright``: a command, overrides and flags.
 
-The flags are read by a parser of our own, without abbreviations, and written out again in full, so that
-nothing reaches Hydra that was not understood here. Standard library only: ``--help`` needs no more.
+Flags are parsed here without abbreviations, and flags of Hydra are passed on in full. So Hydra never gets a word that
+was not understood here. Only the standard library is imported, because ``--help`` must not import torch.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Literal, NoReturn
 from loopwright.errors import SettingError, did_you_mean
 
 VERBS = {
-    "plan": "print what a run would do, step by step, and train nothing; with -m a table of the jobs",
-    "verify": "verify WHAT: a few steps both ways, compared; resume, accumulation, validation, workers or determinism",
-    "config": "print the configuration, composed and resolved",
-    "resume": "resume DIR: go on with a run that was interrupted; with loop.max_steps=N to a later end",
-    "validate": "validate DIR: validate the newest checkpoint of a run with the configuration it recorded",
-    "reproduce": "reproduce DIR: run it again in a new directory; say what differs, then whether the numbers do",
-    "export": "export DIR: write its weights alone, as one safetensors file; output=FILE, weights=averaged",
-    "import-weights": "import-weights FILE: weights of torch.save as a checkpoint for init_from; output=DIR, key=NAME",
+    "plan": "print the steps of a run without training; with -m, a table of the jobs",
+    "verify": "verify WHAT: test resume, accumulation, validation, workers or determinism in a few steps",
+    "config": "print the composed and resolved configuration",
+    "resume": "resume DIR: continue an interrupted run; with loop.max_steps=N, train to step N",
+    "validate": "validate DIR: validate the newest checkpoint of a run with its recorded configuration",
+    "reproduce": "reproduce DIR: repeat a run in a new directory; report differences in its setup and its numbers",
+    "export": "export DIR: write the weights of a run to one safetensors file; output=FILE, weights=averaged",
+    "import-weights": "import-weights FILE: convert a torch.save file for init_from; output=DIR, key=NAME",
 }
 
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
@@ -33,33 +33,33 @@ _WITH_PATH = {"resume": "DIR", "validate": "DIR", "reproduce": "DIR", "export": 
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
 _REFUSED = {
-    "--experimental-rerun": "it would run what a pickle says; use loopwright validate DIR",
-    "--config-name": "the configuration has one root; choose with group=option",
-    "--config-path": "the configuration has one root; add a directory of your own with --config-dir DIR",
+    "--experimental-rerun": "it would run code from a pickle file; use loopwright validate DIR",
+    "--config-name": "the root configuration is fixed; choose options with group=option",
+    "--config-path": "the root configuration is fixed; add a directory of your own with --config-dir DIR",
 }
 _NOT_TO_BE_SET = {
-    "hydra": "set a single value of it",
+    "hydra": "set one of the values in it",
     "hydra.searchpath": "add a directory of configuration files with --config-dir DIR",
-    "hydra.sweep.subdir": "the jobs of a sweep are numbered",
-    "hydra.mode": "ask for a sweep with -m",
+    "hydra.sweep.subdir": "the directories of the jobs are numbered",
+    "hydra.mode": "use -m for a sweep",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLine:
-    """What was typed, taken apart.
+    """A parsed command line.
 
     Args:
-        words: everything after the command's name, as typed.
-        action: what is asked for; all but "run" is answered without running anything.
-        verb: the first word, where it is not an override.
-        directory: the run directory, or the file, that a verb such as ``resume`` names.
-        what: which promise ``verify`` is to look at.
-        overrides: Hydra's ``key=value`` words.
-        trust: names given by ``--trust``.
-        multirun: whether ``-m`` asks for a sweep.
-        config_dir: a directory of the user's own configuration files.
-        hydra_flags: further flags for Hydra, written out in full.
+        words: all words after ``loopwright``, as typed.
+        action: requested action. Only "run" can run a job; the others print information.
+        verb: command such as ``plan``, if the first word is not an override.
+        directory: run directory, or file, that a command such as ``resume`` takes.
+        what: promise that ``verify`` checks.
+        overrides: overrides in Hydra's grammar, such as ``key=value``.
+        trust: values of ``--trust``.
+        multirun: whether ``-m`` requests a sweep.
+        config_dir: directory of the user's own configuration files.
+        hydra_flags: other flags for Hydra, in full.
     """
 
     words: tuple[str, ...]
@@ -75,17 +75,17 @@ class CommandLine:
 
     @property
     def config_dir_flag(self) -> list[str]:
-        """``--config-dir`` as it is handed on, where it was given."""
+        """``--config-dir`` as a list of words for Hydra; empty if it was not given."""
         return [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
 
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
-    """Take the words of a command line apart.
+    """Parse the words of a command line.
 
     Raises:
-        SettingError: for unknown verbs and flags, for words that are no overrides, and for what is refused
-            before anything is composed: ``--experimental-rerun``, ``--config-name``, ``--config-path`` and
-            ``hydra.searchpath``.
+        SettingError: for unknown commands and flags, for words that are not overrides, for flags that cannot be
+            combined, and for ``--experimental-rerun``, ``--config-name``, ``--config-path`` and
+            ``hydra.searchpath``, which are refused before anything is composed.
     """
     flags = _parser().parse_intermixed_args(list(words))
     action = _action(flags)
@@ -95,14 +95,14 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         if verb in _WITH_PATH and action == "run":
             if not overrides or _is_override(overrides[0]):
                 what = "a run directory" if _WITH_PATH[verb] == "DIR" else "a file"
-                raise SettingError(verb, f": expected {what}; loopwright {verb} {_WITH_PATH[verb]}.")
+                raise SettingError(verb, f": expected {what}; use loopwright {verb} {_WITH_PATH[verb]}.")
             directory = overrides.pop(0)
         if verb == "verify" and action == "run":
             what = _take_what(overrides)
     if verb is not None and action not in ("run", "help", "version"):
-        raise SettingError(f"--{action.replace('_', '-')}", f": not with the command {verb}.")
+        raise SettingError(f"--{action.replace('_', '-')}", f": cannot be used with the command {verb}.")
     if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *_WITH_PATH)):
-        raise SettingError("--multirun", f": not with {verb or '--' + action}.")
+        raise SettingError("--multirun", f": cannot be used with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
     if action != "completion":
@@ -137,9 +137,9 @@ def _action(flags: argparse.Namespace) -> Action:
     if flags.version:
         return "version"
     if len(asked) > 1:
-        raise SettingError("--" + asked[1].replace("_", "-"), f": not together with --{asked[0].replace('_', '-')}.")
+        raise SettingError("--" + asked[1].replace("_", "-"), f": cannot be used with --{asked[0].replace('_', '-')}.")
     if (flags.resolve or flags.package is not None) and asked != ["cfg"]:
-        raise SettingError("--resolve" if flags.resolve else "--package", ": only with --cfg.")
+        raise SettingError("--resolve" if flags.resolve else "--package", ": can only be used with --cfg.")
     return asked[0] if asked else "run"
 
 
@@ -173,7 +173,7 @@ def _check_verb(word: str) -> str:
 def _take_what(words: list[str]) -> str:
     known = ", ".join(VERIFIABLE)
     if not words or _is_override(words[0]):
-        raise SettingError("verify", f": expected one of {known}; loopwright verify resume.")
+        raise SettingError("verify", f": expected one of {known}; for example loopwright verify resume.")
     what = words.pop(0)
     if what == "ranks":
         raise SettingError("verify ranks", f": several processes are not built yet; expected one of {known}.")
@@ -184,18 +184,18 @@ def _take_what(words: list[str]) -> str:
 
 def _check_override(word: str, multirun: bool) -> None:
     if not _is_override(word):
-        raise SettingError(word, ": not an override; expected key=value.")
+        raise SettingError(word, ": expected an override of the form key=value.")
     key = word.lstrip("+~").partition("=")[0].partition("@")[0].strip()
     if key in _NOT_TO_BE_SET or key.startswith("hydra.searchpath."):
         raise SettingError(word, f": refused; {_NOT_TO_BE_SET.get(key, _NOT_TO_BE_SET['hydra.searchpath'])}.")
     if key.startswith("hydra.run.") and multirun:
-        raise SettingError(word, ": a sweep has a directory of its own; hydra.sweep.dir=DIR.")
+        raise SettingError(word, ": has no effect in a sweep; use hydra.sweep.dir=DIR.")
     if key.startswith("hydra.sweep.") and not multirun:
-        raise SettingError(word, ": only a sweep, with -m, has this directory; hydra.run.dir=DIR.")
+        raise SettingError(word, ": has an effect only in a sweep (-m); use hydra.run.dir=DIR.")
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `SettingError`s."""
+    """An argument parser that raises a `SettingError` for an invalid command line."""
 
     def error(self, message: str) -> NoReturn:
         unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message, flags=re.DOTALL)
@@ -207,7 +207,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Refuse(argparse.Action):
-    """A flag of Hydra's that we do not take."""
+    """A flag of Hydra that Loopwright refuses."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -238,6 +238,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def words_on(verb: str, directory: Path, trusted: Sequence[str]) -> list[str]:
-    """The words that do something with a run, trusting the same again; no directory is taken for an option."""
+    """Return the words of a command on a run directory, with ``--trust`` for the packages that the run trusted.
+
+    A directory that begins with a dash gets the prefix ``./``, so that it is not read as a flag.
+    """
     shown = str(directory)
     return [verb, *(f"--trust={name}" for name in trusted), f"./{shown}" if shown.startswith("-") else shown]

@@ -1,4 +1,4 @@
-"""What ``loopwright --help`` prints: commands, flags and the options of each configuration group."""
+"""The text of ``loopwright --help``: commands, flags and the options of each configuration group."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from loopwright.experiment.console.command_line import VERBS
 _HEAD = """\
 loopwright: train PyTorch models from composed configurations
 
-  loopwright                                       the default experiment
-  loopwright loop.eval_frequency=100 model=cnn     the same with other settings
-  loopwright loop=validation ckpt_path=DIR         validate a checkpoint; 'ckpt_paths="DIR/checkpoints/*"': many
-  loopwright -m loop.grad_accum_steps=1,2,4        a sweep
+  loopwright                                       train the default experiment
+  loopwright loop.eval_frequency=100 model=cnn     change some settings
+  loopwright loop=validation ckpt_path=DIR         validate a checkpoint; several: 'ckpt_paths="DIR/checkpoints/*"'
+  loopwright -m loop.grad_accum_steps=1,2,4        run a sweep
 """
 
 _FLAGS = """\
 Flags
-  -m, --multirun        one job for each combination of values separated by commas
-  --config-dir DIR      a directory of your own configuration files, looked through after the shipped ones
-  --trust NAME          let configurations name classes of the package NAME: its code is run; may be repeated
+  -m, --multirun        run one job for each combination of values separated by commas
+  --config-dir DIR      add a directory of your own configuration files, searched after the shipped ones
+  --trust NAME          let configurations name classes of package NAME, which runs its code; can be repeated
   --cfg job|hydra|all   print the configuration without running; with --resolve, --package NAME
   --info [WHAT]         print how the configuration is found and composed
-  -sc install=SHELL     print what installs completion for bash, zsh or fish
-  --hydra-help          Hydra's own help
+  -sc install=SHELL     print the script that installs completion for bash, zsh or fish
+  --hydra-help          print Hydra's own help
   --version, -h, --help
 """
 
-_NO_GROUPS = (".", "downstream")  # the latter holds tasks
+_NO_GROUPS = (".", "downstream")  # files under downstream/ are tasks, not options
 
 
 def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
-    """The options of each configuration group, by group: ``{"model": ["cnn", "mlp"], …}``."""
+    """Return the options of each configuration group: ``{"model": ["cnn", "mlp"], …}``."""
     groups: dict[str, set[str]] = {}
     for directory in directories:
         for file in directory.rglob("*.yaml"):
@@ -43,10 +43,10 @@ def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def help_text(directories: Sequence[Path]) -> str:
-    """The whole help, for the configuration files in ``directories``."""
+    """Return the help text, with the options found in ``directories``."""
     verbs = "".join(f"  loopwright {verb:<15} {meaning}\n" for verb, meaning in VERBS.items())
     groups = "".join(f"  {group}: {', '.join(options)}\n" for group, options in config_groups(directories).items())
     return (
         f"{_HEAD}\nCommands\n{verbs}\n{_FLAGS}\nConfiguration groups (group=option)\n{groups}\n"
-        "Any value can be overridden by its path, such as optimizer.lr=0.01; loopwright config prints them all.\n"
+        "Override any value by its path, such as optimizer.lr=0.01; loopwright config prints all values.\n"
     )

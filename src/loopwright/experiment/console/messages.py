@@ -1,4 +1,4 @@
-"""One line for one problem: what the command says on the error stream."""
+"""Printing: each problem as one line on standard error, other text on standard output."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from loopwright.loggers.lines import encodable
 
 
 def one_line(text: object) -> str:
-    """``text`` on a single line, its control characters shown as escapes."""
+    """Return ``text`` on one line, with control characters as escapes."""
     joined = " ".join(str(text).split())
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in joined)
 
 
 def one_line_of(error: BaseException) -> str:
-    """The error's type, message and notes on a single line, as for a failed job."""
+    """Return the type, message and notes of an error on one line, as the log shows them for a failed job."""
     message = _without_traceback(text_of(error)).strip()
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     notes = getattr(error, "__notes__", [])
@@ -26,13 +26,13 @@ def one_line_of(error: BaseException) -> str:
 
 
 def _without_traceback(message: str) -> str:
-    """What torch says of an error in a worker, without the traceback of it that it puts into the message."""
+    """Remove the traceback that torch inserts into the message of an error from a worker process."""
     head, is_there, traceback = message.partition("Original Traceback (most recent call last):")
     return head + re.split(r"\n {2,}[^\n]*", traceback)[-1] if is_there else message
 
 
 def joined(problems: Sequence[str]) -> str:
-    """Several problems as one line, in the order in which they were found."""
+    """Join problems into one line, in the order in which they were found."""
     return " Also: ".join(problems)
 
 
@@ -42,9 +42,9 @@ def complain(problem: object) -> None:
 
 
 def tell(text: str) -> None:
-    """Print ``text`` to standard output; that its reader has gone is no failure of a run."""
+    """Print ``text`` to standard output. If the pipe is closed, discard the output instead of failing the run."""
     try:
         print(encodable(text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
-        # What is still buffered would fail once more when Python exits.
+        # Text that is still buffered would raise the error again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

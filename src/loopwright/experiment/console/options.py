@@ -1,4 +1,4 @@
-"""``name=value`` words of the commands that compose nothing."""
+"""Options of the form ``name=value`` for commands that compose no configuration."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from loopwright.errors import SettingError, did_you_mean
 
 
 def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The options of a command, those not given as in ``defaults``.
+    """Parse the options of a command.
+
+    Args:
+        words: options as typed.
+        defaults: every accepted name with its default value.
+
+    Returns:
+        Every accepted name with its value.
 
     Raises:
-        SettingError: for a name that is not among them, one given twice, and an empty value.
+        SettingError: for an unknown name, a name given twice, and an empty value.
     """
     given: dict[str, str | None] = {}
     for word in words:

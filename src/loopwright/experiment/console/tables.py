@@ -16,7 +16,7 @@ _WIDE = 200  # columns, where standard output is no terminal and a table must no
 
 
 def show(value: object) -> str:
-    """A metric in four digits or so."""
+    """Format a metric with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -24,7 +24,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of validations: checkpoint, dataloader, metrics."""
     if not rows:
         return
-    # "val/loss" and "val/extra/loss" are one column: the dataloader stands beside it.
+    # "val/loss" and "val/extra/loss" share the column "loss". Another column names the dataloader.
     columns = list(dict.fromkeys(_short(name, row["dataloader"]) for row in rows for name in row["metrics"]))
     table = Table("checkpoint", "dataloader")
     for column in columns:
@@ -37,7 +37,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print to standard output; where that is no terminal, wide enough that nothing is cut."""
+    """Print a table to standard output. If that is not a terminal, print it wide enough that nothing is cut."""
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     with console.capture() as rendered:

@@ -1,1 +1,1 @@
-"""The gate: what a configuration may name, checked before anything is imported; and the one place that instantiates."""
+"""The gate: checks the names in a configuration before anything is imported, then builds its objects."""

@@ -1,4 +1,4 @@
-"""Whether a plain value of a configuration fits a type annotation, where that can be told."""
+"""Checks of plain configuration values against type annotations, and plain words for annotations in messages."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def accepts(value: object, annotation: object) -> bool | None:
-    """Whether ``value`` may be given where ``annotation`` stands.
+    """Return whether ``value`` fits ``annotation``.
 
-    A bool is no int, an int is a float, a list will do for a tuple, a text is no sequence of texts.
+    A bool does not fit int. An int fits float, and a list fits tuple. A text does not fit a sequence of texts.
 
     Returns:
-        None where it is not for us to judge: no annotation, protocols, callables, types that take other things apart.
+        True or False; None if the annotation is of a kind that is not checked: protocols, callables and most classes.
     """
     if annotation is None or annotation is types.NoneType:
         return value is None
     if annotation in (bool, int, float, str):
-        return _is_scalar(value, annotation)
+        return type(value) in (int, float) if annotation is float else type(value) is annotation
     origin = get_origin(annotation)
     if origin is Annotated:
         return accepts(value, get_args(annotation)[0])
@@ -55,7 +55,7 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def say(annotation: object) -> str:
-    """The annotation in a reader's words: ``a whole number or null``, ``a list of numbers``, ``'min' or 'max'``."""
+    """Return the annotation in plain words: ``a whole number or null``, ``a list of numbers``, ``'min' or 'max'``."""
     if annotation is None or annotation is types.NoneType:
         return "null"
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -79,7 +79,7 @@ def say(annotation: object) -> str:
 
 
 def options(annotation: object) -> list[str]:
-    """The texts that an annotation names one by one, those in unions included."""
+    """Return the texts that the ``Literal`` types of an annotation allow, also inside unions."""
     if get_origin(annotation) is Literal:
         return [option for option in get_args(annotation) if isinstance(option, str)]
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
@@ -87,25 +87,22 @@ def options(annotation: object) -> list[str]:
     return []
 
 
-def _is_scalar(value: object, kind: object) -> bool:
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind
-
-
 def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
     verdicts = [accepts(value, member) for member in members]
     if any(verdict is True for verdict in verdicts):
         return True
     unjudged = [member for member, verdict in zip(members, verdicts, strict=True) if verdict is None]
-    # `lr: float | Tensor` given "abc": a text of a configuration is never a Tensor.
+    # "abc" does not fit `lr: float | Tensor`, because a text in a configuration never becomes a Tensor.
     if len(unjudged) < len(members) and all(_is_never(value, member) for member in unjudged):
         return False
     return None
 
 
 def _is_never(value: object, kind: object) -> bool:
-    """Whether no class would take this scalar for an instance of the concrete class ``kind``."""
+    """Return whether ``value`` is a scalar that a parameter of the concrete class ``kind`` cannot take.
+
+    False for paths and enumerations, because many classes convert texts to them.
+    """
     if type(value) not in _SCALARS or not isinstance(kind, type) or kind is object:
         return False
     takes_texts = issubclass(kind, (os.PathLike, enum.Enum))
@@ -114,7 +111,7 @@ def _is_never(value: object, kind: object) -> bool:
 
 def _accepts_sequence(value: object, kind: object, members: Sequence[object]) -> bool | None:
     if not isinstance(value, (list, tuple)):
-        # An object that was built, or given at the call, may well be iterable.
+        # Other objects may be iterable.
         return False if type(value) in (*_SCALARS, dict) else None
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):
@@ -140,7 +137,7 @@ def _all_of(verdicts: Sequence[bool | None]) -> bool | None:
 
 
 def hints_of(function: object, annotations: Mapping[str, object]) -> dict[str, object]:
-    """The annotations of a function as types, one by one; one that cannot be evaluated is left out, unjudged."""
+    """Evaluate each annotation of a function to a type. Annotations that cannot be evaluated are left out."""
     scope = getattr(inspect.unwrap(function), "__globals__", {}) if callable(function) else {}
     hints: dict[str, object] = {}
     for name, annotation in annotations.items():
@@ -148,5 +145,5 @@ def hints_of(function: object, annotations: Mapping[str, object]) -> dict[str, o
         try:
             hints[name] = typing.get_type_hints(single, globalns=scope)[name]
         except (NameError, TypeError, AttributeError, SyntaxError):
-            continue  # imported under TYPE_CHECKING, or no type at all
+            continue  # its name is imported only under TYPE_CHECKING, or it is not a type
     return hints

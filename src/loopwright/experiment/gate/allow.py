@@ -1,7 +1,7 @@
-"""The names that a configuration may give as ``_target_`` without anybody's trust: exact names, no prefixes.
+"""The allow-list: names that a configuration may give as ``_target_`` without ``--trust``.
 
-A prefix such as ``torch.*`` would let `torch.load`, `torch.hub.load` and their like in. A class of Loopwright that a
-file under ``conf/`` names is added here in the same commit.
+The names are exact. A prefix such as ``torch.*`` would also allow `torch.load` and `torch.hub.load`. When a file under
+``conf/`` names a new class of Loopwright, the same commit adds the class here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _SCHEDULERS = """
     MultiStepLR MultiplicativeLR OneCycleLR PolynomialLR ReduceLROnPlateau SequentialLR StepLR
 """
 
-# Of torchmetrics those that compute a number and read nothing but their inputs: no files, no pretrained networks.
+# Metrics of torchmetrics that compute a number from their inputs alone, without files or pretrained networks.
 _CLASSIFICATION = """
     BinaryAUROC BinaryAccuracy BinaryAveragePrecision BinaryCalibrationError BinaryCohenKappa BinaryF1Score
     BinaryFBetaScore BinaryHammingDistance BinaryHingeLoss BinaryJaccardIndex BinaryMatthewsCorrCoef BinaryPrecision
@@ -95,10 +95,10 @@ METRIC_TARGETS: frozenset[str] = _named("torchmetrics.classification", _CLASSIFI
 
 LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TARGETS
 
-# Listed packages that an extra installs.
+# Optional packages with listed names: the extra of Loopwright that installs each.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
 
-# Targets of ours that import a package when a run uses them: the package, and the extra that installs it.
+# Classes of Loopwright that import an optional package when they are used: the package, and the extra that installs it.
 NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),

@@ -1,7 +1,7 @@
-"""Configuration files are looked through as a stream of YAML events before anything loads them.
+"""Checks of configuration files as streams of YAML events, before a loader reads them.
 
-A loader expands aliases while it reads (nine lines can stand for 10⁹ values) and builds objects for tags; the events
-cost what the file costs.
+A loader expands aliases while it reads, so that nine lines can become 10⁹ values, and it builds objects for tags. The
+number of events grows only with the size of the file.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from pathlib import Path
 import yaml
 
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.tree import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES
+from loopwright.experiment.gate.budget import MAX_VALUES, Budget
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
 
 def check_config_files(directory: Path) -> None:
-    """Refuse a directory of which one ``.yaml`` file is too large, too deep, malformed or tagged.
+    """Refuse a directory with a ``.yaml`` file that is too large, too deep, malformed or tagged.
 
     Raises:
-        SettingError: one line with file and line number, for a file of more than 1 MB, for more than 10,000 values with
-            aliases written out, for more than 100 levels, for tags, and for what is no YAML.
+        SettingError: one line with file and line number, for a file of more than 1 MB, more than 10,000 values after
+            expansion of aliases, more than 100 levels, tags, and text that is not YAML.
     """
     for file in sorted(directory.rglob("*.yaml")):
         if file.is_file():
@@ -29,45 +29,40 @@ def check_config_files(directory: Path) -> None:
 
 
 def check_config_file(file: Path) -> None:
-    """Refuse one file, as `check_config_files` does."""
-    if file.stat().st_size > MAX_CHARACTERS:
-        raise SettingError(str(file), f": expected at most {MAX_CHARACTERS} bytes.")
+    """Check one file as `check_config_files` does."""
+    Budget().spend_text(str(file), file.stat().st_size, "bytes")
     try:
         _check_events(file, file.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
-        raise _at(file, error.problem_mark, f": {error.problem or error.context}.") from error
+        mark = error.problem_mark
+        place = str(file) if mark is None else f"{file}:{mark.line + 1}"
+        raise SettingError(place, f": {error.problem or error.context}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(str(file), f": expected YAML in UTF-8; {str(error).splitlines()[0]}.") from error
 
 
 def _check_events(file: Path, text: str) -> None:
-    num_values = 0
-    sizes: dict[str, int] = {}  # of what each anchor stands for, aliases in it written out
-    open_containers: list[tuple[str | None, int]] = []  # anchor, and the number of values before it
+    budget = Budget(num_values=2 * MAX_VALUES)  # a mapping has two events per value: one is for the key
+    sizes: dict[str, int] = {}  # number of events under each anchor, after expansion of aliases
+    open_containers: list[
+        tuple[str | None, int]
+    ] = []  # of each: its anchor, and the values left in the budget before it
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark
+        where = f"{file}:{event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise _at(file, line, f": alias {event.anchor!r} of nothing above it.")
-            num_values += sizes[event.anchor]
+                raise SettingError(where, f": alias {event.anchor!r}: no complete value above it has this anchor.")
+            budget.spend_values(where, sizes[event.anchor])
         elif isinstance(event, (yaml.CollectionStartEvent, yaml.ScalarEvent)):
             if event.tag is not None and event.tag not in _PLAIN_TAGS:
-                raise _at(file, line, f": tag {event.tag!r}: expected values without tags.")
-            if isinstance(event, yaml.ScalarEvent):
-                if event.anchor is not None:
-                    sizes[event.anchor] = 1
-            else:
-                open_containers.append((event.anchor, num_values))
-                if len(open_containers) > MAX_DEPTH:
-                    raise _at(file, line, f": expected at most {MAX_DEPTH} levels of nesting.")
-            num_values += 1
+                raise SettingError(where, f": tag {event.tag!r}: expected values without tags.")
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_containers.append((event.anchor, budget.num_values))
+                budget.check_depth(where, len(open_containers))
+            elif event.anchor is not None:
+                sizes[event.anchor] = 1
+            budget.spend_values(where)
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, num_before = open_containers.pop()
+            anchor, num_left_before = open_containers.pop()
             if anchor is not None:
-                sizes[anchor] = num_values - num_before
-        if num_values > 2 * MAX_NODES:  # keys are values here
-            raise _at(file, line, f": expected at most {MAX_NODES} values, aliases written out.")
-
-
-def _at(file: Path, mark: yaml.Mark | None, problem: str) -> SettingError:
-    return SettingError(f"{file}:{mark.line + 1}" if mark is not None else str(file), problem)
+                sizes[anchor] = num_left_before - budget.num_values

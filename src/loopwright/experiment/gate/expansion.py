@@ -1,7 +1,7 @@
-"""How much text the interpolations of a configuration would write, worked out without writing it.
+"""An upper bound on the text that the interpolations of a configuration would produce, computed without producing it.
 
-Thirty texts that each name the one before twice are 10⁹ copies of the first. Following them one by one would never
-end, so the sizes are added up beforehand, each text once.
+Thirty texts that each refer to the one before twice produce 10⁹ copies of the first. OmegaConf would never finish
+resolving them. Here the size of each text is computed once, before OmegaConf resolves anything, and added up.
 """
 
 from __future__ import annotations
@@ -9,59 +9,59 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from loopwright.errors import SettingError
-from loopwright.experiment.gate.tree import MAX_CHARACTERS, walk
+from loopwright.experiment.gate.budget import Budget
+from loopwright.experiment.gate.tree import walk
 
 _REFERENCE = re.compile(r"\$\{\s*(\.*)([^${}:\s]*)\s*\}")
-_LEAF_RESOLVER = re.compile(r"\$\{\s*(?:oc\.env|now|hydra|python_version)\s*:[^${}]*\}")  # these read no settings
+_LEAF_RESOLVER = re.compile(r"\$\{\s*(?:oc\.env|now|hydra|python_version)\s*:[^${}]*\}")  # these read no other setting
 _STEP = re.compile(r"[^.\[\]]+")
-_MOST_COPIES = 10_000
 
 _Place = tuple[str, ...]
 
 
 def check_expansion(raw: object) -> None:
-    """Refuse interpolations that multiply.
+    """Refuse interpolations that would produce too much text.
 
     Args:
-        raw: the configuration as plain data, interpolations in place.
+        raw: the configuration as plain data, with its interpolations unresolved.
 
     Raises:
-        SettingError: where texts would hold more than 1,000,000 characters, or where that cannot be told because too
-            many interpolations choose at run time what they name.
+        SettingError: if the texts would have more than 1,000,000 characters, or if the number cannot be bounded because
+            too many interpolations have targets that are unknown until they are resolved.
     """
-    expansion = _Expansion(raw)
-    num_characters = num_choosing = most_choices = 0
+    budget = Budget()
+    expansion = _Expansion(raw, budget)
+    num_choosing = most_choices = 0
     for path, node in walk(raw):
         if isinstance(node, str) and "${" in node:
-            place = tuple(_STEP.findall(path))
-            size = expansion.size(place, node)
-            num_characters += size.num_characters
+            size = expansion.size(tuple(_STEP.findall(path)), node)
+            budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # Each choice may lead to any other text that chooses, and to each of them once.
-            if num_characters > MAX_CHARACTERS or (most_choices > 1 and most_choices**num_choosing > _MOST_COPIES):
-                raise SettingError(path, f": interpolations that write more than {MAX_CHARACTERS} characters.")
+            # An interpolation with an unknown target may refer to any other text that contains one, each of them once.
+            budget.check_combinations(path, most_choices**num_choosing)
 
 
 @dataclass(frozen=True, slots=True)
 class _Size:
     num_characters: int
-    num_choices: int  # interpolations in the written text of which it is not known what they name
+    num_choices: int  # interpolations in the resolved text whose targets are unknown
 
 
 @dataclass(slots=True)
 class _Expansion:
     raw: object
+    budget: Budget
     known: dict[_Place, _Size] = field(default_factory=dict)
 
-    def size(self, place: _Place, text: str, depth: int = 0) -> _Size:
+    def size(self, place: _Place, text: str, length: int = 0) -> _Size:
         if place in self.known:
             return self.known[place]
-        self.known[place] = _Size(0, 0)  # for a text that names itself, which OmegaConf refuses
+        self.known[place] = _Size(
+            0, 0
+        )  # ends the recursion for a text that refers to itself; OmegaConf refuses it later
         num_characters, num_choices = len(text), _num_choices(text)
-        if depth > 200:
-            raise SettingError(".".join(place), ": interpolations nested too deeply.")
+        self.budget.check_chain(".".join(place), length)
         for dots, name in _REFERENCE.findall(text):
             base = place[: len(place) - len(dots)] if dots else ()
             target = (*base, *_STEP.findall(name))
@@ -69,14 +69,14 @@ class _Expansion:
             if node is None:
                 num_choices += 1
             elif isinstance(node, str):
-                inner = self.size(target, node, depth + 1)
+                inner = self.size(target, node, length + 1)
                 num_characters += inner.num_characters
                 num_choices += inner.num_choices
         self.known[place] = _Size(num_characters, num_choices)
         return self.known[place]
 
     def at(self, place: _Place) -> object:
-        """The node at ``place``; None where the way there leads through another interpolation, or nowhere."""
+        """Return the node at ``place``, or None if it does not exist or is reached through an interpolation."""
         node: object = self.raw
         for step in place:
             if isinstance(node, dict):
@@ -90,5 +90,5 @@ class _Expansion:
 
 
 def _num_choices(text: str) -> int:
-    """Interpolations in ``text`` that are neither a plain reference nor a resolver that reads no settings."""
+    """Count the interpolations in ``text`` except plain references and resolvers that read no other setting."""
     return text.count("${") - len(_REFERENCE.findall(text)) - len(_LEAF_RESOLVER.findall(text))

@@ -1,15 +1,15 @@
-"""The one place where a configuration becomes objects.
+"""The only place where a configuration becomes objects.
 
-Every target passes the allow-list before it is imported and its arguments are checked before it is called. Hydra then
-looks the target up, so that its own list of forbidden targets is a second fence. It is handed the name alone: values
-that have been resolved and checked once are never interpolated again.
+Every target is checked against the allow-list before it is imported, and its arguments are checked before it is called.
+Hydra then looks up the target, so that Hydra's own list of forbidden targets is a second barrier. Hydra gets only the
+name: values that have been resolved and checked are never interpolated again.
 """
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import hydra.utils
@@ -18,43 +18,38 @@ from hydra.errors import HydraException
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.locate import locate
-from loopwright.experiment.gate.targets import check_call
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join
 from loopwright.experiment.gate.trust import Trust
 
-# What a target raises that was given wrong arguments; torch raises a plain RuntimeError. Others are no setting's fault:
-# a full disk, a damaged checkpoint, a mistake in the class.
+# Exceptions that a target raises for wrong arguments, besides the plain RuntimeError of torch. Other exceptions do not
+# come from a setting but from a full disk, a damaged checkpoint or a bug in the class.
 _SETTING_FAULTS = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError, ImportError, HydraException)
 
 
-def instantiate(node: object, trust: Trust, path: str = "", call: Mapping[str, object] | None = None) -> object:
-    """Build what a node of a resolved configuration describes.
+def instantiate(node: object, trust: Trust, path: str = "") -> object:
+    """Build the object that a node of a resolved configuration describes.
 
     Args:
-        node: plain data. A mapping with ``_target_`` becomes what the target returns, or a `functools.partial` of it
-            for ``_partial_: true``; other mappings and lists are built entry by entry; scalars stay.
-        trust: what the user trusts.
-        path: where the node stands in the configuration, for messages.
-        call: further arguments for the node's own target; they win over the node's.
+        node: plain data. A mapping with ``_target_`` becomes the return value of the target, or with
+            ``_partial_: true`` a `functools.partial` of the target. The entries of other mappings and of lists are
+            built one by one. Scalars are returned unchanged.
+        trust: packages that the user trusts.
+        path: path of the node in the configuration, for messages.
 
     Returns:
         The object. Containers are new plain dicts and lists.
 
     Raises:
-        SettingError: for everything that `check_targets` and `check_arguments` refuse, and for what a target raises
-            that refuses its arguments, with the path of its node. Other exceptions pass, with a note.
+        SettingError: for a node that `check_targets` or `check_arguments` refuses, and for a target that refuses its
+            arguments, with the path of its node. Other exceptions of a target propagate with a note.
     """
-    call = dict(call or {})
-    check_call(call, path)
-    check_arguments(node, trust, path, {path: tuple(call)})
-    if call and not (isinstance(node, dict) and TARGET in node):
-        raise SettingError(path, ": arguments at the call need a _target_ to take them.")
-    return _build(node, trust, path, call)
+    check_arguments(node, trust, path)
+    return _build(node, trust, path)
 
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A node that is built anew, nested nodes included, by each call."""
+    """A checked node of a configuration. Each call builds it, with the nodes inside it, as a new object."""
 
     node: object
     trust: Trust
@@ -66,53 +61,53 @@ class Factory:
 
 
 def factory(node: object, trust: Trust, path: str = "") -> Factory:
-    """Check a node now and build it later: what a `Trainer` is given as its model.
+    """Check a node now and return a function that builds it. A `Trainer` takes such a function as its model.
 
     Raises:
-        SettingError: as `instantiate`, for the checks.
+        SettingError: for a node that `check_targets` or `check_arguments` refuses.
     """
     check_arguments(node, trust, path)
     return Factory(node, trust, path)
 
 
-def _build(node: object, trust: Trust, path: str, call: Mapping[str, object]) -> object:
+def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> object:
+    """Build a checked node. Without ``is_recursive``, copy it: it is inside a node with ``_recursive_: false``."""
     if isinstance(node, (list, tuple)):
-        return [_build(value, trust, f"{path}[{i}]", {}) for i, value in enumerate(node)]
+        return [_build(value, trust, join(path, i), is_recursive) for i, value in enumerate(node)]
     if not isinstance(node, dict):
         return node
-    if TARGET not in node:
-        return {key: _build(value, trust, join(path, key), {}) for key, value in node.items()}
+    if not is_recursive or TARGET not in node:
+        return {key: _build(value, trust, join(path, key), is_recursive) for key, value in node.items()}
     is_recursive = node.get(RECURSIVE, True)
     positional = [
-        _build(value, trust, f"{join(path, ARGS)}[{i}]", {}) if is_recursive else _copy(value)
-        for i, value in enumerate(node.get(ARGS, ()))
+        _build(value, trust, join(join(path, ARGS), i), is_recursive) for i, value in enumerate(node.get(ARGS, ()))
     ]
     named = {
-        key: _build(value, trust, join(path, key), {}) if is_recursive else _copy(value)
+        key: _build(value, trust, join(path, key), is_recursive)
         for key, value in node.items()
-        if key not in SPECIAL_KEYS and key not in call
+        if key not in SPECIAL_KEYS
     }
-    named.update(call)
     target = locate(node[TARGET], trust, path)
     fenced = _through_hydra(node[TARGET], target, path)
     if node.get(PARTIAL):
-        # Not Hydra's own kind of partial: that of 1.4 cannot be pickled, and hides its function from a reader.
+        # Hydra's own partial is not used: in 1.4 it cannot be pickled and does not show its function.
         return functools.partial(target, *positional, **named)
     return _call(fenced, positional, named, node[TARGET], path)
 
 
 def _through_hydra(name: str, target: Callable[..., object], path: str) -> Callable[..., object]:
-    """The target as Hydra finds it, which must be the one that was checked."""
+    """Return the target as Hydra finds it. It must be the object that was checked."""
     try:
         with warnings.catch_warnings():
-            # 1.4 asks for an allow-list of its own here, whose name is not settled; ours has been applied.
+            # Hydra 1.4 warns if it gets no allow-list of its own. Loopwright's has been applied, and the name of the
+            # argument for Hydra's is not settled.
             warnings.filterwarnings("ignore", message=r"hydra\.utils\.instantiate\(\) resolved", category=UserWarning)
             found = hydra.utils.instantiate({TARGET: name, PARTIAL: True})
     except HydraException as error:
         raise SettingError(join(path, TARGET), f"={name!r}: refused by Hydra: {_first_line(error)}") from error
     if not isinstance(found, functools.partial) or found.func is not target:
         raise SettingError(
-            join(path, TARGET), f"={name!r}: expected one object of that name; it changed while loading."
+            join(path, TARGET), f"={name!r}: expected the same object each time; it changed while it was loaded."
         )
     return found
 
@@ -129,12 +124,6 @@ def _call(
             raise SettingError(path or name, f": {name} refused its arguments: {_first_line(error)}") from error
         error.add_note(f"Raised while {name} was built for {path or 'the configuration'}.")
         raise
-
-
-def _copy(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _first_line(error: BaseException) -> str:

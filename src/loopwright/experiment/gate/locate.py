@@ -1,4 +1,4 @@
-"""From the checked name of a target to the object itself, which must be what the name says."""
+"""The import of a target by its checked name, and the check that the object found is the one named."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from loopwright.experiment.gate.trust import Trust, is_inside, serve_from_cwd
 
 
 def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
-    """Import the class or function that `check_targets` has let pass.
+    """Import a class or function whose name `check_targets` has accepted.
 
     Args:
-        name: its dotted name.
-        trust: what the user trusts.
-        path: where its node stands in the configuration, for the message.
+        name: dotted name of the class or function.
+        trust: packages that the user trusts.
+        path: path of the node in the configuration, for messages.
 
     Raises:
-        SettingError: where the name leads to nothing, to something that is neither a class nor a function, or to an
-            object that was made elsewhere: a trusted package may have imported `os.system`, and that is not its own.
+        SettingError: if no object has this name, if the object is neither a class nor a function, or if it is defined
+            outside the package. For example, a trusted package that imports `os.system` does not make it trusted.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)
     where = join(path, TARGET)
     if package is None:
-        raise refuse(where, name, "a checked target")
+        raise refuse(where, name, "a name that Loopwright lists, or one in a package you trust")
     serve_from_cwd(trust)
     found = _follow(name, package, where)
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         raise refuse(where, name, "a class or a function", f"it is a {type(found).__name__}")
     home = getattr(found, "__module__", None)
     if not isinstance(home, str) or not is_inside(home, package):
-        raise refuse(where, name, f"an object made in {package}", f"it was made in {home}")
+        raise refuse(where, name, f"an object defined in {package}", f"it is defined in {home}")
     if is_listed and found.__name__ != name.rpartition(".")[2]:
         raise refuse(where, name, "the object of that name", f"it is {home}.{found.__qualname__}")
     return found
 
 
 def _follow(name: str, package: str, where: str) -> object:
-    """Walk the parts of ``name``, importing modules of ``package`` only."""
+    """Look up the parts of ``name`` one after another. Only modules of ``package`` are imported."""
     parts = name.split(".")
     found: object = _import(parts[0], name, where)
     for i, part in enumerate(parts[1:], start=1):
         if isinstance(found, ModuleType):
             if not is_inside(found.__name__, package) and not is_inside(package, found.__name__):
-                raise refuse(where, name, f"an object made in {package}", f"it passes through {found.__name__}")
+                raise refuse(where, name, f"an object defined in {package}", f"the name leads through {found.__name__}")
             if not hasattr(found, part):
                 _import(".".join(parts[: i + 1]), name, where, parent=found)
         elif not inspect.isclass(found):
@@ -69,7 +69,7 @@ def _import(module: str, name: str, where: str, parent: ModuleType | None = None
         extra = EXTRAS.get(module) if error.name == module else None
         remedy = f"{error}" if extra is None else f"{module} is not installed: pip install 'loopwright[{extra}]'"
         raise SettingError(where, f"={name!r}: expected an importable module; {remedy}.") from error
-    except (SyntaxError, SystemExit) as error:  # a module that ends the program while it is imported ends the import
+    except (SyntaxError, SystemExit) as error:  # SystemExit: the module calls sys.exit() when it is imported
         what = f"{type(error).__name__}: {error}"
         raise SettingError(where, f"={name!r}: expected an importable module; {what}.") from error
 

@@ -1,4 +1,4 @@
-"""What ``${oc.env:NAME}`` may read: the names listed here, and nothing else of the environment."""
+"""The resolver behind ``${oc.env:NAME}``, which reads only the environment variables listed here."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ _NO_DEFAULT = object()
 
 
 def lock_resolvers() -> None:
-    """Replace OmegaConf's ``oc.env`` for this process; call it before anything is composed. Idempotent."""
+    """Replace OmegaConf's ``oc.env`` in this process. To be called before anything is composed; idempotent."""
     register_resolver()("oc.env", _read_listed, replace=True)
 
 
 def register_resolver() -> Callable[..., None]:
-    """OmegaConf's function that registers a resolver.
+    """Return the function of OmegaConf that registers a resolver.
 
-    Version 2.4, which Hydra 1.4 brings, warns of the name it has in 2.3, where the new name is that of an older
-    function without ``replace``.
+    OmegaConf 2.3 calls it ``register_new_resolver``. OmegaConf 2.4, which Hydra 1.4 requires, calls it
+    ``register_resolver`` and warns of the other name. In 2.3 ``register_resolver`` is an older function without the
+    argument ``replace``.
     """
     renamed: Callable[..., None] = OmegaConf.register_resolver
     has_new_meaning = "replace" in inspect.signature(renamed).parameters
@@ -48,14 +49,15 @@ def register_resolver() -> Callable[..., None]:
 
 
 def _read_listed(name: str, default: object = _NO_DEFAULT) -> object:
-    """The value of a listed name as text, or ``default`` where it is not set.
+    """Return the value of a listed variable as text, or ``default`` if the variable is not set.
 
     Raises:
-        SettingError: for a name that is not listed, set or not, and for one that is not set and has no default.
+        SettingError: for a variable that is not listed, whether set or not, and for a variable that is not set if no
+            default is given.
     """
     if name not in READABLE_NAMES:
         listed = ", ".join(sorted(READABLE_NAMES))
-        raise SettingError(f"oc.env:{name}", f": a configuration may read only {listed}.")
+        raise SettingError(f"oc.env:{name}", f": a configuration may read only the environment variables {listed}.")
     value = os.environ.get(name)
     if value is not None:
         return value

@@ -1,4 +1,4 @@
-"""The gate: every ``_target_`` of a configuration is checked before any of them is imported."""
+"""The check of every ``_target_`` in a configuration, before any of them is imported."""
 
 from __future__ import annotations
 
@@ -7,45 +7,27 @@ from loopwright.experiment.gate.allow import LISTED_TARGETS
 from loopwright.experiment.gate.tree import ARGS, CONVERT, PARTIAL, RECURSIVE, TARGET, is_target, join, walk
 from loopwright.experiment.gate.trust import Trust, is_dotted_name
 
-# Classes are handed plain lists and dicts. `none`, Hydra's default, would hand them containers of OmegaConf.
+# Classes receive plain lists and dicts. With `none`, Hydra's default, they would receive containers of OmegaConf.
 _PLAIN_CONVERSIONS = ("all", "partial", "object")
 
 
 def check_targets(tree: object, trust: Trust, path: str = "") -> None:
-    """Refuse a configuration in which any ``_target_``, at any depth, may not be called. Imports nothing.
+    """Refuse a configuration with a ``_target_`` at any depth that is not allowed. Nothing is imported.
 
     Args:
         tree: the resolved configuration: plain dicts, lists and scalars.
-        trust: what the user trusts.
-        path: where the tree stands, for the message.
+        trust: packages that the user trusts.
+        path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: for a target that is neither listed nor in a trusted package, for special keys with other
-            values than Hydra's, and for a tree that is too large or too deep.
+        SettingError: for a target that is neither listed nor in a trusted package, for a value that Hydra does not
+            accept for a special key, and for a tree that is too large or too deep.
         SettingTypeError: for a target that is not a text, and for values that are not plain data.
     """
     for where, node in walk(tree, path):
-        if isinstance(node, dict) and TARGET in node:
+        if is_target(node):
             _check_target(join(where, TARGET), node[TARGET], trust)
             _check_special_keys(where, node)
-
-
-def check_call(arguments: object, path: str) -> None:
-    """Refuse a ``_target_`` inside what is handed over at the call: only a configuration names targets.
-
-    Containers are searched; objects are what the caller made them.
-    """
-    stack = [(arguments, 0)]
-    while stack:
-        node, depth = stack.pop()
-        if depth > 100:
-            continue
-        if is_target(node):
-            raise SettingError(path, ": arguments given at the call may not name a _target_.")
-        if isinstance(node, dict):
-            stack.extend((value, depth + 1) for value in node.values())
-        elif isinstance(node, (list, tuple)):
-            stack.extend((value, depth + 1) for value in node)
 
 
 def _check_target(where: str, name: object, trust: Trust) -> None:
@@ -64,9 +46,9 @@ def _not_allowed(where: str, name: str) -> SettingError:
     expected = "a name that Loopwright lists, or one in a package you trust"
     if top in ("loopwright", "torch", "torchmetrics"):
         near = nearest(name, (listed for listed in LISTED_TARGETS if listed.startswith(f"{top}.")))
-        remedy = f"did you mean {near}?" if near else "name a class of your own that uses it, and --trust its package"
+        remedy = f"did you mean {near}?" if near else "use a class of your own that calls it, and --trust its package"
         return SettingError(where, f"={name!r}: expected {expected}; {remedy}{'' if near else '.'}")
-    return refuse(where, name, expected, f"add --trust {top} only if {top} may run its code here")
+    return refuse(where, name, expected, f"add --trust {top} only if you trust its code")
 
 
 def _check_special_keys(where: str, node: dict[object, object]) -> None:
@@ -76,7 +58,7 @@ def _check_special_keys(where: str, node: dict[object, object]) -> None:
     if ARGS in node and not isinstance(node[ARGS], (list, tuple)):
         raise refuse_type(join(where, ARGS), node[ARGS], "a list")
     if CONVERT in node and node[CONVERT] not in _PLAIN_CONVERSIONS:
-        raise refuse(join(where, CONVERT), node[CONVERT], "all: classes are given plain lists and mappings")
+        raise refuse(join(where, CONVERT), node[CONVERT], "all, partial or object")
     for argument in node:
         if not isinstance(argument, str):
-            raise refuse_type(where, argument, "names of arguments beside a _target_")
+            raise refuse_type(where, argument, "argument names as texts, because _target_ is given")

@@ -1,14 +1,12 @@
-"""Plain configuration trees: dicts, lists and scalars, how a place in them is written, and how large they may be."""
+"""Plain configuration trees (dicts, lists and scalars): walking over them, and the paths of their nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeGuard
 
-from loopwright.errors import SettingError, refuse, refuse_type
-
-MAX_NODES = 10_000
-MAX_CHARACTERS = 1_000_000
-MAX_DEPTH = 100
+from loopwright.errors import refuse, refuse_type
+from loopwright.experiment.gate.budget import Budget
 
 TARGET = "_target_"
 ARGS = "_args_"
@@ -21,7 +19,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def join(path: str, key: object) -> str:
-    """The path of ``key`` under ``path``: ``model.layers[2].bias``; keys that are no plain words are quoted."""
+    """Return the path of ``key`` under ``path``: ``model.layers[2].bias``. Keys that are not identifiers are quoted."""
     if isinstance(key, int) and not isinstance(key, bool):
         return f"{path}[{key}]"
     if isinstance(key, str) and key.isidentifier():
@@ -29,53 +27,58 @@ def join(path: str, key: object) -> str:
     return f"{path}[{key!r}]"
 
 
-def is_target(node: object) -> bool:
-    """Whether ``node`` names something to be called."""
+def is_target(node: object) -> TypeGuard[dict[Any, Any]]:
+    """Return whether ``node`` is a mapping with a ``_target_``."""
     return isinstance(node, dict) and TARGET in node
 
 
-def walk(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
+def walk(
+    tree: object, path: str = "", is_entered: Callable[[dict[Any, Any]], bool] = lambda node: True
+) -> Iterator[tuple[str, object]]:
     """Yield every node of a plain tree with its path, parents first.
 
+    Args:
+        tree: plain data.
+        path: path of the tree in the configuration.
+        is_entered: predicate on a mapping, whose entries are visited only if it returns True.
+
     Raises:
-        SettingError: for more than 10,000 nodes, 1,000,000 characters or 100 levels (a node met twice counts
-            twice, so aliases and cycles are no way around), and for a key that is not a printable scalar.
-        SettingTypeError: for a value that is not plain data.
+        SettingError: for more than 10,000 values, 1,000,000 characters or 100 levels, and for a key with characters
+            that cannot be printed.
+        SettingTypeError: for a value or key that is not plain data.
     """
-    num_nodes = num_characters = 0
+    budget, root = Budget(), path or "configuration"
     stack: list[tuple[str, object, int]] = [(path, tree, 0)]
     while stack:
         where, node, depth = stack.pop()
-        num_nodes += 1
-        if depth > MAX_DEPTH:
-            raise SettingError(_root(path), f": expected at most {MAX_DEPTH} levels of nesting.")
-        if num_nodes > MAX_NODES:
-            raise SettingError(_root(path), f": expected at most {MAX_NODES} values.")
+        budget.check_depth(root, depth)
+        budget.spend_values(root)
         if type(node) is dict:
             for key in node:
                 check_key(key, where)
-                num_characters += len(str(key))
+                budget.spend_text(root, len(str(key)))
         elif type(node) is str:
-            num_characters += len(node)
-        if num_characters > MAX_CHARACTERS:
-            raise SettingError(_root(path), f": expected at most {MAX_CHARACTERS} characters of text.")
+            budget.spend_text(root, len(node))
         yield where, node
         if type(node) is dict:
-            stack.extend((join(where, key), value, depth + 1) for key, value in reversed(node.items()))
-        elif type(node) in (list, tuple):
-            assert isinstance(node, (list, tuple))
-            stack.extend((f"{where}[{i}]", node[i], depth + 1) for i in range(len(node) - 1, -1, -1))
-        elif type(node) not in _SCALARS:
-            raise refuse_type(where, type(node).__name__, "plain data: a mapping, a list, a text, a number or null")
+            if is_entered(node):
+                stack.extend((join(where, key), value, depth + 1) for key, value in reversed(node.items()))
+        elif isinstance(node, (list, tuple)) and type(node) in (list, tuple):
+            stack.extend((join(where, i), node[i], depth + 1) for i in range(len(node) - 1, -1, -1))
+        else:
+            check_scalar(node, where)
 
 
 def check_key(key: object, path: str) -> None:
-    """Refuse a key that is not a scalar, or holds characters that a terminal would obey."""
+    """Refuse a key that is not a scalar, or that contains control characters, which a terminal would interpret."""
     if type(key) not in _SCALARS:
-        raise refuse_type(_root(path), key, "keys that are words or numbers")
+        raise refuse_type(path or "configuration", key, "keys that are words or numbers")
     if isinstance(key, str) and not key.isprintable():
-        raise refuse(_root(path), key, "a key of printable characters")
+        raise refuse(path or "configuration", key, "a key of printable characters")
 
 
-def _root(path: str) -> str:
-    return path or "configuration"
+def check_scalar(value: object, path: str) -> None:
+    """Refuse a value that is not a text, number, true, false or null."""
+    if type(value) not in _SCALARS:
+        given = type(value).__name__
+        raise refuse_type(path or "configuration", given, "plain data: a mapping, a list, a text, a number or null")

@@ -1,7 +1,7 @@
-"""`Trust`: the packages that the user, and never a configuration, allows to run their code.
+"""`Trust`: the packages whose code the user allows to run. A configuration cannot extend it.
 
-Trust is typed (``--trust NAME``) or stands in the user's own project (``[tool.loopwright] trust = ["my_pkg"]`` in the
-``pyproject.toml`` of the current directory, for installed packages only).
+The user trusts a package with ``--trust NAME``, or with ``[tool.loopwright] trust = ["my_pkg"]`` in the
+``pyproject.toml`` of the current directory. That file may name installed packages only.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Trust:
     """Packages whose classes and functions a configuration may name.
 
     Args:
-        packages: dotted names; each stands for itself and all that lies in it.
-        from_cwd: those top-level names among them that are not installed and are imported from ``cwd``.
-        cwd: the directory from which they are imported.
+        packages: dotted names of packages or modules; their submodules are included.
+        from_cwd: top-level names of trusted packages that are not installed and are imported from ``cwd``.
+        cwd: directory from which the packages in ``from_cwd`` are imported.
     """
 
     packages: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Trust:
     cwd: Path | None = None
 
     def package_of(self, name: str) -> str | None:
-        """The trusted package in which the dotted ``name`` lies, or None."""
+        """Return the trusted package that contains the dotted ``name``, or None."""
         for package in self.packages:
             if is_inside(name, package):
                 return package
@@ -46,28 +46,28 @@ NO_TRUST = Trust()
 
 
 def is_dotted_name(name: str) -> bool:
-    """Whether ``name`` is one or more plain identifiers joined by dots."""
+    """Return whether ``name`` consists of ASCII identifiers joined by dots."""
     return _DOTTED_NAME.fullmatch(name) is not None
 
 
 def is_inside(name: str, package: str) -> bool:
-    """Whether the dotted ``name`` is ``package`` or lies in it."""
+    """Return whether the dotted ``name`` is ``package`` or is inside it."""
     return name == package or name.startswith(f"{package}.")
 
 
 def read_trust(names: Sequence[str], cwd: Path) -> Trust:
-    """What the user trusts: the names typed, and those of the current directory's ``pyproject.toml``.
+    """Read the trusted names from the command line and from ``pyproject.toml`` in the current directory.
 
-    Nothing is imported. Names taken from the file are announced in one line on stderr.
+    Nothing is imported. A line on stderr lists the names from the file.
 
     Args:
-        names: the values of ``--trust``, dotted names of packages or modules. One that is not installed is
+        names: values of ``--trust``: dotted names of packages or modules. Those that are not installed will be
             imported from ``cwd``.
-        cwd: the current directory.
+        cwd: current directory.
 
     Raises:
-        SettingError: for a name that is no dotted name or is found nowhere, and for an entry of the file that is
-            not an installed package.
+        SettingError: for a value that is not a dotted name or is not found, and for an entry of the file that is not
+            an installed package.
     """
     from_cwd = []
     for name in names:
@@ -86,7 +86,7 @@ def read_trust(names: Sequence[str], cwd: Path) -> Trust:
 
 
 def serve_from_cwd(trust: Trust) -> None:
-    """Make the names of ``trust.from_cwd`` importable, and nothing else that lies beside them."""
+    """Make the packages in ``trust.from_cwd`` importable, but no other file of that directory."""
     for name in trust.from_cwd:
         finder = _OneNameFinder(name, str(trust.cwd))
         if finder not in sys.meta_path:
@@ -95,7 +95,7 @@ def serve_from_cwd(trust: Trust) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _OneNameFinder:
-    """Finds one top-level module in one directory, so that the directory itself need not be on ``sys.path``."""
+    """Finds one top-level module in one directory, without the directory on ``sys.path``."""
 
     name: str
     directory: str
@@ -103,13 +103,13 @@ class _OneNameFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of the one name; None for every other."""
+        """Return the spec of this module, or None for any other name."""
         return PathFinder.find_spec(fullname, [self.directory]) if fullname == self.name and path is None else None
 
 
 def _is_installed(top: str, cwd: Path) -> bool:
-    """Whether ``top`` is found by the import system with ``cwd`` left out."""
-    elsewhere = [entry for entry in sys.path if entry and not _is_same_directory(entry, cwd)]
+    """Return whether the import system finds ``top`` outside ``cwd``."""
+    elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != cwd.resolve()]
     for finder in sys.meta_path:
         if isinstance(finder, _OneNameFinder):
             continue
@@ -119,12 +119,8 @@ def _is_installed(top: str, cwd: Path) -> bool:
     return False
 
 
-def _is_same_directory(entry: str, cwd: Path) -> bool:
-    return Path(entry).resolve() == cwd.resolve()
-
-
 def _recorded_trust(cwd: Path) -> list[str]:
-    """The checked names under ``[tool.loopwright] trust`` of the ``pyproject.toml`` in ``cwd``."""
+    """Read and check the names under ``[tool.loopwright] trust`` in the ``pyproject.toml`` of ``cwd``."""
     file = cwd / "pyproject.toml"
     if not file.is_file():
         return []
@@ -132,7 +128,7 @@ def _recorded_trust(cwd: Path) -> list[str]:
     try:
         names: object = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise refuse("pyproject.toml", str(file), "a file in TOML", str(error)) from error
+        raise refuse("pyproject.toml", str(file), "valid TOML", str(error)) from error
     for key in ("tool", "loopwright"):
         names = names.get(key, {}) if isinstance(names, dict) else names
     names = names.get("trust", []) if isinstance(names, dict) else names
@@ -140,7 +136,8 @@ def _recorded_trust(cwd: Path) -> list[str]:
         raise refuse(setting, names, "a list of dotted names of packages")
     for name in names:
         top = name.partition(".")[0]
-        # A folder that somebody shared brings its own pyproject.toml: `subprocess` in it must not be enough.
+        # A downloaded folder may contain a pyproject.toml that names `subprocess`, which must not be trusted for that.
         if top in sys.stdlib_module_names or not _is_installed(top, cwd):
-            raise refuse(setting, name, "an installed package other than Python's own", f"type --trust {name} instead")
+            expected = "an installed package outside the standard library"
+            raise refuse(setting, name, expected, f"use --trust {name} instead")
     return names

@@ -1,4 +1,4 @@
-"""Configurations that runs recorded: read as strictly as those of strangers, which they may be."""
+"""Recorded configurations. They are checked like any other file, because a run directory may come from a stranger."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from loopwright.experiment.gate.tree import TARGET
 
 
 def read_recorded(run_dir: Path) -> dict[str, Any]:
-    """The configuration that a run recorded in its ``config.yaml``.
+    """Read the configuration that a run recorded in its ``config.yaml``.
 
     Raises:
-        SettingError: if there is none, or it is anything but one plain mapping: tags, aliases, keys given twice and
-            files that are too large or too deep are refused.
+        SettingError: if the file does not exist or is not one plain mapping. Tags, aliases, keys given twice and files
+            that are too large or too deep are refused.
     """
     file = run_dir / "config.yaml"
     if not run_dir.is_dir():
@@ -43,7 +43,7 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
 
 
 def _check_keys(file: Path, node: yaml.Node | None) -> None:
-    """Refuse a key that is given twice in one mapping, of which a loader would keep the last."""
+    """Refuse a key that is given twice in one mapping. A YAML loader would silently keep the last value."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -57,31 +57,33 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
 
 
 def check_files(directory: Path) -> None:
-    """Refuse links and the like among what a run writes: they may lead out of its directory."""
+    """Refuse links and special files in a run directory, because links may lead out of it."""
     for here, folders, files in os.walk(directory):
         for path in (Path(here, name) for name in sorted((*folders, *files))):
             mode = path.lstat().st_mode
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 name = path.relative_to(directory)
-                raise SettingError(str(directory), f": {name} is neither a file nor a folder; a run holds no others.")
+                raise SettingError(
+                    str(directory), f": {name} is neither a file nor a folder; expected a run directory without links."
+                )
         folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]  # checked when read
 
 
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set values in a recorded configuration, in place; there are no groups to choose from any more.
+    """Set values in a recorded configuration, in place. Options of groups cannot be chosen again.
 
     Raises:
-        SettingError: for what is not ``key=value`` of a key that exists.
+        SettingError: for overrides other than ``key=value`` with a recorded key.
     """
     problems = []
     for override in parse_overrides(overrides):
         key, line = override.key_or_group, override.input_line
         if override.is_sweep_override():
-            problems.append(f"{line}: several values; expected one.")
+            problems.append(f"{line}: expected one value.")
         elif override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
             problems.append(f"{line}: expected key=value of a key that the run recorded.")
         elif isinstance(_get(config, key.split(".")), dict):
-            problems.append(f"{line}: a run has recorded which it was; set single values of it.")
+            problems.append(f"{line}: the option of a recorded run is fixed; set single values of it.")
         elif not _set(config, key.split("."), override.value()):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")
     if problems:
@@ -89,27 +91,29 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
-    """How often a run that is resumed with ``overrides`` may be started again; 0 for what resuming it will refuse."""
+    """Return ``max_restarts`` of a run that is resumed with ``overrides``, or 0 for a value that will be refused."""
     config = read_recorded(run_dir)
     apply_overrides(config, overrides)
     value = config.get("max_restarts")
     return value if type(value) is int and value > 0 else 0
 
 
-# What a resumed run has from the run that it goes on, beside its plan; `data.num_workers` changes nothing in it.
+# Sections that must be equal in a resumed run and its earlier part. `data.num_workers` may differ, as it changes no
+# result.
 RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
 
 
 def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[str]) -> tuple[Path, list[str]] | None:
-    """How ``config`` differs from that of the run to which a checkpoint belongs.
+    """Compare ``config`` with the configuration of the run that a checkpoint belongs to.
 
     Args:
-        path: a checkpoint or a run directory.
-        config: resolved.
-        sections: names of the top level that are compared.
+        path: checkpoint or run directory.
+        config: resolved configuration.
+        sections: top-level names to compare.
 
     Returns:
-        The run directory and a line for each difference; None where there is none, or no run around the checkpoint.
+        The run directory and a line for each difference; None if there is no difference, or if the checkpoint is not
+        in a run directory.
     """
     for run_dir in (path, path.parent, path.parent.parent):
         if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():
@@ -121,7 +125,7 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
-    """How two configurations, or parts of them at ``path``, differ: a line each, ``path: there, here``."""
+    """Return a line for each difference of two configurations, or of the parts at ``path``: ``path: there, here``."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         if theirs.get(TARGET) != ours.get(TARGET):
             return [f"{path}: {theirs.get(TARGET)} there, {ours.get(TARGET)} here"]

@@ -1,4 +1,4 @@
-"""`JobSettings`: the plain values at the top of a configuration, checked; and which sections must be there."""
+"""`JobSettings`: the top-level values of a configuration, checked. Also the sections that a configuration must have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.loop import TrainingLoop
 REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
 OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
 
-# Names that every configuration keeps, so that an override or a sweep written for one works with another.
+# Names that no override may remove, so that an override or sweep written for one configuration works with another.
 KEPT_NAMES = (
     "data.batch_size",
     "data.num_workers",
@@ -24,7 +24,7 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
-OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # on a micro-batch that no checkpoint holds
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on a micro-batch that is not part of a checkpoint
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
@@ -35,22 +35,23 @@ _LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
-    """The plain values of a configuration.
+    """The top-level values of a configuration.
 
     Args:
-        name: folder of the run under ``outputs/``; letters, digits and ``._-``.
-        seed: of all random streams; None: drawn and recorded.
-        ckpt_path: checkpoint or run directory: resumed by a training loop, validated by a validation loop.
-        ckpt_paths: checkpoints to validate, one after another: paths or globs.
-        init_from: checkpoint whose weights a training starts from.
-        objective: metric of the last validation that a run returns.
-        objective_mode: whether less ("min") or more ("max") of it is better.
-        deterministic: whether torch may use deterministic operations only.
+        name: name of the run's folder under ``outputs/``; letters, digits and ``._-``.
+        seed: seed of all random streams; None draws a seed and records it.
+        ckpt_path: checkpoint or run directory that a training loop resumes and a validation loop validates.
+        ckpt_paths: checkpoints to validate one after another; paths or globs.
+        init_from: checkpoint whose weights a training run starts from.
+        objective: metric whose value in the last validation is the result of the run.
+        objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
+        deterministic: whether torch uses deterministic operations only.
         log_every_n_steps: steps between two records of training metrics.
-        max_restarts: times in a row that a run which dies is resumed without a new checkpoint in between.
+        max_restarts: maximum number of consecutive restarts after a run's process died, without a new checkpoint in
+            between.
 
     Raises:
-        SettingError: for every other value, and for settings that exclude each other.
+        SettingError: for any other value, and for settings that exclude each other.
     """
 
     name: str
@@ -91,16 +92,18 @@ class JobSettings:
         check_count("max_restarts", self.max_restarts, least=0)
         given = [s for s in ("ckpt_path", "ckpt_paths", "init_from") if getattr(self, s) is not None]
         if len(given) > 1:
-            raise SettingError(given[1], f": expected null beside {given[0]}; use {given[0]}=null or {given[1]}=null.")
+            raise SettingError(
+                given[1], f": cannot be combined with {given[0]}; use {given[0]}=null or {given[1]}=null."
+            )
 
 
 def read_settings(config: Mapping[str, Any]) -> JobSettings:
-    """Read the plain values of a resolved configuration, and check that nothing is missing or left over.
+    """Read the top-level values of a resolved configuration, and check that no value or section is missing.
 
-    What has a default was added later: a configuration that was recorded before that lacks it.
+    Fields with a default were added in later versions, so older recorded configurations may lack them.
 
     Raises:
-        SettingError: for a value that is not accepted, a section that is missing, or one that nobody reads.
+        SettingError: for a value that is not accepted, and for a missing value or section.
     """
     names = [field.name for field in fields(JobSettings) if field.default is MISSING]
     later = [field.name for field in fields(JobSettings) if field.name in config and field.name not in names]
@@ -115,7 +118,7 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
 
 
 def at_config_path(error: SettingError) -> SettingError:
-    """The error with the path of its setting in a configuration, where trainer and plan know it by another name."""
+    """Return the error with the path of its setting in a configuration, if trainer or plan use another name for it."""
     settings = error.setting.split(", ")
     if _LOOP_SETTINGS.issuperset(settings):
         return type(error)(", ".join(f"loop.{setting}" for setting in settings), error.problem)
@@ -129,11 +132,13 @@ def at_config_path(error: SettingError) -> SettingError:
 
 
 def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[str, Any]:
-    """The configuration without what an experiment says of a training loop, where a validation loop was chosen.
+    """Return the configuration without settings of a training loop, if it has a validation loop.
+
+    An experiment file sets them for its training loop, and the command line may choose a validation loop instead.
 
     Args:
         config: the resolved configuration.
-        typed: the overrides; what the user typed stays, to be refused.
+        typed: overrides as typed. Training settings in them are kept, so that they are refused later.
     """
     loop = config.get("loop")
     if not isinstance(loop, dict) or loop.get("_target_") not in _VALIDATION_LOOPS:
@@ -144,7 +149,7 @@ def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[
 
 
 def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
-    """The error with its path in a configuration, where it is of a setting of the callback that raised it."""
+    """Return the error with the path of its setting in a configuration, if a callback or logger raised it."""
     raised = {match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match}
     for section in ("callbacks", "loggers"):
         for name, node in (config.get(section) or {}).items():
@@ -159,18 +164,18 @@ def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingE
 
 
 def callbacks_of(config: Mapping[str, Any], target: str) -> list[str]:
-    """The names of the callbacks in a configuration that are of the class ``target``."""
+    """Return the names of the callbacks in a configuration whose class is ``target``."""
     nodes = (config.get("callbacks") or {}).items()
     return [name for name, node in nodes if isinstance(node, Mapping) and node.get("_target_") == target]
 
 
 def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence[str]) -> None:
-    """Refuse top-level names that nobody reads, and names that every configuration keeps, left out by an override.
+    """Refuse unknown top-level names, and overrides that remove a name in `KEPT_NAMES`.
 
     Args:
         config: the resolved configuration.
-        used: top-level names that interpolations read: a value of the user's own is welcome where it is used.
-        typed: the overrides.
+        used: top-level names that interpolations read. The user may add such names.
+        typed: overrides as typed.
     """
     known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(JobSettings))}
     for name in config:
@@ -180,7 +185,7 @@ def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence
             )
     for name in KEPT_NAMES:
         if any(word.startswith("~") and word[1:].split("=")[0] == name for word in typed):
-            raise SettingError(f"~{name}", ": every configuration keeps this name; set it instead.")
+            raise SettingError(f"~{name}", ": this name cannot be removed; set a value instead.")
 
 
 def _available(names: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""`Restarts`: whether a run that died is started again."""
+"""`Restarts`: the decision whether a run is restarted after its process died."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts the deaths of a run since it last got further; a new checkpoint begins the count again.
+    """Counts how often a run died since its newest checkpoint. A newer checkpoint resets the count.
 
     Args:
-        max_in_a_row: restarts without a new checkpoint in between.
-        newest_step: of the checkpoints that are there; None: there is none.
-        num_in_a_row: deaths since then.
+        max_in_a_row: maximum number of restarts without a new checkpoint in between.
+        newest_step: step of the newest checkpoint; None if there is none.
+        num_in_a_row: number of times that the run died since that checkpoint.
     """
 
     max_in_a_row: int
@@ -20,7 +20,11 @@ class Restarts:
     num_in_a_row: int = 0
 
     def allow_another(self, newest_step: int | None) -> bool:
-        """Note that the run died with ``newest_step`` as its newest checkpoint; returns whether it is started again."""
+        """Count a death of the run, and return whether it is restarted.
+
+        Args:
+            newest_step: step of the newest checkpoint at the time of death; None if there is none.
+        """
         if newest_step is not None and (self.newest_step is None or newest_step > self.newest_step):
             self.newest_step, self.num_in_a_row = newest_step, 0
         self.num_in_a_row += 1

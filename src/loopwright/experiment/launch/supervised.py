@@ -1,4 +1,7 @@
-"""The process that a supervisor watches: tells of its directory, is told of signals, ends when the supervisor does."""
+"""The connection of a supervised process to its supervisor.
+
+The process sends its run directory, receives signals, and ends when the supervisor ends.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from loopwright.errors import SettingError
 VARIABLE = "LOOPWRIGHT_SUPERVISOR"  # "<process id of the supervisor>:<descriptor of the connection>"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-_GRACE_SECONDS = 0.5  # in which a signal to the whole group of processes comes to this one, too
+_GRACE_SECONDS = 0.5  # time in which a signal to the whole process group reaches this process as well
 
 
 def join_supervisor() -> Supervised | None:
-    """Begin to listen to the supervisor that started this process; None where none did.
+    """Start to listen to the supervisor that started this process. Return None if there is no supervisor.
 
     Raises:
-        SettingError: if it has gone already.
+        SettingError: if the supervisor has ended already.
     """
     given = os.environ.pop(VARIABLE, None)
     if given is None:
@@ -31,7 +34,7 @@ def join_supervisor() -> Supervised | None:
     match = re.fullmatch(r"(\d+):(\d+)", given)
     if match is None or int(match[1]) != os.getppid():
         raise SettingError(
-            VARIABLE, f"={given!r}: expected the process that started this one, which is another; unset it."
+            VARIABLE, f"={given!r}: expected the ID of the process that started this one; unset the variable."
         )
     supervised = Supervised(socket.socket(fileno=int(match[2])))
     supervised.listen()
@@ -39,13 +42,14 @@ def join_supervisor() -> Supervised | None:
 
 
 class Supervised:
-    """This process as its supervisor knows it.
+    """The connection of this process to its supervisor.
 
-    A signal that the supervisor was sent is raised here, unless it came to this process as well, as Ctrl-C in a
-    terminal and the signals of most schedulers do: a second one would end the run without a save.
+    When the supervisor receives a signal, the signal is raised in this process too, unless this process has received it
+    as well. Ctrl-C in a terminal and the signals of most schedulers reach both. A second signal would end the run
+    without a save.
 
     Args:
-        connection: to the supervisor.
+        connection: socket connected to the supervisor.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -54,21 +58,21 @@ class Supervised:
         self._received, self._wakeup = socket.socketpair()
 
     def listen(self) -> None:
-        """Listen in a thread of its own, for as long as this process lives. Called in the main thread."""
+        """Listen in a new thread until this process ends. To be called in the main thread."""
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # what comes to workers is theirs
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # signals of data workers are not counted
         threading.Thread(target=self._listen, name="supervised", daemon=True).start()
 
     def tell(self, directory: Path) -> None:
-        """Name the run directory that this process made."""
-        with suppress(OSError):  # that it has gone is noticed elsewhere
+        """Send the run directory that this process created."""
+        with suppress(OSError):  # the listening thread handles the end of the supervisor
             self._connection.sendall(os.fsencode(directory))
 
     def _listen(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # they are the main thread's
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the main thread handles them
         num_told = num_received = 0
-        with suppress(ConnectionResetError):  # the end of one that had not read all
+        with suppress(ConnectionResetError):  # the supervisor ended without reading everything
             while told := self._connection.recv(1):
                 num_told += 1
                 if num_received < num_told:
@@ -76,10 +80,10 @@ class Supervised:
                 if num_received < num_told:
                     os.kill(os.getpid(), told[0])
                     num_received += self._num_received(_GRACE_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)  # the supervisor was killed: nobody would know of this process
+        os.kill(os.getpid(), signal.SIGTERM)  # the supervisor was killed, so this process would run unsupervised
 
     def _num_received(self, timeout_seconds: float) -> int:
-        """Signals that came to this process and were not counted yet; waits for the first of them."""
+        """Return the number of signals received since the last call. Wait up to the timeout for the first."""
         if not select.select([self._received], [], [], timeout_seconds)[0]:
             return 0
         return sum(number in STOP_SIGNALS for number in self._received.recv(4096))

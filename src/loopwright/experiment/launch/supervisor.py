@@ -1,10 +1,10 @@
-"""The supervisor: runs the command in a process of its own, and starts it again where it dies. Imports no torch.
+"""The supervisor: runs a command in a child process and restarts the command if the process dies. Imports no torch.
 
 ::
 
-    run the command as it was typed
-    while it died, and may be started again:
-        run "resume" on its directory; where that has no checkpoint, the command as typed
+    run the command as typed
+    while the process died and another restart is allowed:
+        run "resume" on its directory, or the command as typed if there is no checkpoint
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
 from loopwright.records import read_summary
 
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-_NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())  # done, what would be refused again, and what was asked for
+_NOT_RESTARTED = (
+    0,
+    2,
+    3,
+    *_INTERRUPTED.values(),
+)  # completed, errors that a restart would repeat, and interruptions by the user
 
 
 def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) -> int:
-    """Run a command, again where it dies, and return the exit code of the last one.
+    """Run a command, restart it if its process dies, and return the exit code of the last process.
 
     Args:
-        line: trains a run, or resumes one.
-        max_restarts: restarts without a new checkpoint in between.
-        may_begin_again: whether a run that died before its first checkpoint can have another directory.
+        line: command line that trains or resumes a run.
+        max_restarts: maximum number of restarts without a new checkpoint in between.
+        may_begin_again: whether a run that died before its first checkpoint may start again in another directory.
     """
     words: Sequence[str] = line.words
     directory = None if line.directory is None else Path(line.directory)
@@ -51,7 +56,7 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
             if has_ended or (child.received is not None and code >= 0):
                 return code
             stopped_by = -code if child.received is None else child.received
-            if stopped_by in _INTERRUPTED:  # it had no time to say so
+            if stopped_by in _INTERRUPTED:  # it had no time to print a message
                 how = "ended by" if code == -stopped_by else f"{_death(code)} after"
                 complain(f"{directory or 'the run'}: {how} {signal.Signals(stopped_by).name}; not started again.")
                 return _INTERRUPTED[stopped_by]
@@ -66,31 +71,33 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
                 )
                 return exit_code
             count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
-            if directory is not None and folders:  # a damaged one, too: which is good the run finds out
+            if directory is not None and folders:  # the resumed run finds out which checkpoint is undamaged
                 complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
                 words = words if line.directory is not None else words_on("resume", directory, line.trust)
             elif directory is None or may_begin_again:
-                complain(f"{directory or 'the run'}: {_death(code)} {where} and is begun again; {count}.")
+                complain(f"{directory or 'the run'}: {_death(code)} {where} and is started again; {count}.")
                 directory = None
             else:
-                complain(f"{directory}: {_death(code)} {where}; nothing to go on from. Begin again in a new directory.")
+                complain(
+                    f"{directory}: {_death(code)} {where}; nothing to resume from. Start again in a new directory."
+                )
                 return exit_code
 
 
 def newest_step(run_dir: Path | None) -> int | None:
-    """The newest step of a run whose files are as large as their manifest says; None where there is none."""
+    """Return the newest step whose checkpoint files have the sizes in the manifest, or None if there is none."""
     folders = {} if run_dir is None else _folders(run_dir)
     return max((step for step, folder in folders.items() if _is_of_full_size(folder)), default=None)
 
 
 def _folders(run_dir: Path) -> dict[int, Path]:
-    """What has the name of a checkpoint, by step."""
+    """Return the folders with the name of a checkpoint, by step."""
     found = run_dir.glob("checkpoints/step_*")
     return {int(path.name[5:]): path for path in found if re.fullmatch(r"step_\d+", path.name)}
 
 
 def _is_of_full_size(folder: Path) -> bool:
-    """Whether files were cut short; reading them as a whole is left to the run."""
+    """Return whether every file has the size in the manifest. The run itself checks the contents."""
     try:
         files = json.loads((folder / "manifest.json").read_bytes())["files"]
         return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
@@ -99,7 +106,7 @@ def _is_of_full_size(folder: Path) -> bool:
 
 
 def _is_unfinished(code: int, directory: Path | None) -> bool:
-    """Whether a process left as if all was done, with its run still under way."""
+    """Return whether a process ended with exit code 0 although its run had not ended."""
     return not code and directory is not None and read_summary(directory).get("state") == "running"
 
 
@@ -111,7 +118,7 @@ def _where(step: int | None, *, has_folders: bool) -> str:
 
 def _death(code: int) -> str:
     if code >= 0:
-        return "failed" if code else "was left with exit code 0"
+        return "failed" if code else "exited early with code 0"
     known = {number.value: number.name for number in signal.Signals}
     return f"was killed by {known.get(-code, f'signal {-code}')}"
 
@@ -122,7 +129,7 @@ def _why(code: int, directory: Path | None) -> str:
 
 
 class _Child:
-    """One process at a time; while the context is open, the signals that would stop this one are told to it."""
+    """Runs one child process at a time. While the context is open, stop signals are forwarded to the child."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -140,8 +147,8 @@ class _Child:
             signal.signal(number, handler)
 
     def run(self, words: Sequence[str]) -> tuple[int, Path | None]:
-        """Run the command with ``words``; returns how it ended, and the directory that it told of."""
-        # A module of the current directory that has the package's name is not to be run (-P).
+        """Run the command with ``words``. Return its exit code, and the run directory if it sent one."""
+        # -P: a module named loopwright in the current directory must not be run instead of the package.
         command = [sys.executable, "-P", "-m", "loopwright", *words]
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -155,12 +162,12 @@ class _Child:
             self._connection = None
             ours.setblocking(False)
             told = b""
-            with suppress(BlockingIOError):  # it told nothing, and a process that it left behind holds its end
+            with suppress(BlockingIOError):  # it sent nothing, and a process that it left behind holds the socket open
                 told = ours.recv(1 << 16)
         return code, Path(os.fsdecode(told)) if told else None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         if self._connection is not None:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the child has ended
                 self._connection.sendall(bytes([number]))

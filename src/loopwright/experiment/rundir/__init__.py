@@ -1,1 +1,1 @@
-"""The run directory: made for one run, written by it, read again by others."""
+"""The run directory: created for one run, written by this run, and read by later commands."""

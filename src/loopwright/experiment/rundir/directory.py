@@ -1,4 +1,4 @@
-"""Run directories: made exclusively, so that no two runs ever share one."""
+"""Creation of run directories. Each is created exclusively, so that two runs never share one."""
 
 from __future__ import annotations
 
@@ -14,38 +14,44 @@ from pathlib import Path
 from loopwright.errors import SettingError
 
 OUTPUTS = Path("outputs")
-_TYPED = "hydra.run.dir=DIR, of a sweep hydra.sweep.dir=DIR"
+_TYPED = "hydra.run.dir=DIR, or for a sweep hydra.sweep.dir=DIR"
 _RUN_FILES = ("config.yaml", "summary.json", "checkpoints", "multirun.yaml", ".hydra")
 
 
 def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.environ) -> Path:
-    """Make ``outputs/<name>/<date>_<time>_<id>`` (of a sweep: ``…_sweep``) and return it, relative.
+    """Create ``outputs/<name>/<date>_<time>_<id>`` (for a sweep: ``…_sweep``) and return its relative path.
 
-    Under torchrun the first process makes it and the others learn its name from a small file beside it.
+    Under torchrun, the process with rank 0 creates the directory. It writes the name to a small file in the parent
+    folder, where the other processes read it.
 
     Args:
-        name: of the run; checked by `JobSettings`.
-        is_sweep: whether it is to hold the directories of many jobs.
-        environ: the environment, where torchrun says which process this is.
+        name: name of the run, checked by `JobSettings`.
+        is_sweep: whether the directory will contain the directories of many jobs.
+        environ: environment variables; torchrun sets the rank in them.
 
     Raises:
-        SettingError: on several machines, which share no such file with certainty.
-        OSError: if the directory cannot be made.
+        SettingError: if ``outputs/<name>`` cannot be created, and on several machines, which may not share a disk.
+        OSError: if the directory cannot be created in ``outputs/<name>``.
+        TimeoutError: if the process with rank 0 creates no directory within 60 s.
     """
     parent = OUTPUTS / name
     _make("run directory", parent)
     if int(environ.get("WORLD_SIZE", "1")) == 1:
         return _make_new(parent, is_sweep)
     if int(environ.get("GROUP_WORLD_SIZE", "1")) > 1:
-        raise SettingError("hydra.run.dir", ": on several machines a run's directory must be given; hydra.run.dir=DIR.")
+        raise SettingError("hydra.run.dir", ": must be given for a run on several machines; use hydra.run.dir=DIR.")
     return _make_shared(parent, is_sweep, environ)
 
 
 def use(setting: str, directory: str) -> Path:
-    """The directory that the user typed, exactly, made if need be.
+    """Return the directory that the user typed. It is created if it does not exist.
+
+    Args:
+        setting: name of the setting, for messages.
+        directory: path as typed.
 
     Raises:
-        SettingError: if it holds a run already, or is not a directory.
+        SettingError: if the directory contains a run already, cannot be created, or is not a directory.
     """
     path = Path(directory)
     check_usable(setting, path)
@@ -58,17 +64,17 @@ def _make(setting: str, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        problem = f"={str(path)!r}: cannot be made ({reason}: {error.filename}); name a directory with {_TYPED}."
+        problem = f"={str(path)!r}: cannot be created ({reason}: {error.filename}); name a directory with {_TYPED}."
         raise SettingError(setting, problem) from error
 
 
 def check_usable(setting: str, path: Path) -> None:
-    """Refuse a typed directory that holds a run already, or a path that is no directory."""
+    """Refuse a typed directory that contains a run already, and a path that is not a directory."""
     if path.exists() and not path.is_dir():
-        raise SettingError(setting, f"={str(path)!r}: expected a directory; a file is there.")
+        raise SettingError(setting, f"={str(path)!r}: expected a directory, found a file.")
     held = [name for name in _RUN_FILES if (path / name).exists()]
     if held or (path.is_dir() and any((child / "summary.json").exists() for child in path.iterdir())):
-        raise SettingError(setting, f"={str(path)!r}: holds a run already; name a new directory.")
+        raise SettingError(setting, f"={str(path)!r}: contains a run already; name a new directory.")
 
 
 def _make_new(parent: Path, is_sweep: bool) -> Path:
@@ -83,9 +89,10 @@ def _make_new(parent: Path, is_sweep: bool) -> Path:
 
 
 def _make_shared(parent: Path, is_sweep: bool, environ: Mapping[str, str], timeout_seconds: float = 60.0) -> Path:
-    """The same directory in every process that one torchrun started on this machine.
+    """Return the same new directory in every process that one torchrun started on this machine.
 
-    What names the launch includes the process that started us: run ids and ports alone are often the defaults.
+    The process ID of torchrun is part of the key that identifies the launch, because run IDs and ports are often the
+    defaults and so equal for two launches.
     """
     identity = [environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")]
     key = hashlib.sha256(json.dumps([*identity, os.getppid()]).encode()).hexdigest()[:16]
@@ -99,6 +106,8 @@ def _make_shared(parent: Path, is_sweep: bool, environ: Mapping[str, str], timeo
     deadline = time.monotonic() + timeout_seconds
     while not note.exists():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{note}: the first process has not made a run directory in {timeout_seconds:.0f} s.")
+            raise TimeoutError(
+                f"{note}: the process with rank 0 has created no run directory within {timeout_seconds:.0f} s."
+            )
         time.sleep(0.02)
     return parent / note.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where a run ran: packages, Python, torch, hardware, threads, and the state of the code."""
+"""The environment of a run: packages, Python, torch, hardware, threads and source code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.records import read_mapping
 
-# Names whose values a run depends on; no other value of the environment is ever recorded.
+# Environment variables that a run depends on. No other variable is recorded, except those in `_OF_KERNELS`.
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
@@ -27,7 +27,8 @@ _VARIABLES = (
     "SLURM_JOB_ID",
     "WORLD_SIZE",
 )
-# By these torch's libraries choose their kernels. Earlier runs recorded neither them nor `hardware.cpu_capability`.
+# Variables by which torch's libraries choose their kernels. Earlier versions did not record these variables nor
+# `hardware.cpu_capability`.
 _OF_KERNELS = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
@@ -38,18 +39,18 @@ _OF_KERNELS = (
     "OPENBLAS_NUM_THREADS",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
-_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # which no number depends on
+_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # results do not depend on these
 _GIT_SECONDS = 20.0
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
 
 def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str, Any]:
-    """What ``environment.json`` holds.
+    """Return the content of ``environment.json``.
 
     Args:
-        num_threads: threads of the CPU's operations in this run.
-        git: what `git_state` found.
-        trust: the packages whose source is that of the run, too.
+        num_threads: number of threads for operations on the CPU in this run.
+        git: commit and state of the working tree, from `git_state`.
+        trust: trusted packages, whose source is recorded as well.
     """
     return {
         "python": platform.python_version(),
@@ -65,7 +66,7 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
 
 
 def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two environments and may change numbers, a line each such as ``torch: 2.13.0 -> 2.14.0``."""
+    """Return a line for each difference that may change results, such as ``torch: 2.13.0 -> 2.14.0``."""
     before, now = comparable(before, now)
     lines = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
@@ -83,7 +84,7 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parts of two environments on which numbers may depend, without what was not recorded yet before."""
+    """Return the parts of two environments that may change results, without values that ``before`` did not record."""
     sides = [dict(before), dict(now)]
     hardware, own = (_section(side, "hardware") for side in sides)
     left_out: tuple[str, ...] = _OF_THE_JOB
@@ -91,7 +92,7 @@ def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[
         own.pop("cpu_capability", None)
         left_out += _OF_KERNELS
     if str(own.get("cpu")).startswith(f"{hardware.get('cpu')}, family "):
-        own["cpu"] = hardware.get("cpu")  # as it was written before
+        own["cpu"] = hardware.get("cpu")  # earlier versions recorded the name alone
     if "source" not in before:
         sides[1].pop("source", None)
     for side, part in zip(sides, (hardware, own), strict=True):
@@ -106,18 +107,21 @@ def _section(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
-    """What a run recorded of its environment; nothing where that cannot be read."""
+    """Return the environment that a run recorded, or an empty dict if it cannot be read."""
     return read_mapping(directory / "environment.json")
 
 
 def recorded_threads(directory: Path) -> int:
-    """Threads of the CPU's operations with which a run began; where that cannot be read, those of this process."""
+    """Return the number of CPU threads with which a run started, or of this process if it cannot be read."""
     recorded = read_environment(directory).get("num_threads")
     return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()
 
 
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
-    """The commit of the repository around ``directory`` and its uncommitted changes; nothing where there is none."""
+    """Return the commit and the uncommitted changes of the git repository around ``directory``.
+
+    The values are None if there is no repository, or if git cannot be run.
+    """
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "is_dirty": None}, None
@@ -126,7 +130,7 @@ def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    # Nothing that the repository's own settings name is run: no monitor, no hooks, no external diff.
+    # The repository's configuration must not run programs: no file system monitor, no hooks, no external diff.
     command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-C", str(directory)]
     try:
         done = subprocess.run(
@@ -156,14 +160,17 @@ def _hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "cpu": _cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # of the kernels that torch chooses
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # instruction set of the kernels that torch chooses
         "num_cpus": os.cpu_count(),
         "accelerators": devices,
     }
 
 
 def _cpu_name() -> str:
-    """The processor's name and, as some have the same, its family, model and stepping, by which libraries choose."""
+    """Return the name, family, model and stepping of the processor.
+
+    Some processors have the same name, and libraries choose kernels by the three numbers.
+    """
     found: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

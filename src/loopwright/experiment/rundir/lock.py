@@ -1,4 +1,4 @@
-"""One process at a time works on a run directory."""
+"""The lock of a run directory, which allows one process at a time to work in it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _log = logging.getLogger("loopwright")
 
 @contextmanager
 def hold(directory: Path) -> Iterator[None]:
-    """Hold a run directory while the context is open.
+    """Lock a run directory while the context is open.
 
-    The lock is the system's, on the file ``.lock``: it is gone with the process that holds it, however that ends, and
-    processes forked meanwhile do not share it. The file itself says who holds it, and stays.
+    The lock is a lock of the operating system on the file ``.lock``. The system releases it when the process ends for
+    any reason, and forked processes do not inherit it. The file contains the process that holds the lock, and it is not
+    deleted.
 
     Raises:
-        CheckpointError: naming the process that holds it.
-        SaveError: if the directory cannot be written to.
+        CheckpointError: if another process holds the lock; the message names the process.
+        SaveError: if the directory is not writable.
     """
     path = directory / LOCK_FILE
     try:
@@ -54,10 +55,8 @@ def _lock(descriptor: int, directory: Path) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise CheckpointError(
-                f"{directory}: is being run by {_describe(descriptor)}; wait for it to end."
-            ) from None
-        _log.warning("%s: cannot be locked (%s); see to it that no other process runs it.", directory, error.strerror)
+            raise CheckpointError(f"{directory}: in use by {_describe(descriptor)}; wait until it ends.") from None
+        _log.warning("%s: cannot be locked (%s); make sure that no other process uses it.", directory, error.strerror)
 
 
 def _holder() -> dict[str, Any]:

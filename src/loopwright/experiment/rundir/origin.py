@@ -1,4 +1,4 @@
-"""The checkpoints that a run begins from or validates, and a digest of each, so that others in their place show."""
+"""The checkpoints that a run starts from or validates, with SHA-256 digests by which a replaced one is detected."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from loopwright.experiment.jobs.settings import JobSettings
 
 
 def origins(settings: JobSettings) -> list[Path]:
-    """The checkpoints that the settings of a run mean.
+    """Return the checkpoints that the settings of a run name.
 
     Raises:
-        CheckpointError: if one is not there, or none of a run is good.
+        CheckpointError: if a checkpoint does not exist, or if a named run has no complete checkpoint.
     """
     if settings.ckpt_paths is not None:
         return expand(settings.ckpt_paths)
@@ -23,7 +23,10 @@ def origins(settings: JobSettings) -> list[Path]:
 
 
 def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
-    """By folder, the SHA-256 of a checkpoint's manifest, which has those of its files; None: it cannot be read."""
+    """Return the SHA-256 of the manifest in each checkpoint folder, or None if it cannot be read.
+
+    The manifest contains the digests of all other files of the checkpoint.
+    """
     found: dict[str, str | None] = {}
     for folder in checkpoints:
         try:

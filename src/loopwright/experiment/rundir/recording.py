@@ -1,4 +1,4 @@
-"""`RecordingCallback`: the callback by which a run keeps its directory up to date."""
+"""`RecordingCallback`: the callback that records the plan, the optimizer and the configuration during a run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _log = logging.getLogger("loopwright")
 
 
 class RecordingCallback(Callback):
-    """Writes the plan of a fit and its optimizer when it starts, the configuration into every checkpoint.
+    """Writes the plan and the optimizer when a fit starts, and the configuration into every checkpoint.
 
-    It notes the step validated, too.
+    It also keeps the step of the last validation.
 
     Args:
-        record: of the run.
-        config: resolved.
-        course: the line that shows the learning rates of a plan.
-        named_metrics: settings that name a metric, with the name.
+        record: record of the run.
+        config: resolved configuration.
+        course: function from a plan to the line that shows its learning rates.
+        named_metrics: name of a metric for each setting that names one.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class RecordingCallback(Callback):
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Write the plan, where a run goes on in its directory the whole one, and the optimizer that carries it out."""
+        """Write the plan and the optimizer. The plan of a resumed run is written from its first step."""
         plan = trainer.plan
-        assert plan is not None, "a fit that starts has a plan"
+        assert plan is not None, "the plan is made before a fit starts"
         self._record.go_on()
         if self._record.is_resumed:
             plan = plan.whole()
@@ -64,7 +64,7 @@ class RecordingCallback(Callback):
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """After the first validation, refuse settings that name a metric of it that there is not."""
+        """After the first validation, refuse settings that name a validation metric that does not exist."""
         validated = [name for name in trainer.metrics if name.startswith("val/")]
         for setting, name in self._named_metrics.items():
             if validated and name.startswith("val/") and name not in validated:
@@ -72,7 +72,7 @@ class RecordingCallback(Callback):
                 raise SettingError(setting, problem + did_you_mean(name, validated))
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Say which metric was named and never logged, other than the objective, which the end of the run tells of."""
+        """Warn of a setting whose metric was never logged. The objective is checked at the end of the run."""
         for setting, name in self._named_metrics.items():
             if setting != "objective" and trainer.metrics and name not in trainer.metrics and trainer.global_step:
                 is_unvalidated = trainer.plan is not None and trainer.plan.eval_every is None
@@ -80,16 +80,16 @@ class RecordingCallback(Callback):
                     _log.warning("%s=%r: no such metric was logged.", setting, name)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Note the step: outside a fit it is that of a checkpoint, only while this is validated."""
+        """Keep the step. Outside a fit it is the step of the checkpoint, known only during its validation."""
         self.validated_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Put the configuration into the checkpoint, so that it explains itself wherever it is taken."""
+        """Add the configuration to the checkpoint, so that a checkpoint can be used without its run directory."""
         state_dict["config"] = dict(self._config)
 
 
 def _facts(optimizer: Optimizer) -> dict[str, Any]:
-    """Its class, and the kind of step, the settings and the size of each parameter group."""
+    """Return the class of an optimizer, and the kind, settings and size of each parameter group."""
     groups = [
         {
             "kind": kind_of(group),
@@ -104,5 +104,5 @@ def _facts(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _num_values(parameters: Sequence[Tensor]) -> int | None:
-    """In all of them; None where a first batch is to decide."""
+    """Return the total number of values, or None if lazy parameters get their shape from the first batch."""
     return None if any(map(is_lazy, parameters)) else sum(parameter.numel() for parameter in parameters)

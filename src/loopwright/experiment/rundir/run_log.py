@@ -1,4 +1,4 @@
-"""`run.log`: what a run said, with the time at which it said it."""
+"""`run.log`: the messages and warnings of a run, with their times."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
         if record.name == _WARNINGS.name:
-            message = message.strip().partition("\n")[0]  # what follows is source and tracebacks: for the file
+            message = message.strip().partition("\n")[
+                0
+            ]  # the other lines, such as source code, are written to the file only
         return one_line(message)
 
 
 class _ToFile(logging.FileHandler):
-    """Appends to the log; that it cannot is no reason to end a run, and is said once."""
+    """Appends to the log file. If the file cannot be written, it prints that once and the run continues."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")
@@ -37,7 +39,7 @@ class _ToFile(logging.FileHandler):
 
 
 class _ToStderr(logging.Handler):
-    """Writes to what ``sys.stderr`` is at the time: a live line puts itself in its place, to keep below all else."""
+    """Writes to the current ``sys.stderr``, which the progress line replaces to stay below all other output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -48,9 +50,9 @@ class _ToStderr(logging.Handler):
 
 @contextmanager
 def run_log(file: Path) -> Iterator[None]:
-    """Write what is logged under ``loopwright`` to ``file`` while the context is open; warnings go to stderr too.
+    """Write messages of the logger ``loopwright`` to ``file`` while the context is open, and warnings to stderr too.
 
-    What Python's `warnings` would show is recorded in the same way.
+    Warnings of Python's `warnings` module are logged in the same way.
     """
     to_file = _ToFile(file)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -72,10 +74,10 @@ def run_log(file: Path) -> Iterator[None]:
         for logger in (LOGGER, _WARNINGS):
             logger.removeHandler(to_file)
             logger.removeHandler(to_stderr)
-        with suppress(OSError):  # of lines that it has complained of already
+        with suppress(OSError):  # for lines whose error was printed already
             to_file.close()
 
 
 def log_only(message: str) -> None:
-    """Record ``message`` in the run's log as an error that is said on stderr in another form."""
+    """Log ``message`` as an error in the file only, because stderr shows it in another form."""
     LOGGER.error(message, extra={"is_said": True})

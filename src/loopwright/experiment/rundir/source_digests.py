@@ -1,4 +1,4 @@
-"""Which source a run was made with, whether or not git sees it: a digest for Loopwright and each trusted package."""
+"""Digests of the source code that a run used, of Loopwright and of each trusted package. Git is not needed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _OWN = Path(__file__).parents[2]
 
 
 def source_digests(trust: Trust) -> dict[str, str | None]:
-    """By dotted name, the SHA-256 of the names and contents of a package's ``.py`` files; nothing is imported.
+    """Return the SHA-256 of the names and contents of the ``.py`` files of each package, by dotted name.
 
-    None: the package has no such files, or they cannot be read.
+    The value is None if a package has no such files or if they cannot be read. Nothing is imported.
     """
     found = {"loopwright": _digest([_OWN])}
     for name in trust.packages:
@@ -26,11 +26,11 @@ def source_digests(trust: Trust) -> dict[str, str | None]:
 
 
 def _places(name: str, trust: Trust) -> list[Path]:
-    """Where the source of a dotted name lies; of a class or function, the module around it."""
+    """Return the paths of the source of a dotted name. For a class or function it is the path of its module."""
     top, *rest = name.split(".")
     try:
         spec = PathFinder.find_spec(top, [str(trust.cwd)]) if top in trust.from_cwd else find_spec(top)
-    except (ImportError, ValueError):  # ValueError: a module that was made without a spec
+    except (ImportError, ValueError):  # ValueError: a module without a spec
         return []
     places = _origins(spec)
     for part in rest:
@@ -63,7 +63,10 @@ def _digest(places: Iterable[Path]) -> str | None:
 
 
 def _files(place: Path) -> Iterator[tuple[str, Path]]:
-    """The ``.py`` files of a module or package by their names in it, in order, but of folders that are no packages."""
+    """Yield the relative name and path of each ``.py`` file of a module or package, in order.
+
+    Folders whose names are not identifiers are skipped.
+    """
     if not place.is_dir():
         if place.suffix == ".py":
             yield place.name, place

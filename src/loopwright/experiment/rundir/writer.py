@@ -1,4 +1,4 @@
-"""`DirectoryWriter`: what a run writes about itself into its directory."""
+"""`DirectoryWriter`: the files in which a run records its configuration, environment, plan and result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from loopwright.experiment.jobs.settings import JobSettings
 from loopwright.loggers.append_only import number
 from loopwright.records import read_summary
 
-# Of the summary of a run that is resumed, until it comes to something else.
+# Entries of the summary that a resumed run keeps until it replaces them.
 _KEPT = (
     "global_step",
     "metrics",
@@ -41,31 +41,33 @@ State = str  # "running", "completed", "interrupted" or "failed"
 
 
 class DirectoryWriter:
-    """The files of one run directory that tell what was run and how it ended.
+    """Writes the files of a run directory that record the run and its result.
 
-    ``summary.json`` is there from the start, and replaced as a whole, so that it can be read at any time. A run that is
-    resumed leaves the files as they are until it really goes on, see `go_on`.
+    ``summary.json`` exists from the start and is always replaced as a whole, so that it can be read at any time. A
+    resumed run does not change any file until all checks have passed, see `go_on`.
 
     Args:
-        directory: the run directory; exists.
-        settings: of the run; the summary names its objective.
-        is_resumed: whether the directory holds the beginning of this run.
+        directory: existing run directory.
+        settings: settings of the run; the summary contains the name of the objective.
+        is_resumed: whether the directory contains an earlier part of this run.
 
     Raises:
-        SettingError: if the directory holds a run already that is not to be resumed.
+        SettingError: if the directory contains a run already and ``is_resumed`` is False.
     """
 
     def __init__(self, directory: Path, settings: JobSettings, *, is_resumed: bool = False) -> None:
         if (directory / "summary.json").exists() and not is_resumed:
-            raise SettingError("run directory", f"={str(directory)!r}: holds a run already.")
+            raise SettingError("run directory", f"={str(directory)!r}: contains a run already.")
         self.directory = directory
         self.is_resumed = is_resumed
         self._is_begun = not is_resumed
         before = read_summary(directory) if is_resumed else {}
         if is_resumed and not before:
-            _log.warning("%s: not to be read; what it said of the data is not compared.", directory / "summary.json")
+            _log.warning(
+                "%s: cannot be read; the data are not compared with those recorded in it.", directory / "summary.json"
+            )
         self._data_before = before["data"] if isinstance(before.get("data"), dict) else {}
-        self._resumption: tuple[str, str] | None = None  # the configuration and the command, not yet written
+        self._resumption: tuple[str, str] | None = None  # configuration and command, not yet written
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
         self._summary: dict[str, Any] = {
@@ -95,13 +97,13 @@ class DirectoryWriter:
     def write_beginning(
         self, config: Mapping[str, Any], words: Sequence[str], environment: Mapping[str, Any], diff: str | None
     ) -> None:
-        """Write what is known before anything is built: ``config.yaml``, ``command.txt`` and the environment.
+        """Write the files that are known before anything is built: configuration, command and environment.
 
         Args:
-            config: the resolved configuration.
-            words: the command line.
-            environment: of `loopwright.experiment.rundir.environment`.
-            diff: uncommitted changes; None: not known.
+            config: the resolved configuration, written to ``config.yaml``.
+            words: words of the command line, written to ``command.txt``.
+            environment: return value of `loopwright.experiment.rundir.environment.environment`.
+            diff: uncommitted changes, written to ``git.diff``; None if they are not known.
         """
         self._write_config(_config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
@@ -112,24 +114,24 @@ class DirectoryWriter:
     def note_resumption(
         self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
     ) -> None:
-        """Note that the run is to go on.
+        """Keep the files of a resumed run in memory until `go_on` writes them.
 
         Args:
-            config: the resolved configuration, which may have a later end than before.
-            words: the command line.
-            checkpoint: from which it goes on.
-            differences: between the environment in which it began and this one.
+            config: the resolved configuration. Its last step may be later than before.
+            words: words of the command line.
+            checkpoint: checkpoint from which the run resumes.
+            differences: differences between the recorded environment and this one.
         """
         self._resumption = _config_text(config), shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def go_on(self) -> None:
-        """Nothing refused to go on: write what was noted of a resumption, if there is one."""
+        """Write the files of a resumed run. Called once all checks of the resume have passed."""
         if self._resumption is None:
             return
         config_text, command = self._resumption
         self._resumption, self._is_begun = None, True
-        for left in self.directory.glob(".*.*-*"):  # by a process that was killed while it wrote
+        for left in self.directory.glob(".*.*-*"):  # left by a process that was killed while it wrote
             if _PARTIAL.fullmatch(left.name):
                 left.unlink(missing_ok=True)
         self._write_config(config_text)
@@ -147,32 +149,39 @@ class DirectoryWriter:
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Put what is known of the data into the summary.
+        """Write the facts about the data to the summary.
 
         Raises:
-            SettingError: if a run that is resumed began with other data.
+            SettingError: if the run is resumed and the earlier part used other data.
         """
         found = json.loads(json.dumps(plain(facts)))
         changed = [name for name, value in self._data_before.items() if found.get(name) != value]
         if changed:
-            raise SettingError("data", f": not what the run began with ({', '.join(changed)}); expected the same data.")
+            raise SettingError(
+                "data", f": differs from the start of the run ({', '.join(changed)}); expected the same data."
+            )
         self._summary["data"] = dict(facts)
         self._write_summary()
 
     def write_origins(self, digests: Mapping[str, str | None]) -> None:
-        """Put the checkpoints that the run begins from or validates into the summary, each with its digest."""
+        """Write the checkpoints that the run starts from or validates to the summary, each with its digest."""
         self._summary["origins"] = dict(digests)
         self._write_summary()
 
     def write_optimizer(self, facts: Mapping[str, Any]) -> None:
-        """Put the optimizer that was used into the summary."""
+        """Write the facts about the optimizer to the summary."""
         self._summary["optimizer"] = dict(facts)
         self._write_summary()
 
     def end(self, state: State, exit_code: int, **values: Any) -> None:
-        """Write how the run ended; ``values`` are entries of the summary, as far as they are known.
+        """Write the result of the run to the summary.
 
-        A run that was to be resumed and did not go on is as it was.
+        If a resumed run ended before `go_on`, its files are not changed.
+
+        Args:
+            state: final state.
+            exit_code: exit code of the run.
+            values: other entries of the summary that are known.
         """
         unknown = values.keys() - self._summary.keys()
         assert not unknown, unknown
@@ -186,7 +195,7 @@ class DirectoryWriter:
         self._write("summary.json", json.dumps(plain(self._summary), indent=2, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        """Put a file in place of the one of that name, or leave that as it is."""
+        """Replace a file as a whole. If that fails, the old file is unchanged."""
         path, partial = self.directory / name, self.directory / f".{name}-{os.getpid()}"
         try:
             partial.write_text(text, encoding="utf-8")
@@ -203,7 +212,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in strict JSON: numbers that are not finite become texts, as in metrics.jsonl."""
+    """Return ``value`` for strict JSON. Numbers that are not finite become texts, as in metrics.jsonl."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`verify`: a few steps of a configuration carried out in two ways that ought to come to the same."""
+"""`verify`: runs a few steps of a configuration in two ways that should give equal results, and compares them."""
 
 from loopwright.experiment.verify.verify import VERIFIABLE, Verdict, verify, verify_job
 

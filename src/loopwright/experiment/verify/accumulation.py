@@ -1,7 +1,8 @@
-"""Accumulation: the gradients of a batch, cut into micro-batches or not, are the same to rounding.
+"""Verification of accumulation: the gradients of a batch are equal up to rounding whether it is cut into micro-batches.
 
-Every step is compared by itself: the second run makes it with the gradients of the first, so that both begin at the
-same weights, whatever an optimizer makes of rounding (Adam turns it into steps where gradients are nearly zero).
+Every step is compared separately: the second run updates the weights with the gradients of the first, so that both
+start each step with the same weights. Otherwise the optimizer could amplify rounding errors: Adam turns gradients that
+are nearly zero into full steps.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
-# Of a tensor's gradient, by norms. What is this small beside the gradient of the whole model is rounding in any case.
+# Tolerances for the norm of the difference, relative to the norm of the tensor's gradient. If that norm is less than
+# `_OF_THE_WHOLE` of the norm of the whole model's gradient, they are relative to this fraction of the latter.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
-_OF_THE_WHOLE = 1e-3  # of the tolerance
-_NUM_ULPS = 4.0  # of a type of 16 bits, in which a forward has computed anything
+_OF_THE_WHOLE = 1e-3
+_NUM_ULPS = 4.0  # relative tolerance in units of the last place, for a forward that computes in a 16-bit type
 
 
 def verify_accumulation(trials: Trials) -> Found:
-    """The gradient of a step does not depend on how its batch is cut."""
+    """Verify that the gradients of a step do not depend on how its batch is cut."""
     batch_size, grad_accum_steps = _cut(trials.config)
     size = batch_size * grad_accum_steps
     whole = Gradients(trials.num_steps)
     parts = Gradients(trials.num_steps, whole)
     mode = WithoutDropout()
-    # Validations are read in batches of another size here, so there are none.
+    # Validations would read batches of another size than configured, so there is none before the end of the run.
     loop = {"loop__eval_frequency": None if trials.config["loop"].get("eval_frequency") is None else 1.0}
     with mode:
         trials.run(trials.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
@@ -49,14 +51,16 @@ def verify_accumulation(trials: Trials) -> Found:
     least = max((_NUM_ULPS * torch.finfo(each).eps for each in mode.half_types), default=0.0)
     worst, first, ratio = _compare(whole, parts, num_steps, least)
     cut = f"{count(grad_accum_steps, 'micro-batch')} of {batch_size}"
-    did = f"{count(num_steps, 'step')} on batches of {size} as a whole; cut into {cut}"
+    did = f"{count(num_steps, 'step')} on whole batches of {size}; cut into {cut}"
     remarks = [*samples.remarks]
     if mode.has_dropped:
-        remarks.append("dropout is switched off in both: it draws anew for each micro-batch")
+        remarks.append("dropout is switched off in both runs, because it draws new random numbers for each micro-batch")
     if mode.half_types:
         types = " and ".join(sorted(str(each).removeprefix("torch.") for each in mode.half_types))
-        remarks.append(f"computed in {types} in part, so that gradients are compared to {least:.2g}")
-    # A loader that fills each batch gives them one length; that of a joined text is any.
+        remarks.append(
+            f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
+        )
+    # Micro-batches of a loader that fills each batch have equal lengths. Joined texts can have any length.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,
@@ -68,30 +72,33 @@ def verify_accumulation(trials: Trials) -> Found:
     )
     are_equal = worst is not None and first is None
     if samples.difference is not None and are_equal:
-        remarks.append(f"{samples.difference}: not cut by samples, as it seems")
+        remarks.append(f"{samples.difference}; the gradients are equal, so it may not be cut by samples")
     elif samples.difference is not None and not has_other_rows:
         said, explanations = f"not equal: {samples.difference}", explain("accumulation", samples.difference, evidence)
         return Found(is_equal=False, did=did, said=said, explanations=explanations, remarks=remarks)
     if worst is None:
-        raise SettingError("optimizer", ": no gradient reached it; expected a step, to compare gradients of.")
+        raise SettingError("optimizer", ": received no gradient; expected at least one step to compare.")
     if first is None:
-        said = f"equal to rounding: {count(len(whole.gradients[0]), 'gradient')} a step; the worst, {worst}"
+        said = f"equal to rounding: {count(len(whole.gradients[0]), 'gradient')} in each step; the largest in {worst}"
         return Found(is_equal=True, did=did, said=said, remarks=remarks)
     explanations = explain("accumulation", first, evidence)
     if is_sum(ratio, grad_accum_steps):
         explanations = [
-            f"gradients are 1/{grad_accum_steps} of those of the whole batch: a loss that is a sum over the samples; "
-            "expected a mean, or num_items beside it",
+            f"gradients are 1/{grad_accum_steps} of the whole batch's gradients: the loss may be a sum over samples; "
+            "return a mean, or num_items with it",
             *explanations,
         ]
     return Found(is_equal=False, did=did, said=f"not equal: {first}", explanations=explanations, remarks=remarks)
 
 
 def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Micro-batch and number of them: as configured, or else the batch in two, of no fewer samples than it has."""
+    """Return the size and number of micro-batches: as configured, or two halves if batches are not cut.
+
+    Halves are rounded up, so that together they have no fewer samples than the batch.
+    """
     batch_size, grad_accum_steps = config["data"].get("batch_size"), config["loop"].get("grad_accum_steps", 1)
     if type(batch_size) is not int:
-        raise SettingError("data.batch_size", f"={batch_size}: expected a whole number, to cut a batch.")
+        raise SettingError("data.batch_size", f"={batch_size}: expected a whole number, so that a batch can be cut.")
     if grad_accum_steps > 1:
         return batch_size, grad_accum_steps
     return max(-(-batch_size // 2), min(batch_size, 2)), 2
@@ -99,7 +106,7 @@ def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
 
 @contextmanager
 def _saying_that_it_was_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
-    """Tell, with what a run raises of its micro-batches, whose choice these were."""
+    """Add to errors of a run that verify chose the size of its micro-batches."""
     how = f"(verify cut each batch into {count(grad_accum_steps, 'micro-batch')} of {batch_size})"
     try:
         yield
@@ -113,13 +120,18 @@ def _saying_that_it_was_cut(batch_size: int, grad_accum_steps: int) -> Iterator[
 def _compare(
     whole: Gradients, parts: Gradients, num_steps: int, least: float
 ) -> tuple[Difference | None, Difference | None, float]:
-    """The worst difference for its tolerance, the first beyond it, and how long cut gradients are beside whole ones.
+    """Compare the gradients of whole batches and of micro-batches.
 
     Args:
         whole: gradients of whole batches.
-        parts: of micro-batches.
-        num_steps: that are compared.
-        least: relative tolerance at the least.
+        parts: gradients of micro-batches.
+        num_steps: number of steps to compare.
+        least: minimum of the relative tolerance.
+
+    Returns:
+        The largest difference relative to its tolerance, the first difference above its tolerance, and the scalar
+        product of both gradients divided by the squared norm of the whole one. The last is 1 for equal gradients, and
+        1/n for a loss that is a sum if batches are cut into n micro-batches.
     """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]
@@ -144,11 +156,11 @@ def _compare(
 
 
 def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor], least: float) -> float:
-    """The difference in units of what is taken for rounding."""
+    """Return the norm of the difference divided by its tolerance."""
     relative = max(_RELATIVE.get(gradient.dtype, _RELATIVE_OTHERWISE), least)
     total = math.sqrt(sum(float(each.double().square().sum()) for each in all_of_step.values()))
     allowed = relative * max(float(gradient.double().norm()), _OF_THE_WHOLE * total)
     apart = float((gradient.double() - other.double()).norm())
-    if is_same(gradient, other):  # NaN included
+    if is_same(gradient, other):  # NaN is equal to NaN
         return 0.0
     return apart / allowed if allowed else 0.0 if apart == 0 else math.inf

@@ -1,4 +1,4 @@
-"""What has to be bitwise the same: resumed or not, validated or not, read by workers or not, once and once more."""
+"""Verification of promises of bitwise equality: resume, validation, workers and determinism."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from loopwright.experiment.verify.trace import Trace, ValidatingTrace
 from loopwright.experiment.verify.trials import Trial, Trials
 
 _NUM_WORKERS = 2
-_EVERY_STEPS = 3  # between two validations of a run that has any
+_EVERY_STEPS = 3  # steps between two validations, if the configuration has validations
 _VALIDATION_BATCHES = 2
 
 
 def verify_resume(trials: Trials) -> Found:
-    """A run cut in the middle goes on as if it had not been."""
+    """Verify that a run that is interrupted in the middle and resumed is equal to an uninterrupted run."""
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
     if first.num_steps_done < 2:
         steps = count(first.num_steps_done, "step")
-        raise SettingError("loop", f": trains {steps}; expected 2 or more, to cut between them.")
+        raise SettingError("loop", f": trains {steps}; expected 2 or more, so that it can be cut.")
     cut = first.num_steps_done // 2
     with tempfile.TemporaryDirectory() as folder:
         second = Trace(cut, first)
@@ -38,15 +38,16 @@ def verify_resume(trials: Trials) -> Found:
         if is_cut:
             second = Trace(trials.num_steps, first)
             trial = trials.run(config, second, Path(folder))
-    did = f"{_steps(first)} straight; cut after step {cut}, built anew and resumed"
+    did = f"{_steps(first)} without interruption; interrupted after step {cut}, rebuilt and resumed"
     return _compared("resume", did, first, second, trial, is_before=not is_cut)
 
 
 def verify_validation(trials: Trials) -> Found:
-    """Validating changes nothing in what is trained."""
+    """Verify that a validation does not change training."""
     if not trials.has_validation:
-        raise SettingError("data", ": has no validation data; expected some, as validating is what is looked at.")
-    # Both validate as their plan says, for callbacks and schedulers may follow that; the second does so in between.
+        raise SettingError("data", ": has no validation data; verify validation needs them.")
+    # Callbacks and schedulers may depend on the validations of the plan, so both runs make them. The second run makes
+    # additional ones.
     config = _validating(trials)
     first = Trace(trials.num_steps, with_validation=False)
     trials.run(config, first)
@@ -54,12 +55,12 @@ def verify_validation(trials: Trials) -> Found:
     trial = trials.run(config, second)
     difference = second.difference
     is_before = difference is not None and difference.step == 1 and difference.kind != "weights"
-    did = f"{_steps(first)}; with a validation more after each"
+    did = f"{_steps(first)}; with an additional validation after each"
     return _compared("validation", did, first, second, trial, is_before=is_before)
 
 
 def verify_workers(trials: Trials) -> Found:
-    """Workers read the same data."""
+    """Verify that workers read the same data as the main process."""
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trial = trials.run(_with_workers(trials, config, 0), first)
@@ -67,13 +68,13 @@ def verify_workers(trials: Trials) -> Found:
     second = Trace(trials.num_steps, first)
     trial = trials.run(_with_workers(trials, config, _NUM_WORKERS), second)
     _check_workers(trial, _NUM_WORKERS)
-    did = f"{_steps(first)} on data read in this process; by {_NUM_WORKERS} workers"
+    did = f"{_steps(first)} on data read in this process; on data read by {_NUM_WORKERS} workers"
     is_before = second.difference is not None and second.difference.kind != "batch"
     return _compared("workers", did, first, second, trial, is_before=is_before)
 
 
 def verify_determinism(trials: Trials) -> Found:
-    """The same run is the same twice, and every operation of it has a deterministic form."""
+    """Verify that a second run of the configuration is equal, and that every operation has a deterministic form."""
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
@@ -86,7 +87,7 @@ def verify_determinism(trials: Trials) -> Found:
     if not operations:
         return found
     names = ", ".join(operations)
-    lines = [f"{names}: no deterministic form in torch; with deterministic=true it is an error that says where"]
+    lines = [f"{names}: no deterministic form in torch; deterministic=true raises an error where it is called"]
     if found.is_equal:
         said = f"not deterministic: {names}, although these two runs are bitwise equal"
         return Found(is_equal=False, did=found.did, said=said, explanations=lines)
@@ -106,8 +107,12 @@ def _compared(what: str, did: str, first: Trace, second: Trace, trial: Trial, *,
         explanations = explain(what, difference, evidence)
         return Found(is_equal=False, did=did, said=f"not equal: {difference}", explanations=explanations)
     if second.num_steps_done != first.num_steps_done:
-        ended = [f"after step {each.num_steps_done} ({each.stop_reason or 'its end'})" for each in (first, second)]
-        return Found(is_equal=False, did=did, said=f"not equal: the first run ended {ended[0]}, the second {ended[1]}")
+        ended = [
+            f"after step {each.num_steps_done} ({each.stop_reason or 'end of the plan'})" for each in (first, second)
+        ]
+        return Found(
+            is_equal=False, did=did, said=f"not equal: the first run ended {ended[0]}, the second run {ended[1]}"
+        )
     counted = second.num_compared
     kinds = (("weights", "state", "of all weights"), ("loss", "loss", ""), ("batch", "micro-batch", ""))
     compared = ", ".join(f"{count(counted[kind], noun)} {rest}".strip() for kind, noun, rest in kinds)
@@ -116,7 +121,7 @@ def _compared(what: str, did: str, first: Trace, second: Trace, trial: Trial, *,
 
 
 def _validating(trials: Trials, every_steps: int = _EVERY_STEPS) -> dict[str, Any]:
-    """The configuration, validating briefly every few steps where it validates at all."""
+    """Return the configuration with short validations every few steps, if it has validations."""
     if not trials.config["loop"].get("eval_frequency") or not trials.has_validation:
         return trials.changed()
     return trials.changed(loop__eval_frequency=every_steps, loop__eval_steps=_few(trials.config))
@@ -132,12 +137,12 @@ def _with_workers(trials: Trials, config: Mapping[str, Any], num_workers: int) -
 
 
 def _check_workers(trial: Trial, num_workers: int) -> None:
-    """Refuse a dataloader that does not do as it is told: what is compared would be the same twice."""
+    """Refuse a dataloader that ignores ``num_workers``, because both runs would then read in the same way."""
     has = getattr(trial.dataloader, "num_workers", None)
     if has != num_workers:
         name = type(trial.dataloader).__name__
-        problem = f"={num_workers}: the training dataloader, a {name}, has {has or 'none'} all the same; expected "
-        raise SettingError("data.num_workers", f"{problem}one that has as many, to compare with none.")
+        problem = f"={num_workers}: the training dataloader ({name}) has {has or 'none'}; expected a "
+        raise SettingError("data.num_workers", f"{problem}dataloader with data.num_workers workers.")
 
 
 def _steps(trace: Trace) -> str:
@@ -146,7 +151,7 @@ def _steps(trace: Trace) -> str:
 
 @contextmanager
 def _warning_of_indeterminate() -> Iterator[None]:
-    """Let torch warn of operations that have no deterministic form."""
+    """Make torch warn of operations that have no deterministic form."""
     before = torch.are_deterministic_algorithms_enabled()
     warned_before = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)

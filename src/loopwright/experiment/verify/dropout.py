@@ -1,4 +1,4 @@
-"""`WithoutDropout`: a model computed as it trains, but for what dropout draws; it notes what tells batches apart."""
+"""`WithoutDropout`: switches dropout off in a model in training mode, and records batch statistics and 16-bit types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _up_to(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(names[: names.index(name) + 1])
 
 
-# The parameters of each function up to its probability.
+# Parameters of each function, up to and including its dropout probability.
 _TAKES: Mapping[Callable[..., Any], tuple[str, ...]] = MappingProxyType(
     {
         **{function: ("input", "p") for function in _PLAIN},  # noqa: C420  (their types differ)
@@ -41,12 +41,12 @@ _TAKES: Mapping[Callable[..., Any], tuple[str, ...]] = MappingProxyType(
 
 
 class WithoutDropout(TorchFunctionMode):
-    """While it is active dropout drops nothing, whether a module or a function does it.
+    """While this mode is active, dropout modules and functions drop nothing.
 
     Attributes:
-        has_dropped: whether there was any that would have.
-        has_batch_statistics: whether anything was normalized by those of its batch.
-        half_types: types of 16 bits in which anything was computed.
+        has_dropped: whether dropout with a probability above 0 was called.
+        has_batch_statistics: whether an operation normalized by the statistics of its batch.
+        half_types: 16-bit types in which a result was computed.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class WithoutDropout(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call ``func``, a dropout with a probability of 0."""
+        """Call ``func``. If it drops values, call it with a probability of 0."""
         result = self._call(func, args, dict(kwargs or {}))
         if isinstance(result, Tensor) and result.dtype in _HALF:
             self.half_types.add(result.dtype)
@@ -85,7 +85,7 @@ class WithoutDropout(TorchFunctionMode):
         return func(*positional, *args[len(names) :], **values)
 
     def _recurrent(self, args: Sequence[Any]) -> list[Any]:
-        """The arguments of a recurrent network: … has_biases, num_layers, dropout, train …"""
+        """Set the dropout in the arguments of a recurrent function to 0: … has_biases, num_layers, dropout, train …"""
         changed = [*args]
         at = next(index for index, value in enumerate(args) if isinstance(value, bool)) + 2
         self.has_dropped |= bool(args[at + 1]) and args[at] > 0
@@ -94,5 +94,5 @@ class WithoutDropout(TorchFunctionMode):
 
 
 def _third(func: Callable[..., Any], args: Sequence[Any]) -> bool:
-    """Whether it is in training, where that is given by position."""
+    """Return the third positional argument ``train`` if it is given, otherwise True."""
     return bool(args[2]) if func in _PLAIN and len(args) > 2 else True

@@ -1,4 +1,4 @@
-"""What two runs hold, leaf by leaf, and where they first differ."""
+"""Comparison of the values of two runs leaf by leaf, and the first difference between them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 
 Leaves = Mapping[str, Any]
 
-_MAX_DEPTH = 20  # of objects in objects, which may hold each other
+_MAX_DEPTH = 20  # nested objects; objects may refer to each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first thing in which two runs differ.
+    """The first difference of two runs.
 
     Attributes:
-        step: that was under way, counted from 1.
+        step: step in which the difference occurred, counted from 1.
         kind: "batch", "loss", "weights", "metrics", "state" or "gradient".
-        name: of the tensor or value in it; empty where there is but one.
-        absolute: the largest difference of two numbers; None where none can be computed.
-        relative: the norm of the difference over that of the first run's; likewise.
-        values: where it is None, both in words.
+        name: name of the tensor or value; empty if there is only one.
+        absolute: largest absolute difference of two numbers; None if it cannot be computed.
+        relative: norm of the difference divided by the norm in the first run; None if it cannot be computed.
+        values: description of both values if ``absolute`` is None, otherwise empty.
     """
 
     step: int
@@ -36,7 +36,7 @@ class Difference:
     values: str
 
     def __str__(self) -> str:
-        """In words."""
+        """Return the difference as text."""
         what = f"{self.kind} {self.name}".strip()
         if self.absolute is None:
             return f"step {self.step}, {what}: {self.values}"
@@ -45,7 +45,7 @@ class Difference:
 
 
 def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]:
-    """The leaves of nested mappings, sequences and objects by their paths; tensors and arrays as copies on the CPU."""
+    """Return the leaves of nested mappings, sequences and objects by path. Tensors and arrays are copied to the CPU."""
     if isinstance(tree, Tensor):
         return {path: tree.detach().cpu().clone()}
     if isinstance(tree, np.ndarray) and tree.dtype.kind in "biufc":
@@ -56,7 +56,9 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
-    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # a batch of a class of the user's own
+    elif (
+        depth > 0 and getattr(tree, "__dict__", None) and not callable(tree)
+    ):  # for example a batch of the user's own class
         children = [*vars(tree).items()]
     else:
         return {path: tree}
@@ -67,7 +69,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
 
 
 def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Difference | None:
-    """The first leaf that is not bitwise the same in both, or is in one alone; NaN is the same as itself."""
+    """Return the first leaf that is not bitwise equal or is in one run only. NaN is equal to NaN."""
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if name not in ours or name not in theirs:
             values = f"only in the {'first' if name in ours else 'second'} run"
@@ -79,7 +81,7 @@ def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Diff
 
 
 def sizes(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """The largest difference of two numbers, and the norm of the difference over that of ``one``."""
+    """Return the largest absolute difference, and the norm of the difference divided by the norm of ``one``."""
     wide = torch.complex128 if one.is_complex() else torch.float64
     apart, first = one.to(wide) - other.to(wide), one.to(wide)
     if not apart.numel():
@@ -89,7 +91,7 @@ def sizes(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two leaves are bitwise the same; NaN is the same as itself."""
+    """Return whether two leaves are bitwise equal. NaN is equal to NaN."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
@@ -97,7 +99,7 @@ def is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     is_plain = one is None or isinstance(one, bool | int | float | str | bytes | list)
-    return repr(one) == repr(other) if is_plain else True  # of other objects only the class is known to tell something
+    return repr(one) == repr(other) if is_plain else True  # of other objects only the classes are compared
 
 
 def _difference(step: int, kind: str, name: str, one: Any, other: Any) -> Difference:

@@ -1,4 +1,4 @@
-"""What in a model and its data can explain that two runs differ: looked for, not proved."""
+"""Possible explanations of a difference between two runs, found in the model and the data. They are not proofs."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ _MAX_SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of two runs that differ.
+    """Facts about two runs that differ.
 
     Attributes:
-        model: of one of them.
-        dataloader: that was trained on.
-        is_before: whether they differ before they were treated differently.
+        model: model of one of the runs.
+        dataloader: training dataloader of one of the runs.
+        is_before: whether the runs differ before anything was done differently in them.
         changed_attributes: plain attributes of modules that training changes.
         changed_weights: parameters and buffers that a validation changes.
         changed_in_forward: buffers and plain attributes that a forward changes.
-        num_rows: of the first tensors of micro-batches, where these are not of a row a sample, and count as items.
-        has_drawn: whether the model draws random numbers, dropout apart.
-        has_batch_statistics: whether the model normalizes by those of a micro-batch.
+        num_rows: numbers of items of the micro-batches, if these are the rows of the first tensor and do not equal the
+            numbers of samples; otherwise empty.
+        has_drawn: whether the model draws random numbers other than for dropout.
+        has_batch_statistics: whether the model normalizes by the statistics of a micro-batch.
     """
 
     model: nn.Module
@@ -51,54 +52,57 @@ class Evidence:
 
 
 def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
-    """What is known to make such runs differ, a line each; of the data alone where a micro-batch differed first."""
+    """Return a line for each known cause of differences that was found.
+
+    If a micro-batch differed first, only causes in the data are returned.
+    """
     model, dataloader = evidence.model, evidence.dataloader
     if difference.kind == "batch":
         found = [*_generators_of(dataloader), *_own_dataloader(what, dataloader)]
         return found or _unknown_data(what, dataloader)
     found = []
     if evidence.is_before:
-        found.append("this run is not the same twice, whatever is done with it: loopwright verify determinism")
+        found.append("two equal runs of this configuration differ as well; see loopwright verify determinism")
     if what == "accumulation":
         if evidence.num_rows:
             counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
             found.append(
-                f"micro-batches count as {counts} … items, the rows of their first tensors; return num_items beside "
-                "the loss, the number that it is a mean over"
+                f"micro-batches count as {counts} … items, the rows of their first tensors; return num_items with "
+                "the loss: the number of items in its mean"
             )
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))
         if evidence.has_drawn:
-            found.append("the model draws random numbers in its forward, others for each micro-batch")
+            found.append("the model draws random numbers in its forward, new ones for each micro-batch")
         if evidence.changed_in_forward:
             names = _shown(evidence.changed_in_forward)
-            found.append(f"{names}: changed by the model in its forward, and so once for each micro-batch")
+            found.append(f"{names}: changed by the model in each forward, so once for each micro-batch")
         return found
     if difference.kind == "state" and difference.name.startswith("callbacks."):
-        found.append("what a callback keeps in its state_dict is compared, too; a clock is never the same twice")
+        found.append("the state_dict of callbacks is compared as well; a clock time in it differs in every run")
     found += _generators_in("model", model)
     if what == "validation" and evidence.changed_weights:
         names = _shown(evidence.changed_weights)
-        found.append(f"{names}: changed by the model in evaluation mode, too; change it where self.training")
+        found.append(f"{names}: changed by the model in evaluation mode as well; change it only if self.training")
     if what in ("resume", "validation") and evidence.changed_attributes:
         names = _shown(evidence.changed_attributes)
         found.append(
-            f"{names}: changed in plain attributes, which no checkpoint holds and no validation gives back; "
-            "use register_buffer"
+            f"{names}: changed in plain attributes, which a checkpoint does not contain and a validation does not "
+            "restore; use register_buffer"
         )
     return found
 
 
 def is_sum(ratio: float, num_micro_batches: int) -> bool:
-    """Whether gradients in this ratio, of cut batches to whole ones, are those of a loss that is a sum."""
+    """Return whether this ratio of gradients of cut and whole batches is the ratio for a loss that is a sum."""
     return abs(ratio * num_micro_batches - 1) < 0.05
 
 
 def _batch_statistics(model: nn.Module) -> str:
     names = [f"{name} ({type(each).__name__})" for name, each in model.named_modules() if isinstance(each, _BatchNorm)]
     return (
-        f"{_shown(names or ['torch.nn.functional.batch_norm'])}: batch statistics, which are those of a micro-batch; "
-        "GroupNorm and LayerNorm have none, and loop.grad_accum_steps=1 cuts no batch"
+        f"{_shown(names or ['torch.nn.functional.batch_norm'])}: batch statistics, computed from one micro-batch; "
+        "use GroupNorm or LayerNorm, or loop.grad_accum_steps=1"
     )
 
 
@@ -110,13 +114,13 @@ def _generators_of(dataloader: Any) -> list[str]:
 
 
 def _generators_in(what: str, owner: Any) -> list[str]:
-    """The random generators that an object holds, or that its class reads from its module."""
+    """Report random generators in the attributes of an object, or in its module if its class uses them."""
     names = [*_attributes(owner, "", _MAX_DEPTH, set()), *_globals(type(owner))]
     if not names:
         return []
     return [
-        f"{what} has a random generator of its own ({_shown(names)}), whose state is neither seeded by sample nor "
-        "saved; draw from torch's, NumPy's or Python's global stream, which is"
+        f"{what} has its own random generator ({_shown(names)}), which is neither seeded for each sample nor saved; "
+        "use the global generators of torch, NumPy or Python"
     ]
 
 
@@ -141,7 +145,7 @@ def _attributes(owner: Any, path: str, depth: int, seen: set[int]) -> Iterator[s
 
 
 def _globals(kind: type) -> Iterator[str]:
-    """Generators of a module that the methods of a class name."""
+    """Yield the names of module-level generators that the methods of a class use."""
     for base in kind.__mro__:
         for method in vars(base).values():
             if isinstance(method, FunctionType):
@@ -153,11 +157,11 @@ def _globals(kind: type) -> Iterator[str]:
 def _own_dataloader(what: str, dataloader: Any) -> list[str]:
     if type(dataloader) in (Loader, DataLoader) or isinstance(dataloader, list | tuple):
         return []
-    own = "what it draws, and goes on from, is its own affair"
-    how = "its workers draw as they please" if what == "workers" else own
+    own = "its random numbers and its position are not restored"
+    how = "the random numbers of its workers are not seeded for each sample" if what == "workers" else own
     return [
-        f"{type(dataloader).__name__} is a dataloader of another kind, which is used as it is: {how}; "
-        "loopwright.data.Loader seeds each sample by (seed, pass, index)"
+        f"{type(dataloader).__name__} is a dataloader of your own: {how}; "
+        "use loopwright.data.Loader, which seeds each sample by (seed, pass, index)"
     ]
 
 
@@ -166,14 +170,16 @@ def _unknown_data(what: str, dataloader: Any) -> list[str]:
     if what == "workers" and isinstance(dataset, IterableDataset):
         name = type(dataset).__name__
         return [
-            f"data set {name} is iterable: a worker reads all of it unless it asks get_worker_info for its "
-            "part, and parts come in another order"
+            f"data set {name} is iterable: each worker reads all of it unless the data set uses get_worker_info to "
+            "select its part, and the parts arrive in another order"
         ]
     if what == "accumulation":
-        return ["the two ways of cutting do not hold the same samples; loopwright.data.Loader keeps their order"]
+        return [
+            "whole batches and micro-batches have other samples; use loopwright.data.Loader, which keeps their order"
+        ]
     return [
-        "the data are not the same when they are read again: what a data set counts in an attribute, a clock, a file "
-        "that changes, a source without a seed"
+        "the data differ when they are read again, for example because of a counter in the data set, a clock, a file "
+        "that changes or a random source without a seed"
     ]
 
 

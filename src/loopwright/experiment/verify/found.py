@@ -1,4 +1,4 @@
-"""`Found`: what a comparison found."""
+"""`Found`: the result of a comparison."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a comparison found.
+    """Result of a comparison.
 
     Attributes:
-        is_equal: whether it is what was promised.
-        did: what was carried out.
-        said: the finding, in a line.
-        explanations: what may explain a difference.
-        remarks: what else there is to say.
+        is_equal: whether the two runs are equal as promised.
+        did: description of the two runs.
+        said: the result in one line.
+        explanations: possible explanations of a difference.
+        remarks: other remarks on the comparison.
     """
 
     is_equal: bool
@@ -26,6 +26,6 @@ class Found:
 
 
 def count(number: int, noun: str) -> str:
-    """Such as ``1 step`` and ``2 losses``."""
+    """Return a number with its noun, such as ``1 step`` or ``2 losses``."""
     plural = f"{noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
     return f"{number:,} {noun if number == 1 else plural}"

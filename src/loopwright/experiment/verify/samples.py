@@ -1,4 +1,4 @@
-"""`compare_samples`: whether micro-batches, joined, hold the samples of the whole batches."""
+"""`compare_samples`: checks that joined micro-batches contain the samples of the whole batches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from loopwright.experiment.verify.equality import Difference, Leaves, first_diff
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What a comparison of samples found.
+    """Result of a comparison of samples.
 
     Attributes:
-        num_steps: from the first on, that hold the same.
-        difference: of the step after them, where that cannot be helped.
-        remarks: what there is to say.
+        num_steps: number of steps to compare, from the first; later steps have other samples.
+        difference: difference in samples that should be equal; None if there is none.
+        remarks: remarks on the comparison.
     """
 
     num_steps: int
@@ -28,11 +28,11 @@ class Samples:
 
 
 def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[Leaves]]) -> Samples:
-    """Compare the one batch of each step with the micro-batches of the same step, joined.
+    """Compare the batch of each step with the joined micro-batches of the same step.
 
-    What each micro-batch has alike belongs to no sample. What else is not cut by samples, as what is padded to the
-    longest of them, or their number, cannot be joined, and is not compared. Where a last batch is dropped, or not, by
-    its size, later steps are of other samples.
+    A value that is equal in all micro-batches belongs to no sample. Other values that are not cut by samples cannot be
+    joined and are not compared, such as tensors padded to the longest sample, or the number of samples. If a last batch
+    is dropped in only one of the runs because of its size, the later steps of the runs have different samples.
     """
     uncut: set[str] = set()
     num_steps = min(len(whole), len(parts))
@@ -43,7 +43,7 @@ def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[
         compared = [{name: value for name, value in each.items() if name not in uncut} for each in (batch, joined)]
         found = first_difference(step, "batch", compared[0], compared[1])
         if found is not None and step > 1 and found.absolute is None:
-            dropped = f"from step {step} on the two hold other samples (drop_last), which are not compared"
+            dropped = f"from step {step} on the two runs read different samples (drop_last), which are not compared"
             return Samples(num_steps=step - 1, difference=None, remarks=[dropped, *_of_uncut(uncut)])
         if found is not None:
             return Samples(num_steps=num_steps, difference=found, remarks=_of_uncut(uncut))
@@ -53,11 +53,11 @@ def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[
 def _of_uncut(names: set[str]) -> list[str]:
     if not names:
         return []
-    return [f"{', '.join(sorted(names))}: not cut by samples (padded to other lengths, or a number), and not compared"]
+    return [f"{', '.join(sorted(names))}: not compared, as they are not cut by samples (padded, or a number)"]
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Tensors by their names, and texts and numbers that are listed, sample by sample, as lists."""
+    """Return the tensors by name, and the texts or numbers of each list, one a sample, as one column."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")
@@ -69,7 +69,7 @@ def _columns(leaves: Leaves) -> dict[str, Any]:
 
 
 def _join(batch: Any, values: Sequence[Any]) -> Any:
-    """The values of micro-batches as those of one batch; None where they cannot be joined."""
+    """Join the values of micro-batches to the value of one batch. Return None if they cannot be joined."""
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]
     if all(is_same(batch, value) for value in values):

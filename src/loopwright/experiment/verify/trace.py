@@ -1,4 +1,4 @@
-"""`Trace` and its kin: callbacks that keep what a run does at each step, or compare it with what another one kept."""
+"""`Trace`, `ValidatingTrace`, `Gradients`: callbacks that record the steps of a run and compare two runs."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ if TYPE_CHECKING:
 
     from loopwright.trainer import Trainer
 
-# (step under way, micro-batch in it, kind)
+# (step, micro-batch in the step, kind)
 Moment = tuple[int, int, str]
 
 _OF_TORCH = frozenset(vars(nn.Module()))
 
 
 class Trace(Callback):
-    """Keeps each micro-batch, its loss, and the weights after each step; stops the fit after ``num_steps``.
+    """Records each micro-batch, its loss, and the weights after each step. Stops the fit after ``num_steps``.
 
     Args:
-        num_steps: that are to be traced, counted from the beginning of the run.
-        against: of the run to compare with, as this one goes along; the first difference stops it, too.
-        with_validation: whether what comes of validations is compared as well: their results, and what callbacks that
-            listen to them keep.
+        num_steps: number of steps to record, counted from the start of the run.
+        against: trace of an earlier run. This run is compared with it at each step and stopped at the first difference.
+        with_validation: whether results of validations and the states of callbacks are compared as well.
 
     Attributes:
-        moments: what was kept; of a run that is compared, that it was.
-        difference: the first one.
-        num_steps_done: when it ended.
-        stop_reason: why it ended, where that was not this trace.
+        moments: recorded values; empty mappings if the run is compared with another.
+        difference: first difference; None if there is none.
+        num_steps_done: number of steps completed.
+        stop_reason: reason for which the fit stopped, if it was not stopped by this trace.
         changed_attributes: plain attributes of modules that the fit has changed.
     """
 
@@ -58,25 +57,25 @@ class Trace(Callback):
 
     @property
     def num_compared(self) -> dict[str, int]:
-        """Of each kind, what has been kept or compared."""
+        """Number of recorded or compared values of each kind."""
         found: dict[str, int] = {}
         for _, _, kind in self.moments:
             found[kind] = found.get(kind, 0) + 1
         return found
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """A run that is resumed has done some steps."""
+        """Start from the current step, as a resumed run has completed some steps."""
         self.num_steps_done = trainer.global_step
         self._attributes = plain_attributes(trainer.model)
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Keep the micro-batch, as other callbacks have left it."""
+        """Record the micro-batch after other callbacks may have changed it."""
         self._note(trainer, trainer.global_step + 1, "batch", leaves(batch))
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: Mapping[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss and, at a step's end, the weights."""
+        """Record the loss and, at the end of a step, the metrics and weights."""
         is_end = trainer.global_step > self.num_steps_done
         step = trainer.global_step if is_end else trainer.global_step + 1
         self._note(trainer, step, "loss", leaves(outputs["loss"]))
@@ -92,14 +91,17 @@ class Trace(Callback):
             trainer.stop("verified")
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Keep the state of the optimizer and, of a fit that ended where it should, of the callbacks."""
+        """Record the states of the optimizer and the callbacks.
+
+        Skipped if the compared run ended at another step.
+        """
         if trainer.stop_reason not in ("verified", "differs"):
             self.stop_reason = trainer.stop_reason
         now = plain_attributes(trainer.model)
         self.changed_attributes += _changed(self._attributes, now)
         if self._against is not None and self.num_steps_done != self._against.num_steps_done:
             return
-        assert trainer.optimizer is not None, "it was fitted"
+        assert trainer.optimizer is not None, "a fit creates the optimizer"
         state: dict[str, Any] = {"optimizer": trainer.optimizer.state_dict()}
         if self._with_validation:
             for number, callback in enumerate(trainer.callbacks):
@@ -120,12 +122,12 @@ class Trace(Callback):
 
 
 class ValidatingTrace(Trace):
-    """One that validates after each step, beside what the plan does.
+    """A `Trace` that also validates after each step, in addition to the validations of the plan.
 
     Args:
-        num_steps: as of `Trace`.
-        against: as of `Trace`.
-        eval_steps: validation batches each time.
+        num_steps: see `Trace`.
+        against: see `Trace`.
+        eval_steps: number of batches of each additional validation.
 
     Attributes:
         changed_weights: parameters and buffers that a validation has changed.
@@ -138,14 +140,14 @@ class ValidatingTrace(Trace):
         self.changed_weights: list[str] = []
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Keep what is to be validated."""
+        """Keep the validation dataloader."""
         super().on_fit_start(trainer, train_dataloader, val_dataloader, loop)
         self._val_dataloader = val_dataloader
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: Mapping[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Validate at a step's end, then see whether it has changed anything."""
+        """Validate at the end of a step, and record weights that the validation changed."""
         if trainer.global_step > self.num_steps_done:
             before = all_weights(model)
             trainer.validate(self._val_dataloader, loop=self._loop)
@@ -156,21 +158,21 @@ class ValidatingTrace(Trace):
 
 
 class Gradients(Callback):
-    """Keeps the gradients of each step and the samples that they are of.
+    """Records the gradients and the samples of each step.
 
-    Compared with another run's, each step is made with those of the other, so that all steps begin at the same weights
-    and none is judged by what an earlier one did.
+    With ``against``, this run updates its weights with the recorded gradients of that run, so that both runs start
+    every step with the same weights. A difference in one step then has no effect on later steps.
 
     Args:
-        num_steps: that are traced.
-        against: of the run to compare with.
+        num_steps: number of steps to record.
+        against: gradients of the run to compare with.
 
     Attributes:
-        gradients: of each step, by parameter.
-        samples: of each step, its micro-batches.
-        has_drawn: whether the model has drawn random numbers of torch's, NumPy's or Python's.
-        changed: what a forward changes in the model, and is no weight of it: buffers and plain attributes.
-        num_rows: what micro-batches count as, where the model returns no ``num_items``.
+        gradients: gradients of each step, by parameter.
+        samples: micro-batches of each step.
+        has_drawn: whether the model has drawn random numbers from the global generators of torch, NumPy or Python.
+        changed: buffers and plain attributes of the model that a forward changes.
+        num_rows: number of items of each micro-batch for which the model returns no ``num_items``.
     """
 
     def __init__(self, num_steps: int, against: Gradients | None = None) -> None:
@@ -186,23 +188,23 @@ class Gradients(Callback):
         self.num_rows: list[int] = []
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Keep the samples."""
+        """Record the samples."""
         self._batches.append(leaves(batch))
 
     def on_before_forward(self, trainer: Trainer, model: nn.Module, batch: Any, args: Any, kwargs: Any) -> None:
-        """Note where the random streams are, and what the model holds."""
+        """Record the states of the random generators and of the model."""
         self._streams = leaves(capture())
         self._state = _state_of(model)
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: Any, batch: Any) -> None:
-        """Note what has changed."""
+        """Record what the forward has changed."""
         self.has_drawn |= bool(_changed(self._streams, leaves(capture())))
         self.changed += [name for name in _changed(self._state, _state_of(model)) if name not in self.changed]
         if outputs.get("num_items") is None:
             self.num_rows.append(int(num_items(outputs, batch)))
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Keep the gradients, weighted and not yet clipped."""
+        """Record the gradients, which are weighted and not yet clipped. Replace them with ``against``, if given."""
         step = len(self.gradients)
         parameters = trainer.parameters
         self.gradients.append(
@@ -220,12 +222,12 @@ class Gradients(Callback):
 
 
 def all_weights(model: nn.Module) -> dict[str, Any]:
-    """Copies of all parameters and buffers, those included that no checkpoint counts among the weights."""
+    """Return copies of all parameters and buffers, including buffers that are not saved in a checkpoint."""
     return leaves({**plain_names(model), **unsaved_buffers(model)})
 
 
 def _state_of(model: nn.Module) -> dict[str, Any]:
-    """Copies of buffers and plain attributes, but for the running statistics of batch norms."""
+    """Return copies of buffers and plain attributes, except the running statistics of batch norms."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     of_norms = {id(buffer) for module in norms for buffer in module.buffers()}
     buffers = {name: buffer for name, buffer in model.named_buffers() if id(buffer) not in of_norms}
@@ -233,12 +235,12 @@ def _state_of(model: nn.Module) -> dict[str, Any]:
 
 
 def _changed(before: Leaves, after: Leaves) -> list[str]:
-    """What both have, and is not the same."""
+    """Return the sorted names that are in both and whose values differ."""
     return sorted(name for name in before.keys() & after.keys() if not is_same(before[name], after[name]))
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:
-    """Tensors, arrays and numbers in plain attributes of modules, which no checkpoint holds."""
+    """Return tensors, arrays and numbers in plain attributes of modules, which a checkpoint does not contain."""
     found: dict[str, Any] = {}
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():

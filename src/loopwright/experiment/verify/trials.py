@@ -1,4 +1,4 @@
-"""`Trials`: the runs of one configuration that are compared, each built anew and gone when it has ended."""
+"""`Trials`: short runs of one configuration for a comparison, each built from scratch in a temporary directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger("loopwright")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is looked at of a run that has ended: its model, its training dataloader, and what Python was warned of."""
+    """Result of a finished run: the model, the training dataloader, and the Python warnings it raised."""
 
     model: nn.Module
     dataloader: Any
@@ -36,10 +36,10 @@ class Trial:
 
 
 class Trials:
-    """Runs a configuration, changed here and there, a few steps far, each in a directory that is gone afterwards.
+    """Runs the first steps of a configuration, with some settings changed, each time in a temporary directory.
 
-    Loggers, time limits, and what a run would say are left out. Of its length it keeps everything that schedules
-    follow: it is stopped after the steps that are compared.
+    Loggers, time limits and the output of a run are left out. The length of the run is not changed, because schedules
+    depend on it: the run is stopped after the steps to compare.
 
     Args:
         job: checked; its seed is decided.
@@ -58,26 +58,30 @@ class Trials:
         self._trust = trust
 
     def changed(self, **settings: Any) -> dict[str, Any]:
-        """The configuration with values of it set, by their paths with ``__`` for the dot.
+        """Return a copy of the configuration with other values.
+
+        Args:
+            settings: values by path, with ``__`` for the dot, such as ``loop__eval_steps=2``.
 
         Raises:
-            SettingError: for one that this configuration does not have, outside the loop.
+            SettingError: for a path outside ``loop`` that the configuration does not have.
         """
         config = copy.deepcopy(self.config)
         for path, value in settings.items():
             section, name = path.split("__")
             if section != "loop" and name not in config[section]:
-                raise SettingError(f"{section}.{name}", ": expected in the configuration; nothing else can be set.")
+                raise SettingError(f"{section}.{name}", ": missing; verify needs it in the configuration.")
             config[section][name] = value
         return config
 
     def run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path | None = None) -> Trial:
-        """Fit, with one more callback that is called last.
+        """Run a fit with one more callback, which is called last.
 
         Args:
-            config: of `changed`.
-            callback: stops the fit.
-            run_dir: where it is saved when it stops, and goes on from where it was saved before; None: it is not saved.
+            config: return value of `changed`.
+            callback: callback that stops the fit.
+            run_dir: directory in which a checkpoint is saved at the end. If it has a checkpoint already, the fit
+                resumes from it. None saves nothing.
         """
         if run_dir is None:
             with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +104,10 @@ class Trials:
 
 @contextmanager
 def _in_silence() -> Iterator[list[warnings.WarningMessage]]:
-    """What a run warns of it would warn of twice, and of a length that is not its own."""
+    """Record Python warnings, and log errors only.
+
+    Both runs would print the same warnings, and some would be about a length that was set only for the comparison.
+    """
     before = _log.level
     _log.setLevel(logging.ERROR)
     try:

@@ -1,12 +1,13 @@
-"""`verify`: what is carried out twice, and what is said of it.
+"""`verify`: two runs of one configuration for each promise, and the verdict on them.
 
 ::
 
-    resume         straight                            |  cut in the middle, built anew and resumed
-    validation     as the plan validates               |  with one more after each step
-    workers        data read in this process           |  by two workers
-    determinism    once                                |  once more; and which operations have no deterministic form
-    accumulation   the gradients of whole batches      |  of the same batches, cut
+    promise        first run                           |  second run
+    resume         without interruption                |  interrupted in the middle, rebuilt and resumed
+    validation     validations of the plan             |  one more validation after each step
+    workers        data read in this process           |  data read by two workers
+    determinism    once                                |  again; also lists operations without a deterministic form
+    accumulation   gradients of whole batches          |  gradients of the same batches, cut into micro-batches
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from loopwright.experiment.verify.both_ways import (
 from loopwright.experiment.verify.found import Found
 from loopwright.experiment.verify.trials import Trials
 
-NUM_STEPS = 8  # where no length is typed
+NUM_STEPS = 8  # steps to compare if no length is typed
 
 VERIFIABLE: Mapping[str, Callable[[Trials], Found]] = MappingProxyType(
     {
@@ -49,14 +50,14 @@ VERIFIABLE: Mapping[str, Callable[[Trials], Found]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What two runs of one configuration came to.
+    """Verdict on two runs of one configuration.
 
     Attributes:
-        what: was verified.
-        is_equal: whether they are what was promised: bitwise equal, of accumulation equal to rounding.
-        did: what was carried out.
-        said: the finding.
-        explanations: of a difference; what is known to make one, and is there.
+        what: promise that was verified.
+        is_equal: whether the two runs are bitwise equal, or for accumulation equal up to rounding.
+        did: description of the two runs.
+        said: the result in one line.
+        explanations: known causes of differences that the model or the data have, and remarks.
     """
 
     what: str
@@ -66,24 +67,24 @@ class Verdict:
     explanations: tuple[str, ...]
 
     def __str__(self) -> str:
-        """A line for what was done, one for the finding, and one for each explanation."""
+        """Return a line for the two runs, a line for the result, and a line for each explanation."""
         return "\n".join([f"{self.what}: {self.did}", self.said, *(f"  {line}" for line in self.explanations)])
 
 
 def verify(
     what: str, overrides: Sequence[str] = (), *, config_dir: str | None = None, trust: Sequence[str] = ()
 ) -> Verdict:
-    """Run a few steps of a configuration in two ways, and compare; nothing is left behind.
+    """Run a few steps of a configuration in two ways, and compare them. No files are left.
 
     Args:
-        what: one of `VERIFIABLE`.
-        overrides: as on the command line, such as ``experiment=digits``. ``loop.max_steps`` or ``loop.num_steps`` among
-            them is the number of steps that are compared, otherwise 8.
-        config_dir: of configuration files of the user's own.
+        what: promise to verify, one of `VERIFIABLE`.
+        overrides: overrides as on the command line, such as ``experiment=digits``. The number of steps to compare is
+            ``loop.max_steps`` or ``loop.num_steps`` if given here, otherwise 8.
+        config_dir: directory of the user's own configuration files.
         trust: names of packages whose code may be run.
 
     Raises:
-        SettingError: for a wrong setting, and one with which there is nothing to compare.
+        SettingError: for a wrong setting, and for a configuration in which there is nothing to compare.
     """
     if what not in VERIFIABLE:
         raise refuse("what", what, f"one of {', '.join(VERIFIABLE)}")
@@ -95,21 +96,21 @@ def verify(
 
 
 def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
-    """Do the same for a job that was composed.
+    """Verify a job that has been composed, as `verify` does.
 
     Raises:
-        SettingError: for a wrong setting, and one with which there is nothing to compare.
+        SettingError: for a wrong setting, and for a setting with which nothing can be compared.
     """
     config = job.config
     if config["loop"].get("_target_") not in ("loopwright.TrainingLoop", "loopwright.loop.TrainingLoop"):
-        raise SettingError("loop", ": expected a training loop; verify compares what is trained.")
+        raise SettingError("loop", ": expected a training loop; verify compares training steps.")
     overfitting = callbacks_of(config, OVERFITS)
     if overfitting:
         raise SettingError(
-            f"callbacks.{overfitting[0]}", ": trains on one micro-batch; verify compares runs on all data."
+            f"callbacks.{overfitting[0]}", ": trains on one micro-batch; verify needs all training data."
         )
     if job.settings.ckpt_path is not None:
-        raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify begins at step 0.")
+        raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify starts at step 0.")
     with checked(job, trust) as ready:
         has_validation = ready.objects.data.val is not None
         trials = Trials(ready.job, trust, _num_steps(job), has_validation=has_validation)
@@ -125,7 +126,7 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
 
 
 def _num_steps(job: Job) -> int:
-    """How many steps to compare: as many as were typed."""
+    """Return the number of steps to compare: the typed length, or `NUM_STEPS`."""
     typed = {word.lstrip("+").partition("=")[0] for word in job.overrides}
     loop: Mapping[str, Any] = job.config["loop"]
     given = [loop[name] for name in ("num_steps", "max_steps") if f"loop.{name}" in typed and loop.get(name)]
