@@ -57,8 +57,8 @@ def refuse_lazy(model: nn.Module) -> None:
     names = [name for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
     if names:
         raise CheckpointError(
-            f"the model has lazy layers, and so no shapes yet for {', '.join(_first(names, _cut))}; expected layers of "
-            "given sizes, or a model that calls them once when it is made."
+            f"the model has lazy layers, so these have no shape yet: {', '.join(_first(names, _cut))}; expected layers "
+            "of fixed sizes, or a model that calls its lazy layers once in its constructor."
         )
 
 
