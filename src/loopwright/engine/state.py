@@ -27,8 +27,10 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
     """
     state = parts.state
     optimizer = {} if parts.optimizer is None else {"optimizer": parts.optimizer.state_dict()}
+    scaling = {} if parts.scaling is None else {"scaling": parts.scaling.state_dict()}
     return {
         **optimizer,
+        **scaling,
         "schedulers": [scheduler.state_dict() for scheduler in parts.schedulers],
         "monitored": [scheduler.state_dict() for scheduler, _ in parts.monitored],
         "position": {
@@ -56,6 +58,9 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
     with _loading("optimizer"):
         _load_optimizer(parts.optimizer, saved["optimizer"])
+    if parts.scaling is not None:
+        with _loading("scaling"):
+            parts.scaling.load_state_dict(saved["scaling"])
     for index, (scheduler, state) in enumerate(zip(parts.schedulers, saved["schedulers"], strict=True)):
         made = scheduler.state_dict()
         of_total = {key: made[key] for key in _MADE_OF_TOTAL if key in made}
