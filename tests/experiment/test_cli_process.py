@@ -103,7 +103,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert said.splitlines() == [
         "",
         "SIGINT: the step is finished and saved, then the run ends; once more: at once.",
-        f"interrupted by SIGINT at global_step {step:,}; go on with: loopwright resume out",
+        f"interrupted by SIGINT at global_step {step:,}; resume it with: loopwright resume out",
     ]
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 

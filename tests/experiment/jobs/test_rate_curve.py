@@ -48,7 +48,7 @@ def torchs(name: str, **settings: Any) -> dict[str, Any]:
         ),
         (
             {"scheduler": torchs("ReduceLROnPlateau"), "monitor": "val/loss"},
-            "0.5 throughout, lowered when val/loss gets no better",
+            "0.5 throughout, reduced when val/loss stops improving",
         ),
     ],
 )
@@ -69,7 +69,7 @@ def test_parameter_groups_do_not_change_the_line() -> None:
 def test_a_plan_of_many_million_steps_is_drawn_quickly() -> None:
     begun = time.process_time()
     assert course(ours("linear"), num_steps=10**9).startswith("█")
-    assert course(torchs("StepLR", step_size=4), num_steps=10**9) == "0.5 at first, then as StepLR has it"
+    assert course(torchs("StepLR", step_size=4), num_steps=10**9) == "0.5 at first, then set by StepLR"
     assert time.process_time() - begun < 5
 
 

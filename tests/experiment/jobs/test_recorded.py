@@ -59,10 +59,10 @@ def test_another_model_is_recognized_by_its_settings(tmp_path: Path) -> None:
     assert run_differences(checkpoint, {"model": {"_target_": "a.B", "width": 3, "depth": 1}}, ["model"]) is None
     assert run_differences(checkpoint, {"model": {"_target_": "a.B", "width": 4}}, ["model"]) == (
         run_dir,
-        ["model.width: 3 there, 4 here", "model.depth: 1 there, not set here"],
+        ["model.width: 3 recorded, 4 now", "model.depth: 1 recorded, not set now"],
     )
     assert run_differences(run_dir, {"model": {"_target_": "a.C"}}, ["model"]) == (
         run_dir,
-        ["model: a.B there, a.C here"],
+        ["model: a.B recorded, a.C now"],
     )
     assert run_differences(tmp_path / "bare", {"model": {"_target_": "a.C"}}, ["model"]) is None

@@ -151,7 +151,7 @@ def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int
     assert answer.err.splitlines() == [
         "",
         f"{received}: the step is finished and saved, then the run ends; once more: at once.",
-        f"interrupted by {received} at global_step {step:,}; go on with: loopwright resume --trust=faulty out",
+        f"interrupted by {received} at global_step {step:,}; resume it with: loopwright resume --trust=faulty out",
     ]
     assert (here / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
@@ -205,7 +205,7 @@ def test_a_sweep_is_refused(cli: Cli) -> None:
     answer = cli("-m", "max_restarts=2", "loop.max_steps=1,2")
     assert (answer.code, answer.err) == (
         2,
-        "max_restarts=2: expected 0 with -m; the runs of a sweep are not resumed on their own.\n",
+        "max_restarts=2: expected 0 with -m; the runs of a sweep are not restarted.\n",
     )
 
 

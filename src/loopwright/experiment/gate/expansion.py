@@ -38,7 +38,8 @@ def check_expansion(raw: object) -> None:
             budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # An interpolation with an unknown target may refer to any other text that contains one, each of them once.
+            # An interpolation with an unknown target may refer once to each other text that contains such an
+            # interpolation.
             budget.check_combinations(path, most_choices**num_choosing)
 
 
@@ -57,9 +58,8 @@ class _Expansion:
     def size(self, place: _Place, text: str, length: int = 0) -> _Size:
         if place in self.known:
             return self.known[place]
-        self.known[place] = _Size(
-            0, 0
-        )  # ends the recursion for a text that refers to itself; OmegaConf refuses it later
+        # This entry ends the recursion for a text that refers to itself, which OmegaConf refuses later.
+        self.known[place] = _Size(0, 0)
         num_characters, num_choices = len(text), _num_choices(text)
         self.budget.check_chain(".".join(place), length)
         for dots, name in _REFERENCE.findall(text):

@@ -62,7 +62,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         return found or _unknown_data(what, dataloader)
     found = []
     if evidence.is_before:
-        found.append("two equal runs of this configuration differ as well; see loopwright verify determinism")
+        found.append("two unchanged runs of this configuration differ as well; see loopwright verify determinism")
     if what == "accumulation":
         if evidence.num_rows:
             counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
@@ -73,7 +73,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))
         if evidence.has_drawn:
-            found.append("the model draws random numbers in its forward, new ones for each micro-batch")
+            found.append("the model draws new random numbers in each forward, so once for each micro-batch")
         if evidence.changed_in_forward:
             names = _shown(evidence.changed_in_forward)
             found.append(f"{names}: changed by the model in each forward, so once for each micro-batch")
@@ -171,7 +171,7 @@ def _unknown_data(what: str, dataloader: Any) -> list[str]:
         name = type(dataset).__name__
         return [
             f"data set {name} is iterable: each worker reads all of it unless the data set uses get_worker_info to "
-            "select its part, and the parts arrive in another order"
+            "select its part, and the order of the parts changes"
         ]
     if what == "accumulation":
         return [
