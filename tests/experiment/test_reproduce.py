@@ -103,7 +103,7 @@ def said_before(answer: Answer) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_only_read(name: str, cli: Cli, files: Path) -> None:
+def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_not_changed(name: str, cli: Cli, files: Path) -> None:
     words = list(EXPERIMENTS[name])
     if "loop=validation" in words:
         assert cli(*QUICK, "checkpoint.every_n_steps=3", "hydra.run.dir=trained").code == 0
@@ -202,7 +202,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' recorded, not set now" in said
     assert f"  git.commit: '{'0' * 40}' recorded, None now" in said
     assert "  uncommitted source: 1 lines of diff recorded, none now" in said
-    assert not any("RANK" in line for line in said)  # results do not depend on it
+    assert not any("RANK" in line for line in said)  # results do not depend on the rank
     (recorded / "metrics.jsonl").write_text("")
     edit(recorded / "summary.json", weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
@@ -224,7 +224,7 @@ def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatc
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
 
 
-def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
+def test_changed_source_outside_git_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
     module = tmp_path / "unseen_by_git.py"
     module.write_text("from loopwright.models import MLP\n\nclass Mine(MLP):\n    pass\n")
     (tmp_path / "conf" / "model").mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_an_edited_configuration_is_reported(recorded: Path, cli: Cli) -> None:
     assert answer.out.splitlines()[-1] == f"Possible causes: {said}."
 
 
-def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
+def test_an_override_is_listed_as_a_difference(recorded: Path, cli: Cli) -> None:
     answer = cli("reproduce", "run", "seed=1")
     assert (answer.code, answer.err) == (1, "")
     assert said_before(answer) == "What differs from run:\n  seed: 0 recorded, 1 now"
@@ -294,7 +294,7 @@ def test_a_run_in_the_folder_of_its_name_is_not_changed(small: Cli, cli: Cli) ->
     assert answer.err.startswith("hydra.run.dir='outputs/digits': is inside the run to reproduce; ")
 
 
-def test_altered_metrics_are_found(recorded: Path, cli: Cli) -> None:
+def test_changed_metrics_are_found(recorded: Path, cli: Cli) -> None:
     file = recorded / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     entry = json.loads(lines[2])
@@ -339,7 +339,7 @@ def test_only_equal_bytes_are_called_equal(
     assert said in answer.out and "\nNot reproduced: " in answer.out and "\nReproduced" not in answer.out
 
 
-def test_other_weights_are_found(recorded: Path, cli: Cli) -> None:
+def test_changed_weights_are_found(recorded: Path, cli: Cli) -> None:
     edit(recorded / "summary.json", weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
     assert answer.code == 1
@@ -393,7 +393,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert said.startswith(f"Environment: as recorded.\n  data: no hash recorded of the {part} data\n")
 
 
-def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
+def test_a_run_that_ended_early_is_compared_up_to_its_end(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(callback: Any, trainer: Any, *_: Any) -> None:
@@ -420,7 +420,7 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     assert answer.code == 143
     assert "\nCannot say: the new run was interrupted at global_step 7. " in answer.out
     assert " up to step 6 are bitwise equal.\n" in answer.out
-    edit(tmp_path / "straight" / "summary.json", state="running")  # as if it was killed while it wrote
+    edit(tmp_path / "straight" / "summary.json", state="running")  # as if the process was killed while it wrote
     file = tmp_path / "straight" / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[:-9])
     answer = cli("reproduce", "straight")

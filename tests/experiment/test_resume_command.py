@@ -129,7 +129,7 @@ def test_the_number_of_workers_may_be_set(interrupted: Answer, cli: Cli, tmp_pat
     assert summary(tmp_path / "cut")["weights_sha256"] == summary(tmp_path / "straight")["weights_sha256"]
 
 
-def test_a_damaged_checkpoint_falls_back_and_no_valid_one_gives_exit_code_3(
+def test_a_damaged_checkpoint_is_skipped_and_a_run_without_a_valid_one_gives_exit_code_3(
     interrupted: Answer, cli: Cli, tmp_path: Path
 ) -> None:
     for number, step in enumerate(("step_00000007", "step_00000005")):

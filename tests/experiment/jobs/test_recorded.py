@@ -29,7 +29,7 @@ def _write(run_dir: Path, text: str) -> Path:
         ("a: " + "x" * 1_100_000, "at most"),
     ],
 )
-def test_anything_but_a_plain_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_other_than_a_plain_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         read_recorded(_write(tmp_path, text))
 

@@ -223,7 +223,7 @@ class JobChecker:
         return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Return the result of ``make``, or its earlier result if the sections are equal to those of the last job."""
+        """Return the result of ``make``, or its last result if these sections have not changed since."""
         name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
             self._built.pop(name, None)  # so that two large data sets are never in memory together
