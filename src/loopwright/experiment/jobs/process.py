@@ -12,7 +12,7 @@ from loopwright.device import deterministic_operations, deterministic_workspace
 
 @contextmanager
 def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]:
-    """Apply the number of threads and determinism while the context is open, and restore the earlier settings then.
+    """Apply the number of threads and determinism while the context is open, then restore the earlier settings.
 
     Args:
         num_threads: number of threads for operations on the CPU.

@@ -126,7 +126,7 @@ class DirectoryWriter:
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def write_resumption(self) -> None:
-        """Write the files of a resumed run. Called once all checks of the resume have passed."""
+        """Write the files of a resumed run. Called after all checks of the resume have passed."""
         if self._resumption is None:
             return
         config_text, command = self._resumption
@@ -212,7 +212,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` for strict JSON. Numbers that are not finite become texts, as in metrics.jsonl."""
+    """Convert ``value`` for strict JSON. Numbers that are not finite become texts, as in metrics.jsonl."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

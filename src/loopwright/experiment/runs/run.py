@@ -75,7 +75,7 @@ def opened(directory: Path) -> Iterator[None]:
 
 
 def carry_out(request: RunRequest) -> Ended:
-    """Carry out one run. Its directory is `opened`, and the settings of its job are `applied`.
+    """Carry out one run. To be called in the contexts `opened` and `loopwright.experiment.jobs.check.applied`.
 
     No exception is raised. The traceback is written to ``run.log``, and one line is printed to stderr.
     """

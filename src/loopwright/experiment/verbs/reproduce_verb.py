@@ -120,7 +120,7 @@ def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
-    """Return a line for each replaced checkpoint, of those from which the run started or that it validated."""
+    """Return a line for each checkpoint that was replaced after the run started from it or validated it."""
     before = summary.get("origins")
     if not isinstance(before, dict) or not before:
         return []
@@ -130,7 +130,7 @@ def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
 def _changes_around(
     directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
 ) -> list[str]:
-    """Return a line for each difference in data (its facts are ``now``), versions, hardware and source."""
+    """Return a line for each difference in data, versions, hardware and source. ``now`` has the facts of the data."""
     before = summary.get("data")
     before = before if isinstance(before, dict) else {}
     changes = differences(before, {name: now.get(name) for name in before}, "data")

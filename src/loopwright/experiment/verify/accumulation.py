@@ -24,8 +24,8 @@ from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
-# Tolerances for the norm of the difference, relative to the norm of the tensor's gradient. If that norm is less than
-# `_OF_THE_WHOLE` of the norm of the whole model's gradient, they are relative to this fraction of the latter.
+# Tolerances for the norm of the difference of two gradients, relative to the norm of the gradient of the same tensor.
+# If this norm is small, they are relative to `_OF_THE_WHOLE` times the norm of the gradient of the whole model.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3

@@ -30,12 +30,12 @@ class Evidence:
     Attributes:
         model: model of one of the runs.
         dataloader: training dataloader of one of the runs.
-        is_before: whether the runs differ before anything was done differently in them.
+        is_before: whether the runs differ before the point from which they are run in different ways.
         changed_attributes: plain attributes of modules that training changes.
         changed_weights: parameters and buffers that a validation changes.
         changed_in_forward: buffers and plain attributes that a forward changes.
-        num_rows: numbers of items of the micro-batches, if these are the rows of the first tensor and do not equal the
-            numbers of samples; otherwise empty.
+        num_rows: number of items of each micro-batch, if it is the number of rows of the first tensor and differs from
+            the number of samples; otherwise empty.
         has_drawn: whether the model draws random numbers other than for dropout.
         has_batch_statistics: whether the model normalizes by the statistics of a micro-batch.
     """
@@ -94,7 +94,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
 
 
 def is_sum(ratio: float, num_micro_batches: int) -> bool:
-    """Return whether this ratio of gradients of cut and whole batches is the ratio for a loss that is a sum."""
+    """Return whether the ratio of the gradients of cut and whole batches shows that the loss is a sum."""
     return abs(ratio * num_micro_batches - 1) < 0.05
 
 
