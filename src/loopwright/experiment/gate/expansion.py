@@ -1,7 +1,8 @@
 """An upper bound on the text that the interpolations of a configuration would produce, computed without producing it.
 
 If each of thirty texts refers twice to the text before it, the last one contains 10⁹ copies of the first. OmegaConf
-would never finish resolving them. Here the size of each text is computed once, before OmegaConf resolves anything, and added up.
+would never finish resolving them. Here the size of each text is computed once, before OmegaConf resolves anything, and
+added up.
 """
 
 from __future__ import annotations
