@@ -34,7 +34,7 @@ FLOORS: Sequence[frozenset[str]] = (
 CLOSED_FLOOR = 2
 FLOORS_OF_ENGINE = frozenset({0, 1, 3})
 
-# The rooms of experiment/, from the bottom. A room imports those below it; those beside it in one line it does not.
+# The rooms of experiment/, from the lowest. A room imports only lower rooms: not rooms above it or in the same line.
 ROOMS: Sequence[frozenset[str]] = (
     frozenset({"console"}),
     frozenset({"gate"}),
@@ -47,8 +47,8 @@ ROOMS: Sequence[frozenset[str]] = (
     frozenset({"verbs"}),
 )
 
-# The plan is computed from settings alone: it knows neither hooks nor the loops, which may implement them.
-UNKNOWN_TO_THE_PLAN = frozenset({"hooks", "loop"})
+# The plan is computed from settings alone. It imports neither hooks nor loops, which may implement hooks.
+NOT_IN_THE_PLAN = frozenset({"hooks", "loop"})
 
 STANDARD_LIBRARY_ONLY = frozenset({"errors", "hooks", "loop", "plan"})
 HYDRA = frozenset({"hydra", "omegaconf"})
@@ -158,7 +158,7 @@ def upward_imports(module: Module) -> Iterator[str]:
 
 
 def misplaced_in_experiment(module: Module) -> Iterator[str]:
-    """A module of ``experiment/`` stands in a room, and imports its own room and those below it."""
+    """Find modules of ``experiment/`` outside the rooms, and imports of rooms that are not lower."""
     if not module.name.startswith("loopwright.experiment."):
         return
     own = module.name.split(".")[2]
@@ -189,7 +189,7 @@ def hooks_in_the_plan(module: Module) -> Iterator[str]:
     if module.part == "plan":
         for node in ast.walk(module.tree):
             for name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else ():
-                if name.startswith("loopwright.") and name.split(".")[1] in UNKNOWN_TO_THE_PLAN:
+                if name.startswith("loopwright.") and name.split(".")[1] in NOT_IN_THE_PLAN:
                     yield f"{module.name}: imports {name}"
 
 
@@ -231,7 +231,7 @@ def long_signatures(module: Module) -> Iterator[str]:
             yield f"{module.name}:{function.lineno}: {function.name} has {num} parameters"
 
 
-# Verbs import torch, which takes seconds, so they are imported when the configuration has been composed.
+# Verbs import torch, which takes seconds. So they are imported after the configuration has been composed.
 IMPORTS_LATE = frozenset({"loopwright.__main__", "loopwright.cli", "loopwright.experiment.verbs.entry"})
 
 

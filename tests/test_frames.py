@@ -1,4 +1,4 @@
-"""How far it is from the command to the model: the frames of ours on the stack, and the files that they stand in."""
+"""The number of Loopwright's stack frames between the command and the first forward, and the number of their files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.models import MLP
 MAX_FRAMES, MAX_FILES = 16, 9
 
 
-def test_the_way_from_the_command_to_the_first_forward_is_short(
+def test_few_frames_are_between_the_command_and_the_first_forward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(loopwright.__file__).parent
@@ -38,4 +38,4 @@ def test_the_way_from_the_command_to_the_first_forward_is_short(
     (frames,) = stacks
     assert len(frames) <= MAX_FRAMES, "\n".join(frames)
     assert len({frame.partition(":")[0] for frame in frames}) <= MAX_FILES, "\n".join(frames)
-    assert frames[-1] == "cli.py:console", "the stack is whole"
+    assert frames[-1] == "cli.py:console", "the stack begins with the command"

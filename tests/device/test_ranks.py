@@ -1,4 +1,4 @@
-"""A run in one process: sums, gathers and shares give what this process has."""
+"""In a run of one process, sums, gathers and shares return the values of this process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def test_one_process_is_rank_0_of_1() -> None:
     assert (ranks.rank, ranks.world_size, ranks.local_rank) == (0, 1, 0)
 
 
-def test_a_sum_over_one_process_is_the_values_themselves() -> None:
+def test_a_sum_over_one_process_returns_its_values() -> None:
     values = torch.tensor([1.5, -2.0])
     Alone().add(values).wait()
     assert values.tolist() == [1.5, -2.0]
 
 
-def test_bytes_come_back_as_they_were_given() -> None:
+def test_bytes_are_returned_unchanged() -> None:
     ranks = Alone()
     assert ranks.gather_bytes(b"abc") == [b"abc"]
     assert ranks.share_bytes(b"abc") == b"abc"
     ranks.leave()
 
 
-def test_process_0_has_data_to_share() -> None:
+def test_process_0_must_give_data_to_share() -> None:
     with pytest.raises(ValueError, match="expected the data of process 0"):
         Alone().share_bytes(None)

@@ -1,4 +1,4 @@
-"""Where a fit ends early: asked for at any moment, decided at few places."""
+"""`Stopping`: a stop can be requested at any time, and the engine decides about it at certain points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loopwright.engine.stopping import Stopping
 from loopwright.run_state import Interruption, RunState
 
 
-def test_nothing_is_decided_before_the_engine_decides() -> None:
+def test_a_request_has_no_effect_before_the_engine_decides() -> None:
     state = RunState()
     stopping = Stopping(state)
     assert not stopping.decide()
@@ -18,7 +18,7 @@ def test_nothing_is_decided_before_the_engine_decides() -> None:
     assert (state.stop_reason, state.is_interrupted) == ("enough", True)
 
 
-def test_a_decision_holds_until_the_next_fit_begins() -> None:
+def test_a_decision_is_kept_until_the_next_fit() -> None:
     state = RunState()
     stopping = Stopping(state)
     stopping.ask("enough")
@@ -30,7 +30,7 @@ def test_a_decision_holds_until_the_next_fit_begins() -> None:
     assert not stopping.decide() and stopping.reason is None
 
 
-def test_a_later_request_has_the_last_word_but_an_interruption_stays_one() -> None:
+def test_a_later_request_replaces_an_earlier_one_but_an_interruption_remains() -> None:
     state = RunState()
     stopping = Stopping(state)
     stopping.ask("SIGTERM", is_interruption=True)
@@ -48,7 +48,7 @@ def test_only_an_interruption_cuts_a_validation_short() -> None:
         stopping.decide_in_validation()
 
 
-def test_a_request_that_came_too_late_does_not_reach_the_next_validation() -> None:
+def test_a_late_request_does_not_affect_the_next_validation() -> None:
     stopping = Stopping(RunState())
     stopping.ask("SIGTERM", is_interruption=True)
     stopping.end()

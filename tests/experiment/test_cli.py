@@ -147,7 +147,7 @@ def test_a_checkpoint_of_another_model_is_refused_naming_validate(small: Cli, tm
     small("hydra.run.dir=trained")
     answer = small("ckpt_path=trained/checkpoints/step_00000004", "model.hidden=[5]")
     assert answer.code == 2
-    assert "model.hidden: [4] there, [5] here" in answer.err
+    assert "model.hidden: [4] recorded, [5] now" in answer.err
     assert "loopwright validate trained" in answer.err
 
 
@@ -383,10 +383,10 @@ def test_the_plan_of_a_resumed_run_is_the_rest(small: Cli, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "difference"),
     [
-        (["optimizer.lr=0.1"], "optimizer.lr: 0.003 there, 0.1 here"),
-        (["optimizer=sgd"], "optimizer: loopwright.optim.adamw there, loopwright.optim.sgd here"),
-        (["seed=5"], "seed: 0 there, 5 here"),
-        (["data.num_train=32"], "data.num_train: 24 there, 32 here"),
+        (["optimizer.lr=0.1"], "optimizer.lr: 0.003 recorded, 0.1 now"),
+        (["optimizer=sgd"], "optimizer: loopwright.optim.adamw recorded, loopwright.optim.sgd now"),
+        (["seed=5"], "seed: 0 recorded, 5 now"),
+        (["data.num_train=32"], "data.num_train: 24 recorded, 32 now"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(
@@ -410,7 +410,10 @@ def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tm
 
 def test_a_run_without_validation_may_have_a_validation_objective(small: Cli) -> None:
     answer = small("loop.eval_frequency=null", "hydra.run.dir=out")
-    assert (answer.code, answer.err) == (0, "objective='val/loss': nothing was validated, so this run has none.\n")
+    assert (answer.code, answer.err) == (
+        0,
+        "objective='val/loss': nothing was validated, so this run has no objective.\n",
+    )
 
 
 def test_the_printed_commands_repeat_the_trusted_packages(cli: Cli, own_models: None, tmp_path: Path) -> None:

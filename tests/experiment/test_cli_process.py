@@ -103,7 +103,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert said.splitlines() == [
         "",
         "SIGINT: the step is finished and saved, then the run ends; once more: at once.",
-        f"interrupted by SIGINT at global_step {step:,}; go on with: loopwright resume out",
+        f"interrupted by SIGINT at global_step {step:,}; resume it with: loopwright resume out",
     ]
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None
     assert not [path for path in saved.iterdir() if path.name.startswith(".")]
 
 
-def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_fail_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -147,7 +147,7 @@ def test_a_closed_pipe_is_no_failure(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"
 
 
-def test_closed_streams_are_no_failure(tmp_path: Path) -> None:
+def test_closed_streams_do_not_fail_the_command(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -m loopwright loop.max_steps=5 hydra.run.dir=out >&- 2>&-'
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), check=False)
     assert done.returncode == 0

@@ -39,7 +39,7 @@ def broken_rows() -> Iterator[Case]:
                 batch = row // 4
                 here = f" (worker {batch % 2})" if num_workers else ""
                 message = f"DataError: Rows: sample {row} cannot be read{here}: KeyError: 'no such row'"
-                if kind == "own":  # used as it is: only the batch is known
+                if kind == "own":  # the trainer does not wrap it, so the message names only the batch
                     worker = (
                         f"Caught KeyError in DataLoader worker process {batch % 2}. KeyError: " if num_workers else ""
                     )

@@ -35,7 +35,7 @@ def test_fast_trains_validates_and_saves(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.hydra
-def test_overrides_of_the_user_win(cli: Cli) -> None:
+def test_overrides_replace_values_of_the_debug_group(cli: Cli) -> None:
     assert "train 7 steps" in cli("plan", "debug=fast", "loop.num_steps=7").out
     assert "train 5 steps" in cli("plan", "debug=fast", "loop.max_steps=5").out
 
@@ -45,14 +45,14 @@ def test_overfit_reaches_a_loss_close_to_0_and_reports_it(cli: Cli, tmp_path: Pa
     answer = cli(*words, "loggers=default")
     assert answer.code == 0
     assert "The model memorised one micro-batch" in answer.out
-    assert "loopwright resume" not in answer.out  # no checkpoint holds the micro-batch
+    assert "loopwright resume" not in answer.out  # no checkpoint contains the micro-batch
     told = summary(tmp_path)
     assert told["objective_name"] == "train/loss" and told["objective"] < 0.01
     assert "The model memorised one micro-batch" in (run_dirs(tmp_path)[0] / "run.log").read_text()
     assert metric_steps(tmp_path, "val/loss") == []
 
 
-def test_anomaly_changes_no_number(cli: Cli, tmp_path: Path) -> None:
+def test_anomaly_mode_does_not_change_results(cli: Cli, tmp_path: Path) -> None:
     for words in (["debug=anomaly"], []):
         assert cli(*words, "loop.max_steps=3", "loggers=none").code == 0
     with_mode, without = (json.loads((path / "summary.json").read_text()) for path in run_dirs(tmp_path))

@@ -27,7 +27,7 @@ from photos import write_photos
 
 Cli = Callable[..., Answer]
 
-# Words of commands that are errors on most machines, and whether they are valid on this one
+# Words of commands that are errors on most machines, and whether they are valid on this machine
 FITTING = {
     "gpu": torch.accelerator.is_available(),
     "metrics]": find_spec("torchmetrics") is not None,

@@ -103,7 +103,7 @@ def said_before(answer: Answer) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_only_read(name: str, cli: Cli, files: Path) -> None:
+def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_not_changed(name: str, cli: Cli, files: Path) -> None:
     words = list(EXPERIMENTS[name])
     if "loop=validation" in words:
         assert cli(*QUICK, "checkpoint.every_n_steps=3", "hydra.run.dir=trained").code == 0
@@ -180,7 +180,7 @@ def test_a_changed_byte_of_data_is_named_before_and_after(
     assert said_before(answer).startswith(f"What differs from run:\n  {fact}: '")
     *_, verdict, why = answer.out.splitlines()
     assert verdict.startswith("Not reproduced: first difference at step ") and verdict.endswith("the weights differ.")
-    assert why.startswith(f"What may be why: {fact}: '")
+    assert why.startswith(f"Possible causes: {fact}: '")
 
 
 def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli) -> None:
@@ -197,34 +197,34 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert answer.code == 0  # the results are still equal
     said = said_before(answer).splitlines()
     assert said[0] == "What differs from run:"
-    assert f"  torch: '2.11.0' there, '{torch.__version__}' here" in said
-    assert f"  packages.numpy: '1.0' there, '{np.__version__}' here" in said
-    assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' there, not set here" in said
-    assert f"  git.commit: '{'0' * 40}' there, None here" in said
-    assert "  uncommitted source: 1 lines of diff there, none here" in said
-    assert not any("RANK" in line for line in said)  # results do not depend on it
+    assert f"  torch: '2.11.0' recorded, '{torch.__version__}' now" in said
+    assert f"  packages.numpy: '1.0' recorded, '{np.__version__}' now" in said
+    assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' recorded, not set now" in said
+    assert f"  git.commit: '{'0' * 40}' recorded, None now" in said
+    assert "  uncommitted source: 1 lines of diff recorded, none now" in said
+    assert not any("RANK" in line for line in said)  # results do not depend on the rank
     (recorded / "metrics.jsonl").write_text("")
     edit(recorded / "summary.json", weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
     assert answer.code == 1
-    assert answer.out.splitlines()[-1].startswith("What may be why: ") and "torch: '2.11.0' there" in answer.out
+    assert answer.out.splitlines()[-1].startswith("Possible causes: ") and "torch: '2.11.0' recorded" in answer.out
 
 
 def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     file = recorded / "environment.json"
     there = json.loads(file.read_text())
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # torch is already loaded and does not read it again
-    said = "What differs from run:\n  variables.ATEN_CPU_CAPABILITY: not set there, 'default' here"
+    said = "What differs from run:\n  variables.ATEN_CPU_CAPABILITY: not set recorded, 'default' now"
     assert said_before(cli("reproduce", "run")) == said
     edit(file, hardware=there["hardware"] | {"cpu_capability": "NONE"})
-    assert "  hardware.cpu_capability: 'NONE' there, '" in said_before(cli("reproduce", "run"))
+    assert "  hardware.cpu_capability: 'NONE' recorded, '" in said_before(cli("reproduce", "run"))
     del there["hardware"]["cpu_capability"]  # as older versions recorded it
     there["hardware"]["cpu"] = there["hardware"]["cpu"].partition(", family ")[0]
     edit(file, **there)
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
 
 
-def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
+def test_changed_source_outside_git_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
     module = tmp_path / "unseen_by_git.py"
     module.write_text("from loopwright.models import MLP\n\nclass Mine(MLP):\n    pass\n")
     (tmp_path / "conf" / "model").mkdir(parents=True)
@@ -237,7 +237,7 @@ def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: P
     assert said.startswith("What differs from run:\n  source.unseen_by_git: '") and said.count("\n") == 1
     file = tmp_path / "run" / "environment.json"
     edit(file, source=json.loads(file.read_text())["source"] | {"loopwright": "0" * 64})
-    assert f"\n  source.loopwright: '{'0' * 64}' there, '" in said_before(cli("reproduce", "run", trust))
+    assert f"\n  source.loopwright: '{'0' * 64}' recorded, '" in said_before(cli("reproduce", "run", trust))
     there = json.loads(file.read_text())
     del there["source"]  # as older versions recorded it
     file.write_text(json.dumps(there))
@@ -250,29 +250,29 @@ def test_an_edited_configuration_is_reported(recorded: Path, cli: Cli) -> None:
     assert "\nseed: 0\n" in text
     file.write_text(text.replace("\nseed: 0\n", "\nseed: 1\n"))
     answer = cli("reproduce", "run")
-    said = "config.yaml: changed since the run wrote it, and taken as it is now"
+    said = "config.yaml: changed since the run wrote it; the changed file is used"
     assert (answer.code, said_before(answer)) == (1, f"What differs from run:\n  {said}")
-    assert answer.out.splitlines()[-1] == f"What may be why: {said}."
+    assert answer.out.splitlines()[-1] == f"Possible causes: {said}."
 
 
-def test_an_override_is_a_difference(recorded: Path, cli: Cli) -> None:
+def test_an_override_is_listed_as_a_difference(recorded: Path, cli: Cli) -> None:
     answer = cli("reproduce", "run", "seed=1")
     assert (answer.code, answer.err) == (1, "")
-    assert said_before(answer) == "What differs from run:\n  seed: 0 there, 1 here"
+    assert said_before(answer) == "What differs from run:\n  seed: 0 recorded, 1 now"
     *_, verdict, why = answer.out.splitlines()
     assert verdict.startswith("Not reproduced: first difference at step 2, val/loss: ")
-    assert " there, " in verdict and verdict.endswith("the weights differ.")
-    assert why == "What may be why: seed: 0 there, 1 here."
+    assert " recorded, " in verdict and verdict.endswith("the weights differ.")
+    assert why == "Possible causes: seed: 0 recorded, 1 now."
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["loop.max_stepz=30"], "loop.max_stepz=30: no such key. Did you mean loop.max_steps?"),
-        (["model=cnn"], "model=cnn: the option of a recorded run is fixed"),
+        (["model=cnn"], "model=cnn: a recorded run keeps its option of model; "),
         (["model.hidden=[a]"], "model.hidden"),
-        (["hydra.run.dir=run/again"], "hydra.run.dir='run/again': lies in the run that is read; expected a new "),
-        (["hydra.run.dir=run"], "hydra.run.dir='run': lies in the run that is read; expected a new "),
+        (["hydra.run.dir=run/again"], "hydra.run.dir='run/again': is inside the run to reproduce; name a new "),
+        (["hydra.run.dir=run"], "hydra.run.dir='run': is inside the run to reproduce; name a new "),
         (["hydra.run.dir=a,b"], "hydra.run.dir=a,b: expected one directory; hydra.run.dir=DIR."),
         (["hydra.run.dir="], "hydra.run.dir=: expected one directory; hydra.run.dir=DIR."),
     ],
@@ -291,10 +291,10 @@ def test_a_run_in_the_folder_of_its_name_is_not_changed(small: Cli, cli: Cli) ->
     assert small("hydra.run.dir=outputs/digits").code == 0
     answer = cli("reproduce", "outputs/digits")
     assert answer.code == 2
-    assert answer.err.startswith("hydra.run.dir='outputs/digits': lies in the run that is read; ")
+    assert answer.err.startswith("hydra.run.dir='outputs/digits': is inside the run to reproduce; ")
 
 
-def test_altered_metrics_are_found(recorded: Path, cli: Cli) -> None:
+def test_changed_metrics_are_found(recorded: Path, cli: Cli) -> None:
     file = recorded / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     entry = json.loads(lines[2])
@@ -305,18 +305,21 @@ def test_altered_metrics_are_found(recorded: Path, cli: Cli) -> None:
     *_, verdict, why = answer.out.splitlines()
     assert verdict.startswith(f"Not reproduced: first difference at step {entry['step']}, {entry['name']}: ")
     assert verdict.endswith("here (0.25); 1 of 7 metrics differ; the weights are equal.")
-    assert why.startswith("Nothing that was recorded differs")
+    assert why.startswith("No recorded fact differs")
 
 
 @pytest.mark.parametrize(
     ("alter", "said"),
     [
-        (lambda text: text.replace(", ", ","), "the same metrics, in another order or written otherwise"),
-        (lambda text: text.rstrip("\n"), "the same metrics, in another order or written otherwise"),
-        (lambda text: text + "{half", "there, none here"),
+        (lambda text: text.replace(", ", ","), "the metrics are equal, but their order or format differs"),
+        (lambda text: text.rstrip("\n"), "the metrics are equal, but their order or format differs"),
+        (lambda text: text + "{half", "recorded, none now"),
         (lambda text: "", None),
-        (lambda text: "\n".join(text.splitlines()[1:]) + "\n", "none there, "),
-        (lambda text: "".join(reversed(text.splitlines(keepends=True))), "in another order or written otherwise"),
+        (lambda text: "\n".join(text.splitlines()[1:]) + "\n", "none recorded, "),
+        (
+            lambda text: "".join(reversed(text.splitlines(keepends=True))),
+            "the metrics are equal, but their order or format differs",
+        ),
     ],
 )
 def test_only_equal_bytes_are_called_equal(
@@ -326,7 +329,7 @@ def test_only_equal_bytes_are_called_equal(
     file.write_text(alter(file.read_text()))
     answer = cli("reproduce", "run")
     if said is None:  # the metrics file is empty
-        assert "\nCannot say: no metrics are left of the recorded run, " in answer.out
+        assert "\nCannot say: the recorded run has no metrics, " in answer.out
         assert answer.out.endswith(
             "; the weights are bitwise equal.\n"
         )  # possible reasons are not listed, because nothing differs
@@ -336,7 +339,7 @@ def test_only_equal_bytes_are_called_equal(
     assert said in answer.out and "\nNot reproduced: " in answer.out and "\nReproduced" not in answer.out
 
 
-def test_other_weights_are_found(recorded: Path, cli: Cli) -> None:
+def test_changed_weights_are_found(recorded: Path, cli: Cli) -> None:
     edit(recorded / "summary.json", weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
     assert answer.code == 1
@@ -390,7 +393,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert said.startswith(f"Environment: as recorded.\n  data: no hash recorded of the {part} data\n")
 
 
-def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
+def test_a_run_that_ended_early_is_compared_up_to_its_end(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(callback: Any, trainer: Any, *_: Any) -> None:
@@ -415,9 +418,9 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
         patch.setattr(LearningRateMonitor, "on_train_batch_end", interrupt)
         answer = cli("reproduce", "straight")
     assert answer.code == 143
-    assert "\nCannot say: the run that repeats it was interrupted at global_step 7. " in answer.out
-    assert " up to step 6 are bitwise equal, as far as it went.\n" in answer.out
-    edit(tmp_path / "straight" / "summary.json", state="running")  # as if it was killed while it wrote
+    assert "\nCannot say: the new run was interrupted at global_step 7. " in answer.out
+    assert " up to step 6 are bitwise equal.\n" in answer.out
+    edit(tmp_path / "straight" / "summary.json", state="running")  # as if the process was killed while it wrote
     file = tmp_path / "straight" / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[:-9])
     answer = cli("reproduce", "straight")
@@ -427,7 +430,7 @@ def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     answer = cli("reproduce", "cut")
     assert answer.code == 0
     assert said_before(answer) == (
-        "Environment: as recorded.\n  resumed: from step_00000007; here the whole plan is run at once"
+        "Environment: as recorded.\n  resumed: from step_00000007; now the run is repeated without interruption"
     )
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 

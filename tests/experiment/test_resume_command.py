@@ -53,7 +53,7 @@ def _interrupt_in_step_7(callback: Any, trainer: Any, *_: Any) -> None:
 def test_an_interrupted_run_prints_the_command_to_resume(interrupted: Answer, tmp_path: Path) -> None:
     assert interrupted.code == 143
     assert interrupted.err.splitlines()[-1] == (
-        "interrupted by SIGTERM at global_step 7; go on with: loopwright resume cut"
+        "interrupted by SIGTERM at global_step 7; resume it with: loopwright resume cut"
     )
     assert "Interrupted by SIGTERM at global_step 7.\n" in interrupted.out
     assert interrupted.out.endswith("Resume it: loopwright resume cut\nValidate it: loopwright validate cut\n")
@@ -83,7 +83,7 @@ def test_a_completed_run_is_reported_as_completed(interrupted: Answer, cli: Cli,
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == (
         "straight: completed at global_step 12; nothing is left to do. "
-        "To a later end: loopwright resume straight loop.max_steps=N\n"
+        "To train it for longer: loopwright resume straight loop.max_steps=N\n"
     )
     assert summary(tmp_path / "straight") == before
 
@@ -103,12 +103,15 @@ def test_a_later_end_is_recorded(interrupted: Answer, small: Cli, cli: Cli, tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["seed=3"], "resume: a run goes on as it was begun (seed: 0 there, 3 here); only a later end can be given, "),
-        (["optimizer.lr=1", "model.hidden=[9]"], "(model.hidden: [4] there, [9] here; optimizer.lr: 0.003 there, 1 "),
+        (["seed=3"], "resume: a resumed run keeps its settings (seed: 0 recorded, 3 now); it accepts a later end, "),
+        (
+            ["optimizer.lr=1", "model.hidden=[9]"],
+            "(model.hidden: [4] recorded, [9] now; optimizer.lr: 0.003 recorded, 1 ",
+        ),
         (["loop.max_steps=6"], "an earlier end, global_step 12 -> 6"),
         (["loop.max_stepz=30"], "loop.max_stepz=30: no such key. Did you mean loop.max_steps?"),
         (["loop.max_steps=abc"], "loop.max_steps='abc': expected a whole number or null"),
-        (["model=cnn"], "model=cnn: the option of a recorded run is fixed"),
+        (["model=cnn"], "model=cnn: a recorded run keeps its option of model; "),
     ],
 )
 def test_changes_other_than_a_later_end_are_refused(
@@ -126,7 +129,7 @@ def test_the_number_of_workers_may_be_set(interrupted: Answer, cli: Cli, tmp_pat
     assert summary(tmp_path / "cut")["weights_sha256"] == summary(tmp_path / "straight")["weights_sha256"]
 
 
-def test_a_damaged_checkpoint_falls_back_and_no_valid_one_gives_exit_code_3(
+def test_a_damaged_checkpoint_is_skipped_and_a_run_without_a_valid_one_gives_exit_code_3(
     interrupted: Answer, cli: Cli, tmp_path: Path
 ) -> None:
     for number, step in enumerate(("step_00000007", "step_00000005")):

@@ -84,7 +84,8 @@ def test_a_run_with_continue_reports_the_error_and_continues(
 
 
 @pytest.mark.parametrize(
-    "name", ["pickle as state.json", "folder of torch.distributed.checkpoint", "weights a pipe", "a step that is NaN"]
+    "name",
+    ["pickle as state.json", "folder of torch.distributed.checkpoint", "weights are a pipe", "a step that is NaN"],
 )
 def test_a_malicious_checkpoint_is_one_line_with_exit_code_3(name: str, small: Cli, tmp_path: Path) -> None:
     small("hydra.run.dir=run")

@@ -1,4 +1,4 @@
-"""The context of a forward: none where nothing is cast, else torch's autocast, entered anew each time."""
+"""The casting context of a forward: none in float32, otherwise torch's autocast, entered in each forward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scaled loss gives the gradients of the loss, and an update with an infinite gradient is skipped."""
+"""A scaled loss gives the gradients of the unscaled loss, and an update with infinite gradients is skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def one_weight() -> tuple[torch.nn.Parameter, torch.optim.SGD]:
     return weight, torch.optim.SGD([weight], lr=0.5)
 
 
-def test_the_update_is_that_of_the_loss_that_is_not_scaled() -> None:
+def test_the_update_equals_an_update_without_scaling() -> None:
     weight, optimizer = one_weight()
     scaling = Scaling("cpu", first_scale=1024.0)
     scaling.scale((weight * 2).sum()).backward()

@@ -1,4 +1,4 @@
-"""One process with the whole model: a forward is the module's own, and nothing communicates."""
+"""`Single`: one process with the whole model. It calls the module directly, without communication."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def set_up(model: nn.Module) -> Single:
     return strategy
 
 
-def test_forwards_are_the_module_itself_so_that_they_cost_no_further_call() -> None:
+def test_a_forward_is_the_module_itself_without_an_additional_call() -> None:
     model = nn.Linear(2, 1)
     strategy = set_up(model)
     assert strategy.call is model
@@ -29,7 +29,7 @@ def test_a_model_that_was_not_set_up_cannot_be_called() -> None:
         _ = Single().call
 
 
-def test_words_are_summed_over_a_window_and_the_next_window_begins_anew() -> None:
+def test_numbers_are_summed_over_a_step_and_reset_for_the_next_step() -> None:
     strategy = set_up(nn.Linear(2, 1))
     weight = torch.ones(1, requires_grad=True)
     strategy.backward((weight * 3).sum(), torch.tensor([2.0, 0.0]))
@@ -42,11 +42,11 @@ def test_words_are_summed_over_a_window_and_the_next_window_begins_anew() -> Non
         strategy.agreed()
 
 
-def test_the_words_given_are_not_changed() -> None:
-    strategy, word = set_up(nn.Linear(2, 1)), torch.tensor([2.0])
-    strategy.backward(None, word)
-    strategy.backward(None, word)
-    assert word.tolist() == [2.0]
+def test_the_given_numbers_are_not_changed() -> None:
+    strategy, given = set_up(nn.Linear(2, 1)), torch.tensor([2.0])
+    strategy.backward(None, given)
+    strategy.backward(None, given)
+    assert given.tolist() == [2.0]
 
 
 def test_a_whole_tensor_has_no_gradient_and_is_on_the_host() -> None:
@@ -55,7 +55,7 @@ def test_a_whole_tensor_has_no_gradient_and_is_on_the_host() -> None:
     assert torch.equal(whole, model.weight) and not whole.requires_grad
 
 
-def test_contexts_and_buffers_are_left_alone() -> None:
+def test_contexts_and_buffers_are_unchanged() -> None:
     model = nn.BatchNorm1d(2)
     strategy = set_up(model)
     with strategy.synchronised(False):

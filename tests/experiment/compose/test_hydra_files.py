@@ -1,4 +1,4 @@
-"""The folder .hydra of a run is what Hydra's own main would have written."""
+"""The folder .hydra of a run equals the folder that Hydra's main function writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.hydra
 WORDS = ["model=cnn", "loop.max_steps=7", "hydra.run.dir=run"]
 
 
-def test_the_files_are_those_of_hydra_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_equal_the_files_of_hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "ours").mkdir()
     monkeypatch.chdir(tmp_path / "theirs")
@@ -33,7 +33,7 @@ def test_the_files_are_those_of_hydra_itself(tmp_path: Path, monkeypatch: pytest
         assert tree["runtime"].pop("output_dir") == str(tmp_path / place / "run")
         assert tree["runtime"].pop("cwd") == str(tmp_path / place)
         tree["job"].pop("name")  # Hydra names a job after the module of its task
-        tree["overrides"].pop("hydra")  # and adds its mode to these
+        tree["overrides"].pop("hydra")  # Hydra adds its mode to these
     assert our_tree == their_tree
 
 

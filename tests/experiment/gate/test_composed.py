@@ -22,7 +22,7 @@ pytestmark = pytest.mark.hydra
 
 EVIL = f"{PLANTED}.Model"
 
-# Contents of conf/experiment/stranger.yaml in the user's directory, which an override selects.
+# Contents of conf/experiment/stranger.yaml in a directory of the user. An override selects this file.
 FILES = {
     "plain": f"model: {{_target_: {EVIL}}}",
     "alias": f"a: &a {{_target_: {EVIL}}}\nmodel: *a",
@@ -104,7 +104,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
         (directory / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / "conf" / name).write_text(body + "\n")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 1.3 warns without a version_base, 1.4 warns with one
+        warnings.simplefilter("ignore")  # Hydra 1.3 warns without a version_base, Hydra 1.4 with one
         context = initialize_config_dir(str(directory / "conf"), version_base="1.3")
     with context:
         # Composing once imports the modules that Hydra itself needs, before the tests compare imports.

@@ -1,4 +1,4 @@
-"""A configuration is worked out once: how often its data and its loop are built, and what is left of a check."""
+"""Data and loop of a job are built once, and no object of a check stays in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Cli = Callable[..., Answer]
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """The number of objects of each class that were built."""
+    """Count the objects of each class that are built."""
     counts = {"Splits": 0, "TrainingLoop": 0}
     for kind in (Splits, TrainingLoop):
 
@@ -37,19 +37,19 @@ def test_a_run_builds_its_data_and_its_loop_once(cli: Cli, built: dict[str, int]
 
 
 @pytest.mark.parametrize("words", [("plan", *SMALL), ("validate", "run"), ("resume", "run"), ("reproduce", "run")])
-def test_so_does_a_verb(words: tuple[str, ...], cli: Cli, built: dict[str, int]) -> None:
+def test_a_verb_builds_its_data_and_its_loop_once(words: tuple[str, ...], cli: Cli, built: dict[str, int]) -> None:
     assert cli(*SMALL, "hydra.run.dir=run").code == 0
     built.update(dict.fromkeys(built, 0))
     assert cli(*words).code == 0
     assert built == {"Splits": 1, "TrainingLoop": 1}
 
 
-def test_a_sweep_builds_equal_data_once_to_check_it_and_once_for_each_job(cli: Cli, built: dict[str, int]) -> None:
+def test_a_sweep_builds_equal_data_once_for_the_checks_and_once_for_each_job(cli: Cli, built: dict[str, int]) -> None:
     assert cli("-m", *SMALL, "loop.grad_accum_steps=1,2").code == 0
     assert built == {"Splits": 3, "TrainingLoop": 2}
 
 
-def test_of_a_sweep_one_set_of_data_is_held_at_a_time_and_none_after_the_checks(
+def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[int] = []

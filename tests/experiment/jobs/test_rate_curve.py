@@ -1,4 +1,4 @@
-"""The learning rate over a run, drawn as a line of characters before the training."""
+"""The learning rates of a run, drawn as a line of characters before training."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def torchs(name: str, **settings: Any) -> dict[str, Any]:
         ),
         (
             {"scheduler": torchs("ReduceLROnPlateau"), "monitor": "val/loss"},
-            "0.5 throughout, lowered when val/loss gets no better",
+            "0.5 throughout, reduced when val/loss stops improving",
         ),
     ],
 )
-def test_a_line_shows_the_rates_with_which_steps_are_made(scheduler: Any, line: str) -> None:
+def test_a_line_shows_the_rates_of_the_steps(scheduler: Any, line: str) -> None:
     assert course(scheduler) == line
 
 
@@ -69,11 +69,11 @@ def test_parameter_groups_do_not_change_the_line() -> None:
 def test_a_plan_of_many_million_steps_is_drawn_quickly() -> None:
     begun = time.process_time()
     assert course(ours("linear"), num_steps=10**9).startswith("█")
-    assert course(torchs("StepLR", step_size=4), num_steps=10**9) == "0.5 at first, then as StepLR has it"
+    assert course(torchs("StepLR", step_size=4), num_steps=10**9) == "0.5 at first, then set by StepLR"
     assert time.process_time() - begun < 5
 
 
-def test_what_does_not_fit_the_plan_is_refused_with_its_path() -> None:
+def test_a_scheduler_that_does_not_fit_the_plan_is_refused_with_its_path() -> None:
     with pytest.raises(SettingError, match=r"^scheduler\.warmup_steps=9: expected at most 8, the steps of the run"):
         course(ours("linear", warmup_steps=9))
     with pytest.raises(SettingError, match=r"^scheduler: Tried to step"):

@@ -29,7 +29,7 @@ def _write(run_dir: Path, text: str) -> Path:
         ("a: " + "x" * 1_100_000, "at most"),
     ],
 )
-def test_anything_but_a_plain_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_other_than_a_plain_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         read_recorded(_write(tmp_path, text))
 
@@ -59,10 +59,10 @@ def test_another_model_is_recognized_by_its_settings(tmp_path: Path) -> None:
     assert run_differences(checkpoint, {"model": {"_target_": "a.B", "width": 3, "depth": 1}}, ["model"]) is None
     assert run_differences(checkpoint, {"model": {"_target_": "a.B", "width": 4}}, ["model"]) == (
         run_dir,
-        ["model.width: 3 there, 4 here", "model.depth: 1 there, not set here"],
+        ["model.width: 3 recorded, 4 now", "model.depth: 1 recorded, not set now"],
     )
     assert run_differences(run_dir, {"model": {"_target_": "a.C"}}, ["model"]) == (
         run_dir,
-        ["model: a.B there, a.C here"],
+        ["model: a.B recorded, a.C now"],
     )
     assert run_differences(tmp_path / "bare", {"model": {"_target_": "a.C"}}, ["model"]) is None

@@ -1,4 +1,4 @@
-"""How often a crashed run is restarted."""
+"""`Restarts` limits how often a crashed run is restarted."""
 
 from __future__ import annotations
 

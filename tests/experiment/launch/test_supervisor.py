@@ -132,13 +132,13 @@ def test_a_refused_run_is_not_restarted(words: list[str], code: int, here: Path)
 @pytest.mark.parametrize(
     ("how", "code", "received"),
     [
-        ("terminate", 143, "SIGTERM"),  # only the run gets the signal
+        ("terminate", 143, "SIGTERM"),  # only the run receives the signal
         (
             "terminate_group",
             143,
             "SIGTERM",
-        ),  # both get it; if the supervisor passed it on, the run would end without a save
-        ("interrupt_parent", 130, "SIGINT"),  # only the supervisor gets it
+        ),  # both receive it; if the supervisor forwarded it, the run would end without a save
+        ("interrupt_parent", 130, "SIGINT"),  # only the supervisor receives it
         ("kill_parent", 143, "SIGTERM"),  # the run ends because its supervisor was killed
     ],
 )
@@ -151,7 +151,7 @@ def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int
     assert answer.err.splitlines() == [
         "",
         f"{received}: the step is finished and saved, then the run ends; once more: at once.",
-        f"interrupted by {received} at global_step {step:,}; go on with: loopwright resume --trust=faulty out",
+        f"interrupted by {received} at global_step {step:,}; resume it with: loopwright resume --trust=faulty out",
     ]
     assert (here / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
@@ -163,7 +163,7 @@ def test_a_run_that_is_killed_after_a_signal_is_not_restarted(here: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_truncated_checkpoint_is_no_progress(here: Path) -> None:
+def test_a_truncated_checkpoint_does_not_count_as_progress(here: Path) -> None:
     """The run resumes from the checkpoint before it, writes the later checkpoint again, and crashes again."""
     words = ("callbacks.dying.steps=[-3]", "callbacks.dying.how=cut", "checkpoint.every_n_steps=1", "max_restarts=2")
     answer = command(here, *words, "hydra.run.dir=-out")
@@ -205,7 +205,7 @@ def test_a_sweep_is_refused(cli: Cli) -> None:
     answer = cli("-m", "max_restarts=2", "loop.max_steps=1,2")
     assert (answer.code, answer.err) == (
         2,
-        "max_restarts=2: expected 0 with -m; the runs of a sweep are not resumed on their own.\n",
+        "max_restarts=2: expected 0 with -m; the runs of a sweep are not restarted.\n",
     )
 
 

@@ -70,18 +70,23 @@ def test_one_changed_byte_is_found(data: st.DataObject, lines: list[bytes]) -> N
         (
             [line(20, "train/loss", 0.5), line(40, "train/loss", 1.0), line(40, "lr", 0.1)],
             [line(20, "train/loss", 0.75), line(40, "train/loss", 3.0), line(40, "lr", 0.1)],
-            "first difference at step 20, train/loss: 0.5 there, 0.75 here (0.25); "
-            "the largest at step 40, train/loss: 1.0 there, 3.0 here (2); 2 of 3 metrics differ",
+            "first difference at step 20, train/loss: 0.5 recorded, 0.75 now (0.25); "
+            "the largest at step 40, train/loss: 1.0 recorded, 3.0 now (2); 2 of 3 metrics differ",
         ),
         (
             [line(20, "a", 1.0), line(30, "b", 1.0)],
             [line(10, "c", 1.0), line(20, "a", 1.0)],
-            "first difference at step 10, c: none there, 1.0 here; 2 of 3 metrics differ; 1 only there; 1 only here",
+            "first difference at step 10, c: none recorded, 1.0 now; 2 of 3 metrics differ; "
+            "1 only in the recorded run; 1 only in the new run",
         ),
-        ([line(1, "a", 0.0)], [line(1, "a", -0.0)], "at step 1, a: 0.0 there, -0.0 here (0); 1 of 1 metrics differ"),
-        ([line(1, "a", 1.0)], [line(1, "a", "NaN")], "at step 1, a: 1.0 there, NaN here; 1 of 1 metrics differ"),
-        ([line(1, "a", 1.0)], [b"half\n"], "at step 1, a: 1.0 there, none here"),
-        ([line(1, "a", 1.0)] * 2, [line(1, "a", 1.0)], "1.0 there, none here; 1 of 2 metrics differ; 1 only there"),
+        ([line(1, "a", 0.0)], [line(1, "a", -0.0)], "at step 1, a: 0.0 recorded, -0.0 now (0); 1 of 1 metrics differ"),
+        ([line(1, "a", 1.0)], [line(1, "a", "NaN")], "at step 1, a: 1.0 recorded, NaN now; 1 of 1 metrics differ"),
+        ([line(1, "a", 1.0)], [b"half\n"], "at step 1, a: 1.0 recorded, none now"),
+        (
+            [line(1, "a", 1.0)] * 2,
+            [line(1, "a", 1.0)],
+            "1.0 recorded, none now; 1 of 2 metrics differ; 1 only in the recorded run",
+        ),
     ],
 )
 def test_the_first_and_the_largest_difference_are_named(theirs: list[bytes], ours: list[bytes], said: str) -> None:
@@ -93,7 +98,7 @@ def test_missing_metrics_are_not_reported_as_equal() -> None:
     verdict = compare(outcome([]), outcome(lines))
     assert verdict.is_reproduced is None
     assert verdict.text == (
-        "Cannot say: no metrics are left of the recorded run, and the run that repeats it has 8 metrics up to step 8; "
+        "Cannot say: the recorded run has no metrics, and the new run has 8 metrics up to step 8; "
         "the weights are bitwise equal."
     )
     assert compare(outcome([]), outcome(lines, weights="b" * 64)).is_reproduced is False
@@ -107,4 +112,4 @@ def test_steps_that_only_one_of_two_runs_reached_are_not_compared() -> None:
     assert compare(outcome(lines), outcome(lines[:5])).is_reproduced is False
     assert compare(outcome(lines[:5], "failed"), outcome(lines[:6], "failed")).is_reproduced is True
     assert compare(outcome(lines[:5], "failed"), outcome(lines[:4], "failed")).is_reproduced is None
-    assert "the run that repeats it was interrupted at" in compare(outcome([]), outcome([], "interrupted")).text
+    assert "the new run was interrupted at" in compare(outcome([]), outcome([], "interrupted")).text

@@ -108,12 +108,12 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "noise in the model": (
         "accumulation model.mistake=noise",
         "step 1, gradient layers.",
-        "the model draws random numbers in its forward",
+        "the model draws new random numbers in each forward",
     ),
     "noise of NumPy's in the model": (
         "accumulation model.mistake=numpy_noise",
         "step 1, gradient layers.",
-        "the model draws random numbers in its forward",
+        "the model draws new random numbers in each forward",
     ),
     "batch statistics without a module": (
         "accumulation model.mistake=batch_statistics",
@@ -143,7 +143,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a clock, with another check": (
         "resume model.mistake=clock",
         "step 1, loss: differs by at most ",
-        "two equal runs of this configuration differ as well",
+        "two unchanged runs of this configuration differ as well",
     ),
     "a clock": ("determinism model.mistake=clock", "step 1, loss: differs by at most ", None),
     "a callback without a state": ("resume callbacks=[default,counting]", "step 6, weights layers.0.weight", None),
@@ -201,7 +201,8 @@ def test_values_that_are_not_compared_are_reported(check: Cli) -> None:
     assert said[0].startswith("accumulation: 3 steps on whole batches of 12; cut into 3 micro-batches of 4")
     assert said[2:] == [
         "  from step 4 on the two runs read different samples (drop_last), which are not compared",
-        "  num_rows, num_tokens, tokens: not compared, as they are not cut by samples (padded, or a number)",
+        "  num_rows, num_tokens, tokens: not compared, because they are not cut by samples "
+        "(padded tensors or plain numbers)",
     ]
     answer = check("accumulation", "data.batch_size=2", "model.mistake=batch_norm", "data.has_val=false")
     assert answer.code == 1

@@ -71,7 +71,7 @@ class Composer:
 
     @property
     def loader(self) -> ConfigLoader | None:
-        """Hydra's loader, which lists the options of a group. None with ``--config-dir``, whose options it lacks."""
+        """Hydra's loader, which lists the options of a group. None with ``--config-dir``, which it cannot read."""
         return None if self._search_path else GlobalHydra.instance().config_loader()
 
     def compose(self, overrides: Sequence[str]) -> Composed:

@@ -1,4 +1,4 @@
-"""What Hydra does around a job: it writes the folder ``.hydra``, and sets the log levels of ``hydra.verbose``."""
+"""Replacements for the work of Hydra around a job: the folder ``.hydra``, and the log levels of ``hydra.verbose``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
 
     Args:
         directory: the run directory.
-        source: the composed configuration with Hydra's part; it is changed: Hydra's part names the directory and job.
+        source: composed configuration with its ``hydra`` node. The directory and the job are set in this node.
         job_number: number of the job in its sweep; None: a single run.
 
     Raises:

@@ -31,10 +31,8 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
         SaveError: if Hydra cannot write its files.
     """
     before, full_error = sys.argv, os.environ.get(_FULL_ERROR)
-    sys.argv, os.environ[_FULL_ERROR] = (
-        ["loopwright", *words],
-        "1",
-    )  # Hydra raises errors instead of printing many lines
+    sys.argv = ["loopwright", *words]
+    os.environ[_FULL_ERROR] = "1"  # Hydra raises errors instead of printing many lines
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
     except SystemExit as exit:

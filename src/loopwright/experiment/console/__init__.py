@@ -1,1 +1,1 @@
-"""The command line as text: reading it, and printing messages, tables and help."""
+"""Reading the command line, and printing messages, tables and help."""

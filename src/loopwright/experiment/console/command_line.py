@@ -1,7 +1,7 @@
 """Parsing of the words after ``loopwright``: a command, overrides and flags.
 
-Flags are parsed here without abbreviations, and flags of Hydra are passed on in full. So Hydra never gets a word that
-was not understood here. Only the standard library is imported, because ``--help`` must not import torch.
+Abbreviated flags are refused, and Hydra receives the full names of its flags. So Hydra never receives a word that this
+module did not parse. Only the standard library is imported, because ``--help`` must not import torch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CommandLine:
         overrides: overrides in Hydra's grammar, such as ``key=value``.
         trust: values of ``--trust``.
         multirun: whether ``-m`` requests a sweep.
-        config_dir: directory of the user's own configuration files.
+        config_dir: directory of configuration files of the user.
         hydra_flags: other flags for Hydra, in full.
     """
 

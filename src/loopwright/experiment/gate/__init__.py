@@ -1,1 +1,1 @@
-"""The gate: checks the names in a configuration before anything is imported, then builds its objects."""
+"""Checks of the names in a configuration before they are imported, and the construction of its objects."""

@@ -66,8 +66,8 @@ def say(annotation: object) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(say, arguments)))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        is_told = len(arguments) == 2 and arguments[1] is not Any
-        return f"a mapping of names to {_PLURALS.get(arguments[1]) or say(arguments[1])}" if is_told else "a mapping"
+        is_known = len(arguments) == 2 and arguments[1] is not Any
+        return f"a mapping of names to {_PLURALS.get(arguments[1]) or say(arguments[1])}" if is_known else "a mapping"
     if isinstance(origin, type) and issubclass(origin, Sequence):
         members = [member for member in arguments if member is not Ellipsis]
         of_what = _PLURALS.get(members[0]) if len(set(members)) == 1 else None
@@ -111,7 +111,7 @@ def _is_never(value: object, kind: object) -> bool:
 
 def _accepts_sequence(value: object, kind: object, members: Sequence[object]) -> bool | None:
     if not isinstance(value, (list, tuple)):
-        # Other objects may be iterable.
+        # An object of another class may be iterable.
         return False if type(value) in (*_SCALARS, dict) else None
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):

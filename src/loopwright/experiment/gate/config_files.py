@@ -44,9 +44,8 @@ def check_config_file(file: Path) -> None:
 def _check_events(file: Path, text: str) -> None:
     budget = Budget(num_values=2 * MAX_VALUES)  # a mapping has two events per value: one is for the key
     sizes: dict[str, int] = {}  # number of events under each anchor, after expansion of aliases
-    open_containers: list[
-        tuple[str | None, int]
-    ] = []  # of each: its anchor, and the values left in the budget before it
+    # The anchor of each open container, and the number of values left in the budget before it.
+    open_containers: list[tuple[str | None, int]] = []
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{file}:{event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):

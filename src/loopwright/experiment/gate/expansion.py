@@ -1,7 +1,8 @@
 """An upper bound on the text that the interpolations of a configuration would produce, computed without producing it.
 
-Thirty texts that each refer to the one before twice produce 10⁹ copies of the first. OmegaConf would never finish
-resolving them. Here the size of each text is computed once, before OmegaConf resolves anything, and added up.
+If each of thirty texts refers twice to the text before it, the last one contains 10⁹ copies of the first. OmegaConf
+would never finish resolving them. Here the size of each text is computed once, before OmegaConf resolves anything, and
+added up.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def check_expansion(raw: object) -> None:
             budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # An interpolation with an unknown target may refer to any other text that contains one, each of them once.
+            # An interpolation with an unknown target may refer once to each other text that contains such an
+            # interpolation.
             budget.check_combinations(path, most_choices**num_choosing)
 
 
@@ -57,9 +59,8 @@ class _Expansion:
     def size(self, place: _Place, text: str, length: int = 0) -> _Size:
         if place in self.known:
             return self.known[place]
-        self.known[place] = _Size(
-            0, 0
-        )  # ends the recursion for a text that refers to itself; OmegaConf refuses it later
+        # This entry ends the recursion for a text that refers to itself, which OmegaConf refuses later.
+        self.known[place] = _Size(0, 0)
         num_characters, num_choices = len(text), _num_choices(text)
         self.budget.check_chain(".".join(place), length)
         for dots, name in _REFERENCE.findall(text):

@@ -1,4 +1,4 @@
-"""The import of a target by its checked name, and the check that the object found is the one named."""
+"""The import of a target by its checked name, and the check that it is the object of that name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
 
     Raises:
         SettingError: if no object has this name, if the object is neither a class nor a function, or if it is defined
-            outside the package. For example, a trusted package that imports `os.system` does not make it trusted.
+            outside the package. For example, `os.system` is not trusted because a trusted package imports it.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)

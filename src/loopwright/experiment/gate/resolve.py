@@ -16,8 +16,8 @@ from loopwright.experiment.gate.tree import check_key, check_scalar, join
 def resolve(config: DictConfig | ListConfig, path: str = "") -> Any:
     """Return the configuration as plain dicts, lists and scalars.
 
-    OmegaConf's own conversion resolves interpolations without limit: ten lists that each refer to the one before ten
-    times are 10¹⁰ values. This conversion stops at the limits of `Budget`.
+    OmegaConf's own conversion resolves interpolations without limit. If each of ten lists refers ten times to the list
+    before it, the result has 10¹⁰ values. This conversion stops at the limits of `Budget`.
 
     Raises:
         SettingError: one line with the path, for a value that must be given (``???``), for an interpolation that cannot

@@ -1,4 +1,4 @@
-"""Checks of jobs before anything is run: arguments, values, devices, checkpoints, plans, models on their data."""
+"""Checks of a job before it is run: arguments, values, device, checkpoints and plan, and the model on some rows."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedJob:
-    """A job that was checked, with what was built to check it.
+    """A checked job, with its plan and the objects built for the check.
 
     Attributes:
-        job: its seed and number of threads are decided.
-        objects: the objects of the job, for its run to use.
-        plan: what the job will do.
+        job: the job, with its seed and number of threads decided.
+        objects: objects of the job, which its run uses.
+        plan: plan of the job.
     """
 
     job: Job
@@ -59,12 +59,13 @@ class CheckedJob:
 
 @contextmanager
 def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> Iterator[CheckedJob]:
-    """Check a job and build its objects; the body runs under the job's threads and determinism.
+    """Check a job and build its objects. Apply its number of threads and its determinism while the context is open.
 
     Args:
-        job: composed, or recorded by a run.
+        job: job of a composed or a recorded configuration.
         trust: the packages that the user trusts.
-        default_num_threads: threads of CPU operations if the configuration names none; None: as torch has them now.
+        default_num_threads: number of threads for CPU operations if the configuration sets none; None keeps torch's
+            current number.
 
     Raises:
         SettingError: for a wrong setting.
@@ -72,31 +73,33 @@ def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> I
     """
     settled = settle(job, trust, default_num_threads)
     with applied(settled):
-        # Nothing here keeps what is yielded: the body decides how long the objects live.
+        # No reference to the checked job is kept here, so that the caller can free its objects.
         yield cast(CheckedJob, JobChecker(trust, builds_trusted=True).check(settled))
 
 
 def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
-    """Check the jobs of a sweep; what is built for the checks is dropped afterwards.
+    """Check the jobs of a sweep. The objects built for the checks are not kept.
 
-    Sections that name classes of trusted packages are not built: that may take long, or load much.
+    Sections that name classes of trusted packages are not built, because that may need much time or memory.
 
     Returns:
         The jobs, with their seeds and numbers of threads decided.
 
     Raises:
-        SettingError: for the first wrong job, which the message names.
-        CheckpointError: for a checkpoint or pattern that leads to nothing.
+        SettingError: for the first job with a wrong setting; the message names the job.
+        CheckpointError: for a checkpoint that does not exist, and for a pattern that matches no checkpoint.
     """
     return [job for job, _ in check_each(jobs, trust, builds_trusted=False)]
 
 
 def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> Iterator[tuple[Job, JobPlan | None]]:
-    """Check the jobs of a sweep one after another, and yield each settled job with its plan, if it could be planned.
+    """Check the jobs of a sweep one after another, and yield each job with its plan.
+
+    The seed and the number of threads of the yielded job are decided. The plan is None if a section was not built.
 
     Raises:
-        SettingError: for the first wrong job, which the message names.
-        CheckpointError: for a checkpoint or pattern that leads to nothing.
+        SettingError: for the first job with a wrong setting; the message names the job.
+        CheckpointError: for a checkpoint that does not exist, and for a pattern that matches no checkpoint.
     """
     checker = JobChecker(trust, builds_trusted=builds_trusted)
     for job in jobs:
@@ -116,7 +119,7 @@ def _plan_of(found: CheckedJob | None) -> JobPlan | None:
 
 
 def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Job:
-    """Decide what a configuration leaves open: draw the seed, and choose the number of threads.
+    """Decide the values that a configuration leaves open: draw the seed, and choose the number of threads.
 
     Raises:
         SettingError: for arguments that a target does not take, and for a wrong device section.
@@ -139,14 +142,14 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
 
 @contextmanager
 def applied(job: Job) -> Iterator[None]:
-    """Apply the threads and the determinism of a settled job while the context is open."""
+    """Apply the number of threads and the determinism of a job returned by `settle`, while the context is open."""
     assert job.num_threads, "decided by settle"
     with process_settings(job.num_threads, deterministic=job.settings.deterministic):
         yield
 
 
 class JobChecker:
-    """Checks settled jobs one after another, and builds a section again only if it differs from the last job's.
+    """Checks jobs one after another. Builds a section again only if it differs from the section of the last job.
 
     Args:
         trust: the packages that the user trusts.
@@ -156,15 +159,18 @@ class JobChecker:
     def __init__(self, trust: Trust, *, builds_trusted: bool) -> None:
         self._trust = trust
         self._builds_trusted = builds_trusted
-        self._built: dict[str, tuple[str, Any]] = {}  # by section: what it was built from, and the result
+        self._built: dict[str, tuple[str, Any]] = {}  # by section: its configuration as JSON, and the result
 
     def check(self, job: Job) -> CheckedJob | None:
-        """Refuse what would fail in the run: values, missing packages and checkpoints, an unfit model or plan.
+        """Refuse wrong values, missing packages and checkpoints, and a model or plan that does not fit the data.
 
-        Models are built without their weights.
+        The model is built without its weights.
+
+        Args:
+            job: job returned by `settle`.
 
         Returns:
-            The checked job; None if a section was left to its run.
+            The checked job; None if a section was not built.
 
         Raises:
             SettingError: for a wrong setting.
@@ -203,7 +209,7 @@ class JobChecker:
             data=self._once(job, ["data"], lambda: build.build_data(job, trust)),
         )
         plan = plan_job(job.settings, objects)
-        # A callback of a trusted package may change batches before the model is given them.
+        # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
             self._once(job, ["data", "model"], lambda: check_takes(model, objects.data))
         return CheckedJob(job=job, objects=objects, plan=plan)
@@ -212,15 +218,15 @@ class JobChecker:
         return self._builds_trusted or _is_ours(node)
 
     def _model(self, job: Job) -> nn.Module | None:
-        """The model without its weights; None if it is a class of a trusted package."""
+        """Return the model without its weights, or None if a package of the user defines its class."""
         node = job.config["model"]
         return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Call ``make``, unless it was called for the last job with equal sections."""
+        """Return the result of ``make``, or its last result if these sections have not changed since."""
         name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
-            self._built.pop(name, None)  # so that two large data sets are never held at once
+            self._built.pop(name, None)  # so that two large data sets are never in memory together
             self._built[name] = key, make()
         return cast(T, self._built[name][1])
 
@@ -244,7 +250,7 @@ def _usable_device(node: Any, trust: Trust) -> Device:
 
 
 def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
-    """Build the optimizer's callable; check its values, and that name patterns match parameters of the model."""
+    """Build the callable that makes the optimizer. Check its values, and that its patterns match parameter names."""
     factory = build.build_optimizer(config["optimizer"], trust)
     sketch_optimizer(factory)
     has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
@@ -262,7 +268,8 @@ def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) 
         factory = make["scheduler"] if isinstance(make, dict) else make
         arguments: dict[str, Any] = {}
         if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
-            # The plan knows the real number. A large one here refuses only what is wrong for every run.
+            # The real number is known only when the fit is planned. A large number refuses only values that are wrong
+            # for every run.
             arguments["total_steps"] = 10**9
         try:
             factory(sketch_optimizer(optimizer), **arguments)
@@ -274,7 +281,7 @@ def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) 
 
 
 def _weightless(node: Any, trust: Trust) -> nn.Module:
-    """The model on the meta device, which allocates no weights."""
+    """Build the model on the meta device, which allocates no weights."""
     with torch.device("meta"):
         model = instantiate(node, trust, "model")
     if not isinstance(model, nn.Module):
@@ -285,9 +292,9 @@ def _weightless(node: Any, trust: Trust) -> nn.Module:
 def _check_paths(job: Job, *, is_training: bool) -> None:
     settings = job.settings
     if is_training and settings.ckpt_paths is not None:
-        raise SettingError("ckpt_paths", ": only validations take many checkpoints; add loop=validation.")
+        raise SettingError("ckpt_paths", ": only a validation accepts several checkpoints; add loop=validation.")
     if not is_training and settings.init_from is not None:
-        raise SettingError("init_from", ": a validation starts from ckpt_path; use ckpt_path=… in its place.")
+        raise SettingError("init_from", ": a validation loads its weights from ckpt_path; use ckpt_path=… instead.")
     given = settings.ckpt_paths or settings.ckpt_path or settings.init_from or []
     for path in [given] if isinstance(given, str) else given:
         if not os.path.lexists(path) and not (settings.ckpt_paths and glob.glob(path, recursive=True)):
@@ -302,14 +309,14 @@ def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
     if found is None:
         return
     run_dir, differences = found
-    remedy = f"loopwright validate {run_dir} uses the one it recorded"
+    what, remedy = "another model", f"to validate it with its own model: loopwright validate {run_dir}"
     if is_training:
-        remedy = f"a run goes on as it was begun; init_from begins a new one with its weights, {remedy}"
-    what = "was run otherwise" if is_training else "had another model"
-    raise SettingError("ckpt_path", f"={path!r}: its run {what} ({'; '.join(differences)}); {remedy}.")
+        what = "other settings"
+        remedy = f"a resumed run keeps its settings. To begin a new run with its weights, use init_from; {remedy}"
+    raise SettingError("ckpt_path", f"={path!r}: its run had {what} ({'; '.join(differences)}); {remedy}.")
 
 
 def _is_ours(node: Any) -> bool:
-    """Whether a section names nothing but Loopwright's and torch's own."""
+    """Return whether all targets in a section belong to Loopwright or torch."""
     targets = [entry[TARGET] for _, entry in walk(node) if isinstance(entry, dict) and TARGET in entry]
     return all(isinstance(name, str) and name.startswith(("loopwright.", "torch.")) for name in targets)

@@ -1,4 +1,4 @@
-"""`Job`: one configuration to be run, checked as far as that needs no torch."""
+"""`Job`: one configuration to run, and the checks of it that need no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from loopwright.experiment.jobs.settings import JobSettings, check_names, read_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One configuration to be run.
+    """One configuration to run.
 
     Args:
         number: number of the job in its sweep, counted from 0.
@@ -30,9 +30,9 @@ class Job:
         settings: the plain values of the configuration, checked.
         directory: directory of the run or the sweep, if the user typed one.
         label: the overrides that distinguish this job from the others of its sweep.
-        loop: the loop, if its class is Loopwright's own and could be built without torch.
-        source: what Hydra composed; None: the configuration was recorded by a run.
-        num_threads: threads of CPU operations; 0 until `loopwright.experiment.jobs.check.settle` has decided it.
+        loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
+        source: configuration as Hydra composed it; None for a recorded configuration.
+        num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
     """
 
     number: int
@@ -47,10 +47,10 @@ class Job:
 
 
 def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:
-    """Compose each job and check everything about it that needs no torch.
+    """Compose each job and make the checks that need no torch.
 
     Raises:
-        SettingError: one line; of several jobs the one at fault is named.
+        SettingError: for the first job with a wrong setting; the message of a sweep names the job.
     """
     pristine = composer.pristine()
     made = []
@@ -74,7 +74,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
         except SettingError as error:
             if len(jobs) == 1:
                 raise
-            raise SettingError(error.setting, f"{error.problem} (job {number} of 0 to {len(jobs) - 1})") from None
+            raise SettingError(error.setting, f"{error.problem} (job {number}: {_label(overrides, jobs)})") from None
     return made
 
 
@@ -108,26 +108,26 @@ def _check_config(
         settings=settings,
         directory=directory,
         label=label,
-        loop=instantiate(node, trust, "loop") if is_own else None,  # without torch, so its errors come at once
+        loop=instantiate(node, trust, "loop") if is_own else None,  # needs no torch, so its errors are reported at once
         source=source,
     )
 
 
 def _check_verbose(value: object) -> None:
-    """The one typed setting of Hydra's that is no directory; Hydra asserts what it takes."""
+    """Refuse a wrong value of ``hydra.verbose``, for which Hydra would raise an AssertionError."""
     names = value if isinstance(value, list) else [value]
     if not isinstance(value, bool) and not all(isinstance(name, str) and name for name in names):
         raise refuse_type("hydra.verbose", value, "true, false, or names of Python loggers")
 
 
 def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
-    """The overrides that not every job has; where all are alike, all of them."""
+    """Return the overrides that are not in every job. If all jobs have the same overrides, return all of them."""
     own = [word for word in overrides if not all(word in job for job in jobs)]
     return " ".join(own or [word for word in overrides if not word.startswith("hydra")]) or "as configured"
 
 
 def check_finite(config: Mapping[str, Any]) -> None:
-    """Refuse numbers that are none, wherever they stand: a run with lr=nan would train nothing."""
+    """Refuse infinite numbers and NaN at any depth: a run with lr=nan would train nothing."""
     for path, value in walk(dict(config)):
         if isinstance(value, float) and not math.isfinite(value):
             raise refuse(path, value, "a finite number")

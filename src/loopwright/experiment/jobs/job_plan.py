@@ -1,4 +1,4 @@
-"""The plan of a job, made before any trainer exists, and what is known of the data that it reads."""
+"""The plan of a job and the sizes of its data, computed before a trainer exists."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from loopwright.trainer.resume import rest_of_run, saved_plan
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """What a job will do.
+    """The plan of a job.
 
     Attributes:
-        text: the plan in words.
-        plan: the plan of a fit; None: the job validates only.
-        batch_size: samples in a full micro-batch; None: unknown.
-        num_samples: samples in a pass; None: unknown.
+        text: description of the plan.
+        plan: plan of the fit; None if the job only validates.
+        batch_size: number of samples in a full micro-batch; None if unknown.
+        num_samples: number of samples in a pass; None if unknown.
     """
 
     text: str
@@ -41,7 +41,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
     """Plan a job.
 
     Raises:
-        SettingError: if the settings do not fit the data, or the run that is resumed.
+        SettingError: if the settings do not fit the data, or do not fit the resumed run.
         CheckpointError: if the checkpoint cannot be used.
     """
     loop, data = objects.loop, objects.data
@@ -55,7 +55,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
 
 
 def describe_validation(loop: LoopCallback, data: Splits) -> str:
-    """Describe in words what a validation loop does."""
+    """Return the plan of a validation loop as text."""
     assert isinstance(loop, ValidationLoop)
     lines = ["Plan: validate, train nothing"]
     for name, length in _lengths(data).items():
@@ -66,7 +66,7 @@ def describe_validation(loop: LoopCallback, data: Splits) -> str:
 
 
 def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) -> Plan:
-    """The plan from the beginning, or the part that remains after the checkpoint ``ckpt_path``."""
+    """Return the plan of a fit. For a resumed run, return the part after the checkpoint ``ckpt_path``."""
     checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
     saved = None if checkpoint is None else saved_plan(checkpoint)
     checkpointing = objects.checkpointing

@@ -1,4 +1,4 @@
-"""Whether a model takes the data of its run: looked at before anything is made, on a few rows and without weights."""
+"""The check that a model accepts the data of its run, made before the run on a few rows and without weights."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ _NUM_ROWS = 64
 
 
 def check_takes(model: nn.Module, data: Splits) -> None:
-    """Refuse a model that does not fit its data, as far as that can be seen at no cost worth a name.
+    """Refuse a model that does not accept some rows of its training data.
 
-    Shapes and types are those of every row. Labels and tokens are those of some rows, spread evenly over the training
-    data: reading all of them would take as long as a pass. Those that are seen only later end the run in the same
-    words, with a run directory. What cannot be read is left to the run, whose log says why.
+    Shapes and types are the same in every row. Labels and tokens are checked in at most 64 rows, at regular intervals
+    in the training data, because reading all rows would take as long as a pass. A wrong label or token in another row
+    ends the run later with the same message, after the run directory was created. If a row cannot be read, nothing is
+    checked, and the run reports the error.
 
     Args:
-        model: with or without weights; one that cannot check a batch is left to its run.
-        data: of the run.
+        model: model with or without weights. It is checked only if it is a `ChecksBatches`.
+        data: dataloaders of the run.
 
     Raises:
-        SettingError: with the setting of ``model`` to change.
+        SettingError: for the setting of ``model`` that does not fit the data.
     """
     if not isinstance(model, ChecksBatches) or not isinstance(data.train, Loader):
         return
@@ -41,7 +42,7 @@ def check_takes(model: nn.Module, data: Splits) -> None:
 
 
 def _some_rows(dataset: Any) -> Any:
-    if not hasattr(dataset, "__getitems__"):  # read one by one: a file each, it may be
+    if not hasattr(dataset, "__getitems__"):  # rows are read one by one, perhaps from one file each
         return next(iter(Loader(dataset)))
     every = -(-len(dataset) // _NUM_ROWS)
     return default_collate(dataset.__getitems__(list(range(0, len(dataset), every))))

@@ -29,18 +29,18 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobObjects:
-    """The objects of one job: everything that a trainer is given but the model.
+    """The objects of one job: the arguments of its trainer, except the model.
 
     Attributes:
-        loop: trains or validates.
-        device: where the job computes.
-        precision: the type that it computes in.
-        checkpointing: when checkpoints are saved; None: never.
-        optimizer: a callable of the parameters.
-        schedulers: callables of the optimizer, or mappings with ``scheduler`` and ``monitor``.
+        loop: training loop or validation loop.
+        device: device on which the job computes.
+        precision: floating-point type in which the job computes.
+        checkpointing: times at which checkpoints are saved; None saves no checkpoints.
+        optimizer: callable that makes an optimizer for given parameters.
+        schedulers: callables that make a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
         callbacks: callbacks by name.
         loggers: loggers by name.
-        data: the dataloaders.
+        data: dataloaders for training and validation, and facts about the data.
     """
 
     loop: LoopCallback
@@ -58,7 +58,7 @@ def build_objects(job: Job, trust: Trust) -> JobObjects:
     """Build the objects of a job that was checked and whose seed is decided.
 
     Raises:
-        SettingError: for a target that refuses its arguments, or returns something else than its section needs.
+        SettingError: for a target that refuses its arguments, or returns an object of a wrong class.
     """
     config = job.config
     return JobObjects(
@@ -81,18 +81,18 @@ def make_trainer(
     run_dir: Path | None,
     callbacks: Mapping[str, Callback] | None = None,
 ) -> Trainer:
-    """Make the trainer of a job; it builds the model under its own random streams.
+    """Make the trainer of a job. The trainer builds the model with its own random streams.
 
     Args:
-        job: checked; its seed is decided.
-        objects: built from the job.
+        job: checked job with a decided seed.
+        objects: objects built from the job.
         trust: the packages that the user trusts.
-        run_dir: where the run writes its files; None: nothing is saved and no logger is used.
-        callbacks: further callbacks, by name.
+        run_dir: directory to which the run writes its files. None saves no files and uses no loggers.
+        callbacks: additional callbacks by name.
     """
     make_model = factory(job.config["model"], trust, "model")
     return Trainer(
-        model=cast(Callable[[], nn.Module], make_model),  # the trainer checks the class of what it makes
+        model=cast(Callable[[], nn.Module], make_model),  # the trainer checks the class of the model
         optimizer=objects.optimizer,
         schedulers=objects.schedulers,
         loop=objects.loop,
@@ -108,9 +108,9 @@ def make_trainer(
 
 
 def build_data(job: Job, trust: Trust) -> Splits:
-    """Build the dataloaders of a job; the random numbers that this draws depend on the seed alone.
+    """Build the dataloaders of a job. Random numbers drawn here depend only on the seed of the job.
 
-    The random streams of the process are as before afterwards.
+    The random streams of the process are restored afterwards.
     """
     assert job.settings.seed is not None, "decided by settle"
     with RandomStreams(derive(job.settings.seed, "build data")).active():
@@ -121,7 +121,7 @@ def build_data(job: Job, trust: Trust) -> Splits:
 
 
 def facts_of(data: Splits) -> dict[str, str | int]:
-    """What a data set says of itself, and the hash of each dataloader's content where there is one.
+    """Return the facts that the data set declares, and the SHA-256 of each dataloader's content if it can be computed.
 
     Raises:
         DataError: for an image that cannot be read.
@@ -132,7 +132,7 @@ def facts_of(data: Splits) -> dict[str, str | int]:
 
 
 def build_loop(job: Job, trust: Trust) -> LoopCallback:
-    """Build the loop of a job, unless it was built with the job: a `TrainingLoop` or a `ValidationLoop`."""
+    """Return the `TrainingLoop` or `ValidationLoop` of a job. Build it if it was not built with the job."""
     loop = instantiate(job.config["loop"], trust, "loop") if job.loop is None else job.loop
     if not isinstance(loop, LoopCallback):
         raise refuse_type("loop", type(loop).__name__, "a TrainingLoop or a ValidationLoop")
@@ -140,7 +140,7 @@ def build_loop(job: Job, trust: Trust) -> LoopCallback:
 
 
 def build_device(node: Any, trust: Trust) -> Device:
-    """Where a run computes."""
+    """Build the device on which a run computes."""
     device = instantiate(node, trust, "device")
     if not isinstance(device, Device):
         raise refuse_type("device", type(device).__name__, "a loopwright.device.Device")
@@ -148,7 +148,7 @@ def build_device(node: Any, trust: Trust) -> Device:
 
 
 def build_precision(node: Any, trust: Trust) -> Precision:
-    """The type that a run computes in; without a section that of `Precision`'s defaults."""
+    """Build the precision of a run. Without a section, use the defaults of `Precision`."""
     if node is None:
         return Precision()
     precision = instantiate(node, trust, "precision")
@@ -158,7 +158,7 @@ def build_precision(node: Any, trust: Trust) -> Precision:
 
 
 def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
-    """When checkpoints are saved; None: never."""
+    """Build the `Checkpointing` of a run. Without a section, return None: no checkpoints are saved."""
     if node is None:
         return None
     checkpointing = instantiate(node, trust, "checkpoint")
@@ -168,15 +168,16 @@ def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
 
 
 def build_optimizer(node: Any, trust: Trust) -> Any:
-    """A callable that makes the optimizer of given parameters."""
+    """Build a callable that makes an optimizer for given parameters."""
     _check_partial(node, "optimizer", "the trainer gives an optimizer its parameters")
     return instantiate(node, trust, "optimizer")
 
 
 def build_schedulers(node: Any, trust: Trust) -> list[Any]:
-    """Callables that make the schedulers of a given optimizer; with ``{scheduler, monitor}`` where one needs a metric.
+    """Build callables that make the schedulers of a given optimizer.
 
-    The section is one scheduler, a list of them, or null.
+    For a scheduler that needs a metric, return a mapping with ``scheduler`` and ``monitor``. The section contains one
+    scheduler, a list of schedulers, or null.
     """
     if node is None:
         return []
@@ -186,7 +187,7 @@ def build_schedulers(node: Any, trust: Trust) -> list[Any]:
 
 
 def build_callbacks(config: Config, section: str, trust: Trust) -> dict[str, Any]:
-    """The callbacks (or loggers) of a section, by name; names that are null are left out."""
+    """Build the callbacks or loggers of a section, by name. Leave out names whose value is null."""
     node = config.get(section)
     if node is None:
         return {}

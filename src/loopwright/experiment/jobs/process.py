@@ -1,4 +1,4 @@
-"""Settings of the whole process that a run depends on, applied while it runs."""
+"""Settings of the process during a run: the number of threads, and determinism."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from loopwright.device import deterministic_operations, deterministic_workspace
 
 @contextmanager
 def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]:
-    """Apply the number of threads and determinism, and give back what was set before.
+    """Apply the number of threads and determinism while the context is open, then restore the earlier settings.
 
     Args:
-        num_threads: threads of the CPU's operations.
+        num_threads: number of threads for operations on the CPU.
         deterministic: whether an operation without a deterministic form is an error.
 
     Raises:
-        SettingError: naming such an operation.
+        SettingError: if the body calls an operation without a deterministic form; the message names the operation.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)

@@ -1,4 +1,4 @@
-"""The course of the learning rate over a plan, drawn in a line before anything is trained."""
+"""The learning rates of a plan as one line of text, computed before training."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from loopwright.optim import NAME_ARGUMENTS
 from loopwright.plan import Plan, draw_curve
 from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers
 
-_MAX_POINTS = 1_000  # of a curve whose points can be asked for one by one
-_MAX_STEPS_DRIVEN = 20_000  # of one that is known only by going through it, 5 to 20 µs a step
+_MAX_POINTS = 1_000  # points of a curve, if the rate of any step can be computed directly
+_MAX_SCHEDULER_STEPS = 20_000  # steps of a curve, if the schedulers must be stepped: 5 to 20 µs per step
 
 Course = Callable[[Plan], str]
 
 
 def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
-    """Return a function from a plan to the line that shows the learning rates of its steps.
+    """Return a function that describes the learning rates of a plan in one line.
 
-    Optimizer and schedulers are made anew, over one small parameter. The line shows ``optimizer.lr``; the rates of
-    single parameter groups are not shown.
+    The function makes a new optimizer and new schedulers, for one small parameter. The line shows ``optimizer.lr``. The
+    rates of single parameter groups are not shown.
 
     Args:
-        optimizer: a callable of the parameters.
-        schedulers: callables of the optimizer, or mappings with ``scheduler`` and ``monitor``.
+        optimizer: callable that makes an optimizer for given parameters.
+        schedulers: callables that make a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
     """
     return functools.partial(_course, optimizer, schedulers)
 
 
 def sketch_optimizer(factory: Any) -> Optimizer:
-    """Make an optimizer over one small parameter, without the groups that need the names of a model's parameters.
+    """Make an optimizer for one small parameter, without the groups that need the names of a model's parameters.
 
     Raises:
-        SettingError: for what the optimizer itself refuses, such as a learning rate below 0.
+        SettingError: for a value that the optimizer refuses, such as a learning rate below 0.
     """
     if isinstance(factory, functools.partial):
         kept = {key: value for key, value in factory.keywords.items() if key not in NAME_ARGUMENTS}
@@ -57,7 +57,7 @@ def sketch_optimizer(factory: Any) -> Optimizer:
 def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:
     optimizer = sketch_optimizer(factory)
     specs = read_schedulers(schedulers)
-    lowered = [f", lowered when {monitor} gets no better" for _, monitor in specs if monitor is not None]
+    reduced = [f", reduced when {monitor} stops improving" for _, monitor in specs if monitor is not None]
     try:
         made = [build_scheduler(spec, optimizer, plan.fit_steps) for spec in specs if spec[1] is None]
         rates = _rates(made, optimizer, plan.position - plan.start_step, plan.fit_steps)
@@ -66,12 +66,12 @@ def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:
     except (ValueError, TypeError) as error:
         raise SettingError("scheduler", f": {error}") from None
     if rates is None:
-        return f"{_rate(optimizer):.3g} at first, then as {' and '.join(type(each).__name__ for each in made)} has it"
-    return _line(rates) + "".join(lowered)
+        return f"{_rate(optimizer):.3g} at first, then set by {' and '.join(type(each).__name__ for each in made)}"
+    return _line(rates) + "".join(reduced)
 
 
 def _rates(schedulers: Sequence[Any], optimizer: Optimizer, start: int, stop: int) -> list[float] | None:
-    """The rates of the steps in ``[start, stop)``, or of as many of them as will be shown; None: not to be had."""
+    """Return the rates of the steps in ``[start, stop)``, or of some of them; None if they take too long to compute."""
     if not schedulers:
         return [_rate(optimizer)]
     if len(schedulers) == 1 and type(schedulers[0]) is LambdaLR:
@@ -80,7 +80,7 @@ def _rates(schedulers: Sequence[Any], optimizer: Optimizer, start: int, stop: in
         steps = [start + i * (stop - start - 1) // max(1, num - 1) for i in range(num)]
         pairs = list(zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True))
         return [max(float(base) * factor(step) for base, factor in pairs) for step in steps]
-    if stop > _MAX_STEPS_DRIVEN:
+    if stop > _MAX_SCHEDULER_STEPS:
         return None
     rates = []
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Recorded configurations. They are checked like any other file, because a run directory may come from a stranger."""
+"""Recorded configurations. They are checked like other files: a run directory may come from an untrusted source."""
 
 from __future__ import annotations
 
@@ -81,9 +81,12 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
         if override.is_sweep_override():
             problems.append(f"{line}: expected one value.")
         elif override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
-            problems.append(f"{line}: expected key=value of a key that the run recorded.")
+            problems.append(f"{line}: expected key=value with a key from the config.yaml of the run.")
         elif isinstance(_get(config, key.split(".")), dict):
-            problems.append(f"{line}: the option of a recorded run is fixed; set single values of it.")
+            problems.append(
+                f"{line}: a recorded run keeps its option of {key}; set single values with {key}.NAME=VALUE, or begin "
+                f"a new run: loopwright {line}"
+            )
         elif not _set(config, key.split("."), override.value()):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")
     if problems:
@@ -98,8 +101,8 @@ def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
     return value if type(value) is int and value > 0 else 0
 
 
-# Sections that must be equal in a resumed run and its earlier part. `data.num_workers` may differ, as it changes no
-# result.
+# Sections that must be equal in a resumed run and its earlier part. `data.num_workers` may differ, because it does
+# not change results.
 RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
 
 
@@ -125,10 +128,10 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
-    """Return a line for each difference of two configurations, or of the parts at ``path``: ``path: there, here``."""
+    """Return a line ``name: X recorded, Y now`` for each difference between two configurations or sections."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         if theirs.get(TARGET) != ours.get(TARGET):
-            return [f"{path}: {theirs.get(TARGET)} there, {ours.get(TARGET)} here"]
+            return [f"{path}: {theirs.get(TARGET)} recorded, {ours.get(TARGET)} now"]
         prefix = f"{path}." if path else ""
         keys = [*theirs, *(key for key in ours if key not in theirs)]
         missing = object()
@@ -137,11 +140,11 @@ def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
             their, our = theirs.get(key, missing), ours.get(key, missing)
             if their is missing or our is missing:
                 shown = ["not set" if value is missing else repr(value) for value in (their, our)]
-                lines.append(f"{prefix}{key}: {shown[0]} there, {shown[1]} here")
+                lines.append(f"{prefix}{key}: {shown[0]} recorded, {shown[1]} now")
             else:
                 lines += differences(their, our, f"{prefix}{key}")
         return lines
-    return [] if theirs == ours else [f"{path}: {theirs!r} there, {ours!r} here"]
+    return [] if theirs == ours else [f"{path}: {theirs!r} recorded, {ours!r} now"]
 
 
 def _get(section: Any, parts: Sequence[str]) -> Any:

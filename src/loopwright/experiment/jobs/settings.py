@@ -46,7 +46,7 @@ class JobSettings:
         objective: metric whose value in the last validation is the result of the run.
         objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
         deterministic: whether torch uses deterministic operations only.
-        log_every_n_steps: steps between two records of training metrics.
+        log_every_n_steps: number of steps between two records of training metrics.
         max_restarts: maximum number of consecutive restarts after a run's process died, without a new checkpoint in
             between.
 

@@ -1,4 +1,4 @@
-"""One run in this process: the job is checked, its directory is made, the run is carried out."""
+"""One run in this process: the job is checked, its directory is created, and the run is carried out."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
 
     Args:
         line: the command line.
-        job: composed.
+        job: composed job.
         trust: the packages that the user trusts.
-        supervised: the link to the supervisor, which is told the run directory; None: there is no supervisor.
+        supervised: connection to the supervisor, which receives the run directory; None if there is no supervisor.
 
     Raises:
-        SettingError: for a wrong setting, before the directory is made.
-        CheckpointError: for a checkpoint that does not exist, likewise.
+        SettingError: for a wrong setting, before the directory is created.
+        CheckpointError: for a checkpoint that does not exist, before the directory is created.
     """
     refuse_ranks()
     if job.directory is not None:
@@ -46,14 +46,14 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             trust=trust,
             objects=ready.objects,
         )
-        del ready  # the objects belong to the run now
+        del ready  # only the request refers to the objects now
         try:
             if job.source is not None:
                 write_hydra_files(directory, job.source)
                 set_log_levels(job.source)
             with opened(directory):
                 return carry_out(request).exit_code
-        except KeyboardInterrupt:  # a second signal, while the end of the run was recorded
+        except KeyboardInterrupt:  # a second signal arrived while the end of the run was being recorded
             code = 130
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 1
@@ -68,7 +68,7 @@ def refuse_ranks() -> None:
     """Refuse to run as one of several processes that a launcher started.
 
     Raises:
-        SettingError: if the environment says that there are several.
+        SettingError: if the environment variable ``WORLD_SIZE`` is not 1.
     """
     world_size = os.environ.get("WORLD_SIZE", "1")
     if world_size != "1":

@@ -29,12 +29,8 @@ from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
 from loopwright.records import read_summary
 
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-_NOT_RESTARTED = (
-    0,
-    2,
-    3,
-    *_INTERRUPTED.values(),
-)  # completed, errors that a restart would repeat, and interruptions by the user
+# Exit codes of a completed run, of errors that a restart would repeat, and of interruptions by the user.
+_NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())
 
 
 def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) -> int:
@@ -50,13 +46,13 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
     restarts = Restarts(max_restarts, newest_step(directory))
     with _Child() as child:
         while True:
-            code, told = child.run(words)
-            directory = told or directory
+            code, sent = child.run(words)
+            directory = sent or directory
             has_ended = code in _NOT_RESTARTED and not _is_unfinished(code, directory)
             if has_ended or (child.received is not None and code >= 0):
                 return code
             stopped_by = -code if child.received is None else child.received
-            if stopped_by in _INTERRUPTED:  # it had no time to print a message
+            if stopped_by in _INTERRUPTED:  # the process had no time to print a message
                 how = "ended by" if code == -stopped_by else f"{_death(code)} after"
                 complain(f"{directory or 'the run'}: {how} {signal.Signals(stopped_by).name}; not started again.")
                 return _INTERRUPTED[stopped_by]
@@ -71,7 +67,7 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
                 )
                 return exit_code
             count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
-            if directory is not None and folders:  # the resumed run finds out which checkpoint is undamaged
+            if directory is not None and folders:  # the resumed run chooses the newest undamaged checkpoint
                 complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
                 words = words if line.directory is not None else words_on("resume", directory, line.trust)
             elif directory is None or may_begin_again:
@@ -161,10 +157,11 @@ class _Child:
                 code = process.wait()
             self._connection = None
             ours.setblocking(False)
-            told = b""
-            with suppress(BlockingIOError):  # it sent nothing, and a process that it left behind holds the socket open
-                told = ours.recv(1 << 16)
-        return code, Path(os.fsdecode(told)) if told else None
+            sent = b""
+            # The child may have sent nothing, while a process that it started still holds the socket open.
+            with suppress(BlockingIOError):
+                sent = ours.recv(1 << 16)
+        return code, Path(os.fsdecode(sent)) if sent else None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)

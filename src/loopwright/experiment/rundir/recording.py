@@ -31,19 +31,19 @@ _log = logging.getLogger("loopwright")
 class RecordingCallback(Callback):
     """Writes the plan and the optimizer when a fit starts, and the configuration into every checkpoint.
 
-    It also keeps the step of the last validation.
+    The attribute ``validated_step`` is the step of the last validation.
 
     Args:
-        record: record of the run.
+        writer: writer of the files in the run directory.
         config: resolved configuration.
-        course: function from a plan to the line that shows its learning rates.
-        named_metrics: name of a metric for each setting that names one.
+        course: function that describes the learning rates of a plan in one line.
+        named_metrics: metric that each setting names, by setting.
     """
 
     def __init__(
-        self, record: DirectoryWriter, config: Mapping[str, Any], course: Course, named_metrics: Mapping[str, str]
+        self, writer: DirectoryWriter, config: Mapping[str, Any], course: Course, named_metrics: Mapping[str, str]
     ) -> None:
-        self._record = record
+        self._writer = writer
         self._config = config
         self._course = course
         self._named_metrics = named_metrics
@@ -53,13 +53,13 @@ class RecordingCallback(Callback):
         """Write the plan and the optimizer. The plan of a resumed run is written from its first step."""
         plan = trainer.plan
         assert plan is not None, "the plan is made before a fit starts"
-        self._record.go_on()
-        if self._record.is_resumed:
+        self._writer.write_resumption()
+        if self._writer.is_resumed:
             plan = plan.whole()
         course = self._course(plan) if plan.total_steps else None
-        self._record.write_plan(plan_text(plan, train_dataloader, course), plan_json(plan))
+        self._writer.write_plan(plan_text(plan, train_dataloader, course), plan_json(plan))
         assert trainer.optimizer is not None, "checked by fit"
-        self._record.write_optimizer(_facts(trainer.optimizer))
+        self._writer.write_optimizer(_facts(trainer.optimizer))
 
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
@@ -80,7 +80,7 @@ class RecordingCallback(Callback):
                     _log.warning("%s=%r: no such metric was logged.", setting, name)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Keep the step. Outside a fit it is the step of the checkpoint, known only during its validation."""
+        """Keep the step. Outside a fit it is the step of the validated checkpoint, which is known only here."""
         self.validated_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:

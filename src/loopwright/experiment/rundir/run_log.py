@@ -18,23 +18,22 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
         if record.name == _WARNINGS.name:
-            message = message.strip().partition("\n")[
-                0
-            ]  # the other lines, such as source code, are written to the file only
+            # The other lines of a warning, such as source code, are written to the file only.
+            message, _, _ = message.strip().partition("\n")
         return one_line(message)
 
 
 class _ToFile(logging.FileHandler):
-    """Appends to the log file. If the file cannot be written, it prints that once and the run continues."""
+    """Appends to the log file. If the file cannot be written, one message is printed, and the run continues."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")
-        self._is_said = False
+        self._has_complained = False
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()
-        if not self._is_said and isinstance(error, OSError):
-            self._is_said = True
+        if not self._has_complained and isinstance(error, OSError):
+            self._has_complained = True
             complain(f"{self.baseFilename}: cannot be written: {error.strerror or error}")
 
 
@@ -50,7 +49,7 @@ class _ToStderr(logging.Handler):
 
 @contextmanager
 def run_log(file: Path) -> Iterator[None]:
-    """Write messages of the logger ``loopwright`` to ``file`` while the context is open, and warnings to stderr too.
+    """Write messages of the logger ``loopwright`` to ``file`` while the context is open. Print warnings to stderr too.
 
     Warnings of Python's `warnings` module are logged in the same way.
     """
@@ -59,7 +58,7 @@ def run_log(file: Path) -> Iterator[None]:
     to_stderr = _ToStderr()
     to_stderr.setLevel(logging.WARNING)
     to_stderr.setFormatter(_OneLine())
-    to_stderr.addFilter(lambda record: not getattr(record, "is_said", False))
+    to_stderr.addFilter(lambda record: not getattr(record, "file_only", False))
     level = LOGGER.level
     LOGGER.setLevel(logging.INFO)
     logging.captureWarnings(True)
@@ -74,10 +73,10 @@ def run_log(file: Path) -> Iterator[None]:
         for logger in (LOGGER, _WARNINGS):
             logger.removeHandler(to_file)
             logger.removeHandler(to_stderr)
-        with suppress(OSError):  # for lines whose error was printed already
+        with suppress(OSError):  # the error was printed when the line was logged
             to_file.close()
 
 
 def log_only(message: str) -> None:
     """Log ``message`` as an error in the file only, because stderr shows it in another form."""
-    LOGGER.error(message, extra={"is_said": True})
+    LOGGER.error(message, extra={"file_only": True})

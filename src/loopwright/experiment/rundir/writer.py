@@ -44,7 +44,7 @@ class DirectoryWriter:
     """Writes the files of a run directory that record the run and its result.
 
     ``summary.json`` exists from the start and is always replaced as a whole, so that it can be read at any time. A
-    resumed run does not change any file until all checks have passed, see `go_on`.
+    resumed run does not change any file until all checks have passed, see `write_resumption`.
 
     Args:
         directory: existing run directory.
@@ -114,7 +114,7 @@ class DirectoryWriter:
     def note_resumption(
         self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
     ) -> None:
-        """Keep the files of a resumed run in memory until `go_on` writes them.
+        """Keep the files of a resumed run in memory until `write_resumption` writes them.
 
         Args:
             config: the resolved configuration. Its last step may be later than before.
@@ -125,8 +125,8 @@ class DirectoryWriter:
         self._resumption = _config_text(config), shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
-    def go_on(self) -> None:
-        """Write the files of a resumed run. Called once all checks of the resume have passed."""
+    def write_resumption(self) -> None:
+        """Write the files of a resumed run. Called after all checks of the resume have passed."""
         if self._resumption is None:
             return
         config_text, command = self._resumption
@@ -176,7 +176,7 @@ class DirectoryWriter:
     def end(self, state: State, exit_code: int, **values: Any) -> None:
         """Write the result of the run to the summary.
 
-        If a resumed run ended before `go_on`, its files are not changed.
+        If a resumed run ended before `write_resumption`, its files are not changed.
 
         Args:
             state: final state.
@@ -212,7 +212,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` for strict JSON. Numbers that are not finite become texts, as in metrics.jsonl."""
+    """Convert ``value`` for strict JSON. Numbers that are not finite become texts, as in metrics.jsonl."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

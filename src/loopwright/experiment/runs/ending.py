@@ -1,4 +1,4 @@
-"""How a run ends: recorded in its directory, said in a line or a summary, and handed on as plain values."""
+"""The end of a run: recorded in the run directory, printed, and returned as plain values."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _log = logging.getLogger("loopwright")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """One run that is to be carried out.
+    """A request to carry out one run.
 
     Args:
-        job: checked; its seed and number of threads are decided.
-        directory: the run directory; exists, and holds no run unless ``resume_from`` is given.
-        words: the command line.
+        job: checked job, with its seed and number of threads decided.
+        directory: existing run directory. It contains no run yet, unless ``resume_from`` is given.
+        words: words of the command line, including the name of the command.
         trust: the packages that the user trusts.
-        objects: what was built from the job when it was checked; None: built when the run begins.
-        is_quiet: whether the run is one of many and prints nothing but warnings.
-        resume_from: the checkpoint from which the run in the directory is resumed.
+        objects: objects built when the job was checked; None builds them when the run begins.
+        is_quiet: whether only warnings and errors are printed, as for the runs of a sweep.
+        resume_from: checkpoint from which the run in the directory is resumed; None begins a new run.
     """
 
     job: Job
@@ -50,13 +50,13 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a run ended; holds nothing that was alive in it.
+    """The outcome of a run. It contains no objects of the run.
 
     Args:
         state: "completed", "interrupted" or "failed".
         exit_code: 0, 1 (failed), 2 (a wrong setting), 3 (a bad checkpoint), 130 or 143 (a signal).
-        objective: value of the run's objective; NaN where there is none.
-        error: what went wrong, in a line.
+        objective: value of the run's objective; NaN if it has no value.
+        error: error message on one line; None if the run completed.
     """
 
     state: str
@@ -67,13 +67,13 @@ class Ended:
 
 @dataclass(slots=True)
 class Live:
-    """What a run has built so far, for whoever has to say how it ended."""
+    """Holds the trainer of a run as soon as it exists, so that `end_by` can record its step and metrics."""
 
     trainer: Trainer | None = None
 
 
-def end_by(error: BaseException, record: DirectoryWriter, live: Live, request: RunRequest) -> Ended:
-    """Record and say that ``error`` ended a run: a wrong setting, a failure, a bad checkpoint, or an interruption."""
+def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: RunRequest) -> Ended:
+    """Record and print how ``error`` ended a run: as a wrong setting, failure, bad checkpoint, or interruption."""
     state, exit_code, said = "failed", 1, one_line_of(error)
     if isinstance(error, KeyboardInterrupt):
         state, exit_code = "interrupted", 130
@@ -100,40 +100,41 @@ def end_by(error: BaseException, record: DirectoryWriter, live: Live, request: R
     else:
         _log.info("%s", said)
     try:
-        record.end(state, exit_code, error=said, **known)
+        writer.end(state, exit_code, error=said, **known)
         draw(request.directory)
-    except SaveError as unwritten:  # what ended the run is said first
+    except SaveError as unwritten:  # the message begins with the error that ended the run
         said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
-        _say_end(state, said, known, request)
+        _print_end(state, said, known, request)
     return Ended(state=state, exit_code=exit_code, error=said)
 
 
-def _say_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:
-    directory, commands = way_on(request, state)
+def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:
+    directory, commands = next_commands(request, state)
     if state == "interrupted" and known:
         tell(closing_text(f"{said[0].upper()}{said[1:]}.", known["metrics"], known["best"], directory, commands))
     where = f" (traceback in {directory / 'run.log'})"
     if state == "interrupted":
         where = f" (run directory: {directory})"
         if "Resume it" in commands:
-            where = f"; go on with: {commands['Resume it']}"
+            where = f"; resume it with: {commands['Resume it']}"
     complain(f"{said}{where}")
 
 
-def way_on(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
-    """The run directory, and the commands that go on from its checkpoints, if it has any.
+def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
+    """Return the run directory, and the commands that use its checkpoints, if it has any.
 
     Args:
-        request: of the run.
-        state: "completed"; "stopped" by a callback, which would stop it again; anything else is to be resumed.
+        request: request of the run.
+        state: "completed"; "stopped" if a callback ended the run, and would end it again after a resume; in any other
+            state the run can be resumed.
     """
     directory, trusted = request.directory, request.trust.packages
     if not any((directory / "checkpoints").glob("step_*")):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
     if callbacks_of(request.job.config, OVERFITS):
-        pass  # on a micro-batch that no checkpoint holds
+        pass  # the run trains on one micro-batch, which no checkpoint contains
     elif state == "completed":
         longer = _longer(request.job.config["loop"])
         commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
@@ -143,7 +144,7 @@ def way_on(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
 
 
 def _longer(loop: Mapping[str, Any]) -> str | None:
-    """The override that doubles the length of a training."""
+    """Return the override that doubles the length of training, or None if no length is set."""
     for name in ("num_steps", "max_steps", "num_epochs"):
         if isinstance(loop.get(name), int):
             return f"loop.{name}={2 * loop[name]}"
@@ -151,8 +152,8 @@ def _longer(loop: Mapping[str, Any]) -> str | None:
 
 
 def draw(directory: Path) -> None:
-    """Draw the curves. What was trained is as good without a picture, so nothing that goes wrong here ends a run."""
+    """Draw the curves. If this fails, log a warning instead of failing the run, whose results are complete."""
     try:
         draw_curves(directory)
-    except Exception as error:  # noqa: BLE001  (a library's, a font's, a full disk's)
+    except Exception as error:  # noqa: BLE001  (from a library or a font, or because the disk is full)
         _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))

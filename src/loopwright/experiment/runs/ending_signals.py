@@ -1,4 +1,4 @@
-"""The signals that end a run outside a fit."""
+"""Handlers for signals that arrive outside a fit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from types import FrameType
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Raise ``SystemExit(143)`` on SIGTERM and SIGUSR1, in the main thread, so that a run can say that it was ended."""
+    """Raise ``SystemExit(143)`` in the main thread on SIGTERM and SIGUSR1, so that the end of the run is recorded."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process_id = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == process_id:  # and not a worker that was forked meanwhile
+        if os.getpid() == process_id:  # not in a data worker that was forked while the handler was set
             raise SystemExit(128 + signal.SIGTERM)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""One run: from a checked configuration to a finished run directory. What a job of a sweep calls, too."""
+"""One run, from a checked job to a finished run directory. Used for single runs and for the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.rundir.writer import DirectoryWriter
-from loopwright.experiment.runs.ending import Ended, Live, RunRequest, draw, end_by, way_on
+from loopwright.experiment.runs.ending import Ended, Live, RunRequest, draw, end_by, next_commands
 from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.loop import TrainingLoop
 from loopwright.trainer import Trainer
 
 _PROGRESS = "loopwright.loggers.ProgressLogger"
-_MAX_CHANGES = 5  # that are said; the summary has all
+_MAX_CHANGES = 5  # logged changes of the environment; the summary contains all of them
 _log = logging.getLogger("loopwright")
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a run came to."""
+    """The result of a fit or of a validation."""
 
     metrics: Mapping[str, float]
     did: str
@@ -56,35 +56,35 @@ class _Outcome:
 
 
 def run(request: RunRequest) -> Ended:
-    """Carry out one run in a directory of its own."""
+    """Lock a run directory and carry out one run in it."""
     with opened(request.directory):
         return carry_out(request)
 
 
 @contextmanager
 def opened(directory: Path) -> Iterator[None]:
-    """While the context is open, this process alone works on a run directory, and what is logged goes to ``run.log``.
+    """Lock a run directory, and write the log to its ``run.log``, while the context is open.
 
     SIGTERM and SIGUSR1 raise ``SystemExit(143)``, except in a fit, which handles them itself.
 
     Raises:
-        CheckpointError: if another process works on it.
+        CheckpointError: if another process uses the directory.
     """
     with hold(directory), run_log(directory / "run.log"), ending_on_signals():
         yield
 
 
 def carry_out(request: RunRequest) -> Ended:
-    """Carry out one run whose directory is `opened`, under the threads and the determinism of its job.
+    """Carry out one run. To be called in the contexts `opened` and `loopwright.experiment.jobs.check.applied`.
 
-    Exceptions end here: with their traceback in ``run.log``, and as one line on stderr.
+    No exception is raised. The traceback is written to ``run.log``, and one line is printed to stderr.
     """
     writer = DirectoryWriter(request.directory, request.job.settings, is_resumed=request.resume_from is not None)
     live = Live()
     try:
-        with deterministic_operations(request.job.settings.deterministic):  # here, so that its errors end here, too
+        with deterministic_operations(request.job.settings.deterministic):  # in the try block, which records its errors
             return _carry_out(request, writer, live)
-    except BaseException as error:  # noqa: BLE001  (the frames of a run would keep its model alive)
+    except BaseException as error:  # noqa: BLE001  (a raised exception would keep the model in memory)
         return end_by(error, writer, live, request)
 
 
@@ -124,20 +124,21 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     draw(request.directory)
     if not request.is_quiet:
         print_rows(outcome.rows)
-        tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, *way_on(request, outcome.state)))
+        directory, commands = next_commands(request, outcome.state)
+        tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, directory, commands))
     _log.info("%s", outcome.did)
     return Ended(state="completed", exit_code=0, objective=objective)
 
 
 def _collect_garbage_from_here() -> None:
-    """Turn on the garbage collector that `loopwright.cli.console` put off; what is there by now it need not look at."""
+    """Enable the garbage collector, which `loopwright.cli.console` disabled. It skips all objects that exist by now."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
 
 
 def _without_progress(job: Job) -> Job:
-    """The job of a sweep without the progress lines of its own, unless their mode was set."""
+    """Return a job of a sweep with the progress lines turned off, unless the configuration sets their mode."""
     loggers = job.config.get("loggers") or {}
     quiet = {
         name: entry | {"mode": "off"}
@@ -183,7 +184,7 @@ def _fit(
 def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], val: Any) -> _Outcome:
     if settings.ckpt_paths is None:
         if settings.ckpt_path is None:
-            _log.warning("ckpt_path=null: the weights validated are those the model starts with.")
+            _log.warning("ckpt_path=null: the initial weights of the model are validated.")
         metrics = trainer.validate(val, ckpt_path=started[0] if started else None)
         return _Outcome(metrics, f"validated {settings.ckpt_path or 'the initial weights'}")
     rows = trainer.validate_all(val, ckpt_paths=started)
@@ -197,7 +198,7 @@ def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], 
 
 
 def _named_metrics(config: Mapping[str, Any]) -> dict[str, str]:
-    """Settings that name a metric, with the name."""
+    """Return the metric that each setting names, by setting."""
     named = {"objective": config["objective"]}
     checkpoint = config.get("checkpoint") or {}
     if checkpoint.get("monitor") is not None:
@@ -208,7 +209,7 @@ def _named_metrics(config: Mapping[str, Any]) -> dict[str, str]:
 def _objective(settings: JobSettings, metrics: Mapping[str, float]) -> float:
     value = metrics.get(settings.objective)
     if value is None and settings.objective.startswith("val/") and not any(name.startswith("val/") for name in metrics):
-        _log.warning("objective=%r: nothing was validated, so this run has none.", settings.objective)
+        _log.warning("objective=%r: nothing was validated, so this run has no objective.", settings.objective)
         return math.nan
     if value is None:
         known = ", ".join(sorted(metrics)) or "none"

@@ -1,4 +1,4 @@
-"""What the jobs of a sweep came to: ``sweep.json``, and a table."""
+"""The results of the jobs of a sweep, as ``sweep.json`` and as a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_sweep(directory: Path, jobs: Sequence[Job], results: Results) -> None:
 
 
 def print_sweep(jobs: Sequence[Job], results: Results, directory: Path) -> None:
-    """Print a table of the jobs: number, overrides, state and objective, and the errors below it."""
+    """Print a table with the number, overrides, state and objective of each job. Print the errors below it."""
     table = Table("job", "overrides", "state")
     table.add_column(jobs[0].settings.objective, justify="right")
     for job, result in zip(jobs, results, strict=True):

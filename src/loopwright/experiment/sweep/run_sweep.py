@@ -26,12 +26,12 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
 
     Args:
         line: the command line.
-        jobs: composed.
+        jobs: composed jobs.
         trust: the packages that the user trusts.
 
     Raises:
-        SettingError: for a wrong setting of any job, before the directory is made.
-        CheckpointError: for a checkpoint that does not exist, likewise.
+        SettingError: for a wrong setting of any job, before the directory is created.
+        CheckpointError: for a checkpoint that does not exist, before the directory is created.
     """
     refuse_ranks()
     typed = jobs[0].directory
@@ -39,7 +39,7 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         check_usable("hydra.sweep.dir", Path(typed))
     with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
         settled = check_jobs(jobs, trust)
-        gc.collect()  # what was built for the checks, of which callbacks may hold parts in reference cycles
+        gc.collect()  # frees objects built for the checks, which may be in reference cycles
         name = jobs[0].settings.name
         directory = allocate(name, is_sweep=True) if typed is None else use("hydra.sweep.dir", typed)
         ended = _run_jobs(line, settled, trust, directory)
@@ -53,12 +53,12 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
 
 
 def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: Path) -> list[Ended]:
-    """Run the jobs until one is interrupted; returns the ends of those that were begun."""
+    """Run the jobs until one is interrupted, and return the outcome of each job that was started."""
     ended: list[Ended] = []
     for job in jobs:
         try:
             end = _run_job(line, job, trust, directory / str(job.number))
-        except KeyboardInterrupt:  # a second signal, while the end of the job was recorded
+        except KeyboardInterrupt:  # a second signal arrived while the end of the job was being recorded
             end = Ended(state="interrupted", exit_code=130)
         except SystemExit as exit:
             end = Ended(state="interrupted", exit_code=exit.code if isinstance(exit.code, int) else 1)
@@ -77,7 +77,7 @@ def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: P
 
 
 def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ended:
-    assert job.source is not None, "the jobs of a sweep are composed"
+    assert job.source is not None, "only the jobs of a sweep get here, and they are composed"
     flags = [*line.config_dir_flag, *(f"--trust={name}" for name in line.trust)]
     words = ["loopwright", *flags, *job.source.hydra.overrides.task]  # the command that would run this job alone
     request = RunRequest(job=job, directory=directory, words=words, trust=trust, is_quiet=True)

@@ -1,1 +1,1 @@
-"""The verbs of the command line, one module each, and `entry`, which chooses among them."""
+"""The commands after ``loopwright``, such as ``resume``: one module for each, and `entry`, which calls them."""

@@ -1,7 +1,7 @@
-"""The choice of the verb that a command line asks for, after its configuration is composed.
+"""Composes the configuration of a command line and calls the module of its verb.
 
-Importing this module imports Hydra but not torch. The verbs that need torch are imported inside `execute`, when every
-job has been composed: importing torch takes seconds, and a wrong override is reported before.
+Importing this module imports Hydra but not torch. The verbs that need torch are imported after every job has been
+composed. Importing torch takes seconds, and wrong overrides should be reported before that.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from loopwright.experiment.launch.supervisor import supervise
 
 
 def execute(line: CommandLine) -> int:
-    """Do what a command line asks for, and return the exit code.
+    """Carry out a command line, and return the exit code.
 
     Raises:
-        SettingError: for a wrong setting, before anything is run.
-        CheckpointError: for a checkpoint that cannot be used, likewise.
+        SettingError: for a wrong setting, before a run starts.
+        CheckpointError: for a checkpoint that cannot be used, before a run starts.
     """
     lock_resolvers()
     supervised = join_supervisor()
@@ -49,7 +49,7 @@ def execute(line: CommandLine) -> int:
     max_restarts = max(job.settings.max_restarts for job in jobs)
     if line.multirun:
         if max_restarts:
-            raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not resumed on their own")
+            raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not restarted")
         from loopwright.experiment.sweep.run_sweep import run_sweep
 
         return run_sweep(line, jobs, trust)
@@ -61,7 +61,7 @@ def execute(line: CommandLine) -> int:
 
 
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
-    """Carry out a verb that is given a run directory, or a file, and composes nothing."""
+    """Carry out a verb on a run directory or a file. No configuration is composed."""
     assert line.directory is not None
     if line.verb == "resume":
         if supervised is None and (max_restarts := recorded_max_restarts(Path(line.directory), line.overrides)):
@@ -87,7 +87,7 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
 
 
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Carry out a verb that is given overrides."""
+    """Carry out a verb on composed jobs."""
     if line.verb == "config":
         tell(yaml.safe_dump(jobs[0].config, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"))
         return 0

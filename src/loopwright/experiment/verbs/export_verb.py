@@ -1,4 +1,4 @@
-"""``loopwright export DIR``: the weights of a run alone, as one safetensors file that any program reads."""
+"""``loopwright export DIR``: write the weights of a run to one safetensors file, which other programs can read."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
 
-_AVERAGED = "averaged_weights"  # where `ExponentialMovingAverage` keeps them in its state
+_AVERAGED = "averaged_weights"  # key in the saved state of an `ExponentialMovingAverage`
 
 
 def export(line: CommandLine) -> int:
-    """Write the weights of a checkpoint, or of a run's newest good one, to a file; nothing is built or run.
+    """Write the weights of a checkpoint, or of the newest valid checkpoint of a run, to a file. No model is built.
 
-    Options: ``output=FILE``, by default named after the step beside the checkpoints; ``weights=averaged``, those that
-    an `ExponentialMovingAverage` kept.
+    Options: ``output=FILE``, by default ``step_….safetensors`` in the run directory; ``weights=averaged`` for the
+    weights that an `ExponentialMovingAverage` has averaged.
 
     Raises:
-        SettingError: for other options, and a file that is there already.
-        CheckpointError: if there is no good checkpoint, or no averaged weights in it.
+        SettingError: for another option, and for a file that exists already.
+        CheckpointError: if there is no valid checkpoint, or if it contains no averaged weights.
     """
     assert line.directory is not None
     options = read_options(line.overrides, {"output": None, "weights": "trained"})
@@ -38,10 +38,10 @@ def export(line: CommandLine) -> int:
     folder = resolve(line.directory)
     output = Path(options["output"] or _beside(folder))
     if output.exists():
-        raise SettingError("output", f"={str(output)!r}: is there already; name another file.")
+        raise SettingError("output", f"={str(output)!r}: exists already; name another file.")
     checkpoint = read_checkpoint(folder)
     weights = checkpoint.state["model"] if options["weights"] == "trained" else _averaged(checkpoint.state, folder)
-    # Tied ones apart, and each in the order of its dimensions: the file knows no other.
+    # A safetensors file cannot hold tied or strided tensors, so each tensor is copied in contiguous form.
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format)
         for name, value in weights.items()
@@ -70,8 +70,8 @@ def _beside(folder: Path) -> Path:
 
 
 def _averaged(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The model's state with averaged parameters in place of the trained ones."""
+    """Return the state of the model, with averaged parameters instead of the trained parameters."""
     for callback in state.get("callbacks", {}).values():
         if isinstance(callback, dict) and isinstance(callback.get(_AVERAGED), dict):
             return {**state["model"], **callback[_AVERAGED]}
-    raise CheckpointError(f"{folder}: holds no averaged weights; weights=trained exports those that were trained.")
+    raise CheckpointError(f"{folder}: contains no averaged weights; use weights=trained.")

@@ -1,4 +1,4 @@
-"""``loopwright import-weights FILE``: what ``torch.save`` wrote, as a checkpoint that ``init_from`` takes."""
+"""``loopwright import-weights FILE``: convert a file of ``torch.save`` to a checkpoint for ``init_from``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from loopwright.experiment.console.options import read_options
 
 
 def import_weights(line: CommandLine) -> int:
-    """Read the weights of a file that ``torch.save`` wrote, running no code of it, and write them as a checkpoint.
+    """Read the weights from a file of ``torch.save``, without running code in it, and write them as a checkpoint.
 
-    Options: ``output=DIR``, by default named after the file, in the current directory; ``key=NAME``, where in the file
-    the weights are.
+    Options: ``output=DIR``, by default the name of the file with ``_weights``, in the current directory; ``key=NAME``,
+    the key of the weights in the file.
 
     Raises:
-        SettingError: for other options, and a directory that is there already.
-        CheckpointError: if the file holds anything but tensors, or it is not clear which are meant.
+        SettingError: for another option, and for a directory that exists already.
+        CheckpointError: if the file contains other objects than tensors, or if several of its keys may be the weights.
     """
     assert line.directory is not None
     file = Path(line.directory)
     options = read_options(line.overrides, {"output": None, "key": None})
     output = Path(options["output"] or f"{file.stem}_weights")
     if output.exists():
-        raise SettingError("output", f"={str(output)!r}: is there already; name another directory.")
+        raise SettingError("output", f"={str(output)!r}: exists already; name another directory.")
     weights = read_torch_weights(file, options["key"])
     write_checkpoint(output, {"model": weights}, step=0)
     num_values = sum(tensor.numel() for tensor in weights.values())

@@ -1,4 +1,4 @@
-"""``loopwright plan``: print what a run would do, and run nothing."""
+"""``loopwright plan``: print the plan of a run without running it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from loopwright.plan import count_samples
 
 
 def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Print the plan of a job; for a sweep, a table with the effective batch and the samples of each job.
+    """Print the plan of a job. For a sweep, print a table with the effective batch and the samples of each job.
 
     Raises:
-        SettingError: as for a run.
+        SettingError: for a wrong setting, as in a run.
     """
     if not line.multirun:
         with checked(jobs[0], trust) as ready:
@@ -30,7 +30,7 @@ def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     for column in ("steps", "micro-batches", "effective batch", "samples"):
         table.add_column(column, justify="right")
     for job, planned in check_each(jobs, trust, builds_trusted=True):
-        assert planned is not None, "everything is built"
+        assert planned is not None, "every section is built"
         table.add_row(str(job.number), job.label, *_cells(planned))
     print_table(table)
     return 0

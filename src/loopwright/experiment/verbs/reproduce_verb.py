@@ -1,4 +1,4 @@
-"""``loopwright reproduce DIR``: a recorded run once more, in a new directory, and whether it gave the same."""
+"""``loopwright reproduce DIR``: repeat a recorded run in a new directory, and compare both runs."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ from loopwright.records import read_summary
 from loopwright.seeding import draw_seed
 
 _DIRECTORY = "hydra.run.dir"
-_MAX_CHARACTERS = 300  # of a line that shows what a run recorded
-_MAX_REPEATED = 10  # differences that are said again with the verdict
+_MAX_CHARACTERS = 300  # in a line about a difference
+_MAX_REPEATED = 10  # differences that are repeated after the verdict
 
 
 def reproduce(line: CommandLine, trust: Trust) -> int:
-    """Say how a recorded run differs from one that is started now, run it again, and compare the two.
+    """Print how a recorded run differs from a run that is started now, run it again, and compare the two runs.
 
-    The run that was recorded is read only. Of one that was resumed the whole plan is run at once. Overrides set values
-    that it recorded, and are differences too; ``hydra.run.dir`` is the directory of the new run.
+    No file of the recorded run is changed. A resumed run is repeated in one go, from its beginning to its end.
+    Overrides change recorded values, and are listed as differences. ``hydra.run.dir`` is the directory of the new run.
 
     Returns:
-        0 where all that was recorded is bitwise the same; 1 where it is not, or nothing was recorded; the exit code of
-        the new run where that ended too early to tell.
+        0 if all recorded results are bitwise equal; 1 if they are not, or if no results were recorded; the exit code of
+        the new run if it ended too early to be compared.
 
     Raises:
-        SettingError: if the directory holds no run, for a setting that cannot be used, for a new directory within it.
-        CheckpointError: for a checkpoint that the run began with, and that is not there.
+        SettingError: if the directory contains no run, for a wrong setting, and for a new directory inside the recorded
+            run.
+        CheckpointError: if a checkpoint from which the recorded run started does not exist.
     """
     assert line.directory is not None
     directory = Path(line.directory)
@@ -88,7 +89,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
 
 
 def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str | None]:
-    """The configuration with its overrides, its seed drawn where it is to be, and the directory that was typed."""
+    """Return the configuration with overrides and a seed, and the directory that the user typed, if any."""
     own = [word for word in words if word.startswith(f"{_DIRECTORY}=")]
     typed = parse_overrides(own)
     if any(each.is_sweep_override() or not each.value() for each in typed):
@@ -101,25 +102,25 @@ def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[
 
 
 def _check_place(directory: Path, typed: str | None, name: str) -> None:
-    """Refuse to write into the run that is to be read, or into another."""
+    """Refuse a new directory that is inside the recorded run, or that contains another run."""
     place = OUTPUTS / name if typed is None else Path(typed)
     if directory.resolve() in (place.resolve(), *place.resolve().parents):
-        problem = f"={str(place)!r}: lies in the run that is read; expected a new directory elsewhere."
+        problem = f"={str(place)!r}: is inside the run to reproduce; name a new directory outside it."
         raise SettingError(_DIRECTORY, problem)
     if typed is not None:
         check_usable(_DIRECTORY, place)
 
 
 def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
-    """Whether the recorded configuration is still that of the run."""
+    """Return a line if the recorded configuration has been changed since the run wrote it."""
     digest = summary.get("config_sha256")
     text = (directory / "config.yaml").read_bytes()
     is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
-    return [] if is_own else ["config.yaml: changed since the run wrote it, and taken as it is now"]
+    return [] if is_own else ["config.yaml: changed since the run wrote it; the changed file is used"]
 
 
 def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
-    """Which checkpoints that the run began from or validated are others now."""
+    """Return a line for each checkpoint that was replaced after the run started from it or validated it."""
     before = summary.get("origins")
     if not isinstance(before, dict) or not before:
         return []
@@ -129,7 +130,7 @@ def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
 def _changes_around(
     directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
 ) -> list[str]:
-    """What differs in the data, whose facts are ``now``, the versions, the hardware and the source: a line each."""
+    """Return a line for each difference in data, versions, hardware and source. ``now`` has the facts of the data."""
     before = summary.get("data")
     before = before if isinstance(before, dict) else {}
     changes = differences(before, {name: now.get(name) for name in before}, "data")
@@ -142,36 +143,36 @@ def _changes_around(
 
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:
-    """Whether what was not committed then is not what is not committed now."""
+    """Return a line if the uncommitted changes differ from the recorded uncommitted changes."""
     file = directory / "git.diff"
     then = file.read_bytes() if file.is_file() else None
     now = None if diff is None else diff.encode()
     if then == now or (not then and not now):
         return []
-    said = [f"{len(each.splitlines()):,} lines of diff" if each else "none" for each in (then, now)]
-    return [f"uncommitted source: {said[0]} there, {said[1]}{' others' if then and now else ''} here"]
+    shown = [f"{len(each.splitlines()):,} lines of diff" if each else "none" for each in (then, now)]
+    return [f"uncommitted source: {shown[0]} recorded, {'another diff: ' if then and now else ''}{shown[1]} now"]
 
 
 def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
-    """What is to be known of the recorded run where nothing differs."""
+    """Return remarks on the recorded run that are not differences."""
     data, resumes = summary.get("data"), summary.get("resumes")
     hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
     lacking = [
         part
         for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
-        if is_used and all(name.startswith(other) for name in hashed)  # those of neither name are of both
+        if is_used and all(name.startswith(other) for name in hashed)  # a hash without such a prefix covers both
     ]
     notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
     for each in resumes if isinstance(resumes, list) else []:
         if isinstance(each, dict):
-            there = f" where this differed: {each['differences']}" if each.get("differences") else ""
-            notes.append(f"resumed: from {each.get('checkpoint')}{there}; here the whole plan is run at once")
+            other = f" in another environment ({each['differences']})" if each.get("differences") else ""
+            notes.append(f"resumed: from {each.get('checkpoint')}{other}; now the run is repeated without interruption")
     return notes
 
 
 def _reasons(found: Sequence[str]) -> str:
-    """What may be why."""
+    """Return a line with possible causes of a difference in the results."""
     if not found:
-        return "Nothing that was recorded differs; deterministic=true names operations that may differ by themselves."
+        return "No recorded fact differs. To find operations that are not deterministic, use deterministic=true."
     more = f"; and {len(found) - _MAX_REPEATED} more, above" if len(found) > _MAX_REPEATED else ""
-    return f"What may be why: {'; '.join(found[:_MAX_REPEATED])}{more}."
+    return f"Possible causes: {'; '.join(found[:_MAX_REPEATED])}{more}."

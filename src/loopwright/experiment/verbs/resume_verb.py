@@ -1,4 +1,4 @@
-"""``loopwright resume DIR``: a run goes on in its directory, with the configuration that it recorded."""
+"""``loopwright resume DIR``: continue a run in its directory, with its recorded configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import carry_out, opened
 from loopwright.records import read_summary
 
-# What may be set anew: a later end, and what changes nothing in the run.
+# Settings that may change in a resumed run: a later end, and settings that do not change its results.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
 _KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
@@ -29,11 +29,11 @@ _MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minu
 
 
 def resume(line: CommandLine, trust: Trust) -> int:
-    """Go on with a run from its newest good checkpoint to the end of its plan, and return the exit code.
+    """Resume a run from its newest valid checkpoint, and return the exit code.
 
     Raises:
-        SettingError: if the directory holds no training run, or for a setting other than a later end.
-        CheckpointError: if no checkpoint of the run is good, or another process is running it.
+        SettingError: if the directory contains no training run, and for a setting that a resumed run cannot change.
+        CheckpointError: if the run has no valid checkpoint, or if another process uses the directory.
     """
     assert line.directory is not None
     directory = Path(line.directory)
@@ -48,7 +48,7 @@ def resume(line: CommandLine, trust: Trust) -> int:
             pass  # a wrong value is refused here, too
         tell(
             f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
-            f"To a later end: loopwright resume {directory} loop.max_steps=N"
+            f"To train it for longer: loopwright resume {directory} loop.max_steps=N"
         )
         return 0
     with opened(directory):
@@ -68,23 +68,23 @@ def resume(line: CommandLine, trust: Trust) -> int:
                 objects=ready.objects,
                 resume_from=checkpoint,
             )
-            del ready  # the objects belong to the run now
+            del ready  # only the request refers to the objects now
             return carry_out(request).exit_code
 
 
 def _job_from(config: Mapping[str, Any], checkpoint: str | None, line: CommandLine, trust: Trust) -> Job:
-    """Make the job that starts from ``checkpoint`` in place of the checkpoint that the run itself began with."""
+    """Make the job that starts from ``checkpoint`` instead of the checkpoint from which the run itself started."""
     return make_recorded_job({**config, **dict.fromkeys(_STARTS), "ckpt_path": checkpoint}, line.overrides, trust)
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """The settings that were changed, all of which may be."""
+    """Return the names of the changed settings. Refuse changes that a resumed run does not allow."""
     changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
     refused = [line for name, line in changes.items() if name not in _MAY_CHANGE]
     if refused:
         raise SettingError(
             "resume",
-            f": a run goes on as it was begun ({'; '.join(refused)}); only a later end can be given, such as "
+            f": a resumed run keeps its settings ({'; '.join(refused)}); it accepts a later end, such as "
             "loop.max_steps=N.",
         )
     return list(changes)

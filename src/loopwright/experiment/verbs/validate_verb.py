@@ -1,4 +1,4 @@
-"""``loopwright validate DIR``: the newest checkpoint of a run, with the configuration that the run recorded."""
+"""``loopwright validate DIR``: validate the newest checkpoint of a run with its recorded configuration."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded
 
 
 def validate(line: CommandLine, trust: Trust) -> int:
-    """Validate a run and print its metrics; nothing is written anywhere.
+    """Validate a run and print its metrics. No files are written.
 
-    Overrides set values that the run recorded; ``ckpt_path`` chooses another of its checkpoints.
+    Overrides change recorded values. ``ckpt_path`` chooses another checkpoint of the run.
 
     Raises:
-        SettingError: if the directory holds no run, or for a setting that cannot be used.
-        CheckpointError: if no checkpoint of the run is good.
+        SettingError: if the directory contains no run, and for a wrong setting.
+        CheckpointError: if the run has no valid checkpoint.
     """
     assert line.directory is not None
     directory = Path(line.directory)
     config = read_recorded(directory)
     config |= {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
     apply_overrides(config, line.overrides)
-    config["loggers"] = None  # nothing is written, so a package that they need may be missing
+    config["loggers"] = None  # they would write nothing, and the packages that they need may be missing
     chosen, config["ckpt_path"] = config["ckpt_path"], None
     job = make_recorded_job(config, line.overrides, trust)
     with checked(job, trust) as ready:

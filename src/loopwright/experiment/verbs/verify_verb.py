@@ -1,4 +1,4 @@
-"""``loopwright verify WHAT``: run a few steps of the user's own configuration in two ways, and compare."""
+"""``loopwright verify WHAT``: run a few steps of a configuration in two ways, and compare the two runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from loopwright.experiment.verify.verify import verify_job
 
 
 def verify(line: CommandLine, job: Job, trust: Trust) -> int:
-    """Print the verdict; return 0 if the runs agree as promised, else 1.
+    """Print the verdict. Return 0 if the two runs are as equal as promised, otherwise 1.
 
     Raises:
-        SettingError: for a setting that cannot be used, and one with which there is nothing to compare.
+        SettingError: for a wrong setting, and for a configuration in which there is nothing to compare.
     """
     assert line.what is not None
     verdict = verify_job(line.what, job, trust)

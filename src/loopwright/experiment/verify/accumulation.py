@@ -1,4 +1,4 @@
-"""Verification of accumulation: the gradients of a batch are equal up to rounding whether it is cut into micro-batches.
+"""Verification of accumulation: cutting a batch into micro-batches changes its gradients by rounding only.
 
 Every step is compared separately: the second run updates the weights with the gradients of the first, so that both
 start each step with the same weights. Otherwise the optimizer could amplify rounding errors: Adam turns gradients that
@@ -24,8 +24,8 @@ from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
-# Tolerances for the norm of the difference, relative to the norm of the tensor's gradient. If that norm is less than
-# `_OF_THE_WHOLE` of the norm of the whole model's gradient, they are relative to this fraction of the latter.
+# Tolerances for the norm of the difference of two gradients, relative to the norm of the gradient of the same tensor.
+# If this norm is small, they are relative to `_OF_THE_WHOLE` times the norm of the gradient of the whole model.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3
@@ -44,7 +44,7 @@ def verify_accumulation(trials: Trials) -> Found:
     with mode:
         trials.run(trials.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
         config = trials.changed(data__batch_size=batch_size, loop__grad_accum_steps=grad_accum_steps, **loop)
-        with _saying_that_it_was_cut(batch_size, grad_accum_steps):
+        with _noting_the_cut(batch_size, grad_accum_steps):
             trial = trials.run(config, parts)
     samples = compare_samples(whole.samples, parts.samples)
     num_steps = samples.num_steps
@@ -60,7 +60,7 @@ def verify_accumulation(trials: Trials) -> Found:
         remarks.append(
             f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
         )
-    # Micro-batches of a loader that fills each batch have equal lengths. Joined texts can have any length.
+    # Equal numbers mean that the loader fills each micro-batch. Joined texts can have any number of rows.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,
@@ -105,7 +105,7 @@ def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 @contextmanager
-def _saying_that_it_was_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
+def _noting_the_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
     """Add to errors of a run that verify chose the size of its micro-batches."""
     how = f"(verify cut each batch into {count(grad_accum_steps, 'micro-batch')} of {batch_size})"
     try:
@@ -120,7 +120,7 @@ def _saying_that_it_was_cut(batch_size: int, grad_accum_steps: int) -> Iterator[
 def _compare(
     whole: Gradients, parts: Gradients, num_steps: int, least: float
 ) -> tuple[Difference | None, Difference | None, float]:
-    """Compare the gradients of whole batches and of micro-batches.
+    """Compare the gradients of whole batches with the gradients of micro-batches.
 
     Args:
         whole: gradients of whole batches.
@@ -129,9 +129,9 @@ def _compare(
         least: minimum of the relative tolerance.
 
     Returns:
-        The largest difference relative to its tolerance, the first difference above its tolerance, and the scalar
-        product of both gradients divided by the squared norm of the whole one. The last is 1 for equal gradients, and
-        1/n for a loss that is a sum if batches are cut into n micro-batches.
+        The largest difference relative to its tolerance, the first difference above its tolerance, and a ratio: the
+        scalar product of both gradients divided by the squared norm of the gradient of whole batches. The ratio is 1
+        for equal gradients. It is 1/n for a loss that is a sum, if batches are cut into n micro-batches.
     """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]

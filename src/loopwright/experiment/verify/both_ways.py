@@ -1,4 +1,4 @@
-"""Verification of promises of bitwise equality: resume, validation, workers and determinism."""
+"""Verification of the promises of bitwise equality: resume, validation, workers and determinism."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def verify_determinism(trials: Trials) -> Found:
     trials.run(config, first)
     second = Trace(trials.num_steps, first)
     trial = trials.run(config, second)
-    with _warning_of_indeterminate():
+    with _warning_of_nondeterminism():
         warned = trials.run(_validating(trials, every_steps=1), Trace(min(2, trials.num_steps))).warnings
     operations = sorted({name for name in map(operation_without_form, warned) if name})
     found = _compared("determinism", f"{_steps(first)}, twice", first, second, trial)
@@ -150,7 +150,7 @@ def _steps(trace: Trace) -> str:
 
 
 @contextmanager
-def _warning_of_indeterminate() -> Iterator[None]:
+def _warning_of_nondeterminism() -> Iterator[None]:
     """Make torch warn of operations that have no deterministic form."""
     before = torch.are_deterministic_algorithms_enabled()
     warned_before = torch.is_deterministic_algorithms_warn_only_enabled()

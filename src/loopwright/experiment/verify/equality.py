@@ -12,7 +12,7 @@ from torch import Tensor
 
 Leaves = Mapping[str, Any]
 
-_MAX_DEPTH = 20  # nested objects; objects may refer to each other
+_MAX_DEPTH = 20  # nested objects. The limit is needed because objects may refer to each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
-    elif (
-        depth > 0 and getattr(tree, "__dict__", None) and not callable(tree)
-    ):  # for example a batch of the user's own class
+    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # for example a class of the user
         children = [*vars(tree).items()]
     else:
         return {path: tree}
@@ -99,7 +97,7 @@ def is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     is_plain = one is None or isinstance(one, bool | int | float | str | bytes | list)
-    return repr(one) == repr(other) if is_plain else True  # of other objects only the classes are compared
+    return repr(one) == repr(other) if is_plain else True  # only the classes of other objects are compared
 
 
 def _difference(step: int, kind: str, name: str, one: Any, other: Any) -> Difference:

@@ -30,12 +30,12 @@ class Evidence:
     Attributes:
         model: model of one of the runs.
         dataloader: training dataloader of one of the runs.
-        is_before: whether the runs differ before anything was done differently in them.
+        is_before: whether the runs differ before the point from which they are run in different ways.
         changed_attributes: plain attributes of modules that training changes.
         changed_weights: parameters and buffers that a validation changes.
         changed_in_forward: buffers and plain attributes that a forward changes.
-        num_rows: numbers of items of the micro-batches, if these are the rows of the first tensor and do not equal the
-            numbers of samples; otherwise empty.
+        num_rows: number of items of each micro-batch, if it is the number of rows of the first tensor and differs from
+            the number of samples; otherwise empty.
         has_drawn: whether the model draws random numbers other than for dropout.
         has_batch_statistics: whether the model normalizes by the statistics of a micro-batch.
     """
@@ -62,7 +62,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         return found or _unknown_data(what, dataloader)
     found = []
     if evidence.is_before:
-        found.append("two equal runs of this configuration differ as well; see loopwright verify determinism")
+        found.append("two unchanged runs of this configuration differ as well; see loopwright verify determinism")
     if what == "accumulation":
         if evidence.num_rows:
             counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
@@ -73,7 +73,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))
         if evidence.has_drawn:
-            found.append("the model draws random numbers in its forward, new ones for each micro-batch")
+            found.append("the model draws new random numbers in each forward, so once for each micro-batch")
         if evidence.changed_in_forward:
             names = _shown(evidence.changed_in_forward)
             found.append(f"{names}: changed by the model in each forward, so once for each micro-batch")
@@ -94,7 +94,7 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
 
 
 def is_sum(ratio: float, num_micro_batches: int) -> bool:
-    """Return whether this ratio of gradients of cut and whole batches is the ratio for a loss that is a sum."""
+    """Return whether the ratio of the gradients of cut and whole batches shows that the loss is a sum."""
     return abs(ratio * num_micro_batches - 1) < 0.05
 
 
@@ -171,7 +171,7 @@ def _unknown_data(what: str, dataloader: Any) -> list[str]:
         name = type(dataset).__name__
         return [
             f"data set {name} is iterable: each worker reads all of it unless the data set uses get_worker_info to "
-            "select its part, and the parts arrive in another order"
+            "select its part, and the order of the parts changes"
         ]
     if what == "accumulation":
         return [

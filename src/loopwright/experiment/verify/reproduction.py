@@ -1,6 +1,6 @@
-"""Whether two runs gave the same: their metrics line by line, their final weights by digest.
+"""Comparison of the results of two runs: their metrics line by line, and their final weights by digest.
 
-Equal is said of bytes alone. Values are read only to say where they differ.
+Results are equal only if their bytes are equal. Values are parsed only to describe differences.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 from loopwright.errors import SettingError, on_one_line
 from loopwright.records import METRICS_FILE, read_summary
 
-_MAX_CHARACTERS = 100  # of a text that a run recorded
+_MAX_CHARACTERS = 100  # in a recorded text that is shown
 
-_Key = tuple[str, str, int]  # where, the metric's name, and which of several values there
+_Key = tuple[str, str, int]  # place, name of the metric, and number of the value, if a place has several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run left to be compared.
+    """The results of a run that are compared.
 
     Args:
-        state: as in ``summary.json``.
-        global_step: at which it ended.
-        lines: of ``metrics.jsonl``; empty where nothing was recorded.
-        weights_sha256: of a completed run; None: not recorded.
+        state: state of the run, as in ``summary.json``.
+        global_step: ``global_step`` at the end of the run.
+        lines: lines of ``metrics.jsonl``; empty if no metrics were recorded.
+        weights_sha256: digest of the final weights of a completed run; None if not recorded.
     """
 
     state: str
@@ -39,12 +39,12 @@ class Outcome:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run completed."""
         return self.state == "completed"
 
     @property
     def ending(self) -> str:
-        """How it ended otherwise: ``was interrupted at global_step 7``."""
+        """How the run ended if it did not complete: ``was interrupted at global_step 7``."""
         if self.state in ("interrupted", "failed"):
             how = "failed" if self.state == "failed" else "was interrupted"
             return f"{how} at global_step {on_one_line(str(self.global_step), _MAX_CHARACTERS)}"
@@ -53,11 +53,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a comparison came to.
+    """The result of a comparison.
 
     Args:
-        is_reproduced: None: it cannot be said.
-        text: in a sentence.
+        is_reproduced: whether the results are equal; None if too few results exist to decide it.
+        text: the result in one sentence.
     """
 
     is_reproduced: bool | None
@@ -65,12 +65,12 @@ class Comparison:
 
 
 def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
-    """Read what a run left; of one that did not complete, a last line that was cut short is left out.
+    """Read the results of a run. If the run did not complete, an incomplete last line of metrics is ignored.
 
-    A validation without loggers has the metrics of its summary.
+    The metrics of a validation without loggers are read from its summary.
 
     Raises:
-        SettingError: for metrics that are there and cannot be read.
+        SettingError: if the file of metrics exists and cannot be read.
     """
     summary = read_summary(run_dir)
     state = str(summary.get("state"))
@@ -92,9 +92,13 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
 
 
 def compare(there: Outcome, here: Outcome) -> Comparison:
-    """Compare the run that was recorded with the one that repeats it.
+    """Compare a recorded run with the new run that repeats it.
 
-    Where one of them did not complete, metrics are compared as far as it went, and the weights are not.
+    If one of the runs did not complete, the metrics are compared up to its end, and the weights are not compared.
+
+    Args:
+        there: results of the recorded run.
+        here: results of the new run.
     """
     are_complete = there.is_complete and here.is_complete
     theirs = there.lines if here.is_complete else there.lines[: len(here.lines)]
@@ -112,10 +116,10 @@ def compare(there: Outcome, here: Outcome) -> Comparison:
             False, f"Not reproduced: {f'{same} are bitwise equal, ' if theirs else ''}the weights differ."
         )
     if len(theirs) < len(there.lines) or (there.is_complete and not here.is_complete):
-        far = f" {same} are bitwise equal, as far as it went." if theirs else ""
-        return Comparison(None, f"Cannot say: the run that repeats it {here.ending}.{far}")
+        far = f" {same} are bitwise equal." if theirs else ""
+        return Comparison(None, f"Cannot say: the new run {here.ending}.{far}")
     if here.lines and not there.lines:
-        gone = f"no metrics are left of the recorded run, and the run that repeats it has {_amount(here.lines)}"
+        gone = f"the recorded run has no metrics, and the new run has {_amount(here.lines)}"
         return Comparison(None, f"Cannot say: {gone}; the weights are bitwise equal.")
     if not has_weights:
         why = "no digest of the weights was recorded"
@@ -135,7 +139,7 @@ def _nothing_recorded(there: Outcome) -> str:
 
 
 def _validated(summary: Mapping[str, Any]) -> list[bytes]:
-    """The metrics of a validation's summary, in the form of ``metrics.jsonl``; of several checkpoints, each."""
+    """Return the metrics of each validated checkpoint in the summary of a validation, as lines of ``metrics.jsonl``."""
     metrics, rows = summary.get("metrics"), summary.get("rows")
     lines = [(summary.get("global_step"), metrics)] if isinstance(metrics, dict) else []
     for row in rows if isinstance(rows, list) else []:
@@ -149,7 +153,7 @@ def _validated(summary: Mapping[str, Any]) -> list[bytes]:
 
 
 def _amount(lines: Sequence[bytes]) -> str:
-    """How many metrics, and up to which step."""
+    """Return the number of metrics and the place of the last, such as ``80 metrics up to step 1000``."""
     if not lines:
         return "no metrics"
     where, _, _ = next(iter(_read(lines[-1:])))
@@ -157,7 +161,7 @@ def _amount(lines: Sequence[bytes]) -> str:
 
 
 def _read(lines: Sequence[bytes]) -> dict[_Key, str]:
-    """The text of each value."""
+    """Return the text of each value in the lines."""
     found: dict[_Key, str] = {}
     num_found: Counter[tuple[str, str]] = Counter()
     for number, line in enumerate(lines, start=1):
@@ -165,7 +169,7 @@ def _read(lines: Sequence[bytes]) -> dict[_Key, str]:
             entry = json.loads(line, parse_float=str, parse_int=str)
             where, name, text = _place(str(entry["step"])), str(entry["name"]), str(entry["value"])
         except (ValueError, TypeError, KeyError, RecursionError):
-            where, name, text = f"line {number}", "what stands there", line.decode(errors="replace").strip()
+            where, name, text = f"line {number}", "unreadable metric", line.decode(errors="replace").strip()
         found[where, name, num_found[where, name]] = text
         num_found[where, name] += 1
     return found
@@ -176,11 +180,11 @@ def _place(step: str) -> str:
 
 
 def _describe_differences(theirs: Sequence[bytes], ours: Sequence[bytes]) -> str:
-    """The first difference, the largest, how many there are, and what only one side has."""
+    """Describe the first and largest difference, their number, and the metrics that only one run has."""
     there, here = _read(theirs), _read(ours)
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     if not keys:
-        return "the same metrics, in another order or written otherwise"
+        return "the metrics are equal, but their order or format differs"
     keys.sort(key=lambda key: _step(key[0]))
     said = [f"first difference at {_describe(keys[0], there, here)}"]
     shared = [key for key in keys if key in there and key in here]
@@ -188,10 +192,10 @@ def _describe_differences(theirs: Sequence[bytes], ours: Sequence[bytes]) -> str
     if largest != keys[0]:
         said.append(f"the largest at {_describe(largest, there, here)}")
     said.append(f"{len(keys):,} of {len({**there, **here}):,} metrics differ")
-    for side, one, other in (("there", there, here), ("here", here, there)):
+    for side, one, other in (("recorded", there, here), ("new", here, there)):
         num_alone = sum(key not in other for key in one)
         if num_alone:
-            said.append(f"{num_alone:,} only {side}")
+            said.append(f"{num_alone:,} only in the {side} run")
     return "; ".join(said)
 
 
@@ -201,11 +205,11 @@ def _describe(key: _Key, there: Mapping[_Key, str], here: Mapping[_Key, str]) ->
     distance = _distance(there[key], here[key]) if key in there and key in here else math.inf
     by = f" ({distance:.2g})" if math.isfinite(distance) else ""
     place = on_one_line(f"{where}, {name}", _MAX_CHARACTERS)
-    return f"{place}: {values[0]} there, {values[1]} here{by}"
+    return f"{place}: {values[0]} recorded, {values[1]} now{by}"
 
 
 def _distance(one: str, other: str) -> float:
-    """How far apart two numbers are; infinite where one of them is none, or not finite."""
+    """Return the absolute difference of two numbers, or infinity if one of them is not a finite number."""
     try:
         distance = abs(float(one) - float(other))
     except ValueError:

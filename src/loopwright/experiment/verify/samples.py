@@ -17,7 +17,7 @@ class Samples:
     """Result of a comparison of samples.
 
     Attributes:
-        num_steps: number of steps to compare, from the first; later steps have other samples.
+        num_steps: number of steps to compare, counted from the first. Later steps have different samples.
         difference: difference in samples that should be equal; None if there is none.
         remarks: remarks on the comparison.
     """
@@ -53,11 +53,12 @@ def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[
 def _of_uncut(names: set[str]) -> list[str]:
     if not names:
         return []
-    return [f"{', '.join(sorted(names))}: not compared, as they are not cut by samples (padded, or a number)"]
+    why = "because they are not cut by samples (padded tensors or plain numbers)"
+    return [f"{', '.join(sorted(names))}: not compared, {why}"]
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Return the tensors by name, and the texts or numbers of each list, one a sample, as one column."""
+    """Return the tensors by name. Collect the texts or numbers of a list, one for each sample, in one column."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")

@@ -42,7 +42,7 @@ class Trials:
     depend on it: the run is stopped after the steps to compare.
 
     Args:
-        job: checked; its seed is decided.
+        job: checked job with a decided seed.
         trust: the packages that the user trusts.
         num_steps: number of steps that are compared.
         has_validation: whether the job has data to validate.
@@ -75,7 +75,7 @@ class Trials:
         return config
 
     def run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path | None = None) -> Trial:
-        """Run a fit with one more callback, which is called last.
+        """Run a fit with an additional callback, which is called last.
 
         Args:
             config: return value of `changed`.

@@ -80,7 +80,7 @@ def verify(
         what: promise to verify, one of `VERIFIABLE`.
         overrides: overrides as on the command line, such as ``experiment=digits``. The number of steps to compare is
             ``loop.max_steps`` or ``loop.num_steps`` if given here, otherwise 8.
-        config_dir: directory of the user's own configuration files.
+        config_dir: directory of configuration files of the user.
         trust: names of packages whose code may be run.
 
     Raises:
