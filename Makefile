@@ -10,7 +10,7 @@ NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
 OPTIONAL := accelerate lm-eval pandas tensorboard torchmetrics transformers
 
-.PHONY: install train test test-hydra-next test-extras golden check format
+.PHONY: install train test test-all test-hydra-next test-extras golden check format
 
 install: $(STAMP)
 
@@ -23,7 +23,12 @@ $(STAMP): pyproject.toml constraints.txt
 train: $(STAMP)
 	$(BIN)/loopwright $(ARGS)
 
+# The fast tier, for each edit: without the tests marked slow, and with fewer examples of each law.
 test: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" $(ARGS)
+
+# Every test.
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
 # Tests that need what .venv lacks have an environment of their own, behind which .venv stands for everything else.
