@@ -116,18 +116,17 @@ def test_a_seed_that_is_drawn_is_recorded(small: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.hydra
-def test_validating_by_path_by_pattern_and_by_run_directory(small: Cli, cli: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=trained")
-    expected = _summary(tmp_path / "trained")["metrics"]["val/loss"]
+def test_validating_by_path_by_pattern_and_by_run_directory(recorded: Path, cli: Cli, tmp_path: Path) -> None:
+    expected = _summary(recorded)["metrics"]["val/loss"]
     data = ["data=synthetic", "data.num_train=24", "data.num_val=8", "data.batch_size=4", "model.hidden=[4]"]
 
-    answer = cli("loop=validation", "ckpt_path=trained", "hydra.run.dir=one", "loggers=none", *data)
+    answer = cli("loop=validation", "ckpt_path=run", "hydra.run.dir=one", "loggers=none", *data)
     assert (answer.code, answer.err) == (0, "")
     summary = _summary(tmp_path / "one")
     assert (summary["metrics"]["val/loss"], summary["global_step"]) == (expected, 4)
     assert summary["objective"] == expected
 
-    answer = cli("loop=validation", "ckpt_paths='trained/checkpoints/*'", "hydra.run.dir=all", "loggers=none", *data)
+    answer = cli("loop=validation", "ckpt_paths='run/checkpoints/*'", "hydra.run.dir=all", "loggers=none", *data)
     assert answer.code == 0
     rows = _summary(tmp_path / "all")["rows"]
     assert [Path(row["checkpoint"]).name for row in rows] == ["step_00000002", "step_00000004"]
@@ -135,38 +134,34 @@ def test_validating_by_path_by_pattern_and_by_run_directory(small: Cli, cli: Cli
     assert answer.out.index("step_00000002") < answer.out.index("step_00000004")
 
     before = sorted(tmp_path.rglob("*"))
-    answer = cli("validate", "trained")
+    answer = cli("validate", "run")
     assert (answer.code, answer.err) == (0, "")
     assert f"val/loss {expected:.4g}\n" in answer.out
-    answer = cli("validate", "trained", "ckpt_path=trained/checkpoints/step_00000002")
-    assert answer.out.startswith("Validated: trained/checkpoints/step_00000002\n")
+    answer = cli("validate", "run", "ckpt_path=run/checkpoints/step_00000002")
+    assert answer.out.startswith("Validated: run/checkpoints/step_00000002\n")
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_checkpoint_of_another_model_is_refused_naming_validate(small: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=trained")
-    answer = small("ckpt_path=trained/checkpoints/step_00000004", "model.hidden=[5]")
+def test_a_checkpoint_of_another_model_is_refused_naming_validate(small: Cli, recorded: Path) -> None:
+    answer = small("ckpt_path=run/checkpoints/step_00000004", "model.hidden=[5]")
     assert answer.code == 2
     assert "model.hidden: [4] there, [5] here" in answer.err
-    assert "loopwright validate trained" in answer.err
+    assert "loopwright validate run" in answer.err
 
 
-def test_resuming_and_beginning_from_weights(small: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=half")
-    small("hydra.run.dir=whole", "loop.max_steps=8", "scheduler=none")
-    answer = small("hydra.run.dir=rest", "loop.max_steps=8", "ckpt_path=half")
+def test_resuming_and_beginning_from_weights(small: Cli, recorded: Path, tmp_path: Path) -> None:
+    answer = small("hydra.run.dir=rest", "loop.max_steps=8", "ckpt_path=run")
     assert answer.code == 0, answer.err
     assert _summary(tmp_path / "rest")["global_step"] == 8
-    answer = small("hydra.run.dir=new", "init_from=half")
+    answer = small("hydra.run.dir=new", "init_from=run")
     assert answer.code == 0, answer.err
     assert _summary(tmp_path / "new")["global_step"] == 4
 
 
-def test_a_damaged_checkpoint_is_exit_3(small: Cli, cli: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=trained")
-    for file in tmp_path.glob("trained/checkpoints/*/model.safetensors"):
+def test_a_damaged_checkpoint_is_exit_3(recorded: Path, cli: Cli) -> None:
+    for file in recorded.glob("checkpoints/*/model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1] + b"x")
-    answer = cli("validate", "trained")
+    answer = cli("validate", "run")
     assert answer.code == 3
     assert answer.err.count("\n") == 1
     assert "model.safetensors" in answer.err
@@ -313,12 +308,11 @@ def test_threads_and_determinism_hold_during_the_run_alone(small: Cli, tmp_path:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_directory_that_holds_a_run_is_refused(small: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=out")
-    before = _summary(tmp_path / "out")
-    answer = small("hydra.run.dir=out")
-    assert (answer.code, answer.err) == (2, "hydra.run.dir='out': holds a run already; name a new directory.\n")
-    assert _summary(tmp_path / "out") == before
+def test_a_directory_that_holds_a_run_is_refused(small: Cli, recorded: Path) -> None:
+    before = _summary(recorded)
+    answer = small("hydra.run.dir=run")
+    assert (answer.code, answer.err) == (2, "hydra.run.dir='run': holds a run already; name a new directory.\n")
+    assert _summary(recorded) == before
 
 
 def test_several_processes_are_refused(small: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,11 +366,10 @@ def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path
     assert "add --trust fragile_models only if fragile_models may run its code here" in answer.err
 
 
-def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -> None:
-    assert small("hydra.run.dir=first").code == 0
-    answer = small("plan", "ckpt_path=first", "loop.max_steps=6")
+def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, recorded: Path) -> None:
+    answer = small("plan", "ckpt_path=run", "loop.max_steps=6")
     assert "train 2 steps, from global_step 4 to 6" in answer.out
-    answer = small("plan", "ckpt_path=first", "loop.grad_accum_steps=2")
+    answer = small("plan", "ckpt_path=run", "loop.grad_accum_steps=2")
     assert answer.code == 2 and "grad_accum_steps: 1 -> 2" in answer.err
 
 
@@ -390,10 +383,9 @@ def test_the_plan_of_a_resumed_run_is_what_is_left(small: Cli, tmp_path: Path) -
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(
-    small: Cli, tmp_path: Path, words: list[str], difference: str
+    small: Cli, recorded: Path, tmp_path: Path, words: list[str], difference: str
 ) -> None:
-    small("hydra.run.dir=base")
-    answer = small("hydra.run.dir=other", "ckpt_path=base", "loop.max_steps=6", *words)
+    answer = small("hydra.run.dir=other", "ckpt_path=run", "loop.max_steps=6", *words)
     assert answer.code == 2 and answer.err.count("\n") == 1
     assert difference in answer.err and "init_from" in answer.err
     assert not (tmp_path / "other").exists()
@@ -465,7 +457,6 @@ def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:
     assert small("-sc").code == 2
 
 
-def test_a_group_cannot_be_chosen_for_a_recorded_run(small: Cli, cli: Cli) -> None:
-    small("hydra.run.dir=base")
-    answer = cli("validate", "base", "data=digits")
+def test_a_group_cannot_be_chosen_for_a_recorded_run(recorded: Path, cli: Cli) -> None:
+    answer = cli("validate", "run", "data=digits")
     assert answer.code == 2 and "set single values of it" in answer.err

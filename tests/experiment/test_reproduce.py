@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -21,7 +19,6 @@ from safetensors.torch import save_file
 
 from command import SMALL, Answer, run_dirs
 from loopwright.callbacks import LearningRateMonitor
-from loopwright.cli import main
 from photos import write_photos
 
 Cli = Callable[..., Answer]
@@ -63,21 +60,6 @@ def files(tmp_path: Path) -> Path:
     rows = {"features": torch.randn(20, 3, generator=generator), "target": torch.randn(20, generator=generator)}
     save_file(rows, tmp_path / "rows.safetensors")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps, made once."""
-    root = tmp_path_factory.mktemp("recorded")
-    with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
-        assert main([*SMALL, "hydra.run.dir=run"]) == 0
-    return root / "run"
-
-
-@pytest.fixture
-def recorded(run_once: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be altered."""
-    return Path(shutil.copytree(run_once, tmp_path / "run"))
 
 
 def tree_hash(directory: Path) -> str:

@@ -84,9 +84,8 @@ def test_a_run_that_shall_go_on_says_so_and_does(small: Cli, tmp_path: Path, mon
 @pytest.mark.parametrize(
     "name", ["pickle as state.json", "folder of torch.distributed.checkpoint", "weights a pipe", "a step that is NaN"]
 )
-def test_a_checkpoint_made_to_do_harm_is_exit_3_in_a_line(name: str, small: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=run")
-    ATTACKS[name](tmp_path / "run" / "checkpoints" / "step_00000002")
+def test_a_checkpoint_made_to_do_harm_is_exit_3_in_a_line(name: str, small: Cli, recorded: Path) -> None:
+    ATTACKS[name](recorded / "checkpoints" / "step_00000002")
     answer = small("ckpt_path=run/checkpoints/step_00000002")
     assert answer.code == 3
     assert answer.err.startswith("run/checkpoints/step_00000002: ") and answer.err.count("\n") == 1
