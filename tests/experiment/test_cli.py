@@ -102,14 +102,6 @@ def test_the_configuration_is_printed_resolved(small: Cli) -> None:
     assert config["data"]["num_train"] == 24
 
 
-def test_the_same_command_twice_gives_the_same_numbers(small: Cli, tmp_path: Path) -> None:
-    small()
-    small()
-    first, second = run_dirs(tmp_path)
-    assert (first / "metrics.jsonl").read_bytes() == (second / "metrics.jsonl").read_bytes()
-    assert _summary(first)["weights_sha256"] == _summary(second)["weights_sha256"]
-
-
 def test_a_seed_that_is_drawn_is_recorded(small: Cli, tmp_path: Path) -> None:
     assert small("seed=null").code == 0
     assert isinstance(yaml.safe_load((run_dirs(tmp_path)[0] / "config.yaml").read_text())["seed"], int)
@@ -183,7 +175,7 @@ def test_a_sweep_runs_every_job_and_shows_a_table(small: Cli, tmp_path: Path) ->
 
 def test_nothing_of_a_job_survives_it(small: Cli) -> None:
     before = _alive(Trainer, MLP)  # other tests may hold some
-    small("-m", "seed=1,2,3")
+    small("-m", "seed=1,2")
     assert _alive(Trainer, MLP) == before
 
 
@@ -237,17 +229,6 @@ def test_a_failed_run_is_one_line_and_its_traceback_is_in_the_log(cli: Cli, own_
     assert "Traceback (most recent call last)" in (tmp_path / "out" / "run.log").read_text()
 
 
-def test_a_failed_job_does_not_stop_the_others(cli: Cli, own_models: None, tmp_path: Path) -> None:
-    answer = cli(*_WITH_OWN_MODEL, "-m", "model=fragile", "model.fails=true,false", "hydra.sweep.dir=out")
-    assert answer.code == 1
-    assert _summary(tmp_path / "out" / "0")["state"] == "failed"
-    assert _summary(tmp_path / "out" / "1")["state"] == "completed"
-    assert "job 0: ArithmeticError: this model fails" in answer.out
-    assert "Done: 1 of 2 jobs completed." in answer.out
-    assert "nan" in answer.out
-    assert _alive(Trainer) == []
-
-
 @pytest.mark.parametrize(("second", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_a_second_signal_while_the_end_is_recorded_says_so_too(
     second: BaseException, code: int, cli: Cli, own_models: None, monkeypatch: pytest.MonkeyPatch
@@ -294,10 +275,6 @@ def test_the_objective_is_what_the_configuration_names(small: Cli, tmp_path: Pat
     summary = _summary(tmp_path / "out")
     assert summary["objective"] == summary["metrics"]["val/accuracy"]
     assert summary["best"]["name"] == "val/accuracy"
-    answer = small("objective=val/acuracy", "hydra.run.dir=other")
-    assert answer.code == 2
-    assert "Did you mean val/accuracy?" in answer.err
-    assert _summary(tmp_path / "other")["objective"] is None
 
 
 def test_threads_and_determinism_hold_during_the_run_alone(small: Cli, tmp_path: Path) -> None:
@@ -324,8 +301,8 @@ def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> 
     answer = small("loop.eval_frequency=null", "~checkpoint", "hydra.run.dir=out")
     assert answer.code == 2
     answer = small("loop.eval_frequency=null", "checkpoint.every_n_steps=null", "hydra.run.dir=out")
-    assert answer.code == 0
-    assert "objective='val/loss': nothing was validated" in answer.err
+    said = "objective='val/loss': nothing was validated, so this run has none.\n"
+    assert (answer.code, answer.err) == (0, said)
     assert math.isfinite(_summary(tmp_path / "out")["metrics"]["train/loss"])
 
 
@@ -395,14 +372,10 @@ def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tm
     answer = small("objective=val/los", "hydra.run.dir=out")
     assert answer.code == 2 and "objective='val/los': no such metric." in answer.err
     assert answer.err.endswith("Did you mean val/loss? (traceback in out/run.log)\n")
-    assert _summary(tmp_path / "out")["global_step"] == 2
+    summary = _summary(tmp_path / "out")
+    assert (summary["global_step"], summary["objective"]) == (2, None)
     answer = small("checkpoint.monitor=foo", "hydra.run.dir=other")
     assert answer.code == 0 and "checkpoint.monitor='foo': no such metric was logged." in answer.err
-
-
-def test_a_run_that_validates_nothing_is_not_blamed_for_its_objective(small: Cli) -> None:
-    answer = small("loop.eval_frequency=null", "hydra.run.dir=out")
-    assert (answer.code, answer.err) == (0, "objective='val/loss': nothing was validated, so this run has none.\n")
 
 
 def test_the_closing_command_names_what_was_trusted(cli: Cli, own_models: None, tmp_path: Path) -> None:
@@ -412,8 +385,17 @@ def test_the_closing_command_names_what_was_trusted(cli: Cli, own_models: None, 
     assert cli(*command).code == 0
 
 
-def test_a_sweep_is_recorded_and_its_jobs_can_be_run_alone(cli: Cli, own_models: None, tmp_path: Path) -> None:
+def test_a_failed_job_does_not_stop_the_others_and_each_can_be_run_alone(
+    cli: Cli, own_models: None, tmp_path: Path
+) -> None:
+    before = _alive(Trainer)  # other tests may hold some
     answer = cli(*_WITH_OWN_MODEL, "-m", "model=fragile", "model.fails=true,false", "hydra.sweep.dir=out")
+    assert answer.code == 1
+    assert "job 0: ArithmeticError: this model fails" in answer.out
+    assert "Done: 1 of 2 jobs completed." in answer.out
+    assert "nan" in answer.out
+    assert _alive(Trainer) == before
+    assert [_summary(tmp_path / "out" / number)["state"] for number in ("0", "1")] == ["failed", "completed"]
     assert answer.err.count("\n") == 1 and answer.err.startswith("job 0: ArithmeticError: this model fails")
     jobs = json.loads((tmp_path / "out" / "sweep.json").read_text())["jobs"]
     assert [job["state"] for job in jobs] == ["failed", "completed"]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import faulty
 from command import SMALL, environment
 
 
@@ -106,30 +105,6 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
         f"interrupted by SIGINT at global_step {step:,}; go on with: loopwright resume out",
     ]
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
-
-
-def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    words = [word for word in SMALL if not word.startswith(("loop.", "checkpoint."))]
-    words += ["loop.max_steps=300", "loop.eval_frequency=100", "checkpoint.every_n_steps=20", "data.num_workers=1"]
-    words += [
-        "--config-dir=conf",
-        "--trust=faulty",
-        "callbacks=[default,dying]",
-        "callbacks.dying.how=kill",
-        "callbacks.dying.steps=[50]",
-    ]
-    faulty.write_configs(tmp_path / "conf")
-    saved = tmp_path / "cut" / "checkpoints"
-    done = _run(tmp_path, *words, "hydra.run.dir=cut", env=environment())
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert json.loads((tmp_path / "cut" / "summary.json").read_text())["state"] == "running"
-    for command in ([*words, "hydra.run.dir=straight"], ["resume", "cut", "--trust=faulty"]):
-        done = _run(tmp_path, *command, env=environment())
-        assert (done.returncode, done.stderr) == (0, "")
-    cut, straight = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("cut", "straight"))
-    assert cut["weights_sha256"] == straight["weights_sha256"]
-    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (tmp_path / "straight/metrics.jsonl").read_bytes()
-    assert not [path for path in saved.iterdir() if path.name.startswith(".")]
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
