@@ -273,6 +273,7 @@ def test_a_callback_raises_and_another_in_its_end(
         check_left(run, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_what_is_no_exception_ends_the_run_too(
     phase: Callable[[Run], None],

@@ -6,6 +6,7 @@ import chaos
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", chaos.FAST, ids=lambda experiment: experiment.__name__)
 def test_a_run_that_is_cut_goes_on(experiment: chaos.Experiment) -> None:
     for row in chaos.run_one(experiment, chaos.FAST[experiment]):

@@ -73,6 +73,7 @@ def test_a_patch_with_another_header_is_no_mutant(
 FIXTURE = "import pytest\n@pytest.fixture\ndef broken(): assert False\ndef test_it(broken): pass\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -87,6 +88,7 @@ def test_a_test_that_fails_is_a_find(text: str, found: str | None, tmp_path: Pat
     assert mutants.first_failure(tmp_path, ["test_it.py"], 0) == found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
 def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, patch = tmp_path / "root", tmp_path / "bug.patch"
@@ -108,6 +110,7 @@ def test_a_test_that_fails_without_the_bug_too_is_no_find(tmp_path: Path, monkey
         mutants.find(mutant, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -124,6 +127,7 @@ def test_code_that_cannot_be_tested_is_no_find(text: str, tmp_path: Path) -> Non
         mutants.first_failure(tmp_path, ["test_it.py"], 0)
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_not_what_is_imported_measures_nothing(tmp_path: Path) -> None:
     shutil.copytree(mutants.ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     with pytest.raises(BadMutantError, match=r"is imported in place of the copy's|No module named 'loopwright'$"):

@@ -28,6 +28,7 @@ def test_every_option_is_named_with_its_class() -> None:
     assert shipped == OPTIONS
 
 
+@pytest.mark.slow
 def test_the_command_runs_stops_is_validated_and_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

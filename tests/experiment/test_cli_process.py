@@ -72,6 +72,7 @@ def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     words = [*SMALL, "loop.max_steps=10000000", "loop.eval_frequency=null", "hydra.run.dir=out", "scheduler=none"]
     keys = [word.split("=")[0] for word in words]
@@ -107,6 +108,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
@@ -122,6 +124,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"
 
 
+@pytest.mark.slow
 def test_closed_streams_are_no_failure(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -m loopwright loop.max_steps=5 hydra.run.dir=out >&- 2>&-'
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), check=False)

@@ -91,6 +91,7 @@ def check_failed(answer: Answer, case: Case, here: Path) -> None:
     assert "Traceback (most recent call last)" in (run_dir / "run.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case.words))
 def test_data_that_cannot_be_read(case: Case, cli: Cli, tmp_path: Path, num_workers_left: Callable[..., int]) -> None:
     faulty.write_configs(tmp_path / "conf")

@@ -37,18 +37,22 @@ FITTING = {
 
 @dataclass(frozen=True)
 class Case:
-    """A command as typed, its exit code, and the line that it says on the error stream."""
+    """A command as typed, its exit code, and the line that it says on the error stream.
+
+    `make test` runs the first case of each section, `make test-all` every case.
+    """
 
     command: str
     code: int
     line: str
+    is_first: bool
 
 
 def read_cases() -> list[Case]:
     """The entries of ``errors.txt``."""
     text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
-    entries = re.findall(r"^\$ loopwright (.*)\n(\d+) (.*)$", text, flags=re.MULTILINE)
-    return [Case(command, int(code), line) for command, code, line in entries]
+    entries = re.findall(r"^(# .*\n\n)?\$ loopwright (.*)\n(\d+) (.*)$", text, flags=re.MULTILINE)
+    return [Case(command, int(code), line, bool(section)) for section, command, code, line in entries]
 
 
 def plain(said: str) -> str:
@@ -87,7 +91,10 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("case", read_cases(), ids=lambda case: case.command)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.command, marks=[] if case.is_first else [pytest.mark.slow]) for case in read_cases()],
+)
 def test_what_is_said(cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]) -> None:
     if any(is_fitting and word in case.command for word, is_fitting in FITTING.items()):
         pytest.skip("this machine has what the others lack")
@@ -108,9 +115,12 @@ def test_what_is_said(cli: Cli, files: Path, case: Case, num_workers_left: Calla
 
 def test_every_entry_of_the_table_is_read() -> None:
     text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
-    assert len(read_cases()) == text.count("\n$ ") > 190
+    cases = read_cases()
+    assert len(cases) == text.count("\n$ ") > 190
+    assert 10 < sum(case.is_first for case in cases) < 20
 
 
+@pytest.mark.slow
 def test_jobs_that_fail_are_in_the_table_and_each_in_its_own_log(cli: Cli, files: Path) -> None:
     """The others go on; what was wrong is said when it happens, and once more below the table."""
     words = ["--config-dir=conf", "--trust=faulty", "experiment=faulty", "hydra.sweep.dir=out"]

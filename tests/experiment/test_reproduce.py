@@ -110,6 +110,7 @@ def test_an_experiment_is_reproduced_bitwise_and_only_read(name: str, cli: Cli, 
     assert (again / "command.txt").read_text() == "loopwright reproduce run\n"
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_is_reproduced_where_the_user_says(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("-m", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=swept").code == 0
     before = tree_hash(tmp_path / "swept")
@@ -142,6 +143,7 @@ def change_photo(root: Path) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "change", "fact"),
     [
@@ -206,6 +208,7 @@ def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatc
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
 
 
+@pytest.mark.slow
 def test_source_that_git_does_not_see_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
     module = tmp_path / "unseen_by_git.py"
     module.write_text("from loopwright.models import MLP\n\nclass Mine(MLP):\n    pass\n")
@@ -347,6 +350,7 @@ def test_data_without_a_hash_are_said(recorded: Path, cli: Cli) -> None:
     assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "part"),
     [(["loop.eval_frequency=null"], "training"), (["loop=validation", "ckpt_path=run", "name=digits"], "validation")],
@@ -368,6 +372,7 @@ def test_a_hash_is_missed_of_the_data_that_are_used(
     assert said.startswith(f"Environment: as recorded.\n  data: no hash recorded of the {part} data\n")
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_is_compared_as_far_as_it_went(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +476,7 @@ def test_a_folder_in_place_of_the_metrics_is_named(recorded: Path, cli: Cli, tmp
     assert run_dirs(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["init_from=run"], ["loop=validation", "ckpt_path=run"]])
 def test_other_weights_to_begin_from_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
     if "loop=validation" in words:

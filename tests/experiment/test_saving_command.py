@@ -57,6 +57,7 @@ def test_a_full_disk_is_exit_1_in_a_line_and_the_run_can_be_resumed(
     assert steps(tmp_path / "run") == [2, 4]
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_a_save_in_the_background_is_the_same(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

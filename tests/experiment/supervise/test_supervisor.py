@@ -64,6 +64,7 @@ def test_one_that_raises_at_the_same_step_is_started_again_so_often_and_no_more(
     assert words[1:] == ["loopwright resume --trust=faulty out"]
 
 
+@pytest.mark.slow
 def test_one_that_is_left_as_if_all_was_done_has_died(here: Path) -> None:
     answer = command(here, "callbacks.dying.steps=[-3]", "callbacks.dying.how=leave", "hydra.run.dir=out")
     where = "after the checkpoint of step 2"

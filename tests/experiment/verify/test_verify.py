@@ -172,6 +172,7 @@ def test_a_mistake_is_found_where_it_shows_first_and_explained(mistake: str, che
     assert all(line.startswith("  may be explained by: ") for line in explanations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
