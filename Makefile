@@ -11,7 +11,7 @@ NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
 OPTIONAL := accelerate lm-eval pandas tensorboard torchmetrics transformers
 
-.PHONY: install train test test-hydra-next test-extras golden check format
+.PHONY: install train test test-all test-hydra-next test-extras golden check format
 
 install: $(STAMP)
 
@@ -24,7 +24,12 @@ $(STAMP): pyproject.toml constraints.txt
 train: $(STAMP)
 	$(BIN)/loopwright $(ARGS)
 
+# The fast tier, for each edit: without the tests marked slow, and with fewer examples of each law.
 test: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow" $(ARGS)
+
+# Every test.
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
 # Tests that need packages that are not in .venv run in their own environment. It finds all other packages in .venv.

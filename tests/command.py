@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -9,6 +11,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from loopwright.cli import main
 
 SMALL = (
     "data=synthetic",
@@ -30,6 +34,20 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+def small_run(*words: str) -> list[str]:
+    """The words of a run of four steps; ``words`` replace those with the same key."""
+    keys = {word.lstrip("+~").split("=")[0] for word in words}
+    return [*words, *[word for word in SMALL if word.split("=")[0] not in keys]]
+
+
+def run_in(directory: Path, *words: str) -> Answer:
+    """Call the command in this process and in ``directory``, for a fixture that several tests share."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(directory), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    return Answer(code, out.getvalue(), err.getvalue())
 
 
 def run_dirs(root: Path) -> list[Path]:

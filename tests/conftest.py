@@ -1,27 +1,51 @@
-"""Settings of all tests: hypothesis without deadlines, one thread per process, SIGINT, and a count of workers."""
+"""Settings and fixtures of all tests: number of examples, threads, signals, CPU time, a count of workers."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
 import os
+import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
 
-# No deadline for an example, because the tests run on shared cores.
-settings.register_profile("shared_cores", deadline=None)
-settings.load_profile("shared_cores")
+FAST_TIER_MINUTES = 8  # of CPU time, for `make test`
 
-# Parallel test processes with one thread per core would wait for each other. Torch reads this variable only once.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Examples have no deadline, because the cores that tests run on are shared.
+settings.register_profile("all", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=20)
+
+# One thread for each process: threads that wait for a core cost CPU time. Torch reads this once, when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # If a shell starts the tests in the background, they and their child processes would ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def is_fast_tier(config: pytest.Config) -> bool:
+    """Whether the tests marked slow are left out, as by `make test`."""
+    return bool(config.option.markexpr == "not slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the number of examples of each law."""
+    settings.load_profile("fast" if is_fast_tier(config) else "all")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Print the CPU time of this process and of all processes that it has waited for, those of xdist among them."""
+    yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:  # there is none in a process of xdist
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        minutes = sum(each.ru_utime + each.ru_stime for each in used) / 60
+        budget = f" (budget {FAST_TIER_MINUTES})" if is_fast_tier(session.config) else ""
+        reporter.write_line(f"CPU time: {minutes:.1f} min{budget}")
 
 
 @pytest.fixture

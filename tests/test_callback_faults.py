@@ -274,6 +274,7 @@ def test_a_callback_raises_and_another_fails_when_it_is_closed(
         check_left(run, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_interruption_in_a_callback_also_ends_the_run(
     phase: Callable[[Run], None],

@@ -6,6 +6,7 @@ import chaos
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", chaos.FAST, ids=lambda experiment: experiment.__name__)
 def test_interrupted_runs_resume_bitwise(experiment: chaos.Experiment) -> None:
     for row in chaos.run_one(experiment, chaos.FAST[experiment]):

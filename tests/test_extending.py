@@ -41,6 +41,7 @@ def test_the_example_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {name for _, name, _ in logged} >= {"train/loss", "val/loss", "val/num_worse"}
 
 
+@pytest.mark.slow
 def test_the_example_from_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from loopwright.shipped import conf_dir
 
 HERE = Path(__file__).parent
-SLOW = ("gpt_stdlib",)
+SLOW = ("gpt_stdlib", "vit_digits")
 DIGITS = read(min(HERE.glob("golden/torch-*/digits.json")))
 STEPS = sorted((step, name) for name, curve in DIGITS.losses.items() for step in curve)
 
@@ -60,6 +60,7 @@ def now() -> Golden:
     return measure("digits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "step"), [("seed=1", 1), ("optimizer.lr=0.003001", 2), ("loop.grad_accum_steps=2", 1)]
 )
@@ -125,6 +126,7 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden, "RUNS", {"csv_example": ("loop.max_steps=4", "loop.eval_frequency=2")})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_run")
 def test_the_command_compares_and_renews(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*words: str) -> tuple[int, str]:

@@ -26,6 +26,7 @@ SHORT = (
 COMPRESSORS = ("", "gzip_9/", "xz_9e/", "xz_9e_after_train/")
 
 
+@pytest.mark.slow
 def test_compressors_are_logged_with_the_result_and_the_text_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

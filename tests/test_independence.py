@@ -161,6 +161,7 @@ def test_workers_live_for_a_fit_and_no_longer(num_workers_left: Callable[[], int
     assert num_workers_left() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torch", "own", "stream"])
 @pytest.mark.parametrize("persistent_workers", [False, True])
 def test_workers_end_when_the_trainer_is_deleted(

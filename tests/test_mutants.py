@@ -73,6 +73,7 @@ def test_a_patch_with_an_invalid_header_is_refused(
 FIXTURE = "import pytest\n@pytest.fixture\ndef broken(): assert False\ndef test_it(broken): pass\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -87,6 +88,7 @@ def test_a_failed_test_counts_as_a_find(text: str, found: str | None, tmp_path: 
     assert mutants.first_failure(tmp_path, ["test_it.py"], 0) == found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
 def test_a_test_that_also_fails_without_the_bug_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, patch = tmp_path / "root", tmp_path / "bug.patch"
@@ -110,6 +112,7 @@ def test_a_test_that_also_fails_without_the_bug_does_not_count(tmp_path: Path, m
         mutants.find(mutant, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -126,6 +129,7 @@ def test_code_that_cannot_be_tested_does_not_count(text: str, tmp_path: Path) ->
         mutants.first_failure(tmp_path, ["test_it.py"], 0)
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_not_imported_is_refused(tmp_path: Path) -> None:
     shutil.copytree(mutants.ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     with pytest.raises(BadMutantError, match=r"is imported instead of the copy|No module named 'loopwright'$"):

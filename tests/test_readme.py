@@ -25,6 +25,7 @@ def small(words: list[str]) -> list[str]:
     return [re.sub(r"^(loop\.(?:num_steps|max_steps|eval_frequency)=\d+)0$", r"\1", word) for word in words]
 
 
+@pytest.mark.slow
 def test_the_commands_run_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

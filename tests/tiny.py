@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from loopwright import Callback, LoopCallback, Trainer, TrainingLoop
+from loopwright import Callback, LoopCallback, Precision, Trainer, TrainingLoop
+from loopwright.device import Cpu, Single
+from loopwright.engine.hook_table import bind_hooks
+from loopwright.engine.metric_log import MetricLog
+from loopwright.engine.parts import Parts
+from loopwright.engine.stopping import Stopping
+from loopwright.run_state import RunState
+from loopwright.seeding import RandomStreams
 
 sgd = functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9)
 adamw = functools.partial(torch.optim.AdamW, lr=0.01)
@@ -61,6 +68,35 @@ def trainer(loop: LoopCallback | None = None, **settings: Any) -> Trainer:
         "device": "cpu",
     }
     return Trainer(**(arguments | settings))
+
+
+def parts(*callbacks: Callback, **settings: Any) -> Parts:
+    """The objects of a run of `Regression` on the CPU, as the engine takes them; there is no trainer.
+
+    Args:
+        callbacks: callbacks whose hooks are bound; each is named after its class.
+        settings: fields of `Parts` to replace.
+    """
+    model = settings.get("model") or Regression()
+    named = [(type(callback).__name__, callback) for callback in callbacks]
+    state, strategy = RunState(), Single()
+    strategy.set_up(model, Cpu(), Precision())
+    fields: dict[str, Any] = {
+        "trainer": None,
+        "model": model,
+        "optimizer": sgd(model.parameters()),
+        "device": Cpu(),
+        "precision": Precision(),
+        "streams": RandomStreams(0),
+        "state": state,
+        "strategy": strategy,
+        "stopping": Stopping(state),
+        "log": MetricLog(),
+        "log_every_n_steps": 1,
+        "callbacks": named,
+        "hooks": bind_hooks(named),
+    }
+    return Parts(**(fields | settings))
 
 
 def weights(of: Trainer | nn.Module) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ def test_the_table_lists_every_option_with_its_class() -> None:
     assert shipped == OPTIONS
 
 
+@pytest.mark.slow
 def test_the_command_stops_early_and_a_resume_trains_no_further_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ import loopwright
 from checkpoint_attacks import ATTACKS, new_trainer
 from tiny import batches
 
+pytestmark = pytest.mark.slow
+
 MAX_SECONDS = 10
 MAX_EXTRA_BYTES = 1 << 28
 

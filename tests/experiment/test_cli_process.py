@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import faulty
 from command import SMALL, environment
 
 
@@ -73,6 +72,7 @@ def test_modules_in_the_current_directory_are_not_imported(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     words = [*SMALL, "loop.max_steps=10000000", "loop.eval_frequency=null", "hydra.run.dir=out", "scheduler=none"]
     keys = [word.split("=")[0] for word in words]
@@ -108,30 +108,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
 
-def test_a_run_that_is_killed_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    words = [word for word in SMALL if not word.startswith(("loop.", "checkpoint."))]
-    words += ["loop.max_steps=300", "loop.eval_frequency=100", "checkpoint.every_n_steps=20", "data.num_workers=1"]
-    words += [
-        "--config-dir=conf",
-        "--trust=faulty",
-        "callbacks=[default,dying]",
-        "callbacks.dying.how=kill",
-        "callbacks.dying.steps=[50]",
-    ]
-    faulty.write_configs(tmp_path / "conf")
-    saved = tmp_path / "cut" / "checkpoints"
-    done = _run(tmp_path, *words, "hydra.run.dir=cut", env=environment())
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert json.loads((tmp_path / "cut" / "summary.json").read_text())["state"] == "running"
-    for command in ([*words, "hydra.run.dir=straight"], ["resume", "cut", "--trust=faulty"]):
-        done = _run(tmp_path, *command, env=environment())
-        assert (done.returncode, done.stderr) == (0, "")
-    cut, straight = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("cut", "straight"))
-    assert cut["weights_sha256"] == straight["weights_sha256"]
-    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (tmp_path / "straight/metrics.jsonl").read_bytes()
-    assert not [path for path in saved.iterdir() if path.name.startswith(".")]
-
-
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_fail_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", *SMALL, "hydra.run.dir=out"]
     process = subprocess.Popen(
@@ -147,6 +124,7 @@ def test_a_closed_pipe_does_not_fail_the_command(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["state"] == "completed"
 
 
+@pytest.mark.slow
 def test_closed_streams_do_not_fail_the_command(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -m loopwright loop.max_steps=5 hydra.run.dir=out >&- 2>&-'
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), check=False)

@@ -30,6 +30,7 @@ def test_a_run_writes_its_curves_and_prints_the_path(small: Cli, tmp_path: Path)
     assert f"Curves: {run_dir.relative_to(tmp_path)}/curves.png\n" in answer.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "state", "code"),
     [("stops", "completed", 0), ("fails", "failed", 1), ("is_interrupted", "interrupted", 130)],
@@ -44,6 +45,7 @@ def test_a_run_that_ends_early_writes_its_curves(small: Cli, tmp_path: Path, how
     assert (run_dir / "curves.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_write_their_curves(small: Cli, tmp_path: Path) -> None:
     small("-m", "seed=0,1")
     assert len(list(tmp_path.glob("outputs/*/*_sweep/*/curves.png"))) == 2

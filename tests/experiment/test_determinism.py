@@ -82,7 +82,7 @@ def test_the_variable_is_set_before_a_device_is_opened(
     assert at_opening[4:] == [None]
 
 
-@pytest.mark.parametrize("jobs", ["true,false", "false,true"])
+@pytest.mark.parametrize("jobs", ["true,false", pytest.param("false,true", marks=pytest.mark.slow)])
 def test_each_job_of_a_sweep_has_its_own_determinism(
     jobs: str, cli: Cli, trusted: list[str], at_opening: list[str | None]
 ) -> None:

@@ -38,18 +38,22 @@ FITTING = {
 
 @dataclass(frozen=True)
 class Case:
-    """A command, its exit code, and its line on the error stream."""
+    """A command, its exit code, and its line on the error stream.
+
+    `make test` runs the first case of each section, `make test-all` runs every case.
+    """
 
     command: str
     code: int
     line: str
+    is_first: bool
 
 
 def read_cases() -> list[Case]:
     """Read the entries of ``errors.txt``."""
     text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
-    entries = re.findall(r"^\$ loopwright (.*)\n(\d+) (.*)$", text, flags=re.MULTILINE)
-    return [Case(command, int(code), line) for command, code, line in entries]
+    entries = re.findall(r"^(# .*\n\n)?\$ loopwright (.*)\n(\d+) (.*)$", text, flags=re.MULTILINE)
+    return [Case(command, int(code), line, bool(section)) for section, command, code, line in entries]
 
 
 def plain(said: str) -> str:
@@ -88,7 +92,10 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("case", read_cases(), ids=lambda case: case.command)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.command, marks=[] if case.is_first else [pytest.mark.slow]) for case in read_cases()],
+)
 def test_each_command_prints_its_message(
     cli: Cli, files: Path, case: Case, num_workers_left: Callable[..., int]
 ) -> None:
@@ -111,9 +118,12 @@ def test_each_command_prints_its_message(
 
 def test_every_entry_of_the_table_is_read() -> None:
     text = (Path(__file__).parent / "errors.txt").read_text(encoding="utf-8")
-    assert len(read_cases()) == text.count("\n$ ") > 190
+    cases = read_cases()
+    assert len(cases) == text.count("\n$ ") > 190
+    assert 10 < sum(case.is_first for case in cases) < 20
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_in_the_table_and_each_has_its_own_log(cli: Cli, files: Path) -> None:
     """The other jobs continue. Each error is printed when it happens, and again below the table."""
     words = ["--config-dir=conf", "--trust=faulty", "experiment=faulty", "hydra.sweep.dir=out"]

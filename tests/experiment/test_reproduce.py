@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -21,7 +19,6 @@ from safetensors.torch import save_file
 
 from command import SMALL, Answer, run_dirs
 from loopwright.callbacks import LearningRateMonitor
-from loopwright.cli import main
 from photos import write_photos
 
 Cli = Callable[..., Answer]
@@ -63,21 +60,6 @@ def files(tmp_path: Path) -> Path:
     rows = {"features": torch.randn(20, 3, generator=generator), "target": torch.randn(20, generator=generator)}
     save_file(rows, tmp_path / "rows.safetensors")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a run of four steps once, and return its directory."""
-    root = tmp_path_factory.mktemp("recorded")
-    with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
-        assert main([*SMALL, "hydra.run.dir=run"]) == 0
-    return root / "run"
-
-
-@pytest.fixture
-def recorded(run_once: Path, tmp_path: Path) -> Path:
-    """Return a copy of the run, which a test may change."""
-    return Path(shutil.copytree(run_once, tmp_path / "run"))
 
 
 def tree_hash(directory: Path) -> str:
@@ -128,6 +110,7 @@ def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_not_changed(na
     assert (again / "command.txt").read_text() == "loopwright reproduce run\n"
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_is_reproduced_in_the_given_directory(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("-m", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=swept").code == 0
     before = tree_hash(tmp_path / "swept")
@@ -160,6 +143,7 @@ def change_photo(root: Path) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "change", "fact"),
     [
@@ -224,6 +208,7 @@ def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatc
     assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
 
 
+@pytest.mark.slow
 def test_changed_source_outside_git_is_named(cli: Cli, small: Cli, tmp_path: Path) -> None:
     module = tmp_path / "unseen_by_git.py"
     module.write_text("from loopwright.models import MLP\n\nclass Mine(MLP):\n    pass\n")
@@ -372,6 +357,7 @@ def test_data_without_a_hash_are_reported(recorded: Path, cli: Cli) -> None:
     assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "part"),
     [(["loop.eval_frequency=null"], "training"), (["loop=validation", "ckpt_path=run", "name=digits"], "validation")],
@@ -393,6 +379,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert said.startswith(f"Environment: as recorded.\n  data: no hash recorded of the {part} data\n")
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_is_compared_up_to_its_end(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,6 +486,7 @@ def test_a_folder_instead_of_the_metrics_file_is_named(recorded: Path, cli: Cli,
     assert run_dirs(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["init_from=run"], ["loop=validation", "ckpt_path=run"]])
 def test_changed_initial_weights_are_named(words: list[str], recorded: Path, cli: Cli, small: Cli) -> None:
     if "loop=validation" in words:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from command import Answer
+from command import Answer, run_in, small_run
 from loopwright.callbacks import LearningRateMonitor
 from loopwright.errors import CheckpointError, SaveError
 from loopwright.experiment.rundir.lock import hold
@@ -32,15 +32,26 @@ def summary(directory: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def interrupted_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    """A directory with two runs, and the command's answer to the first.
+
+    A signal ended the run in ``cut`` in step 7. The run in ``straight`` is the same without a signal.
+    """
+    root = tmp_path_factory.mktemp("interrupted")
+    answers = []
+    for name, on_batch_end in (("cut", _interrupt_in_step_7), ("straight", lambda *_: None)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LearningRateMonitor, "on_train_batch_end", on_batch_end)
+            answers.append(run_in(root, *small_run(f"hydra.run.dir={name}", *LENGTH, *LOGGERS)))
+    return root, answers[0]
+
+
 @pytest.fixture
-def interrupted(small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """Run a command in ``cut`` that a signal ends in step 7, and the same uninterrupted in ``straight``."""
-    with monkeypatch.context() as patch:
-        patch.setattr(LearningRateMonitor, "on_train_batch_end", _interrupt_in_step_7)
-        answer = small("hydra.run.dir=cut", *LENGTH, *LOGGERS)
-    with monkeypatch.context() as patch:
-        patch.setattr(LearningRateMonitor, "on_train_batch_end", lambda *_: None)
-        small("hydra.run.dir=straight", *LENGTH, *LOGGERS)
+def interrupted(interrupted_once: tuple[Path, Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Return the answer to the run in ``cut``; copies of ``cut`` and ``straight`` are in the current directory."""
+    root, answer = interrupted_once
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(LearningRateMonitor, "on_train_batch_end", lambda *_: None)
     return answer
 
@@ -148,25 +159,23 @@ def test_a_damaged_checkpoint_is_skipped_and_a_run_without_a_valid_one_gives_exi
     assert summary(tmp_path / "cut")["state"] == "interrupted"
 
 
-def test_a_directory_without_a_run_is_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_refused(cli: Cli, recorded: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert cli("resume").err == "resume: expected a run directory; use loopwright resume DIR.\n"
     assert cli("resume", "none").err == "none: no such folder; expected a run directory.\n"
     assert cli("resume", "empty").err == "empty: expected a run directory; it has no config.yaml.\n"
     assert list((tmp_path / "empty").iterdir()) == []
-    small("hydra.run.dir=trained")
-    shutil.rmtree(tmp_path / "trained" / "checkpoints")
-    (tmp_path / "trained" / "summary.json").unlink()
-    answer = cli("resume", "trained")
+    shutil.rmtree(recorded / "checkpoints")
+    (recorded / "summary.json").unlink()
+    answer = cli("resume", "run")
     assert (answer.code, answer.err) == (
         3,
-        "trained: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints.\n",
+        "run: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints.\n",
     )
 
 
-def test_other_data_are_refused(cli: Cli, small: Cli, tmp_path: Path) -> None:
-    small("hydra.run.dir=run")
-    found = summary(tmp_path / "run")
+def test_other_data_are_refused(cli: Cli, recorded: Path, tmp_path: Path) -> None:
+    found = summary(recorded)
     found |= {"state": "running", "data": {"num_train": 3}}
     (tmp_path / "run" / "summary.json").write_text(json.dumps(found))
     files = {name: (tmp_path / "run" / name).read_text() for name in ("summary.json", "config.yaml", "command.txt")}
@@ -216,8 +225,7 @@ def test_a_damaged_summary_is_reported(text: str, interrupted: Answer, cli: Cli,
     assert not (tmp_path / "cut" / ".summary.json-123").exists()
 
 
-def test_a_wrong_value_is_refused_for_a_completed_run_too(cli: Cli, small: Cli) -> None:
-    small("hydra.run.dir=run")
+def test_a_wrong_value_is_refused_for_a_completed_run_too(cli: Cli, recorded: Path) -> None:
     assert cli("resume", "run").code == 0
     assert cli("resume", "run", "data.num_workers=-1").code == 2
     assert cli("resume", "run", "checkpoint.keep_last=0").code == 2

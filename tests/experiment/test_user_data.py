@@ -27,6 +27,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -64,6 +65,7 @@ def test_the_csv_example_learns(cli: Cli, tmp_path: Path) -> None:
     assert len(summary["data"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["b", "alcohol (%)", "a=b, c: d", "a\\{b}[c]"])
 def test_the_override_in_an_error_about_a_column_works(cli: Cli, tmp_path: Path, name: str) -> None:
     (tmp_path / "odd.csv").write_text(f'"{name}",id,y\n1,x,0\nfew,7,0\n2,z,1\n3,x,1\n4,x,1\n')
@@ -82,6 +84,7 @@ def override_in(message: str) -> str:
     return word
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_changed_content_unless_it_has_no_hash(cli: Cli, files: Path) -> None:
     words = ["data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3"]
     assert cli(*words, "loop.max_steps=4", "loggers=json_lines", "hydra.run.dir=run").code == 0

@@ -91,8 +91,7 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["import-weights", "x.pt", "output=run"], 2, "output='run': exists already; name another directory."),
     ],
 )
-def test_mistakes_are_reported_in_one_line(words: list[str], code: int, said: str, small: Cli, cli: Cli) -> None:
-    small("hydra.run.dir=run")
+def test_mistakes_are_reported_in_one_line(words: list[str], code: int, said: str, recorded: Path, cli: Cli) -> None:
     answer = cli(*words)
     assert answer.code == code
     assert answer.err.startswith(said), answer.err

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from loopwright import Callback, Checkpointing, TrainingLoop, ValidationCallback
+from loopwright import Callback, Checkpointing, TrainingLoop
 from loopwright.data import Loader
 from loopwright.errors import CheckpointError, SettingError
 from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
@@ -25,23 +24,6 @@ class On(Callback):
 
     def __init__(self, hook: str, act: Any) -> None:
         setattr(self, hook, lambda ours, *_: act(ours))
-
-
-@pytest.mark.parametrize("hook", ["on_validate_start", "on_validate_end", "on_train_end", "on_enter_validate"])
-def test_a_stop_from_anywhere_saves(hook: str, tmp_path: Path) -> None:
-    stop = On(hook, lambda ours: ours.stop("enough"))
-    loop = TrainingLoop(num_steps=6, eval_frequency=3)
-    ours = trainer(loop, callbacks=[stop], checkpoint=Checkpointing(), run_dir=tmp_path)
-    result = ours.fit(batches(6), DataLoader(rows(4)))
-    assert (result.state, result.global_step) == ("stopped", 3)
-    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
-
-
-def test_a_stop_does_not_read_the_rest_of_a_long_plan(tmp_path: Path) -> None:
-    stop = Recorder(lambda ours, batch, batch_idx: ours.global_step == 3 and ours.stop("enough"))
-    saving: dict[str, Any] = {"checkpoint": Checkpointing(every_n_steps=2), "run_dir": tmp_path}
-    ours = trainer(TrainingLoop(max_steps=10**12, eval_frequency=None), callbacks=[stop], **saving)
-    assert ours.fit(batches(6)).global_step == 3  # otherwise the test would never end
 
 
 def test_a_stop_before_the_first_step_trains_and_saves_nothing(tmp_path: Path) -> None:
@@ -97,42 +79,6 @@ def test_gradients_from_before_a_fit_are_ignored() -> None:
     for each in (ours, other):
         each.fit(batches(5))
     assert is_bitwise_equal(weights(ours), weights(other))
-
-
-class Masked(nn.Module):
-    """Returns the mean over unmasked items, which is NaN if all are masked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(2, 1).double()
-
-    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
-        features, mask = batch
-        count = int(mask.sum())
-        errors = self.head(features).squeeze(-1).square()
-        return {"loss": (errors * mask).sum() / mask.sum(), "num_items": count}
-
-
-def test_a_micro_batch_without_items_changes_nothing() -> None:
-    features = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mask = torch.tensor([1.0, 1, 0, 0, 1, 1, 1, 0])
-    results = []
-    for size in (8, 2):
-        data = list(zip(features.split(size), mask.split(size), strict=True))
-        ours = trainer(TrainingLoop(num_steps=2, grad_accum_steps=8 // size), model=Masked)
-        results.append((weights(ours.model), ours.fit(data, [data]).metrics, weights(ours)))
-    assert results[1][1] == pytest.approx(results[0][1], rel=1e-12)
-    assert torch.allclose(results[0][2]["head.weight"], results[1][2]["head.weight"], rtol=1e-12)
-
-
-@pytest.mark.parametrize("given", [2.5, "5", True, -1, torch.tensor([5])])
-def test_invalid_num_items_are_refused(given: Any) -> None:
-    class Wrong(Regression):
-        def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
-            return super().forward(batch) | {"num_items": given}
-
-    with pytest.raises(TypeError, match=r"returned num_items=.*a whole number, 0 or more, or a scalar tensor"):
-        trainer(model=Wrong).validate(DataLoader(rows(4)))
 
 
 def test_a_scheduler_with_total_steps_is_extended_to_a_later_end(tmp_path: Path) -> None:
@@ -201,28 +147,6 @@ def test_the_best_belongs_to_the_current_fit(tmp_path: Path) -> None:
     ours.validate({"z": DataLoader(rows(8))})
     best = ours.fit(batches(9), DataLoader(rows(8))).best
     assert best is not None and (best.name, best.step) == ("val/loss", 1)
-
-
-def test_a_scheduler_may_monitor_a_downstream_metric() -> None:
-    class Probe(ValidationCallback):
-        def run_validation(self, ours: Any, loop_idx: int | None, is_last: bool) -> None:
-            ours.log_metrics(**{"probe/accuracy": 0.5})
-
-    plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "probe/accuracy"}
-    trainer(callbacks=[Probe()], schedulers=[plateau]).fit(batches(5), DataLoader(rows(4)))
-
-
-def test_a_failing_exception_hook_does_not_replace_the_exception() -> None:
-    def fail(ours: Any) -> None:
-        raise KeyError("second")
-
-    def fail_first(ours: Any) -> None:
-        raise ZeroDivisionError("first")
-
-    callbacks = {"a": On("on_train_batch_end", fail_first), "b": On("on_fit_exception", fail)}
-    with pytest.raises(ZeroDivisionError, match="first") as caught:
-        trainer(callbacks=callbacks).fit(batches(5))
-    assert any("While it was reported: KeyError: 'second'" in note for note in caught.value.__notes__)
 
 
 def test_callbacks_that_were_set_up_are_finalized_if_another_fails() -> None:
@@ -299,31 +223,6 @@ def test_an_iterator_continues_at_its_position_after_an_exception() -> None:
     assert seen == [batch[0][0, 0].item() for batch in data[:5]]
 
 
-class Lengthless:
-    """Yields batches, but has no length."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(batches(6))
-
-
-def test_a_failed_step_is_read_again_from_its_first_micro_batch() -> None:
-    """This also holds if the next micro-batch was already read ahead."""
-    seen: list[float] = []
-
-    def record(ours: Any, batch: Any, batch_idx: int) -> None:
-        seen.append(batch[0][0, 0].item())
-        if len(seen) == 3:
-            raise RuntimeError("broken")
-
-    ours = trainer(TrainingLoop(max_steps=3, grad_accum_steps=2), callbacks=[Recorder(record)])
-    data = Lengthless()
-    with pytest.raises(RuntimeError, match="broken"):
-        ours.fit(data)
-    ours.fit(data)
-    first = [batch[0][0, 0].item() for batch in data]
-    assert [first.index(each) for each in seen] == [0, 1, 2, 2, 3, 4, 5]
-
-
 def test_a_data_set_may_grow_between_fits() -> None:
     data = batches(4)
     ours = trainer(TrainingLoop(num_epochs=1))
@@ -331,8 +230,3 @@ def test_a_data_set_may_grow_between_fits() -> None:
     data.extend(batches(2))
     assert ours.plan_fit(data).total_steps == 6
     assert ours.fit(data).global_step == 10
-
-
-def test_values_that_are_not_scalars_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"^a is a tensor of shape \(1,\), torch\.float32: expected a real scalar"):
-        trainer().log_metrics(a=torch.ones(1), b=torch.ones(()))

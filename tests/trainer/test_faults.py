@@ -70,13 +70,6 @@ def test_an_error_of_a_dataloader_of_another_class_names_its_place(settings: dic
     assert caught.value.__notes__ == [note]
 
 
-def test_an_error_in_reading_ahead_names_its_place() -> None:
-    loop = TrainingLoop(num_steps=2, grad_accum_steps=3)
-    with pytest.raises(KeyError, match="no such row") as caught:
-        tiny.trainer(loop, model=faulty.Model).fit(faulty.data(kind="stream", fault="raises").train)
-    assert caught.value.__notes__ == ["Raised by the training dataloader at micro-batch 1 of pass 0."]
-
-
 @pytest.mark.parametrize("settings", [{"fault": "kills"}, {"val_fault": "kills"}, {"kind": "own", "fault": "kills"}])
 def test_a_killed_worker_is_reported_and_no_process_is_left(
     settings: dict[str, Any], num_workers_left: Callable[[], int]
@@ -86,14 +79,6 @@ def test_a_killed_worker_is_reported_and_no_process_is_left(
     assert caught.value.__cause__ is not None
     del caught
     assert num_workers_left() == 0
-
-
-@pytest.mark.parametrize(("length", "said"), [(5, "ended after 4 of the 5"), (3, "goes on after the 3")])
-def test_a_validation_dataloader_must_end_at_its_length(length: int, said: str) -> None:
-    data = faulty.data(kind="batches", val_length=length)
-    with pytest.raises(DataError, match=f"^val: the dataloader {said} batches in its length"):
-        fit(data)
-    fit(data, eval_steps=2)  # no batch is read after the last one
 
 
 def test_a_model_that_does_not_fit_its_data_names_the_setting() -> None:

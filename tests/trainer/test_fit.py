@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright import Callback, Checkpointing, Logger, TrainingLoop, ValidationLoop
 from loopwright.data import Loader
-from loopwright.errors import DataError, SettingError
+from loopwright.errors import SettingError
 from tiny import Recorder, Regression, batches, is_bitwise_equal, rows, sgd, trainer, weights
 
 
@@ -35,13 +34,9 @@ class Memory(Logger):
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, float]] = []
-        self.timing: list[tuple[int, list[str]]] = []
 
     def log_metrics(self, metrics: Any, step: int) -> None:
         self.entries += [(step, name, value) for name, value in metrics.items()]
-
-    def log_timing(self, timing: Any, step: int) -> None:
-        self.timing.append((step, sorted(timing)))
 
 
 def test_the_result_says_what_was_done() -> None:
@@ -98,27 +93,6 @@ def test_a_dataloader_of_unknown_length_is_read_pass_after_pass() -> None:
     assert is_bitwise_equal(weights(ours), weights(known))
 
 
-def test_an_exhausted_generator_is_reported() -> None:
-    ours = trainer(TrainingLoop(num_steps=5))
-    with pytest.raises(DataError, match="yields nothing in pass 1"):
-        ours.fit(iter(batches(3)))
-
-
-@pytest.mark.parametrize(
-    ("says", "message"), [(5, "ended after 3 micro-batches .* length says 5"), (2, "goes on after 2")]
-)
-def test_a_wrong_length_is_found(says: int, message: str) -> None:
-    class Lying:
-        def __len__(self) -> int:
-            return says
-
-        def __iter__(self) -> Iterator[Any]:
-            return iter(batches(3))
-
-    with pytest.raises(DataError, match=message):
-        trainer(TrainingLoop(num_steps=10)).fit(Lying())
-
-
 def test_a_failed_step_is_repeated_by_the_next_fit() -> None:
     class Breaking(Callback):
         is_armed = True
@@ -138,28 +112,6 @@ def test_a_failed_step_is_repeated_by_the_next_fit() -> None:
     straight = trainer(loop)
     straight.fit(data)
     assert is_bitwise_equal(weights(ours), weights(straight))
-
-
-def test_training_values_are_logged_at_log_steps_and_at_the_end() -> None:
-    memory = Memory()
-    trainer(TrainingLoop(num_steps=7), loggers=[memory], log_every_n_steps=3).fit(batches(8))
-    assert [(step, name) for step, name, _ in memory.entries] == [
-        (step, name) for step in (3, 6, 7) for name in ("train/loss", "train/error")
-    ]
-    names = ["peak_memory_bytes", "train/seconds", "train/steps_per_second"]
-    assert memory.timing == [(step, names) for step in (3, 6, 7)]
-
-
-def test_logged_values_of_a_step_are_weighted_by_items() -> None:
-    memory = Memory()
-    generator = torch.Generator().manual_seed(0)
-    sizes = [4, 1]
-    data = [(torch.randn(n, 4, generator=generator), torch.randn(n, 1, generator=generator)) for n in sizes]
-    ours = trainer(TrainingLoop(num_steps=1, grad_accum_steps=2), loggers=[memory], log_every_n_steps=1)
-    with torch.no_grad():
-        losses = [ours.model(batch)["loss"].item() for batch in data]
-    ours.fit(data)
-    assert memory.entries[0] == (1, "train/loss", pytest.approx((4 * losses[0] + losses[1]) / 5, rel=1e-6))
 
 
 def test_log_metrics_reaches_the_loggers_immediately() -> None:
@@ -225,15 +177,6 @@ def test_modules_frozen_in_evaluation_mode_stay_so() -> None:
     assert (model.training, model.layers[2].training) == (True, False)
 
 
-def test_a_model_found_in_evaluation_mode_is_trained_and_left_as_found() -> None:
-    model = Regression(dropout=0.5).eval()
-    modes: list[bool] = []
-    record = Recorder(lambda trainer, batch, batch_idx: modes.append(all(m.training for m in trainer.model.modules())))
-    trainer(TrainingLoop(num_steps=1), model=model, callbacks=[record]).fit(batches(1))
-    assert modes == [True]
-    assert not any(module.training for module in model.modules())
-
-
 class Bad(nn.Module):
     """Returns the value that it was built with."""
 
@@ -246,35 +189,9 @@ class Bad(nn.Module):
         return self.answer(self.weight)
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda weight: None, "returned None: expected its loss"),
-        (lambda weight: (weight,), "an object of class tuple: expected its loss"),
-        (lambda weight: {"logits": weight}, "the keys logits: expected a scalar tensor as loss"),
-        (lambda weight: {"los": weight.sum()}, "the keys los: .*; rename los to loss"),
-        (lambda weight: {}, "an empty mapping: expected a scalar tensor as loss"),
-        (lambda weight: {"loss": 0.5}, "loss of class float: expected a scalar tensor"),
-        (lambda weight: weight, r"shape \(2,\): expected a scalar; take its mean"),
-        (lambda weight: weight.detach().sum(), "a loss without a gradient: expected one computed from its parameters"),
-        (lambda weight: torch.tensor(1), "a loss of type torch.int64: expected a real floating-point scalar"),
-        (lambda weight: weight.sum() + 0j, "a loss of type torch.complex64: expected a real"),
-    ],
-)
-def test_a_model_with_invalid_outputs_is_refused(answer: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        trainer(model=lambda: Bad(answer)).fit(batches(1) * 5)
-
-
 def test_a_model_may_return_the_bare_loss() -> None:
     ours = trainer(TrainingLoop(num_steps=1), model=lambda: Bad(torch.sum))
     assert ours.fit(batches(1), DataLoader(rows(3))).metrics == {"train/loss": 2.0, "val/loss": pytest.approx(1.9)}
-
-
-def test_num_items_is_required_if_items_cannot_be_counted() -> None:
-    ours = trainer(TrainingLoop(num_steps=1, grad_accum_steps=2), model=lambda: Bad(torch.sum))
-    with pytest.raises(DataError, match="num_items: the batch has no tensor"):
-        ours.fit([["text"], ["more"]])
 
 
 @pytest.mark.parametrize(
@@ -323,36 +240,6 @@ def test_an_optimizer_instance_is_used_as_given() -> None:
     ours = trainer(TrainingLoop(num_steps=1), model=model, optimizer=optimizer)
     ours.fit(batches(1))
     assert ours.optimizer is optimizer
-
-
-def test_an_overridden_zero_grad_is_called() -> None:
-    asked = []
-
-    class Own(torch.optim.SGD):
-        def zero_grad(self, set_to_none: bool = True) -> None:
-            asked.append(self.param_groups[0]["lr"])
-            super().zero_grad(set_to_none)
-
-    trainer(TrainingLoop(num_steps=3), optimizer=functools.partial(Own, lr=0.5)).fit(batches(3))
-    assert asked == [0.5] * 4  # also called once when the fit starts
-
-
-def test_parameters_added_later_are_trained_and_their_gradients_dropped() -> None:
-    extra = nn.Parameter(torch.ones(()))
-
-    class Adding(Callback):
-        def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx == 1:
-                trainer.optimizer.add_param_group({"params": [extra]})
-
-        def on_before_backward(self, trainer: Any, model: Any, outputs: Any) -> None:
-            outputs["loss"] = outputs["loss"] + extra**2
-
-        def on_train_batch_end(self, *args: Any) -> None:
-            assert args[-1] == 0 or extra.grad is None
-
-    trainer(TrainingLoop(num_steps=3), callbacks=[Adding()]).fit(batches(3))
-    assert extra.item() != 1.0
 
 
 def test_two_stateful_callbacks_of_one_name_are_refused() -> None:

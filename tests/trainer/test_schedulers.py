@@ -31,11 +31,6 @@ def test_a_scheduler_is_stepped_once_per_step_and_not_per_micro_batch() -> None:
     assert halving == [1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625]
 
 
-def test_several_schedulers_are_stepped_in_order() -> None:
-    both = [functools.partial(StepLR, step_size=1, gamma=0.5), functools.partial(StepLR, step_size=2, gamma=0.1)]
-    assert rates(schedulers=both)[1::2] == pytest.approx([0.5, 0.025, 0.0125, 0.000625])
-
-
 def test_a_scheduler_with_total_steps_receives_the_steps_of_the_plan() -> None:
     told: list[int] = []
 
@@ -52,17 +47,6 @@ def test_a_scheduler_with_total_steps_receives_the_steps_of_the_plan() -> None:
 def test_warmup_cosine_ends_where_the_plan_ends() -> None:
     seen = rates(schedulers=[functools.partial(warmup_cosine, warmup_steps=1)])
     assert seen[-1] == pytest.approx(0.0, abs=1e-9) and max(seen) == pytest.approx(1.0)
-
-
-def test_a_monitored_scheduler_receives_its_metric_after_each_validation() -> None:
-    plateau = functools.partial(ReduceLROnPlateau, factor=0.5, patience=0, threshold=1e9)
-    seen = rates(schedulers=[{"scheduler": plateau, "monitor": "val/loss"}])
-    assert seen[0] == 1.0 and seen[-1] < 1.0 and sorted(seen, reverse=True) == seen
-
-
-def test_a_missing_monitored_metric_is_named_with_the_available_ones() -> None:
-    with pytest.raises(SettingError, match=r"monitor='val/los': expected a metric .*val/loss.* Did you mean val/loss"):
-        rates(schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/los"}])
 
 
 def test_a_monitored_scheduler_needs_validations() -> None:

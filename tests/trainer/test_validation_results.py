@@ -71,14 +71,3 @@ def test_a_scheduler_can_step_with_a_logged_value() -> None:
     plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "val/a/own"}
     with tiny.trainer(TrainingLoop(num_steps=2), callbacks=[Names()], schedulers=[plateau]) as trainer:
         trainer.fit(tiny.batches(), {"a": tiny.batches(1)})
-
-
-def test_the_name_is_forgotten_after_an_error() -> None:
-    class Fails(Callback):
-        def on_validate_start(self, *_: Any) -> None:
-            raise RuntimeError("broken")
-
-    with tiny.trainer(callbacks=[Fails()]) as trainer:
-        with pytest.raises(RuntimeError, match="broken"):
-            trainer.validate({"a": tiny.batches(1)})
-        assert trainer.validation_name is None

@@ -99,7 +99,9 @@ def test_an_order_of_up_to_2_to_the_20_samples_is_a_seeded_randperm() -> None:
     assert isinstance(pass_order(LARGEST_HELD + 1, is_shuffled=True, seed=7, pass_index=3), Permutation)
 
 
-@pytest.mark.parametrize("batch_size", [1000, 4096, 100_000])
+@pytest.mark.parametrize(
+    "batch_size", [4096, *[pytest.param(size, marks=pytest.mark.slow) for size in (1000, 100_000)]]
+)
 def test_batches_of_a_computed_order_contain_each_index_once(batch_size: int) -> None:
     num_samples = LARGEST_HELD + 1
     order = pass_order(num_samples, is_shuffled=True, seed=0, pass_index=0)

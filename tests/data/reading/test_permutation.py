@@ -132,7 +132,7 @@ def p_of_classes(num: int, seed: int, num_classes: int = 32) -> float:
     return p_of(chi_square, (num_classes - 1) ** 2)
 
 
-@pytest.mark.parametrize("num", [10, 13, 16, 23, 33, 64])
+@pytest.mark.parametrize("num", [10, *[pytest.param(num, marks=pytest.mark.slow) for num in (13, 16, 23, 33, 64)]])
 def test_small_orders_are_uniform(num: int) -> None:
     assert p_of_positions(num) > LEAST_P
     if num < 30:

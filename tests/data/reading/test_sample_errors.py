@@ -14,16 +14,17 @@ from loopwright.errors import DataError
 
 
 class Broken:
-    """A data set in which row 5 cannot be read or, if ``ragged``, row 3 is shorter than the others."""
+    """A data set in which ``row`` cannot be read or, if ``ragged``, row 3 is shorter than the others."""
 
-    def __init__(self, ragged: bool = False) -> None:
+    def __init__(self, ragged: bool = False, row: int = 5) -> None:
         self.ragged = ragged
+        self.row = row
 
     def __len__(self) -> int:
         return 8
 
     def __getitem__(self, index: int) -> Tensor:
-        if index == 5 and not self.ragged:
+        if index == self.row and not self.ragged:
             raise KeyError("no such row")
         return torch.zeros(2 if self.ragged and index == 3 else 4)
 
@@ -36,10 +37,13 @@ class BrokenMany(Broken):
 
 
 @pytest.mark.parametrize("kind", [Loader, DataLoader])
-@pytest.mark.parametrize(("num_workers", "where"), [(0, ""), (1, r" \(worker 0\)")])
-def test_the_error_for_a_broken_sample_names_it(kind: Any, num_workers: int, where: str) -> None:
-    source = as_source(kind(Broken(), batch_size=2, num_workers=num_workers), 0)
-    with pytest.raises(DataError, match=f"^Broken: sample 5 cannot be read{where}: KeyError: 'no such row'$") as caught:
+@pytest.mark.parametrize(
+    ("row", "num_workers", "where"), [(0, 0, ""), (5, 0, ""), (7, 0, ""), (5, 1, r" \(worker 0\)")]
+)
+def test_the_error_for_a_broken_sample_names_it(kind: Any, row: int, num_workers: int, where: str) -> None:
+    source = as_source(kind(Broken(row=row), batch_size=2, num_workers=num_workers), 0)
+    said = f"^Broken: sample {row} cannot be read{where}: KeyError: 'no such row'$"
+    with pytest.raises(DataError, match=said) as caught:
         list(source.read(0, 0))
     assert caught.value.__cause__ is not None and "no such row" in str(caught.value.__cause__)
 

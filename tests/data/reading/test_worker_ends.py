@@ -240,6 +240,7 @@ assert len(list(batches)) == 19
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent_workers", [False, True])
 def test_the_workers_of_a_process_outlive_a_fork_of_it(persistent_workers: bool) -> None:
     """Although the iterator is let go there, and `multiprocessing` takes them for children of each."""
@@ -292,6 +293,7 @@ except BaseException as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["DataLoader", "Own"])
 @pytest.mark.parametrize(
     ("what", "said"),
@@ -354,6 +356,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent_though_another_child_of_it_lives() -> None:
     """Which holds open what tells of the parent's end."""
     process = subprocess.Popen(
@@ -419,6 +422,7 @@ next(as_source({}(range(8), num_workers=1, worker_init_fn=kill_parent), 0).read(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", ["DataLoader", "Own"])
 def test_a_worker_whose_parent_dies_while_it_starts_ends_too(loader: str) -> None:
     """Torch's own watch begins later, and takes whoever adopted the worker for its parent."""

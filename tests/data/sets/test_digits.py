@@ -46,6 +46,7 @@ def test_training_is_shuffled_and_validation_is_not() -> None:
     assert not torch.equal(next(iter(splits.train))["label"], everything(splits.train)["label"][:360])
 
 
+@pytest.mark.slow
 def test_reading_the_digits_does_not_import_scikit_learn() -> None:
     code = "import sys, loopwright.data as d; d.digits(); sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -64,6 +64,7 @@ def test_a_run_that_fails_at_the_same_step_is_restarted_up_to_the_limit(here: Pa
     assert words[1:] == ["loopwright resume --trust=faulty out"]
 
 
+@pytest.mark.slow
 def test_a_run_that_exits_with_0_before_its_end_has_crashed(here: Path) -> None:
     answer = command(here, "callbacks.dying.steps=[-3]", "callbacks.dying.how=leave", "hydra.run.dir=out")
     where = "after the checkpoint of step 2"

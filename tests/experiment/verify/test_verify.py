@@ -172,6 +172,7 @@ def test_a_mistake_is_found_at_its_first_effect_and_explained(mistake: str, chec
     assert all(line.startswith("  may be explained by: ") for line in explanations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
