@@ -289,7 +289,7 @@ def test_changed_metrics_are_found(recorded: Path, cli: Cli) -> None:
     assert answer.code == 1
     *_, verdict, why = answer.out.splitlines()
     assert verdict.startswith(f"Not reproduced: first difference at step {entry['step']}, {entry['name']}: ")
-    assert verdict.endswith("here (0.25); 1 of 7 metrics differ; the weights are equal.")
+    assert verdict.endswith("now (0.25); 1 of 7 metrics differ; the weights are equal.")
     assert why.startswith("No recorded fact differs")
 
 
