@@ -1,4 +1,4 @@
-"""The context of a forward: none where nothing is cast, else torch's autocast, entered anew each time."""
+"""The context of a forward: none if nothing is cast, otherwise a new autocast context of torch for each forward."""
 
 from __future__ import annotations
 

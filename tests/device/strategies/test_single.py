@@ -25,7 +25,7 @@ def test_forwards_are_the_module_itself_so_that_they_cost_no_further_call() -> N
 
 
 def test_a_model_that_was_not_set_up_cannot_be_called() -> None:
-    with pytest.raises(RuntimeError, match="set_up comes first"):
+    with pytest.raises(RuntimeError, match="call set_up first"):
         _ = Single().call
 
 
@@ -38,7 +38,7 @@ def test_words_are_summed_over_a_window_and_the_next_window_begins_anew() -> Non
     assert strategy.agreed().tolist() == [7.0, 1.0]
     strategy.backward(None, torch.tensor([1.0, 0.0]))
     assert strategy.agreed().tolist() == [1.0, 0.0]
-    with pytest.raises(RuntimeError, match="backward comes first"):
+    with pytest.raises(RuntimeError, match="call backward first"):
         strategy.agreed()
 
 
