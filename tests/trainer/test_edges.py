@@ -222,7 +222,9 @@ def test_a_failing_exception_hook_does_not_replace_the_exception() -> None:
     callbacks = {"a": On("on_train_batch_end", fail_first), "b": On("on_fit_exception", fail)}
     with pytest.raises(ZeroDivisionError, match="first") as caught:
         trainer(callbacks=callbacks).fit(batches(5))
-    assert any("While it was reported: KeyError: 'second'" in note for note in caught.value.__notes__)
+    assert any(
+        "While this exception was reported to callbacks: KeyError: 'second'" in note for note in caught.value.__notes__
+    )
 
 
 def test_callbacks_that_were_set_up_are_finalized_if_another_fails() -> None:

@@ -88,10 +88,10 @@ def test_a_killed_worker_is_reported_and_no_process_is_left(
     assert num_workers_left() == 0
 
 
-@pytest.mark.parametrize(("length", "said"), [(5, "ended after 4 of the 5"), (3, "goes on after the 3")])
+@pytest.mark.parametrize(("length", "said"), [(5, "ended after 4 of the 5"), (3, "has more than the 3")])
 def test_a_validation_dataloader_must_end_at_its_length(length: int, said: str) -> None:
     data = faulty.data(kind="batches", val_length=length)
-    with pytest.raises(DataError, match=f"^val: the dataloader {said} batches in its length"):
+    with pytest.raises(DataError, match=f"^val: the dataloader {said} batches of its length"):
         fit(data)
     fit(data, eval_steps=2)  # no batch is read after the last one
 

@@ -100,12 +100,12 @@ def test_a_dataloader_of_unknown_length_is_read_pass_after_pass() -> None:
 
 def test_an_exhausted_generator_is_reported() -> None:
     ours = trainer(TrainingLoop(num_steps=5))
-    with pytest.raises(DataError, match="yields nothing in pass 1"):
+    with pytest.raises(DataError, match="is empty in pass 1"):
         ours.fit(iter(batches(3)))
 
 
 @pytest.mark.parametrize(
-    ("says", "message"), [(5, "ended after 3 micro-batches .* length says 5"), (2, "goes on after 2")]
+    ("says", "message"), [(5, "ended after 3 micro-batches .* length is 5"), (2, "has more than 2")]
 )
 def test_a_wrong_length_is_found(says: int, message: str) -> None:
     class Lying:
@@ -360,7 +360,7 @@ def test_two_stateful_callbacks_of_one_name_are_refused() -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"count": 1}
 
-    with pytest.raises(SettingError, match="two of them keep state under the name Keeping"):
+    with pytest.raises(SettingError, match="two callbacks with a state have the name Keeping"):
         trainer(callbacks=[Keeping(), Keeping()])
     trainer(callbacks={"a": Keeping(), "b": Keeping()})
     trainer(callbacks=[Callback(), Callback()])

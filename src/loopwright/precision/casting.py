@@ -12,8 +12,8 @@ import torch
 def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]] | None:
     """Return a function that makes the context of one forward: `torch.autocast` to ``dtype``.
 
-    The context must end before the backward. Autocast caches cast weights until its outermost context ends, so a
-    context around several updates would compute with old weights.
+    The context must end before the backward. Autocast caches the cast weights until its outermost context ends. If a
+    context stayed open during an update, the next forward would use the old weights.
 
     Args:
         device_type: type of the device, as torch names it.
