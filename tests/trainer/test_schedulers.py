@@ -66,7 +66,7 @@ def test_a_missing_monitored_metric_is_named_with_the_available_ones() -> None:
 
 
 def test_a_monitored_scheduler_needs_validations() -> None:
-    with pytest.raises(SettingError, match="this plan has none"):
+    with pytest.raises(SettingError, match="this fit has no validations"):
         rates(
             schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/loss"}],
             loop=TrainingLoop(num_steps=2, eval_frequency=None),
