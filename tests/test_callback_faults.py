@@ -264,10 +264,12 @@ def test_a_callback_raises_and_another_fails_when_it_is_closed(
             phase(run)
         notes = caught.value.__notes__
         if hook in BY_THE_MODEL:
-            assert f"While it was reported: Told: {hook}. Raised in callback spy.{hook}." in notes
+            assert (
+                f"While this exception was reported to callbacks: Told: {hook}. Raised in callback spy.{hook}." in notes
+            )
         else:
             assert notes[0] == f"Raised in callback spy.{hook}."
-        closing = "While callbacks were closed: OSError: cannot be closed. Raised in callback b.finalize."
+        closing = "While the trainer was closed: OSError: cannot be closed. Raised in callback b.finalize."
         assert closing in notes
         del caught
         assert num_workers_left(is_collected=True) == 0

@@ -242,9 +242,9 @@ def test_a_trainer_that_was_interrupted_can_validate(tmp_path: Path) -> None:
         assert "val/loss" in trainer.validate(val)
 
 
-@pytest.mark.parametrize(("checkpoint", "said"), [(Checkpointing(), " and saved"), (None, "")])
+@pytest.mark.parametrize(("checkpoint", "saving"), [(Checkpointing(), ", and saving"), (None, "")])
 def test_the_effect_of_a_signal_is_printed(
-    checkpoint: Checkpointing | None, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    checkpoint: Checkpointing | None, saving: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stopping = Raising("on_train_batch_start", 2, signal.SIGTERM)
     loop = TrainingLoop(num_steps=3)
@@ -253,7 +253,7 @@ def test_the_effect_of_a_signal_is_printed(
         pytest.raises(SystemExit),
     ):
         trainer.fit(Loader(tiny.rows(12), batch_size=4))
-    expected = f"\nSIGTERM: the step is finished{said}, then the run ends; once more: at once.\n"
+    expected = f"\nSIGTERM: stopping after this step{saving}. Send it again to stop at once.\n"
     assert expected in capfd.readouterr().err
 
 

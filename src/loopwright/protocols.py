@@ -1,4 +1,4 @@
-"""Protocols of objects that modules receive without importing their classes: devices, batch sources, models, …"""
+"""Protocols of devices, processes, strategies, batch sources, schedulers, models and tokenizers."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ class Pending(Protocol):
     """A sum over the processes that has begun."""
 
     def wait(self) -> None:
-        """Wait until the sum stands in the tensor that it was begun with."""
+        """Wait until the tensor that was passed to `Ranks.add` contains the sum."""
         ...
 
 
 class Ranks(Protocol):
-    """The processes that train one model together, as one of them sees them."""
+    """The processes that train one model together, and the rank of this process among them."""
 
     @property
     def rank(self) -> int:
-        """Number of this process, counted from 0; process 0 alone writes the run directory."""
+        """Index of this process, from 0. Only process 0 writes the run directory."""
         ...
 
     @property
@@ -84,32 +84,32 @@ class Ranks(Protocol):
 
     @property
     def local_rank(self) -> int:
-        """Number of this process among those on its machine."""
+        """Index of this process among the processes on its machine."""
         ...
 
     def add(self, values: Tensor) -> Pending:
-        """Begin to sum ``values`` over the processes, in place, on the tensor's device."""
+        """Start to sum ``values`` over the processes, in place, on the device of the tensor."""
         ...
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """The data of every process, in order; every process gets all of it."""
+        """Return the data of all processes in the order of their ranks. Every process gets the same list."""
         ...
 
     def share_bytes(self, data: bytes | None) -> bytes:
-        """The data of process 0; the others pass None."""
+        """Return the data of process 0 in every process. The other processes pass None."""
         ...
 
     def leave(self) -> None:
-        """Leave the group, without waiting for another process."""
+        """Leave the group of processes without waiting for the others."""
         ...
 
 
 class Strategy(Protocol):
-    """How one model is placed, called, summed and gathered by the processes that train it."""
+    """Places a model on the processes that train it, calls it, sums its gradients and gathers its weights."""
 
     @property
     def ranks(self) -> Ranks:
-        """The processes."""
+        """The processes that train the model."""
         ...
 
     @property
@@ -119,12 +119,12 @@ class Strategy(Protocol):
 
     @property
     def call(self) -> Callable[..., Any]:
-        """The forward of training: called with a batch, returns the outputs of the model."""
+        """The forward in training: a function from a batch to the outputs of the model."""
         ...
 
     @property
     def evaluate(self) -> Callable[..., Any]:
-        """The forward of validation, which communicates only if the model is sharded."""
+        """The forward in validation. It communicates only if the model is sharded."""
         ...
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
@@ -132,28 +132,28 @@ class Strategy(Protocol):
         ...
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
-        """The context around a forward and its backward; ``is_on``: the backward sums gradients over the processes."""
+        """Return the context for a forward and its backward. If ``is_on``, gradients are summed over the processes."""
         ...
 
     def backward(self, total: Tensor | None, word: Tensor) -> None:
-        """Run the backward of a weighted loss, and add ``word`` to the numbers that the processes agree on.
+        """Run the backward of a weighted loss, and add ``word`` to the sums that `agreed` returns.
 
         Args:
-            total: the loss times its items; None: this process has no rows of the micro-batch.
-            word: numbers of this process, such as its items; summed over the window and the processes.
+            total: the loss times the number of its items; None: this process has no rows of the micro-batch.
+            word: numbers of this process that are summed over the window and the processes, such as its items.
         """
         ...
 
     def agreed(self) -> Tensor:
-        """The words summed over the window and the processes, still on the device; the next window begins anew."""
+        """Return the words, summed over the window and the processes, on the device. The next sums start at 0."""
         ...
 
     def equalise_buffers(self) -> None:
-        """Give every process the buffers of process 0; called before a validation and a save."""
+        """Copy the buffers of process 0 to every process. Called before each validation and each save."""
         ...
 
     def whole(self, tensor: Tensor) -> Tensor | None:
-        """The whole of a tensor on the host of process 0; None on the others. Every process calls this."""
+        """Return the whole tensor, on the CPU, in process 0, and None in the others. Every process must call this."""
         ...
 
 

@@ -98,7 +98,7 @@ def test_an_iterator_continues_where_it_is_after_a_broken_step() -> None:
 
 
 def test_between_fits_a_dataloader_that_is_read_forward_is_kept_and_another_is_let_go() -> None:
-    """Catches batches that are read over once more for each fit, and worker processes that wait for the next fit."""
+    """Catches batches that each fit reads again from the start, and worker processes that wait for the next fit."""
     forward, sought = Lengthless(4), [0, 1, 2, 3]
     for data in (forward, sought):
         ours, _ = feed(data)
@@ -114,8 +114,8 @@ def test_between_fits_a_dataloader_that_is_read_forward_is_kept_and_another_is_l
 @pytest.mark.parametrize(
     ("length", "message"),
     [
-        (5, "ended after 3 micro-batches of pass 0; its length says 5"),
-        (2, "goes on after 2 micro-batches of pass 0; its length says no more"),
+        (5, "ended after 3 micro-batches of pass 0; its length is 5"),
+        (2, "has more than 2 micro-batches in pass 0; its length is 2"),
     ],
 )
 def test_a_length_that_is_wrong_is_found(length: int, message: str) -> None:
@@ -129,8 +129,11 @@ def test_a_length_that_is_wrong_is_found(length: int, message: str) -> None:
 @pytest.mark.parametrize(
     ("dataloader", "message"),
     [
-        (Lengthless(0), "yields nothing in pass 0: expected at least one micro-batch; give it data"),
-        (iter(range(2)), "yields nothing in pass 1: .* one that can be iterated over again, or fewer steps"),
+        (Lengthless(0), "is empty in pass 0: expected at least one micro-batch"),
+        (
+            iter(range(2)),
+            "is empty in pass 1: .* that can be iterated over again, or train fewer steps",
+        ),
     ],
 )
 def test_a_pass_without_data_is_an_error(dataloader: Any, message: str) -> None:

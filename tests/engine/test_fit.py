@@ -29,7 +29,7 @@ class On(Callback):
 class Fit:
     """A fit of `Regression` on four micro-batches a pass, validated on two batches as ``val``.
 
-    Hooks are given this object in the place of a trainer.
+    Hooks are given this object instead of a trainer.
 
     Attributes:
         parts: objects of the run.

@@ -57,7 +57,7 @@ def test_an_exception_hook_that_fails_does_not_replace_the_exception() -> None:
     hooks = (failing(KeyError("second")), lambda trainer, error: told.append(f"{trainer}: {error}"))
     with pytest.raises(ZeroDivisionError, match="first") as caught, reporting(hooks, "trainer"):
         raise ZeroDivisionError("first")
-    assert caught.value.__notes__ == ["While it was reported: KeyError: 'second'."]
+    assert caught.value.__notes__ == ["While this exception was reported to callbacks: KeyError: 'second'."]
     assert told == ["trainer: first"]
 
 
@@ -77,11 +77,11 @@ def test_all_hooks_are_closed_and_the_first_error_carries_the_others(ended_by: V
     if ended_by is None:
         with pytest.raises(OSError, match="disk") as caught:
             close_all(hooks)
-        assert caught.value.__notes__ == ["While callbacks were closed: SystemExit: 3."]
+        assert caught.value.__notes__ == ["While the trainer was closed: SystemExit: 3."]
     else:
         close_all(hooks, ended_by)
         assert ended_by.__notes__ == [
-            "While callbacks were closed: OSError: disk.",
-            "While callbacks were closed: SystemExit: 3.",
+            "While the trainer was closed: OSError: disk.",
+            "While the trainer was closed: SystemExit: 3.",
         ]
     assert closed == ["other"]

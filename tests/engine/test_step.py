@@ -60,7 +60,7 @@ def test_the_counters_move_where_a_window_closes_and_before_the_step_is_logged()
 
 
 def test_micro_batches_are_numbered_on_from_the_first() -> None:
-    """Catches numbers that begin anew in each step."""
+    """Catches numbers that start from 0 again in each step."""
     seen: list[int] = []
 
     class Watching(Callback):
@@ -74,7 +74,7 @@ def test_micro_batches_are_numbered_on_from_the_first() -> None:
 
 @pytest.mark.parametrize("num_left", [1, 2])
 def test_a_dataloader_of_unknown_length_that_ends_closes_the_step(num_left: int) -> None:
-    """Catches a step that goes over the end of a pass, and gradients of a short step that are those of a sum."""
+    """Catches a step that crosses the end of a pass, and a short step whose gradients are sums."""
 
     class Lengthless:
         def __iter__(self) -> Any:
@@ -122,7 +122,7 @@ def test_a_step_without_any_items_is_an_error_and_leaves_the_weights() -> None:
     data = [(torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2))] * 2
     step, ours = step_on(data, model=Masked())
     before = weights(ours.model)
-    with pytest.raises(DataError, match="hold 0 items together"):
+    with pytest.raises(DataError, match="have 0 items in total"):
         step.run(2, 0, None)
     assert is_bitwise_equal(weights(ours.model), before) and ours.state.is_inside_window
 

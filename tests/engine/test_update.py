@@ -72,7 +72,7 @@ def test_the_divided_gradients_are_clipped_of_all_groups_together() -> None:
 def test_no_items_in_a_whole_step_are_an_error() -> None:
     """Catches a division by zero that makes every weight infinite."""
     ours = with_gradients()
-    with pytest.raises(DataError, match="of one step hold 0 items together; expected 1 or more"):
+    with pytest.raises(DataError, match="of one step have 0 items in total; expected 1 or more"):
         Update(ours, ours.optimizer)(0)
     assert not ours.state.is_updated
 

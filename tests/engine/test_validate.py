@@ -40,7 +40,7 @@ def run(ours: Any, data: Any, max_batches: int, loop: ValidationLoop | None = No
 
 @pytest.mark.parametrize(
     ("length", "message"),
-    [(5, "ended after 4 of the 5 batches in its length"), (3, "goes on after the 3 batches in its length")],
+    [(5, "ended after 4 of the 5 batches of its length"), (3, "has more than the 3 batches of its length")],
 )
 def test_a_dataloader_that_is_not_as_long_as_it_says_is_an_error(length: int, message: str) -> None:
     """Catches an average over fewer samples than the plan says; an end that was not reached is not looked for."""
@@ -55,7 +55,7 @@ def test_without_a_length_an_early_end_is_a_warning_and_no_data_are_an_error(cap
     ours = parts()
     assert run(ours, Ready(3, None), 5) == run(ours, Ready(3, 3), 3)
     assert caplog.messages == ["val: the dataloader ended after 3 of 5 batches."]
-    with pytest.raises(DataError, match=r"^val: the dataloader yields nothing; expected at least one batch\.$"):
+    with pytest.raises(DataError, match=r"^val: the dataloader is empty; expected at least one batch\.$"):
         run(parts(), Ready(0, None), 5)
 
 
@@ -112,7 +112,7 @@ def test_a_loop_with_hooks_of_its_own_calls_no_others() -> None:
     ours = parts(hooks=bind_hooks(callbacks, (*HOOKS, *loop.hook_names.values())))
     with pytest.raises(DataError):
         run(ours, Ready(0, None), 1, loop)
-    assert told == ["probe: val: the dataloader yields nothing; expected at least one batch."]
+    assert told == ["probe: val: the dataloader is empty; expected at least one batch."]
 
 
 def test_the_name_is_given_back_after_an_error_and_inside_another_validation() -> None:

@@ -25,7 +25,10 @@ PAIR = torch.ones(2)
         ({"logits": PAIR}, "the keys logits: expected a scalar tensor as loss"),
         ({"los": ONE}, "the keys los: .*; rename los to loss"),
         ({}, "an empty mapping: expected a scalar tensor as loss"),
-        ({"loss": 0.5}, r"loss of class float: expected a scalar tensor as loss; leave out .* such as item\(\)"),
+        (
+            {"loss": 0.5},
+            r"loss of class float: expected .*; return the tensor itself, without item\(\)",
+        ),
         ({"loss": "0.5"}, r"loss of class str: expected a scalar tensor as loss\."),
         (PAIR, r"shape \(2,\): expected a scalar; take its mean"),
         ({"loss": PAIR}, r"shape \(2,\): expected a scalar; take its mean"),
@@ -49,7 +52,7 @@ def test_a_bare_loss_and_any_mapping_become_a_dict() -> None:
 
 @dataclass
 class Batch:
-    """A batch of a user's own class."""
+    """A batch class of the user."""
 
     texts: list[str]
     tokens: Tensor
@@ -83,7 +86,7 @@ def test_a_number_of_items_that_is_no_count_is_refused(given: Any) -> None:
 @pytest.mark.parametrize("batch", [["text"], "text", ONE, None, Batch])
 def test_items_that_cannot_be_counted_are_asked_for(batch: Any) -> None:
     """Catches a batch of unknown size that counts as one."""
-    with pytest.raises(DataError, match="num_items: the batch has no tensor whose first dimension counts its samples"):
+    with pytest.raises(DataError, match="batch has no tensor whose first dimension is the number of samples"):
         num_items({}, batch)
 
 

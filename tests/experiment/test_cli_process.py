@@ -102,7 +102,7 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert step > 0
     assert said.splitlines() == [
         "",
-        "SIGINT: the step is finished and saved, then the run ends; once more: at once.",
+        "SIGINT: stopping after this step, and saving. Send it again to stop at once.",
         f"interrupted by SIGINT at global_step {step:,}; resume it with: loopwright resume out",
     ]
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()

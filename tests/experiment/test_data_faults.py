@@ -62,14 +62,14 @@ def wrong_lengths() -> Iterator[Case]:
         words = ("data.fault=lies", f"data.num_workers={num_workers}")
         yield Case(words, f"DataError: Rows: sample 10 cannot be read{where}: IndexError: list index out of range")
     for name, length, message in (
-        ("length", 5, "The training dataloader ended after 4 micro-batches of pass 0; its length says 5."),
-        ("length", 3, "The training dataloader goes on after 3 micro-batches of pass 0; its length says no more."),
-        ("val_length", 5, "val: the dataloader ended after 4 of the 5 batches in its length."),
-        ("val_length", 3, "val: the dataloader goes on after the 3 batches in its length."),
+        ("length", 5, "The training dataloader ended after 4 micro-batches of pass 0; its length is 5."),
+        ("length", 3, "The training dataloader has more than 3 micro-batches in pass 0; its length is 3."),
+        ("val_length", 5, "val: the dataloader ended after 4 of the 5 batches of its length."),
+        ("val_length", 3, "val: the dataloader has more than the 3 batches of its length."),
     ):
         yield Case(("data.kind=batches", f"data.{name}={length}", "loop.max_steps=5"), f"DataError: {message}")
     empty = ("data.kind=stream", "data.num_train=0", "data.has_val=false")
-    yield Case(empty, "DataError: The training dataloader yields nothing in pass 0: expected at least one micro-batch")
+    yield Case(empty, "DataError: The training dataloader is empty in pass 0: expected at least one micro-batch")
 
 
 CASES = [*broken_rows(), *ragged_rows(), *dead_workers(), *wrong_lengths()]

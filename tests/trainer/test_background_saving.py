@@ -362,7 +362,7 @@ def test_a_with_block_that_fails_waits_and_notes_the_error_of_the_save(tmp_path:
             ours.fit(batches(5))
         raise ValueError("enough")
     (note,) = caught.value.__notes__
-    assert note.startswith("While a checkpoint was saved: SaveError: ") and held.num_waits == 2
+    assert note.startswith("While the trainer was closed: SaveError: ") and held.num_waits == 2
 
 
 def test_a_with_block_ended_by_a_second_signal_does_not_wait(tmp_path: Path, held: Held) -> None:

@@ -190,7 +190,7 @@ def test_a_closed_trainer_releases_its_model_and_reports_that_it_is_closed() -> 
     ("settings", "message"),
     [
         ({"schedulers": [torch.optim.lr_scheduler.ReduceLROnPlateau]}, '{"scheduler": …, "monitor": metric}'),
-        ({"optimizer": torch.optim.LBFGS}, "LBFGS.*needs no closure"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS.step needs a closure"),
         ({"callbacks": Callback()}, "a list or a mapping of objects of class Callback"),
     ],
 )

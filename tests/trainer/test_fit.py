@@ -247,7 +247,7 @@ def test_two_stateful_callbacks_of_one_name_are_refused() -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"count": 1}
 
-    with pytest.raises(SettingError, match="two of them keep state under the name Keeping"):
+    with pytest.raises(SettingError, match="two callbacks with a state have the name Keeping"):
         trainer(callbacks=[Keeping(), Keeping()])
     trainer(callbacks={"a": Keeping(), "b": Keeping()})
     trainer(callbacks=[Callback(), Callback()])

@@ -131,9 +131,9 @@ def replace_by_a_file(path: Path) -> None:
 
 
 GONE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "run directory removed": (shutil.rmtree, "RUN was there and is gone"),
-    "run directory moved away": (lambda run: run.rename(run.parent / "away"), "RUN was there and is gone"),
-    "run directory a file": (replace_by_a_file, "RUN was there and is gone"),
+    "run directory removed": (shutil.rmtree, "the folder RUN no longer exists"),
+    "run directory moved away": (lambda run: run.rename(run.parent / "away"), "the folder RUN no longer exists"),
+    "run directory a file": (replace_by_a_file, "the folder RUN no longer exists"),
     "checkpoints a file": (lambda run: replace_by_a_file(run / "checkpoints"), "Not a directory"),
     "checkpoints a broken link": (
         lambda run: (shutil.rmtree(run / "checkpoints"), (run / "checkpoints").symlink_to("/nowhere/at/all")),
@@ -182,9 +182,9 @@ def test_an_unusable_checkpoint_folder_is_refused_before_training(tmp_path: Path
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path)
     for run_dir, message in (
-        (tmp_path / "file", f"{tmp_path}/file cannot be written to; expected a folder"),
-        (tmp_path / "file" / "below", f"{tmp_path}/file cannot be written to; expected a folder"),
-        (tmp_path / "linked", "linked/checkpoints: a link, which no resume follows; expected a folder, or none yet"),
+        (tmp_path / "file", f"{tmp_path}/file is not a folder in which checkpoints can be written"),
+        (tmp_path / "file" / "below", f"{tmp_path}/file is not a folder in which checkpoints can be written"),
+        (tmp_path / "linked", "linked/checkpoints: a symbolic link, which a resume does not follow; expected a folder"),
     ):
         ours = build(run_dir)
         with pytest.raises(SaveError, match=message):
@@ -216,8 +216,8 @@ def test_a_model_that_takes_its_shape_from_the_data_can_be_saved(tmp_path: Path)
     ours.fit(batches(5))
     assert found(tmp_path) == [5]
     assert ours.validate(val, ckpt_path="last")
-    # Made anew it takes no weights before its first batch.
-    said = r"the model has lazy layers, so these have no shape yet: layers\.0\.weight, layers\.0\.bias; expected "
+    # A new model with lazy layers cannot load weights before its first batch.
+    said = r"the model has lazy layers, and so no shapes yet for layers\.0\.weight, layers\.0\.bias; expected "
     for call in (
         lambda new: new.fit(batches(5), ckpt_path="last"),
         lambda new: new.fit(batches(5), init_from=tmp_path),

@@ -240,9 +240,7 @@ def test_later_checkpoints_of_another_run_are_reported_once(tmp_path: Path, capl
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(9)))
     folder = step_folder(tmp_path, 12)
-    assert caplog.messages == [
-        f"{folder} was there before, and is later than the checkpoints of this fit: a resume takes it first."
-    ]
+    assert caplog.messages == [f"{folder} existed before this fit and has a later step: a resume would start from it."]
     (folder / "state.json").unlink()
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(11)), ckpt_path=tmp_path)

@@ -50,7 +50,7 @@ def test_warmup_cosine_ends_where_the_plan_ends() -> None:
 
 
 def test_a_monitored_scheduler_needs_validations() -> None:
-    with pytest.raises(SettingError, match="this plan has none"):
+    with pytest.raises(SettingError, match="this fit has no validations"):
         rates(
             schedulers=[{"scheduler": ReduceLROnPlateau, "monitor": "val/loss"}],
             loop=TrainingLoop(num_steps=2, eval_frequency=None),

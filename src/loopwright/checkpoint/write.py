@@ -1,7 +1,7 @@
 """`write_checkpoint`: writes a checkpoint atomically, even if the machine stops during the save.
 
 All files are written and synced in a folder with a temporary name, the manifest last. Then the folder is renamed. A
-folder with a final name is therefore complete. With a temporary name it is incomplete, or complete but not renamed.
+folder with a final name is therefore complete. A folder with a temporary name may be incomplete.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, wo
 def write_contents(
     folder: Path, contents: Contents, *, step: int, world_size: int = 1, reads_back: bool = False
 ) -> Path:
-    """Write a checkpoint folder; an older one of the same name is replaced.
+    """Write a checkpoint folder, and replace an older folder of the same name.
 
     Args:
         folder: path of the checkpoint; missing parents are created.
@@ -72,7 +72,7 @@ def write_contents(
 
     Raises:
         SaveError: if writing fails. The message is one line, with needed and free bytes if the disk is full. An older
-            checkpoint at ``folder`` is kept, unless only the last sync failed; then the new one is already in place.
+            checkpoint at ``folder`` is kept. Only if the last sync fails, the new checkpoint has replaced it already.
     """
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
@@ -222,7 +222,7 @@ def _sha256(chunks: Sequence[memoryview]) -> str:
 
 
 def _check_sizes(folder: Path, manifest: Manifest) -> None:
-    """Check the file sizes on the disk once more, because older checkpoints may be removed after this save."""
+    """Check the file sizes on the disk, because older checkpoints may be removed after this save."""
     for name, record in manifest.files.items():
         num_bytes = os.stat(folder / name).st_size
         if num_bytes != record.num_bytes:

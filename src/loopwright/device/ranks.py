@@ -1,4 +1,4 @@
-"""`Alone`: the one process of a run that has no others."""
+"""`Alone`: the ranks of a run in one process."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from torch import Tensor
 
 
 class Alone:
-    """A run in one process: sums, gathers and shares are what this process has."""
+    """The `Ranks` of a run in one process. Sums and gathered data are the values of this process."""
 
     rank = 0
     world_size = 1
     local_rank = 0
 
     def add(self, values: Tensor) -> Done:
-        """The sum over one process is ``values`` as they are."""
+        """Return a sum that is complete: over one process, ``values`` are their sum."""
         return Done()
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """The data of this process."""
+        """Return a list with ``data`` as its only entry."""
         return [data]
 
     def share_bytes(self, data: bytes | None) -> bytes:
-        """The data of this process, which is process 0.
+        """Return ``data``, as this process is process 0.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if ``data`` is None.
         """
         if data is None:
-            raise ValueError("share_bytes: expected the data of process 0; there is no other process.")
+            raise ValueError("share_bytes: expected bytes, as this is process 0.")
         return data
 
     def leave(self) -> None:
-        """There is no group to leave."""
+        """Do nothing, as there is no group of processes."""
 
 
 class Done:
-    """A sum that was complete when it was begun."""
+    """A sum that is complete from the start."""
 
     def wait(self) -> None:
         """Return at once."""

@@ -1,1 +1,1 @@
-"""The engine: carries plans out. Its parts are imported one by one; `loopwright.trainer` puts them together."""
+"""The engine: the loops that carry out a plan. `loopwright.trainer` imports its modules one by one."""

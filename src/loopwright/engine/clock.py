@@ -1,4 +1,4 @@
-"""`TrainClock`: how fast training is, leaving out validation and saving."""
+"""`TrainClock`: measures the speed of training, without validations and saves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 
 
 class TrainClock:
-    """Adds up the time spent training between two log steps.
+    """Adds up the time spent in training between two log steps.
 
-    Read only where the device was just read back, so that its work is done (as asynchronous devices return early).
+    Call `lap` only after a value was read back from the device. An asynchronous device returns before its work is done.
     """
 
     def __init__(self) -> None:
@@ -17,17 +17,17 @@ class TrainClock:
         self._num_steps = 0
 
     def start(self) -> None:
-        """Training goes on."""
+        """Start the clock, or continue after a pause."""
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Training pauses."""
+        """Pause the clock."""
         if self._since is not None:
             self._seconds += time.perf_counter() - self._since
             self._since = None
 
     def lap(self, step: int) -> dict[str, float]:
-        """The rate since the last lap, of training up to ``step``."""
+        """Return the seconds since the last lap and the steps per second; ``step`` is the current step."""
         was_running = self._since is not None
         self.stop()
         num_steps, seconds = step - self._num_steps, self._seconds
@@ -37,5 +37,5 @@ class TrainClock:
         return {"train/seconds": seconds, "train/steps_per_second": num_steps / seconds if seconds else 0.0}
 
     def begin(self, step: int) -> None:
-        """Count from ``step``."""
+        """Set the clock to 0 seconds at ``step``."""
         self._num_steps, self._seconds = step, 0.0

@@ -1,4 +1,4 @@
-"""Downstream validations: callbacks that validate on their own, after the dataloaders."""
+"""Downstream validations: ``run_validation`` of callbacks, which runs after the validation dataloaders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loopwright.hooks import ValidationCallback, implements
 
 
 class DownstreamValidation(NamedTuple):
-    """A callback's ``run_validation``, with its name in the plan and the validations between two runs of it."""
+    """The ``run_validation`` of a callback: its name in the plan, its cadence in validations, and the bound method."""
 
     name: str
     every_n_vals: int
@@ -18,7 +18,7 @@ class DownstreamValidation(NamedTuple):
 
 
 def downstream_validations(parts: Parts) -> list[DownstreamValidation]:
-    """Those of the callbacks of ``parts``, in their order."""
+    """Return the downstream validations of the callbacks in ``parts``, in order."""
     listeners = [(key, callback) for key, callback in parts.callbacks if implements(callback, "run_validation")]
     found = []
     for (key, callback), hook in zip(listeners, parts.hooks["run_validation"], strict=True):
@@ -32,8 +32,8 @@ def downstream_validations(parts: Parts) -> list[DownstreamValidation]:
 def run_downstream(parts: Parts, name: str, hook: Hook, loop_idx: int | None, *, is_last: bool) -> None:
     """Run one downstream validation.
 
-    Whatever it draws comes from streams of its own, so that training is the same without it; what it validates is
-    named after it.
+    It draws from separate random streams, so that training gives equal results without it. The metrics of dataloaders
+    that it validates begin with ``name``.
     """
     state = parts.state
     outer, state.downstream_name = state.downstream_name, name

@@ -1,4 +1,4 @@
-"""`Feed`: training data, read on from where a run is."""
+"""`Feed`: reads training micro-batches from the position of the run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _END = object()
 
 
 class Feed:
-    """Hands out training micro-batches and keeps the position of a run.
+    """Reads training micro-batches, and advances the position of the run.
 
-    Between fits it lives on, so that a dataloader that can only be read forward is not read twice.
+    If the dataloader can only be read forward, the next fit uses the same feed. Otherwise that fit would read all
+    earlier micro-batches again.
 
     Args:
-        source: the training dataloader.
-        state: the run's counters; the position in them is where reading begins.
+        source: source of the training micro-batches.
+        state: counters of the run; reading starts at their position.
     """
 
     def __init__(self, source: BatchSource, state: RunState) -> None:
@@ -32,20 +33,20 @@ class Feed:
 
     @property
     def source(self) -> BatchSource:
-        """What it reads from."""
+        """The source of the micro-batches."""
         return self._source
 
     @property
     def num_batches(self) -> int | None:
-        """Micro-batches of a pass; None where that is unknown."""
+        """Number of micro-batches in a pass; None if unknown."""
         return self._num_batches
 
     def take(self) -> Any:
-        """The next micro-batch; the position moves over it, at a pass's end to the next pass.
+        """Return the next micro-batch, and advance the position. After the last one of a pass the next pass begins.
 
         Raises:
-            DataError: if the dataloader ends before, or goes on after, its length; or yields nothing at all. What it
-                raises itself gets a note.
+            DataError: if a pass has fewer or more micro-batches than the length of the dataloader, or none at all.
+                An exception of the dataloader gets a note.
         """
         state = self._state
         try:
@@ -65,7 +66,11 @@ class Feed:
         return batch
 
     def has_more(self) -> bool:
-        """Whether this pass goes on, for a window that has begun; looks ahead where no length says so."""
+        """Tell whether a window that has begun gets another micro-batch from this pass.
+
+        If the length of the dataloader is known, the answer is yes: no window of a plan is longer than the rest of a
+        pass. If it is unknown, one micro-batch is read ahead.
+        """
         if self._num_batches is not None:
             return True
         if self._ahead is _END and self._batches is not None:
@@ -74,23 +79,26 @@ class Feed:
             except Exception as error:
                 self._note(error)
                 raise
-            if self._ahead is _END:  # known now, and so part of the position: a resume must not look for it again
+            if self._ahead is _END:  # the position is the next pass now, so a resume does not look for the end again
                 self._next_pass()
         return self._ahead is not _END
 
     def rewind(self) -> None:
-        """Go back to where the present step began; what can only be read once goes on where it is."""
+        """Return to the first micro-batch of the current step. A source that can be read only once stays in place."""
         if not self._source.is_one_shot:
             self._state.pass_index, self._state.micro_batch_index = self._state.window_start
             self._batches, self._ahead = None, _END
 
     @property
     def is_sought(self) -> bool:
-        """Whether reading may begin anywhere at no cost."""
+        """Whether reading can start at any micro-batch without reading those before it."""
         return self._source.is_sought
 
     def rest(self) -> None:
-        """Training pauses: where reading may begin anywhere, let go of the dataloader's iterator and its workers."""
+        """Release the iterator of the dataloader and its workers while training pauses.
+
+        A dataloader that can only be read forward keeps them.
+        """
         if self._source.is_sought:
             self._batches, self._ahead = None, _END
 
@@ -103,17 +111,17 @@ class Feed:
         if self._num_batches is not None:
             raise DataError(
                 f"The training dataloader ended after {state.micro_batch_index} micro-batches of pass "
-                f"{state.pass_index}; its length says {self._num_batches}."
+                f"{state.pass_index}; its length is {self._num_batches}."
             )
         if state.micro_batch_index:
             self._next_pass()
         self._batches = self._source.read(state.pass_index, 0)
         batch = next(self._batches, _END)
         if batch is _END:
-            remedy = "give one that can be iterated over again, or fewer steps" if state.pass_index else "give it data"
+            remedy = "; use a dataloader that can be iterated over again, or train fewer steps"
             raise DataError(
-                f"The training dataloader yields nothing in pass {state.pass_index}: "
-                f"expected at least one micro-batch; {remedy}."
+                f"The training dataloader is empty in pass {state.pass_index}: "
+                f"expected at least one micro-batch{remedy if state.pass_index else ''}."
             )
         return batch
 
@@ -121,8 +129,8 @@ class Feed:
         state = self._state
         if self._batches is not None and next(self._batches, _END) is not _END:
             raise DataError(
-                f"The training dataloader goes on after {state.micro_batch_index} micro-batches of pass "
-                f"{state.pass_index}; its length says no more."
+                f"The training dataloader has more than {state.micro_batch_index} micro-batches in pass "
+                f"{state.pass_index}; its length is {self._num_batches}."
             )
         self._next_pass()
 

@@ -1,13 +1,13 @@
-"""`FitLoop`: carries a plan out, stage by stage.
+"""`FitLoop`: carries out a plan, stage by stage.
 
 ::
 
     for each stage of the plan:
-        Train(start, stop):     a step for each window of micro-batches
-        Save(step):             a checkpoint
-        Validate(step, name):   one dataloader, from its beginning
-        Downstream(step, name): one callback's run_validation
-        stop where Trainer.stop was called or a signal came: save, leave the rest
+        Train(start, stop):     train a step for each window of micro-batches
+        Save(step):             save a checkpoint
+        Validate(step, name):   validate one dataloader from its beginning
+        Downstream(step, name): call run_validation of one callback
+        after Trainer.stop or a signal: save, skip the remaining stages
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from loopwright.run_state import Interruption
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitInputs:
-    """What a fit works on beside the parts of its run.
+    """The inputs of one fit that are not in `Parts`.
 
     Attributes:
         loop: the training loop.
-        plan: what is to be done, from where the run is.
-        train_dataloader: as the user gave it; hooks are handed this one.
-        feed: the same, read on from where the run is.
-        val_dataloader: as the user gave it.
-        val_sets: the same by the names of the plan.
-        downstream: ``run_validation`` of each downstream validation, by the names of the plan.
-        save: writes a checkpoint, and says whether it did; None: nothing is saved.
+        plan: stages of the fit, from the position of the run on.
+        train_dataloader: training dataloader as the user gave it; hooks receive this object.
+        feed: reads the training dataloader from the position of the run.
+        val_dataloader: validation dataloaders as the user gave them.
+        val_sets: validation sets by their names in the plan.
+        downstream: ``run_validation`` of each downstream validation, by its name in the plan.
+        save: function that saves a checkpoint and returns whether it succeeded; None: no checkpoints are saved.
     """
 
     loop: TrainingLoop
@@ -65,9 +65,9 @@ class FitLoop:
     """Carries out the plan of one fit.
 
     Args:
-        parts: of this run, with its hooks bound.
-        optimizer: of this run.
-        inputs: of this fit.
+        parts: objects of this run, with hooks bound.
+        optimizer: optimizer of the run.
+        inputs: inputs of this fit.
     """
 
     def __init__(self, parts: Parts, optimizer: Optimizer, inputs: FitInputs) -> None:
@@ -81,7 +81,7 @@ class FitLoop:
 
     @naming_dead_workers()
     def run(self) -> None:
-        """Carry out the plan, or what of it comes before `Trainer.stop`; a stopped fit is saved where it stands."""
+        """Carry out the plan. If the fit is stopped, save the last step and skip the remaining stages."""
         self._clock.begin(self._state.global_step)
         try:
             for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
@@ -92,15 +92,15 @@ class FitLoop:
                 else:
                     self._train_loop(stages)
                 if self._stopping.decide():
-                    break  # before groupby looks for the next group, through all that is left of this one
+                    break  # here, as groupby would iterate over the rest of this group to find the next one
         except Interruption:
-            pass  # of a round of validations, which is begun again when the run is resumed
+            pass  # a validation was cut short; a resumed run repeats it
         self._stopping.leave_at_once()
         if self._stopping.decide() and self._step_saved != self._state.global_step:
             self._save()
 
     def _place(self, stage: Stage) -> tuple[int, bool]:
-        """(loop_idx, is_validation): the train loop that a stage belongs to, or whose validations it is one of."""
+        """Return (loop_idx, is_validation) of a stage. A validation has the index of the train loop before it."""
         step = stage.start if isinstance(stage, Train) else stage.step - 1
         return self._inputs.plan.loop_position(step)[0], isinstance(stage, Validate | Downstream)
 
@@ -122,7 +122,7 @@ class FitLoop:
             call_hooks(hooks["on_train_end"], trainer, parts.model, loop, loop_idx)
 
     def _train(self, stage: Train, batch_idx: int) -> int:
-        """Train the steps of ``stage``; returns the number of the next micro-batch in this train loop."""
+        """Train the steps of ``stage``. Return the index of the next micro-batch in this train loop."""
         state, run, log, stopping = self._state, self._step.run, self._log, self._stopping
         every, last = self._parts.log_every_n_steps, self._inputs.plan.stop_step
         next_log = next_multiple(stage.start, every)
@@ -143,7 +143,7 @@ class FitLoop:
         self._parts.log.log({f"train/{key}": value for key, value in values.items()}, self._state.global_step)
 
     def _log_timing(self) -> None:
-        """Comes last at a log step, whose values have been waited for and to which callbacks have added theirs."""
+        """Log times and memory at the end of a log step, after its values were read back and callbacks were called."""
         parts, step = self._parts, self._state.global_step
         memory = {"peak_memory_bytes": parts.device.peak_memory_bytes()}
         parts.log.log_timing({**self._clock.lap(step), **memory}, step)
@@ -160,7 +160,7 @@ class FitLoop:
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
             step, num_done = state.validated
             num_before = num_done if step == state.global_step else 0
-            if num_before:  # of a round that was interrupted: what was logged then belongs to it
+            if num_before:  # this round was interrupted; its metrics until then are part of it
                 metrics |= parts.log.latest
             for num_done, stage in enumerate(stages, num_before + 1):
                 self._stopping.decide_in_validation()
@@ -174,7 +174,7 @@ class FitLoop:
         if isinstance(stage, Validate):
             validate(parts, inputs.loop.val_loop, inputs.val_sets[stage.name], stage.num_batches)
         else:
-            assert isinstance(stage, Downstream), "a round holds nothing else"
+            assert isinstance(stage, Downstream), "a round has no other stages"
             loop_idx, is_last = inputs.plan.loop_position(step)[0] - 1, step == inputs.plan.stop_step
             run_downstream(parts, stage.name, inputs.downstream[stage.name], loop_idx, is_last=is_last)
         parts.log.log_timing({f"{stage.name}/seconds": time.perf_counter() - began}, step)

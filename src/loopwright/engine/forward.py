@@ -1,4 +1,4 @@
-"""One forward of the model, with the hooks around it: the same for training and validation."""
+"""`Forward`: calls the model and the hooks around it, in training and in validation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Forward:
     """Calls the model on a batch.
 
     Args:
-        parts: objects of this run, with its hooks bound.
-        call: the forward: that of the strategy, or what a validation loop calls in its place.
+        parts: objects of this run, with hooks bound.
+        call: function that computes the outputs: a forward of the strategy, or ``predict`` of a validation loop.
         needs_loss: whether ``call`` must return a loss.
     """
 
@@ -34,11 +34,11 @@ class Forward:
         self._after = parts.hooks["on_after_forward"]
 
     def __call__(self, batch: Any) -> dict[str, Any]:
-        """The model's outputs, with a scalar tensor as ``loss`` where one is needed.
+        """Return the outputs of the model as a mapping, with a scalar tensor ``loss`` if one is needed.
 
         Raises:
-            TypeError: if the model returns no loss.
-            SettingError: what the model raises of its settings, as settings of ``model``; other exceptions get a note.
+            TypeError: if the model returns no mapping and no loss, or no loss where one is needed.
+            SettingError: if the model raises it; the setting is named under ``model``. Other exceptions get a note.
         """
         args: list[Any] = [batch]
         kwargs: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Hooks bound once per run: who listens to what, in order."""
+"""The hook table: for each hook, the bound methods of the callbacks that implement it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Hooks = Mapping[str, tuple[Hook, ...]]
 
 
 def bind_hooks(callbacks: Sequence[tuple[str, Callback]], names: Iterable[str] = HOOKS) -> dict[str, tuple[Hook, ...]]:
-    """The methods to call for each hook, in the order of ``callbacks``; those that nobody overrides are empty.
+    """Return the methods to call for each hook, in the order of ``callbacks``; an empty tuple if none implements it.
 
     Args:
-        callbacks: (name, callback); the name appears in the note of an exception.
-        names: hooks to bind; those of a validation loop of its own need not be methods of `Callback`.
+        callbacks: pairs of name and callback; the name is added to exceptions of the callback as a note.
+        names: hooks to bind. Hooks that a validation loop defines need not be methods of `Callback`.
     """
     return {
         hook: tuple(
@@ -37,34 +37,34 @@ def call_hooks(hooks: tuple[Hook, ...], *args: Any) -> None:
 
 @contextmanager
 def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
-    """Tell ``hooks`` of an exception that leaves the body, and let it go on, also where one of them raises another."""
+    """Call ``hooks`` with an exception of the body, and raise it again with their errors as notes."""
     try:
         yield
     except Exception as error:
         for hook in hooks:
             try:
                 hook(trainer, error)
-            except Exception as another:  # noqa: BLE001  (the first one is what the run ends by)
-                _note_another(error, "While it was reported", another)
+            except Exception as another:  # noqa: BLE001  (the run ends with the first exception)
+                _note_another(error, "While this exception was reported to callbacks", another)
         raise
 
 
 def close_all(hooks: tuple[Hook, ...], ended_by: BaseException | None = None) -> None:
-    """Call each hook, whatever another raises; the first exception goes on, and has a note of each that came after it.
+    """Call all hooks, even if one raises. The first exception is raised at the end, with the later ones as notes.
 
     Args:
-        hooks: that release what callbacks hold.
-        ended_by: an exception that is on its way already, which its owner raises again.
+        hooks: functions that release resources.
+        ended_by: exception that led to the closing. It gets the notes, and the calling function raises it again.
     """
     first = ended_by
     for hook in hooks:
         try:
             hook()
-        except BaseException as error:  # noqa: BLE001  (the others hold files and processes, too)
+        except BaseException as error:  # noqa: BLE001  (the other hooks must release files and processes, too)
             if first is None:
                 first = error
             else:
-                _note_another(first, "While callbacks were closed", error)
+                _note_another(first, "While the trainer was closed", error)
     if first is not None and first is not ended_by:
         raise first
 

@@ -1,4 +1,4 @@
-"""`MetricLog`: hands metrics to the loggers, and remembers the last and the best values."""
+"""`MetricLog`: passes metrics to the loggers, and keeps the last and the best values."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from loopwright.run_state import Best
 
 
 class MetricLog:
-    """The metrics of a run, on their way to the loggers.
+    """Passes the metrics of a run to the loggers, and keeps the last and the best values.
 
     Attributes:
         latest: the last value of each metric.
-        best: the best value of the monitored one.
-        best_saved: the best among the steps that have a checkpoint.
-        keeps_best: whether values count for `best`: those of a fit do, those of validations apart from one do not.
+        best: the best value of the monitored metric.
+        best_saved: the best value among the steps that have a checkpoint.
+        keeps_best: whether new values can become `best`. They can during a fit, not in a validation outside a fit.
 
     Args:
-        monitor: metric whose best value is kept; None: the first one named ``val…/loss``.
-        mode: "min" or "max".
+        monitor: metric whose best value is kept; None: the first logged metric ``val/loss`` or ``val/…/loss``.
+        mode: "min" if lower values are better, "max" if higher values are better.
     """
 
     def __init__(self, monitor: str | None = None, mode: str = "min") -> None:
@@ -40,16 +40,16 @@ class MetricLog:
         self.best: Best | None = None
         self.best_saved: Best | None = None
         self.keeps_best = False
-        self._last: Best | None = None  # the last value of the monitored one
+        self._last: Best | None = None  # last value of the monitored metric
         self._saved_step: int | None = None
 
     def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
-        """Name the loggers' bound ``log_metrics`` and ``log_timing``."""
+        """Set the methods ``log_metrics`` and ``log_timing`` of the loggers."""
         self._loggers = loggers
         self._timing_loggers = timing_loggers
 
     def log(self, values: Mapping[str, Tensor | float], step: int) -> dict[str, float]:
-        """Read the values, hand them to every logger, and return them as floats."""
+        """Convert the values to floats, pass them to every logger, and return them."""
         metrics = read_back(values)
         self.latest |= metrics
         for collected in self._collected:
@@ -62,7 +62,7 @@ class MetricLog:
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, float]]:
-        """Everything that is logged while the context is open, by whomever."""
+        """Yield a mapping to which every metric is added that is logged while the context is open."""
         collected: dict[str, float] = {}
         self._collected.append(collected)
         try:
@@ -71,25 +71,25 @@ class MetricLog:
             self._collected.pop()
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Hand clocks and rates to every logger that wants them."""
+        """Pass times and rates to every logger that implements ``log_timing``."""
         for log_timing in self._timing_loggers:
             log_timing(timing, step)
 
     def note_saved(self, step: int) -> None:
-        """There is a checkpoint of ``step`` now, whose validation may be over already or come later."""
+        """Note that ``step`` is saved. It may be validated before or after this call."""
         self._saved_step = step
         if self._last is not None and self._last.step == step:
             self.best_saved = self._better(self._last, self.best_saved)
 
     def note_lost(self, step: int, best_saved: Best | None) -> None:
-        """There is no checkpoint of ``step`` after all; ``best_saved`` was the best before."""
+        """Undo `note_saved`, as ``step`` could not be saved. ``best_saved`` is the earlier best value."""
         if self._saved_step == step:
             self._saved_step = None
         if self.best_saved is not None and self.best_saved.step == step:
             self.best_saved = best_saved
 
     def state_dict(self) -> dict[str, Any]:
-        """The last and the best values."""
+        """Return the last and the best values."""
         marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
         return {
             "latest": dict(self.latest),
@@ -97,10 +97,10 @@ class MetricLog:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned.
+        """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: if a value of the state is invalid.
         """
         for name, value in state["latest"].items():
             if not isinstance(value, float):

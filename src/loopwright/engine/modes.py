@@ -1,4 +1,4 @@
-"""Training and evaluation mode, module by module."""
+"""Context managers that set training or evaluation mode, and restore the mode of each module."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 
 @contextmanager
 def training(model: nn.Module) -> Iterator[None]:
-    """Train the model: a root found in evaluation mode is put into training mode as a whole.
+    """Put all modules into training mode, unless the root module is in training mode already.
 
-    Afterwards each module has the mode in which it was found.
+    At the end of the context, each module gets its earlier mode back.
     """
     with _modes_kept(model):
         if not model.training:
@@ -22,7 +22,7 @@ def training(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluate the model: every module in evaluation mode; each mode is given back."""
+    """Put all modules into evaluation mode. At the end of the context, each module gets its earlier mode back."""
     with _modes_kept(model):
         model.eval()
         yield

@@ -1,4 +1,4 @@
-"""`Parts`: what a run is made of, as the engine needs it."""
+"""`Parts`: the objects of a run that the engine uses."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from loopwright.seeding import RandomStreams
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """The objects that every loop of the engine works on.
+    """The objects of a run that the loops of the engine share.
 
     Attributes:
-        trainer: handed to hooks, never looked into.
-        model: on its device.
-        optimizer: None where nothing can be trained.
-        schedulers: stepped once per step.
-        monitored: (scheduler, metric): stepped after each round of validations.
-        log_every_n_steps: steps between two readings of training values.
-        data: the training dataloader of the present or last fit, whose state is saved where it has one.
-        callbacks: (name, callback) in the order in which they are called.
-        hooks: those of the callbacks, bound for this run.
+        trainer: the trainer, which the engine only passes to hooks.
+        model: the model, on its device.
+        optimizer: optimizer of the model; None: the model can only be validated.
+        schedulers: schedulers that are stepped once per step.
+        monitored: pairs of scheduler and metric; the scheduler is stepped with the metric after each round of
+            validations.
+        log_every_n_steps: number of steps from one log of training values to the next.
+        data: source of the training micro-batches in the current or last fit; its state, if it has one, is saved.
+        callbacks: pairs of name and callback, in the order in which they are called.
+        hooks: bound methods of the callbacks, by hook.
         strategy: places and calls the model.
-        scaling: scales the loss; None: losses and gradients are used as they are.
-        stopping: decides where a fit ends before its plan does.
+        scaling: scales the loss; None: the loss is not scaled.
+        stopping: decides whether a fit ends before the end of its plan.
     """
 
     trainer: Any

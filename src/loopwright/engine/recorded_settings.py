@@ -1,4 +1,4 @@
-"""The settings of a run beside its plan: saved in a checkpoint, and compared when the run is resumed."""
+"""Settings of a run that are not in its plan. A checkpoint stores them, and a resume compares them."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Load a state, and keep the type in which each tensor was saved.
 
     torch casts the state of a parameter to the type of the parameter. The running product of NAdam is float32 for
-    parameters of any type. Cast to another type, it would continue in another precision.
+    parameters of any type, and the cast would change its precision.
     """
     optimizer.load_state_dict(saved)
     indices = [index for group in saved["param_groups"] for index in group["params"]]
@@ -125,7 +125,7 @@ def _as_saved(loaded: Any, saved: Any) -> Any:
 
 
 def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
-    """The callbacks other than loggers that keep state, by the name that keys it.
+    """Return the callbacks that have a state, without the loggers. The keys are the names in a checkpoint.
 
     Raises:
         SettingError: if two of them share a name.
@@ -134,7 +134,7 @@ def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, C
 
 
 def stateful_loggers(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
-    """The loggers among the callbacks that keep state, by the name that keys it.
+    """Return the loggers that have a state. The keys are the names in a checkpoint.
 
     Raises:
         SettingError: if two of them share a name.
@@ -149,7 +149,7 @@ def _stateful(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
             if name in stateful:
                 kind = "loggers" if isinstance(callback, Logger) else "callbacks"
                 raise SettingError(
-                    kind, f": two of them keep state under the name {name}; give a mapping from names to {kind}."
+                    kind, f": two {kind} with a state have the name {name}; give a mapping from names to {kind}."
                 )
             stateful[name] = callback
     return stateful

@@ -35,7 +35,7 @@ _MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
 
 _MAX_SHOWN = 5
 _MAX_CHARACTERS = 200  # of a path or value in a message
-_MAX_COMPARED = 2000  # names among which the nearest is searched, as the time grows with their number
+_MAX_COMPARED = 2000  # names that are compared to find the nearest, as the time grows with their number
 
 
 def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[str, Any], step: int) -> None:
@@ -68,13 +68,15 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
 def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more: Sequence[str] = ()) -> list[str]:
     """Refuse a state if an entry differs from its form; entries without a form are not checked.
 
-    A form is a tree like a state. As a leaf, a number, a text, a bool or a tensor accepts its kind (a tensor: its shape
-    and type), a type accepts its instances, a range or a frozenset accepts its members, and None accepts any value.
+    A form is a tree like a state. Its leaves describe which values are accepted:
+
+    - a number, text or bool: values of the same kind; a tensor: tensors of the same shape and type;
+    - a type: its instances; a range or frozenset: its members; None: any value.
 
     Args:
         form: forms of the entries.
         saved: state of a checkpoint.
-        may_hold_more: beginnings of the paths of mappings that may hold names that the form does not have.
+        may_hold_more: prefixes of paths. Mappings under them may have names that are not in the form.
 
     Returns:
         The paths of these names.
@@ -105,7 +107,7 @@ def position_form(step: int, num_batches: int | None = None) -> dict[str, range]
 
 
 def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, Any]:
-    """Return the form of the whole state: the state of this run, without the content of entries that grow in a run."""
+    """Return the form of the whole state: the state of this run, where entries that grow in a run accept any size."""
     assert parts.data is not None, "a fit that resumes has data"
     own = gather_state(parts, None)
     groups = own["optimizer"]["param_groups"]

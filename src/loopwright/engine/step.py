@@ -1,13 +1,13 @@
-"""One step: the forwards and backwards of a window of micro-batches, and the update that closes it.
+"""`Step`: runs forward and backward for each micro-batch of a window, then updates the parameters.
 
 ::
 
     for each micro-batch of the window:
         outputs = model(batch)
-        outputs["loss"].backward()                     # a window of one
-        (outputs["loss"] * num_items).backward()       # a longer one: gradients of the sum over items
-    divide the gradients by the items of the window    # a longer one
-    clip, optimizer.step(), drop the gradients, schedulers
+        outputs["loss"].backward()                     # if the window is one micro-batch
+        (outputs["loss"] * num_items).backward()       # if it is longer: gradients of the sum over items
+    divide the gradients by the items of the window    # if it is longer
+    clip, optimizer.step(), set the gradients to None, step the schedulers
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
 from loopwright.engine.weighting import WeightedMean, num_items, scalars
 
-# Takes the values of a step, by name; those of a window of one are still on the device.
+# Receives the values of a step, by name. If the window is one micro-batch, the values are still on the device.
 Log = Callable[[Mapping[str, Tensor | float]], None]
 
 
 class Step:
-    """Carries out steps; built once per fit, so that a step looks nothing up.
+    """Trains single steps. One object is built per fit, and looks up hooks and settings in advance.
 
     Args:
-        parts: of this run, with its hooks bound.
-        optimizer: of this run.
-        feed: where micro-batches come from.
+        parts: objects of this run, with hooks bound.
+        optimizer: optimizer of the run.
+        feed: feed of the training micro-batches.
     """
 
     def __init__(self, parts: Parts, optimizer: Optimizer, feed: Feed) -> None:
@@ -59,12 +59,14 @@ class Step:
         """Train one step.
 
         Args:
-            num_micro_batches: of the window; fewer are taken where a dataloader of unknown length ends.
-            batch_idx: number of the first of them in its train loop.
-            log: called with the step's values, still on the device, before ``on_train_batch_end``; None: no log step.
+            num_micro_batches: number of micro-batches in the window. The last window of a dataloader of unknown length
+                may have fewer.
+            batch_idx: index of the first micro-batch in its train loop.
+            log: function that is called with the values of the step before ``on_train_batch_end``; None: the values
+                are not logged.
 
         Returns:
-            The number of micro-batches taken.
+            The number of micro-batches in the window.
         """
         state, feed = self._state, self._feed
         state.window_start = (state.pass_index, state.micro_batch_index)
@@ -97,7 +99,7 @@ class Step:
         loss, weight = outputs["loss"], 1 if window is None else num_items(outputs, batch)
         try:
             if window is not None:
-                total = loss * weight if isinstance(weight, Tensor) or weight else None  # no items, no gradient
+                total = loss * weight if isinstance(weight, Tensor) or weight else None  # no gradient without items
             else:
                 total = loss
             if total is not None:
@@ -124,7 +126,7 @@ class Step:
 
 
 class _Window:
-    """What the micro-batches of one window add up to."""
+    """Sums the items and the values of the micro-batches of one window."""
 
     def __init__(self, values: WeightedMean | None) -> None:
         self.num_items: int | Tensor = 0

@@ -1,7 +1,7 @@
-"""`Stopping`: the one place that decides where a fit ends before its plan does.
+"""`Stopping`: decides whether a fit ends before the end of its plan.
 
-A signal handler and `Trainer.stop` may ask at any moment. The engine decides at three places only: at the end of a
-step, between two stages, and after a validation batch. In between, `RunState` gives every reader the same answer.
+A signal handler or `Trainer.stop` may ask for a stop at any time. The engine decides about it only at the end of a
+step, between two stages, and after a validation batch. So ``stop_reason`` in `RunState` does not change in between.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from loopwright.run_state import Interruption, RunState
 
 
 class Stopping:
-    """What was asked for, and the decision about it.
+    """A request to stop the fit, and the decision about it.
 
     Args:
-        state: state of the run; `decide` alone writes ``stop_reason`` and ``is_interrupted`` into it.
+        state: state of the run. Only this class writes its ``stop_reason`` and ``is_interrupted``.
 
     Attributes:
-        is_asked: whether something was asked for that is not decided.
-        exit: what a second signal ends the fit with. Python drops an exception that a signal handler raises while an
-            object is finalized, so `leave_at_once` raises it again.
+        is_asked: whether there is a request that is not decided yet.
+        exit: exception with which a second signal ends the fit. Python drops an exception that a signal handler raises
+            while an object is finalized, so `leave_at_once` raises it again.
     """
 
     __slots__ = ("_is_interruption", "_reason", "_state", "exit", "is_asked")
@@ -32,22 +32,22 @@ class Stopping:
 
     @property
     def reason(self) -> str | None:
-        """Why the present or last fit ends early, decided or not."""
+        """Reason of the request in the current or last fit, decided or not; None if there was no request."""
         return self._reason
 
     def ask(self, reason: str, *, is_interruption: bool = False) -> None:
-        """Ask for the end of the fit.
+        """Request the end of the fit.
 
         Args:
-            reason: shown to the user.
-            is_interruption: whether the run is to be resumed; a validation is then cut short, and repeated on resume.
+            reason: text that is shown to the user.
+            is_interruption: whether the run is to be resumed. If so, a validation is cut short, and repeated on resume.
         """
         self._reason = reason
         self._is_interruption |= is_interruption
         self.is_asked = True
 
     def decide(self) -> bool:
-        """Decide about what was asked for; returns whether the fit ends here."""
+        """Decide about a request. Return whether the fit ends here."""
         if self.is_asked:
             self.is_asked = False
             self._state.stop_reason = self._reason
@@ -58,7 +58,7 @@ class Stopping:
         """Decide after a validation batch, or before a validation.
 
         Raises:
-            Interruption: if the fit is interrupted, which cuts the validation short.
+            Interruption: if the fit is interrupted. It cuts the validation short.
         """
         self.decide()
         if self._state.is_interrupted:
@@ -70,10 +70,10 @@ class Stopping:
             raise self.exit
 
     def begin(self) -> None:
-        """Begin a fit: nothing is asked for and nothing is decided."""
+        """Begin a fit: forget the request and the decision of the last one."""
         self._reason = self._state.stop_reason = None
         self.end()
 
     def end(self) -> None:
-        """End a fit; its `reason` stays to be read."""
+        """End a fit: forget its request. The property `reason` keeps its value."""
         self._is_interruption = self.is_asked = self._state.is_interrupted = False

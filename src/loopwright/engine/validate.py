@@ -1,9 +1,9 @@
-"""One dataloader, validated: evaluation mode, streams of its own, an average over every item.
+"""`validate`: validates one dataloader in evaluation mode, with separate random streams, and averages over all items.
 
 ::
 
     for each of num_batches batches, from the beginning:
-        outputs = loop.predict(model, batch)          # the model's own, unless the loop asks something else
+        outputs = loop.predict(model, batch)          # calls the model, unless the loop overrides predict
         sums += num_items * outputs; items += num_items
     metrics = sums / items
 """
@@ -42,8 +42,8 @@ class ValidationSet:
 
     Attributes:
         name: prefix of its metrics: ``val``, ``val/0``, ``val/<name>``.
-        dataloader: as the user gave it; hooks are handed this one.
-        source: the same, as the engine reads it.
+        dataloader: dataloader as the user gave it; hooks receive this object.
+        source: source through which the engine reads the dataloader.
     """
 
     name: str
@@ -56,17 +56,17 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
     """Validate one dataloader and log the averages as ``<name>/<key>``.
 
     Args:
-        parts: of this run, with the loop's hooks bound.
-        loop: names the hooks to call.
-        data: what to validate on.
-        max_batches: batches to read from the beginning.
+        parts: objects of this run, with the hooks of ``loop`` bound.
+        loop: validation loop, with the names of the hooks to call.
+        data: dataloader and its name.
+        max_batches: largest number of batches to read.
 
     Returns:
-        The averages by their full names, and whatever else was logged meanwhile, by a callback for example.
+        The averages by their full names, and all other metrics that were logged meanwhile, for example by a callback.
 
     Raises:
-        DataError: if the dataloader yields nothing, or does not end where its length says, or a worker of it dies.
-        Interruption: after a batch, if the fit around it is interrupted.
+        DataError: if the dataloader is empty, has fewer or more batches than its length, or if one of its workers dies.
+        Interruption: after a batch, if the fit that runs this validation is interrupted.
     """
     trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
     with ExitStack() as stack:
@@ -86,13 +86,13 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
 
 
 def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] | None:
-    """What ``loop`` asks of the model in place of its outputs, if it asks something else."""
+    """Return ``predict`` of ``loop`` if the loop overrides it, or else None."""
     return None if type(loop).predict is ValidationLoop.predict else partial(loop.predict, model)
 
 
 @contextmanager
 def _named(state: RunState, name: str) -> Iterator[None]:
-    """Tell callbacks which set is validated, which may be from inside another validation."""
+    """Set ``validation_name`` in the state during the context. One validation may run inside another."""
     outer, state.validation_name = state.validation_name, name
     try:
         yield
@@ -123,29 +123,29 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
 
 
 def _read(data: ValidationSet, max_batches: int) -> Iterator[Any]:
-    """The first ``max_batches`` batches; where these are all, the dataloader is to end with them."""
-    num_done, goes_on = 0, False
+    """Yield the first ``max_batches`` batches. If these are all batches, check that the dataloader has no more."""
+    num_done, has_more = 0, False
     try:
         batches = data.source.read(0, 0)
         for batch in itertools.islice(batches, max_batches):
             yield batch
             num_done += 1
         if max_batches == data.source.num_batches:
-            goes_on = next(batches, _END) is not _END
+            has_more = next(batches, _END) is not _END
     except Exception as error:
         note_reading(error, f"dataloader of {data.name}", f"batch {num_done}")
         raise
     if num_done < max_batches:
         _check_early_end(data, num_done, max_batches)
-    if goes_on:
-        raise DataError(f"{data.name}: the dataloader goes on after the {max_batches} batches in its length.")
+    if has_more:
+        raise DataError(f"{data.name}: the dataloader has more than the {max_batches} batches of its length.")
 
 
 def _check_early_end(data: ValidationSet, num_done: int, max_batches: int) -> None:
     if data.source.num_batches is not None:
         raise DataError(
-            f"{data.name}: the dataloader ended after {num_done} of the {max_batches} batches in its length."
+            f"{data.name}: the dataloader ended after {num_done} of the {max_batches} batches of its length."
         )
     if not num_done:
-        raise DataError(f"{data.name}: the dataloader yields nothing; expected at least one batch.")
+        raise DataError(f"{data.name}: the dataloader is empty; expected at least one batch.")
     _log.warning("%s: the dataloader ended after %d of %d batches.", data.name, num_done, max_batches)

@@ -1,4 +1,4 @@
-"""What a model returned: its loss, how many items it is a mean over, and averages weighted by them."""
+"""Outputs of a model: the loss, the number of items that it is a mean over, and means weighted by items."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from loopwright.errors import DataError, nearest
 
 
 def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
-    """A model's answer as a mapping, with ``loss`` where one is needed.
+    """Return the outputs of a model as a mapping, with ``loss`` if one is needed.
 
     Raises:
-        TypeError: if the model returned neither a scalar tensor nor a mapping with one as ``loss``.
+        TypeError: if the model returned neither a scalar tensor nor a mapping with a scalar tensor ``loss``.
     """
     outputs = returned if type(returned) is dict else {"loss": returned} if isinstance(returned, Tensor) else None
     if outputs is None:
@@ -37,11 +37,11 @@ def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
 
 
 def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
-    """The number of items that a micro-batch's loss is a mean over: ``num_items``, or else the samples.
+    """Return how many items the loss of a micro-batch is a mean over: ``num_items``, or else the number of samples.
 
     Raises:
-        TypeError: if the model names something that is no number of items.
-        DataError: if the model names none and the batch holds no tensor to count samples in.
+        TypeError: if the ``num_items`` of the model is not a number of items.
+        DataError: if the model returns no ``num_items``, and the batch has no tensor that shows the number of samples.
     """
     given = outputs.get("num_items")
     if given is not None:
@@ -55,14 +55,14 @@ def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
     first = _first_tensor(batch)
     if first is None or not first.ndim:
         raise DataError(
-            "num_items: the batch has no tensor whose first dimension counts its samples; "
-            "let the model return num_items beside its loss."
+            "num_items: the batch has no tensor whose first dimension is the number of samples; "
+            "return num_items from the model, together with the loss."
         )
     return first.shape[0]
 
 
 def scalars(outputs: Mapping[str, Any]) -> dict[str, Tensor | float]:
-    """The entries of ``outputs`` that are metrics: every scalar but ``num_items``."""
+    """Return the metrics in ``outputs``: every scalar except ``num_items``."""
     return {
         name: value.detach() if isinstance(value, Tensor) else value
         for name, value in outputs.items()
@@ -71,10 +71,10 @@ def scalars(outputs: Mapping[str, Any]) -> dict[str, Tensor | float]:
 
 
 def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """The values as Python floats: the one place where the host waits for the device.
+    """Return the values as Python floats. The host waits here until the device has computed them.
 
     Raises:
-        TypeError: for a tensor that is no real scalar.
+        TypeError: if a tensor is not a real scalar.
     """
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     for name, value in on_device.items():
@@ -91,10 +91,10 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
 
 
 class WeightedMean:
-    """Averages metrics over batches, each weighted by its items; nothing is read back before `result`.
+    """Averages metrics over batches, weighted by the items of each batch. Only `result` reads back from the device.
 
     Args:
-        dtype: type in which sums are kept on the device.
+        dtype: type of the sums on the device.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -103,10 +103,10 @@ class WeightedMean:
         self._weights: dict[str, Tensor | int] = {}
 
     def add(self, values: Mapping[str, Tensor | float], weight: int | Tensor) -> None:
-        """Count one batch."""
+        """Add the values of a batch with ``weight`` items."""
         for name, value in values.items():
             wide = value.to(self._dtype) if isinstance(value, Tensor) else value
-            # a mean over no items is NaN, and NaN times 0 too
+            # the mean over 0 items is NaN, and so is its product with 0
             if isinstance(weight, Tensor):
                 weighed: Tensor | float = torch.where(weight > 0, wide * weight, 0.0)
             else:
@@ -115,7 +115,7 @@ class WeightedMean:
             self._weights[name] = self._weights.get(name, 0) + weight
 
     def result(self) -> dict[str, float]:
-        """The averages; NaN for a metric all of whose batches were without items."""
+        """Return the averages. A metric is NaN if its batches have no items."""
         sums, weights = read_back(self._sums), read_back(self._weights)
         return {name: sums[name] / weights[name] if weights[name] else float("nan") for name in sums}
 
@@ -125,14 +125,16 @@ def _without_loss(outputs: Mapping[Any, Any]) -> TypeError:
     if "loss" in outputs:
         loss = outputs["loss"]
         given = f"a loss of class {type(loss).__name__}"
-        remedy = "; leave out what made a number of it, such as item()" if isinstance(loss, numbers.Real) else ""
+        remedy = "; return the tensor itself, without item()" if isinstance(loss, numbers.Real) else ""
         return TypeError(f"The model returned a mapping with {given}: {expected}{remedy}.")
     if not outputs:
         return TypeError(f"The model returned an empty mapping: {expected}.")
     names = [str(name) for name in outputs]
     near = nearest("loss", names)
     remedy = f"; rename {near} to loss" if near else ""
-    return TypeError(f"The model returned a mapping with the keys {', '.join(names)}: {expected}{remedy}.")
+    return TypeError(
+        f"The model returned a mapping without loss, with the keys {', '.join(names)}: {expected}{remedy}."
+    )
 
 
 def _first_tensor(batch: Any) -> Tensor | None:

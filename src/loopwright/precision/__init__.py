@@ -1,4 +1,4 @@
-"""The type that a model computes in: its settings, the casting around a forward, and the scaling of the loss."""
+"""The floating-point type of computations: settings, casting in a forward, and loss scaling."""
 
 from loopwright.precision.casting import forward_context
 from loopwright.precision.scaling import Scaling

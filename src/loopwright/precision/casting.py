@@ -10,16 +10,16 @@ import torch
 
 
 def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]] | None:
-    """Return what makes the context of one forward: `torch.autocast` to ``dtype``.
+    """Return a function that makes the context of one forward: `torch.autocast` to ``dtype``.
 
-    The context is left before the backward. Autocast keeps cast weights for as long as its outermost context is open,
-    so a context around an update would compute with old weights.
+    The context must end before the backward. Autocast caches the cast weights until its outermost context ends. If a
+    context stayed open during an update, the next forward would use the old weights.
 
     Args:
         device_type: type of the device, as torch names it.
-        dtype: the type to cast to; None: nothing is cast, and no context is needed.
+        dtype: type to cast to; None: nothing is cast.
 
     Returns:
-        A function that makes a new context; None if none is needed.
+        A function that makes a new context; None if nothing is cast.
     """
     return None if dtype is None else partial(torch.autocast, device_type, dtype=dtype)

@@ -1,4 +1,4 @@
-"""`Scaling`: a loss that is scaled up for types with a small range, and updates that are skipped on overflow."""
+"""`Scaling`: scales the loss up for types with a small range, and skips updates whose gradients overflow."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ class Scaling:
     """Scales the loss of each micro-batch, and skips an update whose gradients are infinite or NaN.
 
     The method is loss scaling of Micikevicius et al., Mixed Precision Training (2018), section 3.2, as in
-    `torch.amp.GradScaler`: the scale is halved after a skipped update, and doubled after a number of updates in a row.
+    `torch.amp.GradScaler`. The scale is halved after a skipped update. It is doubled after
+    ``growth_every_n_steps`` updates without a skipped one.
 
     Args:
         device_type: type of the device, as torch names it.
-        first_scale: factor of the first loss.
-        growth_every_n_steps: updates in a row after which the scale is doubled.
+        first_scale: scale of the first step.
+        growth_every_n_steps: number of updates in a row after which the scale is doubled.
     """
 
     def __init__(self, device_type: str, first_scale: float = 65536.0, growth_every_n_steps: int = 2000) -> None:
         self._scaler = torch.amp.GradScaler(device_type, init_scale=first_scale, growth_interval=growth_every_n_steps)
 
     def scale(self, loss: Tensor) -> Tensor:
-        """The scaled loss, from which the backward starts."""
+        """Return the loss times the scale, for the backward."""
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Divide the gradients by the scale, before they are clipped."""
+        """Divide the gradients by the scale. Must be called before they are clipped."""
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Update the parameters unless a gradient is infinite or NaN; returns whether the update was made.
+        """Update the parameters unless a gradient is infinite or NaN, then adjust the scale. Waits for the device.
 
-        This waits for the device. Afterwards the scale is adjusted for the next step.
+        Returns:
+            Whether the update was made.
         """
         before = self._scaler.get_scale()
         self._scaler.step(optimizer)
@@ -43,9 +45,9 @@ class Scaling:
         return self._scaler.get_scale() >= before
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale, and the number of updates since it was changed."""
+        """Return the scale, and the number of updates since its last change."""
         return self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with what `state_dict` returned."""
+        """Restore a state from `state_dict`."""
         self._scaler.load_state_dict(state)

@@ -54,7 +54,7 @@ class Precision:
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
-        """The type that a forward casts to; None: nothing is cast."""
+        """The type to which a forward casts; None: nothing is cast."""
         return None
 
     @property

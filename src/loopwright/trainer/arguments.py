@@ -1,4 +1,4 @@
-"""The arguments of a trainer: checked, and made into the model, the optimizer and the schedulers of a run."""
+"""Functions that check the arguments of a trainer, and build the model, the optimizer and the schedulers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_model(model: Any) -> nn.Module:
     """
     made = model if isinstance(model, nn.Module) else model() if callable(model) else None
     if not isinstance(made, nn.Module):
-        raise refuse_type("model", model if made is None else made, "a torch module, or a callable that makes one")
+        raise refuse_type("model", model if made is None else made, "a torch module, or a callable that returns one")
     return made
 
 
@@ -48,7 +48,7 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
 
     Raises:
         SettingTypeError: if the optimizer has a wrong type, or has parameters that are not in the model.
-        SettingError: as the callable raises it; also if the model has no parameters.
+        SettingError: if the callable raises it, or if the model has no parameters.
     """
     if optimizer is None:
         return None
@@ -59,8 +59,8 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
         if not is_given_model or any(id(parameter) not in owned for parameter in given):
             raise SettingTypeError(
                 "optimizer",
-                f"={type(optimizer).__name__}(…): an instance over parameters that are not the model's; expected a "
-                "callable of the parameters (in a configuration: _partial_: true).",
+                f"={type(optimizer).__name__}(…): has parameters that are not in the model; expected a callable of "
+                "the parameters (in a configuration: _partial_: true).",
             )
         return optimizer
     made = None
@@ -86,11 +86,13 @@ def _check_no_closure(optimizer: Optimizer) -> None:
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         name = type(optimizer).__name__
-        raise SettingTypeError("optimizer", f"={name}(…): expected one whose step needs no closure; {name}'s does.")
+        raise SettingTypeError(
+            "optimizer", f"={name}(…): {name}.step needs a closure; expected an optimizer that needs none."
+        )
 
 
 def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
-    """Call ``factory`` with the parameters of ``model``; with their names if it has a ``named_parameters``."""
+    """Call ``factory`` with the parameters of ``model``, and with their names if it takes ``named_parameters``."""
     try:
         takes_names = "named_parameters" in inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -102,7 +104,7 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
     """Return (callable of the optimizer, metric or None) for each scheduler.
 
     Raises:
-        SettingTypeError: for anything else than callables, and mappings with ``scheduler`` and ``monitor``.
+        SettingTypeError: if an entry is neither a callable nor a mapping with ``scheduler`` and ``monitor``.
     """
     if schedulers is None:
         return []
@@ -118,7 +120,7 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
 
 
 def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
-    """Refuse a scheduler that is stepped with a metric of the validations if the plan has no validations.
+    """Refuse schedulers with a monitor if the plan has no validations, as the monitor is a metric of a validation.
 
     Raises:
         SettingError: with the arguments that are missing.
@@ -126,20 +128,19 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
     if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
         raise SettingError(
             "schedulers",
-            ": one is stepped with a metric of the validations, and this plan has none; "
-            "give val_dataloader and eval_frequency.",
+            ": a scheduler has a monitor, but this fit has no validations; give val_dataloader and eval_frequency.",
         )
 
 
 def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
-    """Make a scheduler. If its callable takes ``total_steps`` and has no length yet, it gets the steps of the plan.
+    """Make a scheduler. Pass ``total_steps``, the steps of the plan, if its callable needs them.
 
     Raises:
         SettingTypeError: if the callable does not return a scheduler, or if the scheduler needs a metric and has no
             ``monitor``.
     """
     factory, monitor = spec
-    scheduler = factory(optimizer, total_steps=total_steps) if is_told_total(factory) else factory(optimizer)
+    scheduler = factory(optimizer, total_steps=total_steps) if takes_total_steps(factory) else factory(optimizer)
     if not hasattr(scheduler, "step"):
         raise refuse_type("schedulers", scheduler, "schedulers, which have a method step")
     if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
@@ -150,15 +151,19 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int)
     return made
 
 
-def is_told_total(factory: Callable[..., Any]) -> bool:
-    """Tell whether the callable of a scheduler takes ``total_steps``, and neither these nor epochs are bound yet."""
+def takes_total_steps(factory: Callable[..., Any]) -> bool:
+    """Tell whether the callable of a scheduler takes ``total_steps``, and no length is bound to it yet."""
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
     return not has_length and "total_steps" in inspect.signature(factory).parameters
 
 
 def check_loop(loop: LoopCallback | None) -> LoopCallback:
-    """The loop given; by default a fit of one epoch."""
+    """Return the loop of the trainer. The default is a `TrainingLoop` of one epoch.
+
+    Raises:
+        SettingTypeError: if ``loop`` is not a loop.
+    """
     if loop is None:
         return TrainingLoop(num_epochs=1)
     if not isinstance(loop, LoopCallback):
@@ -167,7 +172,11 @@ def check_loop(loop: LoopCallback | None) -> LoopCallback:
 
 
 def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | None) -> Checkpointing | None:
-    """The checkpoint settings given, which need a place to write to."""
+    """Return the settings of the checkpoints.
+
+    Raises:
+        SettingError: if they have a wrong type, or if there is no ``run_dir``.
+    """
     if checkpoint is None:
         return None
     if not isinstance(checkpoint, Checkpointing):
@@ -178,14 +187,22 @@ def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | Non
 
 
 def check_precision(precision: Precision | None) -> Precision:
-    """The precision given; by default float32 without clipping."""
+    """Return the precision. The default is float32 without clipping.
+
+    Raises:
+        SettingTypeError: if ``precision`` is not a `Precision`.
+    """
     if precision is not None and not isinstance(precision, Precision):
         raise refuse_type("precision", precision, "a Precision")
     return precision or Precision()
 
 
 def check_seed(seed: int | None) -> int:
-    """The seed given, or one that is drawn."""
+    """Return the seed, or draw one if it is None.
+
+    Raises:
+        SettingError: if the seed is not a whole number in [0, 2**63).
+    """
     if seed is None:
         return draw_seed()
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
@@ -196,19 +213,23 @@ def check_seed(seed: int | None) -> int:
 
 
 def check_start(ckpt_path: str | Path | None, init_from: str | Path | None, global_step: int) -> None:
-    """Refuse to begin a fit with two checkpoints, or with the weights of one in the middle of a run."""
+    """Refuse two checkpoints for one fit, and ``init_from`` after the first step of a run.
+
+    Raises:
+        SettingError: in both cases.
+    """
     if ckpt_path is not None and init_from is not None:
         raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
     if init_from is not None and global_step:
-        problem = f"={init_from}: begins at step 0, but this trainer is at step {global_step}; use a new one."
+        problem = f"={init_from}: starts at step 0, but this trainer is at step {global_step}; use a new trainer."
         raise SettingError("init_from", problem)
 
 
 def training_loop(loop: LoopCallback) -> TrainingLoop:
-    """The loop of a fit.
+    """Return ``loop`` if it is the loop of a fit.
 
     Raises:
-        SettingTypeError: for a `ValidationLoop`.
+        SettingTypeError: if it is a `ValidationLoop`.
     """
     if not isinstance(loop, TrainingLoop):
         raise refuse_type("loop", loop, "a TrainingLoop for fit", "use validate with a ValidationLoop")
@@ -216,7 +237,11 @@ def training_loop(loop: LoopCallback) -> TrainingLoop:
 
 
 def validation_loop(loop: LoopCallback | None, own: LoopCallback) -> ValidationLoop:
-    """The loop of a validation: the one given, else the trainer's own; of a `TrainingLoop` its ``val_loop``."""
+    """Return the loop of a validation: ``loop``, or ``own`` if it is None. A `TrainingLoop` gives its ``val_loop``.
+
+    Raises:
+        SettingTypeError: if ``loop`` is not a loop.
+    """
     chosen = own if loop is None else loop
     if isinstance(chosen, TrainingLoop):
         return chosen.val_loop

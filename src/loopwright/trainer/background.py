@@ -1,4 +1,4 @@
-"""`BackgroundTask`: something that is done beside a fit."""
+"""`BackgroundTask`: a function that runs in a thread during a fit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class BackgroundTask:
-    """Runs a function in a thread of its own, which the end of the process does not wait for.
+    """Runs a function in a daemon thread. The end of the process does not wait for it.
 
     Args:
-        act: what is done.
+        act: the function.
     """
 
     def __init__(self, act: Callable[[], None]) -> None:
@@ -20,14 +20,18 @@ class BackgroundTask:
         threading.Thread(target=self._run, name="loopwright-save", daemon=True).start()
 
     def wait(self) -> BaseException | None:
-        """Wait until it is done; what it raised, if anything. Where a signal ends the waiting, one may wait again."""
-        self._is_done.wait()  # a signal that ends `Thread.join` makes the thread pass for dead (python/cpython#90882)
+        """Wait until the function has ended. Return the exception that it raised, or None.
+
+        If a signal handler raises during the wait, `wait` can be called again.
+        """
+        # Thread.join is not used: if a signal interrupts it, the thread is marked as ended (python/cpython#90882).
+        self._is_done.wait()
         return self._error
 
     def _run(self) -> None:
         try:
             self._act()
-        except BaseException as error:  # noqa: BLE001  (whoever waits for it raises it again)
+        except BaseException as error:  # noqa: BLE001  (`wait` returns it)
             self._error = error
         finally:
             self._is_done.set()

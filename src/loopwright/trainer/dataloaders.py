@@ -1,4 +1,4 @@
-"""Validation dataloaders by the names of their metrics."""
+"""`name_dataloaders`: names validation dataloaders. The name is the prefix of the metrics."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from loopwright.errors import refuse, refuse_type
 
 
 def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
-    """Each validation dataloader by its prefix: ``val`` for one, ``val/0`` in a list, ``val/<name>`` in a mapping.
+    """Return each validation dataloader by name: ``val`` if single, ``val/0`` in a list, ``val/<name>`` in a mapping.
 
     Args:
-        val_dataloader: as the user gave it.
-        root: in place of ``val``.
+        val_dataloader: validation dataloaders as the user gave them.
+        root: prefix that is used instead of ``val``.
 
     Raises:
-        SettingError: for a list of batches, which would be taken for a list of dataloaders, and for unusable names.
+        SettingError: if a list contains batches instead of dataloaders, or if a name in a mapping is invalid.
     """
     if val_dataloader is None:
         return {}
     if isinstance(val_dataloader, Mapping):
         for name in val_dataloader:
             if not isinstance(name, str) or not name or name != name.strip():
-                raise refuse("val_dataloader", name, "names that are words")
+                raise refuse("val_dataloader", name, "names that are texts without spaces at their ends")
         return {f"{root}/{name}": dataloader for name, dataloader in val_dataloader.items()}
     if isinstance(val_dataloader, list | tuple):
         for entry in val_dataloader:

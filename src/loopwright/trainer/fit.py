@@ -1,4 +1,4 @@
-"""`Fitting`: runs the fits of one trainer: loads a checkpoint, plans, trains, and prepares for the next fit."""
+"""`Fitting`: runs the fits of one trainer: loads a checkpoint, computes the plan, and trains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
 from loopwright.run_state import FitResult, RunState
-from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_monitored, is_told_total
+from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_monitored, takes_total_steps
 from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.resume import (
     changed_settings,
@@ -62,8 +62,8 @@ class Fitting:
         self._saver = saver
         self._train_dataloader: Any = None
         self._feed: Feed | None = None
-        self._told_steps: int | None = None
-        self._said: set[str] = set()
+        self._schedule_stop_step: int | None = None  # stop_step of the plan when the schedulers were made
+        self._warned: set[str] = set()
         self.is_running = False
         self.plan: Plan | None = None
 
@@ -86,14 +86,14 @@ class Fitting:
         *,
         resumes: bool,
     ) -> FitResult:
-        """Run a fit. The hooks of the parts are bound already.
+        """Run a fit. The hooks in the parts must be bound.
 
         Args:
             loop: the training loop.
             train_dataloader: training dataloader, as the user gave it.
             val_dataloader: validation dataloaders, as the user gave them.
             load: function that reads the checkpoint of the fit, if it has one.
-            resumes: whether the run resumes from this checkpoint. If not, it takes the weights alone.
+            resumes: whether the run resumes from this checkpoint. If not, only its weights are loaded.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
         assert parts.optimizer is not None, "checked by fit"
@@ -101,17 +101,17 @@ class Fitting:
         with ExitStack() as stack:
             stack.enter_context(self._running())
             signals = stack.enter_context(StopSignals(parts.stopping, is_saved=self._saver is not None))
-            stack.enter_context(self._saves_ended())
+            stack.enter_context(self._waiting_for_save())
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
             inputs = self._prepare(loop, train_dataloader, val_dataloader, load(), resumes=resumes)
             stack.enter_context(training(parts.model))
-            parts.optimizer.zero_grad()  # gradients from before the fit are not part of it
+            parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
-                self._saver.finish()
+                self._saver.wait()
             call_hooks(hooks["on_fit_end"], trainer, loop)
             parts.stopping.decide()
             ended_as = _state_of(parts.state)
@@ -127,22 +127,8 @@ class Fitting:
             plan=inputs.plan,
         )
 
-    def end_saving(self, ended_by: BaseException | None) -> None:
-        """Wait for a save in the background that the last fit has begun, unless a signal has ended that fit.
-
-        Args:
-            ended_by: exception that ends the use of the trainer. If the save fails too, it gets a note.
-
-        Raises:
-            SaveError: if the checkpoint could not be written, and ``ended_by`` is None.
-        """
-        if isinstance(ended_by, Exception):
-            self._end_saving(ended_by)
-        elif ended_by is None and self._saver is not None:
-            self._saver.finish()
-
     def close(self) -> None:
-        """Release the training dataloader, with its workers, and the saver, which refers to the trainer."""
+        """Release the training dataloader with its workers, and the saver, which has a reference to the trainer."""
         self._saver = None
         self._feed = None
         self._train_dataloader = None
@@ -177,7 +163,7 @@ class Fitting:
             self._make_schedulers(self.plan)
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
         parts.data = self._feed.source
-        self._say(self.plan, loop)
+        self._warn_about(self.plan, loop)
         return FitInputs(
             loop=loop,
             plan=self.plan,
@@ -190,7 +176,7 @@ class Fitting:
         )
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
-        """Return a feed at the position of the run. A source that can only be read forward keeps its feed."""
+        """Return a feed at the position of the run. A dataloader that can only be read forward keeps its feed."""
         state = self._parts.state
         is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
         if is_resumed:
@@ -229,14 +215,19 @@ class Fitting:
         lengths: Mapping[str, int | None],
         checkpoint: Checkpoint,
     ) -> Plan:
-        """Load ``checkpoint``. Return the rest of the plan of its fit, which is computed again."""
+        """Load ``checkpoint``. Compute the plan of its fit again, and return the part after the checkpoint."""
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
         rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
         for extension in plan_extensions(saved, whole.settings()):
             _log.warning("%s: %s.", checkpoint.path, extension)
-        if whole.stop_step > saved["stop_step"] and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
-            _log.warning("%s: a scheduler with total_steps is stretched to the later end.", checkpoint.path)
+        if whole.stop_step > saved["stop_step"] and self._has_total_steps:
+            _log.warning(
+                "%s: a scheduler with total_steps now ends at step %d instead of %d.",
+                checkpoint.path,
+                whole.stop_step,
+                saved["stop_step"],
+            )
         self._make_schedulers(whole)
         resume_run(self._parts, checkpoint)
         return rest
@@ -244,40 +235,45 @@ class Fitting:
     def _make_schedulers(self, plan: Plan) -> None:
         parts = self._parts
         assert parts.optimizer is not None, "checked by fit"
-        if self._told_steps is None:
+        if self._schedule_stop_step is None:
             for spec in self._scheduler_specs:
                 scheduler = build_scheduler(spec, parts.optimizer, plan.fit_steps)
                 if spec[1] is None:
                     parts.schedulers.append(scheduler)
                 else:
                     parts.monitored.append((scheduler, spec[1]))
-            self._told_steps = plan.stop_step
-        elif plan.stop_step > self._told_steps and any(is_told_total(factory) for factory, _ in self._scheduler_specs):
+            self._schedule_stop_step = plan.stop_step
+        elif plan.stop_step > self._schedule_stop_step and self._has_total_steps:
             _log.warning(
                 "A scheduler got total_steps from the first fit, which was to end at step %d; this fit ends at %d.",
-                self._told_steps,
+                self._schedule_stop_step,
                 plan.stop_step,
             )
 
-    def _say(self, plan: Plan, loop: TrainingLoop) -> None:
-        """Warn of what a user may not expect of the plan, once for each line."""
+    @property
+    def _has_total_steps(self) -> bool:
+        """Whether a scheduler gets ``total_steps`` from a plan."""
+        return any(takes_total_steps(factory) for factory, _ in self._scheduler_specs)
+
+    def _warn_about(self, plan: Plan, loop: TrainingLoop) -> None:
+        """Log the warnings of the plan that were not logged for an earlier plan."""
         if not plan.total_steps:
             _log.warning("Nothing to train: global_step is %d, and the plan ends there.", plan.stop_step)
         for warning in plan.warnings:
-            if warning not in self._said:
+            if warning not in self._warned:
                 warnings.warn(warning, stacklevel=5)
         clipped = [eval_steps_note(entry.length, loop.eval_steps, entry.name) for entry in plan.val]
         for note in clipped:
-            if note is not None and note not in self._said:
+            if note is not None and note not in self._warned:
                 _log.warning("%s.", note)
-        self._said |= {*plan.warnings, *(note for note in clipped if note is not None)}
+        self._warned |= {*plan.warnings, *(note for note in clipped if note is not None)}
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running. When it ends, also by an exception, leave the run at the end of a step."""
+        """Mark the fit as running. At its end, also after an exception, bring the run to the end of a step."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
-            raise RuntimeError("This trainer is already in a fit; call fit again when that has ended.")
+            raise RuntimeError("This trainer is already in a fit; call fit again after it has ended.")
         self.is_running = parts.log.keeps_best = True
         parts.stopping.begin()
         try:
@@ -291,27 +287,26 @@ class Fitting:
                 self._feed.rest()
 
     @contextmanager
-    def _saves_ended(self) -> Iterator[None]:
-        """Wait for a save in the background also if the fit ends by an exception, unless by a second signal."""
+    def _waiting_for_save(self) -> Iterator[None]:
+        """Wait for a save in the background if the fit raises, except after a second signal.
+
+        An error of the save is added to the exception of the fit as a note.
+        """
+        stopping = self._parts.stopping
         try:
             yield
         except BaseException as error:
-            if self._parts.stopping.exit is None:
-                self._end_saving(error)
+            if self._saver is not None and stopping.exit is None:
+                try:
+                    self._saver.wait()
+                except BaseException as another:
+                    if another is stopping.exit:
+                        raise
+                    error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
             raise
 
-    def _end_saving(self, error: BaseException) -> None:
-        """Wait for a save in the background. If it fails, add a note to ``error``, which the caller raises."""
-        try:
-            if self._saver is not None:
-                self._saver.finish()
-        except BaseException as another:
-            if another is self._parts.stopping.exit:
-                raise
-            error.add_note(f"While a checkpoint was saved: {type(another).__name__}: {another}.")
-
     def _leave_broken_step(self) -> None:
-        """Close an interrupted step. If its update is made, it counts as completed, or else the next fit repeats it."""
+        """End an interrupted step. It counts as completed if its update was made. Otherwise the next fit repeats it."""
         state, optimizer = self._parts.state, self._parts.optimizer
         state.is_inside_window = False
         if state.is_updated:

@@ -35,21 +35,21 @@ class Listeners:
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
-        """The callbacks given, in order."""
+        """The callbacks, in order."""
         return tuple(callback for _, callback in self._callbacks)
 
     @property
     def loggers(self) -> tuple[Logger, ...]:
-        """The loggers given, in order."""
+        """The loggers, in order."""
         return tuple(logger for _, logger in self._loggers)
 
     def named(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
-        """Return (name, listener) of all listeners. If ``loop`` is another loop than the trainer's, it comes first."""
+        """Return (name, listener) of all listeners. A ``loop`` that is not the loop of the trainer comes first."""
         loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
         return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
 
     def bind(self, loop: ValidationLoop) -> dict[str, tuple[Hook, ...]]:
-        """Return the methods to call for each hook, also for the hooks that only ``loop`` names."""
+        """Return the methods to call for each hook, including the hooks that ``loop`` defines."""
         is_given = not isinstance(self._loop, TrainingLoop) or loop is not self._loop.val_loop
         return bind_hooks(self.named(loop if is_given else None), {*HOOKS, *loop.hook_names.values()})
 
@@ -65,7 +65,7 @@ class Listeners:
                 warnings.warn(f"{name}.{method} is never called: it is no hook. Did you mean {hook}?", stacklevel=4)
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
-        """Warn if ``loop`` names hooks of its own and no listener implements one of them."""
+        """Warn if ``loop`` defines hooks and no listener implements one of them."""
         own = sorted(set(loop.hook_names.values()) - set(HOOKS))
         if own and not any(hooks[name] for name in own):
             warnings.warn(f"No callback implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
@@ -83,10 +83,10 @@ class Listeners:
 
 
 def _name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple[str, Any]]:
-    """(name, callback) for callbacks given as a list, named by class, or as a mapping by name.
+    """Return (name, callback) for each callback. The name is its key in a mapping, or its class name in a list.
 
     Raises:
-        SettingTypeError: for anything that is no ``kind``; and for a logger among the callbacks.
+        SettingTypeError: if an object is not of class ``kind``, or if a logger is given as a callback.
     """
     if not isinstance(given, Mapping | Sequence | None):
         raise refuse_type(setting, given, f"a list or a mapping of objects of class {kind.__name__}")

@@ -96,7 +96,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
     Args:
         parts: objects of this run.
         folder: the checkpoint.
-        weights_only: whether to read the weights alone. If a callback has a hook for loading, all entries are read.
+        weights_only: whether to read only the weights. If a callback has a hook for loading, all entries are read.
 
     Raises:
         CheckpointError: if the checkpoint cannot be read.
@@ -112,7 +112,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
 
 
 def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Return the settings of the plan that the run of a checkpoint was carrying out.
+    """Return the settings of the plan with which the run of a checkpoint was saved.
 
     Raises:
         CheckpointError: if it has no plan, or if its step is not a step of the plan.
@@ -121,7 +121,7 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
     steps = {"start_step": range(step + 1), "start_micro_batch": COUNT, "stop_step": range(step, COUNT.stop)}
     with _naming(checkpoint.path):
         if saved is None:
-            raise CheckpointError("was saved before the first fit; expected the checkpoint of a fit.")
+            raise CheckpointError("was saved before the first fit; expected a checkpoint that a fit has saved.")
         check_form({"plan": _scalars(saved) | steps}, checkpoint.state)
     plan: Mapping[str, Any] = saved
     return plan
@@ -156,12 +156,12 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
     Args:
         checkpoint: checkpoint of the run.
         saved: settings of the plan that the run was started with.
-        whole: plan of the same fit, by the settings of today. It may end later.
-        more: other differences between the two runs, a line each.
+        whole: plan of the same fit, computed from the settings of this run. It may end later.
+        more: other differences between the two runs, one line each.
 
     Raises:
         CheckpointError: if ``saved`` lacks a setting.
-        SettingError: with all differences, if a later end is not the only one.
+        SettingError: if there are differences other than a later end. The message lists all of them.
     """
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
@@ -201,10 +201,11 @@ def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = Fal
     Args:
         parts: objects of this run.
         checkpoint: checkpoint that `read_run` has read.
-        weights_only: whether buffers that are not persistent keep their values. They do if the checkpoint has none.
+        weights_only: whether buffers that are not persistent keep their values. They also keep their values if the
+            checkpoint has no such buffers.
 
     Raises:
-        CheckpointError: with the checkpoint, and the weights that do not fit.
+        CheckpointError: if the weights do not fit the model. The message names the checkpoint and the weights.
     """
     state, buffers = checkpoint.state, None
     with _naming(checkpoint.path):

@@ -1,10 +1,9 @@
-"""`RunSaver`: saves checkpoints of a run during its fits, and removes those that need not be kept."""
+"""`RunSaver`: saves checkpoints of a run during its fits, and removes checkpoints that need not be kept."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,18 +36,18 @@ from loopwright.trainer.resume import find_run, read_run, run_state
 
 _log = logging.getLogger("loopwright")
 
-_LAZY = (UninitializedParameter, UninitializedBuffer)  # their shapes are known after the first batch
+_LAZY = (UninitializedParameter, UninitializedBuffer)  # they get their shapes from the first batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Save:
-    """A save that has begun.
+    """A checkpoint to be written.
 
     Attributes:
         step: step of the checkpoint.
         folder: folder of the checkpoint.
         contents: contents of its files.
-        best: step of the best checkpoint, which is kept.
+        best: step of the best checkpoint, which is not removed; None if no saved step has been validated.
         best_before: the best saved value before this save.
     """
 
@@ -77,12 +76,12 @@ class RunSaver:
         self._run_dir = run_dir
         self._root = step_folder(run_dir, 0).parent
         self._own_steps: set[int] = set()  # steps of the checkpoints of this run
-        self._whole_steps: set[int] = set()  # those of them that this process has written or verified
+        self._whole_steps: set[int] = set()  # steps of the checkpoints that this process has written or verified
         self._has_looked = False
         self._had_run_dir = False
-        self._may_go_on = settings.on_save_error == "continue"
+        self._continues = settings.on_save_error == "continue"
         self._copies = HostCopies() if settings.background else None
-        self._under_way: tuple[_Save, BackgroundTask] | None = None
+        self._background: tuple[_Save, BackgroundTask] | None = None  # the save that is in progress
 
     def prepare(self) -> None:
         """Prepare for a fit: check that checkpoints can be saved, and remove unfinished checkpoints of killed runs.
@@ -91,20 +90,23 @@ class RunSaver:
             SettingError: if the state of the model has a value that a checkpoint cannot hold.
             SaveError: if the checkpoints cannot be saved in the run directory.
         """
-        self._try(self.finish, may_go_on=True)  # a save may be under way if a second signal ended the last fit
+        try:
+            self.wait()  # for a save of the last fit, if a second signal ended that fit
+        except SaveError as error:
+            self._warn(error)
         model = self._parts.model
         for name, entries in (("model", plain_names(model)), ("buffers", unsaved_buffers(model))):
             made = {key: each for key, each in entries.items() if not isinstance(each, _LAZY)}
             check_state(made, name)
         if os.path.islink(self._root):
-            raise SaveError(f"{self._root}: a link, which no resume follows; expected a folder, or none yet.")
+            raise SaveError(f"{self._root}: a symbolic link, which a resume does not follow; expected a folder.")
         existing = next(path for path in (self._root, *self._root.absolute().parents) if os.path.exists(path))
         if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
-            raise SaveError(f"{self._root}: {existing} cannot be written to; expected a folder to save checkpoints in.")
+            raise SaveError(f"{self._root}: {existing} is not a folder in which checkpoints can be written.")
         self._had_run_dir = os.path.isdir(self._run_dir)
         clean_leftovers(self._root)
 
-    def go_on_from(self, folder: Path, step: int) -> None:
+    def resume_from(self, folder: Path, step: int) -> None:
         """Note the checkpoint that the run resumes from.
 
         If it is in the run directory, all checkpoints there up to its step belong to the run. Otherwise none does.
@@ -116,8 +118,7 @@ class RunSaver:
     def save(self, plan: Plan | None) -> bool:
         """Save the current step, then remove checkpoints that need not be kept.
 
-        A save in the background begins when the save before it has ended. The error of that save is raised or logged
-        first.
+        In the background, this only starts the save. Before that, it waits for the previous save with `wait_or_warn`.
 
         Returns:
             Whether the step was saved, or is being saved. If not, a warning was logged, and the fit may continue.
@@ -127,64 +128,66 @@ class RunSaver:
         """
         state = self._parts.state
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
-        self.settle()
-        return self._try(partial(self._save, plan), may_go_on=self._may_go_on and not is_last)
+        self.wait_or_warn()
+        try:
+            save = self._collect(plan)
+            if self._settings.background:
+                self._background = save, BackgroundTask(partial(self._write, save))
+            else:
+                try:
+                    self._write(save)
+                except BaseException:
+                    self._parts.log.note_lost(save.step, save.best_before)
+                    raise
+                call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
+        except SaveError as error:
+            if is_last or not self._continues:
+                raise
+            self._warn(error)
+            return False
+        return True
 
-    def settle(self) -> None:
-        """Wait for a save in the background to end, during a fit that may continue without its checkpoint.
-
-        Raises:
-            SaveError: if the checkpoint could not be written, and the fit stops on such an error.
-        """
-        self._try(self.finish, may_go_on=self._may_go_on)
-
-    def finish(self) -> None:
-        """Wait for a save in the background to end.
+    def wait(self) -> None:
+        """Wait until the save in the background has ended, if there is one.
 
         Raises:
             SaveError: if the checkpoint could not be written.
         """
-        if self._under_way is None:
+        if self._background is None:
             return
-        save, task = self._under_way
-        error = task.wait()  # if a signal interrupts it, the save stays under way
-        self._under_way = None
+        save, task = self._background
+        error = task.wait()  # if a signal interrupts it, `wait` can be called again for the same save
+        self._background = None
         if error is not None:
             self._parts.log.note_lost(save.step, save.best_before)
             raise error
         call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
 
-    def _try(self, act: Callable[[], None], *, may_go_on: bool) -> bool:
-        """Call ``act`` and return whether it succeeded. Log its `SaveError` if ``may_go_on``, or else raise it."""
+    def wait_or_warn(self) -> None:
+        """Wait as `wait` does, but log its error as a warning if the fit may continue without the checkpoint.
+
+        Raises:
+            SaveError: if the checkpoint could not be written, and the fit stops on such an error.
+        """
         try:
-            act()
+            self.wait()
         except SaveError as error:
-            if not may_go_on:
+            if not self._continues:
                 raise
-            newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
-            _log.warning("%s; training continues. Newest checkpoint: %s.", error, newest)
-            return False
-        return True
+            self._warn(error)
 
-    def _save(self, plan: Plan | None) -> None:
-        save = self._begin(plan)
-        if self._settings.background:
-            self._under_way = save, BackgroundTask(partial(self._carry_out, save))
-            return
-        try:
-            self._carry_out(save)
-        except BaseException:
-            self._parts.log.note_lost(save.step, save.best_before)
-            raise
-        call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
+    def _warn(self, error: SaveError) -> None:
+        newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
+        _log.warning("%s; training continues. Newest checkpoint: %s.", error, newest)
 
-    def _begin(self, plan: Plan | None) -> _Save:
+    def _collect(self, plan: Plan | None) -> _Save:
         """Collect the contents of the checkpoint from the run. For a save in the background, tensors are copied."""
         log, step = self._parts.log, self._parts.state.global_step
         folder = step_folder(self._run_dir, step)
         if self._had_run_dir and not os.path.isdir(self._run_dir):
-            # If its disk is no longer mounted, a new directory would lie in the mount point, hidden by the next mount.
-            raise SaveError(f"{folder}: not saved: {self._run_dir} was there and is gone")
+            # If its disk is no longer mounted, a new directory would be made in the mount point, and hidden there by
+            # the next mount.
+            raise SaveError(f"{folder}: not saved: the folder {self._run_dir} no longer exists")
         self._warn_of_later_ones(step)
         contents = pack(run_state(self._parts, plan), self._copies)
         if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
@@ -194,7 +197,7 @@ class RunSaver:
         best = None if log.best_saved is None else log.best_saved.step
         return _Save(step=step, folder=folder, contents=contents, best=best, best_before=best_before)
 
-    def _carry_out(self, save: _Save) -> None:
+    def _write(self, save: _Save) -> None:
         """Write the checkpoint, then prune. In the background, training runs meanwhile and uses none of this state."""
         write_contents(save.folder, save.contents, step=save.step, reads_back=self._settings.background)
         self._had_run_dir = True
@@ -208,9 +211,7 @@ class RunSaver:
         later = max(steps_in(self._run_dir), default=step)
         if later > step and not self._has_looked and self._is_whole(later):
             folder = step_folder(self._run_dir, later)
-            _log.warning(
-                "%s was there before, and is later than the checkpoints of this fit: a resume takes it first.", folder
-            )
+            _log.warning("%s existed before this fit and has a later step: a resume would start from it.", folder)
         self._has_looked = True
 
     def _prune(self, keep_last: int, best: int | None) -> None:
@@ -243,7 +244,7 @@ def read_for_fit(
     ckpt_path: str | Path | None,
     init_from: str | Path | None,
 ) -> Checkpoint | None:
-    """Read the checkpoint that a fit resumes from, or takes its weights from; None if there is none.
+    """Read the checkpoint from which a fit resumes or loads its weights. Return None if the fit has no checkpoint.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
@@ -253,5 +254,5 @@ def read_for_fit(
         return None
     checkpoint = read_run(parts, find_run(parts, path, run_dir), weights_only=ckpt_path is None)
     if saver is not None and ckpt_path is not None:
-        saver.go_on_from(checkpoint.path, checkpoint.step)
+        saver.resume_from(checkpoint.path, checkpoint.step)
     return checkpoint

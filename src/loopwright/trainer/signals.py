@@ -1,4 +1,4 @@
-"""`StopSignals`: a signal ends a fit after its step; a second one ends it at once."""
+"""`StopSignals`: the first signal stops a fit after its step, the second one stops it at once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignals:
-    """While its block lasts, SIGINT, SIGTERM and SIGUSR1 interrupt a fit.
+    """A context in which SIGINT, SIGTERM and SIGUSR1 interrupt a fit.
 
-    The first one is noted, and the engine sees it at the end of the step; a second one raises where the program
-    stands, and again at the next micro-batch or save, as Python drops what is raised while an object is finalized; one
-    after that is left to the system, for a program that is stuck. Only the main thread can be told of
-    signals, and a signal that is ignored, as SIGINT is under ``nohup``, stays so. Processes forked meanwhile, such as
-    the workers of a dataloader, do not take it for theirs.
+    - The first signal requests a stop. The engine stops the fit at the end of the step.
+    - The second signal raises an exception at once. Python drops an exception that is raised while an object is
+      finalized, so the engine raises it again at the next micro-batch or save.
+    - Another signal of the same kind has the default action of the system, which ends a program that does not respond.
+
+    Python calls signal handlers only in the main thread, so the context does nothing in other threads. A signal that
+    is ignored, as SIGINT is under ``nohup``, stays ignored. Forked processes, such as the workers of a dataloader,
+    inherit the handler, which does nothing there.
 
     Args:
-        stopping: of the run.
-        is_saved: whether a fit that is interrupted is saved, which is said.
+        stopping: receives the request to stop.
+        is_saved: whether an interrupted fit is saved. The message of the first signal says so.
     """
 
     def __init__(self, stopping: Stopping, *, is_saved: bool) -> None:
@@ -37,7 +40,7 @@ class StopSignals:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Install the handler."""
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 handler = signal.getsignal(number)
@@ -46,13 +49,13 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back to whoever had them."""
+        """Install the earlier handlers again."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._stopping.exit = None
 
     def end(self) -> BaseException | None:
-        """What a fit that a signal interrupted raises once it is saved; None where none came."""
+        """Return the exception that an interrupted fit raises after its save; None if no signal was received."""
         return None if self.received is None else _exit_for(self.received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -63,9 +66,9 @@ class StopSignals:
         if self._num_received == 1:
             self.received = received
             self._stopping.ask(received.name, is_interruption=True)
-            # Printed past Python's streams, whose locks whatever was interrupted here may hold.
-            saved = " and saved" if self._is_saved else ""
-            text = f"\n{received.name}: the step is finished{saved}, then the run ends; once more: at once.\n"
+            # Not printed with `print`: the interrupted code may hold the lock of sys.stderr.
+            saving = ", and saving" if self._is_saved else ""
+            text = f"\n{received.name}: stopping after this step{saving}. Send it again to stop at once.\n"
             _write(2, text.encode())
             return
         signal.signal(number, signal.SIG_DFL)
@@ -78,5 +81,5 @@ def _exit_for(received: signal.Signals) -> BaseException:
 
 
 def _write(descriptor: int, text: bytes) -> None:
-    with contextlib.suppress(OSError):  # closed: nobody reads along
+    with contextlib.suppress(OSError):  # standard error may be closed
         os.write(descriptor, text)

@@ -1,6 +1,6 @@
-"""`Trainer`: a model, an optimizer, a loop, and what listens to them; it fits, validates, saves and loads.
+"""`Trainer`: fits and validates a model, saves and loads checkpoints, and calls callbacks and loggers.
 
-A facade: the plan says what is done, the engine does it.
+It contains no loop: `plan` computes the stages of a fit, and `engine` carries them out.
 """
 
 from __future__ import annotations
@@ -43,30 +43,31 @@ class Trainer:
 
     ::
 
-        on_enter_fit; load what was asked for; plan; on_fit_start
+        on_enter_fit; load a checkpoint, if one is given; compute the plan; on_fit_start
         for each stage of the plan: train steps, save, validate      (engine/fit.py)
         on_fit_end
 
     Args:
-        model: a module, or a callable that makes one under the trainer's random streams. ``model(batch)`` returns the
-            loss, a scalar, or a mapping with ``loss`` (a mean over the micro-batch's items), ``num_items`` where items
-            are not simply samples, and any scalars to be averaged and logged beside it.
-        optimizer: a callable of the parameters, or an instance over the parameters of the module given. A callable
-            with a parameter ``named_parameters`` is given pairs of name and parameter, to group them by name.
-        schedulers: callables of the optimizer, stepped once per step; one with a parameter ``total_steps`` is told the
-            plan's. ``{"scheduler": …, "monitor": metric}`` is stepped with that metric after each validation.
-        loop: a `TrainingLoop`, by default of one epoch, or a `ValidationLoop`.
+        model: a module, or a callable that returns one and runs with the random streams of the trainer. A call with a
+            batch returns a scalar tensor, the loss, or a mapping with ``loss``, ``num_items`` and other scalars to log.
+            The loss is a mean over ``num_items`` items, or over the samples if there is no ``num_items``.
+        optimizer: a callable of the parameters, or an optimizer of the parameters of a given module. A callable with
+            a parameter ``named_parameters`` gets pairs of name and parameter, so that it can group them by name.
+        schedulers: callables of the optimizer. The schedulers are stepped once per step. A callable with a parameter
+            ``total_steps`` gets the number of steps of the plan. ``{"scheduler": …, "monitor": metric}`` is stepped
+            with the metric after each validation.
+        loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
-        precision: by default float32 without clipping.
-        checkpoint: when to save; needs ``run_dir``.
-        callbacks: a list, or a mapping whose names key their state.
-        loggers: likewise.
-        log_every_n_steps: steps between two readings of training values; the last step of a fit is read too.
-        seed: of the trainer's random streams, which are its own; None: drawn, and recorded as `seed`.
-        run_dir: where checkpoints and loggers write; without it nothing is written.
+        precision: type of the computations, and gradient clipping; by default float32 without clipping.
+        checkpoint: when to save, and what to keep. It needs ``run_dir``.
+        callbacks: a list, or a mapping. The keys of a mapping are the names of the states in a checkpoint.
+        loggers: a list, or a mapping, as ``callbacks``.
+        log_every_n_steps: steps from one log of training values to the next; the last step of a fit is logged, too.
+        seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
+        run_dir: directory of the checkpoints and of the files of loggers; None: no checkpoints are saved.
 
     Raises:
-        SettingError: for settings that cannot be used.
+        SettingError: if a setting is invalid.
     """
 
     def __init__(
@@ -125,67 +126,67 @@ class Trainer:
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The model's parameters by plain names, those that checkpoints use; a tied one under each of its names."""
+        """The parameters of the model by the names in checkpoints. A tied parameter is listed under all its names."""
         return plain_parameters(self._parts.model)
 
     @property
     def optimizer(self) -> Optimizer | None:
-        """The optimizer, where one was given."""
+        """The optimizer; None if the trainer has none."""
         return self._parts.optimizer
 
     @property
     def schedulers(self) -> list[Any]:
-        """The schedulers, those with a monitor last; made by the first fit, as they may ask for its length."""
+        """The schedulers; those with a monitor come last. Empty before the first fit, which makes them."""
         return [*self._parts.schedulers, *(scheduler for scheduler, _ in self._parts.monitored)]
 
     @property
     def loop(self) -> LoopCallback:
-        """The loop given."""
+        """The loop of the trainer."""
         return self._loop
 
     @property
     def global_step(self) -> int:
-        """Steps completed since the run began, across resumes."""
+        """Number of steps completed since the beginning of the run, across resumes."""
         return self._parts.state.global_step
 
     @property
     def micro_batch_index(self) -> int:
-        """The micro-batch of the present pass that is read next."""
+        """Index of the next micro-batch in the current pass over the training dataloader."""
         return self._parts.state.micro_batch_index
 
     @property
     def plan(self) -> Plan | None:
-        """The plan of the present or last fit; after a resume, the rest of the run's."""
+        """The plan of the current or last fit. After a resume, it is the rest of the plan of the run."""
         return self._fitting.plan
 
     @property
     def run_dir(self) -> Path | None:
-        """Where this run writes, if anywhere."""
+        """The run directory; None if there is none."""
         return self._run_dir
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
-        """The callbacks given, in order."""
+        """The callbacks, in order."""
         return self._listeners.callbacks
 
     @property
     def loggers(self) -> tuple[Logger, ...]:
-        """The loggers given, in order."""
+        """The loggers, in order."""
         return self._listeners.loggers
 
     @property
     def log_every_n_steps(self) -> int:
-        """Steps between two readings of training values."""
+        """Number of steps from one log of training values to the next."""
         return self._parts.log_every_n_steps
 
     @property
     def is_log_step(self) -> bool:
-        """Whether the training values of the present step are read and logged."""
+        """Whether the training values of the current step are logged."""
         return self._parts.state.is_log_step
 
     @property
     def seed(self) -> int:
-        """What the random streams of this run were seeded with."""
+        """The seed of the random streams."""
         return self._parts.streams.seed
 
     @property
@@ -200,24 +201,24 @@ class Trainer:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the present or last fit was stopped, if it was."""
+        """Why the current or last fit was stopped; None if it was not stopped."""
         return self._parts.stopping.reason
 
     @property
     def validation_name(self) -> str | None:
-        """The validation set being validated, ``val``, ``val/0`` or ``val/<name>``, as its metrics begin; or None."""
+        """Prefix of the metrics of the validation in progress, such as ``val/0``; None outside a validation."""
         return self._parts.state.validation_name
 
     @property
     def validation_checkpoint(self) -> Path | None:
-        """The checkpoint whose weights are being validated; None: none, or those of the run itself are."""
+        """The checkpoint that is being validated; None if there is none, or if the weights in memory are validated."""
         return self._parts.state.validation_checkpoint
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
-        """The plan that `fit` would carry out now; nothing is run.
+        """Return the plan that `fit` would carry out now, without training.
 
         Raises:
-            SettingError: as `fit`.
+            SettingError: if the settings do not fit the data.
         """
         return self._fitting.plan_next(arguments.training_loop(self._loop), train_dataloader, val_dataloader)
 
@@ -228,32 +229,33 @@ class Trainer:
         ckpt_path: str | Path | None = None,
         init_from: str | Path | None = None,
     ) -> FitResult:
-        """Train by the loop's settings, and validate in between.
+        """Train with the settings of the loop, with validations in between.
 
-        A later fit goes on where the last one ended: the same dataloader inside its pass, another with a new pass.
+        A later fit continues at the step at which the last one ended. With the same dataloader it also continues in
+        the same pass; with another dataloader it starts a new pass.
+
+        In the main thread, SIGINT, SIGTERM and SIGUSR1 stop the fit after the current step, which is saved. A second
+        signal stops it at once.
 
         Args:
             train_dataloader: any iterable of micro-batches.
-            val_dataloader: one, a list, or a mapping from names.
-            ckpt_path: resume from a checkpoint, a run directory (its newest good checkpoint), "last" or "best"; the
-                plan of the run that it belongs to is kept.
-            init_from: load only the weights of a checkpoint, and begin at step 0.
-
-        In the main thread SIGINT, SIGTERM and SIGUSR1 end the fit after its step, which is saved first; a second
-        one ends it at once.
+            val_dataloader: a dataloader, or a list or a mapping of them.
+            ckpt_path: checkpoint to resume from: its path, a run directory (for its newest valid checkpoint), "last"
+                or "best". The fit carries out the rest of the plan of that run.
+            init_from: checkpoint whose weights are loaded. The fit starts at step 0.
 
         Raises:
-            TypeError: if the loop is no `TrainingLoop`.
-            SettingError: if the settings do not fit the data, or there is no optimizer.
+            TypeError: if the loop is not a `TrainingLoop`.
+            SettingError: if the settings do not fit the data, or if there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
-            SaveError: if one cannot be written, unless the fit is to go on.
+            SaveError: if a checkpoint cannot be written, unless the settings say that training continues.
             KeyboardInterrupt: after SIGINT.
             SystemExit: with code 143, after SIGTERM and SIGUSR1.
         """
         self._check_open()
         loop = arguments.training_loop(self._loop)
         if self._parts.optimizer is None:
-            raise SettingError("optimizer", "=null: expected an optimizer, to fit with.")
+            raise SettingError("optimizer", "=null: expected an optimizer, which fit needs.")
         arguments.check_start(ckpt_path, init_from, self.global_step)
         self._parts.hooks = self._listeners.bind(loop.val_loop)
         if self._saver is not None:
@@ -264,18 +266,18 @@ class Trainer:
     def validate(
         self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
     ) -> dict[str, float]:
-        """Validate on one dataloader, a list or a mapping of them.
+        """Validate on one or more dataloaders.
 
         Args:
-            val_dataloader: read from its beginning.
-            ckpt_path: validate the weights of a checkpoint, which are given back afterwards; None: those in memory.
-            loop: in place of the trainer's own.
+            val_dataloader: a dataloader, or a list or a mapping of them. Each is read from its beginning.
+            ckpt_path: checkpoint to validate; the weights in memory are restored afterwards. None: validate these.
+            loop: loop that is used instead of the loop of the trainer.
 
         Returns:
             The averages by name, such as ``val/loss``.
 
         Raises:
-            SettingError: if a dataloader of unknown length is to be validated as a whole.
+            SettingError: if the length of a dataloader is unknown, and the loop does not limit its batches.
             CheckpointError: if the checkpoint cannot be used.
         """
         chosen = arguments.validation_loop(loop, self._loop)
@@ -286,7 +288,8 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(parts.streams.active())
             if ckpt_path is not None:
-                self._finish_saving()
+                if self._saver is not None:
+                    self._saver.wait_or_warn()
                 stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
             results = validate_sets(parts, chosen, val_sets)
         return {name: value for metrics in results.values() for name, value in metrics.items()}
@@ -300,20 +303,21 @@ class Trainer:
         """Validate every dataloader on every checkpoint, and run the downstream validations on each.
 
         Args:
-            val_dataloaders: one, a list or a mapping.
-            ckpt_paths: paths or patterns, taken in the order of their steps; None: the weights in memory.
-            loop: in place of the trainer's own.
+            val_dataloaders: a dataloader, or a list or a mapping of them.
+            ckpt_paths: paths or patterns of checkpoints, validated in order of their steps; None: weights in memory.
+            loop: loop that is used instead of the loop of the trainer.
 
         Returns:
-            A row for each checkpoint and dataloader or downstream validation. Weights in memory are as before.
+            For each checkpoint, a row for each dataloader and for each downstream validation. Afterwards the weights in
+            memory are as before.
 
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
         """
         chosen = arguments.validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
-        if ckpt_paths is not None:
-            self._finish_saving()
+        if ckpt_paths is not None and self._saver is not None:
+            self._saver.wait_or_warn()
         folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
         with parts.streams.active():
             return validate_checkpoints(parts, chosen, val_dataloaders, folders)
@@ -322,48 +326,52 @@ class Trainer:
         """Save the run as the checkpoint folder ``path``, and return it.
 
         Raises:
-            RuntimeError: inside a step; the end of one is when ``on_train_batch_end`` sees a new ``global_step``.
-            SaveError: if it cannot be written.
+            RuntimeError: inside a step. At the end of a step, ``on_train_batch_end`` sees a new ``global_step``.
+            SaveError: if the checkpoint cannot be written.
         """
         self._check_open()
-        self._finish_saving()
+        if self._saver is not None:
+            self._saver.wait_or_warn()
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
-        """End the present fit after this step: it saves, and returns normally. Outside a fit nothing happens.
+        """Stop the current fit after this step. It saves a checkpoint and returns normally. Does nothing outside a fit.
 
         Args:
-            reason: said to the user.
-            is_interruption: the run is to be resumed: its state is "interrupted", and a validation that is under way
-                is cut short, to be begun again.
+            reason: text that is shown to the user.
+            is_interruption: whether the run is to be resumed. If so, its state is "interrupted", and a validation in
+                progress is cut short; a resumed run repeats it.
         """
         if self._fitting.is_running:
             self._parts.stopping.ask(reason, is_interruption=is_interruption)
 
     def log_metrics(self, **values: Tensor | float) -> None:
-        """Hand values to the loggers at once, for the present step; reading a tensor waits for its device."""
+        """Pass values to the loggers, for the current step. Reading a tensor waits for its device."""
         self._parts.log.log(values, self.global_step)
 
     def close(self) -> None:
-        """Let a save end, then finalize callbacks and loggers, once; where one raises the others are still called."""
+        """Wait for a save in the background, then finalize all callbacks and loggers. A second call does nothing."""
         self._close(None)
 
     def _close(self, ended_by: BaseException | None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
+        hooks = self._parts.hooks["finalize"]
+        if self._saver is not None and (ended_by is None or isinstance(ended_by, Exception)):  # no KeyboardInterrupt
+            hooks = (self._saver.wait, *hooks)
         try:
-            close_all((partial(self._fitting.end_saving, ended_by), *self._parts.hooks["finalize"]), ended_by)
-        finally:  # otherwise trainer and parts keep each other, and so the model, until garbage is collected
+            close_all(hooks, ended_by)
+        finally:  # a reference cycle of trainer and parts would keep the model in memory until a garbage collection
             self._fitting.close()
             self._parts.trainer, self._parts.hooks = None, {}
 
     def __enter__(self) -> Self:
-        """The trainer itself; it is closed at the end of the block."""
+        """Return the trainer, which is closed at the end of the ``with`` block."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the trainer; an exception that ends the block goes on, whatever is raised now."""
+        """Close the trainer. If an exception ended the block, errors of the closing are added to it as notes."""
         self._close(error)
 
     def _set_up(self) -> None:
@@ -381,16 +389,12 @@ class Trainer:
             raise
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
-        """The parts with the hooks of ``loop`` bound; those of a fit that is running stay as they are."""
+        """Return a copy of the parts with the hooks of ``loop`` bound. A fit in progress keeps its hooks."""
         self._check_open()
         hooks = self._listeners.bind(loop)
         self._listeners.warn_if_unheard(loop, hooks)
         return replace(self._parts, hooks=hooks)
 
-    def _finish_saving(self) -> None:
-        if self._saver is not None:
-            self._saver.settle()
-
     def _check_open(self) -> None:
         if self._is_closed:
-            raise RuntimeError("This trainer is closed; make another.")
+            raise RuntimeError("This trainer is closed; make a new one.")

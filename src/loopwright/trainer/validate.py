@@ -1,4 +1,4 @@
-"""Validation outside a fit: dataloaders on the weights in memory, or on those of checkpoints."""
+"""Validation outside a fit, with the weights in memory or with the weights of checkpoints."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _log = logging.getLogger("loopwright")
 
 
 class ValidationRow(NamedTuple):
-    """One line of `Trainer.validate_all`: a checkpoint (None: the weights in memory) on one dataloader.
+    """The metrics of one checkpoint (None: the weights in memory) on one dataloader.
 
-    What a downstream validation logged is a line too, with its name as ``dataloader``.
+    A downstream validation that logs metrics has a row, too, with its name as ``dataloader``.
     """
 
     checkpoint: Path | None
@@ -38,15 +38,15 @@ class ValidationRow(NamedTuple):
 
 
 def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str, ValidationSet]:
-    """Validation dataloaders by their names, each readable from its beginning, always in the same order.
+    """Return the validation sets by name. Every read of a set starts at its beginning and gives the same order.
 
     Args:
-        val_dataloader: one, a list, or a mapping from names.
-        seed: of the run.
+        val_dataloader: a dataloader, or a list or a mapping of them.
+        seed: seed of the run.
         root: prefix of their names.
 
     Raises:
-        SettingTypeError: for an iterator, which has a beginning only once.
+        SettingTypeError: if a dataloader is an iterator, which can be read only once.
     """
     loaders = name_dataloaders(val_dataloader, root)
     for name, loader in loaders.items():
@@ -63,7 +63,7 @@ def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str
 def validate_sets(
     parts: Parts, loop: ValidationLoop, val_sets: Mapping[str, ValidationSet]
 ) -> dict[str, dict[str, float]]:
-    """Validate each dataloader on the weights in memory; the lengths of all are checked before the first is read."""
+    """Validate each dataloader with the weights in memory. All lengths are checked before the first one is read."""
     lengths = {
         name: validation_batches(data.source.num_batches, loop.eval_steps, name) for name, data in val_sets.items()
     }
@@ -77,13 +77,17 @@ def validate_sets(
 def validate_checkpoints(
     parts: Parts, loop: ValidationLoop, val_dataloaders: Any, folders: Sequence[Path | None]
 ) -> list[ValidationRow]:
-    """Validate each dataloader on each checkpoint, then run the downstream validations on it.
+    """For each checkpoint, validate each dataloader and run the downstream validations.
 
     Args:
-        parts: of this run, with the loop's hooks bound; its weights and step are given back.
+        parts: objects of this run, with the hooks of ``loop`` bound. Afterwards its weights and its step are as before.
         loop: the validation loop.
-        val_dataloaders: as the user gave them.
-        folders: checkpoints; None: the weights in memory.
+        val_dataloaders: validation dataloaders as the user gave them.
+        folders: folders of the checkpoints; None: the weights in memory.
+
+    Raises:
+        SettingTypeError: if there is neither a dataloader nor a downstream validation.
+        CheckpointError: if a checkpoint cannot be used.
     """
     val_sets = open_val_sets(val_dataloaders, parts.streams.seed)
     if not val_sets and not parts.hooks["run_validation"]:
@@ -106,14 +110,14 @@ def validate_checkpoints(
 
 @contextmanager
 def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
-    """Run the body on the weights and at the step of a checkpoint; give those in memory back.
+    """Load the weights and the step of a checkpoint. At the end of the context, restore the weights and step in memory.
 
     Raises:
-        RuntimeError: inside a step, whose backward needs the weights in memory.
+        RuntimeError: inside a step, as its backward needs the weights in memory.
         CheckpointError: if the checkpoint cannot be used.
     """
     if parts.state.is_inside_window:
-        raise RuntimeError("A checkpoint is not loaded inside a step; validate it at a step's end.")
+        raise RuntimeError("A checkpoint cannot be loaded inside a step; validate it at the end of the step.")
     refuse_lazy(parts.model)
     kept, kept_buffers = (
         {name: entry.clone() if isinstance(entry, Tensor) else entry for name, entry in entries.items()}

@@ -25,7 +25,7 @@ def test_a_forward_is_the_module_itself_without_an_additional_call() -> None:
 
 
 def test_a_model_that_was_not_set_up_cannot_be_called() -> None:
-    with pytest.raises(RuntimeError, match="set_up comes first"):
+    with pytest.raises(RuntimeError, match="call set_up first"):
         _ = Single().call
 
 
@@ -38,7 +38,7 @@ def test_numbers_are_summed_over_a_step_and_reset_for_the_next_step() -> None:
     assert strategy.agreed().tolist() == [7.0, 1.0]
     strategy.backward(None, torch.tensor([1.0, 0.0]))
     assert strategy.agreed().tolist() == [1.0, 0.0]
-    with pytest.raises(RuntimeError, match="backward comes first"):
+    with pytest.raises(RuntimeError, match="call backward first"):
         strategy.agreed()
 
 

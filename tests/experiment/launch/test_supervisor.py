@@ -151,7 +151,7 @@ def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int
     step = found["global_step"]
     assert answer.err.splitlines() == [
         "",
-        f"{received}: the step is finished and saved, then the run ends; once more: at once.",
+        f"{received}: stopping after this step, and saving. Send it again to stop at once.",
         f"interrupted by {received} at global_step {step:,}; resume it with: loopwright resume --trust=faulty out",
     ]
     assert (here / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()

@@ -1,4 +1,4 @@
-"""Strategies: how a model is placed, called, summed and gathered."""
+"""Strategies, which place a model on processes, call it, sum its gradients and gather its weights."""
 
 from loopwright.device.strategies.single import Single
 

@@ -1,4 +1,4 @@
-"""`Single`: one process that holds the whole model."""
+"""`Single`: the strategy for one process, which holds the whole model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loopwright.protocols import Accelerator, Ranks
 class Single:
     """Trains a model in this process alone.
 
-    `call` and `evaluate` are the module itself, so that a forward costs no further function call.
+    `call` and `evaluate` are the module itself, so that a forward needs no additional function call.
     """
 
     is_sharded = False
@@ -27,7 +27,7 @@ class Single:
 
     @property
     def ranks(self) -> Ranks:
-        """This process."""
+        """The ranks of a run in one process."""
         return Alone()
 
     @property
@@ -35,10 +35,10 @@ class Single:
         """The model.
 
         Raises:
-            RuntimeError: before `set_up`.
+            RuntimeError: if `set_up` was not called.
         """
         if self._model is None:
-            raise RuntimeError("set_up comes first.")
+            raise RuntimeError("There is no model; call set_up first.")
         return self._model
 
     @property
@@ -47,33 +47,33 @@ class Single:
         return self.call
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Move the model to the device, in place; float32 changes no type."""
+        """Move the model to the device, in place. No type is changed."""
         self._model = model.to(device.torch_device)
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
-        """There is nothing to synchronise."""
+        """Return an empty context, as one process has nothing to synchronise."""
         return nullcontext()
 
     def backward(self, total: Tensor | None, word: Tensor) -> None:
-        """Run the backward of ``total``, and keep the sum of the words."""
+        """Run the backward of ``total``, and add ``word`` to the sum of the words."""
         if total is not None:
             total.backward()  # type: ignore[no-untyped-call]
         self._words = word.clone() if self._words is None else self._words + word
 
     def agreed(self) -> Tensor:
-        """The sum of the words since the last call.
+        """Return the sum of the words since the last call.
 
         Raises:
-            RuntimeError: if there was no `backward` since.
+            RuntimeError: if `backward` was not called since then.
         """
         words, self._words = self._words, None
         if words is None:
-            raise RuntimeError("backward comes first.")
+            raise RuntimeError("There is no sum; call backward first.")
         return words
 
     def equalise_buffers(self) -> None:
-        """The buffers of one process are equal."""
+        """Do nothing, as there is one process."""
 
     def whole(self, tensor: Tensor) -> Tensor:
-        """The tensor on the host."""
+        """Return the tensor on the CPU."""
         return tensor.detach().cpu()
