@@ -59,6 +59,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/plain_english.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -14,7 +14,7 @@ from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.command_line import CommandLine, read_command_line
 from loopwright.experiment.console.help_text import help_text
 from loopwright.experiment.console.messages import complain, one_line_of, tell
-from loopwright.experiment.jobs.settings import at_config_path
+from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.shipped import conf_dir
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import refuse, refuse_type
 from loopwright.hooks import HOOKS, Callback
-from loopwright.plan.settings import TrainingSettings, check_eval_steps
+from loopwright.plan.training_settings import TrainingSettings, check_eval_steps
 
 if TYPE_CHECKING:
     from torch import nn

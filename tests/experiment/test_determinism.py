@@ -13,7 +13,7 @@ import torch
 from command import Answer
 from loopwright.device import deterministic_operations, open_device, operation_without_form
 from loopwright.errors import SettingError
-from loopwright.experiment.jobs import check
+from loopwright.experiment.jobs import job_checker
 
 Cli = Callable[..., Answer]
 
@@ -64,7 +64,7 @@ def at_opening(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         values.append(os.environ.get(VARIABLE))
         return open_device(device)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(check, "open_device", opened)
+    monkeypatch.setattr(job_checker, "open_device", opened)
     return values
 
 

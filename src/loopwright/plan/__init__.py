@@ -7,8 +7,8 @@ from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
-from loopwright.plan.settings import TrainingSettings
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
+from loopwright.plan.training_settings import TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
 __all__ = [

@@ -10,7 +10,7 @@ from loopwright.plan.cadence import steps_between_validations
 from loopwright.plan.lengths import find_end
 from loopwright.plan.passes import Passes
 from loopwright.plan.plan import Plan
-from loopwright.plan.settings import HasTrainingSettings, TrainingSettings
+from loopwright.plan.training_settings import HasTrainingSettings, TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
 _MANY_STEPS = 100

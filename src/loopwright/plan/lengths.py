@@ -8,7 +8,7 @@ from loopwright.errors import SettingError, refuse
 
 if TYPE_CHECKING:
     from loopwright.plan.passes import Passes
-    from loopwright.plan.settings import TrainingSettings
+    from loopwright.plan.training_settings import TrainingSettings
 
 
 class End(NamedTuple):

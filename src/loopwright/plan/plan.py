@@ -9,8 +9,8 @@ from itertools import islice
 from loopwright.errors import refuse
 from loopwright.plan.cadence import next_multiple
 from loopwright.plan.passes import Passes, Window
-from loopwright.plan.settings import TrainingSettings
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
+from loopwright.plan.training_settings import TrainingSettings
 from loopwright.plan.validation import PlannedSet
 
 

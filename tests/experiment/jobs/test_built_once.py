@@ -11,7 +11,7 @@ import pytest
 
 from command import SMALL, Answer
 from loopwright.data import Splits
-from loopwright.experiment.jobs import check
+from loopwright.experiment.jobs import job_checker
 from loopwright.loop import TrainingLoop
 
 Cli = Callable[..., Answer]
@@ -54,7 +54,7 @@ def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(
 ) -> None:
     alive: list[int] = []
     seen: list[weakref.ref[Any]] = []
-    build_data = check.build.build_data
+    build_data = job_checker.build.build_data
 
     def watched(*args: Any) -> Splits:
         alive.append(sum(each() is not None for each in seen))
@@ -62,7 +62,7 @@ def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(
         seen.append(weakref.ref(data.train))
         return data
 
-    monkeypatch.setattr(check.build, "build_data", watched)
+    monkeypatch.setattr(job_checker.build, "build_data", watched)
     words = [word for word in SMALL if not word.startswith("data.num_val")]
     assert cli("-m", *words, "data.num_val=8,12").code == 0
     assert alive == [0, 0, 0, 0], "two checks, two jobs"

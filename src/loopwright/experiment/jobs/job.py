@@ -16,7 +16,7 @@ from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.settings import JobSettings, check_names, read_settings, without_training
+from loopwright.experiment.jobs.job_settings import JobSettings, check_names, read_settings, without_training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from loopwright.checkpoint import Checkpoint, read_entries, resolve, verify_checkpoint
 from loopwright.data import Splits, as_source
+from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
-from loopwright.experiment.jobs.settings import JobSettings
 from loopwright.hooks import ValidationCallback
 from loopwright.loggers.lines import sizes_of
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loopwright.checkpoint import expand, resolve
-from loopwright.experiment.jobs.settings import JobSettings
+from loopwright.experiment.jobs.job_settings import JobSettings
 
 
 def origins(settings: JobSettings) -> list[Path]:

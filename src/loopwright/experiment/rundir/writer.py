@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from loopwright.errors import SaveError, SettingError
-from loopwright.experiment.jobs.settings import JobSettings
+from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import number
 from loopwright.records import read_summary
 

@@ -15,8 +15,8 @@ from loopwright.experiment.console.closing import closing_text, command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.jobs.job_settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
 from loopwright.experiment.jobs.objects import JobObjects
-from loopwright.experiment.jobs.settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.records import draw_curves

@@ -20,9 +20,9 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_rows
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import describe_validation
+from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.experiment.jobs.objects import build_objects, facts_of, make_trainer
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
-from loopwright.experiment.jobs.settings import JobSettings
 from loopwright.experiment.rundir.environment import (
     environment,
     environment_differences,

@@ -18,8 +18,8 @@ from loopwright.errors import SettingError
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.jobs.job_settings import at_callback_path, callbacks_of
 from loopwright.experiment.jobs.objects import build_objects, make_trainer
-from loopwright.experiment.jobs.settings import at_callback_path, callbacks_of
 from loopwright.hooks import Callback
 
 _TIME_LIMIT = "loopwright.callbacks.TimeLimit"

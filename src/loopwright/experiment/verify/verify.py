@@ -24,7 +24,7 @@ from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.jobs.check import checked
 from loopwright.experiment.jobs.job import Job, compose_jobs
-from loopwright.experiment.jobs.settings import OVERFITS, callbacks_of
+from loopwright.experiment.jobs.job_settings import OVERFITS, callbacks_of
 from loopwright.experiment.verify.accumulation import verify_accumulation
 from loopwright.experiment.verify.both_ways import (
     verify_determinism,

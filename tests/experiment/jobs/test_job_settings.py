@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loopwright.errors import SettingError
-from loopwright.experiment.jobs.settings import at_callback_path, check_names, read_settings
+from loopwright.experiment.jobs.job_settings import at_callback_path, check_names, read_settings
 
 CONFIG: dict[str, Any] = {
     **{section: {"_target_": "x"} for section in ("loop", "model", "data", "device", "optimizer")},

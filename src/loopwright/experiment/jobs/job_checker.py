@@ -1,0 +1,227 @@
+"""`JobChecker`: builds the objects of jobs and refuses what would fail in the run: values, paths, models, plans."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from loopwright.device import Device, open_device
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.gate.allow import NEEDS
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.tree import TARGET, walk
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs import objects as build
+from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.jobs.job_plan import JobPlan, plan_job
+from loopwright.experiment.jobs.model_check import check_takes
+from loopwright.experiment.jobs.objects import JobObjects
+from loopwright.experiment.jobs.rate_curve import sketch_optimizer
+from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences
+from loopwright.loop import TrainingLoop
+from loopwright.optim import NAME_ARGUMENTS
+from loopwright.trainer.arguments import make_optimizer
+
+_COLLECTED = ("callbacks", "loggers")  # sections that are mappings of names to objects
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedJob:
+    """A checked job, with its plan and the objects built for the check.
+
+    Attributes:
+        job: the job, with its seed and number of threads decided.
+        objects: objects of the job, which its run uses.
+        plan: plan of the job.
+    """
+
+    job: Job
+    objects: JobObjects
+    plan: JobPlan
+
+
+class JobChecker:
+    """Checks jobs one after another. Builds a section again only if it differs from the section of the last job.
+
+    Args:
+        trust: the packages that the user trusts.
+        builds_trusted: whether sections that name classes of trusted packages are built, too.
+    """
+
+    def __init__(self, trust: Trust, *, builds_trusted: bool) -> None:
+        self._trust = trust
+        self._builds_trusted = builds_trusted
+        self._built: dict[str, tuple[str, Any]] = {}  # by section: its configuration as JSON, and the result
+
+    def check(self, job: Job) -> CheckedJob | None:
+        """Refuse wrong values, missing packages and checkpoints, and a model or plan that does not fit the data.
+
+        The model is built without its weights.
+
+        Args:
+            job: job returned by `settle`.
+
+        Returns:
+            The checked job; None if a section was not built.
+
+        Raises:
+            SettingError: for a wrong setting.
+            CheckpointError: for a checkpoint that does not exist.
+        """
+        config, trust = job.config, self._trust
+        _check_installed(config)
+        loop = build.build_loop(job, trust)
+        _check_paths(job, is_training=isinstance(loop, TrainingLoop))
+        device = self._once(job, ["device"], lambda: _usable_device(config["device"], trust))
+        precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
+        checkpointing = self._once(
+            job, ["checkpoint"], lambda: build.build_checkpointing(config.get("checkpoint"), trust)
+        )
+        collected = {
+            section: self._once(job, [section], partial(build.build_callbacks, config, section, trust))
+            for section in _COLLECTED
+            if self._builds(config.get(section))
+        }
+        optimizer = self._once(
+            job, ["optimizer", "model"], lambda: _usable_optimizer(config, trust, partial(self._model, job))
+        )
+        schedulers = self._once(job, ["scheduler", "optimizer"], lambda: _usable_schedulers(config, trust, optimizer))
+        model = self._model(job)
+        if not self._builds(config["data"]) or len(collected) < len(_COLLECTED):
+            return None
+        objects = JobObjects(
+            loop=loop,
+            device=device,
+            precision=precision,
+            checkpointing=checkpointing,
+            optimizer=optimizer,
+            schedulers=schedulers,
+            callbacks=collected["callbacks"],
+            loggers=collected["loggers"],
+            data=self._once(job, ["data"], lambda: build.build_data(job, trust)),
+        )
+        plan = plan_job(job.settings, objects)
+        # A callback of a trusted package may change batches before the model receives them.
+        if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
+            self._once(job, ["data", "model"], lambda: check_takes(model, objects.data))
+        return CheckedJob(job=job, objects=objects, plan=plan)
+
+    def _builds(self, node: Any) -> bool:
+        return self._builds_trusted or _is_ours(node)
+
+    def _model(self, job: Job) -> nn.Module | None:
+        """Return the model without its weights, or None if a package of the user defines its class."""
+        node = job.config["model"]
+        return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
+
+    def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
+        """Return the result of ``make``, or its last result if these sections have not changed since."""
+        name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
+        if name not in self._built or self._built[name][0] != key:
+            self._built.pop(name, None)  # so that two large data sets are never in memory together
+            self._built[name] = key, make()
+        return cast(T, self._built[name][1])
+
+
+def _check_installed(config: Mapping[str, Any]) -> None:
+    for path, node in walk(dict(config)):
+        target = node.get(TARGET) if isinstance(node, dict) else None
+        package, extra = NEEDS.get(str(target), (None, None))
+        if package is not None and find_spec(package) is None:
+            problem = f"={target!r}: needs {package}, which is not installed; pip install 'loopwright[{extra}]'."
+            raise SettingError(f"{path}.{TARGET}", problem)
+
+
+def _usable_device(node: Any, trust: Trust) -> Device:
+    device = build.build_device(node, trust)
+    try:
+        open_device(device)
+    except SettingError as error:
+        raise SettingError("device.kind", error.problem) from None
+    return device
+
+
+def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
+    """Build the callable that makes the optimizer. Check its values, and that its patterns match parameter names."""
+    factory = build.build_optimizer(config["optimizer"], trust)
+    sketch_optimizer(factory)
+    has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
+    if has_patterns and (model := get_model()) is not None:
+        try:
+            make_optimizer(factory, model)
+        except SettingError as error:
+            raise error.under("optimizer") from None
+    return factory
+
+
+def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) -> list[Any]:
+    schedulers = build.build_schedulers(config.get("scheduler"), trust)
+    for make in schedulers:
+        factory = make["scheduler"] if isinstance(make, dict) else make
+        arguments: dict[str, Any] = {}
+        if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
+            # The real number is known only when the fit is planned. A large number refuses only values that are wrong
+            # for every run.
+            arguments["total_steps"] = 10**9
+        try:
+            factory(sketch_optimizer(optimizer), **arguments)
+        except SettingError as error:
+            raise error.under("scheduler") from None
+        except (ValueError, TypeError) as error:
+            raise SettingError("scheduler", f": {error}") from None
+    return schedulers
+
+
+def _weightless(node: Any, trust: Trust) -> nn.Module:
+    """Build the model on the meta device, which allocates no weights."""
+    with torch.device("meta"):
+        model = instantiate(node, trust, "model")
+    if not isinstance(model, nn.Module):
+        raise SettingError("model", f": expected a torch.nn.Module; its target returned {type(model).__name__}.")
+    return model
+
+
+def _check_paths(job: Job, *, is_training: bool) -> None:
+    settings = job.settings
+    if is_training and settings.ckpt_paths is not None:
+        raise SettingError("ckpt_paths", ": only a validation accepts several checkpoints; add loop=validation.")
+    if not is_training and settings.init_from is not None:
+        raise SettingError("init_from", ": a validation loads its weights from ckpt_path; use ckpt_path=… instead.")
+    given = settings.ckpt_paths or settings.ckpt_path or settings.init_from or []
+    for path in [given] if isinstance(given, str) else given:
+        if not os.path.lexists(path) and not (settings.ckpt_paths and glob.glob(path, recursive=True)):
+            setting = "init_from" if settings.init_from else "ckpt_paths" if settings.ckpt_paths else "ckpt_path"
+            raise CheckpointError(f"{setting}={path!r}: no such checkpoint or run directory.")
+        if settings.init_from is None and os.path.isdir(path):
+            _check_same_run(job, path, is_training=is_training)
+
+
+def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
+    found = run_differences(Path(path), job.config, RESUMED_SECTIONS if is_training else ("model",))
+    if found is None:
+        return
+    run_dir, differences = found
+    what, remedy = "another model", f"to validate it with its own model: loopwright validate {run_dir}"
+    if is_training:
+        what = "other settings"
+        remedy = f"a resumed run keeps its settings. To begin a new run with its weights, use init_from; {remedy}"
+    raise SettingError("ckpt_path", f"={path!r}: its run had {what} ({'; '.join(differences)}); {remedy}.")
+
+
+def _is_ours(node: Any) -> bool:
+    """Return whether all targets in a section belong to Loopwright or torch."""
+    targets = [entry[TARGET] for _, entry in walk(node) if isinstance(entry, dict) and TARGET in entry]
+    return all(isinstance(name, str) and name.startswith(("loopwright.", "torch.")) for name in targets)
