@@ -66,12 +66,12 @@ def run_process(cwd: Path, *words: str) -> tuple[int, Answer]:
     return process.pid, Answer(process.returncode, out, err)
 
 
-def is_group_gone(process_id: int) -> bool:
-    """Whether nothing is left of the group of processes that ``process_id`` began, or will be in a moment.
+def is_group_gone(process_id: int, within_seconds: float = 60.0) -> bool:
+    """Whether all processes of the process group ``process_id`` have ended, or end within the given time.
 
-    One that has lost its parent and ended may be listed for long, if nobody asks how it ended.
+    Zombies count as ended: an orphan stays a zombie until its new parent waits for it.
     """
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + within_seconds
     while True:
         is_late = time.monotonic() > deadline
         listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout

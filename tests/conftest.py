@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -26,16 +27,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture
 def num_workers_left() -> Callable[..., int]:
-    """Counts the worker processes begun in the test: those of tests before may wait for the garbage collector.
+    """Count the worker processes that the test has started and that are still alive.
 
-    ``is_collected=True`` has it come first: an error that goes in circles, as torch's do, keeps its frames and so the
-    dataloader.
+    With ``is_collected=True`` the garbage collector runs first: an error in a reference cycle keeps its frames, and so
+    the dataloader. With ``within_seconds`` the count is taken when it is 0, or after that time.
     """
     before = set(multiprocessing.active_children())
 
-    def count(*, is_collected: bool = False) -> int:
+    def count(*, is_collected: bool = False, within_seconds: float = 0.0) -> int:
         if is_collected and set(multiprocessing.active_children()) - before:
             gc.collect()
-        return len(set(multiprocessing.active_children()) - before)
+        deadline = time.monotonic() + within_seconds
+        while (left := set(multiprocessing.active_children()) - before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return len(left)
 
     return count
