@@ -1,24 +1,29 @@
-"""A sample that cannot be read is named: data set, index, worker; in this process as in a worker."""
+"""Errors that name the data set, the samples and the worker, and what workers send to the main process."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from torch.utils.data import get_worker_info
 
 from loopwright.errors import DataError, text_of
 
-# What torch says in a worker of tensors that differ in shape
+# Torch's message in a worker for tensors that differ in shape
 _RAGGED = "Trying to resize storage that is not resizable"
 
 
 def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str = "cannot be read") -> DataError:
-    """The error that names the samples of ``dataset`` that could not be read, and the worker; ``error`` says why.
+    """Return an error that names samples of ``dataset``, the worker, and ``error`` as the reason.
 
-    No ``indices``: a batch of which nobody knows what it was made of.
+    Args:
+        dataset: data set, named by its class.
+        indices: indices of the samples; empty if they are unknown.
+        error: exception that was raised.
+        what: verb phrase of the message.
     """
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
@@ -29,20 +34,30 @@ def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str
     return DataError(f"{type(dataset).__name__}: {named} {what}{where}: {why}")
 
 
+class ReadBatch(NamedTuple):
+    """A batch that a worker has read, and the keys of its samples. It is unpickled as the batch alone."""
+
+    batch: Any
+    keys: Sequence[Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return itemgetter(0), ((self.batch,),)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """What a worker hands over in place of a batch: the line, and the traceback that stays behind in it."""
+    """An error in a worker, sent in place of a batch: its message, and its traceback as text."""
 
     line: str
     report: str
 
     @classmethod
     def of(cls, error: DataError) -> WorkerFailure:
-        """The failure that ``error`` tells of."""
+        """Make a failure of ``error``."""
         return cls(str(error), "".join(traceback.format_exception(error)))
 
     def error(self) -> DataError:
-        """The same as an exception of this process; its cause is the worker's traceback in words."""
+        """Return the error for the main process. The message of its cause is the traceback of the worker."""
         error = DataError(self.line)
         error.__cause__ = RuntimeError(f"in the worker:\n{self.report}")
         return error
