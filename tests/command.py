@@ -84,12 +84,12 @@ def run_process(cwd: Path, *words: str) -> tuple[int, Answer]:
     return process.pid, Answer(process.returncode, out, err)
 
 
-def is_group_gone(process_id: int) -> bool:
-    """Return whether all processes of the group of ``process_id`` end within a minute.
+def is_group_gone(process_id: int, within_seconds: float = 60.0) -> bool:
+    """Return whether all processes of the group of ``process_id`` end within the given time.
 
-    Zombies count as ended: a process without a parent may stay listed for a long time after its end.
+    Zombies count as ended: an orphan stays a zombie until its new parent waits for it.
     """
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + within_seconds
     while True:
         is_late = time.monotonic() > deadline
         listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout

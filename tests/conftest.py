@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -50,16 +51,19 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 @pytest.fixture
 def num_workers_left() -> Callable[..., int]:
-    """Count the worker processes that this test has started; earlier tests may have left workers.
+    """Count the worker processes that the test has started and that are still alive.
 
-    ``is_collected=True`` runs the garbage collector first. Errors of torch contain reference cycles, which keep their
-    frames and the dataloader alive.
+    With ``is_collected=True`` the garbage collector runs first: an error in a reference cycle keeps its frames, and so
+    the dataloader. With ``within_seconds`` the count is taken when it is 0, or after that time.
     """
     before = set(multiprocessing.active_children())
 
-    def count(*, is_collected: bool = False) -> int:
+    def count(*, is_collected: bool = False, within_seconds: float = 0.0) -> int:
         if is_collected and set(multiprocessing.active_children()) - before:
             gc.collect()
-        return len(set(multiprocessing.active_children()) - before)
+        deadline = time.monotonic() + within_seconds
+        while (left := set(multiprocessing.active_children()) - before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return len(left)
 
     return count

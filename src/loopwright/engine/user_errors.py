@@ -1,63 +1,47 @@
-"""What a user's code raised in a run, in words that say where."""
+"""Errors of user code in a run, with notes that say where they were raised."""
 
 from __future__ import annotations
 
-import re
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import active_children
-from multiprocessing.connection import wait
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from loopwright.errors import DataError, text_of
 from loopwright.run_state import RunState
 
-# Torch raises this wherever the main thread is when a worker dies, not only where a batch is awaited.
-_DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
-# Where a tensor is fetched from the worker that made it. One that is just dying, and not found dead yet, gives none.
-_TRANSIT = ("multiprocessing/resource_sharer.py", "multiprocessing/reductions.py")
-
 
 @contextmanager
 def naming_dead_workers() -> Iterator[None]:
-    """Say in one way that a dataloader's worker died, for which there are several errors, by how far it was dead.
-
-    Raises:
-        DataError: in place of any of them.
-    """
+    """Convert torch's error for a dead worker, which a signal handler raises anywhere, into a `DataError`."""
     try:
         yield
-    except Exception as error:
-        if not _is_dead_worker(error):
+    except RuntimeError as error:
+        if not text_of(error).startswith("DataLoader worker (pid"):
             raise
-        if not isinstance(error, RuntimeError):
-            _await_death()
         raise DataError(
-            "A worker process of a dataloader died: expected it to read until the end of the run; if memory ran out "
-            "use fewer (num_workers), and with num_workers=0 its error is seen here."
+            "A worker process of a dataloader died: expected it to live until the end of the run; if memory ran out, "
+            "use fewer workers (num_workers); with num_workers=0 the main process shows the error."
         ) from error
 
 
 def note_reading(error: Exception, dataloader: str, place: str) -> None:
-    """Note the dataloader that raised ``error``, where that does not name the sample by itself."""
-    if not isinstance(error, DataError) and not _is_dead_worker(error):
+    """Add a note with the dataloader that raised ``error``, unless ``error`` names the data itself."""
+    if not isinstance(error, DataError):
         error.add_note(f"Raised by the {dataloader} at {place}.")
 
 
 def note_model(error: Exception, model: nn.Module, state: RunState, what: str = "model") -> None:
-    """Note that ``error`` was raised in the model, and when."""
-    if not _is_dead_worker(error):
-        when = f"in step {state.global_step + 1}" if state.validation_name is None else f"on {state.validation_name}"
-        error.add_note(f"Raised in {what} {type(model).__name__} {when}.")
+    """Add a note with the model that raised ``error``, and the step or the validation data set."""
+    when = f"in step {state.global_step + 1}" if state.validation_name is None else f"on {state.validation_name}"
+    error.add_note(f"Raised in {what} {type(model).__name__} {when}.")
 
 
 def check_has_gradient(loss: Tensor) -> None:
-    """Say what a loss lacks whose backward failed.
+    """Raise an error if the type of ``loss`` or its missing gradient explains why its backward pass failed.
 
     Raises:
-        TypeError: if it is no real number with a gradient.
+        TypeError: if ``loss`` is not a real floating-point number with a gradient.
     """
     if not loss.is_floating_point():
         raise TypeError(f"The model returned a loss of type {loss.dtype}: expected a real floating-point scalar.")
@@ -66,20 +50,3 @@ def check_has_gradient(loss: Tensor) -> None:
             "The model returned a loss without a gradient: expected one computed from its parameters; look for "
             "detach(), no_grad(), and parameters with requires_grad=False."
         )
-
-
-def _is_dead_worker(error: Exception) -> bool:
-    if isinstance(error, OSError | EOFError):
-        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-        return any(frame.f_code.co_filename.endswith(_TRANSIT) for frame in frames)
-    return isinstance(error, RuntimeError) and _DEAD_WORKER.match(text_of(error)) is not None
-
-
-def _await_death() -> None:
-    """Wait for a worker that is just dying: torch would raise again when it is dead, wherever the thread is then."""
-    with suppress(RuntimeError):
-        children = active_children()
-        dying = wait([child.sentinel for child in children], timeout=1)
-        for child in children:
-            if child.sentinel in dying:
-                child.join(timeout=1)

@@ -1,10 +1,10 @@
-"""Reading batches by index, here or in worker processes, with the same result."""
+"""Batches read by index, in this process or in worker processes, with the same result."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -12,29 +12,27 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from loopwright.data.reading.order import index_batches, num_batches, pass_order
 from loopwright.data.reading.rows import Rows
-from loopwright.data.reading.sample_errors import WorkerFailure, unreadable
-from loopwright.data.reading.workers import StartWorker, received, watched
+from loopwright.data.reading.sample_errors import ReadBatch, WorkerFailure, unreadable
+from loopwright.data.reading.workers import read_pass, with_workers
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_seed, seed_host_streams
 
-# Reading these, and collating so, runs no code of a user's, and cannot draw random numbers.
+# These data sets and collate functions run no user code, so they cannot draw random numbers.
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
 _PLAIN_COLLATES = (default_collate, default_convert)
 
-_NUM_KNOWN = 64  # batches of which a worker knows what they were made of, to name what cannot be sent on
-
-# (pass, the keys of one batch): whole numbers, or whatever a sampler of the user's yields
+# (pass index, keys of one batch); the keys are whole numbers, or any objects that the user's sampler yields
 Block = tuple[int, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """How worker processes are started: the arguments of torch's `DataLoader` by their names.
+    """Arguments of torch's `DataLoader` that concern worker processes.
 
     Args:
-        num_workers: processes; 0 reads in this one.
-        options: further arguments, such as ``prefetch_factor`` and ``pin_memory``.
+        num_workers: number of worker processes; with 0 this process reads.
+        options: further arguments by name, such as ``prefetch_factor`` and ``pin_memory``.
     """
 
     num_workers: int = 0
@@ -42,18 +40,18 @@ class Workers:
 
     @property
     def is_needed(self) -> bool:
-        """Whether torch's machinery is needed: for workers, or for a pinning thread."""
+        """Whether a `DataLoader` is needed, for its workers or for its thread that pins memory."""
         return self.num_workers > 0 or bool(self.options.get("pin_memory"))
 
 
 class SampleReader:
-    """Reads samples under streams seeded by (seed, pass, index) and makes a batch of them.
+    """Reads each sample with random streams seeded by (seed, pass, index), and collates the samples to a batch.
 
     Args:
-        dataset: has ``__getitem__``; ``is_random = False`` promises that reading draws no random numbers.
-        collate: makes a batch of a list of samples, or of the one sample where ``is_batched`` is False.
-        seed: of the run.
-        is_batched: whether a block of indices is a batch; else it holds the one index of a ready batch.
+        dataset: object with ``__getitem__``; ``is_random = False`` promises that reading draws no random numbers.
+        collate: function that makes a batch of a list of samples, or of a single sample if ``is_batched`` is False.
+        seed: seed of the run.
+        is_batched: True if a block holds the indices of a batch; False if it holds one index, whose sample is a batch.
     """
 
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
@@ -69,18 +67,18 @@ class SampleReader:
 
     @property
     def draws(self) -> bool:
-        """Whether reading a batch may draw random numbers."""
+        """Whether reading or collating a batch may draw random numbers."""
         return self._reads_seeded or self._collates_seeded
 
     def read(self, block: Block) -> Any:
-        """One batch, leaving the streams of this process as they were."""
+        """Return one batch. The random streams of this process are restored afterwards."""
         if not self.draws:
             return self.read_freely(block)
         with self._side:
             return self.read_freely(block)
 
     def read_freely(self, block: Block) -> Any:
-        """One batch; streams are left as the last sample left them, as nobody else uses those of a worker."""
+        """Return one batch without restoring the random streams. Nothing else uses the streams of a worker process."""
         pass_index, indices = block
         if self._reads_many:
             try:
@@ -111,31 +109,22 @@ class SampleReader:
 
 
 class _Blocks(Dataset[Any]):
-    """A data set whose samples are ready batches, addressed by blocks; torch's `DataLoader` reads it."""
+    """A data set of batches, addressed by blocks, for torch's `DataLoader`."""
 
     def __init__(self, reader: SampleReader) -> None:
-        self.dataset = reader.dataset
         self._reader = reader
-        self._read: deque[tuple[int, list[Any]]] = deque(maxlen=_NUM_KNOWN)  # ids and keys of the last batches
 
     def __getitem__(self, block: Block) -> Any:
         if get_worker_info() is None:
             return self._reader.read(block)
         try:
-            batch = self._reader.read_freely(block)
-        except DataError as error:  # torch would raise it again with a traceback for its message
+            return ReadBatch(self._reader.read_freely(block), block[1])
+        except DataError as error:  # Torch would raise it in the main process with a traceback as its message.
             return WorkerFailure.of(error)
-        self._read.appendleft((id(batch), block[1]))
-        return batch
-
-    def keys_of(self, batch: Any) -> list[Any]:
-        """The keys that ``batch``, read here in a worker, was made of; empty where it is not of the last ones."""
-        known = tuple(self._read)  # the thread that sends asks, while this one reads on
-        return next((keys for number, keys in known if number == id(batch)), [])
 
 
-class _Course:
-    """The blocks that the workers are to read next: a sampler that is set before each pass."""
+class _BlockSampler:
+    """A sampler that yields the blocks of the next pass. It is set before each pass."""
 
     def __init__(self) -> None:
         self.blocks: Iterator[Block] = iter(())
@@ -145,58 +134,61 @@ class _Course:
 
 
 class BlockReader:
-    """Reads a sequence of blocks, in this process or in workers.
+    """Reads a sequence of blocks, in this process or in worker processes.
 
     Args:
-        reader: reads one block.
-        workers: how many processes read ahead, and how they are started.
+        reader: reader of one block.
+        workers: number and options of the worker processes.
     """
 
     def __init__(self, reader: SampleReader, workers: Workers) -> None:
         self._reader = reader
-        self._course = _Course()
+        self._sampler = _BlockSampler()
+        self._running: tuple[DataLoader[Any], Finalize[None]] | None = None
         self._loader: DataLoader[Any] | None = None
         if workers.is_needed:
-            blocks = _Blocks(reader)
-            options = dict(workers.options)
-            if workers.num_workers:
-                options["worker_init_fn"] = StartWorker(options.get("worker_init_fn"), blocks)
-                options["multiprocessing_context"] = watched(options.get("multiprocessing_context"))
             self._loader = DataLoader(
-                blocks,
+                _Blocks(reader),
                 batch_size=None,
-                sampler=self._course,
+                sampler=self._sampler,
                 collate_fn=_same,
                 num_workers=workers.num_workers,
-                # an iterator draws a seed for its workers: from nobody else's stream
+                # A `DataLoader` draws a seed for its workers in each pass. This generator serves nothing else.
                 generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
-                **options,
+                **workers.options,
             )
 
     def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
-        """The batches of ``blocks`` in order; reading ahead happens in workers only."""
-        if self._loader is None:
+        """Return the batches of ``blocks`` in order. Only workers read ahead."""
+        loader = self._loader
+        if loader is None:
             return map(self._reader.read, blocks)
-        self._course.blocks = blocks
-        return map(self._as_if_read_here, received(self._loader, iter(self._loader)))
+        self._sampler.blocks = blocks
+        if not loader.num_workers:
+            return map(self._as_if_read_here, iter(loader))
+        if not (self._running and loader.persistent_workers and self._running[1].still_active()):
+            self._running = with_workers(loader, self._reader.dataset)
+        batches = read_pass(*self._running)
+        next(batches)  # starts the workers
+        return map(self._as_if_read_here, batches)
 
     def _as_if_read_here(self, batch: Any) -> Any:
-        """A batch that was read elsewhere, with the one effect that reading it here would have had."""
+        """Return ``batch`` after the only effect on this process that reading it here would have."""
         if self._reader.draws:
             forget_spare_normal()
         return batch
 
 
 class IndexedSource:
-    """A data set with known length, read in batches in our order; any batch of any pass is sought directly.
+    """A data set of known length, read in batches. Reading can start at any batch of any pass.
 
     Args:
-        reader: reads the samples.
-        batch_size: samples in a batch; None: each sample is a ready batch.
-        is_shuffled: whether each pass has an order of its own.
-        drop_last: leave out a smaller last batch.
-        workers: how many processes read ahead.
-        seed: what the order is keyed by, with the pass.
+        reader: reader of the samples.
+        batch_size: number of samples in a batch; None if each sample is a batch.
+        is_shuffled: True for a different order in each pass, False for the order of the data set.
+        drop_last: True to leave out the last batch of a pass if it is smaller than the others.
+        workers: number and options of the worker processes.
+        seed: seed of the order, together with the pass index.
     """
 
     is_sought = True
@@ -221,12 +213,12 @@ class IndexedSource:
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in a pass."""
+        """Number of batches in a pass."""
         return num_batches(self._num_samples, self._batch_size, drop_last=self._drop_last)
 
     @property
     def facts(self) -> DataFacts:
-        """What it was made with."""
+        """Facts about the data set and its order, as they were given."""
         return DataFacts(
             num_samples=self._num_samples,
             batch_size=self._batch_size,
@@ -235,13 +227,13 @@ class IndexedSource:
         )
 
     def state_dict(self) -> None:
-        """None: the position says it all."""
+        """Return None: the position in the run is the whole state."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called, as there is no state."""
+        """Do nothing. There is no state, so this is never called."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on."""
+        """Return the batches of pass ``pass_index``, starting with batch number ``first``."""
         order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=pass_index)
         batches = index_batches(order, self._batch_size, first, drop_last=self._drop_last)
         return self._blocks.read((pass_index, indices) for indices in batches)

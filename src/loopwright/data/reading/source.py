@@ -14,7 +14,7 @@ from loopwright.data.reading.generators import PassGenerators
 from loopwright.data.reading.indexed import IndexedSource, SampleReader, Workers
 from loopwright.data.reading.loader import Loader
 from loopwright.data.reading.sampled import SampledSource, length_of, tell_pass
-from loopwright.data.reading.workers import read_as_it_is, received
+from loopwright.data.reading.workers import read_pass, with_workers
 from loopwright.errors import DataError, refuse_type
 from loopwright.protocols import BatchSource, DataFacts
 from loopwright.seeding import SideStreams, derive
@@ -212,14 +212,18 @@ class ForeignSource:
 
 
 def _begin(dataloader: Any) -> Iterator[Any]:
-    """Return the iterator of a dataloader, with workers that are started for this pass only."""
+    """Start a pass, with new workers where ``dataloader`` is a `DataLoader` with workers; returns its batches."""
     if not isinstance(dataloader, DataLoader) or not dataloader.num_workers:
         return iter(dataloader)
-    if type(dataloader).__iter__ is DataLoader.__iter__ and type(dataloader)._get_iterator is DataLoader._get_iterator:
-        return read_as_it_is(dataloader)
-    if dataloader.persistent_workers:
-        dataloader._iterator = None  # this ends the workers of the previous pass
-    return received(dataloader, iter(dataloader))
+    if type(dataloader).__iter__ is not DataLoader.__iter__:
+        if dataloader.persistent_workers:
+            dataloader._iterator = None  # private: no public call makes a `DataLoader` start new workers
+        return iter(dataloader)
+    copied, end = with_workers(dataloader, dataloader.dataset)
+    vars(copied)["persistent_workers"] = False  # `DataLoader` refuses to set this attribute.
+    batches = read_pass(copied, end)
+    next(batches)  # starts the workers
+    return batches
 
 
 def _parts_of(dataloader: Any) -> list[Any]:
