@@ -378,7 +378,7 @@ def test_buffers_that_are_not_persistent_must_have_their_names(saved: Path) -> N
         resume(saved, model=Renamed)
     assert str(caught.value) == (
         f"{saved}: buffers.seem: missing in the checkpoint (nearest: seen); resuming needs a checkpoint of the same "
-        "run; init_from takes the weights alone."
+        "run; init_from loads only the weights."
     )
 
 

@@ -87,7 +87,7 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
     missing = [name for name in form if name not in saved]
     if missing:
         names = ", ".join(missing)
-        raise CheckpointError(f"holds no {names}; expected the checkpoint of a fit; init_from takes the weights alone.")
+        raise CheckpointError(f"holds no {names}; expected the checkpoint of a fit; init_from loads only the weights.")
     unknown = [path for name in form for path in _compare(form[name], saved[name], name)]
     for path in unknown:
         is_no_parameter = path.startswith("optimizer.state.")
@@ -197,5 +197,5 @@ def _kind(value: Any) -> str:
 
 
 def _refusal(path: str, problem: str) -> CheckpointError:
-    remedy = "resuming needs a checkpoint of the same run; init_from takes the weights alone"
+    remedy = "resuming needs a checkpoint of the same run; init_from loads only the weights"
     return CheckpointError(f"{on_one_line(path, _MAX_CHARACTERS)}: {problem}; {remedy}.")

@@ -270,7 +270,7 @@ class Fitting:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running. At its end, also after an exception, bring the run to the end of a step."""
+        """Mark the fit as running. At its end, also after an exception, end a step that was interrupted."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
             raise RuntimeError("This trainer is already in a fit; call fit again after it has ended.")

@@ -61,8 +61,8 @@ class _Save:
 class RunSaver:
     """Saves the checkpoints of a run into its run directory.
 
-    Earlier checkpoints are found by listing the run directory, and by the checkpoint that the run resumed from. No
-    separate index is kept that could disagree with them.
+    Earlier checkpoints of the run are found by listing the run directory: after a resume, those up to the resumed step.
+    No separate index is kept that could disagree with it.
 
     Args:
         parts: objects of this run.
@@ -124,7 +124,8 @@ class RunSaver:
             Whether the step was saved, or is being saved. If not, a warning was logged, and the fit may continue.
 
         Raises:
-            SaveError: if the checkpoint cannot be written, and the fit stops on such an error or is at its end.
+            SaveError: if the checkpoint cannot be written. If the settings say that training continues, the error is
+                raised only for the last checkpoint of the fit.
         """
         state = self._parts.state
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
