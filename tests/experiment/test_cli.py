@@ -301,7 +301,7 @@ def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> 
     answer = small("loop.eval_frequency=null", "~checkpoint", "hydra.run.dir=out")
     assert answer.code == 2
     answer = small("loop.eval_frequency=null", "checkpoint.every_n_steps=null", "hydra.run.dir=out")
-    said = "objective='val/loss': nothing was validated, so this run has none.\n"
+    said = "objective='val/loss': nothing was validated, so this run has no objective.\n"
     assert (answer.code, answer.err) == (0, said)
     assert math.isfinite(_summary(tmp_path / "out")["metrics"]["train/loss"])
 
@@ -441,4 +441,4 @@ def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:
 
 def test_a_group_cannot_be_chosen_for_a_recorded_run(recorded: Path, cli: Cli) -> None:
     answer = cli("validate", "run", "data=digits")
-    assert answer.code == 2 and "set single values of it" in answer.err
+    assert answer.code == 2 and "a recorded run keeps its option of data; set single values" in answer.err
