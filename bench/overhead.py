@@ -1,11 +1,12 @@
-"""Compares the cost of a step with a hand-written loop, on a tiny model: MLP 64-64-10, batch 32, SGD, one thread.
+"""What a step costs compared with a hand-written loop, on the smallest model: MLP 64-64-10, batch 32, SGD, one thread.
 
-    python bench/overhead.py              # call counts, and paired CPU-time ratios
-    python bench/overhead.py --pairs 31   # more pairs
+    python bench/overhead.py                              # call counts, and ratios of CPU time for every kind of data
+    python bench/overhead.py --pairs 31 --only "own set"  # more pairs, fewer kinds
 
-Function calls, of Python and C together, are counted with `sys.setprofile` from one forward to the next; the counts are
-exactly reproducible. CPU time is measured in pairs: a training with the `Trainer` and one with the hand-written loop,
-alternately. The hand-written loop is also compared with itself, which shows how much the times vary by themselves.
+Function calls of Python and C are counted together with `sys.setprofile`, from one forward to the next. The counts are
+the same in every run. CPU time includes worker processes. It is measured in pairs: one training with the `Trainer` and
+one with the hand-written loop over the same dataloader, in alternating order. The hand-written loop is also compared
+with itself, which shows the scatter of the machine.
 """
 
 from __future__ import annotations
@@ -14,22 +15,26 @@ import argparse
 import functools
 import gc
 import itertools
+import multiprocessing
 import platform
 import random
+import resource
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from loopwright import Callback, Trainer, TrainingLoop
 
-Batches = list[tuple[Tensor, Tensor]]
+BATCH_SIZE = 32
+
+Sample = tuple[Tensor, Tensor]
+MakeLoader = Callable[[int, int], DataLoader[Any]]  # of a number of batches and a number of workers
 
 
 class Mlp(nn.Module):
@@ -46,21 +51,90 @@ class Mlp(nn.Module):
         return nn.functional.cross_entropy(self.head(nn.functional.relu(self.hidden(features))), labels)
 
 
-def ready_batches(num_batches: int) -> Batches:
-    """Return batches of 32 random rows."""
+def rows(num_rows: int) -> TensorDataset:
+    """Random rows, always the same."""
     generator = torch.Generator().manual_seed(0)
-    return [
-        (torch.randn(32, 64, generator=generator), torch.randint(10, (32,), generator=generator))
-        for _ in range(num_batches)
-    ]
+    features = torch.randn(num_rows, 64, generator=generator)
+    return TensorDataset(features, torch.randint(10, (num_rows,), generator=generator))
 
 
-def train_by_hand(batches: Batches) -> Mlp:
-    """Train with the hand-written loop. It must stay as it is: zero_grad, forward and loss, backward, step."""
+def ready_batches(num_batches: int) -> list[Sample]:
+    """Batches of 32 rows."""
+    features, labels = rows(BATCH_SIZE * num_batches).tensors
+    return list(zip(features.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))
+
+
+class OwnSet(Dataset[Any]):
+    """A data set as a user writes it: samples by index, and no word on random numbers."""
+
+    def __init__(self, samples: Sequence[Any] | TensorDataset) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        """Samples in the set."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample."""
+        features, labels = self.samples[index]
+        return features, labels
+
+
+class OwnNoisySet(OwnSet):
+    """The same with noise in every sample."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample with noise."""
+        features, labels = super().__getitem__(index)
+        return features + 0.1 * torch.randn(64), labels
+
+
+class Stream(IterableDataset[Any]):
+    """Samples in their order; each worker yields its share."""
+
+    def __init__(self, samples: TensorDataset) -> None:
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The samples."""
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return (self.samples[index] for index in range(first, len(self.samples), step))
+
+
+def ready(num_batches: int, num_workers: int = 0) -> DataLoader[Any]:
+    """A list of ready batches."""
+    return DataLoader(ready_batches(num_batches), batch_size=None, num_workers=num_workers)  # type: ignore[arg-type]
+
+
+def own_ready(num_batches: int, num_workers: int = 0) -> DataLoader[Any]:
+    """A user's data set of ready batches."""
+    return DataLoader(OwnSet(ready_batches(num_batches)), batch_size=None, num_workers=num_workers)
+
+
+def batched(make: Callable[[TensorDataset], Dataset[Any]], num_batches: int, num_workers: int = 0) -> DataLoader[Any]:
+    """Batches of 32 samples, shuffled where the data set has a length."""
+    dataset = make(rows(BATCH_SIZE * num_batches))
+    is_stream = isinstance(dataset, IterableDataset)
+    return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=not is_stream, num_workers=num_workers)
+
+
+KINDS: Mapping[str, MakeLoader] = {
+    "list of ready batches": ready,
+    "own set of ready batches": own_ready,
+    "TensorDataset": functools.partial(batched, lambda data: data),
+    "own set": functools.partial(batched, OwnSet),
+    "own set with noise": functools.partial(batched, OwnNoisySet),
+    "iterable": functools.partial(batched, Stream),
+}
+
+
+def train_by_hand(loader: DataLoader[Any], num_steps: int) -> Mlp:
+    """The hand-written loop; it is frozen: zero_grad, forward and loss, backward, step, nothing else."""
     torch.manual_seed(0)
     model = Mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for batch in DataLoader(batches, batch_size=None):  # type: ignore[arg-type]  # a list is a data set
+    for batch in loader:
         optimizer.zero_grad()
         loss = model(batch)
         loss.backward()
@@ -68,25 +142,25 @@ def train_by_hand(batches: Batches) -> Mlp:
     return model
 
 
-def train_with_trainer(batches: Batches, callbacks: Sequence[Callback] = ()) -> Mlp:
-    """Train the same model with the `Trainer`."""
+def train_with_trainer(loader: DataLoader[Any], num_steps: int, callbacks: Sequence[Callback] = ()) -> Mlp:
+    """The same through the `Trainer`."""
     torch.manual_seed(0)
     trainer = Trainer(
         model=Mlp(),
         optimizer=functools.partial(torch.optim.SGD, lr=0.1),
-        loop=TrainingLoop(num_steps=len(batches)),
+        loop=TrainingLoop(num_steps=num_steps),
         device="cpu",
         callbacks=callbacks,
         log_every_n_steps=10**9,
     )
-    trainer.fit(DataLoader(batches, batch_size=None))  # type: ignore[arg-type]  # a list is a data set
+    trainer.fit(loader)
     model = trainer.model
     assert isinstance(model, Mlp)
     return model
 
 
-def calls_per_step(train: Callable[[Batches], object], num_steps: int = 24) -> list[int]:
-    """Return the number of function calls from each forward to the next, without the first and last few steps."""
+def calls_per_step(train: Callable[..., object], make: MakeLoader = ready, num_steps: int = 24) -> list[int]:
+    """Function calls from each forward to the next, without the first and the last few steps."""
     forward_code = Mlp.forward.__code__
     num_calls = 0
     marks: list[int] = []
@@ -98,42 +172,49 @@ def calls_per_step(train: Callable[[Batches], object], num_steps: int = 24) -> l
             if event == "call" and frame.f_code is forward_code:
                 marks.append(num_calls)
 
-    batches = ready_batches(num_steps)
+    loader = make(num_steps, 0)
     gc.collect()
     gc.disable()  # a collection during the training would call finalizers
     sys.setprofile(count)
     try:
-        train(batches)
+        train(loader, num_steps)
     finally:
         sys.setprofile(None)
         gc.enable()
     return [later - earlier for earlier, later in itertools.pairwise(marks[2:-2])]
 
 
-def cpu_seconds(train: Callable[[Batches], object], batches: Batches) -> float:
-    """Return the CPU time of this process for one training."""
+def cpu_seconds(train: Callable[..., object], loader: DataLoader[Any], num_steps: int) -> float:
+    """CPU time of one training, in this process and in its workers."""
     gc.collect()
-    start = time.process_time()
-    train(batches)
-    return time.process_time() - start
+    start = _cpu_seconds_so_far()
+    train(loader, num_steps)
+    if loader.num_workers:  # the time of workers counts once they have ended and were waited for
+        gc.collect()
+        for worker in multiprocessing.active_children():
+            worker.join()
+    return _cpu_seconds_so_far() - start
 
 
-def paired_ratios(
-    train: Callable[[Batches], object], other: Callable[[Batches], object], num_pairs: int, num_steps: int
-) -> list[float]:
-    """Return the CPU time of ``train`` divided by the CPU time of ``other`` for each pair; the order alternates."""
-    batches = ready_batches(num_steps)
-    train(batches), other(batches)
-    ratios = []
+def _cpu_seconds_so_far() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def paired_seconds(
+    train: Callable[..., object], loader: DataLoader[Any], num_pairs: int, num_steps: int
+) -> list[tuple[float, float]]:
+    """CPU time of ``train`` and of the hand-written loop, pair by pair, in alternating order."""
+    trainings = (train, train_by_hand)
+    for each in trainings:
+        each(loader, num_steps)
+    pairs = []
     for pair in range(num_pairs):
-        if pair % 2:
-            below = cpu_seconds(other, batches)
-            above = cpu_seconds(train, batches)
-        else:
-            above = cpu_seconds(train, batches)
-            below = cpu_seconds(other, batches)
-        ratios.append(above / below)
-    return ratios
+        order = reversed(trainings) if pair % 2 else trainings
+        seconds = [cpu_seconds(each, loader, num_steps) for each in order]
+        ours, by_hand = reversed(seconds) if pair % 2 else seconds
+        pairs.append((ours, by_hand))
+    return pairs
 
 
 def median_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
@@ -144,24 +225,41 @@ def median_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Measure, and print call counts and ratios."""
+    """Print call counts and ratios."""
+    assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=21, help="pairs of trainings to time")
     parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
+    parser.add_argument("--only", default="", help="time only the kinds of data whose name contains this text")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.platform()}, Python {platform.python_version()}, torch {torch.__version__}, one thread")
-    by_hand = calls_per_step(train_by_hand)
-    ours = calls_per_step(train_with_trainer)
-    with_many = calls_per_step(lambda batches: train_with_trainer(batches, [Callback() for _ in range(100)]))
-    for name, counts in (("by hand", by_hand), ("Trainer", ours), ("Trainer, 100 idle callbacks", with_many)):
-        spread = "in every step" if len(set(counts)) == 1 else f"min {min(counts)}, max {max(counts)}"
-        print(f"calls per step  {name:28} {statistics.median_low(counts):4d}  ({spread})")
-    for name, train in (("Trainer / by hand", train_with_trainer), ("by hand / by hand", train_by_hand)):
-        median, low, high = median_interval(paired_ratios(train, train_by_hand, options.pairs, options.steps))
-        print(
-            f"CPU time  {name:20} median {median:.3f}  95 % interval {low:.3f} to {high:.3f}  ({options.pairs} pairs)"
-        )
+    for name in ("list of ready batches", "own set"):
+        by_hand = calls_per_step(train_by_hand, KINDS[name])
+        ours = calls_per_step(train_with_trainer, KINDS[name])
+        many = functools.partial(train_with_trainer, callbacks=[Callback() for _ in range(100)])
+        with_many = calls_per_step(many, KINDS[name])
+        for loop, counts in (("by hand", by_hand), ("Trainer", ours), ("Trainer, 100 idle callbacks", with_many)):
+            spread = "in every step" if len(set(counts)) == 1 else f"min {min(counts)}, max {max(counts)}"
+            print(f"calls per step  {name:22} {loop:28} {statistics.median_low(counts):4d}  ({spread})")
+    print(f"CPU time of a step, median of {options.pairs} pairs of {options.steps} steps; ratio with 95 % interval")
+    for name, make in KINDS.items():
+        for num_workers in (0, 2):
+            if options.only in name:
+                loader = make(options.steps, num_workers)
+                report(name, num_workers, train_with_trainer, loader, options.pairs, options.steps)
+    report("by hand / by hand", 0, train_by_hand, ready(options.steps), options.pairs, options.steps)
+
+
+def report(
+    name: str, num_workers: int, train: Callable[..., object], loader: DataLoader[Any], num_pairs: int, num_steps: int
+) -> None:
+    """Print a line of the table: microseconds a step with ``train`` and by hand, and their ratio."""
+    pairs = paired_seconds(train, loader, num_pairs, num_steps)
+    ours, by_hand = (1e6 / num_steps * statistics.median(column) for column in zip(*pairs, strict=True))
+    median, low, high = median_interval([one / other for one, other in pairs])
+    interval = f"{median:.3f}  ({low:.3f} to {high:.3f})"
+    print(f"{name:26} {num_workers} workers  {ours:6.0f} us  by hand {by_hand:6.0f} us  {interval}", flush=True)
 
 
 if __name__ == "__main__":

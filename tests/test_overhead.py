@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,17 +27,16 @@ def overhead() -> ModuleType:
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
-def test_a_step_makes_no_more_calls_than_a_hand_written_loop(overhead: ModuleType) -> None:
-    by_hand = overhead.calls_per_step(overhead.train_by_hand)
-    ours = overhead.calls_per_step(overhead.train_with_trainer)
+@pytest.mark.parametrize("kind", ["list of ready batches", "own set of ready batches", "TensorDataset", "own set"])
+def test_a_step_makes_no_more_calls_than_a_hand_written_loop(overhead: ModuleType, kind: str) -> None:
+    by_hand = overhead.calls_per_step(overhead.train_by_hand, overhead.KINDS[kind])
+    ours = overhead.calls_per_step(overhead.train_with_trainer, overhead.KINDS[kind])
     assert len(set(by_hand)) == 1 and len(set(ours)) == 1
     assert ours[0] <= by_hand[0]
 
 
 def test_callbacks_that_override_nothing_cost_no_call(overhead: ModuleType) -> None:
-    def with_many(data: Any) -> object:
-        return overhead.train_with_trainer(data, [Callback() for _ in range(100)])
-
+    with_many = partial(overhead.train_with_trainer, callbacks=[Callback() for _ in range(100)])
     assert overhead.calls_per_step(with_many) == overhead.calls_per_step(overhead.train_with_trainer)
 
 

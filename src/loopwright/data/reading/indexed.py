@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.util import Finalize
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate, default_convert, get_worker_info
 
+from loopwright.data.reading.draw_watch import DrawWatch
 from loopwright.data.reading.order import index_batches, num_batches, pass_order
 from loopwright.data.reading.rows import Rows
 from loopwright.data.reading.sample_errors import ReadBatch, WorkerFailure, unreadable
@@ -45,13 +47,25 @@ class Workers:
 
 
 class SampleReader:
-    """Reads each sample with random streams seeded by (seed, pass, index), and collates the samples to a batch.
+    """Reads the samples of a batch and collates them. The result does not depend on workers, on the cut or on a resume.
+
+    How a sample is read depends on ``is_random`` of the data set:
+
+    - True: under random streams seeded by (seed, pass, index).
+    - False: without seeding. The data set promises that reading draws no random numbers. Batches are read by
+      ``__getitems__`` where the data set has it.
+    - missing: without seeding, and a `DrawWatch` checks each batch. If reading the batch draws random numbers or raises
+      an error, the batch is discarded and read again with each sample seeded; this reader then seeds every sample. The
+      batch is the same as if each sample were seeded. Lists, tuples, ranges and `TensorDataset` draw nothing and are
+      read as with False.
+
+    A collate function other than torch's own is seeded by (seed, pass, first index of the batch).
 
     Args:
-        dataset: object with ``__getitem__``; ``is_random = False`` promises that reading draws no random numbers.
-        collate: function that makes a batch of a list of samples, or of a single sample if ``is_batched`` is False.
+        dataset: an object with ``__getitem__``, and optionally ``is_random`` and ``__getitems__``.
+        collate: function that makes a batch of a list of samples, or of one sample if ``is_batched`` is False.
         seed: seed of the run.
-        is_batched: True if a block holds the indices of a batch; False if it holds one index, whose sample is a batch.
+        is_batched: whether a block holds the indices of a batch. Otherwise it holds the one index of a ready batch.
     """
 
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
@@ -59,7 +73,9 @@ class SampleReader:
         self._collate = collate
         self.seed = seed
         self._is_batched = is_batched
-        self._reads_seeded = getattr(dataset, "is_random", type(dataset) not in _PLAIN_TYPES)
+        is_random = getattr(dataset, "is_random", None)
+        self._reads_seeded = type(dataset) not in _PLAIN_TYPES if is_random is None else is_random
+        self._watch = DrawWatch() if is_random is None and self._reads_seeded else None
         self._collates_seeded = collate not in _PLAIN_COLLATES
         self._takes_rows = collate is default_collate
         self._reads_many = is_batched and not self._reads_seeded and hasattr(dataset, "__getitems__")
@@ -73,12 +89,43 @@ class SampleReader:
     def read(self, block: Block) -> Any:
         """Return one batch. The random streams of this process are restored afterwards."""
         if not self.draws:
-            return self.read_freely(block)
+            return self._read(block)
+        if self._watch is not None:
+            return self._read_watched(block, self._watch, self._side)
         with self._side:
-            return self.read_freely(block)
+            return self._read(block)
 
     def read_freely(self, block: Block) -> Any:
         """Return one batch without restoring the random streams. Nothing else uses the streams of a worker process."""
+        if self._watch is not None:
+            return self._read_watched(block, self._watch, nullcontext())
+        return self._read(block)
+
+    def _read_watched(self, block: Block, watch: DrawWatch, side: AbstractContextManager[None]) -> Any:
+        """Read a batch without seeding its samples. If that draws or fails, read it again with each sample seeded.
+
+        Args:
+            block: pass and indices.
+            watch: detects draws.
+            side: context in which the streams may be seeded.
+        """
+        try:
+            with watch:
+                batch = samples = [self.dataset[index] for index in block[1]]
+                if not self._collates_seeded:  # inside the watch, because a sample may draw when it is collated
+                    batch = self._collate(samples if self._is_batched else samples[0])
+            is_kept = not watch.has_drawn
+        except Exception:  # noqa: BLE001  (reading it again decides whether there is an error, and names the sample)
+            is_kept = False
+        if is_kept and not self._collates_seeded:
+            return batch
+        with side:
+            if is_kept:
+                return self._make_batch(block, samples)
+            self._watch = None
+            return self._read(block)
+
+    def _read(self, block: Block) -> Any:
         pass_index, indices = block
         if self._reads_many:
             try:
@@ -92,6 +139,10 @@ class SampleReader:
                 return samples.batch
         else:
             samples = [self._sample(pass_index, index) for index in indices]
+        return self._make_batch(block, samples)
+
+    def _make_batch(self, block: Block, samples: Any) -> Any:
+        pass_index, indices = block
         if self._collates_seeded:
             seed_host_streams(derive(self.seed, "collate", pass_index, repr(indices[:1])))
         try:
