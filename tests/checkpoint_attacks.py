@@ -49,11 +49,11 @@ class Payload:
         return os.mkdir, (os.environ.get("CHECKPOINT_ATTACKS_RAN", "ran"),)
 
 
-def put(name: str, data: bytes) -> Attack:
-    """Replace the content of a file by ``data``."""
+def put(name: str, data: bytes | Callable[[], bytes]) -> Attack:
+    """Replace the content of a file by ``data``, or by what ``data`` returns when the attack is made."""
 
     def attack(path: Path) -> None:
-        (path / name).write_bytes(data)
+        (path / name).write_bytes(data() if callable(data) else data)
         if name != "manifest.json":
             seal(path)
 
@@ -224,9 +224,9 @@ ATTACKS: dict[str, Attack] = {
     "folder of torch.distributed.checkpoint": distributed,
     "bare .pt": bare("weights.pt", torch_file),
     "bare pickle": bare("state.pkl", lambda: pickle.dumps(Payload())),
-    "zip bomb as weights": put("model.safetensors", zip_bomb()),
-    "zip bomb as state": put("state.json", zip_bomb()),
-    "gzip bomb as state": put("state.json", gzip.compress(b" " * (1 << 26))),
+    "zip bomb as weights": put("model.safetensors", zip_bomb),
+    "zip bomb as state": put("state.json", zip_bomb),
+    "gzip bomb as state": put("state.json", lambda: gzip.compress(b" " * (1 << 26))),
     "header of 2**60 bytes": tensors({}, length=2**60),
     "header of 2**64 - 1 bytes": tensors({}, length=2**64 - 1),
     "tensor of 2**60 numbers": tensors(weight(2**60, 0, 2**62)),

@@ -34,7 +34,7 @@ NOISES: dict[str, Callable[[], float]] = {
 
 
 class Rows(Dataset[Any]):
-    """Rows with noise in those of ``noisy``; counts how often each is read in this process."""
+    """Rows, of which the rows in ``noisy`` have noise. Counts how often each row is read in this process."""
 
     def __init__(self, noisy: Sequence[int] = (), noise: str = "all") -> None:
         self.noisy = frozenset(noisy)
@@ -201,7 +201,7 @@ def test_a_batch_that_cannot_be_read_is_read_twice_and_its_sample_named() -> Non
 
 
 class Queue(SeededRows):
-    """Hands out what comes next, whatever the index, up to ``num_items``."""
+    """Returns the next value for any index, up to ``num_items``."""
 
     num_items = NUM_ROWS
 

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from loopwright.data import Loader, Splits, digits
@@ -19,6 +18,8 @@ def everything(loader: Loader) -> dict[str, Tensor]:
 
 
 def test_every_fifth_row_of_scikit_learns_digits_is_held_out() -> None:
+    from sklearn.datasets import load_digits  # takes seconds, which each process of a test run would spend
+
     images, labels = load_digits(return_X_y=True)
     splits = digits()
     train, val = everything(splits.train), everything(splits.val)

@@ -53,7 +53,7 @@ class SampleReader:
 
     - True: under random streams seeded by (seed, pass, index).
     - False: without seeding. The data set promises that reading draws no random numbers. Batches are read by
-      ``__getitems__`` where the data set has it.
+      ``__getitems__``, if the data set implements it.
     - missing: without seeding, and a `DrawWatch` checks each batch. If reading the batch draws random numbers or raises
       an error, the batch is discarded and read again with each sample seeded; this reader then seeds every sample. The
       batch is the same as if each sample were seeded. Lists, tuples, ranges and `TensorDataset` draw nothing and are

@@ -1,4 +1,4 @@
-"""`SampledSource`: a data set in the order of a sampler of the user's."""
+"""`SampledSource`: reads a data set in the order of the user's sampler."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from loopwright.data.reading.indexed import Block, BlockReader, SampleReader, Wo
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive
 
-# Batches of indices that a sampler is asked for at a time: swapping random streams costs more than an index.
+# Number of batches whose indices are drawn at a time, because swapping the random streams costs more than an index.
 _NUM_BATCHES_AHEAD = 64
 
-# Batches of indices that are kept for a pause: more than can have been asked for and not be read yet.
+# Number of drawn batches whose indices are kept. This is more than a paused pass can have drawn without reading them.
 _NUM_BATCHES_KEPT = 1024
 
 
 class SampledSource:
-    """A data set read in the order of a sampler of the user's, whose indices are skipped and not the data.
+    """Reads a data set in the order of the user's sampler. To start later in a pass, it skips indices, not data.
 
-    The sampler draws from streams keyed by (seed, pass), and so does a `torch.Generator` that it has as ``generator``:
-    its order can be asked for again. A sampler that keeps random numbers of another kind goes on inside a pass within
-    one process, but a new process cannot ask it for the same order. One with a ``set_epoch`` is told the pass. Indices
-    are asked for up to 64 batches ahead.
+    The sampler draws from random streams seeded by (seed, pass), and so does a `torch.Generator` in its attribute
+    ``generator``. Its order can therefore be drawn again. A sampler with random numbers of another kind continues its
+    order after a pause in the same process, but a new process cannot draw the same order. ``set_epoch`` of the sampler
+    is called with the pass. Indices are drawn up to 64 batches ahead.
 
     Args:
-        reader: reads the samples.
-        sampler: yields the keys of batches, or of samples that are ready batches.
-        is_batched: whether it yields the keys of batches.
-        workers: how many processes read ahead.
-        seed: of the run.
-        facts: what is known of the dataloader.
+        reader: reader of the samples.
+        sampler: iterable of the keys of batches, or of the keys of samples that are ready batches.
+        is_batched: whether ``sampler`` yields the keys of batches.
+        workers: number and options of the worker processes.
+        seed: seed of the run.
+        facts: known properties of the dataloader.
     """
 
     is_sought = True
@@ -51,22 +51,22 @@ class SampledSource:
 
     @property
     def num_batches(self) -> int | None:
-        """Batches in a pass, where the sampler knows."""
+        """Number of batches in a pass; None if the sampler has no length."""
         return length_of(self._sampler)
 
     @property
     def facts(self) -> DataFacts:
-        """What is known of the dataloader."""
+        """Known properties of the dataloader."""
         return self._facts
 
     def state_dict(self) -> None:
-        """None: the position says it all."""
+        """Return None, because the position of the run is enough to resume."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called, as there is no state."""
+        """Do nothing, because there is no state."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """The batches of a pass from number ``first`` on."""
+        """Return an iterator over the batches of a pass, beginning with batch number ``first``."""
         if self._pass.pass_index != pass_index or not self._pass.reaches_back_to(first):
             self._pass = _DrawnPass(pass_index, self._draw(pass_index))
         return self._blocks.read(self._pass.blocks(first))
@@ -88,7 +88,7 @@ class SampledSource:
 
 
 class _DrawnPass:
-    """The blocks that a sampler has drawn in a pass, with the newest kept: a pause does not ask it again."""
+    """The blocks that the sampler has drawn in a pass. The newest are kept, so that a pause draws nothing again."""
 
     def __init__(self, pass_index: int, drawn: Iterator[Block]) -> None:
         self.pass_index = pass_index
@@ -97,11 +97,11 @@ class _DrawnPass:
         self._num_drawn = 0
 
     def reaches_back_to(self, first: int) -> bool:
-        """Whether block number ``first`` is kept, or yet to be drawn by a pass that has begun."""
+        """Whether block number ``first`` is kept, or is drawn later in this pass. False before the first draw."""
         return self._num_drawn > 0 and self._num_drawn - len(self._kept) <= first
 
     def blocks(self, first: int) -> Iterator[Block]:
-        """The blocks from number ``first`` on."""
+        """Yield the blocks, beginning with block number ``first``."""
         number = first
         while number < self._num_drawn or self._draw_up_to(number):
             yield self._kept[number - self._num_drawn]
@@ -118,7 +118,7 @@ class _DrawnPass:
 
 
 def tell_pass(dataloader: Any, pass_index: int) -> None:
-    """Tell a dataloader, its batch sampler and its sampler which pass begins, where they have a ``set_epoch``."""
+    """Call ``set_epoch(pass_index)`` for a dataloader, its batch sampler and its sampler, if they have this method."""
     for part in (dataloader, getattr(dataloader, "batch_sampler", None), getattr(dataloader, "sampler", None)):
         set_epoch = getattr(part, "set_epoch", None)
         if set_epoch is not None:
@@ -126,8 +126,8 @@ def tell_pass(dataloader: Any, pass_index: int) -> None:
 
 
 def length_of(dataloader: Any) -> int | None:
-    """The length of a dataloader or sampler; None where it has none."""
+    """Return the length of a dataloader or sampler; None if it has no length."""
     try:
         return len(dataloader)
-    except (TypeError, NotImplementedError):  # the latter of samplers that inherit a length they do not have
+    except (TypeError, NotImplementedError):  # samplers that inherit `__len__` without having a length raise the latter
         return None

@@ -149,7 +149,7 @@ class ForeignSource:
     """Reads any other iterable as it is. To resume inside a pass, it loads the iterable's state, or drops batches.
 
     Random numbers that the iterable draws in this process are determined by (seed, pass). The same holds for the
-    ``generator`` of torch's `DataLoader`, of its subclasses and of their samplers. Workers are started anew for each
+    ``generator`` of torch's `DataLoader`, of its subclasses and of their samplers. New workers are started for each
     pass: with ``persistent_workers`` they would keep the random state of earlier passes, which cannot be restored.
 
     Args:
