@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Print the CPU time of this process and of the processes that it has waited for, such as the processes of xdist."""
+    """Print the CPU time of this process and of the processes that it has waited for, such as xdist processes."""
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:  # there is none in a process of xdist
