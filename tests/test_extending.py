@@ -8,14 +8,17 @@ import shlex
 import sqlite3
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from command import run_dirs
 from loopwright.cli import main
+from loopwright.data import Loader
 
 DOC = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
-CALLBACK, LOGGER, USE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+CALLBACK, LOGGER, USE, DATA = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
 FILES = re.findall(r"```\n(mine\.py.*?)```", DOC, re.DOTALL)[0]
 (COMMAND,) = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
 
@@ -39,6 +42,17 @@ def test_the_example_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert result.metrics["val/num_worse"] == 2  # type: ignore[attr-defined]
     logged = table(Path("outputs/extended/metrics.db"))
     assert {name for _, name, _ in logged} >= {"train/loss", "val/loss", "val/num_worse"}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_noise_of_the_data_set_does_not_depend_on_how_it_is_read(num_workers: int) -> None:
+    names: dict[str, Any] = {"__name__": "extending"}
+    exec(compile(DATA, "extending.md", "exec"), names)
+    dataset = names["NoisyRows"](torch.zeros(12, 3))
+    reference = torch.cat(list(Loader(dataset, batch_size=4)))
+    assert len(reference.unique()) == 36
+    del names["NoisyRows"].is_random
+    assert torch.equal(torch.cat(list(Loader(dataset, batch_size=3, num_workers=num_workers))), reference)
 
 
 @pytest.mark.slow

@@ -13,25 +13,39 @@ from loopwright.errors import check_count, refuse_type
 
 
 class Loader:
-    """Reads a data set of known length in batches. The trainer may start at any batch of any pass.
+    """Reads a data set with known length in batches. The trainer can start at any batch of any pass.
 
-    The order of a pass is a permutation that depends on the run's seed and the pass, but not on workers. For more than
-    2**20 samples it is computed while it is read, and never held in memory.
+    The order of a pass is a permutation keyed by (seed of the run, pass), independent of workers. For more than 2**20
+    samples it is computed while it is read and never held in memory. Iterating over the loader directly reads pass 0
+    with seed 0.
 
-    A data set with ``is_random = False`` promises that reading it draws no random numbers. It is read as it is, in
-    whole batches if it has ``__getitems__``. For each sample of any other data set, random generators are seeded by
-    (seed, pass, index), also in workers. Iterating over a `Loader` directly reads pass 0 with seed 0.
+    A sample that draws from the global random streams of Python, NumPy or torch draws the same numbers with any number
+    of workers, any batch size, and after a resume, because it is read under streams seeded by (seed, pass, index). The
+    attribute ``is_random`` of the data set says whether samples are seeded:
+
+    - missing: a batch is first read without seeding. If that draws random numbers or raises an error, the batch is
+      discarded and read again with each sample seeded, and the same process then seeds every sample that it reads.
+    - ``True``: every sample is seeded, and no sample is read twice. This is required if a read cannot be repeated (a
+      queue, a counter, a cursor, a cache of random samples), and if a read hides its draws: it restores the state of
+      a stream, as `torch.random.fork_rng` does, or seeds a generator by `torch.initial_seed`. If reads are
+      expensive, it saves the second reading of a batch.
+    - ``False``: no sample is seeded. The data set promises that reading draws no random numbers. Batches are read by
+      ``__getitems__`` if the data set has that method.
+
+    A wrapper such as `torch.utils.data.Subset` does not pass the attribute on. Random generators that a data set holds
+    itself are neither seeded nor saved.
 
     Args:
-        dataset: object with ``__len__`` and ``__getitem__``.
-        batch_size: number of samples in a (global) micro-batch; the last one of a pass may be smaller.
-        shuffle: whether each pass has its own random order.
-        num_workers: number of processes that read ahead; 0: the main process reads. The batches are the same.
-        drop_last: whether a smaller last batch is left out.
-        collate_fn: function that makes a batch of a list of samples.
+        dataset: an object with ``__len__`` and ``__getitem__``.
+        batch_size: samples in a (global) micro-batch. The last batch of a pass may be smaller.
+        shuffle: whether each pass has its own order.
+        num_workers: worker processes that read ahead. With 0, this process reads. The batches are the same.
+        drop_last: whether to leave out a smaller last batch.
+        collate_fn: function that makes a batch of a list of samples. If it is not torch's own, it is seeded by (seed,
+            pass, first index of the batch).
 
     Raises:
-        SettingError: for invalid counts, and for a data set without ``__len__`` or ``__getitem__``.
+        SettingError: if a count is invalid, or the data set has no length.
     """
 
     def __init__(
