@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class HasText(Protocol):
-    """A data set with a text."""
+    """A data set with the attribute ``text``, which is of type bytes."""
 
     @property
     def text(self) -> bytes:
@@ -30,14 +30,14 @@ class CompressionBaseline(Callback):
     """Logs the compressed size of the validation text after each validation, in bits per byte of the text.
 
     - ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte``: the validation text compressed alone.
-    - ``val/xz_9e_after_train/bits_per_byte``: the size that the validation text adds to the compressed training text.
-      Like a trained model, xz has processed the training text before.
+    - ``val/xz_9e_after_train/bits_per_byte``: increase of the compressed size when the validation text is appended to
+      the training text. Like a trained model, xz has then processed the training text before.
 
     The text is compressed once, and the values are logged after each validation next to ``val/bits_per_byte``. xz
     takes about one second per megabyte.
 
     Raises:
-        SettingError: when a fit or a validation starts, if its data set has no ``text``.
+        SettingError: when a fit or a validation starts, if its data set has no attribute ``text`` of type bytes.
     """
 
     def __init__(self) -> None:
@@ -63,11 +63,11 @@ class CompressionBaseline(Callback):
 
 
 def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> dict[str, float]:
-    """Return the compressed size of ``text`` in bits per byte of ``text``, by compressor. Headers are included.
+    """Return the compressed size of ``text`` for each compressor, headers included, in bits per byte of ``text``.
 
     Args:
         text: text to compress, at least one byte.
-        train_text: text that xz compresses first for the entry ``xz_9e_after_train``; None omits this entry.
+        train_text: text that precedes ``text`` in the entry ``xz_9e_after_train``; None omits this entry.
     """
     sizes = {"gzip_9": len(gzip.compress(text, compresslevel=9)), "xz_9e": _xz_size(text)}
     if train_text is not None:

@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 class EarlyStopping(Callback):
     """Stops a fit when a validation metric has not improved for some validations, has diverged, or is not finite.
 
-    The metric is checked after each round of validations. A round is the validations of all dataloaders and all
-    downstream validations after one step. The metric's name begins with the name of the validation that logs it. A
-    round counts only if this validation is part of it.
+    The metric is checked after each round of validations. A round consists of the validations of all dataloaders and
+    all downstream validations after one step. The metric's name begins with the name of the validation that logs the
+    metric. Rounds without this validation are not counted.
 
-    The history of the metric is saved in checkpoints, so a resumed run stops at the same step as a straight run. If
-    the run was stopped by this callback, resuming it trains no further step, and `Trainer.stop_reason` gives the same
-    reason again, unless ``patience`` is larger than before. A fit that is not a resume starts with an empty history.
+    The history of the metric is saved in checkpoints, so a resumed run stops at the same step as an uninterrupted run.
+    If this callback stopped a run, a resume trains no further step, and `Trainer.stop_reason` is the same as before.
+    This does not hold if ``patience`` is larger than before. A fit that is not a resume starts with an empty history.
 
     Args:
-        monitor: full name of the metric.
+        monitor: full name of the metric, such as ``val/loss``.
         mode: ``min`` if lower values are better, ``max`` if higher values are better.
         patience: number of consecutive validations without an improvement after which the fit is stopped.
         min_delta: margin in the metric's unit; only a change by more than this counts as an improvement.
-        divergence_threshold: value beyond which a worse metric stops the fit at once; None turns the check off. A NaN
-            or infinite metric always stops the fit.
+        divergence_threshold: value of the metric; a worse metric stops the fit at once. None turns this check off. A
+            NaN or infinite metric always stops the fit.
 
     Raises:
         SettingError: if a setting is invalid, if a fit without validations starts, or if the metric is missing after
@@ -90,7 +90,7 @@ class EarlyStopping(Callback):
         stack.callback(setattr, self, "_val_dataloader", None)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Stop at once if the resumed run had been stopped."""
+        """Stop at once if this callback had already stopped the resumed run."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
         if plan.eval_every is None and plan.total_steps:
@@ -123,7 +123,8 @@ class EarlyStopping(Callback):
     @contextmanager
     def _checking_afterwards(self, trainer: Trainer, plan: Plan) -> Iterator[None]:
         yield
-        # Skipped if an exception or a signal ends the round. After a signal, the resumed run repeats the round.
+        # This check is skipped if an exception or a signal ends the round. After a signal, the resumed run repeats the
+        # round.
         self._check(trainer, plan)
 
     def _check(self, trainer: Trainer, plan: Plan) -> None:

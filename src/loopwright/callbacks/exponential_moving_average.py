@@ -1,4 +1,4 @@
-"""`ExponentialMovingAverage`: maintains an average of the weights and validates with it."""
+"""`ExponentialMovingAverage`: averages the weights during training, and uses the average in validations."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ _MAX_NAMES_SHOWN = 5
 
 
 class ExponentialMovingAverage(Callback):
-    """Keeps an exponential moving average of the parameters, and uses it in place of the trained ones in validations.
+    """Keeps an exponential moving average of the parameters. Validations use it instead of the trained parameters.
 
     ::
 
         average = weights                                        # at the start of the first fit, after init_from
         after each update: average = decay * average + (1 - decay) * weights
 
-    An update is one operation per step on the device, in the types of the parameters. The trained weights are bitwise
-    the same as without the average. Buffers, such as the running means of a batch norm, are not averaged; validations
-    use the model's own buffers.
+    An update is one operation on the device, in the dtypes of the parameters. The trained weights are bitwise equal to
+    the weights of a run without this callback. Buffers, such as the running means of a batch norm, are not averaged;
+    validations use the model's own buffers.
 
     For every validation during and after a fit, including downstream validations, the average is swapped into the
     model's parameters. The trained weights are restored when the validation ends, also after an error.
 
-    The model in a checkpoint has the trained weights, from which a resume and `init_from` continue. The average is
-    saved in this callback's state under the same names. A validation of a checkpoint uses the average in the
+    The model in a checkpoint contains the trained weights, which a resume and `init_from` load. The average is saved in
+    this callback's state under the names of the parameters. A validation of a checkpoint uses the average in the
     checkpoint or, if there is none, the trained weights.
 
     Args:
         decay: weight of the old average in an update, in [0, 1).
         every_n_steps: number of steps between two updates of the average.
         warms_up: whether to use the smaller decay (1 + t) / (10 + t) for update t = 0, 1, … until it exceeds
-            ``decay``, so that the initial weights soon have little influence. TensorFlow's average does the same if
-            ``num_updates`` is given.
+            ``decay``, so that the initial weights soon have little influence. TensorFlow's `ExponentialMovingAverage`
+            uses the same decay if its argument ``num_updates`` is given.
 
     Raises:
-        SettingError: if an argument is invalid; when the trainer is built, if it has more than one of these callbacks.
+        SettingError: if an argument is invalid; when the trainer is built, if it has several of these callbacks.
     """
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1, warms_up: bool = False) -> None:
@@ -70,13 +70,14 @@ class ExponentialMovingAverage(Callback):
         self._num_updates = 0
         self._parameters: dict[str, nn.Parameter] = {}
         self._averages: dict[str, Tensor] = {}
-        # Tied parameters appear once. The lists are built before the steps, so that a step needs no lookups.
+        # In these lists, a tied parameter appears once. The lists are built before the steps, so that a step needs no
+        # lookups.
         self._trained_list: list[Tensor] = []
         self._average_list: list[Tensor] = []
         self._is_swapped_in = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings, the number of updates, and the average by the names of the unwrapped model."""
+        """Return the settings, the number of updates, and the average by parameter name in the unwrapped model."""
         holders: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
         averages = {name: holders[name].detach() for name in self._averages}
         return {**self._settings, "num_updates": self._num_updates, _KEY: averages}
@@ -85,7 +86,8 @@ class ExponentialMovingAverage(Callback):
         """Restore the average.
 
         Raises:
-            CheckpointError: if the average does not match the model, or a setting differs; the message names it.
+            CheckpointError: if the average does not match the model, or if a setting differs; the message names the
+                mismatch.
         """
         check_names("ExponentialMovingAverage", state_dict, self.state_dict())
         check_settings("ExponentialMovingAverage", state_dict, self._settings)
@@ -144,7 +146,8 @@ class ExponentialMovingAverage(Callback):
         decay = self._decay
         if self._warms_up:
             decay = min(decay, (1 + self._num_updates) / (10 + self._num_updates))
-        # `torch.optim.swa_utils.AveragedModel` is not used: it reads a counter back from the device at every update.
+        # `torch.optim.swa_utils.AveragedModel` is not used: it copies a counter from the device to the CPU at every
+        # update.
         with torch.no_grad():
             torch._foreach_lerp_(self._average_list, self._trained_list, 1 - decay)
         self._num_updates += 1
@@ -161,14 +164,14 @@ class ExponentialMovingAverage(Callback):
         stack.enter_context(self._swapped_in())
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Swap the average in, unless a checkpoint is validated: `preprocess_checkpoint` loads its average."""
+        """Swap the average in, unless a checkpoint is validated, whose average `preprocess_checkpoint` loads."""
         if trainer.validation_checkpoint is None:
             stack.enter_context(self._swapped_in())
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Put the trained weights into the checkpoint, also if it is saved during a validation."""
         if self._is_swapped_in:
-            state_dict["model"] |= self._averages  # while swapped in, these tensors hold the trained weights
+            state_dict["model"] |= self._averages  # during a swap these tensors contain the trained weights
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Replace the model weights by the average if the checkpoint is loaded for a validation."""
@@ -183,7 +186,7 @@ class ExponentialMovingAverage(Callback):
 
     @contextmanager
     def _swapped_in(self) -> Iterator[None]:
-        """Exchange the average and the parameters, unless they are exchanged already or there is no average."""
+        """Exchange the average and the parameters within this context, unless no average exists or a swap is active."""
         if self._is_swapped_in or not self._averages:
             yield
             return
@@ -204,7 +207,7 @@ class ExponentialMovingAverage(Callback):
         held: dict[nn.Parameter, Tensor] = {}
         for name, parameter in self._parameters.items():
             if parameter not in held:
-                # Cloned from the parameter, to have its memory format.
+                # A clone of the parameter has the parameter's memory format.
                 held[parameter] = parameter.detach().clone().copy_(weights[name].detach())
             self._averages[name] = held[parameter]
         self._trained_list, self._average_list = list(held), list(held.values())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LearningRateMonitor(Callback):
-    """Logs the learning rate of each log step as ``lr``, or as ``lr/0``, ``lr/1``, … for several parameter groups."""
+    """Logs the learning rate at each log step as ``lr``, or as ``lr/0``, ``lr/1``, … for several parameter groups."""
 
     def __init__(self) -> None:
         self._rates: dict[str, float] = {}
@@ -29,7 +29,7 @@ class LearningRateMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Log the stored learning rate; ``global_step`` includes this step by now."""
+        """Log the stored learning rate. At this point ``global_step`` includes the step."""
         if self._rates:
             trainer.log_metrics(**self._rates)
             self._rates = {}

@@ -23,17 +23,18 @@ class Metrics(Callback):
 
     Training and each validation set have their own copies of the metrics. A validation metric is computed over the
     whole set; it is not a mean over batches. A training metric is computed at log steps, over the micro-batches since
-    the last log step. Its intermediate state is saved in checkpoints. If a metric computes a mapping, its entries are
-    logged as ``<name>_<key>``.
+    the last log step. Its intermediate state is saved in checkpoints. If a metric computes a mapping, the entries of
+    the mapping are logged as ``<name>_<key>``.
 
-    Metrics that check their inputs may wait for the device at every batch. Pass them ``validate_args=False`` to avoid
-    this.
+    Metrics that check their inputs may wait for the device at every batch. Pass ``validate_args=False`` to these
+    metrics to avoid the wait.
 
     Args:
         metrics: mapping from a name to a ``torchmetrics.Metric`` (``pip install 'loopwright[metrics]'``). The metrics
             are copied and not changed.
-        inputs: arguments of ``update``, in this order. A name refers to the model's outputs or, if they do not have
-            it, to a batch that is a mapping. A number is an index into a batch that is a list or tuple.
+        inputs: keys of the arguments of the metrics' ``update``, in order. A string is the name of a model output or,
+            if there is no such output, the key of an entry of a batch that is a mapping. An integer is the index, from
+            0, of an entry of a batch that is a list or tuple.
 
     Raises:
         SettingError: if an argument is invalid; during a run, if an input is missing, if the model's outputs already
@@ -112,7 +113,7 @@ class Metrics(Callback):
 
 
 class _Meters:
-    """A copy of every metric."""
+    """Copies of all metrics, for training or for one validation set."""
 
     def __init__(self, prototypes: Mapping[str, Any]) -> None:
         self._metrics = {name: metric.clone() for name, metric in prototypes.items()}

@@ -23,7 +23,7 @@ class OverfitOneBatch(Callback):
 
     The dataloader is read as usual, so that everything else is the same as in the run to be debugged. Validations use
     their own batches. Dropout and augmentation inside the model remain active and prevent a low loss, so turn them
-    off. Such a run cannot be resumed, because its checkpoints do not contain the micro-batch.
+    off. A run with this callback cannot be resumed, because its checkpoints do not contain the micro-batch.
 
     Args:
         goal: largest ``train/loss`` at which the micro-batch counts as memorised.
@@ -43,11 +43,11 @@ class OverfitOneBatch(Callback):
         self._is_training = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty state. With it, a resume calls `load_state_dict`, which refuses the resume."""
+        """Return an empty state, with which a resume calls `load_state_dict`, which raises a `CheckpointError`."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a resume, because the micro-batch is not saved.
+        """Refuse a resume, because checkpoints do not contain the micro-batch.
 
         Raises:
             CheckpointError: always.
@@ -58,7 +58,7 @@ class OverfitOneBatch(Callback):
         )
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Store the first micro-batch as it is on the device."""
+        """Store the first micro-batch, which has already been moved to the device."""
         if not self._has_batch:
             self._batch, self._has_batch = batch, True
         self._is_training = True
@@ -71,7 +71,7 @@ class OverfitOneBatch(Callback):
             args[0] = self._batch
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Turn the replacement off for the validation. The next training micro-batch turns it on."""
+        """Turn the replacement off for the validation. The next training micro-batch turns the replacement on again."""
         self._is_training = False
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:

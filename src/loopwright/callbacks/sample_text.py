@@ -33,8 +33,8 @@ class Writer(Protocol):
 class SampleText(Callback):
     """Generates a text with the model at the end of each validation, and logs it as ``val/sample``.
 
-    The random numbers for the text depend only on the run's seed and the step, and the text does not affect training.
-    Bytes that are not UTF-8, and characters that would move a terminal's cursor, are replaced.
+    The random numbers for the text depend only on the run's seed and the step, and generating the text does not affect
+    training. Invalid UTF-8 and unprintable characters, which could move a terminal's cursor, are replaced.
 
     Args:
         prompt: beginning of the text, at least one character.

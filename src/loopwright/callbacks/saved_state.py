@@ -1,4 +1,4 @@
-"""Checks of a callback's saved state when a run is resumed."""
+"""Functions that check the saved state of a callback when a run is resumed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
 
-_MAX_NAME_CHARACTERS = 200  # characters of the names in an error message
+_MAX_NAME_CHARACTERS = 200  # maximum number of characters for the names in an error message
 
 
 def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a saved state whose entries have other names than the entries that the callback saves.
+    """Check that a saved state has the same entry names as the state that the callback saves.
 
     Raises:
         CheckpointError: if the names differ; the message contains both lists of names.
@@ -27,7 +27,7 @@ def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, An
     """Refuse a saved state whose settings differ from the callback's settings.
 
     Raises:
-        CheckpointError: if settings differ; the message contains the saved and the present values.
+        CheckpointError: if settings differ; the message contains the saved values and the values in this run.
     """
     names = [name for name in own if saved[name] != own[name]]
     if names:
@@ -39,10 +39,10 @@ def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, An
 
 
 def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
-    """Refuse a saved state unless the entries ``names`` are whole numbers of at least 0.
+    """Check that the entries ``names`` of a saved state are integers of at least 0.
 
     Raises:
-        CheckpointError: if an entry is not; the message names the first one.
+        CheckpointError: if an entry is not such an integer; the message names the first wrong entry.
     """
     for name in names:
         if type(saved[name]) is not int or saved[name] < 0:
@@ -51,10 +51,10 @@ def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
 
 
 def check_numbers(callback: str, saved: Mapping[str, Any], *names: str) -> None:
-    """Refuse a saved state unless the entries ``names`` are numbers, finite or not.
+    """Check that the entries ``names`` of a saved state are numbers, which may be NaN or infinite.
 
     Raises:
-        CheckpointError: if an entry is not; the message names the first one.
+        CheckpointError: if an entry is not a number; the message names the first wrong entry.
     """
     for name in names:
         if type(saved[name]) not in (int, float):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class StopOnNonFinite(Callback):
-    """Ends a run with a NaN or infinite loss or gradient before the optimizer update, and refuses to save such weights.
+    """Ends a run before an update with a NaN or infinite loss or gradient, and refuses to save non-finite weights.
 
     Losses and gradients are checked at the first step of a fit and at log steps, where the loop waits for the device
     anyway. Other steps are not checked by default, because each check waits for the device.
@@ -33,14 +33,14 @@ class StopOnNonFinite(Callback):
 
     Args:
         every_step: whether to check before every update; this waits for the device once per step.
-        skip: number of consecutive updates that may be skipped before the run is ended; 0 ends the run at the first.
-            The total number of skipped updates is logged as ``skipped_updates``. A skipped step restores the buffers
-            of the model, which costs a copy of them in every step. Schedulers still count the step. Requires
-            ``every_step``.
+        skip: number of consecutive updates that may be skipped before the run is ended; 0 ends the run before the first
+            such update. The total number of skipped updates is logged as ``skipped_updates``. A skipped step restores
+            the buffers of the model, so every step first copies the buffers. Schedulers still count a skipped step. A
+            value above 0 requires ``every_step``.
 
     Raises:
-        SettingError: if ``every_step`` is not a bool, if ``skip`` is not a whole number of at least 0, or if ``skip``
-            is given without ``every_step``.
+        SettingError: if ``every_step`` is not a bool, if ``skip`` is not an integer of at least 0, or if ``skip`` is
+            above 0 without ``every_step``.
     """
 
     def __init__(self, every_step: bool = False, skip: int = 0) -> None:
@@ -58,19 +58,19 @@ class StopOnNonFinite(Callback):
         self._is_to_log = False
         self._losses: list[Tensor] = []
         self._last_checkpoint: Path | None = None
-        self._finite_at_start: dict[str, torch.Size] = {}  # shapes of the buffers that were finite, by name
-        # (module, name, buffer, copy of its values) before the current step
+        self._finite_at_start: dict[str, torch.Size] = {}  # shape of each buffer that was finite, by name
+        # Buffers before the current step, as (module, name, buffer, copy of the buffer's values).
         self._buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of skipped updates in total, and the number skipped consecutively up to now."""
+        """Return the total number of skipped updates, and the current number of consecutively skipped updates."""
         return {"num_skipped": self._num_skipped, "num_skipped_in_a_row": self._num_skipped_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the numbers of skipped updates.
 
         Raises:
-            CheckpointError: if an entry is not a whole number of at least 0.
+            CheckpointError: if an entry is not an integer of at least 0.
         """
         check_names("StopOnNonFinite", state_dict, self.state_dict())
         check_counts("StopOnNonFinite", state_dict, *state_dict)
@@ -111,8 +111,8 @@ class StopOnNonFinite(Callback):
         """Check the losses and gradients of the step.
 
         Raises:
-            NonFiniteError: if one is not finite and no more updates may be skipped. The message names the step, the
-                learning rate and the last checkpoint.
+            NonFiniteError: if a loss or gradient is not finite and no more updates may be skipped. The message names
+                the step, the learning rate and the last checkpoint.
         """
         buffers, self._buffers = self._buffers, []
         if not self._losses:
@@ -142,7 +142,7 @@ class StopOnNonFinite(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Log a skipped update; ``global_step`` includes its step by now."""
+        """Log a skipped update. At this point ``global_step`` includes the skipped step."""
         if self._is_to_log:
             self._is_to_log = False
             trainer.log_metrics(skipped_updates=self._num_skipped)
@@ -190,7 +190,7 @@ def _rates(optimizer: Optimizer | None) -> str:
 
 
 def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]) -> None:
-    """Restore buffers and their values, also if a forward replaced a buffer by another tensor."""
+    """Restore buffers and their values, even if the forward pass replaced a buffer by another tensor."""
     with torch.no_grad():
         for module, name, buffer, values in buffers:
             if buffer is not None and values is not None:
@@ -199,7 +199,7 @@ def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]])
 
 
 def _largest(tensors: list[Tensor]) -> Tensor:
-    """Return the largest magnitude in ``tensors``, a scalar on the device of the first; NaN if they contain a NaN."""
+    """Return the largest magnitude in ``tensors``, a scalar on the first tensor's device; NaN if any value is NaN."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
     numbers = [t for t in dense if t.numel() and (t.is_floating_point() or t.is_complex())]
     norms = torch._foreach_norm(numbers, ord=torch.inf) if numbers else [torch.zeros(())]

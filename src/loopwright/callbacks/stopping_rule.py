@@ -1,4 +1,4 @@
-"""`StoppingRule`: the pure rule by which `EarlyStopping` decides from the values of a metric when to stop."""
+"""`StoppingRule`: decides for `EarlyStopping` when to stop. It depends only on its settings and a metric's values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`TimeLimit`: interrupts a run early enough to save it before a time limit, so that it can be resumed."""
+"""`TimeLimit`: interrupts a run before a time limit, early enough to save a checkpoint for a resume."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MAX_RESERVE_SECONDS = 30.0
 
 
 class TimeLimit(Callback):
-    """Interrupts a fit before the time limit. The fit saves after the current step; a running validation is aborted.
+    """Interrupts a fit before the time limit. The fit ends the current step and saves; a running validation is aborted.
 
-    The time reserved for this is the sum of twice the longest save so far, the longest time between two checks of the
-    clock, and 5 % of the limit (at most 30 seconds).
+    The time reserved before the limit is the sum of twice the longest save so far, the longest time between two checks
+    of the clock, and 5 % of the limit (at most 30 seconds).
 
     Args:
         minutes: time limit in minutes of wall time since the trainer was built, over all its fits. A run that is
-            resumed in a new process gets the full limit again.
+            resumed in a new process has the full time limit again.
 
     Raises:
         SettingError: if ``minutes`` is not a number above 0.

@@ -1,4 +1,4 @@
-"""Downstream validations: they measure a model on tasks, in addition to its loss. Each is a `ValidationCallback`."""
+"""A `ValidationCallback` that measures a model on downstream tasks, with its validation loop and tokenizers."""
 
 from loopwright.downstream.harness import EleutherEvalHarness
 from loopwright.downstream.requests import EleutherEvalHarnessLoop

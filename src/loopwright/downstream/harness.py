@@ -34,33 +34,37 @@ _log = logging.getLogger("loopwright")
 class EleutherEvalHarness(ValidationCallback):
     """Runs tasks of the Evaluation Harness after validations (``pip install 'loopwright[eval]'``).
 
-    The model in memory answers the requests of the harness, in validations with an `EleutherEvalHarnessLoop`. It must
-    have ``context_length`` and ``logits(tokens)``, see `loopwright.protocols.LanguageModel`. Results are logged as
-    ``<name>/<task>/<metric>`` (``…/<metric>/<filter>`` if a task filters answers), shown as a table, and written to
-    ``downstream/<name>/step_00000100.json`` in the run directory. Random choices (examples, sampled tokens) depend on
-    the seeds and the step only, and do not change the training.
+    The model in memory answers the requests of the harness, in validations with an `EleutherEvalHarnessLoop`. The
+    model must have ``context_length`` and ``logits(tokens)``, as described in `loopwright.protocols.LanguageModel`.
+
+    Results are logged as ``<name>/<task>/<metric>``, or as ``<name>/<task>/<metric>/<filter>`` if a task filters
+    answers. They are also logged as a table and written to ``downstream/<name>/step_00000100.json`` in the run
+    directory. Random choices, such as examples and sampled tokens, depend only on the seeds and the step. They do not
+    affect the training.
 
     Source: L. Gao et al., "The Language Model Evaluation Harness", https://github.com/EleutherAI/lm-evaluation-harness.
 
     Args:
-        tasks: names of tasks and groups in ``task_dir`` or in the harness. The data of a task in the harness may have
-            to be downloaded.
-        every_n_vals: number of validations between two evaluations.
-        name: prefix of the metrics.
-        task_dir: directory with tasks as YAML and JSON Lines files; None: the tasks that come with Loopwright.
-        tokenizer: tokenizer of the model; None: each byte is a token.
-        batch_size: number of token rows in one forward of the model.
-        limit: number of documents that each task uses, beginning with the first; below 1: a fraction; None: all.
-        num_fewshot: number of examples before each question; None: the number in the task's settings.
-        gen_kwargs: settings for tasks that generate text; they override the task's own. Accepted: ``temperature``,
-            ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
-        bootstrap_iters: number of bootstrap samples for standard errors; 0: no standard errors.
+        tasks: names of tasks and groups that ``task_dir`` or the harness defines. The harness may download the data of
+            the tasks that it defines.
+        every_n_vals: number of rounds of validations from one evaluation to the next; the last round is also evaluated.
+        name: prefix of the metrics' names, and name of the folder for the results.
+        task_dir: directory that defines tasks in YAML and JSON Lines files; None selects the tasks that are shipped
+            with Loopwright.
+        tokenizer: tokenizer of the model; None selects `ByteTokenizer`, in which each byte is a token.
+        batch_size: number of token rows in one forward pass of the model.
+        limit: number of documents that each task uses, from the first document on. A number below 1 is a fraction of
+            the documents. None means all documents.
+        num_fewshot: number of examples before each question; None means the number in the task's settings.
+        gen_kwargs: settings for tasks that generate text, which override the settings in the task. Accepted names:
+            ``temperature``, ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
+        bootstrap_iters: number of bootstrap samples for standard errors; with 0 no standard errors are computed.
         fewshot_seed: seed for the choice of examples.
 
     Raises:
-        SettingError: for invalid settings and unknown tasks. While a trainer is built: for tasks whose data cannot be
-            loaded, and for a model without ``context_length`` or ``logits``.
-        ImportError: if the extra is not installed.
+        SettingError: if a setting is invalid or a task is unknown; when the trainer is built, if the data of a task
+            cannot be loaded, or if the model has no ``context_length`` or no ``logits``.
+        ImportError: if the extra ``eval`` is not installed.
     """
 
     def __init__(
@@ -130,7 +134,7 @@ class EleutherEvalHarness(ValidationCallback):
             return self._ask(trainer, kind, batches)
 
         for task in self._loaded["tasks"].values():
-            task.set_fewshot_seed(self._fewshot_seed)  # the same examples at every evaluation
+            task.set_fewshot_seed(self._fewshot_seed)  # every evaluation uses the same examples
         model = TrainedModel(ask, self._tokenizer, trainer.model.context_length, self._batch_size)
         with _quiet_harness(), sandboxed():
             results = lm_eval.evaluate(
@@ -150,14 +154,14 @@ class EleutherEvalHarness(ValidationCallback):
             self._answers.append(outputs)
 
     def _set_up(self, task: Any, context_length: int) -> None:
-        """Override settings of a task, in the same way as the harness's command, and check the result."""
+        """Override settings of a task, as the command-line program of the harness does, and check them."""
         if getattr(task, "UNSAFE_CODE", False):
             raise refuse("tasks", task.task_name, "tasks that do not execute code from the model's answers")
         if task.get_config("output_type") == "generate_until":
             task.set_config(key="generation_kwargs", value=self._gen_kwargs, update=True)
             Generation(task.get_config("generation_kwargs"), self._tokenizer, context_length)
         own = task.get_config("num_fewshot")
-        if self._num_fewshot is not None and own != 0:  # a task's 0 is not overridden
+        if self._num_fewshot is not None and own != 0:  # if a task sets 0, it is not overridden
             task.set_config(key="num_fewshot", value=self._num_fewshot)
         elif own is None:
             task.set_config(key="num_fewshot", value=0)
@@ -189,7 +193,7 @@ class EleutherEvalHarness(ValidationCallback):
     def _save(
         self, trainer: Trainer, folder: Path, results: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Write the results as JSON. Results of a validated checkpoint never overwrite a file: they get a new name."""
+        """Write the results as JSON. Results of a validated checkpoint get a new name if the file exists."""
         checkpoint = trainer.validation_checkpoint
         kept = {
             "step": trainer.global_step,
@@ -209,14 +213,14 @@ class EleutherEvalHarness(ValidationCallback):
             folder.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
             part.replace(path)
-        except OSError as error:  # not fatal: the metrics are logged, and a full disk stops a run at its next save
+        except OSError as error:  # only a warning: the metrics are logged, and on a full disk the next save fails
             _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
             with suppress(OSError):
                 part.unlink()
 
 
 def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers in the harness's results of a task, which are named ``metric,filter``."""
+    """Return the numbers in the harness's results of one task. Their keys are ``metric,filter``."""
     metrics = {}
     for key, value in entries.items():
         metric, _, chosen = key.partition(",")
@@ -236,7 +240,7 @@ def _table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 @contextmanager
 def _quiet_harness() -> Iterator[None]:
-    """Turn off the harness's progress bars and send its messages to our log, while the context is open."""
+    """Disable the harness's progress bars and send its log records to Loopwright's log, within this context."""
     import lm_eval.api.task  # optional dependency
 
     with ExitStack() as stack:
@@ -250,7 +254,7 @@ def _quiet_harness() -> Iterator[None]:
 
 
 class _ToOurLog(logging.Handler):
-    """Logs the harness's warnings at level INFO, because they are meant for authors of tasks."""
+    """Logs the harness's warnings at level INFO, because the warnings are intended for authors of tasks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:

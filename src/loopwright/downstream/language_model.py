@@ -25,25 +25,26 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 _T = TypeVar("_T")
-_MAX_NEW_TOKENS = 256  # default for tasks without max_gen_toks, the same as the harness's
+_MAX_NEW_TOKENS = 256  # default for tasks without max_gen_toks, equal to the harness's default
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
 _log = logging.getLogger("loopwright")
 
-# Runs a validation on batches of one kind of request, and returns the model's answer to each batch.
+# A function that runs a validation on batches of one kind of request, and returns the model's answer to each batch.
 Ask = Callable[[str, Batches], list[dict[str, Any]]]
 
 
 class TrainedModel:
-    """Answers requests of the harness with validations of the model in memory.
+    """Answers requests of the harness by running validations of the model in memory.
 
     It has the attributes and methods that ``lm_eval.evaluate`` uses. It calls methods of the harness's ``TemplateLM``
-    to split texts into tokens, but is not a subclass, so that the extra is imported only when it is used.
+    to split strings into tokens. It is not a subclass of ``TemplateLM``, so that ``lm_eval`` is imported only when it
+    is used.
 
     Args:
-        ask: function that runs a validation.
+        ask: function that runs a validation on batches of requests and returns the answer to each batch.
         tokenizer: tokenizer of the model.
-        context_length: largest number of tokens in a row that the model reads.
-        batch_size: number of token rows in one forward of the model.
+        context_length: maximum number of tokens in one input row of the model.
+        batch_size: number of token rows in one forward pass of the model.
     """
 
     rank = 0
@@ -58,11 +59,11 @@ class TrainedModel:
 
     @property
     def prefix_token_id(self) -> int:
-        """Token that is placed before a text without a context."""
+        """Token that is placed before a string without a context."""
         return self._tokens.prefix_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Return the tokens of ``string``; special tokens are never added."""
+        """Return the tokens of ``string``. Special tokens are never added."""
         return self._tokens.encode(string)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -72,16 +73,17 @@ class TrainedModel:
         return pair
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Return the log-likelihood of each continuation (nats), and whether greedy decoding would generate it."""
+        """Return the log-likelihood of each continuation in nats, and whether greedy decoding would generate it."""
         from lm_eval.api.model import TemplateLM  # optional dependency
 
         answers: list[tuple[float, bool]] = TemplateLM.loglikelihood(self, requests, disable_tqdm=True)
         return answers
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Return the log-likelihood of each text (nats).
+        """Return the log-likelihood of each string in nats.
 
-        Every token is predicted once, from as many tokens before it as the model can read.
+        Every token is predicted once. A string that is longer than the model's context is divided into windows, and
+        each token is predicted from the tokens before it in its window.
         """
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # optional dependency
 
@@ -102,7 +104,7 @@ class TrainedModel:
         return totals
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return the text that the model generates after each context, up to a stop sequence or the token limit."""
+        """Return the string that the model generates after each context, up to a stop sequence or the token limit."""
         by_settings: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             by_settings.setdefault(repr(sorted(request.args[1].items())), []).append(i)
@@ -130,7 +132,7 @@ class TrainedModel:
         if longest > self._context_length:
             raise DataError(f"{kind}: a continuation has {longest} tokens; the model reads {self._context_length}.")
         asked = [i for i, (_, continuation) in enumerate(pairs) if continuation]
-        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # for empty continuations
+        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # kept by empty continuations
         self._warn_about_cuts(kind, (len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in asked), self._context_length)
         rows = rows_to_read([pairs[i] for i in asked], self._context_length)
         groups = self._groups(rows)
@@ -149,7 +151,7 @@ class TrainedModel:
 
 
 class Generation:
-    """Settings for generating text, given by the harness's names for them."""
+    """Settings for generating text. The keys of ``given`` are the harness's names of the settings."""
 
     def __init__(self, given: Mapping[str, Any], tokenizer: Tokenizer, context_length: int) -> None:
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # optional dependency
@@ -177,7 +179,7 @@ class Generation:
             )
 
     def is_done(self, tokens: list[int]) -> bool:
-        """Whether the tokens contain a stop sequence or finish with the end token."""
+        """Return whether the tokens contain a stop sequence or end with the end token."""
         if tokens[-1] == self._tokenizer.end_token:
             return True
         text = self._tokenizer.decode(tokens)
@@ -197,7 +199,7 @@ def _prompts(prompts: Mapping[int, list[int]], settings: Generation, group: Sequ
 
 
 def _check_types(given: Mapping[str, Any]) -> None:
-    """Refuse values that would be converted silently: ``"false"`` to true, 2.9 tokens to 2."""
+    """Refuse values that would be converted silently, such as ``"false"`` to true or 2.9 tokens to 2."""
     until = given.get("until", [])
     if not all(isinstance(stop, str) for stop in ([until] if isinstance(until, str) else until or [])):
         raise refuse("gen_kwargs.until", until, "a text or a list of texts")

@@ -1,4 +1,4 @@
-"""Requests to a language model, as batches of a validation: for log-likelihoods and for generated tokens.
+"""Requests to a language model for log-likelihoods and for generated tokens, and a validation loop over them.
 
 Shape suffixes: B rows of a batch, T positions, N target tokens, V vocabulary.
 """
@@ -26,30 +26,31 @@ class Request(Protocol):
 
 
 class EleutherEvalHarnessLoop(ValidationLoop):
-    """Validation loop over batches of requests, which the model's ``logits`` answer; no loss is computed.
+    """Validation loop over batches of requests. The model's ``logits`` answers them, and no loss is computed.
 
     Its hooks are ``on_eleuther_eval_harness_start``, ``…_end``, ``…_exception``, ``…_batch_start``, ``…_batch_end``,
-    ``…_step_start`` and ``…_step_end``. The hooks ``…_step_end`` and ``…_batch_end`` get the answers as ``outputs``.
+    ``…_step_start`` and ``…_step_end``. The hooks ``…_step_end`` and ``…_batch_end`` receive the answers as
+    ``outputs``.
 
     Args:
-        eval_steps: number of batches of requests; None: all.
+        eval_steps: number of batches to answer; None means all batches.
     """
 
     def __init__(self, eval_steps: int | None = None) -> None:
         super().__init__(eval_steps, hook="eleuther_eval_harness")
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Answer the batch of requests, which is the only argument."""
+        """Return the answers to a batch of requests, which is the only argument."""
         (request,) = args
         return request.answer(model)
 
 
 class Batches:
-    """A dataloader that makes each batch when it is read.
+    """A dataloader that builds each batch when it is read.
 
     Args:
         groups: groups of requests, one for each batch.
-        make: function that makes a batch from a group.
+        make: function that builds a batch from a group.
     """
 
     def __init__(self, groups: Sequence[Any], make: Callable[[Any], Request]) -> None:
@@ -72,12 +73,13 @@ class Batches:
 class Scoring:
     """Requests for the log-probabilities of target tokens.
 
-    Target *n* is ``targets_N[n]``. It follows the tokens of row ``rows_N[n]`` up to and including ``positions_N[n]``.
+    Target *n* is the token ``targets_N[n]``. It is predicted from the tokens of row ``rows_N[n]`` up to and including
+    position ``positions_N[n]``.
 
     Attributes:
-        tokens_BT: tokens of the rows, int64; shorter rows are padded with zeros at their ends.
-        rows_N: row of each target, int64, in [0, B).
-        positions_N: position before each target, int64, in [0, T).
+        tokens_BT: tokens of the rows, int64; shorter rows are padded with zeros at the end.
+        rows_N: index of each target's row, int64, in [0, B).
+        positions_N: index of the last token before each target, int64, in [0, T).
         targets_N: target tokens, int64.
     """
 
@@ -87,7 +89,7 @@ class Scoring:
     targets_N: Tensor
 
     def answer(self, model: LanguageModel) -> dict[str, Tensor]:
-        """Return ``log_probs`` (nats) and ``is_likeliest`` (bool) of the N targets."""
+        """Return ``log_probs`` (in nats) and ``is_likeliest`` (bool), each with one entry for each of the N targets."""
         logits_NV = model.logits(self.tokens_BT)[self.rows_N, self.positions_N]
         # Half precision would round the sums of log-probabilities too coarsely.
         dtype = torch.promote_types(logits_NV.dtype, torch.float32)
@@ -106,17 +108,17 @@ class Likelihood(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Tokens that the model reads once, and the requests they answer, as pairs (request, continuation)."""
+    """One input row of tokens, and the requests that it answers, as pairs (index of the request, continuation)."""
 
     tokens: tuple[int, ...]
     asked: list[tuple[int, list[int]]]
 
 
 def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: int) -> list[Row]:
-    """Return the rows for pairs of context and continuation, longest first.
+    """Return the rows for (context, continuation) pairs, ordered from the longest row to the shortest.
 
-    A row keeps the last ``context_length`` tokens of a longer text. Pairs that differ only in their last token share a
-    row, such as answers that consist of one token.
+    Of a pair with more input tokens than ``context_length``, a row keeps the last ``context_length``. Pairs that differ
+    only in their last token share a row, for example if the answers to a question consist of one token.
     """
     asked: dict[tuple[int, ...], list[tuple[int, list[int]]]] = defaultdict(list)
     for request, (context, continuation) in enumerate(pairs):
@@ -125,7 +127,7 @@ def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: i
 
 
 def scoring(rows: Sequence[Row]) -> Scoring:
-    """Return one batch of rows, padded to the longest."""
+    """Build a batch from rows, padded to the length of the longest row."""
     tokens_BT = _padded([row.tokens for row in rows])
     places: list[tuple[int, int, int]] = []
     for i, row in enumerate(rows):
@@ -137,7 +139,7 @@ def scoring(rows: Sequence[Row]) -> Scoring:
 
 
 def likelihoods(rows: Sequence[Row], answer: dict[str, Tensor]) -> Iterator[tuple[int, Likelihood]]:
-    """Yield (request, likelihood) for all requests of ``rows``, from the answer to their batch."""
+    """Yield (index of the request, likelihood) for each request in ``rows``, from the answer to the rows' batch."""
     log_probs, is_likeliest = answer["log_probs"].double().tolist(), answer["is_likeliest"].tolist()
     begin = 0
     for row in rows:
@@ -152,13 +154,13 @@ def likelihoods(rows: Sequence[Row], answer: dict[str, Tensor]) -> Iterator[tupl
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen.
+    """Settings for choosing the next token.
 
     Attributes:
-        temperature: divisor of the logits; 0: the likeliest token is chosen.
-        top_k: number of likeliest tokens that are sampled from; None: all.
-        top_p: cumulative probability in (0, 1]. Tokens are sampled from the smallest set of likeliest tokens that
-            reaches it; None: from all tokens.
+        temperature: divisor of the logits; with 0 the most likely token is chosen.
+        top_k: number of the most likely tokens from which one is sampled; None means all tokens.
+        top_p: cumulative probability in (0, 1]. A token is sampled from the smallest set of the most likely tokens
+            whose total probability reaches ``top_p``; None means all tokens.
     """
 
     temperature: float = 0.0
@@ -166,7 +168,7 @@ class Sampling:
     top_p: float | None = None
 
     def choose(self, logits_BV: Tensor) -> Tensor:
-        """Choose a token for each row, with torch's global random generator."""
+        """Choose a token for each row. Sampling uses torch's global random generator."""
         if self.temperature == 0:
             return logits_BV.argmax(dim=-1)
         # The largest logit becomes 0, so that dividing by a small temperature cannot overflow.
@@ -177,7 +179,7 @@ class Sampling:
         if self.top_p is not None and self.top_p < 1:
             sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True)
             probs_BV = sorted_BV.softmax(dim=-1)
-            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # likelier tokens reach top_p
+            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # more likely tokens reach top_p
             logits_BV = logits_BV.masked_fill(is_left_out.scatter(1, order_BV, is_left_out), -torch.inf)
         return torch.multinomial(logits_BV.softmax(dim=-1), num_samples=1).squeeze(1)
 
@@ -187,10 +189,10 @@ class Prompts:
     """Requests for continuations of prompts, which may differ in length.
 
     Attributes:
-        tokens_BT: tokens of the prompts, int64; shorter rows are padded with zeros at their ends.
+        tokens_BT: tokens of the prompts, int64; shorter rows are padded with zeros at the end.
         lengths: number of tokens in each prompt, 1 or more.
-        num_tokens: largest number of tokens to generate for a prompt.
-        sampling: how tokens are chosen.
+        num_tokens: maximum number of tokens to generate for a prompt.
+        sampling: settings for choosing a token.
         is_done: function that returns whether the tokens generated so far complete a continuation.
     """
 
@@ -201,7 +203,7 @@ class Prompts:
     is_done: Callable[[list[int]], bool]
 
     def answer(self, model: LanguageModel) -> dict[str, list[list[int]]]:
-        """Return ``generated``: the tokens after each prompt."""
+        """Return ``generated``, the list of generated tokens for each prompt."""
         generated: list[list[int]] = [[] for _ in self.lengths]
         reader: _Caching | _Rereading
         if isinstance(model, CachingLanguageModel) and model.caches:
@@ -221,7 +223,7 @@ class Prompts:
 
 
 class _Rereading:
-    """Reads each unfinished row from its beginning for every new token.
+    """Processes each unfinished row from its first token again for every new token.
 
     Attributes:
         logits_BV: logits of the next token of each unfinished row.
@@ -234,7 +236,7 @@ class _Rereading:
         self.logits_BV = self._read()
 
     def advance(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
-        """Append a token to each row, drop the finished rows, and compute the next logits."""
+        """Append a token to each row, remove the finished rows, and compute the next logits."""
         self._tokens_BT[torch.arange(len(tokens_B), device=tokens_B.device), self._ends_B] = tokens_B
         self._tokens_BT, self._ends_B = self._tokens_BT[is_left_B], self._ends_B[is_left_B] + 1
         self.logits_BV = self._read()
@@ -245,7 +247,7 @@ class _Rereading:
 
 
 class _Caching:
-    """Reads each token once. Finished rows stay in the batch until all rows are finished."""
+    """Processes each token once, with the model's cache. Finished rows stay in the batch until the last row ends."""
 
     def __init__(self, prompts: Prompts, model: CachingLanguageModel) -> None:
         self._model = model

@@ -1,7 +1,7 @@
-"""Tasks of the Evaluation Harness: from a directory with YAML and JSON Lines files, or from the harness itself.
+"""Functions that load tasks of the Evaluation Harness, from a directory or from the harness itself.
 
-The files of a directory are data and cannot run code: they may not name functions or classes, their templates run in
-a sandbox, and only metrics of the harness are accepted.
+A directory contains YAML and JSON Lines files. These files are data and cannot run code. They may not name functions or
+classes, their templates run in a sandbox, and only metrics of the harness are accepted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the settings of the tasks and groups in the YAML files of ``folder``, by name.
 
     Raises:
-        SettingError: for a file that cannot be read or does not describe a task; the message contains its path.
+        SettingError: for a file that cannot be read or does not describe a task; the message contains the file's path.
     """
     if not folder.is_dir():
         raise refuse("task_dir", str(folder), "a directory with the YAML files of tasks")
@@ -45,7 +45,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
         config = _read_file(file, folder)
         name = config.get("group") or config.get("task")
         if name is None:
-            continue  # for other files to include
+            continue  # other files include this file
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise SettingError("task_dir", f": {file}: task={name!r}: expected a name of letters, digits and ._:-.")
         if name in found:
@@ -60,11 +60,11 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_tasks(names: Sequence[str], folder: Path) -> None:
-    """Check that ``folder`` or the harness has the named tasks; the data of the tasks are not read.
+    """Check that ``folder`` or the harness has the named tasks. The data of the tasks are not read.
 
     Raises:
-        SettingError: for an unknown name, and for a directory that cannot be read.
-        ImportError: if the extra is not installed.
+        SettingError: if a name is unknown, or if the directory cannot be read.
+        ImportError: if the extra ``eval`` is not installed.
     """
     if find_spec("lm_eval") is None:
         raise ImportError("callbacks: EleutherEvalHarness needs lm_eval; pip install 'loopwright[eval]'.")
@@ -74,13 +74,13 @@ def check_tasks(names: Sequence[str], folder: Path) -> None:
 
 
 def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Load tasks and groups by name. A task in ``folder`` takes precedence over one in the harness.
+    """Load tasks and groups by name. A task in ``folder`` takes precedence over a task of the same name in the harness.
 
     Returns:
         The mapping that ``lm_eval.evaluate`` accepts, with ``tasks``, ``groups`` and ``group_map``.
 
     Raises:
-        SettingError: for an unknown name, and for a task whose files or data cannot be loaded.
+        SettingError: if a name is unknown, or if the files or data of a task cannot be loaded.
     """
     own = read_tasks(folder)
     manager = _find(names, own, folder)
@@ -90,13 +90,13 @@ def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
             specs += [_build(name, own, folder, ())] if name in own else _load_builtin(manager, name)
     try:
         loaded: dict[str, Any] = manager.load(specs)
-    except ValueError as error:  # the same task twice
+    except ValueError as error:  # raised if a task occurs twice
         raise SettingError("tasks", f": {on_one_line(str(error))}") from error
     return loaded
 
 
 def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> None:
-    """Build all requests of a task once, in the same way as an evaluation, to find errors in its data early.
+    """Build all requests of a task once, as an evaluation does, to find errors in the task's data early.
 
     Raises:
         SettingError: if the requests cannot be built, or if the answer to a document is not one of its choices.
@@ -124,7 +124,7 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
 
 @contextmanager
 def sandboxed() -> Iterator[None]:
-    """Run the templates of tasks in a sandbox while the context is open; they can read only their arguments."""
+    """Within this context, run the templates of tasks in a sandbox, where they can read only their arguments."""
     import lm_eval.utils  # optional dependency
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -138,7 +138,7 @@ def sandboxed() -> Iterator[None]:
 
 
 def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
-    """Read a YAML file and merge the files that it includes, which must be in the same folder."""
+    """Read a YAML file and merge the files that it includes. These files must be in the same folder."""
     try:
         if file.stat().st_size > _MAX_YAML_BYTES:
             raise SettingError("task_dir", f": {file}: expected at most {_MAX_YAML_BYTES:,} bytes.")
@@ -157,7 +157,7 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
 
 
 def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
-    """Return the harness's index of tasks. A name that is neither in it nor in ``folder`` is refused."""
+    """Return the harness's index of tasks. Refuse a name that is neither in the index nor in ``folder``."""
     others = [name for name in names if name not in own]
     manager = _manager(has_builtin=bool(others))
     for name in others:
@@ -170,7 +170,7 @@ def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
 
 @cache
 def _manager(*, has_builtin: bool) -> Any:
-    """Return the harness's index of tasks. Making it takes seconds, so checks, the plan and the run share it."""
+    """Return the harness's index of tasks. It is cached, because building it takes seconds."""
     from lm_eval.tasks import TaskManager  # optional dependency
 
     return TaskManager(include_defaults=has_builtin)
@@ -262,7 +262,7 @@ def _as_dataset(rows: Mapping[str, list[dict[str, Any]]], **_: Any) -> Any:
 
 
 def _load_builtin(manager: Any, name: str) -> list[Any]:
-    """Load a task or group of the harness, or all tasks with a tag; their data may have to be downloaded."""
+    """Load a task or group of the harness, or all tasks with a tag. The harness may download their data."""
     try:
         loaded = manager.load([name])
         return [loaded["groups"][name]] if name in loaded["groups"] else [*loaded["tasks"].values()]

@@ -1,4 +1,4 @@
-"""Tokenizers: one for bytes, and one that reads files of Hugging Face's ``tokenizers``."""
+"""A tokenizer for bytes, and a tokenizer that is loaded from a file of Hugging Face's ``tokenizers``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class ByteTokenizer:
     """A tokenizer in which each byte of the UTF-8 text is a token. It has no token for the end of a text.
 
     Args:
-        prefix: text of one byte, placed before a text without a context. The default is the same as in `stdlib_text`.
+        prefix: string of one byte, which is placed before a string without a context. The default is the same as in
+            `stdlib_text`.
 
     Raises:
         SettingError: if ``prefix`` is not exactly one byte.
@@ -33,7 +34,7 @@ class ByteTokenizer:
         return list(text.encode())
 
     def decode(self, tokens: list[int]) -> str:
-        """Return the text of the bytes; invalid UTF-8 is replaced."""
+        """Decode the bytes as UTF-8. Invalid bytes are replaced by U+FFFD."""
         return bytes(tokens).decode("utf-8", errors="replace")
 
 
@@ -41,12 +42,13 @@ class TokenizerFile:
     """A tokenizer that Hugging Face's ``tokenizers`` saved as JSON (``pip install 'loopwright[lm]'``).
 
     Args:
-        path: path of the tokenizer file, which is called ``tokenizer.json`` in the directory of a model.
-        end: token for the end of a text; generation stops at it.
-        prefix: token that is placed before a text without a context; None: ``end``.
+        path: path of the tokenizer file. In the directory of a model its name is ``tokenizer.json``.
+        end: token for the end of a text, at which generation stops.
+        prefix: token that is placed before a string without a context; None selects ``end``.
 
     Raises:
-        SettingError: if the file does not exist, it is not a tokenizer, or the tokenizer lacks one of the two tokens.
+        SettingError: if the file does not exist or is not a tokenizer, or if the tokenizer has no token ``end`` or
+            ``prefix``.
     """
 
     def __init__(self, path: str | os.PathLike[str], end: str = "<|endoftext|>", prefix: str | None = None) -> None:
@@ -58,7 +60,7 @@ class TokenizerFile:
             raise refuse("path", str(path), "a tokenizer file of Hugging Face's tokenizers, such as tokenizer.json")
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
-        except Exception as error:  # the library raises no narrower class
+        except Exception as error:  # the library raises Exception itself
             problem = str(error).splitlines()[0]
             raise refuse(
                 "path", str(path), f"a tokenizer file of Hugging Face's tokenizers; reading it failed: {problem}"
@@ -73,7 +75,7 @@ class TokenizerFile:
         return ids
 
     def decode(self, tokens: list[int]) -> str:
-        """Return the text of ``tokens`` without special tokens."""
+        """Return ``tokens`` as a string, without special tokens."""
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return text
 

@@ -1,4 +1,4 @@
-"""Loggers: objects that receive the metrics, timings and texts of a run and print or store them."""
+"""Loggers, which print or store the metrics, timings and texts of a run."""
 
 from loopwright.loggers.csv_logger import CSVLogger
 from loopwright.loggers.json_lines import JSONLinesLogger

@@ -1,4 +1,4 @@
-"""`AppendedFiles`: appends lines to files in the run directory. `FileLogger`: base class of loggers that use it."""
+"""`AppendedFiles`, which appends lines to files in the run directory, and `FileLogger`, a base class that uses it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _log = logging.getLogger("loopwright")
 
 
 class AppendedFiles:
-    """Appends lines to files in one run directory. `append` passes them to the operating system before it returns.
+    """Appends lines to files in one run directory. `append` passes the lines to the operating system before it returns.
 
-    A file is created with its first line. Outside a fit it is closed after each call.
+    A file is created when its first line is appended. Outside a fit the file is closed after each call.
 
     Args:
         run_dir: run directory of the trainer.
@@ -53,13 +53,13 @@ class AppendedFiles:
         """Append lines to the file ``name``.
 
         If the file cannot be written, a warning is logged, and the lines are kept in memory and written by a later
-        call. This method raises no error. If lines are still waiting, the next checkpoint fails in `size`, and the end
-        of the fit fails in `write_waiting`.
+        call. This method raises no error. If the lines still cannot be written then, `size` raises an error at the next
+        checkpoint, and `write_waiting` raises an error at the end of the fit.
 
         Args:
             name: file name.
             lines: lines, each including its newline.
-            header: first line of the file, written if the file is new.
+            header: first line of the file, including its newline, written if the file is empty.
         """
         was_waiting = name in self._waiting
         data = self._waiting.pop(name, b"") + "".join(lines).encode()
@@ -97,10 +97,10 @@ class AppendedFiles:
             os.close(file)
 
     def write_waiting(self, *names: str) -> None:
-        """Write the lines of these files that could not be written before.
+        """Write the waiting lines of the named files, which could not be written before.
 
         Raises:
-            SaveError: if they still cannot be written.
+            SaveError: if the lines still cannot be written.
         """
         for name in names:
             if name in self._waiting:
@@ -110,7 +110,7 @@ class AppendedFiles:
                 raise SaveError(f"{self._run_dir / name}: cannot be written; {needed}")
 
     def cut_back(self, name: str, size: int) -> None:
-        """Truncate the file ``name`` to ``size`` bytes; log a warning if it is shorter."""
+        """Truncate the file ``name`` to ``size`` bytes, or log a warning if the file is shorter."""
         path = self._run_dir / name
         present = path.stat().st_size if path.exists() else 0
         if present < size:
@@ -127,7 +127,7 @@ class AppendedFiles:
         self._close_files()
 
     def close(self) -> None:
-        """Write waiting lines, discard those that cannot be written, and close the files.
+        """Write waiting lines and close the files. Lines that cannot be written are discarded.
 
         Raises:
             SaveError: if waiting lines cannot be written and are lost.
@@ -142,8 +142,8 @@ class AppendedFiles:
     def _open(self, name: str) -> int:
         """Return a descriptor of the file, opened for appending. Symbolic links are refused."""
         if name not in self._descriptors:
-            # Create the directory only once. If its disk was unmounted since, a second mkdir would create it on the
-            # disk that holds the mount point.
+            # Create the directory only once. If its disk was unmounted later, a second mkdir would create the directory
+            # on the disk that contains the mount point.
             if not self._has_begun:
                 self._run_dir.mkdir(parents=True, exist_ok=True)
                 self._has_begun = True
@@ -177,7 +177,7 @@ class FileLogger(Logger, ABC):
         return {"sizes": {name: self.files.size(name) for name in self.file_names}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Truncate the files to their sizes in the checkpoint, if it belongs to this run directory."""
+        """Truncate the files to their sizes in the checkpoint, if the checkpoint belongs to this run directory."""
         if self._is_own_run:
             for name in self.file_names:
                 self.files.cut_back(name, int(state_dict["sizes"].get(name, 0)))
@@ -199,7 +199,7 @@ class FileLogger(Logger, ABC):
         stack.callback(self.files.rest)
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Write all waiting lines. A fit fails if its results cannot be written."""
+        """Write all waiting lines. The fit fails if these lines cannot be written."""
         self.files.write_waiting(*self.file_names)
 
     def finalize(self) -> None:
@@ -209,7 +209,7 @@ class FileLogger(Logger, ABC):
 
     @property
     def files(self) -> AppendedFiles:
-        """Files of this run."""
+        """The files to which this logger appends."""
         assert self._files is not None, "a trainer sets its loggers up before it logs"
         return self._files
 

@@ -19,11 +19,11 @@ class CSVLogger(FileLogger):
 
         pandas.read_csv("metrics.csv").pivot_table(index="step", columns="name", values="value")
 
-    or, in a spreadsheet, a pivot table with step as rows and name as columns.
+    In a spreadsheet, use a pivot table with ``step`` as rows and ``name`` as columns.
 
     The file contains only reproducible values, no timings. Values are written with all their digits; NaN and infinite
-    values are written as ``NaN``, ``Infinity`` or ``-Infinity``. The rows have been passed to the operating system
-    when a call returns.
+    values are written as ``NaN``, ``Infinity`` or ``-Infinity``. When `log_metrics` returns, its rows have been passed
+    to the operating system.
 
     Raises:
         SettingError: if the trainer is built without a ``run_dir``.

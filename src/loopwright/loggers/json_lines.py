@@ -15,11 +15,11 @@ class JSONLinesLogger(FileLogger):
     """Appends each value to a file in the run directory as ``{"step": 100, "name": "val/loss", "value": 0.41}``.
 
     Metrics, which are reproducible, are written to ``metrics.jsonl``. Durations and rates are written to
-    ``timing.jsonl``. Every line is strict JSON. NaN and infinite values are the strings ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so ``float(value)`` reads the value of every line.
+    ``timing.jsonl``. Every line is strict JSON. NaN and infinite values are written as the strings ``"NaN"``,
+    ``"Infinity"`` and ``"-Infinity"``, so ``float(value)`` converts the value of every line.
 
-    The lines have been passed to the operating system when a call returns. After a power loss the last line may be
-    incomplete.
+    When a log method returns, its lines have been passed to the operating system. After a power loss the last line may
+    be incomplete.
 
     Raises:
         SettingError: if the trainer is built without a ``run_dir``.

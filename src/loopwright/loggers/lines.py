@@ -10,13 +10,13 @@ from loopwright.plan import Plan, describe, in_ascii
 
 
 def plan_text(plan: Plan, train_dataloader: Any, learning_rate: str | None = None) -> str:
-    """Describe a plan, also in samples if the training dataloader has torch's ``batch_size`` attribute."""
+    """Describe a plan. Sample counts are included if the training dataloader has torch's ``batch_size`` attribute."""
     batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
     return describe(plan, batch_size=batch_size, num_samples=num_samples, learning_rate=learning_rate)
 
 
 def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None, int | None]:
-    """Return (samples in a full micro-batch, samples in one pass) of a dataloader; None for unknown values."""
+    """Return (samples in a full micro-batch, samples in one pass) of a dataloader; an unknown number is None."""
     batch_size = getattr(dataloader, "batch_size", None)
     if not isinstance(batch_size, int):
         return None, None
@@ -24,7 +24,7 @@ def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None
         num_samples = len(dataloader.dataset)
     except (AttributeError, TypeError, NotImplementedError):
         return batch_size, None
-    reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # false with drop_last or a smaller sampler
+    reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # False with drop_last or a smaller sampler
     return batch_size, num_samples if reads_all else None
 
 
@@ -39,14 +39,14 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Format a number with four significant digits; magnitudes below 0.001 or above 10,000 get an exponent."""
+    """Format a number with four significant digits, and with an exponent below 0.001 and from 10,000 in magnitude."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:.3e}" if value and not 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def rate_text(steps_per_second: float) -> str:
-    """Format a rate as steps per second, or as seconds per step if there is less than one step per second."""
+    """Format a rate as steps per second, or as seconds per step if the rate is below one step per second."""
     if steps_per_second >= 1:
         return f"{steps_per_second:.3g} steps/s" if steps_per_second < 1000 else f"{steps_per_second:.0f} steps/s"
     return f"{1 / steps_per_second:.3g} s/step" if steps_per_second > 0 else ""
@@ -60,7 +60,7 @@ def duration_text(seconds: float) -> str:
 
 
 def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
-    """Return the epoch of the step that follows ``step``; the first epoch of the fit is 1."""
+    """Return the epoch of the next step after ``step`` completed steps; the first epoch of the fit is 1."""
     step = max(plan.start_step, min(step, plan.stop_step - 1))
     if plan.stop_step <= plan.start_step:
         return 1

@@ -18,7 +18,7 @@ class View(Protocol):
     """An object whose progress a live line shows."""
 
     def live_text(self) -> str:
-        """Return the text of the line. The most important items come first, as a narrow terminal truncates it."""
+        """Return the text of the line. Important items come first, because a narrow terminal truncates the line."""
         ...
 
     def done_and_total(self) -> tuple[int, int]:
@@ -27,13 +27,13 @@ class View(Protocol):
 
 
 class LiveLine:
-    """Redraws a view at the bottom of the terminal from a timer thread, so that training steps need not do it.
+    """Shows a view at the bottom of the terminal. A timer thread redraws it, so training steps do no redrawing.
 
-    Text that is printed to stdout appears above the line. So does text on stderr if stderr is a terminal.
+    Text on stdout appears above the line. If stderr is a terminal, text on stderr also appears above the line.
 
     Args:
-        view: object to show; the timer thread reads it while training continues.
-        refresh_seconds: time between two redraws.
+        view: object whose progress is shown; the timer thread reads it while training continues.
+        refresh_seconds: time between two redraws in seconds.
     """
 
     def __init__(self, view: View, refresh_seconds: float) -> None:
@@ -44,7 +44,7 @@ class LiveLine:
             get_renderable=self._render,
             refresh_per_second=1 / refresh_seconds,
             transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # if stderr is a file, warnings stay in that file
+            redirect_stderr=sys.stderr.isatty(),  # if stderr is a file, warnings are written to that file
         )
         self._live.start()
 

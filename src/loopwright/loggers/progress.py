@@ -36,18 +36,18 @@ _log = logging.getLogger("loopwright")
 class ProgressLogger(Logger):
     """Prints the plan at the start of a fit, one line for each round of validations, and the progress of training.
 
-    A round is the validations of all dataloaders and all downstream validations after one step.
+    A round consists of the validations of all dataloaders and all downstream validations after one step.
 
-    On a terminal the progress of training is one line that a timer thread redraws, so that training steps need not do
-    it. Otherwise plain lines are printed, at least ``every_seconds`` apart. In every mode all lines except the redrawn
-    one are also logged to the logger ``loopwright`` at level INFO, from where they reach ``run.log``. The environment
-    variable ``NO_COLOR`` is respected.
+    On a terminal the progress of training is one line. A timer thread redraws it, so training steps do no redrawing.
+    Otherwise plain lines are printed, at least ``every_seconds`` apart. In every mode all lines except the redrawn line
+    are also logged to the logger ``loopwright`` at level INFO, and so appear in ``run.log``. If the environment
+    variable ``NO_COLOR`` is set, no colours are used.
 
     Args:
         mode: "live" redraws one line; "lines" prints plain lines; "off" prints nothing; "auto" is "live" on a terminal
             and "lines" otherwise.
-        refresh_seconds: time between two redraws of the live line.
-        every_seconds: minimum time between two plain lines about training; validations are always printed.
+        refresh_seconds: time between two redraws of the live line in seconds.
+        every_seconds: minimum time in seconds between two plain lines about training; validations are always printed.
 
     Raises:
         SettingError: if ``mode`` is unknown, or a time is not positive.
@@ -182,7 +182,7 @@ class ProgressLogger(Logger):
     def _print(self, text: str) -> None:
         try:
             print(encodable(text, sys.stdout.encoding), flush=True)
-        except BrokenPipeError:  # for example after `loopwright | head`; the run continues
+        except BrokenPipeError:  # for example with `loopwright … | head`; the run continues
             self._mode = "off"
             _log.info("stdout was closed; progress is no longer printed.")
 

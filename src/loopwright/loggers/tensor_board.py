@@ -67,7 +67,7 @@ class TensorBoardLogger(Logger):
         """Store the trainer's run directory. The event file is created when the first value is logged."""
         if trainer.run_dir is None:
             raise refuse("run_dir", None, f"a directory for {FOLDER}", "give Trainer(run_dir=…)")
-        _summary_writer()  # raises before training if tensorboard is missing
+        _summary_writer()  # raises an ImportError before training if tensorboard is missing
         self.finalize()
         self._run_dir = Path(trainer.run_dir)
 
@@ -86,9 +86,9 @@ class TensorBoardLogger(Logger):
         self.log_metrics(timing, step)
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Write a text event for each text, shown verbatim."""
+        """Write a text event for each text, which TensorBoard shows verbatim."""
         for name, text in texts.items():
-            self._open().add_text(name, textwrap.indent(text, "    "), step)  # indented text is verbatim in Markdown
+            self._open().add_text(name, textwrap.indent(text, "    "), step)  # Markdown shows it verbatim
 
     def finalize(self) -> None:
         """Flush the events and close the file."""
@@ -112,7 +112,7 @@ class TensorBoardLogger(Logger):
 
 
 def _summary_writer() -> type[SummaryWriter]:
-    """Import torch's `SummaryWriter`, only when it is used: the import takes a second, and tensorboard is optional."""
+    """Import torch's `SummaryWriter` when it is used, because the import takes a second and tensorboard is optional."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Progress of a running fit and of a running validation, as text. The thread of the live line reads these objects."""
+"""Views, which format the progress of a fit or a validation. The timer thread of the live line reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ValidationView:
     began_seconds: float = field(default_factory=time.monotonic)
 
     def text(self) -> str:
-        """Return the progress: ``validating val 12/79``, or ``validating val`` if no batches were counted.
+        """Return the progress: ``validating val 12/79``, or ``validating val`` if no batch was counted yet.
 
         The batches of a custom loop that calls no batch hooks are not counted.
         """
@@ -77,7 +77,8 @@ class FitView:
     def live_text(self) -> str:
         """Return the progress for the live line, whose end may be truncated.
 
-        Losses come before other metrics. During a validation its progress takes the place of the training rate.
+        Losses come before other metrics. During a validation, the progress of the validation replaces the training
+        rate.
         """
         step, inside = self.trainer.global_step, self.inside
         pace = self._pace(step) if inside is None else [inside.text(), *self._pace(step)[1:]]

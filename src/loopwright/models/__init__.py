@@ -1,4 +1,4 @@
-"""Models. The docstring of each describes the batches that it accepts and the outputs that it returns."""
+"""Models. The docstring of each class describes the batches that the model accepts and the outputs that it returns."""
 
 from loopwright.models.causal_lm import CausalLM
 from loopwright.models.cnn import CNN

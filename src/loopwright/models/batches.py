@@ -1,4 +1,4 @@
-"""Errors for batches that do not fit a model."""
+"""Functions that build or raise errors for batches that a model does not accept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwright.errors import SettingError
 
 
 def not_taken(batch: Any, expected: str) -> SettingError:
-    """Build the error for a batch without the keys that a model needs; it names models that accept such batches."""
+    """Build the error for a batch without the keys that a model needs. It may suggest a model."""
     if not isinstance(batch, Mapping):
         problem = f": expected a batch that is a mapping with {expected}, found {type(batch).__name__}."
         return SettingError("model", problem)
@@ -26,10 +26,10 @@ def not_taken(batch: Any, expected: str) -> SettingError:
 
 
 def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
-    """Refuse a tensor whose type differs from the type of the weights, as no available precision can mix the two.
+    """Check that a tensor has the same dtype as the weights, because no available precision can mix two dtypes.
 
     Raises:
-        SettingError: if the types differ; the message names both.
+        SettingError: if the dtypes differ; the message names both dtypes.
     """
     if given.dtype != weight.dtype:
         problem = f": expected {name} in {weight.dtype}, the data has {name} in {given.dtype}; convert the data."

@@ -1,4 +1,4 @@
-"""`CausalLM`: wraps a causal language model of Hugging Face's ``transformers``."""
+"""`CausalLM`: a model that wraps a causal language model of Hugging Face's ``transformers``."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ _IGNORED = -100
 
 
 class CausalLM(nn.Module):
-    """A model of ``transformers`` (``pip install 'loopwright[lm]'``), from a local directory or a configuration.
+    """A causal language model of ``transformers``, loaded from a local directory or built from a configuration.
 
-    Like `GPT`, ``model(batch)`` takes a mapping with ``tokens``, int64 of shape B x (T + 1). It returns
+    It requires ``pip install 'loopwright[lm]'``.
 
-    - ``loss``: mean over the predicted tokens, in nats;
+    As for `GPT`, ``model(batch)`` takes a mapping with the entry ``tokens``, an int64 tensor of shape B x (T + 1). B is
+    the batch size, T the number of input tokens in a row, and V the vocabulary size. The outputs are
+
+    - ``loss``: mean cross entropy over the predicted tokens, in nats;
     - ``num_items``: number of predicted tokens;
-    - ``logits``: B x T x V;
-    - ``targets``: B x T; targets of -100 are ignored.
+    - ``logits``: tensor of shape B x T x V;
+    - ``targets``: tokens to predict, B x T; targets of -100 are ignored.
 
     Nothing is downloaded, and no code in the directory is executed. Weights are read from safetensors files only.
 
     Args:
-        path: directory written by ``save_pretrained``; its weights are loaded.
-        config: mapping with a ``model_type``, such as gpt2, and settings of its configuration; given instead of
-            ``path``. The weights are initialised at random.
+        path: directory written by ``save_pretrained``, from which the weights are loaded.
+        config: mapping with a ``model_type``, such as gpt2, and settings of this model type. It is given instead of
+            ``path``, and the weights are initialised at random.
 
     Raises:
         SettingError: unless exactly one of ``path`` and ``config`` is given, or if ``transformers`` cannot build the
@@ -75,7 +78,7 @@ class CausalLM(nn.Module):
         return {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Return the logits of the token that follows each token, B x T x V."""
+        """Return the logits of the next token at each position, B x T x V."""
         logits_BTV: Tensor = self.causal_lm(input_ids=tokens_BT, use_cache=False).logits
         return logits_BTV
 
@@ -95,13 +98,13 @@ class CausalLM(nn.Module):
         outputs = self.eval().causal_lm(input_ids=tokens_BT)
         self.train(is_training)
         change_T = (outputs.logits[0] - outputs.logits[1]).abs().amax(dim=-1)
-        if (change_T[:-1] > 1e-3 * change_T[-1]).any():  # differences from rounding are much smaller than this
+        if (change_T[:-1] > 1e-3 * change_T[-1]).any():  # rounding causes much smaller differences
             remedy = "set config.is_decoder=true if the model has this setting"
             raise self._refuse("a model whose predictions do not depend on later tokens", remedy)
         return getattr(outputs, "past_key_values", None) is not None
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
-        """Read prompts of ``lengths_B`` tokens, padded at the end, and cache their keys and values.
+        """Process prompts of ``lengths_B`` tokens, padded at the end, and cache their keys and values.
 
         The padding is moved to the beginning of each row, as in ``generate`` of ``transformers``.
 
@@ -115,7 +118,7 @@ class CausalLM(nn.Module):
         return self._read(tokens_BT.gather(1, sources_BT), mask_BT, sources_BT, None)
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Read one more token in each row. The result is as for `begin`."""
+        """Process one more token in each row, and return the same items as `begin`."""
         mask_BT, positions_B, cache = read
         mask_BT = functional.pad(mask_BT, (0, 1), value=1)
         return self._read(tokens_B.unsqueeze(1), mask_BT, positions_B.unsqueeze(1) + 1, cache)

@@ -1,4 +1,4 @@
-"""Functions shared by the classifiers: checks of images and labels, and the outputs for a batch.
+"""Functions that the classifiers share: they check images and labels, and compute the outputs for a batch.
 
 Shape suffixes: B batch, C classes, I channels, H height, W width.
 """
@@ -14,8 +14,9 @@ from torch.nn import functional
 from loopwright.errors import SettingError, refuse
 from loopwright.models.batches import not_taken
 
-# An ignore_index that no data set uses as a label. Torch's default of -100 would silently ignore samples with that
-# label. NaN and missing values, converted to an integer, do not give this value either.
+# Value of `ignore_index` in torch's cross entropy, which no data set uses as a label. Torch's default of -100 would
+# silently ignore samples with the label -100. Converting NaN or a missing value to an integer does not give this value
+# either.
 _NO_LABEL = -(2**31) + 1
 
 
@@ -42,10 +43,10 @@ def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, 
 
 
 def check_labels(label_B: Tensor, num_classes: int) -> None:
-    """Refuse labels, which must be on the CPU, unless each sample has one whole number in [0, ``num_classes``).
+    """Check that each sample has one integer label in [0, ``num_classes``). The labels must be on the CPU.
 
     Raises:
-        SettingError: if the type, the shape or a value of the labels is wrong.
+        SettingError: if the dtype, the shape or a value of the labels is wrong.
     """
     if label_B.dtype not in (torch.int64, torch.uint8) or label_B.ndim != 1:
         given = f"labels in {label_B.dtype} of shape {tuple(label_B.shape)}"
@@ -54,15 +55,14 @@ def check_labels(label_B: Tensor, num_classes: int) -> None:
 
 
 def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
-    """Compute the loss and the accuracy of a batch. No label is ignored, and nothing is read back from the device.
+    """Compute the loss and the accuracy of a batch, without waiting for the device. No label is ignored.
 
     Returns:
-        ``loss``: mean cross entropy in nats. ``accuracy``: fraction of the samples whose largest logit belongs to
-        their label, in the type of the logits. ``logits``: the logits.
+        ``loss``: mean cross entropy in nats. ``accuracy``: fraction of the samples whose label has the largest logit;
+        it has the dtype of the logits. ``logits``: the logits.
 
     Raises:
-        SettingError: if a label is not in [0, C). This is checked on the CPU only; other devices raise their own
-            errors.
+        SettingError: if a label on the CPU is not in [0, C). For such labels other devices raise their own errors.
     """
     loss = _cross_entropy(logits_BC, label_B)
     is_correct_B = logits_BC.detach().argmax(dim=-1) == label_B

@@ -17,21 +17,23 @@ from loopwright.models.setting_checks import check_counts, check_dropout
 
 
 class CNN(nn.Module):
-    """Classifies square images with 3 x 3 convolutions, and halves the height and width of the image after each.
+    """Classifies square images with 3 x 3 convolutions. Pooling after each convolution halves the height and width.
 
-    ``model(batch)`` takes a mapping with ``image`` and ``label`` and returns ``loss``, ``accuracy`` and ``logits``.
+    ``model(batch)`` takes a mapping with the entries ``image``, of shape B x I x H x W, and ``label``, integers of
+    shape B. It returns ``loss``, ``accuracy`` and ``logits``.
 
     Args:
         in_channels: number of channels of an image.
-        channels: number of output channels of each convolution; a ReLU and 2 x 2 max pooling follow each convolution.
+        channels: list with the number of output channels of each convolution. A ReLU and 2 x 2 max pooling follow each
+            convolution.
         image_size: height and width of an image in pixels; at least one pixel must remain after the last pooling.
         num_classes: number of classes.
-        dropout: fraction of the last features that are dropped in training, in [0, 1).
+        dropout: fraction of the last layer's inputs that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: if a count is not a whole number of at least 1, ``channels`` is empty, the image is too small, or
-            ``dropout`` is outside [0, 1). `forward` raises it for a batch without images and labels, or with images of
-            another shape.
+        SettingError: if a count is not an integer of at least 1, ``channels`` is empty, the image is too small, or
+            ``dropout`` is outside [0, 1). `forward` raises this error for a batch without images and labels, or with
+            images of another shape.
     """
 
     def __init__(
@@ -64,12 +66,12 @@ class CNN(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(num_features, self.num_classes))
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch that does not fit this model.
+        """Check that a batch fits this model.
 
         The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as for `forward`, and if `forward` would fail because of the types or the labels.
+            SettingError: in the same cases as `forward`, and if the dtypes or the labels would make `forward` fail.
         """
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         check_floats("images", image_BIHW, next(self.parameters()))

@@ -26,22 +26,22 @@ _IGNORED = -100
 class GPT(nn.Module):
     """A language model with the architecture of GPT-2.
 
-    ``model(batch)`` takes a mapping with ``tokens``, int64 of shape B x (T + 1). The first T tokens of a row are the
-    input, the last T are the targets; each target is predicted from the tokens before it. A token of -100 is padding
-    at the end of a row and is not predicted. The outputs are
+    ``model(batch)`` takes a mapping with the entry ``tokens``, an int64 tensor of shape B x (T + 1). The first T tokens
+    of a row are the inputs, and the last T tokens are the targets. Each target is predicted from the tokens before it.
+    The value -100 marks padding at the end of a row, which is not predicted. The outputs are
 
-    - ``loss``: mean over the predicted tokens, in nats;
+    - ``loss``: mean cross entropy over the predicted tokens, in nats;
     - ``num_items``: number of predicted tokens;
-    - ``logits``: B x T x V;
-    - ``targets``: B x T;
-    - ``bits_per_byte``: the loss in bits; only if the vocabulary has 256 tokens, which are then bytes.
+    - ``logits``: tensor of shape B x T x V;
+    - ``targets``: tokens to predict, B x T;
+    - ``bits_per_byte``: the loss in bits; present only if ``vocab_size`` is 256, because each token is then a byte.
 
-    With learned positions and tied weights it computes the same function as GPT-2 with the same weights, up to
+    With learned positions and tied weights, this model computes the same function as GPT-2 with equal weights, up to
     rounding. Source: A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
 
     Args:
         vocab_size: number of tokens in the vocabulary, V; 256 for bytes.
-        context_length: largest number of input tokens of a row.
+        context_length: maximum number of input tokens in a row (largest T).
         width: model width, D; the hidden layer of the feed-forward branch is four times as wide.
         num_layers: number of transformer blocks.
         num_heads: number of attention heads in each block; a divisor of ``width``.
@@ -50,7 +50,7 @@ class GPT(nn.Module):
         ties_weights: whether the output layer shares its weights with the token embedding.
 
     Raises:
-        SettingError: if a setting is invalid. `forward` raises it for tokens that do not fit the settings.
+        SettingError: if a setting is invalid. `forward` raises this error for tokens that do not fit the settings.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class GPT(nn.Module):
                 expected = f"an even quotient width / num_heads with positions=rotary, found {width // num_heads}"
                 raise refuse("num_heads", num_heads, expected)
             cos_TH, sin_TH = rotary_angles(self.context_length, width // num_heads)
-            # Not persistent: these buffers move to the model's device, but they are computed and need no checkpoint.
+            # As buffers, these tensors move to the model's device. They are not saved, because they can be recomputed.
             self.register_buffer("cos_TH", cos_TH, persistent=False)
             self.register_buffer("sin_TH", sin_TH, persistent=False)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch that does not fit this model.
+        """Check that a batch fits this model.
 
         The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as for `forward`, and if the type of the tokens is not int64.
+            SettingError: in the same cases as `forward`, and if the dtype of the tokens is not int64.
         """
         tokens_BS = self._tokens(batch)
         if tokens_BS.dtype != torch.int64:
@@ -108,11 +108,11 @@ class GPT(nn.Module):
         num_items = (targets_BT != _IGNORED).sum()
         try:
             logits_BTV = self.logits(read_BT.masked_fill(read_BT == _IGNORED, 0))
-            # A sum and not the mean of cross_entropy, which is NaN if every target is padding.
+            # The sum is used because the mean of cross_entropy is NaN if every target is padding.
             total = functional.cross_entropy(
                 logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
             )
-        except IndexError:  # on the CPU only; a check before each step would have to wait for an accelerator
+        except IndexError:  # only the CPU raises it; an explicit check would wait for the device
             raise self._unknown_tokens(tokens_BS) from None
         loss = total / num_items.clamp_min(1)
         outputs = {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
@@ -121,7 +121,7 @@ class GPT(nn.Module):
         return outputs
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Return the logits of the token that follows each token, B x T x V."""
+        """Return the logits of the next token at each position, B x T x V."""
         num_positions = tokens_BT.shape[1]
         x_BTD = self.token_embedding(tokens_BT)
         rotation: Rotation | None = None

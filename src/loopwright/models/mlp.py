@@ -20,18 +20,18 @@ from loopwright.models.setting_checks import check_counts, check_dropout
 class MLP(nn.Module):
     """Classifies flattened images or table rows with fully connected layers.
 
-    ``model(batch)`` takes a mapping with ``features`` or ``image``, float, and ``label``, int64. It returns
-    ``loss``, ``accuracy`` and ``logits``.
+    ``model(batch)`` takes a mapping with ``features`` or ``image``, a floating-point tensor with B rows, and ``label``,
+    an int64 tensor of shape B. It returns ``loss``, ``accuracy`` and ``logits``.
 
     Args:
-        in_features: number of values in one sample, over all its dimensions.
+        in_features: number of values in one sample (the product of its dimensions).
         hidden: widths of the hidden layers, each followed by a ReLU; an empty list gives a linear classifier.
         num_classes: number of classes.
         dropout: fraction of each hidden layer's values that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: if a count is not a whole number of at least 1, or ``dropout`` is outside [0, 1). `forward`
-            raises it for a batch without samples or labels, or with another number of values in a sample.
+        SettingError: if a count is not an integer of at least 1, or ``dropout`` is outside [0, 1). `forward` raises
+            this error for a batch without samples or labels, or if a sample does not have ``in_features`` values.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class MLP(nn.Module):
         self.layers = _layers(self.in_features, hidden, self.num_classes, dropout)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch that does not fit this model.
+        """Check that a batch fits this model.
 
         The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as for `forward`, and if `forward` would fail because of the types or the labels.
+            SettingError: in the same cases as `forward`, and if the dtypes or the labels would make `forward` fail.
         """
         features_BF, label_B = _features(batch, "label", self.in_features)
         check_floats("features", features_BF, next(self.parameters()))
@@ -67,19 +67,20 @@ class MLP(nn.Module):
 class MLPRegressor(nn.Module):
     """Predicts numbers from flattened images or table rows with fully connected layers.
 
-    ``model(batch)`` takes a mapping with ``features`` or ``image``, float, and ``target``, float of shape B or B x T.
-    It returns ``loss``, the mean squared error; ``mean_absolute_error``; and ``prediction``, in the shape of the
-    targets.
+    ``model(batch)`` takes a mapping with ``features`` or ``image``, a floating-point tensor with B rows, and
+    ``target``, a floating-point tensor of shape B or B x T. It returns ``loss``, the mean squared error;
+    ``mean_absolute_error``; and ``prediction``, which has the shape of ``target``.
 
     Args:
-        in_features: number of values in one sample, over all its dimensions.
+        in_features: number of values in one sample (the product of its dimensions).
         hidden: widths of the hidden layers, each followed by a ReLU; an empty list gives a linear regression.
         num_targets: number of values to predict for a sample.
         dropout: fraction of each hidden layer's values that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: if a count is not a whole number of at least 1, or ``dropout`` is outside [0, 1). `forward`
-            raises it for a batch without samples or targets, or with another number of values in a sample or target.
+        SettingError: if a count is not an integer of at least 1, or ``dropout`` is outside [0, 1). `forward` raises
+            this error for a batch without samples or targets, or if the number of values in a sample or target is not
+            the configured number.
     """
 
     def __init__(
@@ -95,12 +96,12 @@ class MLPRegressor(nn.Module):
         self.layers = _layers(self.in_features, hidden, self.num_targets, dropout)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch that does not fit this model.
+        """Check that a batch fits this model.
 
         The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as for `forward`, and if `forward` would fail because of the types.
+            SettingError: in the same cases as `forward`, and if the dtypes would make `forward` fail.
         """
         features_BF, target = self._features_and_targets(batch)
         weight = next(self.parameters())

@@ -1,4 +1,4 @@
-"""Checks of settings that several models have."""
+"""Functions that check settings which several models share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def check_counts(setting: str, values: Sequence[int]) -> list[int]:
     """Return ``values`` as a list of ints. The list may be empty.
 
     Raises:
-        SettingError: if ``values`` is not a sequence of whole numbers of at least 1.
+        SettingError: if ``values`` is not a sequence of integers of at least 1.
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise refuse_type(setting, values, "a list of whole numbers, such as [64, 64]")

@@ -17,7 +17,7 @@ from loopwright.models.setting_checks import check_dropout
 _FEED_FORWARD_FACTOR = 4
 _ROTARY_BASE = 10_000.0
 
-# Cosines and sines of the angles by which queries and keys are rotated, each T x H.
+# (cosines, sines) of the rotation angles of queries and keys. Each tensor has the shape T x H.
 Rotation = tuple[Tensor, Tensor]
 
 
@@ -33,7 +33,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation | None) -> Tensor:
-        """Apply self-attention; with ``rotation``, queries and keys are rotated by their positions."""
+        """Apply self-attention. Unless ``rotation`` is None, rotate queries and keys by their positions."""
         qkv_3BNTH = self.query_key_value(x_BTD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query_BNTH, key_BNTH, value_BNTH = qkv_3BNTH
         if rotation is not None:
@@ -71,8 +71,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks followed by a layer norm. Input and output have the shape B x T x D.
 
-    Weights are drawn by `initialise`. The last linear layer of each branch is then divided by the square root of the
-    number of branches, so that the sum of the branches does not grow with depth.
+    `initialise` sets the weights. The weights of the last linear layer of each branch are then divided by the square
+    root of the number of branches, so that the sum of the branch outputs does not grow with depth.
 
     Source: A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3 (GPT-2).
 
@@ -84,7 +84,7 @@ class Transformer(nn.Module):
         is_causal: whether a position attends only to itself and earlier positions.
 
     Raises:
-        SettingError: if a count is not a whole number of at least 1, ``num_heads`` does not divide ``width``, or
+        SettingError: if a count is not an integer of at least 1, ``num_heads`` does not divide ``width``, or
             ``dropout`` is outside [0, 1).
     """
 
@@ -107,7 +107,7 @@ class Transformer(nn.Module):
 
         Args:
             x_BTD: input vectors.
-            rotation: rotation of the T positions from `rotary_angles`; None for none.
+            rotation: result of `rotary_angles` for the T positions; None applies no rotation.
         """
         for block in self.blocks:
             x_BTD = block(x_BTD, rotation)
@@ -116,12 +116,12 @@ class Transformer(nn.Module):
 
 
 def initialise(module: nn.Module, width: int) -> None:
-    """Initialise all linear and embedding layers in ``module``: normally distributed weights, biases of 0.
+    """Set the weights of all linear and embedding layers in ``module`` to normal random numbers, and the biases to 0.
 
-    The variance is 2 / (5 width). At GPT-2's width of 768 the standard deviation is 0.023, close to the 0.02 that
-    GPT-2 uses at every width. Small models learn faster with this variance: `ViT` with its defaults classifies 82 % of
-    the handwritten digits correctly after 200 steps of AdamW with a learning rate of 0.001, and 71 % with a standard
-    deviation of 0.02.
+    The variance of the weights is 2 / (5 width). At GPT-2's width of 768 the standard deviation is 0.023, close to the
+    0.02 that GPT-2 uses at every width. Small models learn faster with this variance: `ViT` with its defaults
+    classifies 82 % of the handwritten digits correctly after 200 steps of AdamW with a learning rate of 0.001. With a
+    standard deviation of 0.02 it classifies 71 % of them correctly.
 
     Source: T. Nguyen and J. Salazar, "Transformers without Tears", arXiv 1910.05895, section 2.2 (SmallInit).
     """
@@ -134,7 +134,7 @@ def initialise(module: nn.Module, width: int) -> None:
 
 
 def rotary_angles(num_positions: int, head_width: int) -> Rotation:
-    """Compute the rotation of each position: pair i of a head's entries is rotated by position x 10000^(-2i/H).
+    """Compute the rotation of each position. Pair i of a head's entries is rotated by position x 10000^(-2i/H).
 
     Source: J. Su et al., "RoFormer", arXiv 2104.09864, section 3.2.2. Difference: entry i is paired with entry
     i + H/2, not with its neighbour.
@@ -150,7 +150,7 @@ def rotary_angles(num_positions: int, head_width: int) -> Rotation:
 
 
 def rotate(x_BNTH: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate each head's vector by its position, so that the dot product of two depends only on their distance."""
+    """Rotate each vector by its position, so that a dot product depends only on the distance of the two positions."""
     cos_TH, sin_TH = rotation
     first_BNTF, second_BNTF = x_BNTH.chunk(2, dim=-1)
     return x_BNTH * cos_TH + torch.cat((-second_BNTF, first_BNTF), dim=-1) * sin_TH

@@ -17,9 +17,10 @@ from loopwright.models.transformer import Transformer, initialise
 
 
 class ViT(nn.Module):
-    """Classifies square images: a transformer processes the image patches, and the mean of its outputs is classified.
+    """Classifies square images with a transformer over image patches and a linear layer on the mean of its outputs.
 
-    ``model(batch)`` takes a mapping with ``image`` and ``label`` and returns ``loss``, ``accuracy`` and ``logits``.
+    ``model(batch)`` takes a mapping with the entries ``image``, of shape B x I x H x W, and ``label``, integers of
+    shape B. It returns ``loss``, ``accuracy`` and ``logits``.
 
     Sources: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929, section 3.1. The mean replaces
     the class token as in L. Beyer et al., "Better plain ViT baselines for ImageNet-1k", arXiv 2205.01580.
@@ -35,8 +36,8 @@ class ViT(nn.Module):
         dropout: fraction of the embeddings, attention weights and branch outputs dropped in training, in [0, 1).
 
     Raises:
-        SettingError: if a setting is invalid. `forward` raises it for a batch without images and labels, or with
-            images of another shape.
+        SettingError: if a setting is invalid. `forward` raises this error for a batch without images and labels, or
+            with images of another shape.
     """
 
     def __init__(
@@ -65,12 +66,12 @@ class ViT(nn.Module):
             initialise(module, width)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
-        """Refuse a batch that does not fit this model.
+        """Check that a batch fits this model.
 
         The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: as for `forward`, and if `forward` would fail because of the types or the labels.
+            SettingError: in the same cases as `forward`, and if the dtypes or the labels would make `forward` fail.
         """
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         check_floats("images", image_BIHW, next(self.parameters()))

@@ -1,4 +1,4 @@
-"""`group_parameters`: optimizer groups chosen by name patterns, with their own weight decay and learning rate."""
+"""`group_parameters`: optimizer groups whose weight decay and learning rate are chosen by name patterns."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def group_parameters(
     Patterns are shell patterns that must match the whole name: ``*.bias``, ``blocks.[01].*``.
 
     Args:
-        named_parameters: (name, parameter) pairs, as from ``model.named_parameters()``.
+        named_parameters: (name, parameter) pairs, such as ``model.named_parameters()``.
         lr: learning rate.
-        weight_decay: weight decay of all parameters that ``without_decay`` does not match.
+        weight_decay: weight decay of the parameters that no pattern in ``without_decay`` matches.
         without_decay: patterns of the parameters that get no weight decay.
         rate_factors: mapping from a pattern to a factor of ``lr``, 0 or more. If several patterns match a parameter,
             the first one applies.
 
     Returns:
-        Groups for a torch optimizer, ordered by their first parameters. Without patterns there is one group.
+        Groups for a torch optimizer, in the order of their first parameters. Without patterns there is one group.
 
     Raises:
         SettingError: if a pattern matches no parameter, if a pattern of ``rate_factors`` never applies because of
@@ -90,14 +90,14 @@ def _check_patterns(setting: str, patterns: Sequence[str], names: Iterable[str])
 
 
 def _patterns_of(names: Sequence[str]) -> list[str]:
-    """Return patterns made from the first and the last component of each name, such as ``layers.*`` and ``*.bias``."""
+    """Return patterns built from the first and the last component of each name, such as ``layers.*`` and ``*.bias``."""
     firsts = [f"{name.partition('.')[0]}.*" for name in names if "." in name]
     lasts = [f"*.{name.rpartition('.')[2]}" for name in names if "." in name]
     return list(dict.fromkeys([*firsts, *lasts]))
 
 
 def _check_each_applies(patterns: Sequence[str], names: Iterable[str]) -> None:
-    """Refuse a pattern if earlier patterns match all its parameters, because its factor would never be used."""
+    """Refuse a pattern if earlier patterns match all parameters that it matches, because its factor would be unused."""
     first = {name: next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None) for name in names}
     for pattern in patterns:
         if pattern not in first.values():

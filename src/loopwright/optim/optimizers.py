@@ -1,13 +1,12 @@
-"""Torch's SGD, Adam and AdamW with parameter groups chosen by name and an explicit implementation (``kind``).
+"""Functions that build torch's SGD, Adam and AdamW with parameter groups chosen by name.
 
-Torch has three implementations of an optimizer step. ``for_loop`` updates one parameter after the other, ``foreach``
-updates many tensors in one call, and ``fused`` computes the whole step in one kernel. On the CPU, ``for_loop`` and
-``foreach`` give bitwise equal results, and ``for_loop`` is the fastest for small models. ``fused`` rounds differently,
-so ``auto`` never chooses it. ``auto`` means ``for_loop`` on the CPU and on MPS, which has no ``foreach``, and
-``foreach``, torch's own default, on other devices.
+The argument ``kind`` selects one of torch's three implementations of an optimizer step. ``for_loop`` updates one
+parameter after the other, ``foreach`` updates many tensors in one call, and ``fused`` computes the whole step in one
+kernel. On the CPU, ``for_loop`` and ``foreach`` give bitwise equal results, and ``for_loop`` is the fastest for small
+models. ``fused`` rounds differently, so ``auto`` never selects ``fused``. ``auto`` selects ``for_loop`` on the CPU and
+on MPS, which has no ``foreach``. On other devices ``auto`` selects ``foreach``, which is torch's default.
 
-The kind is stored in the parameter groups and therefore in checkpoints. A resumed run continues with the kind that it
-started with.
+The kind is stored in the parameter groups and therefore in checkpoints. A resumed run keeps the kind of its first fit.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def sgd(
         weight_decay: coefficient of the L2 penalty.
         nesterov: whether to use Nesterov momentum.
         without_decay: name patterns of the parameters that get no weight decay, as for `group_parameters`.
-        rate_factors: mapping from a name pattern to a factor of ``lr``; the first pattern that matches applies.
+        rate_factors: mapping from a name pattern to a factor of ``lr``; the first matching pattern applies.
         kind: implementation of the step; "auto" is "for_loop" on the CPU and on MPS, and "foreach" elsewhere.
 
     Raises:
@@ -76,7 +75,7 @@ def adam(
     Args:
         named_parameters: (name, parameter) pairs, as for `sgd`.
         lr: learning rate.
-        betas: decay rates of the moving averages of the gradient and of its square.
+        betas: decay rates of the moving averages of the gradient and of the squared gradient.
         eps: term added to the denominator of the update.
         weight_decay: coefficient of the L2 penalty.
         without_decay: name patterns of the parameters that get no weight decay, as for `sgd`.
@@ -107,7 +106,7 @@ def adamw(
     Args:
         named_parameters: (name, parameter) pairs, as for `sgd`.
         lr: learning rate.
-        betas: decay rates of the moving averages of the gradient and of its square.
+        betas: decay rates of the moving averages of the gradient and of the squared gradient.
         eps: term added to the denominator of the update.
         weight_decay: decoupled weight decay; each step multiplies the weights by ``1 - lr * weight_decay``.
         without_decay: name patterns of the parameters that get no weight decay, as for `sgd`.
@@ -124,7 +123,7 @@ def adamw(
 
 
 def kind_of(group: Mapping[str, Any]) -> str:
-    """Return the kind that a parameter group of any torch optimizer selects; "default" if torch is to choose."""
+    """Return the kind in a parameter group of any torch optimizer; "default" if the group does not specify a kind."""
     if group.get("fused"):
         return "fused"
     if group.get("foreach") is None:
@@ -144,7 +143,7 @@ def _flags(kind: Kind, groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def _pair(betas: Sequence[float]) -> tuple[float, float]:
-    """Convert ``betas``, a list in configurations, to the tuple that torch expects. Torch checks the values."""
+    """Convert ``betas``, which is a list in configurations, to a tuple, as torch expects. Torch checks the values."""
     is_list = isinstance(betas, Sequence) and not isinstance(betas, str)
     if not is_list or len(betas) != 2 or not all(isinstance(beta, int | float) for beta in betas):
         raise refuse_type("betas", betas, "a list of two numbers in [0, 1), such as [0.9, 0.999]")

@@ -1,4 +1,4 @@
-"""Checks and exact conversion of lengths that are given in steps or as fractions of a run."""
+"""Functions that check lengths, given in steps or as fractions of a run, and convert them exactly to steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STEPS = "a whole number of steps, 0 or more, or a fraction in (0, 1) of the run
 
 
 def check_total(total_steps: object) -> None:
-    """Refuse a length of a run that is not a whole number of at least 0."""
+    """Check that the number of steps of a run is an integer, 0 or more."""
     if isinstance(total_steps, bool) or not isinstance(total_steps, int):
         raise refuse_type("total_steps", total_steps, "a whole number, 0 or more")
     if total_steps < 0:
@@ -29,9 +29,9 @@ def check_fraction(setting: str, value: object) -> float:
 
 
 def count_steps(setting: str, value: int | float, total_steps: int) -> int:
-    """Convert ``value`` to steps; a fraction of the run is rounded up.
+    """Convert ``value`` to a number of steps. A fraction of a step is rounded up.
 
-    A fraction is computed from its decimal form, so that 0.07 of 100 steps is 7 steps, not 8:
+    A float is converted by its decimal form, so that 0.07 of 100 steps is 7 steps, not 8:
 
     >>> count_steps("warmup_steps", 0.07, 100)
     7
@@ -51,7 +51,7 @@ def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
 
 
 def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
-    """Convert a warm-up to steps; it must not be longer than the run, unless the run has 0 steps."""
+    """Convert the length of a warm-up to steps. It must not exceed the run, unless the run has 0 steps."""
     count = count_steps("warmup_steps", warmup_steps, total_steps)
     if count > total_steps > 0:
         raise SettingError(
@@ -63,12 +63,12 @@ def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
 
 
 def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_steps: int) -> list[int]:
-    """Convert milestones to steps; each must lie after the warm-up and within the run, unless the run has 0 steps."""
+    """Convert milestones to steps. Unless the run has 0 steps, each must be after the warm-up and within the run."""
     if isinstance(milestones, str) or not isinstance(milestones, Sequence):
         raise refuse_type("milestones", milestones, f"a list in which each entry is {_STEPS}")
     counts = [count_steps("milestones", milestone, total_steps) for milestone in milestones]
     for milestone, count in zip(milestones, counts, strict=True):
-        last = total_steps if isinstance(milestone, float) else total_steps - 1  # rounding may give total_steps
+        last = total_steps if isinstance(milestone, float) else total_steps - 1  # rounding up may give total_steps
         if total_steps and not num_warmup <= count <= last:
             raise SettingError(
                 "milestones",

@@ -1,11 +1,14 @@
-"""Learning-rate schedules over a whole run. Each computes a factor of the learning rate from the step number alone.
+"""Learning-rate schedules over a whole run.
+
+Each schedule multiplies the learning rate by a factor. The factor is computed from the step number alone.
 
 Steps *t* are counted from 0 in a run of *T* steps. Each schedule starts with a linear warm-up of *W* steps: for
-*t < W* the factor is *(t + 1) / (W + 1)*. The first factor is not 0, because a step with a rate of 0 would be wasted.
-The shape of the schedule follows the warm-up. After step *T* the factor stays at its final value.
+*t < W* the factor is *(t + 1) / (W + 1)*. The first factor is not 0, because a step with a learning rate of 0 does not
+change the weights. After the warm-up the factor follows the formula of the schedule. After step *T* it stays at its
+final value.
 
-Each function returns torch's `LambdaLR`, to be stepped once after each optimizer step. Its state contains the position
-but not the shape, so a run can be resumed with a larger *T*.
+Each function returns torch's `LambdaLR`, whose ``step`` must be called once after each optimizer step. The state of the
+`LambdaLR` contains the step number but not the shape of the schedule, so a run can be resumed with a larger *T*.
 """
 
 from __future__ import annotations
@@ -33,9 +36,10 @@ def constant(optimizer: Optimizer, total_steps: int, warmup_steps: int | float =
     """Build a schedule with a warm-up and a constant learning rate.
 
     Args:
-        optimizer: optimizer; the learning rate of each of its parameter groups is scaled.
-        total_steps: steps of the run, *T*; the trainer supplies it if a configuration does not.
-        warmup_steps: *W*, a whole number of steps or a fraction in (0, 1) of ``total_steps``, which is rounded up.
+        optimizer: optimizer whose learning rates are scaled, in every parameter group.
+        total_steps: number of steps of the run, *T*; if a configuration omits this argument, the trainer supplies it.
+        warmup_steps: length of the warm-up, *W*: an integer number of steps, or a fraction in (0, 1) of
+            ``total_steps``, which is rounded up to whole steps.
 
     Raises:
         SettingError: if the warm-up is longer than the run, or a value is outside its range.
@@ -51,10 +55,10 @@ def linear(
     After the warm-up the factor is *f + (1 - f) (T - t) / (T - W)*.
 
     Args:
-        optimizer: optimizer, as for `constant`.
-        total_steps: *T*, as for `constant`.
-        warmup_steps: *W*, as for `constant`.
-        final_fraction: *f*, the factor at the end of the run, in [0, 1].
+        optimizer: optimizer whose learning rates are scaled.
+        total_steps: number of steps of the run, *T*, as for `constant`.
+        warmup_steps: length of the warm-up, *W*, as for `constant`.
+        final_fraction: factor at the end of the run, *f*, in [0, 1].
 
     Raises:
         SettingError: if the warm-up is longer than the run, or a value is outside its range.
@@ -78,10 +82,10 @@ def warmup_cosine(
     equation 5. Differences: there are no restarts, and a linear warm-up with a non-zero first factor comes first.
 
     Args:
-        optimizer: optimizer, as for `constant`.
-        total_steps: *T*, as for `constant`.
-        warmup_steps: *W*, as for `constant`.
-        final_fraction: *f*, the factor at the end of the run, in [0, 1].
+        optimizer: optimizer whose learning rates are scaled.
+        total_steps: number of steps of the run, *T*, as for `constant`.
+        warmup_steps: length of the warm-up, *W*, as for `constant`.
+        final_fraction: factor at the end of the run, *f*, in [0, 1].
 
     Raises:
         SettingError: if the warm-up is longer than the run, or a value is outside its range.
@@ -104,20 +108,21 @@ def warmup_stable_decay(
 ) -> LambdaLR:
     """Build a schedule with a warm-up, a constant learning rate, and a linear decay at the end of the run.
 
-    In the last *D* steps the factor is *f + (1 - f) (T - t) / D*. The steps before the decay do not depend on *T*, so
-    a run can be extended without repeating them.
+    In the last *D* steps the factor is *f + (1 - f) (T - t) / D*. Before the decay the factor does not depend on *T*,
+    so a run can be extended without repeating these steps.
 
     Source: S. Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
     Strategies", 2024, section 4, equation 1, with the linear decay of A. Hägele et al., "Scaling Laws and
     Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024, section 3, equation 1.
 
     Args:
-        optimizer: optimizer, as for `constant`.
-        total_steps: *T*, as for `constant`.
-        warmup_steps: *W*, as for `constant`.
-        decay_steps: *D*, a whole number of steps or a fraction in (0, 1) of ``total_steps``, which is rounded up. If
-            warm-up and decay exceed the run only because both were rounded up, the decay is shortened by one step.
-        final_fraction: *f*, the factor at the end of the run, in [0, 1].
+        optimizer: optimizer whose learning rates are scaled.
+        total_steps: number of steps of the run, *T*, as for `constant`.
+        warmup_steps: length of the warm-up, *W*, as for `constant`.
+        decay_steps: length of the decay, *D*: an integer number of steps, or a fraction in (0, 1) of ``total_steps``,
+            which is rounded up to whole steps. If warm-up and decay together exceed the run only because both were
+            rounded up, the decay is shortened by one step.
+        final_fraction: factor at the end of the run, *f*, in [0, 1].
 
     Raises:
         SettingError: if warm-up and decay together are longer than the run, or a value is outside its range.
@@ -148,13 +153,14 @@ def inverse_sqrt(optimizer: Optimizer, total_steps: int, warmup_steps: int | flo
 
     After the warm-up the factor is *sqrt((W + 1) / (t + 1))*, which does not depend on the length of the run.
 
-    Source: A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 5.3, equation 3, with its
-    ``step_num`` *t + 1* and its ``warmup_steps`` *W + 1*, scaled to reach 1 at the end of the warm-up.
+    Source: A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 5.3, equation 3. There ``step_num`` is
+    *t + 1* and ``warmup_steps`` is *W + 1*. Here the factor is scaled to reach 1 at the end of the warm-up.
 
     Args:
-        optimizer: optimizer, as for `constant`.
-        total_steps: *T*, as for `constant`.
-        warmup_steps: *W*, as for `constant`; with 0 the learning rate decays from the first step on.
+        optimizer: optimizer whose learning rates are scaled.
+        total_steps: number of steps of the run, *T*, as for `constant`.
+        warmup_steps: length of the warm-up, *W*, as for `constant`; with 0 the learning rate decays from the first step
+            on.
 
     Raises:
         SettingError: if the warm-up is longer than the run, or a value is outside its range.
@@ -173,12 +179,12 @@ def step_decay(
     """Build a schedule with a warm-up that multiplies the learning rate by ``factor`` at each milestone.
 
     Args:
-        optimizer: optimizer, as for `constant`.
-        total_steps: *T*, as for `constant`.
-        milestones: steps at which the learning rate drops; step *t* = milestone is the first with the lower rate. Each
-            is a whole number or a fraction in (0, 1) of ``total_steps``, which is rounded up.
-        factor: factor that is applied at each milestone, in [0, 1].
-        warmup_steps: *W*, as for `constant`.
+        optimizer: optimizer whose learning rates are scaled.
+        total_steps: number of steps of the run, *T*, as for `constant`.
+        milestones: steps at which the learning rate drops; step *t* = milestone is the first step with the lower rate.
+            Each milestone is an integer or a fraction in (0, 1) of ``total_steps``, which is rounded up to whole steps.
+        factor: factor by which the learning rate is multiplied at each milestone, in [0, 1].
+        warmup_steps: length of the warm-up, *W*, as for `constant`.
 
     Raises:
         SettingError: if a milestone lies within the warm-up or after the end of the run, or a value is outside its
@@ -200,8 +206,8 @@ def _schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int | float,
     num_warmup = count_warmup(warmup_steps, total_steps)
     length = max(0, total_steps - num_warmup)
 
-    # A function and not a callable object: `LambdaLR` saves the attributes of an object, and with them the length of
-    # the run, in its state.
+    # This is a function and not a callable object, because the state of `LambdaLR` contains the attributes of a
+    # callable object. The state would then contain the length of the run.
     def factor(num_steps_completed: int) -> float:
         if num_steps_completed < num_warmup:
             return (num_steps_completed + 1) / (num_warmup + 1)

@@ -1,4 +1,4 @@
-"""Readers of finished run directories: their metrics, summary and curves. None of them imports torch."""
+"""Functions that read a run's metrics and summary, and draw its curves. None of them imports torch."""
 
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.series import METRICS_FILE, Series, read_mapping, read_series, read_summary

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 CURVES_FILE = "curves.png"
 
-# The palette of Okabe and Ito, which stays distinguishable with colour blindness. Its black and yellow are not used.
+# Colours of the palette of Okabe and Ito, which readers with colour blindness can distinguish. Its black and yellow are
+# not used.
 TRAIN_COLOUR = "#0072B2"
 OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -50,11 +51,11 @@ class _Best:
 
 
 def draw_curves(run_dir: Path) -> Path | None:
-    """Draw the metrics of a run into its ``curves.png``.
+    """Draw the metrics of a run into ``curves.png`` in its run directory.
 
     Losses come first, then other metrics, then the learning rate. A metric that is measured on several data sets has
-    one subplot with a line for each set. A line is interrupted at NaN and infinite values, and the first such step is
-    marked.
+    one subplot with a line for each set. A line is interrupted at NaN and infinite values, and the first step with such
+    a value is marked.
 
     Args:
         run_dir: run directory. The metrics are read from its ``metrics.jsonl``; the title and the best point are
@@ -66,7 +67,7 @@ def draw_curves(run_dir: Path) -> Path | None:
     series = read_series(run_dir)
     if not series:
         return None
-    # Imported here because the import takes half a second, which would delay the start of every command.
+    # matplotlib is imported here because the import takes half a second, which would delay the start of every command.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -90,7 +91,7 @@ def draw_curves(run_dir: Path) -> Path | None:
     partial = run_dir / f".curves-{os.getpid()}.png"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # matplotlib warns of each character that the font lacks; it draws a box
+            warnings.simplefilter("ignore")  # matplotlib warns if the font lacks a character, and draws a box
             figure.savefig(partial, metadata={"Software": None})
         return partial.replace(run_dir / CURVES_FILE)
     finally:
@@ -109,12 +110,12 @@ def _panels(series: Mapping[str, Series]) -> list[_Panel]:
     rates = list(grouped.get(_RATE, {}).values())
     if len(rates) > 1 and all((each.steps, each.values) == (rates[0].steps, rates[0].values) for each in rates):
         grouped[_RATE] = {"all groups": rates[0]}  # equal lines would hide one another
-    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # stable: equal ranks stay in the order of appearance
+    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # stable: keys of equal rank keep their order
     return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
 
 
 def _sources(panels: Sequence[_Panel]) -> dict[str, int]:
-    """Number the sources of a run, so that each has the same colour in every panel. Training is -1."""
+    """Return an index for each source, so that a source has the same colour in every panel. Training has index -1."""
     names = [source for panel in panels if panel.title != _RATE for source in panel.series if source != "train"]
     return {"train": -1, **{source: index for index, source in enumerate(dict.fromkeys(names))}}
 
@@ -158,13 +159,13 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # powers of 10 alone may give one tick
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # powers of 10 alone may be only one tick
     title = f"{panel.title} (log scale)" if is_log else panel.title
     axes.set_title(title, size=11, loc="left", parse_math=False)
     _style(axes, last_step)
     if not is_rate or len(panel.series) > 1:
         place: dict[str, Any] = {"loc": "best"}
-        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # beside the title, where it covers no curve and no label
+        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # a legend beside the title covers no curve and no label
             place = {"loc": "lower right", "bbox_to_anchor": (1.01, 0.99), "ncols": len(panel.series), "borderpad": 0}
         for text in axes.legend(fontsize=7.5, frameon=False, columnspacing=1, handlelength=1.5, **place).get_texts():
             text.set_parse_math(False)
@@ -177,7 +178,7 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
 
 
 def _style(axes: Axes, last_step: int) -> None:
-    """Format the axes: whole steps from 0 on, plain numbers, a pale grid, and no frame at the top and right."""
+    """Format the axes: integer steps from 0 on, plain numbers, a pale grid, and no frame at the top and right."""
     axes.set_xlim(0, max(last_step, 1) * 1.02)
     axes.locator_params(axis="x", integer=True, nbins=6)
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
@@ -210,7 +211,7 @@ def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noi
 
 
 def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
-    """Mark the first step with a NaN or infinite value, as no curve is drawn there."""
+    """Mark the first step with a NaN or infinite value, because no curve is drawn there."""
     non_finite = [
         (step, source)
         for source, series in panel.series.items()
@@ -235,7 +236,7 @@ def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
 
 
 def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
-    """Mark the best point with a ring and its value, above a falling curve and below a rising one."""
+    """Mark the best point with a ring and a label, which is above a falling curve and below a rising curve."""
     is_right = best.step > last_step / 2
     _, height = axes.transAxes.inverted().transform(axes.transData.transform((best.step, best.value)))
     if best.value <= series.finite[0][1]:
@@ -257,6 +258,6 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
 
 
 def _moving_mean(values: Sequence[float], reach: int) -> list[float]:
-    """Average each value with up to ``reach`` values on either side. A mean over a NaN is NaN."""
+    """Average each value with up to ``reach`` values on either side. The mean is NaN if one of these values is NaN."""
     windows = (values[max(0, at - reach) : at + reach + 1] for at in range(len(values)))
     return [sum(window) / len(window) for window in windows]

@@ -1,4 +1,4 @@
-"""`Series` and functions that read a run's ``metrics.jsonl`` and ``summary.json``."""
+"""The class `Series`, and functions that read a run's ``metrics.jsonl`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
-_MAX_DEPTH = 50  # levels of nested lists and mappings
+_MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Series:
 
     @property
     def finite(self) -> list[tuple[int, float]]:
-        """(step, value) of each finite value."""
+        """(step, value) pairs of the finite values, by ascending step."""
         return [pair for pair in zip(self.steps, self.values, strict=True) if math.isfinite(pair[1])]
 
     def best(self, mode: str) -> tuple[int, float] | None:
-        """Return (step, value) of the best finite value, the first of equal ones; None if no value is finite.
+        """Return (step, value) of the first best finite value, or None if no value is finite.
 
         Args:
             mode: "min" or "max".
@@ -44,10 +44,10 @@ class Series:
 
 
 def read_series(run_dir: Path) -> dict[str, Series]:
-    """Read the metrics of a run by name, in the order in which they first appear.
+    """Return the metrics of a run by name, in the order in which the names first appear.
 
-    If a metric has several values at one step, the last value is used. Lines that cannot be parsed are skipped, such
-    as an incomplete last line after a power loss. The result is empty if the run has logged no metrics.
+    If a metric has several values at one step, the last value is used. Lines that cannot be parsed, such as an
+    incomplete last line after a power loss, are skipped. The result is empty if the run has logged no metrics.
     """
     found: dict[str, dict[int, float]] = {}
     try:
@@ -70,8 +70,8 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
 def read_mapping(file: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file.
 
-    The result is empty if the file is missing or cannot be read, and if it is nested more than 50 levels deep, which
-    no run writes.
+    The result is empty if the file is missing or cannot be read. It is also empty if the mapping is nested more than 50
+    levels deep, because no run writes such a file.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
