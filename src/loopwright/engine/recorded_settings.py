@@ -21,7 +21,7 @@ def run_settings(parts: Parts) -> dict[str, object]:
 
 
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
-    """List the settings that both runs know and that differ, as lines such as ``data.batch_size: 34 -> 40``."""
+    """List the settings that are known in both runs and differ, in lines such as ``data.batch_size: 34 -> 40``."""
     return [
         setting_change(name, saved[name], value)
         for name, value in own.items()
