@@ -114,7 +114,7 @@ class Strategy(Protocol):
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each process holds only a part of each weight."""
+        """Whether each process stores only a part of each weight."""
         ...
 
     @property

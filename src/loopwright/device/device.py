@@ -20,7 +20,7 @@ class Device:
     Args:
         kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto". "auto" chooses a GPU if available, else MPS, else the CPU.
         num_processes: number of processes that share the work; this version supports only 1.
-        num_threads: number of threads for operations on the CPU; None keeps torch's default. A run records the number,
+        num_threads: number of threads for operations on the CPU; None: torch's default. A run records the number,
             because rounding in the results depends on it. The number is applied when a process starts, not by the
             `Trainer`.
 

@@ -80,7 +80,7 @@ class Feed:
             except Exception as error:
                 self._note(error)
                 raise
-            if self._ahead is _END:  # begin the next pass now, so that a resume does not search for the end again
+            if self._ahead is _END:  # so that a resume need not search for the end again
                 self._next_pass()
         return self._ahead is not _END
 

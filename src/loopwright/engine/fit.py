@@ -94,7 +94,7 @@ class FitLoop:
                 if self._stopping.decide():
                     break  # without this break, groupby would iterate over the rest of this group
         except Interruption:
-            pass  # a validation was cut short; a resumed run repeats it
+            pass  # a validation was aborted, and a resumed run repeats it
         self._stopping.leave_at_once()
         if self._stopping.decide() and self._step_saved != self._state.global_step:
             self._save()
@@ -160,7 +160,7 @@ class FitLoop:
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
             step, num_done = state.validated
             num_before = num_done if step == state.global_step else 0
-            if num_before:  # this round was interrupted, and the metrics logged before are part of it
+            if num_before:  # the round was interrupted, so metrics logged before the interruption belong to the round
                 metrics |= parts.log.latest
             for num_done, stage in enumerate(stages, num_before + 1):
                 self._stopping.decide_in_validation()

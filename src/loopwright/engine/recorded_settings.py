@@ -1,4 +1,4 @@
-"""Settings of a run that are not in its plan. A checkpoint stores them, and a resume compares them."""
+"""Functions that collect and compare the settings of a run that are not in its plan, for checkpoints and resumes."""
 
 from __future__ import annotations
 

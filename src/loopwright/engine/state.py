@@ -14,7 +14,7 @@ from loopwright.engine.recorded_settings import run_settings
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.hooks import Callback, Logger, implements
 
-# Entries that OneCycleLR computes from the total number of steps. A resumed run that ends later keeps its own entries.
+# Entries that OneCycleLR computes from the total number of steps. They are not loaded, as a resumed run may end later.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
 
 

@@ -36,7 +36,7 @@ _MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
 
 _MAX_SHOWN = 5
 _MAX_CHARACTERS = 200  # maximum length of a path or value in a message
-_MAX_COMPARED = 2000  # maximum number of names among which the nearest is searched; it limits the time of the search
+_MAX_COMPARED = 2000  # maximum number of names that are compared to find the nearest name, which limits the time
 
 
 def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[str, Any], step: int) -> None:

@@ -4,9 +4,9 @@
 
     for each micro-batch of the window:
         outputs = model(batch)
-        outputs["loss"].backward()                     # if the window is one micro-batch
-        (outputs["loss"] * num_items).backward()       # if it is longer: gradients of the sum over items
-    divide the gradients by the items of the window    # if it is longer
+        outputs["loss"].backward()                     # in a window of one micro-batch
+        (outputs["loss"] * num_items).backward()       # in a longer window: gradients of the sum over items
+    divide the gradients by the items of the window    # in a longer window
     clip, optimizer.step(), set the gradients to None, step the schedulers
 """
 
@@ -25,7 +25,7 @@ from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
 from loopwright.engine.weighting import WeightedMean, num_items, scalars
 
-# Function that receives the values of a step by name. If the window has one micro-batch, the values are on the device.
+# Function that receives the values of a step by name. For a window of one micro-batch, tensors are on the device.
 Log = Callable[[Mapping[str, Tensor | float]], None]
 
 

@@ -59,7 +59,7 @@ class Update:
             is_made = True
         else:
             is_made = self._scaling.step(optimizer)
-        self._state.is_updated = True  # also set for a skipped update, as its step is not repeated
+        self._state.is_updated = True  # also True after a skipped update, as the step is not repeated
         if is_made:
             for hook in self._after_step:
                 hook(trainer, model, optimizer)

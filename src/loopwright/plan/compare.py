@@ -9,7 +9,7 @@ from loopwright.errors import on_one_line
 _MAX_SHOWN = 80  # maximum number of characters of a name or value in a message
 
 _LENGTHS = ("loop.num_steps", "loop.max_steps", "loop.num_epochs", "loop.steps_per_epoch")
-# Settings that are not compared one by one. Their effects stop_step, eval_every and validate.<name> are compared.
+# Settings that may differ by themselves. Their effects are compared: stop_step, eval_every and validate.<name>.
 _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step", "eval_every")
 
 

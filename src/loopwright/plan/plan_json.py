@@ -1,4 +1,4 @@
-"""`encode`, which shortens a plan to a few entries. An entry can stand for equal blocks or cycles in a row.
+"""`encode`, which shortens a plan to a few entries. An entry can represent several equal blocks or cycles in a row.
 
 The number of repetitions is computed from the periods of saves and validations, without generating the stages. So a
 plan of 10^12 steps takes no longer than a plan of ten.

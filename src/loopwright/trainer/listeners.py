@@ -72,7 +72,7 @@ class Listeners:
             warnings.warn(f"No callback implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
 
     def check_states(self) -> None:
-        """Refuse states that a checkpoint cannot hold.
+        """Refuse states that a checkpoint cannot contain.
 
         Raises:
             SettingError: if a value cannot be saved. The message names the path of the value.

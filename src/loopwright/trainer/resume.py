@@ -36,7 +36,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
     """Save the state of a run as the checkpoint ``folder``, and return ``folder``.
 
     Raises:
-        RuntimeError: inside a step, as a checkpoint does not hold gradients.
+        RuntimeError: inside a step, as a checkpoint does not contain gradients.
         SaveError: if the checkpoint cannot be written.
     """
     write_checkpoint(folder, run_state(parts, plan), step=parts.state.global_step)
@@ -45,7 +45,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
 
 
 def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
-    """Return the state that a checkpoint of the run holds, with the entries of its callbacks. Tensors are not copied.
+    """Return the contents of a checkpoint of the run, including entries that callbacks add. Tensors are not copied.
 
     Raises:
         RuntimeError: inside a step.

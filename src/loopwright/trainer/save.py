@@ -87,7 +87,7 @@ class RunSaver:
         """Prepare for a fit: check that checkpoints can be saved, and remove unfinished checkpoints of killed runs.
 
         Raises:
-            SettingError: if the state of the model has a value that a checkpoint cannot hold.
+            SettingError: if the state of the model has a value that a checkpoint cannot contain.
             SaveError: if the checkpoints cannot be saved in the run directory.
         """
         try:

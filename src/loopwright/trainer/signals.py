@@ -29,7 +29,7 @@ class StopSignals:
 
     Args:
         stopping: receives the request to stop.
-        is_saved: whether an interrupted fit saves a checkpoint. If so, the message at the first signal says it.
+        is_saved: whether an interrupted fit saves a checkpoint. If so, the message at the first signal says so.
     """
 
     def __init__(self, stopping: Stopping, *, is_saved: bool) -> None:
