@@ -1,4 +1,4 @@
-"""Errors that users meet, and functions that write their one-line messages.
+"""Exception classes that are raised to users, and functions that build their one-line messages.
 
 A message has three parts: what was given, what is accepted, and a remedy or the nearest valid name::
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of an exception, or an empty text if its ``__str__`` raises, as a user's class may."""
+    """Return the message of an exception; an empty string if its ``__str__`` raises, which a user's class may do."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001  (__str__ may be the user's code)
@@ -28,8 +28,8 @@ class SettingError(ValueError):
     """A setting that cannot be used.
 
     Args:
-        setting: name of the argument, such as ``eval_frequency``. `under` adds its path in a configuration.
-        problem: rest of the line, from ``=given`` or a colon on.
+        setting: name of the argument, such as ``eval_frequency``. `under` adds the path in a configuration.
+        problem: part of the message after the name; it begins with ``=given`` or a colon.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -38,13 +38,16 @@ class SettingError(ValueError):
         self.problem = problem
 
     def under(self, path: str) -> SettingError:
-        """Return this error for the setting ``path.setting`` of a configuration, or ``path`` if it is named so."""
+        """Return this error with the setting named ``path.setting``.
+
+        If the setting is named ``path`` already, or ``path`` is empty, the name is not changed.
+        """
         is_whole = self.setting == path or not path
         return type(self)(self.setting if is_whole else f"{path}.{self.setting}", self.problem)
 
 
 class SettingTypeError(SettingError, TypeError):
-    """A setting of a wrong type: both a `ValueError` and a `TypeError`."""
+    """A setting of a wrong type. This error is both a `ValueError` and a `TypeError`."""
 
 
 class CheckpointError(RuntimeError):
@@ -64,27 +67,27 @@ class NonFiniteError(ArithmeticError):
 
 
 def refuse(setting: str, given: object, expected: str, remedy: str = "") -> SettingError:
-    """Build the error for one value: ``setting=given: expected …; remedy.``"""
+    """Build a `SettingError` with the message ``setting=given: expected …; remedy.``"""
     return SettingError(setting, _three_parts(given, expected, remedy))
 
 
 def refuse_type(setting: str, given: object, expected: str, remedy: str = "") -> SettingTypeError:
-    """Build the error for a value of a wrong type, with a message as from `refuse`."""
+    """Build a `SettingTypeError` with the message that `refuse` would use."""
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
 def check_count(setting: str, value: object, meaning: str | None = None, *, least: int = 1) -> int:
-    """Return ``value`` as an int if it is a whole number of at least ``least``.
+    """Return ``value`` as an int if it is an integer of at least ``least``.
 
     Args:
         setting: name of the setting.
-        value: an int, or an integer of another library.
-        meaning: accepted values in words; None: "a whole number, ``least`` or more".
-        least: smallest value that is accepted.
+        value: value of the setting: an int, or an integer of another library.
+        meaning: description of the accepted values; None: "a whole number, ``least`` or more".
+        least: smallest accepted value.
 
     Raises:
-        SettingTypeError: for anything else than an integer, such as True and "5".
-        SettingError: for integers below ``least``.
+        SettingTypeError: if ``value`` is not an integer; True and "5" are not integers.
+        SettingError: if ``value`` is below ``least``.
     """
     meaning = meaning or f"a whole number, {least} or more"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -101,13 +104,17 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Return `` Did you mean x?``, with a space before it, or an empty text if no option is near."""
+    """Return `` Did you mean x?``, with a space before it, or an empty string if no option is near."""
     match = nearest(name, options)
     return f" Did you mean {match}?" if match else ""
 
 
 def on_one_line(text: str, limit: int | None = None) -> str:
-    """Make text of unknown origin fit for a message: one line, escapes for unprintable characters, cut to ``limit``."""
+    """Prepare a string of unknown origin for a message.
+
+    The lines of the string are joined, unprintable characters are escaped, and a string of more than ``limit``
+    characters is cut.
+    """
     if limit is not None and len(text) > limit:
         text = f"{text[: limit - 1]}…"
     joined = " ".join(text.split())
@@ -115,8 +122,8 @@ def on_one_line(text: str, limit: int | None = None) -> str:
 
 
 def room(num_bytes: int, folder: Path) -> str:
-    """Write needed and free bytes of the disk of ``folder``, which may not exist: ``2,048 bytes needed, 512 free``."""
-    import shutil  # slow to import, as it imports compressors; most commands do not need it
+    """Format needed and free bytes of the disk of ``folder``, which may not exist: ``2,048 bytes needed, 512 free``."""
+    import shutil  # `shutil` imports compressors, which takes time, and most commands do not need it
 
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return f"{num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"

@@ -1,7 +1,7 @@
-"""`Callback`, `ValidationCallback` and `Logger`: base classes whose methods, the hooks, are called during a run.
+"""Base classes `Callback`, `ValidationCallback` and `Logger`, and functions that inspect their hooks.
 
-The methods of `Callback` are the only list of hooks; `HOOKS` is derived from it. A hook that no object overrides is
-never called.
+A hook is a method that is called at one point of a run. The methods of `Callback` are the only list of hooks, and
+`HOOKS` is derived from this list. A hook that no object overrides is never called.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of all objects that listen to a run; override the hooks that you need.
+    """Base class of all objects that listen to a run. Override the hooks that you need.
 
     ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks enclose the step hooks. The
     step hooks enclose the forward, the backward and, after the last micro-batch of a step, the update. An exception in
-    a hook ends the run. It keeps its type, and gets a note that names the callback and the hook.
+    a hook ends the run. The exception keeps its type, and gets a note that names the callback and the hook.
     """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of this callback for a checkpoint.
 
-        It may hold tensors, JSON scalars, lists, tuples, and dicts with str or int keys. Anything else is refused when
-        the trainer is built.
+        The state may contain tensors, JSON scalars, lists, tuples, and dicts with str or int keys. For any other value,
+        building the trainer raises a `SettingError`.
         """
         return {}
 
@@ -49,7 +49,7 @@ class Callback:
         """Called while the trainer is built, before the `setup` of any callback."""
 
     def setup(self, trainer: Trainer) -> None:
-        """Called while the trainer is built. Model and optimizer exist."""
+        """Called while the trainer is built, after the model and the optimizer."""
 
     def post_setup(self, trainer: Trainer) -> None:
         """Called while the trainer is built, after the `setup` of all callbacks."""
@@ -65,7 +65,7 @@ class Callback:
         """Called first in a fit. Context managers that are entered into ``stack`` exit when the fit ends."""
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called when the plan of a fit is made and its checkpoint, if any, is loaded."""
+        """Called after the plan of a fit is computed and its checkpoint, if any, is loaded."""
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
         """Called when a fit has ended without an exception."""
@@ -97,13 +97,16 @@ class Callback:
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Called after each training micro-batch. If it completed a step, ``trainer.global_step`` counts that step."""
+        """Called after each training micro-batch.
+
+        If the micro-batch completed a step, ``trainer.global_step`` includes that step.
+        """
 
     def on_train_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:
         """Called before the forward of a training micro-batch."""
 
     def on_train_step_end(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the backward of a training micro-batch and, if it completed a step, after the update."""
+        """Called after the backward of a training micro-batch, and after the update if there is one."""
 
     # Validation
 
@@ -120,17 +123,20 @@ class Callback:
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         """Run a downstream validation. Called after all dataloaders of a round are validated.
 
-        ``loop_idx`` is the index of the train loop that has just ended; None in `Trainer.validate_all`.
+        ``loop_idx`` is the index, from 0, of the train loop that has just ended; None in `Trainer.validate_all`.
         """
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called first for each validation dataloader. Context managers entered into ``stack`` exit when it ends."""
+        """Called first for each validation dataloader.
+
+        Context managers entered into ``stack`` exit when the validation of this dataloader ends.
+        """
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
         """Called when the validation of one dataloader starts."""
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Called when the validation of one dataloader has ended and its averages are logged.
+        """Called after one dataloader is validated and its averages are logged.
 
         A value that is logged here as ``f"{trainer.validation_name}/…"`` counts as a result of the validation.
         """
@@ -157,10 +163,10 @@ class Callback:
     def on_before_forward(
         self, trainer: Trainer, model: nn.Module, batch: Any, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        """Called before the model. A hook may change ``args`` (``[batch]``) and ``kwargs`` in place."""
+        """Called before the forward. A hook may change ``args``, at first ``[batch]``, and ``kwargs`` in place."""
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the model. ``outputs`` holds at least ``loss``."""
+        """Called after the forward. ``outputs`` contains ``loss``, except if an overridden `predict` returns none."""
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
         """Called before the backward of a micro-batch."""
@@ -199,7 +205,7 @@ class Callback:
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
         """Called when the checkpoint ``ckpt_path`` is complete on the disk.
 
-        For a checkpoint that is saved in the background, this is at the next save or at the end of the fit.
+        If the checkpoint is saved in the background, this hook is called at the next save or at the end of the fit.
         """
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
@@ -213,13 +219,15 @@ class Callback:
 
 
 class ValidationCallback(Callback):
-    """Base class of downstream validations, which run after every nth round of validations, and after the last.
+    """Base class of downstream validations.
 
-    Subclasses override `run_validation`.
+    They run after every ``every_n_vals`` rounds of validations, and after the last round. Subclasses override
+    `run_validation`.
 
     Args:
-        every_n_vals: rounds of validations between two runs.
-        name: prefix of its metrics, and its name in the plan; None: the key or class name of the callback.
+        every_n_vals: number of rounds of validations from one run of this callback to the next.
+        name: prefix of the metrics of this callback, and its name in the plan; None: the key or class name of the
+            callback.
     """
 
     def __init__(self, every_n_vals: int = 1, name: str | None = None) -> None:
@@ -228,7 +236,7 @@ class ValidationCallback(Callback):
 
     @property
     def every_n_vals(self) -> int:
-        """Rounds of validations between two runs of this one."""
+        """Number of rounds of validations from one run of this callback to the next."""
         return self._every_n_vals
 
     @property
@@ -241,13 +249,13 @@ class Logger(Callback):
     """Base class of callbacks that record the metrics of a run."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record values of ``step`` that are the same in every repetition of the run, such as losses."""
+        """Record metrics of ``step`` that are equal if the run is repeated, such as losses."""
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
         """Record times and rates of ``step``, whose names end with their unit. Most loggers do not override this."""
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Record texts of ``step``, such as samples of a language model. Most loggers do not override this."""
+        """Record strings of ``step``, such as samples of a language model. Most loggers do not override this."""
 
 
 _STATE_METHODS = frozenset({"state_dict", "load_state_dict"})
@@ -260,7 +268,7 @@ HOOKS: tuple[str, ...] = tuple(
 
 
 def implements(callback: Callback, hook: str) -> bool:
-    """Tell whether ``callback`` overrides ``hook``, in its class or on the instance."""
+    """Return whether ``callback`` overrides ``hook``, in its class or on the instance."""
     if hook in vars(callback):
         return True
     return getattr(type(callback), hook, None) is not getattr(Callback, hook, None)
@@ -270,11 +278,11 @@ def misspelt_hooks(callback: Callback, known: Iterable[str] = ()) -> list[tuple[
     """Find methods of ``callback`` that begin with ``on_`` and look like a misspelt hook.
 
     Args:
-        callback: any callback.
-        known: additional names of hooks, such as the hooks of a `ValidationLoop` with a ``hook`` of its own.
+        callback: callback to inspect.
+        known: additional names of hooks, such as the hooks that the ``hook`` of a `ValidationLoop` defines.
 
     Returns:
-        (method, nearest hook) for each method within edit distance 2 of a hook.
+        A pair (method, nearest hook) for each method within edit distance 2 of a hook.
     """
     hooks = {*HOOKS, *known}
     found = []
@@ -287,7 +295,7 @@ def misspelt_hooks(callback: Callback, known: Iterable[str] = ()) -> list[tuple[
 
 
 def _is_within_edits(a: str, b: str, limit: int) -> bool:
-    """Tell whether at most ``limit`` insertions, deletions and substitutions turn ``a`` into ``b`` (Levenshtein)."""
+    """Return whether at most ``limit`` insertions, deletions and substitutions turn ``a`` into ``b`` (Levenshtein)."""
     if abs(len(a) - len(b)) > limit:
         return False
     previous = list(range(len(b) + 1))

@@ -1,6 +1,7 @@
-"""`TrainingLoop` and `ValidationLoop`: how long to train, when to validate, and on how many batches.
+"""`TrainingLoop` and `ValidationLoop`: the length of training, and the times and sizes of validations.
 
-A loop holds settings only. `loopwright.plan.plan_fit` computes a plan from them and the lengths of the dataloaders.
+A loop contains only settings. `loopwright.plan.plan_fit` computes a plan from these settings and the lengths of the
+dataloaders.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _EVENTS = ("start", "end", "exception", "batch_start", "batch_end", "step_start"
 
 
 class LoopCallback(Callback):
-    """Base class of `TrainingLoop` and `ValidationLoop`: settings that may also listen to the run.
+    """Base class of `TrainingLoop` and `ValidationLoop`.
 
-    The loop is the first of a run's callbacks, and a subclass may implement any hook. A loop holds no counters: the
-    trainer knows the position of the run.
+    The loop is the first callback of a run, so a subclass may implement any hook. A loop has no counters: the trainer
+    stores the position of the run.
 
     Raises:
-        TypeError: if it is instantiated itself; use one of the two loops.
+        TypeError: if `LoopCallback` itself is instantiated, and not one of the two loops.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class LoopCallback(Callback):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ValidationSettings:
-    """The settings of a `ValidationLoop`, which documents each of them.
+    """The settings of a `ValidationLoop`, whose docstring describes them.
 
     Raises:
         SettingError: for a value that `ValidationLoop` does not accept.
@@ -63,19 +64,19 @@ class ValidationLoop(LoopCallback):
                 on_x_batch_start, on_x_step_start, outputs = model(batch), on_x_step_end, on_x_batch_end
             average the outputs of the model over all items, log the averages, on_x_end
 
-    where ``x`` is the ``hook``. Subclass it to extend a validation: implement hooks, or override `predict`.
+    Here ``x`` is the value of ``hook``. To extend a validation, implement hooks or override `predict` in a subclass.
 
     Args:
-        eval_steps: validation batches per dataloader, a whole number, 1 or more. None: all of them. A dataloader of
-            unknown length needs a number. If it is more than a dataloader has, the whole dataloader is validated once,
-            and one log line says so: no batch is counted twice.
-        hook: a word that names the hooks: ``on_<hook>_start``, ``_end``, ``_exception``, ``_batch_start``,
-            ``_batch_end``, ``_step_start`` and ``_step_end`` are called in place of the ``on_validate_…`` hooks
-            (``on_enter_validate`` keeps its name). Weighting and averaging are the same for every word.
+        eval_steps: number of validation batches per dataloader, 1 or more. None: all batches. A dataloader of unknown
+            length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
+            warning is logged.
+        hook: word in the names of the hooks: ``on_<hook>_start``, ``_end``, ``_exception``, ``_batch_start``,
+            ``_batch_end``, ``_step_start`` and ``_step_end`` are called instead of the ``on_validate_…`` hooks.
+            ``on_enter_validate`` keeps its name. Weighting and averaging do not depend on the word.
 
     Raises:
-        ValueError: for any other value (also a TypeError if the type is wrong); the message names what was given and
-            what is accepted. Also for the hooks ``train`` and ``fit``, and for words whose hooks exist already.
+        ValueError: if a value is invalid; also a TypeError if its type is wrong. The message names the given and the
+            accepted values. A ``hook`` is invalid if its hooks exist already, such as ``train`` and ``fit``.
 
     >>> ValidationLoop(100).eval_steps
     100
@@ -90,7 +91,7 @@ class ValidationLoop(LoopCallback):
 
     @property
     def eval_steps(self) -> int | None:
-        """Validation batches per dataloader; None: all."""
+        """Number of validation batches per dataloader; None: all batches."""
         return self._settings.eval_steps
 
     @property
@@ -100,20 +101,20 @@ class ValidationLoop(LoopCallback):
 
     @property
     def hook_names(self) -> Mapping[str, str]:
-        """The hook of each event: ``start``, ``end``, ``exception``, ``batch_start`` … ``step_end``."""
+        """Names of the hooks by event: ``start``, ``end``, ``exception``, ``batch_start`` … ``step_end``."""
         return self._hook_names
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs of the model for a batch, as in training. Override it to compute something else.
+        """Compute the outputs of the model for a batch, as in training. Override this method to compute other outputs.
 
         Args:
-            model: in evaluation mode, without gradients.
-            *args: the batch; ``on_before_forward`` may have changed these arguments.
+            model: the model, in evaluation mode; gradients are off.
+            *args: positional arguments of the model: the batch, unless ``on_before_forward`` changed them.
             **kwargs: keyword arguments that ``on_before_forward`` added.
 
         Returns:
-            The loss or a mapping, as a model returns them. The mapping of an override may lack ``loss``. Its scalars
-            are averaged and logged.
+            The loss or a mapping, as a model returns them. The mapping that an overriding method returns may lack
+            ``loss``. The scalars in the mapping are averaged and logged.
         """
         return model(*args, **kwargs)
 
@@ -121,8 +122,8 @@ class ValidationLoop(LoopCallback):
 class TrainingLoop(LoopCallback):
     """Trains for a number of steps or epochs, and validates in between.
 
-    A *step* is one optimizer update, made from ``grad_accum_steps`` micro-batches; a *micro-batch* is one batch of the
-    training dataloader; a *pass* reads that dataloader once from beginning to end. ::
+    A *step* is one optimizer update, computed from ``grad_accum_steps`` micro-batches. A *micro-batch* is one batch of
+    the training dataloader. A *pass* reads the training dataloader once from beginning to end. ::
 
         while steps are left:
             train the steps up to the next save or validation:      # stages; loopwright.plan shows them
@@ -133,35 +134,36 @@ class TrainingLoop(LoopCallback):
             validate each validation dataloader from its beginning, if a validation is due
 
     Validations, saves and resumes do not move the position in the training dataloader. A pass of n micro-batches has
-    ceil(n / grad_accum_steps) steps. Its last step takes the micro-batches that are left, exactly weighted. No data is
-    dropped, no step takes micro-batches of two passes, and no save or validation falls inside a step.
+    ceil(n / grad_accum_steps) steps. The last step of a pass uses the remaining micro-batches, each weighted by its
+    number of items. No data is dropped, no step uses micro-batches of two passes, and no save or validation falls
+    inside a step.
 
     Args:
-        num_steps: steps to train for, counted from where this fit starts. It supersedes ``max_steps``; if both are
-            given, the plan says so.
-        max_steps: ``global_step`` at which training ends, counted across resumes. If the run is there already, a fit
-            logs one line, trains nothing and returns normally.
-        num_epochs: epochs to train for, counted from where this fit starts. Together with ``max_steps``, the first
-            of the two ends the fit. Together with ``num_steps``, it is refused.
-        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. An epoch is only a count: the
-            data start again when a pass is exhausted, not when an epoch ends. If it is longer than a pass over a
-            dataloader of known length, the plan is refused. A dataloader of unknown length needs it for its epochs.
-        eval_frequency: when to validate. A whole number n, 1 or more: after every n steps of this fit. A
+        num_steps: number of steps to train, counted from the start of this fit. If ``max_steps`` is given too, it is
+            ignored, and a note of the plan says so.
+        max_steps: ``global_step`` at which training ends, counted across resumes. If the run has already reached it,
+            a fit logs one line, trains nothing and returns normally.
+        num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is given too, the
+            fit ends at the earlier of the two. It cannot be combined with ``num_steps``.
+        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. An epoch only counts steps: the
+            dataloader starts again at the end of a pass, not at the end of an epoch. If the length of the dataloader
+            is known, an epoch longer than a pass is an error. If it is unknown, ``num_epochs`` needs this setting.
+        eval_frequency: interval between validations. An integer n, 1 or more: after every n steps of this fit. A
             fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps, computed exactly from the
-            decimal that is printed (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1 is after every step (a fit
-            of more than 100 steps warns of this once) and 1.0 is once, at the end; the plan shows how the value was
-            understood. A validation also follows the last step, even if fewer steps lie between.
-        eval_steps: validation batches per validation dataloader. None: all of them. A dataloader of unknown
-            length needs a number. If it is more than a dataloader has, the whole dataloader is validated once, and
-            one log line says so: no batch is counted twice.
-        grad_accum_steps: micro-batches per step. If it is more than a pass has, the plan is refused.
+            decimal that is printed (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1 means after every step, and
+            1.0 means once, at the end. The plan shows how the value was understood. If the value is 1, a fit of more
+            than 100 steps warns once. Unless validation is off, the last step is always validated.
+        eval_steps: number of validation batches per validation dataloader. None: all batches. A dataloader of unknown
+            length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
+            warning is logged.
+        grad_accum_steps: number of micro-batches per step, at most the number in a pass.
 
-    Counts are whole numbers, 1 or more. A fit needs one of ``num_steps``, ``max_steps`` and ``num_epochs``; a loop can
-    be made without any of them.
+    Counts are integers, 1 or more. A fit needs ``num_steps``, ``max_steps`` or ``num_epochs``; a loop can be built
+    without them.
 
     Raises:
-        ValueError: for any other value, such as True and "5" (also a TypeError if the type is wrong); the message
-            names what was given and what is accepted. Also if ``num_steps`` and ``num_epochs`` are both given.
+        ValueError: if a value is invalid, such as True and "5", or if ``num_steps`` and ``num_epochs`` are both given;
+            also a TypeError if a type is wrong. The message names the given and the accepted values.
 
     >>> loop = TrainingLoop(num_steps=1000, eval_frequency=100, eval_steps=50)
     >>> loop.num_steps, loop.val_loop.eval_steps
@@ -192,12 +194,12 @@ class TrainingLoop(LoopCallback):
 
     @property
     def settings(self) -> TrainingSettings:
-        """The settings of this loop, without its hooks, as `loopwright.plan.plan_fit` uses them."""
+        """The settings of this loop, from which `loopwright.plan.plan_fit` computes a plan."""
         return self._settings
 
     @property
     def num_steps(self) -> int | None:
-        """Steps to train for, from where the fit starts."""
+        """Number of steps to train, counted from the start of the fit."""
         return self._settings.num_steps
 
     @property
@@ -207,12 +209,12 @@ class TrainingLoop(LoopCallback):
 
     @property
     def num_epochs(self) -> int | None:
-        """Epochs to train for, from where the fit starts."""
+        """Number of epochs to train, counted from the start of the fit."""
         return self._settings.num_epochs
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Length of an epoch in steps; None: a pass."""
+        """Length of an epoch in steps; None: an epoch is a pass."""
         return self._settings.steps_per_epoch
 
     @property
@@ -222,17 +224,17 @@ class TrainingLoop(LoopCallback):
 
     @property
     def eval_steps(self) -> int | None:
-        """Validation batches per dataloader; None: all."""
+        """Number of validation batches per dataloader; None: all batches."""
         return self._settings.eval_steps
 
     @property
     def grad_accum_steps(self) -> int:
-        """Micro-batches per step."""
+        """Number of micro-batches per step."""
         return self._settings.grad_accum_steps
 
     @property
     def val_loop(self) -> ValidationLoop:
-        """The loop of the validations in between."""
+        """The loop of the validations during training."""
         return self._val_loop
 
 

@@ -57,7 +57,7 @@ class Accelerator(Protocol):
         ...
 
     def move(self, batch: Any) -> Any:
-        """Return ``batch`` with every tensor in it on this device."""
+        """Return ``batch`` with all its tensors on this device."""
         ...
 
 
@@ -84,7 +84,7 @@ class Ranks(Protocol):
 
     @property
     def local_rank(self) -> int:
-        """Index of this process among the processes on its machine."""
+        """Index of this process, from 0, among the processes on its machine."""
         ...
 
     def add(self, values: Tensor) -> Pending:
@@ -114,7 +114,7 @@ class Strategy(Protocol):
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each process holds only a part of each weight."""
+        """Whether each process stores only a part of each weight."""
         ...
 
     @property
@@ -128,7 +128,7 @@ class Strategy(Protocol):
         ...
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Place the model on the device in the types of ``precision``, in place, before its optimizer is made."""
+        """Place the model on the device, in place, with the types of ``precision``. The optimizer is built later."""
         ...
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
@@ -140,12 +140,16 @@ class Strategy(Protocol):
 
         Args:
             total: the loss times the number of its items; None: this process has no rows of the micro-batch.
-            word: numbers of this process that are summed over the window and the processes, such as its items.
+            word: tensor of this process, such as its number of items. It is summed over the micro-batches of the
+                window and over the processes.
         """
         ...
 
     def agreed(self) -> Tensor:
-        """Return the words, summed over the window and the processes, on the device. The next sums start at 0."""
+        """Return the sum of all ``word`` of `backward` over the window and the processes, on the device.
+
+        The next sum starts at 0.
+        """
         ...
 
     def equalise_buffers(self) -> None:
@@ -153,7 +157,10 @@ class Strategy(Protocol):
         ...
 
     def whole(self, tensor: Tensor) -> Tensor | None:
-        """Return the whole tensor, on the CPU, in process 0, and None in the others. Every process must call this."""
+        """Return the whole tensor on the CPU in process 0, and None in the other processes.
+
+        Every process must call this method.
+        """
         ...
 
 
@@ -198,15 +205,15 @@ class BatchSource(Protocol):
         ...
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """Iterate over the batches of a pass, from batch number ``first`` on."""
+        """Iterate over the batches of a pass, starting at the batch with index ``first``, from 0."""
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state that a resume needs in addition to the position; None for none."""
+        """Return the state that a resume needs in addition to the position; None if it needs no state."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state from `state_dict` that is not None."""
+        """Restore a state that `state_dict` returned. The state is never None."""
         ...
 
 
@@ -214,7 +221,7 @@ class StatefulScheduler(Protocol):
     """A learning-rate scheduler."""
 
     def step(self, metric: float = ...) -> None:
-        """Advance the schedule by one step. ``metric`` is passed only to schedulers that monitor one."""
+        """Advance the schedule by one step. ``metric`` is passed only to schedulers that monitor a metric."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -246,32 +253,32 @@ class LanguageModel(Protocol):
     context_length: int
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Return the logits of the token that follows each token, batch x T x vocabulary.
+        """Return the logits of the token after each position, of shape (batch, T, vocabulary).
 
         The logits at a position must not depend on later tokens.
 
         Args:
-            tokens_BT: tokens, int64, batch x T with T at most `context_length`.
+            tokens_BT: int64 tensor of shape (batch, T), with T at most `context_length`.
         """
         ...
 
 
 @runtime_checkable
 class CachingLanguageModel(LanguageModel, Protocol):
-    """A language model that may cache the tokens it has read, so that generation does not read them again."""
+    """A language model that may cache its results for earlier tokens, so that generation does not repeat them."""
 
     caches: bool
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
-        """Read prompts of ``lengths_B`` tokens, each padded at the end to T tokens.
+        """Process prompts. Row i contains ``lengths_B[i]`` tokens, padded at the end to T tokens.
 
         Returns:
-            The logits of the token after each prompt, batch x vocabulary, and the state for `go_on`.
+            The logits of the token after each prompt, of shape (batch, vocabulary), and the state for `go_on`.
         """
         ...
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Read one more token in each row, starting from the state ``read``. The result is as for `begin`."""
+        """Process one more token in each row, starting from the state ``read``. Return values as `begin` does."""
         ...
 
 

@@ -19,15 +19,15 @@ class RunState:
         pass_index: index of the current pass through the training dataloader.
         micro_batch_index: number of micro-batches read in this pass; reset to 0 at the end of the pass.
         is_inside_window: whether a step has begun and is not yet completed.
-        is_updated: whether the current step has already changed the parameters.
+        is_updated: whether the update of the current step has been made or skipped.
         is_log_step: whether the values of the current step are read and logged.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
         validated: (``global_step``, number of completed validations) of the last round of validations.
-        stop_reason: reason why this fit ends before its plan does, once `Stopping` has decided it; None to continue.
-        is_interrupted: whether the fit ends because of an interruption and the run is to be resumed. A running
-            validation is then aborted, and repeated by the resumed run.
-        validation_name: name of the validation set being validated, the prefix of its metrics.
-        downstream_name: name of the running downstream validation, the prefix of its metrics.
+        stop_reason: reason why this fit ends before the end of its plan, set by `Stopping`; None: the fit continues.
+        is_interrupted: whether an interruption ends the fit, and the run is to be resumed. A validation in progress is
+            aborted, and the resumed run repeats the validation.
+        validation_name: name of the validation set being validated, which is the prefix of its metrics; None: none.
+        downstream_name: name of the running downstream validation, which is the prefix of its metrics; None: none.
         validation_checkpoint: checkpoint whose weights are being validated; None for the weights of this run.
     """
 

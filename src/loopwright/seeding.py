@@ -1,4 +1,4 @@
-"""Seeds, and random streams that are seeded, captured and restored together.
+"""Functions that derive seeds, and functions and classes that seed, save and restore random streams.
 
 A random stream is the state of a global random number generator. The streams are Python's ``random``, NumPy's legacy
 generator (if NumPy is imported), torch's CPU generator, and the accelerator's generator (if there is an accelerator).
@@ -29,7 +29,10 @@ def draw_seed() -> int:
 
 
 def derive(seed: int, *key: int | str) -> int:
-    """Derive a 64-bit seed for one purpose with BLAKE2b. Equal keys give equal seeds, different keys unrelated ones."""
+    """Derive a 64-bit seed for one purpose with BLAKE2b.
+
+    Equal arguments give equal seeds. Different arguments give unrelated seeds.
+    """
     digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
@@ -37,8 +40,8 @@ def derive(seed: int, *key: int | str) -> int:
 def sample_seed(seed: int, pass_index: int, index: Any) -> int:
     """Derive a 64-bit seed for reading one sample in one pass, with splitmix64 (Steele et al. 2014).
 
-    This is faster than `derive`. Equal integers of different types give the same seed. Other keys, such as names, are
-    identified by their ``repr``.
+    This function is faster than `derive`. An ``index`` may be an integer of any type: equal integers give equal seeds.
+    Any other ``index``, such as a name, is identified by its ``repr``.
     """
     try:
         key = operator.index(index)
@@ -87,13 +90,13 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
 class SideStreams:
     """Host streams for reading data, separate from the streams of training.
 
-    They are entered and left for every batch, so both must be fast. For NumPy, the bit generator behind the legacy
-    functions is replaced, because copying its state takes 100 times as long. The replacement discards the second
+    The context is entered and exited for every batch, so both must be fast. For NumPy, the bit generator behind the
+    legacy functions is replaced, because copying its state takes 100 times as long. The replacement discards the second
     normal number that the legacy generator may have cached. If a batch is read in another process,
-    `forget_spare_normal` discards this number too, so that results do not depend on where batches are read.
+    `forget_spare_normal` discards the cached number too, so that results do not depend on where batches are read.
 
     Args:
-        seed: initial seed.
+        seed: seed of the initial state.
         is_continued: whether each ``with`` block continues from the end of the previous one. False if each block seeds
             the streams itself.
     """
@@ -107,7 +110,7 @@ class SideStreams:
         self._outer: tuple[Any, torch.Tensor, Any] | None = None
 
     def __enter__(self) -> None:
-        """Replace the active streams by these."""
+        """Replace the active streams by the streams of this object."""
         self._outer = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
         if self._is_continued:
             random.setstate(self._python)
@@ -158,12 +161,12 @@ def _swap_numpy(bit_generator: Any) -> Any:
 
 
 class RandomStreams:
-    """A set of streams that replaces the global streams while `active`, and continues in the next `active` block.
+    """Random streams that replace the global streams inside an `active` block.
 
-    The global streams are restored after each block.
+    The streams continue in the next block. The global streams are restored after each block.
 
     Args:
-        seed: initial seed.
+        seed: seed of the initial state.
         device: generator of the accelerator; None if there is no accelerator.
     """
 
@@ -185,7 +188,7 @@ class RandomStreams:
     def active(self) -> Iterator[None]:
         """Use these streams in the block, and restore the global streams afterwards, also after an exception.
 
-        A nested use has no effect.
+        A nested block has no effect.
         """
         if self._is_active:
             yield
@@ -201,7 +204,7 @@ class RandomStreams:
 
     @contextmanager
     def branch(self, *key: int | str) -> Iterator[None]:
-        """Use streams seeded by (seed, *key) in the block, and restore the previous states afterwards."""
+        """Use streams seeded by ``derive(seed, *key)`` in the block, and restore the previous states afterwards."""
         with self._restored_afterwards() as before:
             is_outermost = self._is_active and self._states_outside_branch is None
             if is_outermost:
@@ -216,7 +219,7 @@ class RandomStreams:
     def state_dict(self) -> dict[str, Any]:
         """Return the seed and the current states as lists and tensors.
 
-        Inside a `branch`, the states are those that the branch will restore.
+        Inside a `branch`, the result contains the states that the branch will restore at its end.
         """
         states = dict(self._states_outside_branch or (capture(self._device) if self._is_active else self._states))
         if states["numpy"] is not None:

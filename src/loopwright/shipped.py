@@ -1,4 +1,4 @@
-"""Paths of the files that are shipped with the code."""
+"""Functions that return the directories of the shipped configuration files and downstream tasks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """Return the directory ``conf`` of the installed package, or else of the repository.
+    """Return the directory ``conf`` of the installed package; if it is missing there, ``conf`` of the repository.
 
     Raises:
-        FileNotFoundError: if neither exists, because the installation is broken.
+        FileNotFoundError: if neither directory exists, because the installation is broken.
     """
     package = Path(__file__).resolve().parent
     for candidate in (package / "conf", package.parent.parent / "conf"):

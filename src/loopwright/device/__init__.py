@@ -1,4 +1,4 @@
-"""Devices. Only this package uses the interfaces of accelerators such as ``torch.cuda``."""
+"""Devices, processes and strategies. Only this package uses the interfaces of accelerators such as ``torch.cuda``."""
 
 from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form

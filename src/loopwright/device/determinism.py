@@ -69,7 +69,7 @@ def deterministic_operations(is_on: bool) -> Iterator[None]:
 
 
 def operation_without_form(text: str) -> str | None:
-    """Extract the operation from torch's message that it has no deterministic implementation; None for other text."""
+    """Extract the operation from torch's message that an operation is not deterministic; None for other messages."""
     found = _NOT_DETERMINISTIC.search(text)
     return None if found is None else found[1].strip()
 

@@ -1,4 +1,4 @@
-"""`Device`: device settings of a run. `open_device`: finds the corresponding device on this machine."""
+"""`Device`, the device settings of a run, and `open_device`, which finds the device on this machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Device:
     Args:
         kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto". "auto" chooses a GPU if available, else MPS, else the CPU.
         num_processes: number of processes that share the work; this version supports only 1.
-        num_threads: number of threads for operations on the CPU; None keeps torch's default. A run records the number,
-            because results depend on it up to rounding. It is applied when a process starts, not by the `Trainer`.
+        num_threads: number of threads for operations on the CPU; None: torch's default. A run records the number,
+            because rounding in the results depends on it. The number is applied when a process starts, not by the
+            `Trainer`.
 
     Raises:
-        SettingError: if ``kind`` is unknown, a count is not a whole number of at least 1, or ``num_processes`` is not
-            1.
+        SettingError: if ``kind`` is unknown, a count is not an integer of at least 1, or ``num_processes`` is not 1.
     """
 
     kind: str = "auto"

@@ -1,1 +1,1 @@
-"""The engine: the loops that carry out a plan. `loopwright.trainer` imports its modules one by one."""
+"""The engine, which carries out a plan. `loopwright.trainer` imports the modules of this package directly."""

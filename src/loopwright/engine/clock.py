@@ -8,7 +8,8 @@ import time
 class TrainClock:
     """Adds up the time spent in training between two log steps.
 
-    Call `lap` only after a value was read back from the device. An asynchronous device returns before its work is done.
+    Call `lap` only after a value was read back from the device. Otherwise, an asynchronous device may still be working,
+    and the time of this work would be missing.
     """
 
     def __init__(self) -> None:

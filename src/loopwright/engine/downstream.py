@@ -1,4 +1,4 @@
-"""Downstream validations: ``run_validation`` of callbacks, which runs after the validation dataloaders."""
+"""Functions that find and run the downstream validations of callbacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loopwright.hooks import ValidationCallback, implements
 
 
 class DownstreamValidation(NamedTuple):
-    """The ``run_validation`` of a callback: its name in the plan, its cadence in validations, and the bound method."""
+    """A downstream validation: its name in the plan, its interval in rounds of validations, and ``run_validation``."""
 
     name: str
     every_n_vals: int
@@ -32,8 +32,8 @@ def downstream_validations(parts: Parts) -> list[DownstreamValidation]:
 def run_downstream(parts: Parts, name: str, hook: Hook, loop_idx: int | None, *, is_last: bool) -> None:
     """Run one downstream validation.
 
-    It draws from separate random streams, so that training gives equal results without it. The metrics of dataloaders
-    that it validates begin with ``name``.
+    The validation uses separate random streams, so it does not change the results of training. If it validates
+    dataloaders, the names of their metrics begin with ``name``.
     """
     state = parts.state
     outer, state.downstream_name = state.downstream_name, name

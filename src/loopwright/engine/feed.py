@@ -16,8 +16,8 @@ _END = object()
 class Feed:
     """Reads training micro-batches, and advances the position of the run.
 
-    If the dataloader can only be read forward, the next fit uses the same feed. Otherwise that fit would read all
-    earlier micro-batches again.
+    If the dataloader can only be read forward, the next fit uses the same feed. With a new feed, that fit would read
+    all earlier micro-batches again.
 
     Args:
         source: source of the training micro-batches.
@@ -42,11 +42,12 @@ class Feed:
         return self._num_batches
 
     def take(self) -> Any:
-        """Return the next micro-batch, and advance the position. After the last one of a pass the next pass begins.
+        """Return the next micro-batch, and advance the position. After the last micro-batch, the next pass begins.
+
+        An exception of the dataloader gets a note.
 
         Raises:
-            DataError: if a pass has fewer or more micro-batches than the length of the dataloader, or none at all.
-                An exception of the dataloader gets a note.
+            DataError: if a pass is empty, or has fewer or more micro-batches than the length of the dataloader.
         """
         state = self._state
         try:
@@ -66,10 +67,10 @@ class Feed:
         return batch
 
     def has_more(self) -> bool:
-        """Tell whether a window that has begun gets another micro-batch from this pass.
+        """Return whether this pass has another micro-batch for a window that has begun.
 
-        If the length of the dataloader is known, the answer is yes: no window of a plan is longer than the rest of a
-        pass. If it is unknown, one micro-batch is read ahead.
+        If the length of the dataloader is known, the result is True, as no window of a plan is longer than the rest of
+        a pass. If the length is unknown, one micro-batch is read ahead.
         """
         if self._num_batches is not None:
             return True
@@ -79,12 +80,12 @@ class Feed:
             except Exception as error:
                 self._note(error)
                 raise
-            if self._ahead is _END:  # the position is the next pass now, so a resume does not look for the end again
+            if self._ahead is _END:  # so that a resume need not search for the end again
                 self._next_pass()
         return self._ahead is not _END
 
     def rewind(self) -> None:
-        """Return to the first micro-batch of the current step. A source that can be read only once stays in place."""
+        """Return to the first micro-batch of the current step. A one-shot source keeps its position."""
         if not self._source.is_one_shot:
             self._state.pass_index, self._state.micro_batch_index = self._state.window_start
             self._batches, self._ahead = None, _END
@@ -97,7 +98,7 @@ class Feed:
     def rest(self) -> None:
         """Release the iterator of the dataloader and its workers while training pauses.
 
-        A dataloader that can only be read forward keeps them.
+        A dataloader that can only be read forward keeps its iterator and workers.
         """
         if self._source.is_sought:
             self._batches, self._ahead = None, _END

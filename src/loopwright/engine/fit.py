@@ -47,7 +47,7 @@ class FitInputs:
         feed: reads the training dataloader from the position of the run.
         val_dataloader: validation dataloaders as the user gave them.
         val_sets: validation sets by their names in the plan.
-        downstream: ``run_validation`` of each downstream validation, by its name in the plan.
+        downstream: bound ``run_validation`` of each downstream validation, by its name in the plan.
         save: function that saves a checkpoint and returns whether it succeeded; None: no checkpoints are saved.
     """
 
@@ -81,7 +81,7 @@ class FitLoop:
 
     @naming_dead_workers()
     def run(self) -> None:
-        """Carry out the plan. If the fit is stopped, save the last step and skip the remaining stages."""
+        """Carry out the plan. If the fit is stopped, save the last completed step and skip the remaining stages."""
         self._clock.begin(self._state.global_step)
         try:
             for (_, is_validation), stages in groupby(self._inputs.plan, key=self._place):
@@ -92,9 +92,9 @@ class FitLoop:
                 else:
                     self._train_loop(stages)
                 if self._stopping.decide():
-                    break  # here, as groupby would iterate over the rest of this group to find the next one
+                    break  # without this break, groupby would iterate over the rest of this group
         except Interruption:
-            pass  # a validation was cut short; a resumed run repeats it
+            pass  # a validation was aborted, and a resumed run repeats it
         self._stopping.leave_at_once()
         if self._stopping.decide() and self._step_saved != self._state.global_step:
             self._save()
@@ -160,7 +160,7 @@ class FitLoop:
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
             step, num_done = state.validated
             num_before = num_done if step == state.global_step else 0
-            if num_before:  # this round was interrupted; its metrics until then are part of it
+            if num_before:  # the round was interrupted, so metrics logged before the interruption belong to the round
                 metrics |= parts.log.latest
             for num_done, stage in enumerate(stages, num_before + 1):
                 self._stopping.decide_in_validation()

@@ -37,8 +37,9 @@ class Forward:
         """Return the outputs of the model as a mapping, with a scalar tensor ``loss`` if one is needed.
 
         Raises:
-            TypeError: if the model returns no mapping and no loss, or no loss where one is needed.
-            SettingError: if the model raises it; the setting is named under ``model``. Other exceptions get a note.
+            TypeError: if the model returns neither a mapping nor a loss, or no loss where a loss is needed.
+            SettingError: if the model raises one; ``model.`` is put before the name of the setting. Other exceptions of
+                the model get a note.
         """
         args: list[Any] = [batch]
         kwargs: dict[str, Any] = {}

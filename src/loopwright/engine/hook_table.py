@@ -1,4 +1,7 @@
-"""The hook table: for each hook, the bound methods of the callbacks that implement it."""
+"""Functions that bind and call the hooks of callbacks.
+
+The hook table contains, for each hook, the bound methods of the callbacks that implement this hook.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Hooks = Mapping[str, tuple[Hook, ...]]
 
 
 def bind_hooks(callbacks: Sequence[tuple[str, Callback]], names: Iterable[str] = HOOKS) -> dict[str, tuple[Hook, ...]]:
-    """Return the methods to call for each hook, in the order of ``callbacks``; an empty tuple if none implements it.
+    """Return the methods to call for each hook, in the order of ``callbacks``; an empty tuple if there are none.
 
     Args:
         callbacks: pairs of name and callback; the name is added to exceptions of the callback as a note.
@@ -37,7 +40,7 @@ def call_hooks(hooks: tuple[Hook, ...], *args: Any) -> None:
 
 @contextmanager
 def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
-    """Call ``hooks`` with an exception of the body, and raise it again with their errors as notes."""
+    """Report an exception of the body to ``hooks``, and raise it again with the errors of the hooks as notes."""
     try:
         yield
     except Exception as error:
@@ -54,7 +57,8 @@ def close_all(hooks: tuple[Hook, ...], ended_by: BaseException | None = None) ->
 
     Args:
         hooks: functions that release resources.
-        ended_by: exception that led to the closing. It gets the notes, and the calling function raises it again.
+        ended_by: exception because of which the trainer is closed; None: there is none. All errors are added to it as
+            notes, and the calling function raises it again.
     """
     first = ended_by
     for hook in hooks:

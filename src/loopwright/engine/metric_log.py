@@ -21,9 +21,9 @@ class MetricLog:
 
     Attributes:
         latest: the last value of each metric.
-        best: the best value of the monitored metric.
-        best_saved: the best value among the steps that have a checkpoint.
-        keeps_best: whether new values can become `best`. They can during a fit, not in a validation outside a fit.
+        best: the best value of the monitored metric; None if the metric was never logged.
+        best_saved: the best value of the monitored metric among the steps that have a checkpoint; None: no such value.
+        keeps_best: whether new values can become `best`: True during a fit, False in a validation outside a fit.
 
     Args:
         monitor: metric whose best value is kept; None: the first logged metric ``val/loss`` or ``val/…/loss``.
@@ -62,7 +62,7 @@ class MetricLog:
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, float]]:
-        """Yield a mapping to which every metric is added that is logged while the context is open."""
+        """Yield a mapping that receives every metric that is logged while the context is open."""
         collected: dict[str, float] = {}
         self._collected.append(collected)
         try:
@@ -76,13 +76,13 @@ class MetricLog:
             log_timing(timing, step)
 
     def note_saved(self, step: int) -> None:
-        """Note that ``step`` is saved. It may be validated before or after this call."""
+        """Note that ``step`` is saved. The step may be validated before or after this call."""
         self._saved_step = step
         if self._last is not None and self._last.step == step:
             self.best_saved = self._better(self._last, self.best_saved)
 
     def note_lost(self, step: int, best_saved: Best | None) -> None:
-        """Undo `note_saved`, as ``step`` could not be saved. ``best_saved`` is the earlier best value."""
+        """Undo `note_saved` for a step that could not be saved. ``best_saved`` is the value before `note_saved`."""
         if self._saved_step == step:
             self._saved_step = None
         if self.best_saved is not None and self.best_saved.step == step:

@@ -26,11 +26,12 @@ class Parts:
         trainer: the trainer, which the engine only passes to hooks.
         model: the model, on its device.
         optimizer: optimizer of the model; None: the model can only be validated.
-        schedulers: schedulers that are stepped once per step.
+        schedulers: schedulers that are advanced after each update.
         monitored: pairs of scheduler and metric; the scheduler is stepped with the metric after each round of
             validations.
         log_every_n_steps: number of steps from one log of training values to the next.
-        data: source of the training micro-batches in the current or last fit; its state, if it has one, is saved.
+        data: source of the training micro-batches in the current or last fit. If the source has a state, the state is
+            saved in checkpoints.
         callbacks: pairs of name and callback, in the order in which they are called.
         hooks: bound methods of the callbacks, by hook.
         strategy: places and calls the model.

@@ -1,4 +1,4 @@
-"""Settings of a run that are not in its plan. A checkpoint stores them, and a resume compares them."""
+"""Functions that collect and compare the settings of a run that are not in its plan, for checkpoints and resumes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_settings(parts: Parts) -> dict[str, object]:
 
 
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
-    """List the settings that both runs know and that differ, as lines such as ``data.batch_size: 34 -> 40``."""
+    """List the settings that are known in both runs and differ, in lines such as ``data.batch_size: 34 -> 40``."""
     return [
         setting_change(name, saved[name], value)
         for name, value in own.items()

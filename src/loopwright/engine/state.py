@@ -14,7 +14,7 @@ from loopwright.engine.recorded_settings import run_settings
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.hooks import Callback, Logger, implements
 
-# OneCycleLR computes these from the total number of steps, which is larger if a resumed run has a later end.
+# Entries that OneCycleLR computes from the total number of steps. They are not loaded, as a resumed run may end later.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
 
 
@@ -50,10 +50,10 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
 
 
 def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
-    """Restore a state that `check_fit_state` has accepted. The weights are loaded already.
+    """Restore a state that `check_fit_state` has accepted. The weights must be loaded before this call.
 
     Raises:
-        CheckpointError: with the entry that cannot be loaded.
+        CheckpointError: if an entry cannot be loaded. The message names the entry.
     """
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
     with _loading("optimizer"):
@@ -82,7 +82,7 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     for name, callback in stateful_callbacks(parts.callbacks).items():
         with _loading(f"callbacks.{name}"):
             callback.load_state_dict(saved["callbacks"][name])
-    for name, logger in stateful_loggers(parts.callbacks).items():  # a missing state changes no result
+    for name, logger in stateful_loggers(parts.callbacks).items():  # a logger without a saved state is accepted
         if name in saved["loggers"]:
             with _loading(f"loggers.{name}"):
                 logger.load_state_dict(saved["loggers"][name])
@@ -106,7 +106,7 @@ def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Load a state, and keep the type in which each tensor was saved.
 
     torch casts the state of a parameter to the type of the parameter. The running product of NAdam is float32 for
-    parameters of any type, and the cast would change its precision.
+    parameters of any type, and the cast would change the precision of this product.
     """
     optimizer.load_state_dict(saved)
     indices = [index for group in saved["param_groups"] for index in group["params"]]
@@ -128,7 +128,7 @@ def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, C
     """Return the callbacks that have a state, without the loggers. The keys are the names in a checkpoint.
 
     Raises:
-        SettingError: if two of them share a name.
+        SettingError: if two of these callbacks have the same name.
     """
     return _stateful([(name, callback) for name, callback in callbacks if not isinstance(callback, Logger)])
 
@@ -137,7 +137,7 @@ def stateful_loggers(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Cal
     """Return the loggers that have a state. The keys are the names in a checkpoint.
 
     Raises:
-        SettingError: if two of them share a name.
+        SettingError: if two of these loggers have the same name.
     """
     return _stateful([(name, callback) for name, callback in callbacks if isinstance(callback, Logger)])
 

@@ -1,7 +1,8 @@
-"""`check_fit_state` and `check_form`: compare the state in a checkpoint with this run, before the run uses it.
+"""`check_fit_state` and `check_form`, which compare the state in a checkpoint with this run before the run uses it.
 
-The files of a checkpoint are verified by SHA-256 before they are read. So its content is wrong only if it belongs to
-another run or version, or if it was changed together with its manifest. One walk finds the first entry that differs.
+The files of a checkpoint are verified by SHA-256 before they are read. So the state is wrong only if the checkpoint
+belongs to another run or version, or if the files were changed together with the manifest. A recursive comparison finds
+the first entry that differs.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ SCALAR = bool | int | float | str | None
 BUFFER = Tensor | None
 _WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, text, bool or null", BUFFER: "a tensor or null"}
 
-# Another version of an optimizer, a scheduler or a logger may have saved more entries. They are listed, not refused.
+# Another version of an optimizer, a scheduler or a logger may have saved more entries. A warning lists these entries.
 _MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
 # A logger may be new in this run. A parameter has no state in the optimizer before its first gradient.
 _MAY_LACK = ("loggers", "optimizer.state")
-# NumPy or an accelerator may be new in this run. `random.gauss` keeps a number after every second call only. A training
-# dataloader may have no state.
+# NumPy or an accelerator may be new in this run. `random.gauss` caches a number only after every second call. A
+# training dataloader may have no state.
 _MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
 
 _MAX_SHOWN = 5
-_MAX_CHARACTERS = 200  # of a path or value in a message
-_MAX_COMPARED = 2000  # names that are compared to find the nearest, as the time grows with their number
+_MAX_CHARACTERS = 200  # maximum length of a path or value in a message
+_MAX_COMPARED = 2000  # maximum number of names that are compared to find the nearest name, which limits the time
 
 
 def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[str, Any], step: int) -> None:
@@ -45,12 +46,12 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
 
     Args:
         parts: objects of this run, with its schedulers.
-        parameters: names of the parameters of the optimizer, group by group.
+        parameters: for each parameter group of the optimizer, the names of its parameters.
         saved: state of the checkpoint.
         step: step of the checkpoint.
 
     Raises:
-        CheckpointError: with the path of the first entry that differs.
+        CheckpointError: if an entry differs. The message begins with the path of the first such entry.
     """
     form = _form_of(parts, parameters, step)
     unknown = check_form(form, saved, may_hold_more=_MAY_HOLD_MORE)
@@ -68,10 +69,10 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
 def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more: Sequence[str] = ()) -> list[str]:
     """Refuse a state if an entry differs from its form; entries without a form are not checked.
 
-    A form is a tree like a state. Its leaves describe which values are accepted:
+    A form has the structure of a state. Its leaves describe the accepted values:
 
-    - a number, text or bool: values of the same kind; a tensor: tensors of the same shape and type;
-    - a type: its instances; a range or frozenset: its members; None: any value.
+    - a number, string or bool accepts values of the same kind; a tensor accepts tensors of the same shape and type;
+    - a type accepts its instances; a range or frozenset accepts its members; None accepts any value.
 
     Args:
         form: forms of the entries.
@@ -79,10 +80,11 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
         may_hold_more: prefixes of paths. Mappings under them may have names that are not in the form.
 
     Returns:
-        The paths of these names.
+        The paths of the names that only the state has.
 
     Raises:
-        CheckpointError: with the path of the first entry that differs, its value and the accepted values.
+        CheckpointError: if an entry differs. The message contains the path of the first such entry, its value and the
+            accepted values.
     """
     missing = [name for name in form if name not in saved]
     if missing:
@@ -107,7 +109,10 @@ def position_form(step: int, num_batches: int | None = None) -> dict[str, range]
 
 
 def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, Any]:
-    """Return the form of the whole state: the state of this run, where entries that grow in a run accept any size."""
+    """Return the form of the whole state.
+
+    The form is the state of this run, except that entries that grow during a run accept any size.
+    """
     assert parts.data is not None, "a fit that resumes has data"
     own = gather_state(parts, None)
     groups = own["optimizer"]["param_groups"]
@@ -133,12 +138,12 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
 
 
 def _scalars(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace lists and mappings in the state of a scheduler by None, as they may grow."""
+    """Replace lists and mappings in the state of a scheduler by None, as lists and mappings may grow."""
     return {name: None if isinstance(value, list | tuple | Mapping) else value for name, value in state.items()}
 
 
 def _compare(form: Any, saved: Any, path: str) -> list[str]:
-    """Walk over a form and a saved tree. Return the paths of the names that mappings have only in the saved tree."""
+    """Compare a saved state with its form. Return the paths of the names that only the saved state has."""
     if form is None or (saved is None and (isinstance(form, bool) or path in _MAY_BE_NULL)):
         return []
     if isinstance(form, Mapping) and isinstance(saved, Mapping):
@@ -161,7 +166,7 @@ def _compare(form: Any, saved: Any, path: str) -> list[str]:
 
 
 def _accepts(form: Any, saved: Any) -> bool:
-    """Tell whether a leaf of a form accepts a value."""
+    """Return whether a leaf of a form accepts a value."""
     if isinstance(form, range):
         return type(saved) is int and saved in form
     if isinstance(form, frozenset):
@@ -169,7 +174,7 @@ def _accepts(form: Any, saved: Any) -> bool:
     if isinstance(form, type | UnionType):
         return isinstance(saved, form)
     if isinstance(saved, int) and abs(saved) >> 64:
-        return False  # more than torch and NumPy can hold
+        return False  # torch and NumPy have no integers of more than 64 bits
     is_finite = not isinstance(saved, float) or math.isfinite(saved)
     return _kind(form) == _kind(saved) and (is_finite or not math.isfinite(form))
 

@@ -4,9 +4,9 @@
 
     for each micro-batch of the window:
         outputs = model(batch)
-        outputs["loss"].backward()                     # if the window is one micro-batch
-        (outputs["loss"] * num_items).backward()       # if it is longer: gradients of the sum over items
-    divide the gradients by the items of the window    # if it is longer
+        outputs["loss"].backward()                     # in a window of one micro-batch
+        (outputs["loss"] * num_items).backward()       # in a longer window: gradients of the sum over items
+    divide the gradients by the items of the window    # in a longer window
     clip, optimizer.step(), set the gradients to None, step the schedulers
 """
 
@@ -25,17 +25,17 @@ from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
 from loopwright.engine.weighting import WeightedMean, num_items, scalars
 
-# Receives the values of a step, by name. If the window is one micro-batch, the values are still on the device.
+# Function that receives the values of a step by name. For a window of one micro-batch, tensors are on the device.
 Log = Callable[[Mapping[str, Tensor | float]], None]
 
 
 class Step:
-    """Trains single steps. One object is built per fit, and looks up hooks and settings in advance.
+    """Trains single steps. One object is built per fit. It looks up hooks and settings in advance.
 
     Args:
         parts: objects of this run, with hooks bound.
         optimizer: optimizer of the run.
-        feed: feed of the training micro-batches.
+        feed: object that reads the training micro-batches.
     """
 
     def __init__(self, parts: Parts, optimizer: Optimizer, feed: Feed) -> None:
@@ -61,7 +61,7 @@ class Step:
         Args:
             num_micro_batches: number of micro-batches in the window. The last window of a dataloader of unknown length
                 may have fewer.
-            batch_idx: index of the first micro-batch in its train loop.
+            batch_idx: index of the first micro-batch of this step in its train loop, from 0.
             log: function that is called with the values of the step before ``on_train_batch_end``; None: the values
                 are not logged.
 
@@ -99,7 +99,7 @@ class Step:
         loss, weight = outputs["loss"], 1 if window is None else num_items(outputs, batch)
         try:
             if window is not None:
-                total = loss * weight if isinstance(weight, Tensor) or weight else None  # no gradient without items
+                total = loss * weight if isinstance(weight, Tensor) or weight else None  # 0 items: no gradient
             else:
                 total = loss
             if total is not None:

@@ -1,7 +1,7 @@
 """`Stopping`: decides whether a fit ends before the end of its plan.
 
-A signal handler or `Trainer.stop` may ask for a stop at any time. The engine decides about it only at the end of a
-step, between two stages, and after a validation batch. So ``stop_reason`` in `RunState` does not change in between.
+A signal handler or `Trainer.stop` may request a stop at any time. The engine decides about the request only at the end
+of a step, between two stages, and after a validation batch. So ``stop_reason`` in `RunState` is constant within a step.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Stopping:
 
     Attributes:
         is_asked: whether there is a request that is not decided yet.
-        exit: exception with which a second signal ends the fit. Python drops an exception that a signal handler raises
-            while an object is finalized, so `leave_at_once` raises it again.
+        exit: exception with which a second signal ends the fit; None: there was no second signal. Python drops an
+            exception that a signal handler raises while an object is finalized, so `leave_at_once` raises it again.
     """
 
     __slots__ = ("_is_interruption", "_reason", "_state", "exit", "is_asked")
@@ -32,15 +32,16 @@ class Stopping:
 
     @property
     def reason(self) -> str | None:
-        """Reason of the request in the current or last fit, decided or not; None if there was no request."""
+        """Reason of the request in the current or last fit; None if there was no request."""
         return self._reason
 
     def ask(self, reason: str, *, is_interruption: bool = False) -> None:
         """Request the end of the fit.
 
         Args:
-            reason: text that is shown to the user.
-            is_interruption: whether the run is to be resumed. If so, a validation is cut short, and repeated on resume.
+            reason: reason for the stop, which is shown to the user.
+            is_interruption: whether the run is to be resumed. If so, a validation in progress is aborted, and the
+                resumed run repeats it.
         """
         self._reason = reason
         self._is_interruption |= is_interruption
@@ -58,7 +59,7 @@ class Stopping:
         """Decide after a validation batch, or before a validation.
 
         Raises:
-            Interruption: if the fit is interrupted. It cuts the validation short.
+            Interruption: if the fit is interrupted. This exception aborts the validation.
         """
         self.decide()
         if self._state.is_interrupted:
@@ -70,10 +71,10 @@ class Stopping:
             raise self.exit
 
     def begin(self) -> None:
-        """Begin a fit: forget the request and the decision of the last one."""
+        """Begin a fit: reset the request and the decision of the last fit."""
         self._reason = self._state.stop_reason = None
         self.end()
 
     def end(self) -> None:
-        """End a fit: forget its request. The property `reason` keeps its value."""
+        """End a fit: reset its request. The property `reason` keeps its value."""
         self._is_interruption = self.is_asked = self._state.is_interrupted = False

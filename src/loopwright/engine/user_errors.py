@@ -1,4 +1,4 @@
-"""Errors of user code in a run, with notes that say where they were raised."""
+"""Functions that explain errors of user code, and add notes that say where the errors were raised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from loopwright.run_state import RunState
 
 @contextmanager
 def naming_dead_workers() -> Iterator[None]:
-    """Convert torch's error for a dead worker, which a signal handler raises anywhere, into a `DataError`."""
+    """Convert torch's error for a dead dataloader worker into a `DataError`.
+
+    torch raises the error in a signal handler, so it can occur at any line of the body.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -38,7 +41,7 @@ def note_model(error: Exception, model: nn.Module, state: RunState, what: str = 
 
 
 def check_has_gradient(loss: Tensor) -> None:
-    """Raise an error if the type of ``loss`` or its missing gradient explains why its backward pass failed.
+    """Raise an error if the type of ``loss`` or its missing gradient explains why the backward failed.
 
     Raises:
         TypeError: if ``loss`` is not a real floating-point number with a gradient.

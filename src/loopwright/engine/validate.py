@@ -1,6 +1,6 @@
-"""`validate`: validates one dataloader in evaluation mode, with separate random streams, and averages over all items.
+"""`validate`: averages the outputs of a model over all items of one dataloader.
 
-::
+The model is in evaluation mode, and separate random streams are used. ::
 
     for each of num_batches batches, from the beginning:
         outputs = loop.predict(model, batch)          # calls the model, unless the loop overrides predict
@@ -41,7 +41,7 @@ class ValidationSet:
     """A validation dataloader with its name.
 
     Attributes:
-        name: prefix of its metrics: ``val``, ``val/0``, ``val/<name>``.
+        name: prefix of the names of its metrics, such as ``val``, ``val/0`` or ``val/<name>``.
         dataloader: dataloader as the user gave it; hooks receive this object.
         source: source through which the engine reads the dataloader.
     """
@@ -62,7 +62,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
         max_batches: largest number of batches to read.
 
     Returns:
-        The averages by their full names, and all other metrics that were logged meanwhile, for example by a callback.
+        The averages by their full names, and all metrics that were logged during the validation, such as by a callback.
 
     Raises:
         DataError: if the dataloader is empty, has fewer or more batches than its length, or if one of its workers dies.
@@ -86,7 +86,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
 
 
 def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] | None:
-    """Return ``predict`` of ``loop`` if the loop overrides it, or else None."""
+    """Return ``predict`` of ``loop``, bound to ``model``, if the loop overrides ``predict``; otherwise None."""
     return None if type(loop).predict is ValidationLoop.predict else partial(loop.predict, model)
 
 
@@ -123,7 +123,7 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
 
 
 def _read(data: ValidationSet, max_batches: int) -> Iterator[Any]:
-    """Yield the first ``max_batches`` batches. If these are all batches, check that the dataloader has no more."""
+    """Yield up to ``max_batches`` batches. If the dataloader has this length, check that it has no more batches."""
     num_done, has_more = 0, False
     try:
         batches = data.source.read(0, 0)

@@ -1,4 +1,4 @@
-"""Outputs of a model: the loss, the number of items that it is a mean over, and means weighted by items."""
+"""Functions that read the outputs of a model, and `WeightedMean`, which averages metrics over items."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
 
 
 def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
-    """Return how many items the loss of a micro-batch is a mean over: ``num_items``, or else the number of samples.
+    """Return the number of items over which the loss of a micro-batch is a mean.
+
+    This number is the output ``num_items``, or the number of samples if the model returns no ``num_items``.
 
     Raises:
-        TypeError: if the ``num_items`` of the model is not a number of items.
+        TypeError: if ``num_items`` is neither an integer of at least 0 nor a scalar tensor.
         DataError: if the model returns no ``num_items``, and the batch has no tensor that shows the number of samples.
     """
     given = outputs.get("num_items")
@@ -91,7 +93,7 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
 
 
 class WeightedMean:
-    """Averages metrics over batches, weighted by the items of each batch. Only `result` reads back from the device.
+    """Averages metrics over batches, weighted by the number of items in each batch. Only `result` waits for the device.
 
     Args:
         dtype: type of the sums on the device.
@@ -106,7 +108,7 @@ class WeightedMean:
         """Add the values of a batch with ``weight`` items."""
         for name, value in values.items():
             wide = value.to(self._dtype) if isinstance(value, Tensor) else value
-            # the mean over 0 items is NaN, and so is its product with 0
+            # A mean over 0 items is NaN, and NaN times 0 is NaN.
             if isinstance(weight, Tensor):
                 weighed: Tensor | float = torch.where(weight > 0, wide * weight, 0.0)
             else:

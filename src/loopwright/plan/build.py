@@ -33,17 +33,18 @@ def plan_fit(
         num_micro_batches: length of the training dataloader; None: unknown.
         val: length in batches (None: unknown) of each validation dataloader, by the prefix of its metrics.
         start_step: ``global_step`` at which the fit starts.
-        start_micro_batch: micro-batches of the current pass that are already consumed. If they are the whole pass, the
-            fit starts with the next one.
-        save_every: steps between checkpoints, at multiples in ``global_step``; None: none before the last step.
+        start_micro_batch: number of micro-batches of the current pass that are already consumed. If the whole pass is
+            consumed, the fit starts with the next pass.
+        save_every: interval of checkpoints in steps. A checkpoint is saved when ``global_step`` is a multiple of it.
+            None: no checkpoint is saved before the last step.
         save_last: whether a checkpoint of the last step is saved.
-        downstream: validations between two runs of each downstream validation, by name.
+        downstream: for each downstream validation, by name, the rounds of validations from one run to the next.
 
     Raises:
-        TypeError: if ``loop`` has no `TrainingSettings`, or a number has the wrong type.
+        TypeError: if ``loop`` has no `TrainingSettings`, or an argument has a wrong type.
         ValueError: if the loop has no length; if an epoch has no length, or is longer than a pass; if a step needs more
-            micro-batches than a pass has; if a dataloader is empty; if ``eval_steps`` is None for a validation
-            dataloader of unknown length.
+            micro-batches than a pass has; if a dataloader is empty; if ``eval_steps`` is None and the length of a
+            validation dataloader is unknown.
 
     >>> from loopwright.loop import TrainingLoop
     >>> plan = plan_fit(TrainingLoop(num_steps=20, eval_frequency=10, eval_steps=5), 937, val={"val": 79})
@@ -132,7 +133,7 @@ def _is_every_step(eval_frequency: int | float | None) -> bool:
 
 
 def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, num_steps: int) -> list[str]:
-    """Write a line on how ``eval_frequency`` was understood, if it could be understood in another way."""
+    """Return a line that says how ``eval_frequency`` was understood; an empty list if the value has one meaning."""
     given = f"eval_frequency={eval_frequency}"
     if _is_every_step(eval_frequency):
         return [f"{given}: after every step, {num_steps:,} in all; for once, at the end, use 1.0"]
@@ -146,7 +147,7 @@ def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, nu
 
 
 def _nothing_to_validate_notes(settings: TrainingSettings) -> list[str]:
-    """Write a line for each setting that has no effect because there is nothing to validate."""
+    """Return a line for each setting that has no effect because there is nothing to validate."""
     return [
         f"{name}={value} has no effect: there is no validation dataloader"
         for name, value in (("eval_frequency", settings.eval_frequency), ("eval_steps", settings.eval_steps))

@@ -1,4 +1,4 @@
-"""Step arithmetic of periodic events: the next multiple of a period, and the steps between validations."""
+"""Functions that compute the steps of periodic events: the next multiple, and the steps between validations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def next_multiple(step: int, every: int, origin: int = 0) -> int:
 def steps_between_validations(eval_frequency: int | float | None, num_steps: int) -> int | None:
     """Convert ``eval_frequency`` to steps, for a fit of ``num_steps``.
 
-    An int is a number of steps. A float is a fraction of the fit. It is read as the shortest decimal that prints it,
-    and multiplied exactly: in floating point 0.07 x 100 is more than 7, and its ceiling is 8.
+    An int is a number of steps. A float is a fraction of the fit. The decimal that Python prints for the float is
+    multiplied exactly. In floating point, 0.07 x 100 is more than 7, and the ceiling of the product is 8.
 
     Returns:
-        Steps between validations, 1 or more. If it is more than ``num_steps``, only the last step is validated.
-        None: no step is validated.
+        Number of steps between validations, 1 or more. If the number is more than ``num_steps``, only the last step is
+        validated. None: no step is validated.
 
     >>> steps_between_validations(0.07, 100), steps_between_validations(1, 100), steps_between_validations(1.0, 100)
     (7, 1, 100)

@@ -1,4 +1,4 @@
-"""`plan_differences` and `plan_extensions`: compare the plans that a run was started with and is resumed with."""
+"""Functions that compare the plan with which a run was started and the plan with which it is resumed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Mapping
 
 from loopwright.errors import on_one_line
 
-_MAX_SHOWN = 80  # characters of a name or value in a message
+_MAX_SHOWN = 80  # maximum number of characters of a name or value in a message
 
 _LENGTHS = ("loop.num_steps", "loop.max_steps", "loop.num_epochs", "loop.steps_per_epoch")
-# Not compared by themselves: stop_step, eval_every and validate.<name> follow from them, and those are compared.
+# Settings that may differ by themselves. Their effects are compared: stop_step, eval_every and validate.<name>.
 _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step", "eval_every")
 
 
 def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """List the differences that forbid a run that was started with ``old`` to resume with ``new``.
+    """List the differences because of which a run that was started with ``old`` cannot resume with ``new``.
 
     Args:
-        old: `Plan.settings` of the plan that the run was started with.
-        new: `Plan.settings` of the plan that it is resumed with, from the same start.
+        old: `Plan.settings` of the plan with which the run was started.
+        new: `Plan.settings` of the plan with which the run is resumed, computed from the same start.
 
     Returns:
-        Lines such as ``loop.grad_accum_steps: 2 -> 4``; none if ``new`` is the same plan, or only ends later.
-        Two settings with the same effect (a frequency of 0.1 and one of 100 in 1000 steps) do not differ.
+        Lines such as ``loop.grad_accum_steps: 2 -> 4``; an empty list if the plans are equal, or ``new`` only ends
+        later. Settings with equal effects, such as an ``eval_frequency`` of 0.1 and of 100 in 1000 steps, do not
+        differ.
     """
     names = [name for name in dict.fromkeys((*old, *new)) if name not in _UNDERSTOOD]
     lines = [_line(name, old, new) for name in names if _differs(name, old, new)]
@@ -38,7 +39,7 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """List the differences that a resume allows: a later end, and steps between validations that follow from it."""
+    """List the differences that a resume allows: a later end, and other steps between validations because of it."""
     lines = []
     if _stop(new) > _stop(old):
         lines.append(f"a later end, {_end_line(old, new)}")
@@ -50,7 +51,7 @@ def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> lis
 
 
 def setting_change(name: str, old: object, new: object) -> str:
-    """Write ``name: old -> new`` in one line of bounded length. Name and ``old`` may come from a foreign checkpoint."""
+    """Format ``name: old -> new`` in one line of bounded length, as ``name`` and ``old`` may be of any length."""
     return f"{on_one_line(name, _MAX_SHOWN)}: {_text(old)} -> {_text(new)}"
 
 

@@ -11,7 +11,7 @@ _PLAIN = str.maketrans(_BARS, "_.:-=+*#")
 def draw_curve(values: Sequence[float], width: int = 48) -> str:
     """Draw ``values`` as bars between 0 and the largest value.
 
-    If there are more values than characters, each character shows the largest of the values that it stands for.
+    If there are more values than characters, each character shows the largest of several neighbouring values.
 
     Args:
         values: values of 0 or more, at equal distances.

@@ -1,4 +1,4 @@
-"""`describe` and `plan_json`: a plan as the text that is printed before a run, and as JSON values for ``plan.json``."""
+"""Functions that convert a plan to the text that is printed before a run, and to the JSON values of ``plan.json``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def describe(
     """Describe ``plan`` in words: how much it trains, when it validates and saves, and what remains unused.
 
     Args:
-        plan: a whole plan, or the rest of one.
-        batch_size: samples in a full micro-batch, over all ranks; None: unknown, and samples are not counted.
-        num_samples: samples in a pass; None: unknown, and every micro-batch counts as full.
-        learning_rate: one line that describes the learning rate over the run; None: no such line.
+        plan: plan of a whole fit, or of the rest of a fit.
+        batch_size: number of samples in a full micro-batch, over all ranks; None: unknown, and samples are not counted.
+        num_samples: number of samples in a pass; None: unknown, and every micro-batch counts as full.
+        learning_rate: one line that describes the learning rate over the run; None: the line is left out.
 
     Returns:
-        Lines, without a newline at the end. Their number is bounded for a run of any length.
+        Lines, without a newline at the end. The number of lines is bounded for a run of any length.
     """
     lines = _head(plan)
     if plan.total_steps:
@@ -59,7 +59,10 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def left_over(plan: Plan) -> list[str]:
-    """List what is shorter than the rest of ``plan``: the last step of a pass, the last pass, the last validation."""
+    """List the parts of ``plan`` that are shorter than the others.
+
+    These can be the last step of a pass, the last pass, and the steps before the last validation.
+    """
     lines = []
     length, per_step = plan.num_micro_batches, plan.grad_accum_steps
     short = " or ".join(str(size) for size in _short_windows(plan))
@@ -77,7 +80,7 @@ def left_over(plan: Plan) -> list[str]:
 
 
 def _short_windows(plan: Plan) -> list[int]:
-    """Return the sizes of the windows at the ends of the passes of this plan that are not full."""
+    """Return the sizes of the windows that end a pass of this plan and are not full."""
     in_first = plan.passes.steps_in_first_pass
     if plan.num_micro_batches is None or in_first is None:
         return []

@@ -19,7 +19,7 @@ class End(NamedTuple):
 
 
 def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End:
-    """Find the step at which a fit ends that starts at ``start_step``.
+    """Find the step at which a fit that starts at ``start_step`` ends.
 
     Raises:
         ValueError: if no length is given; if an epoch has no length, or is longer than a pass.

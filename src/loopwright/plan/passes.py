@@ -1,4 +1,4 @@
-"""`Passes`: how passes over the training dataloader are cut into windows, the micro-batches of one step each."""
+"""`Passes`, which divides passes over the training dataloader into windows. One step trains on one window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 
 class Window(NamedTuple):
-    """The micro-batches of one step: ``num_micro_batches`` from ``first_micro_batch`` on, all in one pass."""
+    """The micro-batches of one step: ``num_micro_batches`` of one pass, starting at index ``first_micro_batch``."""
 
     pass_index: int
     first_micro_batch: int
@@ -20,14 +20,14 @@ class Window(NamedTuple):
 class Passes:
     """The windows of the passes of a fit. Step indices count from the start of the fit.
 
-    Each pass is cut from its beginning, so only its last window can be smaller. The pass in which the fit starts is
-    cut from the micro-batch at which the fit starts.
+    Each pass is divided from its beginning, so only the last window of a pass can be smaller. The pass in which the fit
+    starts is divided from the micro-batch at which the fit starts.
 
     Args:
-        num_micro_batches: micro-batches in a pass; None: unknown, and the fit has one endless pass.
-        grad_accum_steps: micro-batches in a full window, at most ``num_micro_batches``.
-        start_micro_batch: micro-batch of pass 0 at which the fit starts. ``num_micro_batches``: the fit uses no
-            micro-batch of pass 0.
+        num_micro_batches: number of micro-batches in a pass; None: unknown, and the fit has one endless pass.
+        grad_accum_steps: number of micro-batches in a full window, at most ``num_micro_batches``.
+        start_micro_batch: index, from 0, of the micro-batch of pass 0 at which the fit starts. If it equals
+            ``num_micro_batches``, the fit uses no micro-batch of pass 0.
     """
 
     num_micro_batches: int | None
@@ -36,14 +36,14 @@ class Passes:
 
     @property
     def steps_per_pass(self) -> int | None:
-        """Windows in a whole pass; None if its length is unknown."""
+        """Number of windows in a whole pass; None if the length of a pass is unknown."""
         if self.num_micro_batches is None:
             return None
         return _ceil_div(self.num_micro_batches, self.grad_accum_steps)
 
     @property
     def steps_in_first_pass(self) -> int | None:
-        """Windows in the part of pass 0 that the fit uses; None if the length of a pass is unknown."""
+        """Number of windows in the part of pass 0 that the fit uses; None if the length of a pass is unknown."""
         if self.num_micro_batches is None:
             return None
         return _ceil_div(self.num_micro_batches - self.start_micro_batch, self.grad_accum_steps)
@@ -59,8 +59,8 @@ class Passes:
     def between(self, start_index: int, stop_index: int) -> Iterator[Window]:
         """Iterate over the windows of the steps in ``[start_index, stop_index)``.
 
-        The training loop reads this iterator. It is built from iterators written in C, one for each pass, so a step
-        calls no Python code here.
+        The training loop reads this iterator. The iterator is built from iterators written in C, one for each pass, so
+        a step calls no Python code here.
         """
         return chain.from_iterable(self._by_pass(start_index, stop_index))
 
@@ -102,7 +102,7 @@ class Passes:
 
 
 def _full_windows(pass_index: int, firsts: range, size: int) -> Iterator[Window]:
-    # Window(...) is a Python call per step. `map` calls tuple.__new__ without one.
+    # Window(...) would need a Python call per step. `map` calls tuple.__new__ without a Python call.
     rows = zip(repeat(pass_index), firsts, repeat(size))
     return cast("Iterator[Window]", map(tuple.__new__, repeat(Window), rows))
 

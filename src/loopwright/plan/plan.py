@@ -1,4 +1,4 @@
-"""`Plan`: the stages of a fit, in order, generated on demand from a few numbers."""
+"""`Plan`, which generates the stages of a fit in order from a few numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loopwright.plan.validation import PlannedSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The plan of a fit. Iterating over it, any number of times, generates its stages.
+    """The plan of a fit. Each iteration over a plan generates its stages.
 
     At one step the order is train, save, validate, downstream. Saves fall on multiples of ``global_step``, validations
     are counted from the start of the fit, and both may follow the last step.
@@ -25,16 +25,16 @@ class Plan:
         start_step: ``global_step`` at which the fit starts.
         stop_step: ``global_step`` at which the fit ends.
         position: ``global_step`` at which this plan starts; greater than ``start_step`` for the rest of a fit.
-        num_validated: stages of the round of validations at ``position`` that are already done.
-        passes: the micro-batches of each step.
+        num_validated: number of stages of the round of validations at ``position`` that are already done.
+        passes: object that computes the micro-batches of each step.
         eval_every: steps between validations; None: validation is off, or there is nothing to validate.
         val: validation dataloaders, in order.
-        downstream: (name, validations between two runs) of the downstream validations, in order.
+        downstream: (name, rounds of validations from one run to the next) of the downstream validations, in order.
         save_every: steps between saves; None: no saves before the last step.
         save_last: whether the last step is saved.
-        loop_settings: settings of the loop, as given.
+        loop_settings: settings of the loop, as the user gave them.
         notes: lines on how the settings were understood.
-        warnings: notes that the user is warned of.
+        warnings: notes that are issued as Python warnings.
     """
 
     start_step: int
@@ -53,27 +53,27 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        """Steps that this plan trains, from ``position`` on."""
+        """Number of steps that this plan trains, from ``position`` on."""
         return self.stop_step - self.position
 
     @property
     def fit_steps(self) -> int:
-        """Steps of the whole fit, also before ``position``; schedulers get it as ``total_steps``."""
+        """Number of steps of the whole fit, including steps before ``position``: the ``total_steps`` of schedulers."""
         return self.stop_step - self.start_step
 
     @property
     def total_micro_batches(self) -> int:
-        """Micro-batches that this plan trains on."""
+        """Number of micro-batches that this plan trains on."""
         return self.num_micro_batches_between(self.position, self.stop_step)
 
     @property
     def grad_accum_steps(self) -> int:
-        """Micro-batches of a step; the last step of a pass may have fewer."""
+        """Number of micro-batches of a step; the last step of a pass may have fewer."""
         return self.passes.grad_accum_steps
 
     @property
     def num_micro_batches(self) -> int | None:
-        """Micro-batches in a pass; None: unknown."""
+        """Number of micro-batches in a pass; None: unknown."""
         return self.passes.num_micro_batches
 
     def __iter__(self) -> Iterator[Stage]:
@@ -91,16 +91,16 @@ class Plan:
 
     @property
     def begins_with_validation(self) -> bool:
-        """Whether this plan begins with a round of validations, or with the rest of one."""
+        """Whether this plan begins with a round of validations, or with the rest of a round."""
         size = len(self.val) + len(self.downstream_at(self.position))
         return self.validates_at(self.position) and self.num_validated < size
 
     def after(self, step: int, num_validated: int = 0) -> Plan:
         """Return the rest of this plan for a run that has completed ``step``.
 
-        All steps up to ``step`` are trained, and ``step`` is saved if a save is due. Of the validations at ``step``,
-        the first ``num_validated`` are done; the others begin the rest. The stages of the rest are the last stages of
-        this plan, with a shorter first `Train`.
+        All steps up to ``step`` are trained, and ``step`` is saved if a save is due. The first ``num_validated``
+        validations at ``step`` are done, and the returned plan begins with the other validations at ``step``. Its
+        stages are the last stages of this plan, except that the first `Train` may be shorter.
 
         Raises:
             ValueError: if ``step`` is before ``position`` or after ``stop_step``.
@@ -109,7 +109,7 @@ class Plan:
         return replace(self, position=step, num_validated=num_validated)
 
     def whole(self) -> Plan:
-        """Return the plan of the whole fit; this plan may be the rest of it."""
+        """Return the plan of the whole fit, of which this plan may be the rest."""
         return replace(self, position=self.start_step, num_validated=0)
 
     def window(self, step: int) -> Window:
@@ -125,7 +125,7 @@ class Plan:
         return self.passes.at(step - self.start_step)
 
     def windows(self, start: int, stop: int) -> Iterator[Window]:
-        """Iterate over the windows of the steps in ``[start, stop)``; a step costs no Python call.
+        """Iterate over the windows of the steps in ``[start, stop)``, without a Python call per step.
 
         Raises:
             ValueError: unless ``start_step <= start <= stop <= stop_step``.
@@ -142,7 +142,7 @@ class Plan:
         """Return (loop_idx, batch_idx) at the end of ``step``, as hooks count them.
 
         A train loop is the training between two validations. So ``loop_idx`` is the number of validations from the
-        start of the fit up to and at ``step``, and ``batch_idx`` the number of micro-batches since the last of them.
+        start of the fit up to and at ``step``. ``batch_idx`` is the number of micro-batches since the last validation.
 
         Raises:
             ValueError: unless ``start_step <= step <= stop_step``.
@@ -163,20 +163,23 @@ class Plan:
         return num + (step == self.stop_step and over > 0)
 
     def validates_at(self, step: int) -> bool:
-        """Tell whether a round of validation follows ``step``."""
+        """Return whether a round of validation follows ``step``."""
         if self.eval_every is None or step <= self.start_step:
             return False
         return step == self.stop_step or (step - self.start_step) % self.eval_every == 0
 
     def saves_at(self, step: int) -> bool:
-        """Tell whether a save follows ``step``."""
+        """Return whether a save follows ``step``."""
         if step <= self.start_step:
             return False
         is_multiple = self.save_every is not None and step % self.save_every == 0
         return is_multiple or (self.save_last and step == self.stop_step)
 
     def downstream_at(self, step: int) -> tuple[str, ...]:
-        """Name the downstream validations that follow ``step``: in every nth round, and in the last."""
+        """Return the names of the downstream validations that follow ``step``.
+
+        A downstream validation runs in every nth round of validations, and in the last round.
+        """
         if not self.downstream or not self.validates_at(step):
             return ()
         index = self.num_validations(step)

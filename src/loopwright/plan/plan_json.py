@@ -1,4 +1,4 @@
-"""`encode`: shortens a plan to a few entries, which count equal blocks and fold repeated cycles.
+"""`encode`, which shortens a plan to a few entries. An entry can represent several equal blocks or cycles in a row.
 
 The number of repetitions is computed from the periods of saves and validations, without generating the stages. So a
 plan of 10^12 steps takes no longer than a plan of ten.
@@ -17,7 +17,7 @@ _MAX_RUNS_SHOWN = 12
 
 
 class Block(NamedTuple):
-    """Some steps of training, and what follows them. It has 0 steps only at the beginning of the rest of a plan."""
+    """A number of training steps, and the stages after them. Only the first block of the rest of a plan has 0 steps."""
 
     num_steps: int
     is_saved: bool
@@ -33,7 +33,10 @@ class Repeat(NamedTuple):
 
 
 class Elided(NamedTuple):
-    """Stages between the ends of two steps, with the same periods as the others, but without a short common cycle."""
+    """The stages from the end of step ``start`` to the end of step ``stop``, which are left out.
+
+    Their periods are the periods of the other stages, and have no short common cycle.
+    """
 
     start: int
     stop: int
@@ -46,7 +49,7 @@ def encode(plan: Plan) -> list[Item]:
     """Write ``plan`` as a few entries, which expand to exactly its stages.
 
     If the periods of saves and validations have no common cycle of up to 40 entries (such as 997 and 1009 steps), the
-    middle is left out, as `Elided`.
+    middle of the plan is replaced by an `Elided`.
     """
     items: list[Item] = []
     if plan.begins_with_validation:
@@ -93,7 +96,10 @@ def _item_json(item: Item) -> dict[str, object]:
 
 
 def _phase(plan: Plan, step: int) -> tuple[int, ...]:
-    """Return the position of ``step`` in each period. Equal stages follow equal positions, up to the last step."""
+    """Return the position of ``step`` in each period.
+
+    Up to the last step, the stages after two steps with equal positions are equal.
+    """
     save = 0 if plan.save_every is None else step % plan.save_every
     if plan.eval_every is None:
         return (save,)
@@ -107,7 +113,7 @@ def _block_between(plan: Plan, step: int, stop: int) -> Block:
 
 
 def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
-    """Return the block after ``step``, and its number of repetitions. The block of the last step has one."""
+    """Return the number of repetitions of the block after ``step``, and the block. The last block is not repeated."""
     stop = plan.next_boundary(step)
     block = _block_between(plan, step, stop)
     length = block.num_steps
@@ -139,7 +145,7 @@ def _equal_rounds(plan: Plan, step: int) -> int:
 
 
 def _append(runs: list[Item], count: int, block: Block) -> None:
-    """Append ``block``, ``count`` times. If the last entry is the same block, raise its count instead."""
+    """Append ``block``, ``count`` times. If the last entry is an equal block, increase its count instead."""
     if runs:
         last = runs[-1]
         body = last.body if isinstance(last, Repeat) else (last,)

@@ -1,4 +1,4 @@
-"""`TrainingSettings`: the settings of a training loop, checked when they are made."""
+"""`TrainingSettings`: the settings of a training loop, which are checked when the object is created."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FREQUENCY_OFF = "use null to turn validation off"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """The settings of a `TrainingLoop`, which documents each of them.
+    """The settings of a `TrainingLoop`, whose docstring describes them.
 
     Integers and floats of other libraries, such as NumPy, are converted to ``int`` and ``float``.
 
@@ -35,7 +35,7 @@ class TrainingSettings:
     grad_accum_steps: int
 
     def __post_init__(self) -> None:
-        """Check every value, and replace it by a plain number."""
+        """Check every value, and convert it to an ``int`` or a ``float``."""
         checked = {
             "num_steps": check_optional_count("num_steps", self.num_steps, _STEPS),
             "max_steps": check_optional_count("max_steps", self.max_steps, _STEPS),
@@ -57,7 +57,7 @@ class TrainingSettings:
 
 @runtime_checkable
 class HasTrainingSettings(Protocol):
-    """An object that a fit can be planned for, such as a `TrainingLoop`."""
+    """An object from which a fit can be planned, such as a `TrainingLoop`."""
 
     @property
     def settings(self) -> TrainingSettings:
@@ -66,7 +66,7 @@ class HasTrainingSettings(Protocol):
 
 
 def check_optional_count(setting: str, value: object, meaning: str) -> int | None:
-    """Return ``value`` as an int, or None where it is None.
+    """Return ``value`` as an int, or None if it is None.
 
     Raises:
         SettingError: for any other value, with ``meaning`` as the accepted values.
@@ -75,7 +75,7 @@ def check_optional_count(setting: str, value: object, meaning: str) -> int | Non
 
 
 def check_eval_steps(value: object) -> int | None:
-    """Return ``eval_steps`` as an int, or None where it is None.
+    """Return ``eval_steps`` as an int, or None if it is None.
 
     Raises:
         SettingError: for any other value.
@@ -94,7 +94,7 @@ def _check_eval_frequency(value: object) -> int | float | None:
         if value < 0:
             raise refuse("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
         return int(value)
-    # A NumPy float32 of 0.07 holds 0.07000000029802322. It prints as 0.07, and is read as 0.07.
+    # A NumPy float32 of 0.07 has the value 0.07000000029802322. It prints as 0.07, so 0.07 is used.
     number = float(value) if isinstance(value, float) else float(str(value))
     if not 0 <= number <= 1:
         is_whole = number > 1 and number.is_integer()

@@ -1,4 +1,4 @@
-"""`validation_batches`: how many batches of a validation dataloader are validated."""
+"""Functions that compute how many batches of a validation dataloader are validated."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class PlannedSet(NamedTuple):
 
 
 def validation_batches(length: int | None, eval_steps: int | None = None, name: str = "val") -> int:
-    """Return how many batches of a dataloader are validated: at most ``eval_steps``, and each batch once.
+    """Return the number of batches of a dataloader that are validated: at most ``eval_steps``, and each batch once.
 
     Args:
         length: length of the dataloader in batches; None: unknown.
-        eval_steps: batches to validate, as set in the loop; None: all batches.
+        eval_steps: number of batches to validate, as set in the loop; None: all batches.
         name: name of the dataloader in an error message.
 
     Raises:
-        ValueError: if the dataloader is empty, or of unknown length and ``eval_steps`` is not given.
+        ValueError: if the dataloader is empty, or if its length is unknown and ``eval_steps`` is None.
 
     >>> validation_batches(79, 50), validation_batches(79, 100), validation_batches(79), validation_batches(None, 50)
     (50, 79, 79, 50)
@@ -41,7 +41,7 @@ def validation_batches(length: int | None, eval_steps: int | None = None, name: 
 
 
 def eval_steps_note(length: int | None, eval_steps: int | None, name: str = "val") -> str | None:
-    """Write the line for a dataloader that has fewer batches than ``eval_steps``; None if it has enough."""
+    """Return the note for a dataloader that has fewer batches than ``eval_steps``; None if it has enough batches."""
     if length is None or eval_steps is None or eval_steps <= length:
         return None
     return f"eval_steps={eval_steps}: {name} has only {length} batches, which are validated once each"

@@ -1,4 +1,4 @@
-"""The casting context of a forward."""
+"""`forward_context`, which casts the computations of a forward to another floating-point type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]] | None:
-    """Return a function that makes the context of one forward: `torch.autocast` to ``dtype``.
+    """Return a function that creates the context of one forward, which is `torch.autocast` to ``dtype``.
 
     The context must end before the backward. Autocast caches the cast weights until its outermost context ends. If a
     context stayed open during an update, the next forward would use the old weights.
@@ -20,6 +20,6 @@ def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[],
         dtype: type to cast to; None: nothing is cast.
 
     Returns:
-        A function that makes a new context; None if nothing is cast.
+        A function that creates a new context; None if nothing is cast.
     """
     return None if dtype is None else partial(torch.autocast, device_type, dtype=dtype)

@@ -13,13 +13,13 @@ class Scaling:
     """Scales the loss of each micro-batch, and skips an update whose gradients are infinite or NaN.
 
     The method is loss scaling of Micikevicius et al., Mixed Precision Training (2018), section 3.2, as in
-    `torch.amp.GradScaler`. The scale is halved after a skipped update. It is doubled after
-    ``growth_every_n_steps`` updates without a skipped one.
+    `torch.amp.GradScaler`. The scale is halved after a skipped update. The scale is doubled after
+    ``growth_every_n_steps`` updates in a row without a skipped update.
 
     Args:
         device_type: type of the device, as torch names it.
         first_scale: scale of the first step.
-        growth_every_n_steps: number of updates in a row after which the scale is doubled.
+        growth_every_n_steps: number of updates in a row, none of them skipped, after which the scale is doubled.
     """
 
     def __init__(self, device_type: str, first_scale: float = 65536.0, growth_every_n_steps: int = 2000) -> None:
@@ -30,11 +30,11 @@ class Scaling:
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Divide the gradients by the scale. Must be called before they are clipped."""
+        """Divide the gradients by the scale. Call this method before the gradients are clipped."""
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Update the parameters unless a gradient is infinite or NaN, then adjust the scale. Waits for the device.
+        """Update the parameters unless a gradient is infinite or NaN, adjust the scale, and wait for the device.
 
         Returns:
             Whether the update was made.

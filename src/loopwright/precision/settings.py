@@ -17,11 +17,11 @@ class Precision:
     """Floating-point type and gradient clipping of a training step.
 
     Args:
-        dtype: "float32", which means no casting: a float64 model is still computed in float64.
-        max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters; larger gradients are
-            scaled down. None turns it off.
-        max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None turns it off.
-            Cannot be combined with ``max_gradient_norm``.
+        dtype: "float32", which means that nothing is cast: a float64 model is still computed in float64.
+        max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters. Gradients with a larger
+            norm are scaled down to this norm. None: the norm is not limited.
+        max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None: the entries are not
+            clamped. This setting cannot be combined with ``max_gradient_norm``.
 
     Raises:
         SettingError: if ``dtype`` is not supported, a limit is not a finite number above 0, or both limits are given.

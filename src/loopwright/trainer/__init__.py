@@ -1,4 +1,4 @@
-"""The trainer: the one object that users of the Python API talk to."""
+"""The trainer, which is the main object of the Python API."""
 
 from loopwright.trainer.trainer import Trainer
 from loopwright.trainer.validate import ValidationRow

@@ -37,18 +37,18 @@ def build_model(model: Any) -> nn.Module:
 
 
 def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -> Optimizer | None:
-    """Return the optimizer of the parameters of ``model``.
+    """Return the optimizer of the parameters of ``model``; None if ``optimizer`` is None.
 
     Args:
-        optimizer: an optimizer instance; or a callable of the parameters. A callable with a parameter
-            ``named_parameters`` is called with pairs of name and parameter.
+        optimizer: an optimizer, or a callable that takes the parameters and returns an optimizer. A callable with a
+            parameter ``named_parameters`` is called with pairs of name and parameter.
         model: the module, as `build_model` returned it.
-        is_given_model: whether the module was given to the trainer, and not made by a callable. An optimizer instance
-            needs a module that existed before it.
+        is_given_model: whether the user gave the module itself, and not a callable that builds it. An optimizer that
+            was built before the trainer can only have the parameters of such a module.
 
     Raises:
         SettingTypeError: if the optimizer has a wrong type, or has parameters that are not in the model.
-        SettingError: if the callable raises it, or if the model has no parameters.
+        SettingError: if the callable raises one, or if the model has no parameters.
     """
     if optimizer is None:
         return None
@@ -101,7 +101,7 @@ def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
 
 
 def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
-    """Return (callable of the optimizer, metric or None) for each scheduler.
+    """Return a pair (callable that takes the optimizer, metric or None) for each scheduler.
 
     Raises:
         SettingTypeError: if an entry is neither a callable nor a mapping with ``scheduler`` and ``monitor``.
@@ -123,7 +123,7 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
     """Refuse schedulers with a monitor if the plan has no validations, as the monitor is a metric of a validation.
 
     Raises:
-        SettingError: with the arguments that are missing.
+        SettingError: if there is such a scheduler. The message names the missing arguments.
     """
     if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
         raise SettingError(
@@ -133,7 +133,7 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
 
 
 def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
-    """Make a scheduler. Pass ``total_steps``, the steps of the plan, if its callable needs them.
+    """Build a scheduler. If its callable needs ``total_steps``, it gets the number of steps of the plan.
 
     Raises:
         SettingTypeError: if the callable does not return a scheduler, or if the scheduler needs a metric and has no
@@ -152,7 +152,7 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int)
 
 
 def takes_total_steps(factory: Callable[..., Any]) -> bool:
-    """Tell whether the callable of a scheduler takes ``total_steps``, and no length is bound to it yet."""
+    """Return whether the callable of a scheduler takes ``total_steps``, and no length is bound to the callable yet."""
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
     return not has_length and "total_steps" in inspect.signature(factory).parameters
@@ -175,7 +175,7 @@ def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | Non
     """Return the settings of the checkpoints.
 
     Raises:
-        SettingError: if they have a wrong type, or if there is no ``run_dir``.
+        SettingError: if ``checkpoint`` is not a `Checkpointing`, or if there is no ``run_dir``.
     """
     if checkpoint is None:
         return None
@@ -201,7 +201,7 @@ def check_seed(seed: int | None) -> int:
     """Return the seed, or draw one if it is None.
 
     Raises:
-        SettingError: if the seed is not a whole number in [0, 2**63).
+        SettingError: if the seed is not an integer in [0, 2**63).
     """
     if seed is None:
         return draw_seed()
@@ -237,7 +237,9 @@ def training_loop(loop: LoopCallback) -> TrainingLoop:
 
 
 def validation_loop(loop: LoopCallback | None, own: LoopCallback) -> ValidationLoop:
-    """Return the loop of a validation: ``loop``, or ``own`` if it is None. A `TrainingLoop` gives its ``val_loop``.
+    """Return the loop of a validation: ``loop``, or ``own`` if ``loop`` is None.
+
+    If this loop is a `TrainingLoop`, return its ``val_loop``.
 
     Raises:
         SettingTypeError: if ``loop`` is not a loop.

@@ -10,7 +10,7 @@ class BackgroundTask:
     """Runs a function in a daemon thread. The end of the process does not wait for it.
 
     Args:
-        act: the function.
+        act: function to run.
     """
 
     def __init__(self, act: Callable[[], None]) -> None:

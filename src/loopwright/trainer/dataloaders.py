@@ -1,4 +1,4 @@
-"""`name_dataloaders`: names validation dataloaders. The name is the prefix of the metrics."""
+"""`name_dataloaders`, which gives each validation dataloader a name. The name is the prefix of its metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Fitting`: runs the fits of one trainer: loads a checkpoint, computes the plan, and trains."""
+"""`Fitting`, which runs the fits of one trainer. Each fit loads a checkpoint, computes the plan, and trains."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Fitting:
     Args:
         parts: objects of the trainer.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        schedulers: callables of the schedulers. The first fit calls them, as they may need its number of steps.
+        schedulers: callables that build the schedulers, with the metrics of the schedulers. The first fit calls them,
+            as a callable may need the number of steps of this fit.
         saver: saver of the checkpoints; None: no checkpoints are saved.
     """
 
@@ -92,7 +93,7 @@ class Fitting:
             loop: the training loop.
             train_dataloader: training dataloader, as the user gave it.
             val_dataloader: validation dataloaders, as the user gave them.
-            load: function that reads the checkpoint of the fit, if it has one.
+            load: function that reads and returns the checkpoint of the fit, or returns None if there is none.
             resumes: whether the run resumes from this checkpoint. If not, only its weights are loaded.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
@@ -134,7 +135,10 @@ class Fitting:
         self._train_dataloader = None
 
     def _start(self, train_dataloader: Any) -> tuple[int, int]:
-        """Return (global_step, micro-batch) at which a fit starts. Another dataloader starts a new pass."""
+        """Return (global_step, index of the micro-batch in its pass) at which a fit with this dataloader starts.
+
+        With the dataloader of the last fit, the pass continues. With another dataloader, a new pass starts.
+        """
         state = self._parts.state
         is_same = train_dataloader is self._train_dataloader
         return state.global_step, state.micro_batch_index if is_same else 0
@@ -306,7 +310,10 @@ class Fitting:
             raise
 
     def _leave_broken_step(self) -> None:
-        """End an interrupted step. It counts as completed if its update was made. Otherwise the next fit repeats it."""
+        """End an interrupted step.
+
+        The step counts as completed if its update was made or skipped. Otherwise, the next fit repeats the step.
+        """
         state, optimizer = self._parts.state, self._parts.optimizer
         state.is_inside_window = False
         if state.is_updated:

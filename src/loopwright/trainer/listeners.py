@@ -19,8 +19,9 @@ class Listeners:
 
     Args:
         loop: loop of the trainer.
-        callbacks: a list, or a mapping. The names of a mapping are the keys of the states in a checkpoint.
-        loggers: a list, or a mapping, as ``callbacks``.
+        callbacks: a list of callbacks, or a mapping from names to callbacks. The names are the keys of their states in
+            a checkpoint.
+        loggers: a list of loggers, or a mapping from names to loggers, as for ``callbacks``.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
 
     Raises:
@@ -65,16 +66,16 @@ class Listeners:
                 warnings.warn(f"{name}.{method} is never called: it is no hook. Did you mean {hook}?", stacklevel=4)
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
-        """Warn if ``loop`` defines hooks and no listener implements one of them."""
+        """Warn if ``loop`` defines hooks, and no listener implements any of these hooks."""
         own = sorted(set(loop.hook_names.values()) - set(HOOKS))
         if own and not any(hooks[name] for name in own):
             warnings.warn(f"No callback implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
 
     def check_states(self) -> None:
-        """Refuse states that a checkpoint cannot hold.
+        """Refuse states that a checkpoint cannot contain.
 
         Raises:
-            SettingError: with the path of the value that cannot be saved.
+            SettingError: if a value cannot be saved. The message names the path of the value.
         """
         for name, callback in stateful_callbacks(self.named()).items():
             check_state(callback.state_dict(), f"callbacks.{name}")

@@ -1,4 +1,4 @@
-"""`save_run`, `read_run`, `resume_run`: save and load the state of a run, and call the hooks for checkpoints."""
+"""Functions that save, find, read and load the state of a run, and call the hooks for checkpoints."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
     """Save the state of a run as the checkpoint ``folder``, and return ``folder``.
 
     Raises:
-        RuntimeError: inside a step, as a checkpoint does not hold gradients.
+        RuntimeError: inside a step, as a checkpoint does not contain gradients.
         SaveError: if the checkpoint cannot be written.
     """
     write_checkpoint(folder, run_state(parts, plan), step=parts.state.global_step)
@@ -45,7 +45,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
 
 
 def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
-    """Return the state that a checkpoint of the run holds, with the entries of its callbacks. Tensors are not copied.
+    """Return the contents of a checkpoint of the run, including entries that callbacks add. Tensors are not copied.
 
     Raises:
         RuntimeError: inside a step.
@@ -65,7 +65,7 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
 
 
 def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
-    """Return the checkpoint for ``ckpt_path``: "last" and "best" are checkpoints of this run, others are paths.
+    """Return the folder of the checkpoint ``path``, which is "last" or "best" of this run, or a path.
 
     Raises:
         CheckpointError: if there is no such checkpoint.
@@ -95,8 +95,9 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
 
     Args:
         parts: objects of this run.
-        folder: the checkpoint.
-        weights_only: whether to read only the weights. If a callback has a hook for loading, all entries are read.
+        folder: folder of the checkpoint.
+        weights_only: whether to read only the weights. If a callback implements ``preprocess_checkpoint`` or
+            ``on_load_checkpoint``, all entries are read.
 
     Raises:
         CheckpointError: if the checkpoint cannot be read.
@@ -115,7 +116,7 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
     """Return the settings of the plan with which the run of a checkpoint was saved.
 
     Raises:
-        CheckpointError: if it has no plan, or if its step is not a step of the plan.
+        CheckpointError: if the checkpoint has no plan, or if its step is not a step of the plan.
     """
     step, saved = checkpoint.step, checkpoint.state.get("plan", {})
     steps = {"start_step": range(step + 1), "start_micro_batch": COUNT, "stop_step": range(step, COUNT.stop)}
@@ -131,7 +132,7 @@ def saved_seed(checkpoint: Checkpoint) -> int:
     """Return the seed of the run of a checkpoint.
 
     Raises:
-        CheckpointError: if it has no seed.
+        CheckpointError: if the checkpoint has no seed.
     """
     with _naming(checkpoint.path):
         check_form({"streams": {"seed": COUNT}}, checkpoint.state, may_hold_more=["streams"])
@@ -140,7 +141,7 @@ def saved_seed(checkpoint: Checkpoint) -> int:
 
 
 def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
-    """List the known differences between this run and the run of a checkpoint, apart from the plan.
+    """List the known differences between the settings of this run and the run of a checkpoint, without their plans.
 
     Raises:
         CheckpointError: if the checkpoint has no settings.
@@ -201,8 +202,8 @@ def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = Fal
     Args:
         parts: objects of this run.
         checkpoint: checkpoint that `read_run` has read.
-        weights_only: whether buffers that are not persistent keep their values. They also keep their values if the
-            checkpoint has no such buffers.
+        weights_only: whether buffers that are not persistent keep their values. Such buffers also keep their values if
+            the checkpoint does not contain them.
 
     Raises:
         CheckpointError: if the weights do not fit the model. The message names the checkpoint and the weights.
@@ -219,7 +220,7 @@ def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = Fal
 
 
 def _scalars(saved: object) -> dict[str, object]:
-    """Return the form of a mapping with the names of ``saved``, whose values are JSON scalars."""
+    """Return a form that accepts a JSON scalar for each name in ``saved``."""
     return {name: SCALAR for name in saved if isinstance(name, str)} if isinstance(saved, Mapping) else {}
 
 

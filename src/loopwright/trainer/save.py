@@ -1,4 +1,4 @@
-"""`RunSaver`: saves checkpoints of a run during its fits, and removes checkpoints that need not be kept."""
+"""`RunSaver`, which saves checkpoints of a run during its fits, and removes checkpoints that need not be kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from loopwright.trainer.resume import find_run, read_run, run_state
 
 _log = logging.getLogger("loopwright")
 
-_LAZY = (UninitializedParameter, UninitializedBuffer)  # they get their shapes from the first batch
+_LAZY = (UninitializedParameter, UninitializedBuffer)  # the first batch determines their shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +61,12 @@ class _Save:
 class RunSaver:
     """Saves the checkpoints of a run into its run directory.
 
-    Earlier checkpoints of the run are found by listing the run directory: after a resume, those up to the resumed step.
-    No separate index is kept that could disagree with it.
+    Earlier checkpoints of the run are found by listing the run directory. After a resume, these are the checkpoints up
+    to the resumed step. No separate index is kept that could disagree with the directory.
 
     Args:
         parts: objects of this run.
-        settings: when to save, and what to keep.
+        settings: settings that say when to save, and which checkpoints to keep.
         run_dir: run directory.
     """
 
@@ -87,11 +87,11 @@ class RunSaver:
         """Prepare for a fit: check that checkpoints can be saved, and remove unfinished checkpoints of killed runs.
 
         Raises:
-            SettingError: if the state of the model has a value that a checkpoint cannot hold.
+            SettingError: if the state of the model has a value that a checkpoint cannot contain.
             SaveError: if the checkpoints cannot be saved in the run directory.
         """
         try:
-            self.wait()  # for a save of the last fit, if a second signal ended that fit
+            self.wait()  # a second signal may have ended the last fit during a save
         except SaveError as error:
             self._warn(error)
         model = self._parts.model
@@ -109,7 +109,8 @@ class RunSaver:
     def resume_from(self, folder: Path, step: int) -> None:
         """Note the checkpoint that the run resumes from.
 
-        If it is in the run directory, all checkpoints there up to its step belong to the run. Otherwise none does.
+        If this checkpoint is in the run directory, all checkpoints there up to its step belong to the run. Otherwise,
+        no checkpoint in the run directory belongs to the run.
         """
         is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
         self._own_steps = {each for each in steps_in(self._run_dir) if each <= step} if is_own else set()
@@ -118,7 +119,8 @@ class RunSaver:
     def save(self, plan: Plan | None) -> bool:
         """Save the current step, then remove checkpoints that need not be kept.
 
-        In the background, this only starts the save. Before that, it waits for the previous save with `wait_or_warn`.
+        First, wait for the previous save in the background with `wait_or_warn`. If checkpoints are saved in the
+        background, this method only starts the new save.
 
         Returns:
             Whether the step was saved, or is being saved. If not, a warning was logged, and the fit may continue.
@@ -157,7 +159,7 @@ class RunSaver:
         if self._background is None:
             return
         save, task = self._background
-        error = task.wait()  # if a signal interrupts it, `wait` can be called again for the same save
+        error = task.wait()  # if a signal interrupts this line, `wait` can be called again
         self._background = None
         if error is not None:
             self._parts.log.note_lost(save.step, save.best_before)
@@ -186,20 +188,23 @@ class RunSaver:
         log, step = self._parts.log, self._parts.state.global_step
         folder = step_folder(self._run_dir, step)
         if self._had_run_dir and not os.path.isdir(self._run_dir):
-            # If its disk is no longer mounted, a new directory would be made in the mount point, and hidden there by
-            # the next mount.
+            # If the disk of the run directory is no longer mounted, a new directory would be created in the mount
+            # point, and the next mount would hide the new directory.
             raise SaveError(f"{folder}: not saved: the folder {self._run_dir} no longer exists")
         self._warn_of_later_ones(step)
         contents = pack(run_state(self._parts, plan), self._copies)
         if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
-            log.best_saved = None  # it is in another run directory, or the user has removed it
+            log.best_saved = None  # its checkpoint is in another run directory, or was removed
         best_before = log.best_saved
         log.note_saved(step)
         best = None if log.best_saved is None else log.best_saved.step
         return _Save(step=step, folder=folder, contents=contents, best=best, best_before=best_before)
 
     def _write(self, save: _Save) -> None:
-        """Write the checkpoint, then prune. In the background, training runs meanwhile and uses none of this state."""
+        """Write the checkpoint, then remove checkpoints that need not be kept.
+
+        In the background, training runs at the same time. It does not use the state that this method changes.
+        """
         write_contents(save.folder, save.contents, step=save.step, reads_back=self._settings.background)
         self._had_run_dir = True
         self._own_steps.add(save.step)

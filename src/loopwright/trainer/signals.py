@@ -1,4 +1,4 @@
-"""`StopSignals`: the first signal stops a fit after its step, the second one stops it at once."""
+"""`StopSignals`: the first signal stops a fit after its step, and the second signal stops the fit at once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ class StopSignals:
     - The first signal requests a stop. The engine stops the fit at the end of the step.
     - The second signal raises an exception at once. Python drops an exception that is raised while an object is
       finalized, so the engine raises it again at the next micro-batch or save.
-    - Another signal of the same kind has the default action of the system, which ends a program that does not respond.
+    - A further signal of the same kind has the default action of the system, which ends a program that does not
+      respond.
 
     Python calls signal handlers only in the main thread, so the context does nothing in other threads. A signal that
-    is ignored, as SIGINT is under ``nohup``, stays ignored. Forked processes, such as the workers of a dataloader,
-    inherit the handler, which does nothing there.
+    is ignored at the start, such as SIGINT in a background job of a shell script, stays ignored. Forked processes, such
+    as the workers of a dataloader, inherit the handler, which does nothing there.
 
     Args:
         stopping: receives the request to stop.
-        is_saved: whether an interrupted fit is saved. The message of the first signal says so.
+        is_saved: whether an interrupted fit saves a checkpoint. If so, the message at the first signal says so.
     """
 
     def __init__(self, stopping: Stopping, *, is_saved: bool) -> None:
@@ -66,7 +67,7 @@ class StopSignals:
         if self._num_received == 1:
             self.received = received
             self._stopping.ask(received.name, is_interruption=True)
-            # Not printed with `print`: the interrupted code may hold the lock of sys.stderr.
+            # `print` is not used, because the interrupted code may hold the lock of sys.stderr.
             saving = ", and saving" if self._is_saved else ""
             text = f"\n{received.name}: stopping after this step{saving}. Send it again to stop at once.\n"
             _write(2, text.encode())

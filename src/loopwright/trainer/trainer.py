@@ -48,21 +48,21 @@ class Trainer:
         on_fit_end
 
     Args:
-        model: a module, or a callable that returns one and runs with the random streams of the trainer. A call with a
-            batch returns a scalar tensor, the loss, or a mapping with ``loss``, ``num_items`` and other scalars to log.
-            The loss is a mean over ``num_items`` items, or over the samples if there is no ``num_items``.
+        model: a module, or a callable that returns one. The callable runs with the random streams of the trainer. The
+            module takes a batch, and returns the loss as a scalar tensor, or a mapping with ``loss``, ``num_items`` and
+            other scalars to log. The loss is a mean over ``num_items`` items; without ``num_items``, over the samples.
         optimizer: a callable of the parameters, or an optimizer of the parameters of a given module. A callable with
             a parameter ``named_parameters`` gets pairs of name and parameter, so that it can group them by name.
         schedulers: callables of the optimizer. The schedulers are stepped once per step. A callable with a parameter
-            ``total_steps`` gets the number of steps of the plan. ``{"scheduler": …, "monitor": metric}`` is stepped
-            with the metric after each validation.
+            ``total_steps`` gets the number of steps of the plan. In ``{"scheduler": …, "monitor": metric}``, the
+            scheduler is stepped with the metric after each round of validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
         precision: type of the computations, and gradient clipping; by default float32 without clipping.
-        checkpoint: when to save, and what to keep. It needs ``run_dir``.
-        callbacks: a list, or a mapping. The keys of a mapping are the names of the states in a checkpoint.
-        loggers: a list, or a mapping, as ``callbacks``.
-        log_every_n_steps: steps from one log of training values to the next; the last step of a fit is logged, too.
+        checkpoint: settings of the checkpoints, which need ``run_dir``; None: no checkpoints are saved.
+        callbacks: a list, or a mapping whose keys are the names of the states of the callbacks in a checkpoint.
+        loggers: a list, or a mapping from names to loggers, as for ``callbacks``.
+        log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
         run_dir: directory of the checkpoints and of the files of loggers; None: no checkpoints are saved.
 
@@ -136,7 +136,7 @@ class Trainer:
 
     @property
     def schedulers(self) -> list[Any]:
-        """The schedulers; those with a monitor come last. Empty before the first fit, which makes them."""
+        """The schedulers, with monitored schedulers last. The list is empty until the first fit builds them."""
         return [*self._parts.schedulers, *(scheduler for scheduler, _ in self._parts.monitored)]
 
     @property
@@ -231,11 +231,11 @@ class Trainer:
     ) -> FitResult:
         """Train with the settings of the loop, with validations in between.
 
-        A later fit continues at the step at which the last one ended. With the same dataloader it also continues in
-        the same pass; with another dataloader it starts a new pass.
+        A later fit continues at the step at which the last fit ended. With the same dataloader, it also continues in
+        the same pass. With another dataloader, it starts a new pass.
 
         In the main thread, SIGINT, SIGTERM and SIGUSR1 stop the fit after the current step, which is saved. A second
-        signal stops it at once.
+        signal stops the fit at once.
 
         Args:
             train_dataloader: any iterable of micro-batches.
@@ -250,7 +250,7 @@ class Trainer:
             CheckpointError: if a checkpoint cannot be used.
             SaveError: if a checkpoint cannot be written, unless the settings say that training continues.
             KeyboardInterrupt: after SIGINT.
-            SystemExit: with code 143, after SIGTERM and SIGUSR1.
+            SystemExit: with code 143, after SIGTERM or SIGUSR1.
         """
         self._check_open()
         loop = arguments.training_loop(self._loop)
@@ -269,8 +269,8 @@ class Trainer:
         """Validate on one or more dataloaders.
 
         Args:
-            val_dataloader: a dataloader, or a list or a mapping of them. Each is read from its beginning.
-            ckpt_path: checkpoint to validate; the weights in memory are restored afterwards. None: validate these.
+            val_dataloader: a dataloader, or a list or a mapping of them. Each dataloader is read from its beginning.
+            ckpt_path: checkpoint to validate; afterwards the weights in memory are restored. None: weights in memory.
             loop: loop that is used instead of the loop of the trainer.
 
         Returns:
@@ -300,7 +300,7 @@ class Trainer:
         ckpt_paths: str | Path | Sequence[str | Path] | None = None,
         loop: LoopCallback | None = None,
     ) -> list[ValidationRow]:
-        """Validate every dataloader on every checkpoint, and run the downstream validations on each.
+        """Validate every dataloader on every checkpoint, and run the downstream validations on every checkpoint.
 
         Args:
             val_dataloaders: a dataloader, or a list or a mapping of them.
@@ -308,8 +308,8 @@ class Trainer:
             loop: loop that is used instead of the loop of the trainer.
 
         Returns:
-            For each checkpoint, a row for each dataloader and for each downstream validation. Afterwards the weights in
-            memory are as before.
+            For each checkpoint, a row for each dataloader and for each downstream validation. The weights in memory are
+            restored afterwards.
 
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
@@ -323,10 +323,10 @@ class Trainer:
             return validate_checkpoints(parts, chosen, val_dataloaders, folders)
 
     def save_checkpoint(self, path: str | Path) -> Path:
-        """Save the run as the checkpoint folder ``path``, and return it.
+        """Save the run as the checkpoint folder ``path``, and return the path.
 
         Raises:
-            RuntimeError: inside a step. At the end of a step, ``on_train_batch_end`` sees a new ``global_step``.
+            RuntimeError: inside a step. A step has ended if ``on_train_batch_end`` finds a new ``global_step``.
             SaveError: if the checkpoint cannot be written.
         """
         self._check_open()
@@ -335,12 +335,12 @@ class Trainer:
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
-        """Stop the current fit after this step. It saves a checkpoint and returns normally. Does nothing outside a fit.
+        """Stop the current fit, if there is one, after this step. The fit saves a checkpoint and returns normally.
 
         Args:
-            reason: text that is shown to the user.
-            is_interruption: whether the run is to be resumed. If so, its state is "interrupted", and a validation in
-                progress is cut short; a resumed run repeats it.
+            reason: reason for the stop, which is shown to the user.
+            is_interruption: whether the run is to be resumed. If so, the state of the `FitResult` is "interrupted", and
+                a validation in progress is aborted; a resumed run repeats this validation.
         """
         if self._fitting.is_running:
             self._parts.stopping.ask(reason, is_interruption=is_interruption)
@@ -358,7 +358,7 @@ class Trainer:
             return
         self._is_closed = True
         hooks = self._parts.hooks["finalize"]
-        if self._saver is not None and (ended_by is None or isinstance(ended_by, Exception)):  # no KeyboardInterrupt
+        if self._saver is not None and (ended_by is None or isinstance(ended_by, Exception)):  # not at Ctrl-C
             hooks = (self._saver.wait, *hooks)
         try:
             close_all(hooks, ended_by)
@@ -371,7 +371,7 @@ class Trainer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the trainer. If an exception ended the block, errors of the closing are added to it as notes."""
+        """Close the trainer. If an exception ended the block, errors during closing are added to it as notes."""
         self._close(error)
 
     def _set_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Validation outside a fit, with the weights in memory or with the weights of checkpoints."""
+"""Functions that validate outside a fit, with the weights in memory or with the weights of checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger("loopwright")
 class ValidationRow(NamedTuple):
     """The metrics of one checkpoint (None: the weights in memory) on one dataloader.
 
-    A downstream validation that logs metrics has a row, too, with its name as ``dataloader``.
+    A downstream validation that logs metrics also has a row. Its name is the ``dataloader`` of the row.
     """
 
     checkpoint: Path | None
@@ -43,7 +43,7 @@ def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str
     Args:
         val_dataloader: a dataloader, or a list or a mapping of them.
         seed: seed of the run.
-        root: prefix of their names.
+        root: prefix of the names of the sets.
 
     Raises:
         SettingTypeError: if a dataloader is an iterator, which can be read only once.
@@ -80,10 +80,11 @@ def validate_checkpoints(
     """For each checkpoint, validate each dataloader and run the downstream validations.
 
     Args:
-        parts: objects of this run, with the hooks of ``loop`` bound. Afterwards its weights and its step are as before.
+        parts: objects of this run, with the hooks of ``loop`` bound. The weights and the step of the run are restored
+            afterwards.
         loop: the validation loop.
         val_dataloaders: validation dataloaders as the user gave them.
-        folders: folders of the checkpoints; None: the weights in memory.
+        folders: folders of the checkpoints. An entry of None means the weights in memory.
 
     Raises:
         SettingTypeError: if there is neither a dataloader nor a downstream validation.

@@ -1,4 +1,4 @@
-"""`Single`: the strategy for one process, which holds the whole model."""
+"""`Single`: the strategy for one process, in which the whole model is placed."""
 
 from __future__ import annotations
 
