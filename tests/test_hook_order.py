@@ -294,5 +294,5 @@ def test_a_misspelt_hook_gives_a_warning() -> None:
 
 def test_a_loop_whose_hooks_are_not_implemented_gives_a_warning() -> None:
     ours = trainer()
-    with pytest.warns(UserWarning, match="No callback implements a hook of ValidationLoop: on_mine_"):
+    with pytest.warns(UserWarning, match="ValidationLoop defines the hooks on_mine_"):
         ours.validate(DataLoader(rows(4)), loop=ValidationLoop(hook="mine"))

@@ -25,7 +25,7 @@ def text_of(error: BaseException) -> str:
 
 
 class SettingError(ValueError):
-    """A setting that cannot be used.
+    """An argument or a value in a configuration that is invalid.
 
     Args:
         setting: name of the argument, such as ``eval_frequency``. `under` adds the path in a configuration.

@@ -69,7 +69,8 @@ class Listeners:
         """Warn if ``loop`` defines hooks, and no listener implements any of these hooks."""
         own = sorted(set(loop.hook_names.values()) - set(HOOKS))
         if own and not any(hooks[name] for name in own):
-            warnings.warn(f"No callback implements a hook of {type(loop).__name__}: {', '.join(own)}.", stacklevel=4)
+            hook_names = f"{type(loop).__name__} defines the hooks {', '.join(own)}"
+            warnings.warn(f"{hook_names}, but no callback or logger implements one of them.", stacklevel=4)
 
     def check_states(self) -> None:
         """Refuse states that a checkpoint cannot contain.
