@@ -24,9 +24,9 @@ from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
-# Tolerances for the norm of the difference between two gradients of a parameter, relative to the norm of the gradient in
-# the first run. If that norm is small, the tolerances are relative to `_OF_THE_WHOLE` times the norm of the gradient of
-# the whole model.
+# Tolerances for the norm of the difference between two gradients of a parameter, relative to the norm of the gradient
+# in the first run. If that norm is small, the tolerances are relative to `_OF_THE_WHOLE` times the norm of the gradient
+# of the whole model.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3
@@ -62,8 +62,8 @@ def verify_accumulation(trials: Trials) -> Found:
         remarks.append(
             f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
         )
-    # If the numbers are equal, the dataloader fills each micro-batch. Micro-batches of joined strings can have any number
-    # of rows.
+    # If the numbers are equal, the dataloader fills each micro-batch. If the data set joins texts, a micro-batch can
+    # have any number of rows.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,

@@ -46,8 +46,8 @@ def verify_validation(trials: Trials) -> Found:
     """Verify that an additional validation after each step does not change training."""
     if not trials.has_validation:
         raise SettingError("data", ": has no validation data; verify validation needs them.")
-    # Callbacks and schedulers may depend on the planned validations, so both runs carry them out. The second run carries
-    # out additional validations.
+    # Callbacks and schedulers may depend on the planned validations, so both runs carry out these validations. The
+    # second run carries out additional validations.
     config = _validating(trials)
     first = Trace(trials.num_steps, with_validation=False)
     trials.run(config, first)

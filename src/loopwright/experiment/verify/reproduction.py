@@ -18,7 +18,7 @@ from loopwright.records import METRICS_FILE, read_summary
 
 _MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
-_Key = tuple[str, str, int]  # place such as "step 7", name of the metric, index of the value among those of this name
+_Key = tuple[str, str, int]  # place such as "step 7", name of the metric, index of the value at this place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ class Samples:
     """Result of a comparison of samples.
 
     Attributes:
-        num_steps: number of steps, from the first step on, whose gradients can be compared. In later steps, the two runs
-            read different samples.
+        num_steps: number of steps, beginning with the first, that can be compared. In later steps, the two runs read
+            different samples.
         difference: first difference between samples that should be equal; None if all are equal.
         remarks: values and steps that were not compared, each with the reason.
     """
