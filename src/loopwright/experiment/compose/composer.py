@@ -62,7 +62,7 @@ class Composed:
 
 
 class Composer:
-    """Composes jobs from one set of configuration directories. Created by `composing`."""
+    """Composes jobs from one set of configuration directories. `composing` creates it."""
 
     def __init__(self, config_dir: Path | None) -> None:
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
@@ -91,7 +91,7 @@ class Composer:
         parse_overrides(overrides)
         try:
             whole = self._compose(overrides)
-        except Exception as error:  # noqa: BLE001  (Hydra raises many types, and each becomes one line)
+        except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
             raise composition_error(error, overrides, self.groups, self._keys_under) from None
         task = whole.copy()
         OmegaConf.set_struct(task, False)
@@ -127,7 +127,7 @@ class Composer:
         """Compose the configuration with only the given choices of options. Return None if this fails too."""
         try:
             whole = self._compose(group_overrides)
-        except Exception:  # noqa: BLE001  (it only helps to explain an error that is raised anyway)
+        except Exception:  # noqa: BLE001  (another error, which this call helps to explain, is raised)
             return None
         config = OmegaConf.to_container(whole, resolve=False)
         assert isinstance(config, dict)

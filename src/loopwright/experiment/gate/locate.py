@@ -44,7 +44,7 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
 
 
 def _follow(name: str, package: str, where: str) -> object:
-    """Look up the parts of ``name`` one after another. Only modules of ``package`` are imported."""
+    """Look up the parts of ``name`` from left to right. Import only ``package``, its parents and its submodules."""
     parts = name.split(".")
     found: object = _import(parts[0], name, where)
     for i, part in enumerate(parts[1:], start=1):

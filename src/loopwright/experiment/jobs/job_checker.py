@@ -128,7 +128,7 @@ class JobChecker:
         return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Return the result of ``make``. If these sections are as in the last call, return the last result instead."""
+        """Return the result of ``make``. If these sections have not changed, return the last result."""
         name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
             self._built.pop(name, None)  # frees a large data set before the next data set is built

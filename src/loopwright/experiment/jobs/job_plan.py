@@ -55,7 +55,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
 
 
 def describe_validation(loop: LoopCallback, data: Splits) -> str:
-    """Return the plan of a validation loop as text."""
+    """Return a description of the plan of a validation loop."""
     assert isinstance(loop, ValidationLoop)
     lines = ["Plan: validate, train nothing"]
     for name, length in _lengths(data).items():
@@ -92,7 +92,7 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
 def _read_plan(ckpt_path: str) -> Checkpoint:
     """Read the entries of a checkpoint that planning needs. The tensors of the checkpoint are not read."""
     folder = resolve(ckpt_path)
-    if folder == Path(ckpt_path):  # the newest checkpoint of a run was verified when it was chosen
+    if folder == Path(ckpt_path):  # `resolve` has verified the newest checkpoint of a run
         verify_checkpoint(folder)
     return read_entries(folder, ["plan", "position"])
 

@@ -61,7 +61,7 @@ class Supervised:
         """Start a thread that receives the supervisor's signals until this process ends. Call it in the main thread."""
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # workers do not count signals
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # not in dataloader workers
         threading.Thread(target=self._listen, name="supervised", daemon=True).start()
 
     def tell(self, directory: Path) -> None:

@@ -24,7 +24,7 @@ class _OneLine(logging.Formatter):
 
 
 class _ToFile(logging.FileHandler):
-    """Handler that appends to the log file. If it cannot be written, one message is printed, and the run continues."""
+    """Handler that appends to the log file. If a write fails, one message is printed, and the run continues."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")

@@ -168,7 +168,7 @@ def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list
     lacking = [
         part
         for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
-        if is_used and all(name.startswith(other) for name in hashed)  # a hash without a prefix is of both
+        if is_used and all(name.startswith(other) for name in hashed)  # a hash without prefix covers both
     ]
     notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
     for each in resumes if isinstance(resumes, list) else []:
