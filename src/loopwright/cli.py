@@ -1,4 +1,4 @@
-"""The command ``loopwright``: the entry point, its exit codes and its error messages."""
+"""The entry point of the command ``loopwright``, which returns exit codes and prints error messages."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from loopwright.shipped import conf_dir
 def console() -> int:
     """Run `main` with the garbage collector disabled until training starts.
 
-    Importing and composing create little garbage, but collections would take a fifth of their time.
+    Importing modules and composing a configuration create little garbage, but garbage collections would take a fifth of
+    that time.
     """
     gc.disable()
     return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with ``argv``, by default the words typed after ``loopwright``.
+    """Run the command with the words ``argv``. If it is None, use the words typed after ``loopwright``.
 
     Returns:
-        Exit code: 0 completed; 1 the run failed; 2 a setting is wrong; 3 a checkpoint is missing, damaged or does not
-        fit; 130 after SIGINT, 143 after SIGTERM.
+        Exit code: 0 if the command completed; 1 if the run failed; 2 if a setting is wrong; 3 if a checkpoint is
+        missing, is damaged or does not fit; 130 after SIGINT; 143 after SIGTERM.
     """
     _open_closed_streams()
     try:
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
         if _answer(line):
             return 0
-        # Imported here, as it imports Hydra: help does not need it, and Hydra looks for plugins on sys.path.
+        # This import imports Hydra, so it is not at the top: help does not need Hydra, and Hydra must not look for
+        # plugins before the current directory is removed from sys.path.
         from loopwright.experiment.verbs.entry import execute
 
         return execute(line)
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except Exception as error:  # from the user's code, such as a trusted class that is built for a check
+    except Exception as error:  # raised by the user's code, such as a trusted class that is built for a check
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         complain(f"{one_line_of(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
@@ -68,17 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Discard output to standard output or standard error if it was closed before this process started."""
+    """Replace standard output or standard error by the null device if it was closed before this process started."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (stays open until the process ends)
 
 
 def leave_current_directory() -> None:
-    """Remove the current directory from ``sys.path``, so that modules in it are not imported by accident.
+    """Remove the current directory from ``sys.path``, so that its modules are not imported by accident.
 
-    Hydra, for example, would import a folder ``hydra_plugins``. The directory is kept if packages are installed in it,
-    or if it contains this package.
+    Hydra, for example, would import a folder ``hydra_plugins``. The directory stays on ``sys.path`` if packages are
+    installed in it, or if it contains this package.
     """
     here = Path.cwd().resolve()
     paths = sysconfig.get_paths()

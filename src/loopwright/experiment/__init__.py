@@ -1,7 +1,7 @@
-"""Experiments: from the command line to run directories.
+"""The code that turns a command line into runs and their run directories.
 
-Nothing is re-exported: importing this package imports neither Hydra nor torch, so that help and
-error messages are printed quickly.
+Nothing is re-exported. Importing this package imports neither Hydra nor torch, so that help and error messages are
+printed quickly.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Composition of configurations with Hydra, its errors, and the call of Hydra's main function."""
+"""Composition of configurations with Hydra, conversion of Hydra's errors, and the call of Hydra's main function."""

@@ -1,4 +1,7 @@
-"""`Composer`: composes configurations from the shipped files and the user's, before Hydra's main function is called."""
+"""`Composer`: composes configurations from the shipped files and the user's files.
+
+The configurations are composed and checked before Hydra's main function is called.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ from loopwright.shipped import conf_dir
 
 CONFIG_NAME = "config"
 
-# Without `version_base`, Hydra 1.3 imitates older versions. Hydra 1.4 has one behaviour and warns if it is given.
+# Without `version_base`, Hydra 1.3 imitates older versions. Hydra 1.4 has only one behaviour, and warns if
+# `version_base` is given.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
@@ -38,15 +42,15 @@ _INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """One composed job.
+    """Composed configuration of one job.
 
     Args:
         overrides: overrides of the job.
-        config: the configuration without its ``hydra`` node, resolved to plain dicts, lists and scalars.
+        config: configuration without its ``hydra`` node, resolved to nested dicts, lists and scalars.
         interpolated: top-level names that interpolations in the configuration read.
-        hydra: the ``hydra`` node as plain data, not resolved.
-        directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if it was typed; otherwise None.
-        source: the configuration as Hydra composed it, with its ``hydra`` node, not resolved.
+        hydra: ``hydra`` node as nested dicts, lists and scalars, with unresolved interpolations.
+        directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if the user typed it; otherwise None.
+        source: configuration that Hydra composed, with its ``hydra`` node and unresolved interpolations.
     """
 
     overrides: tuple[str, ...]
@@ -58,7 +62,7 @@ class Composed:
 
 
 class Composer:
-    """Composes jobs from one set of configuration directories. Created by `composing`."""
+    """Composes jobs from one set of configuration directories. `composing` creates it."""
 
     def __init__(self, config_dir: Path | None) -> None:
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
@@ -66,24 +70,28 @@ class Composer:
 
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Options of each configuration group, and of the groups of Hydra from which a user may choose."""
+        """Names of the options of each configuration group, and of Hydra's launcher and sweeper groups."""
         return config_groups(self._directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
 
     @property
     def loader(self) -> ConfigLoader | None:
-        """Hydra's loader, which lists the options of a group. None with ``--config-dir``, which it cannot read."""
+        """Hydra's loader, which lists the options of a group. None if ``--config-dir`` is given.
+
+        The loader cannot read the directory of ``--config-dir``.
+        """
         return None if self._search_path else GlobalHydra.instance().config_loader()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose and resolve one job.
 
         Raises:
-            SettingError: one line with all errors in the overrides, or with an error in a file.
+            SettingError: for wrong overrides and for an error in a configuration file. The message is one line, which
+                names all wrong overrides.
         """
         parse_overrides(overrides)
         try:
             whole = self._compose(overrides)
-        except Exception as error:  # noqa: BLE001  (Hydra raises many types, and each becomes one line)
+        except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
             raise composition_error(error, overrides, self.groups, self._keys_under) from None
         task = whole.copy()
         OmegaConf.set_struct(task, False)
@@ -106,8 +114,8 @@ class Composer:
         part = OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)
         assert isinstance(part, dict)
         if self._search_path:
-            # The only entry is ours: Hydra reads a search path only from the shipped root configuration and the command
-            # line, and `hydra.searchpath` on the command line is refused.
+            # The only entry of the search path was added by this class. Hydra reads a search path only from the shipped
+            # root configuration and from the command line, on which `hydra.searchpath` is refused.
             part["searchpath"] = []
             part["overrides"]["hydra"] = [word for word in part["overrides"]["hydra"] if word not in self._search_path]
         return {str(key): value for key, value in part.items()}
@@ -116,10 +124,10 @@ class Composer:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
 
     def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
-        """Return the configuration composed with the choices of options alone, or None if that fails too."""
+        """Compose the configuration with only the given choices of options. Return None if this fails too."""
         try:
             whole = self._compose(group_overrides)
-        except Exception:  # noqa: BLE001  (it only helps to explain an error that is raised anyway)
+        except Exception:  # noqa: BLE001  (another error, which this call helps to explain, is raised)
             return None
         config = OmegaConf.to_container(whole, resolve=False)
         assert isinstance(config, dict)
@@ -128,10 +136,11 @@ class Composer:
 
 @contextmanager
 def composing(config_dir: str | None) -> Iterator[Composer]:
-    """Open the configuration files: the shipped ones, then those in ``config_dir``.
+    """Prepare the composition of configurations from the shipped files and the files in ``config_dir``.
 
     Raises:
-        SettingError: if ``config_dir`` is not a directory, and for a file in it that is malformed, too large or unused.
+        SettingError: if ``config_dir`` is not a directory, or contains a file that is malformed or too large, or that
+            Hydra would never read.
     """
     directory = None if config_dir is None else Path(config_dir).resolve()
     if directory is not None and not directory.is_dir():
@@ -145,7 +154,10 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
 
 
 def _check_names(directory: Path) -> None:
-    """Refuse files that Hydra would never read: shipped files take precedence, and Hydra's own groups are fixed."""
+    """Refuse files of the user that Hydra would never read.
+
+    These are files with the name of a shipped file, which takes precedence, and files of Hydra's own groups.
+    """
     shipped = conf_dir()
     for file in sorted(directory.rglob("*.yaml")):
         name = file.relative_to(directory)

@@ -1,4 +1,4 @@
-"""Conversion of the errors of Hydra and OmegaConf to one line, with the nearest valid name."""
+"""Conversion of errors of Hydra and OmegaConf to messages of one line, with the nearest valid name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def composition_error(
 ) -> SettingError:
     """Return one error that explains why a composition failed with ``error``.
 
-    Each override is checked separately, so that the line names all mistakes. If every override is valid, the mistake is
-    in a file, and Hydra's message is shortened to one line.
+    Each override is checked separately, so that the message names all wrong overrides. If every override is valid, the
+    mistake is in a configuration file, and Hydra's message is shortened to one line.
 
     Args:
-        error: exception of Hydra.
-        overrides: overrides as typed; all of them can be parsed.
-        groups: options of each group.
-        compose_options: function that composes the configuration with the given choices of options alone.
+        error: exception that Hydra raised.
+        overrides: overrides as typed. All of them can be parsed.
+        groups: names of the options of each configuration group.
+        compose_options: function that composes the configuration with only those overrides that choose an option. It
+            returns None if this composition fails too.
     """
     if isinstance(error, yaml.MarkedYAMLError):
         return SettingError(_yaml_place(error), f": {one_line(error.problem or 'cannot be read')}.")
@@ -60,7 +61,11 @@ def composition_error(
 
 
 def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = None) -> str:
-    """Return `` Did you mean …?`` for a key that ``config`` does not contain, or the names in its section."""
+    """Return a hint for a key that ``config`` does not contain.
+
+    The hint is `` Did you mean …?`` with the nearest key. If no key is near, it lists the names in the section of the
+    key. It is empty if ``config`` contains the key.
+    """
     section: Any = config
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -147,6 +152,6 @@ def _yaml_place(error: yaml.MarkedYAMLError) -> str:
 
 
 def _first_words(error: BaseException) -> str:
-    """Return the message of an error of Hydra or OmegaConf on one line, without its search path and full key."""
+    """Return the message of a Hydra or OmegaConf error on one line, without Hydra's search path and the full key."""
     text = str(error).split("\nConfig search path:")[0].split("\n    full_key:")[0].strip()
     return one_line(text).rstrip(".") + "." if text else f"{type(error).__name__}."

@@ -1,4 +1,7 @@
-"""Replacements for the work of Hydra around a job: the folder ``.hydra``, and the log levels of ``hydra.verbose``."""
+"""Functions that write the files of the folder ``.hydra``, and set the log levels of ``hydra.verbose``.
+
+They replace the functions of Hydra that do this for each job.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
     """Write ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` into ``directory/.hydra``.
 
     Args:
-        directory: the run directory.
-        source: composed configuration with its ``hydra`` node. The directory and the job are set in this node.
-        job_number: number of the job in its sweep; None: a single run.
+        directory: run directory of the job.
+        source: composed configuration with its ``hydra`` node. The run directory and the job number are set in this
+            node.
+        job_number: index of the job in its sweep, from 0; None for a run outside a sweep.
 
     Raises:
         SaveError: if a file cannot be written.
@@ -47,7 +51,7 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
 
 
 def set_log_levels(source: DictConfig) -> None:
-    """Set the loggers that ``hydra.verbose`` names to DEBUG; ``true`` means the root logger."""
+    """Set the level of the loggers that ``hydra.verbose`` names to DEBUG. ``true`` selects the root logger."""
     verbose = source.hydra.verbose
     names = [""] if verbose is True else [] if verbose is False else [verbose] if isinstance(verbose, str) else verbose
     for name in names:

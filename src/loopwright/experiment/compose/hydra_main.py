@@ -1,4 +1,4 @@
-"""The only call of Hydra's main function."""
+"""`run_hydra`: calls Hydra's main function. No other module calls it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
 
     Args:
         words: flags and overrides that have been checked.
-        task: function that carries out one job. It must not raise an exception whose traceback refers to a run,
-            because Hydra would keep the exception and with it the memory of the run.
+        task: function that carries out one job. It must not raise an exception whose traceback refers to the objects of
+            a run. Hydra would keep the exception, and the objects would stay in memory.
 
     Returns:
         Exit code of Hydra.
@@ -32,7 +32,7 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
     """
     before, full_error = sys.argv, os.environ.get(_FULL_ERROR)
     sys.argv = ["loopwright", *words]
-    os.environ[_FULL_ERROR] = "1"  # Hydra raises errors instead of printing many lines
+    os.environ[_FULL_ERROR] = "1"  # with this value Hydra raises errors instead of printing many lines
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
     except SystemExit as exit:
@@ -50,7 +50,7 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
 
 
 def run_nothing(words: Sequence[str]) -> int:
-    """Run a command line with Hydra that only prints information and runs no job."""
+    """Call Hydra with a command line that only prints information and runs no job."""
     return run_hydra(words, _refuse)
 
 

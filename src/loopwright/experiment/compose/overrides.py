@@ -1,10 +1,10 @@
-"""Overrides in Hydra's grammar: parsing, splitting a sweep into jobs, and quoting."""
+"""Functions that parse and quote overrides in Hydra's grammar, and split the overrides of a sweep into jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Jobs are split by the function of Hydra's basic sweeper, so that the jobs checked before a sweep are those it runs.
+# The function of Hydra's basic sweeper splits a sweep into jobs, so that the sweep has the same jobs as in Hydra.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,10 +20,11 @@ def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None
 
     Args:
         overrides: overrides as typed.
-        config_loader: loader that lists the options of a group, for overrides with ``glob``.
+        config_loader: loader that lists the options of a group. Overrides with ``glob`` need it.
 
     Raises:
-        SettingError: one line with every override that cannot be parsed and every key that is given twice.
+        SettingError: if an override cannot be parsed or a key is given twice. The message is one line that names all
+            such overrides.
     """
     parser = OverridesParser.create()
     parsed: list[Override] = []
@@ -56,7 +57,7 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
 def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
     """Return the overrides of each job of a sweep, in the order in which the sweep runs the jobs.
 
-    Overrides of Hydra's own settings come first in every job, as in the jobs of Hydra's sweeper.
+    In every job, the overrides of Hydra's own settings come before the other overrides, as in Hydra's sweeper.
 
     Raises:
         SettingError: for an override that cannot be parsed, for a sweep without jobs, and for a sweep over Hydra's own
@@ -81,11 +82,11 @@ def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = No
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` as a value in an override, quoted so that Hydra parses it to exactly this text."""
+    """Quote a string for use as a value in an override. Hydra parses the result to exactly the same string."""
     return str(QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes())
 
 
 def with_value(overrides: Sequence[str], key: str, value: str) -> list[str]:
-    """Return the overrides with ``key=value`` at the end and without any other value of ``key``."""
+    """Return the overrides without any value of ``key``, followed by ``key=value`` with the value quoted."""
     kept = [word for word in overrides if word.lstrip("+").split("=", 1)[0] != key]
     return [*kept, f"{key}={quoted(value)}"]

@@ -1,1 +1,1 @@
-"""Reading the command line, and printing messages, tables and help."""
+"""Functions that read the command line, and print messages, tables and help."""

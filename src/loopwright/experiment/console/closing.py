@@ -1,4 +1,4 @@
-"""The text that a run prints at its end."""
+"""`closing_text`: the text that is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwright.experiment.console.command_line import words_on
 from loopwright.experiment.console.tables import show
 from loopwright.records import CURVES_FILE
 
-_TRAINING = ("train/", "lr")  # prefixes of metrics that are not measured by a validation
+_TRAINING = ("train/", "lr")  # prefixes of metrics that are logged in training, not in a validation
 
 
 def closing_text(
@@ -21,7 +21,15 @@ def closing_text(
     directory: Path,
     commands: Mapping[str, str],
 ) -> str:
-    """Return the headline, the final and best metrics, the paths of the results, and commands for the next step."""
+    """Return a headline, the final and best metrics, the paths of the results, and commands that the user can run next.
+
+    Args:
+        headline: first line of the text.
+        metrics: metrics at the end of the run.
+        best: name, value and step of the best metric; None if there is no best metric.
+        directory: run directory.
+        commands: shell commands by label.
+    """
     lines = [headline]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if not name.startswith(_TRAINING)]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
@@ -37,5 +45,5 @@ def closing_text(
 
 
 def command_on(verb: str, directory: Path, trusted: Sequence[str]) -> str:
-    """Return the shell command for a verb on a run directory, with ``--trust`` for the packages the run trusted."""
+    """Return the shell command that applies a verb to a run directory, with ``--trust`` for each trusted package."""
     return shlex.join(["loopwright", *words_on(verb, directory, trusted)])

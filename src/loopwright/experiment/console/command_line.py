@@ -1,7 +1,8 @@
 """Parsing of the words after ``loopwright``: a command, overrides and flags.
 
-Abbreviated flags are refused, and Hydra receives the full names of its flags. So Hydra never receives a word that this
-module did not parse. Only the standard library is imported, because ``--help`` must not import torch.
+Abbreviated flags are refused, and Hydra receives the full names of its flags. Hydra therefore never receives a word
+that this module did not parse. This module imports only the standard library and `loopwright.errors`, because
+``--help`` must not import torch.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ class CommandLine:
 
     Args:
         words: all words after ``loopwright``, as typed.
-        action: requested action. Only "run" can run a job; the others print information.
-        verb: command such as ``plan``, if the first word is not an override.
-        directory: run directory, or file, that a command such as ``resume`` takes.
-        what: promise that ``verify`` checks.
+        action: requested action. Only the action "run" can run a job. The other actions print information.
+        verb: command such as ``plan``; None if the first word is an override.
+        directory: path of the run directory or file that a command such as ``resume`` takes; otherwise None.
+        what: promise that ``verify`` checks; None for other commands.
         overrides: overrides in Hydra's grammar, such as ``key=value``.
         trust: values of ``--trust``.
-        multirun: whether ``-m`` requests a sweep.
-        config_dir: directory of configuration files of the user.
-        hydra_flags: other flags for Hydra, in full.
+        multirun: whether the flag ``-m`` is given, which requests a sweep.
+        config_dir: value of ``--config-dir``; None if the flag is not given.
+        hydra_flags: other flags for Hydra, with their full names.
     """
 
     words: tuple[str, ...]
@@ -83,9 +84,9 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     """Parse the words of a command line.
 
     Raises:
-        SettingError: for unknown commands and flags, for words that are not overrides, for flags that cannot be
-            combined, and for ``--experimental-rerun``, ``--config-name``, ``--config-path`` and
-            ``hydra.searchpath``, which are refused before anything is composed.
+        SettingError: for unknown commands and flags, for words that are not overrides, and for flags that cannot be
+            combined. Also for ``--experimental-rerun``, ``--config-name``, ``--config-path`` and ``hydra.searchpath``,
+            which are never accepted.
     """
     flags = _parser().parse_intermixed_args(list(words))
     action = _action(flags)
@@ -207,7 +208,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Refuse(argparse.Action):
-    """A flag of Hydra that Loopwright refuses."""
+    """The action of a flag of Hydra that Loopwright refuses."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -240,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
 def words_on(verb: str, directory: Path, trusted: Sequence[str]) -> list[str]:
     """Return the words of a command on a run directory, with ``--trust`` for the packages that the run trusted.
 
-    A directory that begins with a dash gets the prefix ``./``, so that it is not read as a flag.
+    If the directory begins with a dash, it gets the prefix ``./``, so that it is not parsed as a flag.
     """
     shown = str(directory)
     return [verb, *(f"--trust={name}" for name in trusted), f"./{shown}" if shown.startswith("-") else shown]

@@ -1,4 +1,4 @@
-"""The text of ``loopwright --help``: commands, flags and the options of each configuration group."""
+"""`help_text`: the text of ``loopwright --help``, with all commands, flags and options of configuration groups."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Flags
   --version, -h, --help
 """
 
-_NO_GROUPS = (".", "downstream")  # files under downstream/ are tasks, not options
+_NO_GROUPS = (".", "downstream")  # folders that are not groups: the files in downstream/ describe tasks
 
 
 def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
-    """Return the options of each configuration group: ``{"model": ["cnn", "mlp"], …}``."""
+    """Return the names of the options of each configuration group, such as ``{"model": ["cnn", "mlp"], …}``."""
     groups: dict[str, set[str]] = {}
     for directory in directories:
         for file in directory.rglob("*.yaml"):
@@ -43,7 +43,7 @@ def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def help_text(directories: Sequence[Path]) -> str:
-    """Return the help text, with the options found in ``directories``."""
+    """Return the help text. It lists the options of the configuration groups in ``directories``."""
     verbs = "".join(f"  loopwright {verb:<15} {meaning}\n" for verb, meaning in VERBS.items())
     groups = "".join(f"  {group}: {', '.join(options)}\n" for group, options in config_groups(directories).items())
     return (

@@ -1,4 +1,4 @@
-"""Printing: each problem as one line on standard error, other text on standard output."""
+"""Functions that print each problem as one line to standard error, and other text to standard output."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from loopwright.loggers.lines import encodable
 
 
 def one_line(text: object) -> str:
-    """Return ``text`` on one line, with control characters as escapes."""
+    """Return ``text`` as one line, in which control characters are replaced by escape sequences."""
     joined = " ".join(str(text).split())
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in joined)
 
 
 def one_line_of(error: BaseException) -> str:
-    """Return the type, message and notes of an error on one line, as the log shows them for a failed job."""
+    """Return the type, message and notes of an error on one line."""
     message = _without_traceback(text_of(error)).strip()
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     notes = getattr(error, "__notes__", [])
@@ -26,25 +26,25 @@ def one_line_of(error: BaseException) -> str:
 
 
 def _without_traceback(message: str) -> str:
-    """Remove the traceback that torch inserts into the message of an error from a worker process."""
+    """Remove the traceback that torch inserts into the message of an error from a dataloader worker process."""
     head, is_there, traceback = message.partition("Original Traceback (most recent call last):")
     return head + re.split(r"\n {2,}[^\n]*", traceback)[-1] if is_there else message
 
 
 def joined(problems: Sequence[str]) -> str:
-    """Join problems into one line, in the order in which they were found."""
+    """Join several problems into one message."""
     return " Also: ".join(problems)
 
 
 def complain(problem: object) -> None:
-    """Print ``problem`` as one line to the error stream."""
+    """Print ``problem`` as one line to standard error."""
     print(one_line(problem), file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:
-    """Print ``text`` to standard output. If the pipe is closed, discard the output instead of failing the run."""
+    """Print ``text`` to standard output. If the pipe is closed, discard the output, so that the run does not fail."""
     try:
         print(encodable(text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
-        # Text that is still buffered would raise the error again when Python exits.
+        # Buffered output would raise the error again when Python exits. It is written to the null device instead.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

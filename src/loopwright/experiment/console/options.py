@@ -1,4 +1,4 @@
-"""Options of the form ``name=value`` for commands that compose no configuration."""
+"""`read_options`: parses options ``name=value`` of commands that do not compose a configuration."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> di
 
     Args:
         words: options as typed.
-        defaults: every accepted name with its default value.
+        defaults: default value of each accepted option, by name.
 
     Returns:
-        Every accepted name with its value.
+        Value of each accepted option, by name.
 
     Raises:
-        SettingError: for an unknown name, a name given twice, and an empty value.
+        SettingError: for an unknown name, for a name that is given twice, and for an empty value.
     """
     given: dict[str, str | None] = {}
     for word in words:

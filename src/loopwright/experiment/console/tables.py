@@ -1,4 +1,4 @@
-"""Tables on standard output, and metrics as text."""
+"""Functions that print tables to standard output, and format metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from loopwright.experiment.console.messages import tell
 
-_WIDE = 200  # columns, where standard output is no terminal and a table must not be cut
+_WIDE = 200  # width of a table in characters, if standard output is not a terminal
 
 
 def show(value: object) -> str:
@@ -21,7 +21,7 @@ def show(value: object) -> str:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of validations: checkpoint, dataloader, metrics."""
+    """Print a table of validations with the checkpoint, the dataloader and the metrics of each."""
     if not rows:
         return
     # "val/loss" and "val/extra/loss" share the column "loss". Another column names the dataloader.
@@ -37,7 +37,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table to standard output. If that is not a terminal, print it wide enough that nothing is cut."""
+    """Print a table to standard output. If this is not a terminal, make the table so wide that no cell is cut."""
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     with console.capture() as rendered:

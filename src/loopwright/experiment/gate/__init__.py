@@ -1,1 +1,1 @@
-"""Checks of the names in a configuration before they are imported, and the construction of its objects."""
+"""Checks of configurations before a name in them is imported, and construction of the objects they describe."""

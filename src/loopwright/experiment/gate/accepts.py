@@ -1,4 +1,4 @@
-"""Checks of plain configuration values against type annotations, and plain words for annotations in messages."""
+"""Functions that check configuration values against type annotations, and describe annotations in messages."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SCALARS = (str, int, float, bool, type(None))
 def accepts(value: object, annotation: object) -> bool | None:
     """Return whether ``value`` fits ``annotation``.
 
-    A bool does not fit int. An int fits float, and a list fits tuple. A text does not fit a sequence of texts.
+    A bool does not fit int. An int fits float, and a list fits tuple. A string does not fit a sequence of strings.
 
     Returns:
-        True or False; None if the annotation is of a kind that is not checked: protocols, callables and most classes.
+        True or False. None if the annotation is not checked, such as a protocol, a callable and most classes.
     """
     if annotation is None or annotation is types.NoneType:
         return value is None
@@ -79,7 +79,7 @@ def say(annotation: object) -> str:
 
 
 def options(annotation: object) -> list[str]:
-    """Return the texts that the ``Literal`` types of an annotation allow, also inside unions."""
+    """Return the strings that the ``Literal`` types of an annotation allow, also inside unions."""
     if get_origin(annotation) is Literal:
         return [option for option in get_args(annotation) if isinstance(option, str)]
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
@@ -92,7 +92,7 @@ def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
     if any(verdict is True for verdict in verdicts):
         return True
     unjudged = [member for member, verdict in zip(members, verdicts, strict=True) if verdict is None]
-    # "abc" does not fit `lr: float | Tensor`, because a text in a configuration never becomes a Tensor.
+    # "abc" does not fit `lr: float | Tensor`, because a string in a configuration never becomes a Tensor.
     if len(unjudged) < len(members) and all(_is_never(value, member) for member in unjudged):
         return False
     return None
@@ -101,7 +101,7 @@ def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
 def _is_never(value: object, kind: object) -> bool:
     """Return whether ``value`` is a scalar that a parameter of the concrete class ``kind`` cannot take.
 
-    False for paths and enumerations, because many classes convert texts to them.
+    The result is False for paths and enumerations, because many classes convert strings to them.
     """
     if type(value) not in _SCALARS or not isinstance(kind, type) or kind is object:
         return False
@@ -145,5 +145,5 @@ def hints_of(function: object, annotations: Mapping[str, object]) -> dict[str, o
         try:
             hints[name] = typing.get_type_hints(single, globalns=scope)[name]
         except (NameError, TypeError, AttributeError, SyntaxError):
-            continue  # its name is imported only under TYPE_CHECKING, or it is not a type
+            continue  # the annotation is not a type, or its name is imported only under TYPE_CHECKING
     return hints

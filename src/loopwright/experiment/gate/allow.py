@@ -1,7 +1,7 @@
-"""The allow-list: names that a configuration may give as ``_target_`` without ``--trust``.
+"""The allow-list: classes and functions that a configuration may name as ``_target_`` without ``--trust``.
 
-The names are exact. A prefix such as ``torch.*`` would also allow `torch.load` and `torch.hub.load`. When a file under
-``conf/`` names a new class of Loopwright, the same commit adds the class here.
+Only complete names are listed. A prefix such as ``torch.*`` would also allow `torch.load` and `torch.hub.load`. If a
+commit adds a class of Loopwright to a file under ``conf/``, the same commit must add the class to this list.
 """
 
 from __future__ import annotations
@@ -95,10 +95,11 @@ METRIC_TARGETS: frozenset[str] = _named("torchmetrics.classification", _CLASSIFI
 
 LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TARGETS
 
-# Optional packages with listed names: the extra of Loopwright that installs each.
+# Optional packages whose classes are listed, each with the extra of Loopwright that installs the package.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
 
-# Classes of Loopwright that import an optional package when they are used: the package, and the extra that installs it.
+# Classes of Loopwright that import an optional package when they are used. Each value is the name of the package, and
+# the extra of Loopwright that installs the package.
 NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),

@@ -1,4 +1,4 @@
-"""Checks of all arguments in a configuration against the signatures of their targets, before any target is called."""
+"""`check_arguments`: checks all arguments in a configuration against the signatures of their targets."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
     """Refuse a configuration whose arguments do not fit the signatures of their targets.
 
-    The targets are imported after `check_targets` has accepted all of them. None is called.
+    The targets are imported after `check_targets` has accepted all of them. No target is called.
 
     Args:
-        tree: the resolved configuration.
+        tree: resolved configuration.
         trust: packages that the user trusts.
         path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: one line with every unknown argument, missing argument and argument of a wrong type, each with its
-            path.
+        SettingError: if an argument is unknown, missing or of a wrong type. The message is one line that names all such
+            arguments, each with its path.
     """
     check_targets(tree, trust, path)
     faults: list[SettingError] = []
@@ -50,11 +50,11 @@ def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
 
 
 def _node_faults(node: Mapping[str, object], target: Callable[..., object], path: str) -> list[SettingError]:
-    """Return the errors in the arguments of one node, without its descendants."""
+    """Return the errors in the arguments of one node. The nodes inside it are not checked."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return []  # implemented in C without a signature: the call will check its arguments
+        return []  # a target implemented in C without a signature checks the arguments when it is called
     hints = _hints(target, parameters)
     given = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
     positional = node.get(ARGS, ())
@@ -102,7 +102,7 @@ def _ill_typed(value: object, parameter: Parameter, hints: Mapping[str, object],
     if parameter.name not in hints or is_default:
         return []
     if any(is_target(node) for _, node in walk(value)):
-        return []  # each target in it is replaced by an object, whose type is not known yet
+        return []  # an object whose type is not known yet will replace each target in the value
     hint = hints[parameter.name]
     if accepts(value, hint) is not False:
         return []

@@ -1,7 +1,7 @@
-"""Checks of configuration files as streams of YAML events, before a loader reads them.
+"""Checks of the YAML events of a configuration file, before a YAML loader reads the file.
 
-A loader expands aliases while it reads, so that nine lines can become 10⁹ values, and it builds objects for tags. The
-number of events grows only with the size of the file.
+A loader expands aliases, so that nine lines can become 10⁹ values, and it builds objects for tags. A parser only
+produces events, and their number grows in proportion to the size of the file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "
 
 
 def check_config_files(directory: Path) -> None:
-    """Refuse a directory with a ``.yaml`` file that is too large, too deep, malformed or tagged.
+    """Refuse a directory with a ``.yaml`` file that is too large, too deeply nested or malformed, or contains tags.
 
     Raises:
-        SettingError: one line with file and line number, for a file of more than 1 MB, more than 10,000 values after
-            expansion of aliases, more than 100 levels, tags, and text that is not YAML.
+        SettingError: if a file has more than 1 MB, more than 10,000 values after expansion of aliases or more than 100
+            levels, contains tags, or is not YAML. The message is one line with the name of the file and, where
+            possible, the line number.
     """
     for file in sorted(directory.rglob("*.yaml")):
         if file.is_file():
@@ -29,7 +30,7 @@ def check_config_files(directory: Path) -> None:
 
 
 def check_config_file(file: Path) -> None:
-    """Check one file as `check_config_files` does."""
+    """Check one file in the same way as `check_config_files`."""
     Budget().spend_text(str(file), file.stat().st_size, "bytes")
     try:
         _check_events(file, file.read_text(encoding="utf-8"))
@@ -42,7 +43,7 @@ def check_config_file(file: Path) -> None:
 
 
 def _check_events(file: Path, text: str) -> None:
-    budget = Budget(num_values=2 * MAX_VALUES)  # a mapping has two events per value: one is for the key
+    budget = Budget(num_values=2 * MAX_VALUES)  # each entry of a mapping has two events, for key and value
     sizes: dict[str, int] = {}  # number of events under each anchor, after expansion of aliases
     # The anchor of each open container, and the number of values left in the budget before it.
     open_containers: list[tuple[str | None, int]] = []

@@ -1,8 +1,8 @@
-"""An upper bound on the text that the interpolations of a configuration would produce, computed without producing it.
+"""`check_expansion`: refuses interpolations that would produce too many characters.
 
-If each of thirty texts refers twice to the text before it, the last one contains 10⁹ copies of the first. OmegaConf
-would never finish resolving them. Here the size of each text is computed once, before OmegaConf resolves anything, and
-added up.
+If each of thirty strings refers twice to the string before it, the last string contains 10⁹ copies of the first, and
+OmegaConf would never finish resolving the strings. This module computes an upper bound on the length of each resolved
+string, before OmegaConf resolves any of them, and adds up the bounds.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from loopwright.experiment.gate.budget import Budget
 from loopwright.experiment.gate.tree import walk
 
 _REFERENCE = re.compile(r"\$\{\s*(\.*)([^${}:\s]*)\s*\}")
-_LEAF_RESOLVER = re.compile(r"\$\{\s*(?:oc\.env|now|hydra|python_version)\s*:[^${}]*\}")  # these read no other setting
+# Matches interpolations whose resolvers read no other setting.
+_LEAF_RESOLVER = re.compile(r"\$\{\s*(?:oc\.env|now|hydra|python_version)\s*:[^${}]*\}")
 _STEP = re.compile(r"[^.\[\]]+")
 
 _Place = tuple[str, ...]
 
 
 def check_expansion(raw: object) -> None:
-    """Refuse interpolations that would produce too much text.
+    """Refuse interpolations that would produce too many characters.
 
     Args:
-        raw: the configuration as plain data, with its interpolations unresolved.
+        raw: configuration as nested dicts, lists and scalars, with unresolved interpolations.
 
     Raises:
-        SettingError: if the texts would have more than 1,000,000 characters, or if the number cannot be bounded because
-            too many interpolations have targets that are unknown until they are resolved.
+        SettingError: if the resolved strings could have more than 1,000,000 characters in total, if more than 200
+            interpolations form a chain, or if no bound can be computed, because the targets of too many interpolations
+            are unknown before they are resolved.
     """
     budget = Budget()
     expansion = _Expansion(raw, budget)
@@ -39,7 +41,7 @@ def check_expansion(raw: object) -> None:
             budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # An interpolation with an unknown target may refer once to each other text that contains such an
+            # An interpolation with an unknown target may refer once to each other string that contains such an
             # interpolation.
             budget.check_combinations(path, most_choices**num_choosing)
 
@@ -47,7 +49,7 @@ def check_expansion(raw: object) -> None:
 @dataclass(frozen=True, slots=True)
 class _Size:
     num_characters: int
-    num_choices: int  # interpolations in the resolved text whose targets are unknown
+    num_choices: int  # number of interpolations in the resolved string whose targets are unknown
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class _Expansion:
     def size(self, place: _Place, text: str, length: int = 0) -> _Size:
         if place in self.known:
             return self.known[place]
-        # This entry ends the recursion for a text that refers to itself, which OmegaConf refuses later.
+        # This entry ends the recursion if a string refers to itself. OmegaConf refuses such a string later.
         self.known[place] = _Size(0, 0)
         num_characters, num_choices = len(text), _num_choices(text)
         self.budget.check_chain(".".join(place), length)
@@ -77,7 +79,7 @@ class _Expansion:
         return self.known[place]
 
     def at(self, place: _Place) -> object:
-        """Return the node at ``place``, or None if it does not exist or is reached through an interpolation."""
+        """Return the node at ``place``. Return None if no such node exists before interpolations are resolved."""
         node: object = self.raw
         for step in place:
             if isinstance(node, dict):
@@ -91,5 +93,8 @@ class _Expansion:
 
 
 def _num_choices(text: str) -> int:
-    """Count the interpolations in ``text`` except plain references and resolvers that read no other setting."""
+    """Count the interpolations in ``text`` whose targets are unknown.
+
+    Plain references such as ``${a.b}``, and resolvers that read no other setting, are not counted.
+    """
     return text.count("${") - len(_REFERENCE.findall(text)) - len(_LEAF_RESOLVER.findall(text))

@@ -1,7 +1,8 @@
-"""The check that configuration files leave Hydra's own settings unchanged.
+"""`check_hydra_tree`: refuses configuration files that change Hydra's own settings.
 
-Hydra builds its callbacks, launcher, sweeper and logging from the configuration, so each of them could run foreign
-code. No list of bad values is kept: the composed ``hydra`` node must equal the one composed from Loopwright's files.
+Hydra builds its callbacks, launcher, sweeper and logging from these settings, so a changed setting could run untrusted
+code. There is no list of dangerous values. Instead, the composed ``hydra`` node must equal the ``hydra`` node that is
+composed from Loopwright's files alone.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.gate.tree import walk
 
-# Settings that the command line may change, but no file.
+# Settings that the command line may change. A configuration file must not change them.
 TYPED_SETTINGS: frozenset[str] = frozenset({"hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.verbose"})
 
-# Settings that Hydra overwrites while it composes. Do not add `hydra.job.name`, which names the log file, or
-# `hydra.mode`, which can turn a run into a sweep.
+# Settings that are not compared, because Hydra overwrites them during composition. Do not add `hydra.job.name`, which
+# names the log file, or `hydra.mode`, which can turn a run into a sweep.
 _BOOKKEEPING = (
     "hydra.runtime.choices",
     "hydra.runtime.config_sources",
@@ -30,15 +31,17 @@ _ABSENT = object()
 
 
 def check_hydra_tree(composed: Mapping[str, object], pristine: Mapping[str, object], typed: Sequence[str] = ()) -> None:
-    """Refuse a ``hydra`` node that differs from Loopwright's, except in `TYPED_SETTINGS` set on the command line.
+    """Refuse a ``hydra`` node that differs from Loopwright's ``hydra`` node.
+
+    Only `TYPED_SETTINGS` that are set on the command line may differ.
 
     Args:
-        composed: the ``hydra`` node as a plain mapping, not resolved.
+        composed: the composed ``hydra`` node as a dict with unresolved interpolations.
         pristine: the ``hydra`` node composed from the shipped files alone.
         typed: the overrides on the command line.
 
     Raises:
-        SettingError: with the first setting that differs.
+        SettingError: for the first setting that differs.
     """
     ours = dict(_leaves(pristine))
     theirs = dict(_leaves(composed))
@@ -66,14 +69,14 @@ def override_key(override: str) -> str:
 def _leaves(tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield the path and value of every scalar, and the path and type of every container.
 
-    Containers are included so that an empty container, or one of another type, is found to differ.
+    Containers are included, so that an added empty container or a container of another type is a difference.
     """
     for path, node in walk(dict(tree), "hydra"):
         yield path, type(node) if isinstance(node, (dict, list, tuple)) else node
 
 
 def _check_recorded_overrides(composed: Mapping[str, object], typed: Collection[object]) -> None:
-    """Refuse recorded overrides that a file added. A sweep makes its jobs from the recorded overrides."""
+    """Refuse entries that a configuration file added to ``hydra.overrides``. A sweep builds its jobs from them."""
     for entry in _recorded_overrides(composed):
         if entry not in typed:
             raise refuse("hydra.overrides", entry, "overrides typed on the command line")
@@ -94,7 +97,7 @@ def _fixed(path: str, given: object) -> SettingError:
     remedy = "Hydra's own settings are fixed, so that no configuration can run code through them"
     if given is _ABSENT:
         return SettingError(path, f": must not be removed; {remedy}.")
-    # If a file asked for it, `env_set` now holds values of environment variables, which a message must not show.
+    # A configuration file can put values of environment variables into `env_set`. A message must not show them.
     if isinstance(given, type) or _is_under(path, "hydra.job.env_set"):
         return SettingError(path, f": expected Loopwright's own value; {remedy}.")
     return refuse(path, given, "Loopwright's own value", remedy)

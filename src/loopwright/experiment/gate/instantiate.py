@@ -1,8 +1,8 @@
-"""The only place where a configuration becomes objects.
+"""`instantiate`: builds the objects that a configuration describes. No other module does this.
 
 Every target is checked against the allow-list before it is imported, and its arguments are checked before it is called.
 Hydra then looks up the target, so that Hydra's own list of forbidden targets is a second barrier. Hydra gets only the
-name: values that have been resolved and checked are never interpolated again.
+name of the target. The arguments, which have been resolved and checked, are never interpolated again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join
 from loopwright.experiment.gate.trust import Trust
 
-# Exceptions that a target raises for wrong arguments, besides the plain RuntimeError of torch. Other exceptions do not
-# come from a setting but from a full disk, a damaged checkpoint or a bug in the class.
+# Exceptions that a target raises for wrong arguments, in addition to the RuntimeError that torch raises. The cause of
+# another exception is not a setting, but for example a full disk, a damaged checkpoint or a bug in the class.
 _SETTING_FAULTS = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError, ImportError, HydraException)
 
 
@@ -30,18 +30,18 @@ def instantiate(node: object, trust: Trust, path: str = "") -> object:
     """Build the object that a node of a resolved configuration describes.
 
     Args:
-        node: plain data. A mapping with ``_target_`` becomes the return value of the target, or with
-            ``_partial_: true`` a `functools.partial` of the target. The entries of other mappings and of lists are
-            built one by one. Scalars are returned unchanged.
+        node: nested dicts, lists and scalars. A dict with ``_target_`` becomes the return value of the target or, with
+            ``_partial_: true``, a `functools.partial` of the target. The entries of other dicts and of lists are built
+            one by one. Scalars are returned unchanged.
         trust: packages that the user trusts.
         path: path of the node in the configuration, for messages.
 
     Returns:
-        The object. Containers are new plain dicts and lists.
+        The object. Dicts and lists are new copies.
 
     Raises:
-        SettingError: for a node that `check_targets` or `check_arguments` refuses, and for a target that refuses its
-            arguments, with the path of its node. Other exceptions of a target propagate with a note.
+        SettingError: if `check_targets` or `check_arguments` refuses the node, or if a target refuses its arguments.
+            The message names the path of the node. Other exceptions of a target propagate with a note.
     """
     check_arguments(node, trust, path)
     return _build(node, trust, path)
@@ -49,7 +49,7 @@ def instantiate(node: object, trust: Trust, path: str = "") -> object:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A checked node of a configuration. Each call builds it, with the nodes inside it, as a new object."""
+    """Callable that builds a checked node of a configuration. Each call builds a new object."""
 
     node: object
     trust: Trust
@@ -71,7 +71,10 @@ def factory(node: object, trust: Trust, path: str = "") -> Factory:
 
 
 def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> object:
-    """Build a checked node. Without ``is_recursive``, copy it: it is inside a node with ``_recursive_: false``."""
+    """Build a checked node. If ``is_recursive`` is False, copy the node without building the targets in it.
+
+    ``is_recursive`` is False inside a node with ``_recursive_: false``.
+    """
     if isinstance(node, (list, tuple)):
         return [_build(value, trust, join(path, i), is_recursive) for i, value in enumerate(node)]
     if not isinstance(node, dict):
@@ -90,17 +93,17 @@ def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> 
     target = locate(node[TARGET], trust, path)
     fenced = _through_hydra(node[TARGET], target, path)
     if node.get(PARTIAL):
-        # Hydra's own partial is not used: in 1.4 it cannot be pickled and does not show its function.
+        # Hydra's own partial is not used, because in Hydra 1.4 it cannot be pickled and does not show its function.
         return functools.partial(target, *positional, **named)
     return _call(fenced, positional, named, node[TARGET], path)
 
 
 def _through_hydra(name: str, target: Callable[..., object], path: str) -> Callable[..., object]:
-    """Return the target as Hydra finds it. It must be the object that was checked."""
+    """Return a `functools.partial` of the target, built by Hydra. Refuse a target other than the checked object."""
     try:
         with warnings.catch_warnings():
-            # Hydra 1.4 warns if it gets no allow-list of its own. Loopwright's has been applied, and the name of the
-            # argument for Hydra's is not settled.
+            # Hydra 1.4 warns if it gets no allow-list. Loopwright's allow-list has already been applied, and the name
+            # of Hydra's argument for an allow-list may still change.
             warnings.filterwarnings("ignore", message=r"hydra\.utils\.instantiate\(\) resolved", category=UserWarning)
             found = hydra.utils.instantiate({TARGET: name, PARTIAL: True})
     except HydraException as error:

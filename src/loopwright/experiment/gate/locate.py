@@ -1,4 +1,4 @@
-"""The import of a target by its checked name, and the check that it is the object of that name."""
+"""`locate`: imports a target by its checked name, and checks that the name refers to the expected object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
 
     Raises:
         SettingError: if no object has this name, if the object is neither a class nor a function, or if it is defined
-            outside the package. For example, `os.system` is not trusted because a trusted package imports it.
+            outside the listed or trusted package. For example, `os.system` is refused even if a trusted package
+            imports it.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)
@@ -43,7 +44,7 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
 
 
 def _follow(name: str, package: str, where: str) -> object:
-    """Look up the parts of ``name`` one after another. Only modules of ``package`` are imported."""
+    """Look up the parts of ``name`` from left to right. Import only ``package``, its parents and its submodules."""
     parts = name.split(".")
     found: object = _import(parts[0], name, where)
     for i, part in enumerate(parts[1:], start=1):

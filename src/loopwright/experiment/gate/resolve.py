@@ -1,4 +1,7 @@
-"""The conversion of a composed configuration to plain data. Every interpolation is resolved once, within a budget."""
+"""`resolve`: converts a composed configuration to nested dicts, lists and scalars.
+
+Every interpolation is resolved once. The size of the result is limited by a `Budget`.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from loopwright.experiment.gate.tree import check_key, check_scalar, join
 
 
 def resolve(config: DictConfig | ListConfig, path: str = "") -> Any:
-    """Return the configuration as plain dicts, lists and scalars.
+    """Return the configuration as nested dicts, lists and scalars.
 
     OmegaConf's own conversion resolves interpolations without limit. If each of ten lists refers ten times to the list
     before it, the result has 10¹⁰ values. This conversion stops at the limits of `Budget`.
 
     Raises:
-        SettingError: one line with the path, for a value that must be given (``???``), for an interpolation that cannot
-            be resolved, and for more than 10,000 values, 1,000,000 characters or 100 levels.
+        SettingError: for a value that must be given (``???``), for an interpolation that cannot be resolved, and for
+            more than 10,000 values, 1,000,000 characters or 100 levels. The message is one line with the path.
     """
     check_expansion(OmegaConf.to_container(config, resolve=False))
     return _plain(config, path, 0, Budget())

@@ -1,4 +1,4 @@
-"""The resolver behind ``${oc.env:NAME}``, which reads only the environment variables listed here."""
+"""The resolver for ``${oc.env:NAME}``. It reads only the environment variables in `READABLE_NAMES`."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ _NO_DEFAULT = object()
 
 
 def lock_resolvers() -> None:
-    """Replace OmegaConf's ``oc.env`` in this process. To be called before anything is composed; idempotent."""
+    """Replace OmegaConf's resolver ``oc.env`` in this process.
+
+    Call this function before a configuration is composed. Further calls have no effect.
+    """
     register_resolver()("oc.env", _read_listed, replace=True)
 
 
 def register_resolver() -> Callable[..., None]:
     """Return the function of OmegaConf that registers a resolver.
 
-    OmegaConf 2.3 calls it ``register_new_resolver``. OmegaConf 2.4, which Hydra 1.4 requires, calls it
-    ``register_resolver`` and warns of the other name. In 2.3 ``register_resolver`` is an older function without the
-    argument ``replace``.
+    In OmegaConf 2.3 the function is ``register_new_resolver``. In OmegaConf 2.4, which Hydra 1.4 requires, it is
+    ``register_resolver``, and a call of ``register_new_resolver`` raises a warning. OmegaConf 2.3 has another, older
+    function ``register_resolver`` without the argument ``replace``.
     """
     renamed: Callable[..., None] = OmegaConf.register_resolver
     has_new_meaning = "replace" in inspect.signature(renamed).parameters
@@ -49,11 +52,11 @@ def register_resolver() -> Callable[..., None]:
 
 
 def _read_listed(name: str, default: object = _NO_DEFAULT) -> object:
-    """Return the value of a listed variable as text, or ``default`` if the variable is not set.
+    """Return the value of a listed variable as a string, or ``default`` if the variable is not set.
 
     Raises:
-        SettingError: for a variable that is not listed, whether set or not, and for a variable that is not set if no
-            default is given.
+        SettingError: if the variable is not listed, even if it is set. Also if the variable is not set and no default
+            is given.
     """
     if name not in READABLE_NAMES:
         listed = ", ".join(sorted(READABLE_NAMES))

@@ -1,4 +1,4 @@
-"""The check of every ``_target_`` in a configuration, before any of them is imported."""
+"""`check_targets`: checks every ``_target_`` in a configuration before any target is imported."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from loopwright.experiment.gate.allow import LISTED_TARGETS
 from loopwright.experiment.gate.tree import ARGS, CONVERT, PARTIAL, RECURSIVE, TARGET, is_target, join, walk
 from loopwright.experiment.gate.trust import Trust, is_dotted_name
 
-# Classes receive plain lists and dicts. With `none`, Hydra's default, they would receive containers of OmegaConf.
+# Accepted values of `_convert_`. With these values, classes receive lists and dicts. With `none`, Hydra's default, they
+# would receive OmegaConf containers.
 _PLAIN_CONVERSIONS = ("all", "partial", "object")
 
 
 def check_targets(tree: object, trust: Trust, path: str = "") -> None:
-    """Refuse a configuration with a ``_target_`` at any depth that is not allowed. Nothing is imported.
+    """Refuse a configuration that contains, at any depth, a ``_target_`` that is not allowed. No target is imported.
 
     Args:
-        tree: the resolved configuration: plain dicts, lists and scalars.
+        tree: resolved configuration of nested dicts, lists and scalars.
         trust: packages that the user trusts.
         path: path of the tree in the configuration, for messages.
 
     Raises:
         SettingError: for a target that is neither listed nor in a trusted package, for a value that Hydra does not
             accept for a special key, and for a tree that is too large or too deep.
-        SettingTypeError: for a target that is not a text, and for values that are not plain data.
+        SettingTypeError: for a target that is not a string, and for a value that is not a dict, a list or a scalar.
     """
     for where, node in walk(tree, path):
         if is_target(node):

@@ -1,4 +1,4 @@
-"""Plain configuration trees (dicts, lists and scalars): walking over them, and the paths of their nodes."""
+"""Functions that visit the nodes of a configuration of nested dicts, lists and scalars, and name them by path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def join(path: str, key: object) -> str:
-    """Return the path of ``key`` under ``path``: ``model.layers[2].bias``. Keys that are not identifiers are quoted."""
+    """Return the path of the entry ``key`` of the node at ``path``, such as ``model.layers[2].bias``.
+
+    A string key that is not an identifier is quoted, as in ``model['first layer']``.
+    """
     if isinstance(key, int) and not isinstance(key, bool):
         return f"{path}[{key}]"
     if isinstance(key, str) and key.isidentifier():
@@ -35,17 +38,18 @@ def is_target(node: object) -> TypeGuard[dict[Any, Any]]:
 def walk(
     tree: object, path: str = "", is_entered: Callable[[dict[Any, Any]], bool] = lambda node: True
 ) -> Iterator[tuple[str, object]]:
-    """Yield every node of a plain tree with its path, parents first.
+    """Yield the path and the value of every node of a tree. A dict or list is yielded before its entries.
 
     Args:
-        tree: plain data.
-        path: path of the tree in the configuration.
-        is_entered: predicate on a mapping, whose entries are visited only if it returns True.
+        tree: nested dicts, lists and scalars.
+        path: path of the tree in the configuration; empty for the whole configuration.
+        is_entered: function of a dict. The entries of the dict are visited only if the function returns True.
 
     Raises:
         SettingError: for more than 10,000 values, 1,000,000 characters or 100 levels, and for a key with characters
             that cannot be printed.
-        SettingTypeError: for a value or key that is not plain data.
+        SettingTypeError: for a value that is not a dict, a list, a tuple or a scalar, and for a key that is not a
+            scalar.
     """
     budget, root = Budget(), path or "configuration"
     stack: list[tuple[str, object, int]] = [(path, tree, 0)]
@@ -70,7 +74,7 @@ def walk(
 
 
 def check_key(key: object, path: str) -> None:
-    """Refuse a key that is not a scalar, or that contains control characters, which a terminal would interpret."""
+    """Refuse a key that is not a scalar, and a key with control characters, which a terminal would interpret."""
     if type(key) not in _SCALARS:
         raise refuse_type(path or "configuration", key, "keys that are words or numbers")
     if isinstance(key, str) and not key.isprintable():
@@ -78,7 +82,7 @@ def check_key(key: object, path: str) -> None:
 
 
 def check_scalar(value: object, path: str) -> None:
-    """Refuse a value that is not a text, number, true, false or null."""
+    """Refuse a value that is not a string, a number, a bool or None."""
     if type(value) not in _SCALARS:
         given = type(value).__name__
         raise refuse_type(path or "configuration", given, "plain data: a mapping, a list, a text, a number or null")

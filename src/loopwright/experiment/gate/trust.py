@@ -1,7 +1,8 @@
-"""`Trust`: the packages whose code the user allows to run. A configuration cannot extend it.
+"""`Trust`: the packages whose code the user allows a configuration to run.
 
 The user trusts a package with ``--trust NAME``, or with ``[tool.loopwright] trust = ["my_pkg"]`` in the
-``pyproject.toml`` of the current directory. That file may name installed packages only.
+``pyproject.toml`` of the current directory. That file may name only installed packages outside the standard library.
+A configuration cannot trust a package.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Trust:
 
     Args:
         packages: dotted names of packages or modules; their submodules are included.
-        from_cwd: top-level names of trusted packages that are not installed and are imported from ``cwd``.
-        cwd: directory from which the packages in ``from_cwd`` are imported.
+        from_cwd: top-level names of the trusted packages that are not installed. They are imported from ``cwd``.
+        cwd: directory from which the packages in ``from_cwd`` are imported. It may be None if ``from_cwd`` is empty.
     """
 
     packages: tuple[str, ...] = ()
@@ -35,7 +36,7 @@ class Trust:
     cwd: Path | None = None
 
     def package_of(self, name: str) -> str | None:
-        """Return the trusted package that contains the dotted ``name``, or None."""
+        """Return the trusted package that contains the dotted ``name``, or None if no trusted package contains it."""
         for package in self.packages:
             if is_inside(name, package):
                 return package
@@ -51,23 +52,23 @@ def is_dotted_name(name: str) -> bool:
 
 
 def is_inside(name: str, package: str) -> bool:
-    """Return whether the dotted ``name`` is ``package`` or is inside it."""
+    """Return whether the dotted ``name`` is the name of ``package`` or of an object inside ``package``."""
     return name == package or name.startswith(f"{package}.")
 
 
 def read_trust(names: Sequence[str], cwd: Path) -> Trust:
     """Read the trusted names from the command line and from ``pyproject.toml`` in the current directory.
 
-    Nothing is imported. A line on stderr lists the names from the file.
+    No package is imported. If the file names packages, a line on stderr lists them.
 
     Args:
-        names: values of ``--trust``: dotted names of packages or modules. Those that are not installed will be
+        names: values of ``--trust``: dotted names of packages or modules. Packages that are not installed will be
             imported from ``cwd``.
         cwd: current directory.
 
     Raises:
-        SettingError: for a value that is not a dotted name or is not found, and for an entry of the file that is not
-            an installed package.
+        SettingError: if a value of ``--trust`` is not a dotted name or its package is not found, if the file is not
+            valid TOML, or if an entry of the file is not an installed package outside the standard library.
     """
     from_cwd = []
     for name in names:
@@ -86,7 +87,7 @@ def read_trust(names: Sequence[str], cwd: Path) -> Trust:
 
 
 def serve_from_cwd(trust: Trust) -> None:
-    """Make the packages in ``trust.from_cwd`` importable, but no other file of that directory."""
+    """Make the packages in ``trust.from_cwd`` importable, but no other module in the directory ``trust.cwd``."""
     for name in trust.from_cwd:
         finder = _OneNameFinder(name, str(trust.cwd))
         if finder not in sys.meta_path:
@@ -95,7 +96,7 @@ def serve_from_cwd(trust: Trust) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _OneNameFinder:
-    """Finds one top-level module in one directory, without the directory on ``sys.path``."""
+    """Import finder for one top-level module in one directory. The directory need not be on ``sys.path``."""
 
     name: str
     directory: str
@@ -108,7 +109,7 @@ class _OneNameFinder:
 
 
 def _is_installed(top: str, cwd: Path) -> bool:
-    """Return whether the import system finds ``top`` outside ``cwd``."""
+    """Return whether the import system finds the top-level module ``top`` outside the directory ``cwd``."""
     elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != cwd.resolve()]
     for finder in sys.meta_path:
         if isinstance(finder, _OneNameFinder):
@@ -136,7 +137,7 @@ def _recorded_trust(cwd: Path) -> list[str]:
         raise refuse(setting, names, "a list of dotted names of packages")
     for name in names:
         top = name.partition(".")[0]
-        # A downloaded folder may contain a pyproject.toml that names `subprocess`, which must not be trusted for that.
+        # A downloaded folder may contain a pyproject.toml that names `subprocess`, which must not become trusted.
         if top in sys.stdlib_module_names or not _is_installed(top, cwd):
             expected = "an installed package outside the standard library"
             raise refuse(setting, name, expected, f"use --trust {name} instead")

@@ -1,1 +1,1 @@
-"""A job: its settings, the objects built from it, its checks and its plan; jobs that runs recorded."""
+"""Jobs: configurations to run, with their settings, objects, checks and plans. Also recorded configurations."""

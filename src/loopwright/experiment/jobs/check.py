@@ -1,4 +1,4 @@
-"""Checks of jobs before they are run. The seed and the number of threads are decided first."""
+"""Functions that check jobs before they run, and first decide their seeds and numbers of threads."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from loopwright.seeding import draw_seed
 
 @contextmanager
 def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> Iterator[CheckedJob]:
-    """Check a job and build its objects. Apply its number of threads and its determinism while the context is open.
+    """Check a job and build its objects. While the context is open, its number of threads and determinism are applied.
 
     Args:
-        job: job of a composed or a recorded configuration.
-        trust: the packages that the user trusts.
-        default_num_threads: number of threads for CPU operations if the configuration sets none; None keeps torch's
-            current number.
+        job: job with a composed or recorded configuration.
+        trust: packages that the user trusts.
+        default_num_threads: number of threads for CPU operations if the configuration sets no number; None keeps
+            torch's current number.
 
     Raises:
         SettingError: for a wrong setting.
@@ -36,14 +36,14 @@ def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> I
     """
     settled = settle(job, trust, default_num_threads)
     with applied(settled):
-        # No reference to the checked job is kept here, so that the caller can free its objects.
+        # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
         yield cast(CheckedJob, JobChecker(trust, builds_trusted=True).check(settled))
 
 
 def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
     """Check the jobs of a sweep. The objects built for the checks are not kept.
 
-    Sections that name classes of trusted packages are not built, because that may need much time or memory.
+    Sections that name classes of trusted packages are not built, because building them may need much time or memory.
 
     Returns:
         The jobs, with their seeds and numbers of threads decided.
@@ -85,7 +85,7 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
     """Decide the values that a configuration leaves open: draw the seed, and choose the number of threads.
 
     Raises:
-        SettingError: for arguments that a target does not take, and for a wrong device section.
+        SettingError: for arguments that a target does not accept, and for a wrong section ``device``.
     """
     config = job.config
     check_arguments(config, trust)
@@ -105,7 +105,7 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
 
 @contextmanager
 def applied(job: Job) -> Iterator[None]:
-    """Apply the number of threads and the determinism of a job returned by `settle`, while the context is open."""
+    """While the context is open, apply the number of threads and the determinism of a job returned by `settle`."""
     assert job.num_threads, "decided by settle"
     with process_settings(job.num_threads, deterministic=job.settings.deterministic):
         yield

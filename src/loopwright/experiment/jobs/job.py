@@ -1,4 +1,4 @@
-"""`Job`: one configuration to run, and the checks of it that need no torch."""
+"""`Job`: one configuration to run. Also the checks of a configuration that need no torch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Job:
     """One configuration to run.
 
     Args:
-        number: number of the job in its sweep, counted from 0.
-        overrides: the overrides of this job.
-        config: resolved configuration; its targets are allowed.
-        settings: the plain values of the configuration, checked.
-        directory: directory of the run or the sweep, if the user typed one.
-        label: the overrides that distinguish this job from the others of its sweep.
+        number: index of the job in its sweep, from 0.
+        overrides: overrides of this job.
+        config: resolved configuration. Its targets have been checked.
+        settings: checked top-level values of the configuration.
+        directory: directory of the run or the sweep; None if the user typed no directory.
+        label: overrides that distinguish this job from the other jobs of its sweep.
         loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
-        source: configuration as Hydra composed it; None for a recorded configuration.
+        source: configuration that Hydra composed, not resolved; None for a recorded configuration.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
     """
 
@@ -47,10 +47,10 @@ class Job:
 
 
 def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:
-    """Compose each job and make the checks that need no torch.
+    """Compose each job, and carry out the checks that need no torch.
 
     Raises:
-        SettingError: for the first job with a wrong setting; the message of a sweep names the job.
+        SettingError: for the first job with a wrong setting. If there are several jobs, the message names the job.
     """
     pristine = composer.pristine()
     made = []
@@ -79,7 +79,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
 
 
 def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:
-    """Make a job from a configuration that a run recorded, with the same checks."""
+    """Return a job with a configuration that a run recorded. The checks of `compose_jobs` are applied to it."""
     return _check_config(config, trust, overrides=overrides)
 
 
@@ -108,7 +108,8 @@ def _check_config(
         settings=settings,
         directory=directory,
         label=label,
-        loop=instantiate(node, trust, "loop") if is_own else None,  # needs no torch, so its errors are reported at once
+        # Loopwright's loops need no torch, so their errors are reported before torch is imported.
+        loop=instantiate(node, trust, "loop") if is_own else None,
         source=source,
     )
 
@@ -121,13 +122,13 @@ def _check_verbose(value: object) -> None:
 
 
 def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
-    """Return the overrides that are not in every job. If all jobs have the same overrides, return all of them."""
+    """Return the overrides that some other job does not have, or all overrides if there are no such overrides."""
     own = [word for word in overrides if not all(word in job for job in jobs)]
     return " ".join(own or [word for word in overrides if not word.startswith("hydra")]) or "as configured"
 
 
 def check_finite(config: Mapping[str, Any]) -> None:
-    """Refuse infinite numbers and NaN at any depth: a run with lr=nan would train nothing."""
+    """Refuse infinite numbers and NaN at any depth. For example, a run with lr=nan would train nothing."""
     for path, value in walk(dict(config)):
         if isinstance(value, float) and not math.isfinite(value):
             raise refuse(path, value, "a finite number")

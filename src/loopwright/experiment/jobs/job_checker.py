@@ -1,4 +1,4 @@
-"""`JobChecker`: builds the objects of jobs and refuses what would fail in the run: values, paths, models, plans."""
+"""`JobChecker`: builds the objects of jobs, and refuses values, paths, models and plans that would fail in a run."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedJob:
-    """A checked job, with its plan and the objects built for the check.
+    """A checked job, with its plan and its objects.
 
     Attributes:
-        job: the job, with its seed and number of threads decided.
-        objects: objects of the job, which its run uses.
+        job: checked job, whose seed and number of threads have been decided.
+        objects: objects that were built for the check. The run of the job uses the same objects.
         plan: plan of the job.
     """
 
@@ -54,28 +54,28 @@ class CheckedJob:
 
 
 class JobChecker:
-    """Checks jobs one after another. Builds a section again only if it differs from the section of the last job.
+    """Checks jobs one after another. A section is built again only if it differs from the section of the last job.
 
     Args:
-        trust: the packages that the user trusts.
-        builds_trusted: whether sections that name classes of trusted packages are built, too.
+        trust: packages that the user trusts.
+        builds_trusted: whether sections that name classes of trusted packages are built as well.
     """
 
     def __init__(self, trust: Trust, *, builds_trusted: bool) -> None:
         self._trust = trust
         self._builds_trusted = builds_trusted
-        self._built: dict[str, tuple[str, Any]] = {}  # by section: its configuration as JSON, and the result
+        self._built: dict[str, tuple[str, Any]] = {}  # for each section, its configuration as JSON, and the result
 
     def check(self, job: Job) -> CheckedJob | None:
         """Refuse wrong values, missing packages and checkpoints, and a model or plan that does not fit the data.
 
-        The model is built without its weights.
+        The model is built without allocating its weights.
 
         Args:
             job: job returned by `settle`.
 
         Returns:
-            The checked job; None if a section was not built.
+            The checked job. None if a section was not built, because it names classes of a trusted package.
 
         Raises:
             SettingError: for a wrong setting.
@@ -123,15 +123,15 @@ class JobChecker:
         return self._builds_trusted or _is_ours(node)
 
     def _model(self, job: Job) -> nn.Module | None:
-        """Return the model without its weights, or None if a package of the user defines its class."""
+        """Return the model without its weights, or None if the model section names a class of a trusted package."""
         node = job.config["model"]
         return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Return the result of ``make``, or its last result if these sections have not changed since."""
+        """Return the result of ``make``. If these sections have not changed, return the last result."""
         name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
-            self._built.pop(name, None)  # so that two large data sets are never in memory together
+            self._built.pop(name, None)  # frees a large data set before the next data set is built
             self._built[name] = key, make()
         return cast(T, self._built[name][1])
 
@@ -155,7 +155,7 @@ def _usable_device(node: Any, trust: Trust) -> Device:
 
 
 def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
-    """Build the callable that makes the optimizer. Check its values, and that its patterns match parameter names."""
+    """Return the callable that builds the optimizer. Check its values, and whether its patterns match parameters."""
     factory = build.build_optimizer(config["optimizer"], trust)
     sketch_optimizer(factory)
     has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
@@ -173,8 +173,8 @@ def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) 
         factory = make["scheduler"] if isinstance(make, dict) else make
         arguments: dict[str, Any] = {}
         if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
-            # The real number is known only when the fit is planned. A large number refuses only values that are wrong
-            # for every run.
+            # The number of steps is known only when the fit is planned. With a large number, the scheduler refuses only
+            # values that are wrong for every run.
             arguments["total_steps"] = 10**9
         try:
             factory(sketch_optimizer(optimizer), **arguments)

@@ -1,4 +1,4 @@
-"""The plan of a job and the sizes of its data, computed before a trainer exists."""
+"""`JobPlan`: the plan of a job and the sizes of its data. It is computed before a trainer exists."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class JobPlan:
     """The plan of a job.
 
     Attributes:
-        text: description of the plan.
+        text: description of the plan, as ``loopwright plan`` prints it.
         plan: plan of the fit; None if the job only validates.
         batch_size: number of samples in a full micro-batch; None if unknown.
-        num_samples: number of samples in a pass; None if unknown.
+        num_samples: number of samples in one pass over the training data; None if unknown.
     """
 
     text: str
@@ -38,7 +38,7 @@ class JobPlan:
 
 
 def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
-    """Plan a job.
+    """Compute the plan of a job.
 
     Raises:
         SettingError: if the settings do not fit the data, or do not fit the resumed run.
@@ -55,7 +55,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
 
 
 def describe_validation(loop: LoopCallback, data: Splits) -> str:
-    """Return the plan of a validation loop as text."""
+    """Return a description of the plan of a validation loop."""
     assert isinstance(loop, ValidationLoop)
     lines = ["Plan: validate, train nothing"]
     for name, length in _lengths(data).items():
@@ -66,7 +66,7 @@ def describe_validation(loop: LoopCallback, data: Splits) -> str:
 
 
 def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) -> Plan:
-    """Return the plan of a fit. For a resumed run, return the part after the checkpoint ``ckpt_path``."""
+    """Return the plan of a fit. For a resumed run, return the part of the plan after the checkpoint."""
     checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
     saved = None if checkpoint is None else saved_plan(checkpoint)
     checkpointing = objects.checkpointing
@@ -90,9 +90,9 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
 
 
 def _read_plan(ckpt_path: str) -> Checkpoint:
-    """Read the entries of a checkpoint that planning needs; its tensors are not read."""
+    """Read the entries of a checkpoint that planning needs. The tensors of the checkpoint are not read."""
     folder = resolve(ckpt_path)
-    if folder == Path(ckpt_path):  # the newest checkpoint of a run was verified when it was chosen
+    if folder == Path(ckpt_path):  # `resolve` has verified the newest checkpoint of a run
         verify_checkpoint(folder)
     return read_entries(folder, ["plan", "position"])
 

@@ -1,4 +1,4 @@
-"""`JobSettings`: the top-level values of a configuration, checked. Also the sections that a configuration must have."""
+"""`JobSettings`: the checked top-level values of a configuration. Also checks of its names and sections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.loop import TrainingLoop
 REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
 OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
 
-# Names that no override may remove, so that an override or sweep written for one configuration works with another.
+# Names that an override must not remove. An override or a sweep of such a name then works with every configuration.
 KEPT_NAMES = (
     "data.batch_size",
     "data.num_workers",
@@ -24,7 +24,7 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
-OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on a micro-batch that is not part of a checkpoint
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on one micro-batch, which checkpoints do not contain
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
@@ -38,20 +38,19 @@ class JobSettings:
     """The top-level values of a configuration.
 
     Args:
-        name: name of the run's folder under ``outputs/``; letters, digits and ``._-``.
-        seed: seed of all random streams; None draws a seed and records it.
+        name: name of the folder in ``outputs/`` for the run; letters, digits and ``._-``.
+        seed: seed of all random streams; None to draw and record a random seed.
         ckpt_path: checkpoint or run directory that a training loop resumes and a validation loop validates.
-        ckpt_paths: checkpoints to validate one after another; paths or globs.
+        ckpt_paths: paths or globs of checkpoints to validate one after another.
         init_from: checkpoint whose weights a training run starts from.
         objective: metric whose value in the last validation is the result of the run.
         objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
         deterministic: whether torch uses deterministic operations only.
         log_every_n_steps: number of steps between two records of training metrics.
-        max_restarts: maximum number of consecutive restarts after a run's process died, without a new checkpoint in
-            between.
+        max_restarts: maximum number of restarts without a new checkpoint in between, if the process of a run dies.
 
     Raises:
-        SettingError: for any other value, and for settings that exclude each other.
+        SettingError: for an invalid value, and for settings that cannot be combined.
     """
 
     name: str
@@ -118,7 +117,11 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
 
 
 def at_config_path(error: SettingError) -> SettingError:
-    """Return the error with the path of its setting in a configuration, if trainer or plan use another name for it."""
+    """Return the error with the configuration path of its setting.
+
+    The trainer and the plan name some settings differently than a configuration does. Other errors are returned
+    unchanged.
+    """
     settings = error.setting.split(", ")
     if _LOOP_SETTINGS.issuperset(settings):
         return type(error)(", ".join(f"loop.{setting}" for setting in settings), error.problem)
@@ -132,13 +135,13 @@ def at_config_path(error: SettingError) -> SettingError:
 
 
 def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the configuration without settings of a training loop, if it has a validation loop.
+    """Remove the settings of a training loop from a configuration with a validation loop.
 
-    An experiment file sets them for its training loop, and the command line may choose a validation loop instead.
+    An experiment file contains such settings for its training loop, but the command line may choose a validation loop.
 
     Args:
-        config: the resolved configuration.
-        typed: overrides as typed. Training settings in them are kept, so that they are refused later.
+        config: resolved configuration. It is returned unchanged if it has no validation loop.
+        typed: overrides as typed. Training settings in these overrides are kept, so that a later check refuses them.
     """
     loop = config.get("loop")
     if not isinstance(loop, dict) or loop.get("_target_") not in _VALIDATION_LOOPS:
@@ -149,7 +152,7 @@ def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[
 
 
 def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
-    """Return the error with the path of its setting in a configuration, if a callback or logger raised it."""
+    """If a callback or logger raised the error, return it with the configuration path of its setting."""
     raised = {match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match}
     for section in ("callbacks", "loggers"):
         for name, node in (config.get(section) or {}).items():
@@ -173,8 +176,8 @@ def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence
     """Refuse unknown top-level names, and overrides that remove a name in `KEPT_NAMES`.
 
     Args:
-        config: the resolved configuration.
-        used: top-level names that interpolations read. The user may add such names.
+        config: resolved configuration.
+        used: top-level names that interpolations read. A user may add such names to a configuration.
         typed: overrides as typed.
     """
     known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(JobSettings))}

@@ -1,4 +1,4 @@
-"""The check that a model accepts the data of its run, made before the run on a few rows and without weights."""
+"""`check_takes`: checks before a run that the model accepts a few rows of its training data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NUM_ROWS = 64
 def check_takes(model: nn.Module, data: Splits) -> None:
     """Refuse a model that does not accept some rows of its training data.
 
-    Shapes and types are the same in every row. Labels and tokens are checked in at most 64 rows, at regular intervals
-    in the training data, because reading all rows would take as long as a pass. A wrong label or token in another row
-    ends the run later with the same message, after the run directory was created. If a row cannot be read, nothing is
-    checked, and the run reports the error.
+    All rows have the same shapes and types. Labels and tokens are checked in at most 64 rows, at regular intervals in
+    the training data, because reading all rows would take as long as a pass over the data. A wrong label or token in
+    another row ends the run later with the same message, after the run directory has been created. If a row cannot be
+    read, the check is skipped, and the run reports the error.
 
     Args:
-        model: model with or without weights. It is checked only if it is a `ChecksBatches`.
+        model: model with or without weights. It is checked only if it implements `ChecksBatches`.
         data: dataloaders of the run.
 
     Raises:
@@ -42,7 +42,7 @@ def check_takes(model: nn.Module, data: Splits) -> None:
 
 
 def _some_rows(dataset: Any) -> Any:
-    if not hasattr(dataset, "__getitems__"):  # rows are read one by one, perhaps from one file each
+    if not hasattr(dataset, "__getitems__"):  # each row may be in another file, so only the first is read
         return next(iter(Loader(dataset)))
     every = -(-len(dataset) // _NUM_ROWS)
     return default_collate(dataset.__getitems__(list(range(0, len(dataset), every))))

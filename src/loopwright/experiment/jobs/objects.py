@@ -1,4 +1,4 @@
-"""The objects that a configuration describes, and the `Trainer` made from them."""
+"""Functions that build the objects that a configuration describes, and a `Trainer` with these objects."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobObjects:
-    """The objects of one job: the arguments of its trainer, except the model.
+    """The objects that one job passes to its trainer, except the model.
 
     Attributes:
         loop: training loop or validation loop.
         device: device on which the job computes.
         precision: floating-point type in which the job computes.
-        checkpointing: times at which checkpoints are saved; None saves no checkpoints.
-        optimizer: callable that makes an optimizer for given parameters.
-        schedulers: callables that make a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
+        checkpointing: settings that say when checkpoints are saved; None saves no checkpoints.
+        optimizer: callable that builds an optimizer for given parameters.
+        schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
         callbacks: callbacks by name.
         loggers: loggers by name.
         data: dataloaders for training and validation, and facts about the data.
@@ -55,10 +55,10 @@ class JobObjects:
 
 
 def build_objects(job: Job, trust: Trust) -> JobObjects:
-    """Build the objects of a job that was checked and whose seed is decided.
+    """Build the objects of a checked job whose seed has been decided.
 
     Raises:
-        SettingError: for a target that refuses its arguments, or returns an object of a wrong class.
+        SettingError: if a target refuses its arguments or returns an object of a wrong class.
     """
     config = job.config
     return JobObjects(
@@ -81,13 +81,13 @@ def make_trainer(
     run_dir: Path | None,
     callbacks: Mapping[str, Callback] | None = None,
 ) -> Trainer:
-    """Make the trainer of a job. The trainer builds the model with its own random streams.
+    """Build the trainer of a job. The trainer builds the model with the random streams of the trainer.
 
     Args:
-        job: checked job with a decided seed.
-        objects: objects built from the job.
-        trust: the packages that the user trusts.
-        run_dir: directory to which the run writes its files. None saves no files and uses no loggers.
+        job: checked job whose seed has been decided.
+        objects: objects of the job.
+        trust: packages that the user trusts.
+        run_dir: directory to which the run writes its files. None writes no files and uses no loggers.
         callbacks: additional callbacks by name.
     """
     make_model = factory(job.config["model"], trust, "model")
@@ -108,9 +108,9 @@ def make_trainer(
 
 
 def build_data(job: Job, trust: Trust) -> Splits:
-    """Build the dataloaders of a job. Random numbers drawn here depend only on the seed of the job.
+    """Build the dataloaders of a job. Random numbers drawn by this function depend only on the seed of the job.
 
-    The random streams of the process are restored afterwards.
+    The random generators of the process are restored afterwards.
     """
     assert job.settings.seed is not None, "decided by settle"
     with RandomStreams(derive(job.settings.seed, "build data")).active():
@@ -121,7 +121,7 @@ def build_data(job: Job, trust: Trust) -> Splits:
 
 
 def facts_of(data: Splits) -> dict[str, str | int]:
-    """Return the facts that the data set declares, and the SHA-256 of each dataloader's content if it can be computed.
+    """Return the declared facts about the data, and a SHA-256 of the content of each dataloader if computable.
 
     Raises:
         DataError: for an image that cannot be read.
@@ -132,7 +132,7 @@ def facts_of(data: Splits) -> dict[str, str | int]:
 
 
 def build_loop(job: Job, trust: Trust) -> LoopCallback:
-    """Return the `TrainingLoop` or `ValidationLoop` of a job. Build it if it was not built with the job."""
+    """Return the `TrainingLoop` or `ValidationLoop` of a job. Build the loop if ``job.loop`` is None."""
     loop = instantiate(job.config["loop"], trust, "loop") if job.loop is None else job.loop
     if not isinstance(loop, LoopCallback):
         raise refuse_type("loop", type(loop).__name__, "a TrainingLoop or a ValidationLoop")
@@ -148,7 +148,7 @@ def build_device(node: Any, trust: Trust) -> Device:
 
 
 def build_precision(node: Any, trust: Trust) -> Precision:
-    """Build the precision of a run. Without a section, use the defaults of `Precision`."""
+    """Build the `Precision` of a run. If ``node`` is None, use the default values of `Precision`."""
     if node is None:
         return Precision()
     precision = instantiate(node, trust, "precision")
@@ -158,7 +158,7 @@ def build_precision(node: Any, trust: Trust) -> Precision:
 
 
 def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
-    """Build the `Checkpointing` of a run. Without a section, return None: no checkpoints are saved."""
+    """Build the `Checkpointing` of a run. If ``node`` is None, return None, and no checkpoints are saved."""
     if node is None:
         return None
     checkpointing = instantiate(node, trust, "checkpoint")
@@ -168,16 +168,16 @@ def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
 
 
 def build_optimizer(node: Any, trust: Trust) -> Any:
-    """Build a callable that makes an optimizer for given parameters."""
+    """Return a callable that builds an optimizer for given parameters."""
     _check_partial(node, "optimizer", "the trainer gives an optimizer its parameters")
     return instantiate(node, trust, "optimizer")
 
 
 def build_schedulers(node: Any, trust: Trust) -> list[Any]:
-    """Build callables that make the schedulers of a given optimizer.
+    """Return callables that build schedulers for a given optimizer.
 
-    For a scheduler that needs a metric, return a mapping with ``scheduler`` and ``monitor``. The section contains one
-    scheduler, a list of schedulers, or null.
+    A scheduler that needs a metric is returned as a mapping with ``scheduler`` and ``monitor``. The section ``node``
+    contains one scheduler, a list of schedulers, or null.
     """
     if node is None:
         return []
@@ -187,7 +187,7 @@ def build_schedulers(node: Any, trust: Trust) -> list[Any]:
 
 
 def build_callbacks(config: Config, section: str, trust: Trust) -> dict[str, Any]:
-    """Build the callbacks or loggers of a section, by name. Leave out names whose value is null."""
+    """Return the callbacks or loggers of a section by name. Names whose value is null are left out."""
     node = config.get(section)
     if node is None:
         return {}

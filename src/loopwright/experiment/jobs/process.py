@@ -1,4 +1,4 @@
-"""Settings of the process during a run: the number of threads, and determinism."""
+"""`process_settings`: applies the number of threads and the determinism of a run to the process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from loopwright.device import deterministic_operations, deterministic_workspace
 
 @contextmanager
 def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]:
-    """Apply the number of threads and determinism while the context is open, then restore the earlier settings.
+    """Apply a number of threads and determinism while the context is open. Restore the earlier settings afterwards.
 
     Args:
-        num_threads: number of threads for operations on the CPU.
-        deterministic: whether an operation without a deterministic form is an error.
+        num_threads: number of threads for CPU operations.
+        deterministic: whether a call of an operation without a deterministic form raises an error.
 
     Raises:
-        SettingError: if the body calls an operation without a deterministic form; the message names the operation.
+        SettingError: if ``deterministic`` is True and an operation without a deterministic form is called. The message
+            names the operation.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)

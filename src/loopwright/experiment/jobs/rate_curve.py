@@ -1,4 +1,4 @@
-"""The learning rates of a plan as one line of text, computed before training."""
+"""Functions that compute the learning rates of a plan before training, and describe them in one line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from loopwright.optim import NAME_ARGUMENTS
 from loopwright.plan import Plan, draw_curve
 from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers
 
-_MAX_POINTS = 1_000  # points of a curve, if the rate of any step can be computed directly
-_MAX_SCHEDULER_STEPS = 20_000  # steps of a curve, if the schedulers must be stepped: 5 to 20 µs per step
+_MAX_POINTS = 1_000  # number of points of a curve, if the rate of any step can be computed directly
+# Number of steps of a curve, if each step of the schedulers must be carried out. One step takes 5 to 20 µs.
+_MAX_SCHEDULER_STEPS = 20_000
 
 Course = Callable[[Plan], str]
 
@@ -26,18 +27,18 @@ Course = Callable[[Plan], str]
 def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
     """Return a function that describes the learning rates of a plan in one line.
 
-    The function makes a new optimizer and new schedulers, for one small parameter. The line shows ``optimizer.lr``. The
+    The function builds a new optimizer and new schedulers for one small parameter. The line shows ``optimizer.lr``. The
     rates of single parameter groups are not shown.
 
     Args:
-        optimizer: callable that makes an optimizer for given parameters.
-        schedulers: callables that make a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
+        optimizer: callable that builds an optimizer for given parameters.
+        schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
     """
     return functools.partial(_course, optimizer, schedulers)
 
 
 def sketch_optimizer(factory: Any) -> Optimizer:
-    """Make an optimizer for one small parameter, without the groups that need the names of a model's parameters.
+    """Build an optimizer for one small parameter, without the groups that need the parameter names of a model.
 
     Raises:
         SettingError: for a value that the optimizer refuses, such as a learning rate below 0.
@@ -71,7 +72,10 @@ def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:
 
 
 def _rates(schedulers: Sequence[Any], optimizer: Optimizer, start: int, stop: int) -> list[float] | None:
-    """Return the rates of the steps in ``[start, stop)``, or of some of them; None if they take too long to compute."""
+    """Return the learning rates of the steps in ``[start, stop)``, or of at most `_MAX_POINTS` of these steps.
+
+    Return None if the computation would take too long.
+    """
     if not schedulers:
         return [_rate(optimizer)]
     if len(schedulers) == 1 and type(schedulers[0]) is LambdaLR:

@@ -1,4 +1,8 @@
-"""Recorded configurations. They are checked like other files: a run directory may come from an untrusted source."""
+"""Functions that read, override and compare the configurations that runs recorded in ``config.yaml``.
+
+A recorded configuration is checked in the same way as a configuration file of the user, because a run directory may
+come from an untrusted source.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,8 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
     """Read the configuration that a run recorded in its ``config.yaml``.
 
     Raises:
-        SettingError: if the file does not exist or is not one plain mapping. Tags, aliases, keys given twice and files
-            that are too large or too deep are refused.
+        SettingError: if the file does not exist, or is not one mapping with string keys. Also if the file contains
+            tags, aliases or repeated keys, or exceeds the limits of `Budget` on size and depth.
     """
     file = run_dir / "config.yaml"
     if not run_dir.is_dir():
@@ -57,7 +61,7 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
 
 
 def check_files(directory: Path) -> None:
-    """Refuse links and special files in a run directory, because links may lead out of it."""
+    """Refuse symbolic links and special files in a run directory. A link could lead out of the directory."""
     for here, folders, files in os.walk(directory):
         for path in (Path(here, name) for name in sorted((*folders, *files))):
             mode = path.lstat().st_mode
@@ -66,14 +70,16 @@ def check_files(directory: Path) -> None:
                 raise SettingError(
                     str(directory), f": {name} is neither a file nor a folder; expected a run directory without links."
                 )
-        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]  # checked when read
+        # The files of a checkpoint are checked when the checkpoint is read.
+        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]
 
 
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set values in a recorded configuration, in place. Options of groups cannot be chosen again.
+    """Set values in a recorded configuration, in place. The recorded option of each configuration group is kept.
 
     Raises:
-        SettingError: for overrides other than ``key=value`` with a recorded key.
+        SettingError: if an override does not have the form ``key=value`` with one value, if its key is not in the
+            configuration, or if it chooses an option of a group.
     """
     problems = []
     for override in parse_overrides(overrides):
@@ -94,15 +100,18 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
-    """Return ``max_restarts`` of a run that is resumed with ``overrides``, or 0 for a value that will be refused."""
+    """Return the setting ``max_restarts`` of a recorded run after ``overrides`` are applied.
+
+    An invalid value gives 0. It is refused later, when the run is checked.
+    """
     config = read_recorded(run_dir)
     apply_overrides(config, overrides)
     value = config.get("max_restarts")
     return value if type(value) is int and value > 0 else 0
 
 
-# Sections that must be equal in a resumed run and its earlier part. `data.num_workers` may differ, because it does
-# not change results.
+# Top-level names whose values must not change when a run is resumed. Only `data.num_workers` may change, because the
+# results do not depend on it.
 RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
 
 
@@ -110,13 +119,13 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
     """Compare ``config`` with the configuration of the run that a checkpoint belongs to.
 
     Args:
-        path: checkpoint or run directory.
-        config: resolved configuration.
+        path: path of a checkpoint or of a run directory.
+        config: resolved configuration to compare with the recorded configuration.
         sections: top-level names to compare.
 
     Returns:
-        The run directory and a line for each difference; None if there is no difference, or if the checkpoint is not
-        in a run directory.
+        The run directory and one line for each difference, except in ``data.num_workers``. None if there is no
+        difference, or if the checkpoint is not in a run directory.
     """
     for run_dir in (path, path.parent, path.parent.parent):
         if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():

@@ -1,1 +1,1 @@
-"""Processes: one run in this process, and a supervisor that starts a run again when it dies."""
+"""Launching: one run in this process, and a supervisor that restarts a run when its process dies."""

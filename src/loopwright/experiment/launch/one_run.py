@@ -1,4 +1,4 @@
-"""One run in this process: the job is checked, its directory is created, and the run is carried out."""
+"""`launch`: checks a job, creates its run directory, and carries out the run in this process."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
     """Check a job, then run it, and return the exit code.
 
     Args:
-        line: the command line.
+        line: command line of the run.
         job: composed job.
-        trust: the packages that the user trusts.
-        supervised: connection to the supervisor, which receives the run directory; None if there is no supervisor.
+        trust: packages that the user trusts.
+        supervised: connection to the supervisor, to which the run directory is sent; None if there is no supervisor.
 
     Raises:
-        SettingError: for a wrong setting, before the directory is created.
-        CheckpointError: for a checkpoint that does not exist, before the directory is created.
+        SettingError: for a wrong setting, before the run directory is created.
+        CheckpointError: for a checkpoint that does not exist, before the run directory is created.
     """
     refuse_ranks()
     if job.directory is not None:
@@ -57,7 +57,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             code = 130
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 1
-        except Exception as error:  # noqa: BLE001  (the directory cannot be used)
+        except Exception as error:  # noqa: BLE001  (the run directory cannot be used)
             complain(f"failed: {one_line_of(error)}")
             return 1
     complain(f"interrupted (run directory: {directory})")
@@ -65,10 +65,10 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
 
 
 def refuse_ranks() -> None:
-    """Refuse to run as one of several processes that a launcher started.
+    """Refuse to run in one of several processes that a launcher such as torchrun started.
 
     Raises:
-        SettingError: if the environment variable ``WORLD_SIZE`` is not 1.
+        SettingError: if the environment variable ``WORLD_SIZE`` is set to a value other than 1.
     """
     world_size = os.environ.get("WORLD_SIZE", "1")
     if world_size != "1":

@@ -1,4 +1,4 @@
-"""`Restarts`: the decision whether a run is restarted after its process died."""
+"""`Restarts`: decides whether a run is restarted after its process has died."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts how often a run died since its newest checkpoint. A newer checkpoint resets the count.
+    """Counts how often a run has died since its newest checkpoint. A newer checkpoint resets the count.
 
     Args:
         max_in_a_row: maximum number of restarts without a new checkpoint in between.
-        newest_step: step of the newest checkpoint; None if there is none.
-        num_in_a_row: number of times that the run died since that checkpoint.
+        newest_step: step of the newest checkpoint; None if the run has no checkpoint.
+        num_in_a_row: number of times that the run has died since its newest checkpoint.
     """
 
     max_in_a_row: int
@@ -23,7 +23,7 @@ class Restarts:
         """Count a death of the run, and return whether it is restarted.
 
         Args:
-            newest_step: step of the newest checkpoint at the time of death; None if there is none.
+            newest_step: step of the newest checkpoint when the run died; None if the run had no checkpoint.
         """
         if newest_step is not None and (self.newest_step is None or newest_step > self.newest_step):
             self.newest_step, self.num_in_a_row = newest_step, 0

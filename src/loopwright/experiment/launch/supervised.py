@@ -1,6 +1,6 @@
-"""The connection of a supervised process to its supervisor.
+"""`Supervised`: the connection of a process to the supervisor that started it.
 
-The process sends its run directory, receives signals, and ends when the supervisor ends.
+The supervised process sends its run directory, receives signals, and ends when the supervisor ends.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from loopwright.errors import SettingError
 VARIABLE = "LOOPWRIGHT_SUPERVISOR"  # "<process id of the supervisor>:<descriptor of the connection>"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-_GRACE_SECONDS = 0.5  # time in which a signal to the whole process group reaches this process as well
+_GRACE_SECONDS = 0.5  # time to wait for a signal that was sent to the whole process group
 
 
 def join_supervisor() -> Supervised | None:
-    """Start to listen to the supervisor that started this process. Return None if there is no supervisor.
+    """Connect to the supervisor that started this process. Return None if there is no supervisor.
 
     Raises:
-        SettingError: if the supervisor has ended already.
+        SettingError: if the supervisor that started this process has already ended.
     """
     given = os.environ.pop(VARIABLE, None)
     if given is None:
@@ -44,9 +44,9 @@ def join_supervisor() -> Supervised | None:
 class Supervised:
     """The connection of this process to its supervisor.
 
-    When the supervisor receives a signal, the signal is raised in this process too, unless this process has received it
-    as well. Ctrl-C in a terminal and the signals of most schedulers reach both. A second signal would end the run
-    without a save.
+    When the supervisor receives a signal, the signal is also raised in this process, unless this process has received
+    the signal itself. Ctrl-C in a terminal and the signals of most schedulers reach both processes. If they were raised
+    here as well, this second signal would end the run without a save.
 
     Args:
         connection: socket connected to the supervisor.
@@ -58,21 +58,21 @@ class Supervised:
         self._received, self._wakeup = socket.socketpair()
 
     def listen(self) -> None:
-        """Listen in a new thread until this process ends. To be called in the main thread."""
+        """Start a thread that receives the supervisor's signals until this process ends. Call it in the main thread."""
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # signals of data workers are not counted
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # not in dataloader workers
         threading.Thread(target=self._listen, name="supervised", daemon=True).start()
 
     def tell(self, directory: Path) -> None:
         """Send the run directory that this process created."""
-        with suppress(OSError):  # the listening thread handles the end of the supervisor
+        with suppress(OSError):  # the thread started by `listen` handles the end of the supervisor
             self._connection.sendall(os.fsencode(directory))
 
     def _listen(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the main thread handles them
         num_told = num_received = 0
-        with suppress(ConnectionResetError):  # the supervisor ended without reading everything
+        with suppress(ConnectionResetError):  # the supervisor ended before it had read all data
             while told := self._connection.recv(1):
                 num_told += 1
                 if num_received < num_told:

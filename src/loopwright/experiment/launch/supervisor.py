@@ -1,6 +1,6 @@
-"""The supervisor: runs a command in a child process and restarts the command if the process dies. Imports no torch.
+"""The supervisor, which runs a command in a child process and restarts the command if the process dies.
 
-::
+This module does not import torch. The supervisor carries out these steps::
 
     run the command as typed
     while the process died and another restart is allowed:
@@ -29,7 +29,8 @@ from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
 from loopwright.records import read_summary
 
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-# Exit codes of a completed run, of errors that a restart would repeat, and of interruptions by the user.
+# Exit codes after which a run is not restarted: it completed, a restart would repeat the error, or the user
+# interrupted the run.
 _NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())
 
 
@@ -81,23 +82,23 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
 
 
 def newest_step(run_dir: Path | None) -> int | None:
-    """Return the newest step whose checkpoint files have the sizes in the manifest, or None if there is none."""
+    """Return the step of the newest checkpoint whose files have the sizes in its manifest, or None."""
     folders = {} if run_dir is None else _folders(run_dir)
     return max((step for step, folder in folders.items() if _is_of_full_size(folder)), default=None)
 
 
 def _folders(run_dir: Path) -> dict[int, Path]:
-    """Return the folders with the name of a checkpoint, by step."""
+    """Return the folders whose names are names of checkpoints, by step."""
     found = run_dir.glob("checkpoints/step_*")
     return {int(path.name[5:]): path for path in found if re.fullmatch(r"step_\d+", path.name)}
 
 
 def _is_of_full_size(folder: Path) -> bool:
-    """Return whether every file has the size in the manifest. The run itself checks the contents."""
+    """Return whether every file of a checkpoint has the size in its manifest. A resumed run checks the contents."""
     try:
         files = json.loads((folder / "manifest.json").read_bytes())["files"]
         return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no manifest
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no valid manifest, or a missing file
         return False
 
 
@@ -143,8 +144,8 @@ class _Child:
             signal.signal(number, handler)
 
     def run(self, words: Sequence[str]) -> tuple[int, Path | None]:
-        """Run the command with ``words``. Return its exit code, and the run directory if it sent one."""
-        # -P: a module named loopwright in the current directory must not be run instead of the package.
+        """Run ``loopwright`` with ``words``. Return the exit code and the run directory, or None if none was sent."""
+        # With -P, Python does not run a module named loopwright in the current directory instead of the package.
         command = [sys.executable, "-P", "-m", "loopwright", *words]
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -158,7 +159,8 @@ class _Child:
             self._connection = None
             ours.setblocking(False)
             sent = b""
-            # The child may have sent nothing, while a process that it started still holds the socket open.
+            # If the child sent nothing, a read could block, because a process that the child started may keep the
+            # socket open.
             with suppress(BlockingIOError):
                 sent = ours.recv(1 << 16)
         return code, Path(os.fsdecode(sent)) if sent else None

@@ -1,1 +1,1 @@
-"""The run directory: created for one run, written by this run, and read by later commands."""
+"""The run directory: its creation, its lock, and the files in which a run records itself."""

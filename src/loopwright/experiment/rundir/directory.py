@@ -1,4 +1,4 @@
-"""Creation of run directories. Each is created exclusively, so that two runs never share one."""
+"""Functions that create run directories. Two runs never get the same directory."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _RUN_FILES = ("config.yaml", "summary.json", "checkpoints", "multirun.yaml", ".h
 
 
 def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.environ) -> Path:
-    """Create ``outputs/<name>/<date>_<time>_<id>`` (for a sweep: ``…_sweep``) and return its relative path.
+    """Create ``outputs/<name>/<date>_<time>_<id>`` and return its relative path. For a sweep, append ``_sweep``.
 
-    Under torchrun, the process with rank 0 creates the directory. It writes the name to a small file in the parent
-    folder, where the other processes read it.
+    Under torchrun, the process with rank 0 creates the directory, and writes the name of the directory to a small file
+    in the parent folder. The other processes read this file.
 
     Args:
-        name: name of the run, checked by `JobSettings`.
-        is_sweep: whether the directory will contain the directories of many jobs.
-        environ: environment variables; torchrun sets the rank in them.
+        name: name of the run, which `JobSettings` has checked.
+        is_sweep: whether the directory will contain the directories of the jobs of a sweep.
+        environ: environment variables, in which torchrun sets the rank.
 
     Raises:
-        SettingError: if ``outputs/<name>`` cannot be created, and on several machines, which may not share a disk.
+        SettingError: if ``outputs/<name>`` cannot be created, or if torchrun started processes on several machines.
+            Several machines may have no disk in common.
         OSError: if the directory cannot be created in ``outputs/<name>``.
         TimeoutError: if the process with rank 0 creates no directory within 60 s.
     """
@@ -44,14 +45,14 @@ def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.envir
 
 
 def use(setting: str, directory: str) -> Path:
-    """Return the directory that the user typed. It is created if it does not exist.
+    """Return the path of a directory that the user typed. Create the directory if it does not exist.
 
     Args:
-        setting: name of the setting, for messages.
+        setting: name of the setting that contains the path, for messages.
         directory: path as typed.
 
     Raises:
-        SettingError: if the directory contains a run already, cannot be created, or is not a directory.
+        SettingError: if the directory already contains a run or cannot be created, or if the path is a file.
     """
     path = Path(directory)
     check_usable(setting, path)
@@ -69,7 +70,7 @@ def _make(setting: str, path: Path) -> None:
 
 
 def check_usable(setting: str, path: Path) -> None:
-    """Refuse a typed directory that contains a run already, and a path that is not a directory."""
+    """Refuse a typed directory that already contains a run, and a path that is not a directory."""
     if path.exists() and not path.is_dir():
         raise SettingError(setting, f"={str(path)!r}: expected a directory, found a file.")
     held = [name for name in _RUN_FILES if (path / name).exists()]
@@ -91,8 +92,8 @@ def _make_new(parent: Path, is_sweep: bool) -> Path:
 def _make_shared(parent: Path, is_sweep: bool, environ: Mapping[str, str], timeout_seconds: float = 60.0) -> Path:
     """Return the same new directory in every process that one torchrun started on this machine.
 
-    The process ID of torchrun is part of the key that identifies the launch, because run IDs and ports are often the
-    defaults and so equal for two launches.
+    The key that identifies the launch contains the process ID of torchrun. The run ID and the port do not suffice,
+    because two launches often use the same default values.
     """
     identity = [environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")]
     key = hashlib.sha256(json.dumps([*identity, os.getppid()]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The environment of a run: packages, Python, torch, hardware, threads and source code."""
+"""Functions that describe the environment of a run: packages, Python, torch, hardware, threads and source code."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _VARIABLES = (
     "SLURM_JOB_ID",
     "WORLD_SIZE",
 )
-# Variables by which torch's libraries choose their kernels. Earlier versions did not record these variables nor
-# `hardware.cpu_capability`.
+# Environment variables from which torch's libraries choose their kernels. Earlier versions of Loopwright recorded
+# neither these variables nor `hardware.cpu_capability`.
 _OF_KERNELS = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
@@ -48,9 +48,9 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
     """Return the content of ``environment.json``.
 
     Args:
-        num_threads: number of threads for operations on the CPU in this run.
-        git: commit and state of the working tree, from `git_state`.
-        trust: trusted packages, whose source is recorded as well.
+        num_threads: number of threads for CPU operations in this run.
+        git: commit and state of the working tree, as returned by `git_state`.
+        trust: trusted packages. Digests of their source code are recorded as well.
     """
     return {
         "python": platform.python_version(),
@@ -66,7 +66,7 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
 
 
 def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for each difference that may change results, such as ``torch: 2.13.0 -> 2.14.0``."""
+    """Return a line for each difference that may change the results of a run, such as ``torch: 2.13.0 -> 2.14.0``."""
     before, now = comparable(before, now)
     lines = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
@@ -84,7 +84,10 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parts of two environments that may change results, without values that ``before`` did not record."""
+    """Return the parts of two environments that may change the results of a run.
+
+    Values that ``before`` does not contain, because an earlier version recorded it, are left out of both.
+    """
     sides = [dict(before), dict(now)]
     hardware, own = (_section(side, "hardware") for side in sides)
     left_out: tuple[str, ...] = _OF_THE_JOB
@@ -92,7 +95,7 @@ def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[
         own.pop("cpu_capability", None)
         left_out += _OF_KERNELS
     if str(own.get("cpu")).startswith(f"{hardware.get('cpu')}, family "):
-        own["cpu"] = hardware.get("cpu")  # earlier versions recorded the name alone
+        own["cpu"] = hardware.get("cpu")  # earlier versions recorded only the name of the processor
     if "source" not in before:
         sides[1].pop("source", None)
     for side, part in zip(sides, (hardware, own), strict=True):
@@ -112,7 +115,7 @@ def read_environment(directory: Path) -> dict[str, Any]:
 
 
 def recorded_threads(directory: Path) -> int:
-    """Return the number of CPU threads with which a run started, or of this process if it cannot be read."""
+    """Return the number of CPU threads that a run recorded. If it cannot be read, return torch's current number."""
     recorded = read_environment(directory).get("num_threads")
     return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()
 
@@ -120,7 +123,7 @@ def recorded_threads(directory: Path) -> int:
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
     """Return the commit and the uncommitted changes of the git repository around ``directory``.
 
-    The values are None if there is no repository, or if git cannot be run.
+    The commit and the changes are None if there is no repository, or if git cannot be run.
     """
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
@@ -160,7 +163,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "cpu": _cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # instruction set of the kernels that torch chooses
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # instruction set for which torch chooses kernels
         "num_cpus": os.cpu_count(),
         "accelerators": devices,
     }
@@ -169,7 +172,7 @@ def _hardware() -> dict[str, Any]:
 def _cpu_name() -> str:
     """Return the name, family, model and stepping of the processor.
 
-    Some processors have the same name, and libraries choose kernels by the three numbers.
+    Different processors may have the same name. Libraries choose kernels by family, model and stepping.
     """
     found: dict[str, str] = {}
     try:

@@ -1,4 +1,4 @@
-"""The lock of a run directory, which allows one process at a time to work in it."""
+"""The lock of a run directory. Only one process at a time can hold the lock."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _log = logging.getLogger("loopwright")
 def hold(directory: Path) -> Iterator[None]:
     """Lock a run directory while the context is open.
 
-    The lock is a lock of the operating system on the file ``.lock``. The system releases it when the process ends for
-    any reason, and forked processes do not inherit it. The file contains the process that holds the lock, and it is not
-    deleted.
+    The operating system provides the lock, on the file ``.lock``. The system releases the lock when the process ends
+    for any reason, and forked processes do not inherit the lock. The file describes the process that holds the lock,
+    and is never deleted.
 
     Raises:
-        CheckpointError: if another process holds the lock; the message names the process.
+        CheckpointError: if another process holds the lock. The message names this process.
         SaveError: if the directory is not writable.
     """
     path = directory / LOCK_FILE

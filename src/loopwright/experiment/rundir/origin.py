@@ -1,4 +1,4 @@
-"""The checkpoints that a run starts from or validates, with SHA-256 digests by which a replaced one is detected."""
+"""The checkpoints that a run starts from or validates, with SHA-256 digests that show whether one was replaced."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from loopwright.experiment.jobs.job_settings import JobSettings
 
 
 def origins(settings: JobSettings) -> list[Path]:
-    """Return the checkpoints that the settings of a run name.
+    """Return the paths of the checkpoints that ``ckpt_path``, ``ckpt_paths`` or ``init_from`` name.
 
     Raises:
-        CheckpointError: if a checkpoint does not exist, or if a named run has no complete checkpoint.
+        CheckpointError: if a checkpoint does not exist, or if a run directory contains no complete checkpoint.
     """
     if settings.ckpt_paths is not None:
         return expand(settings.ckpt_paths)
@@ -23,7 +23,7 @@ def origins(settings: JobSettings) -> list[Path]:
 
 
 def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
-    """Return the SHA-256 of the manifest in each checkpoint folder, or None if it cannot be read.
+    """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None for an unreadable manifest.
 
     The manifest contains the digests of all other files of the checkpoint.
     """

@@ -1,4 +1,4 @@
-"""`RecordingCallback`: the callback that records the plan, the optimizer and the configuration during a run."""
+"""`RecordingCallback`: records the plan, the optimizer and the configuration of a run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _log = logging.getLogger("loopwright")
 
 
 class RecordingCallback(Callback):
-    """Writes the plan and the optimizer when a fit starts, and the configuration into every checkpoint.
+    """Writes the plan and the optimizer when a fit starts, and adds the configuration to every checkpoint.
 
-    The attribute ``validated_step`` is the step of the last validation.
+    The attribute ``validated_step`` is the ``global_step`` of the last validation.
 
     Args:
         writer: writer of the files in the run directory.
         config: resolved configuration.
         course: function that describes the learning rates of a plan in one line.
-        named_metrics: metric that each setting names, by setting.
+        named_metrics: names of metrics in the configuration, by the setting that contains the name.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class RecordingCallback(Callback):
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Write the plan and the optimizer. The plan of a resumed run is written from its first step."""
+        """Write the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint."""
         plan = trainer.plan
         assert plan is not None, "the plan is made before a fit starts"
         self._writer.write_resumption()
@@ -64,7 +64,7 @@ class RecordingCallback(Callback):
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """After the first validation, refuse settings that name a validation metric that does not exist."""
+        """After a validation, refuse a setting that names a validation metric that does not exist."""
         validated = [name for name in trainer.metrics if name.startswith("val/")]
         for setting, name in self._named_metrics.items():
             if validated and name.startswith("val/") and name not in validated:
@@ -72,7 +72,7 @@ class RecordingCallback(Callback):
                 raise SettingError(setting, problem + did_you_mean(name, validated))
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Warn of a setting whose metric was never logged. The objective is checked at the end of the run."""
+        """Log a warning for a setting whose metric was never logged. `carry_out` checks the objective later."""
         for setting, name in self._named_metrics.items():
             if setting != "objective" and trainer.metrics and name not in trainer.metrics and trainer.global_step:
                 is_unvalidated = trainer.plan is not None and trainer.plan.eval_every is None
@@ -80,7 +80,7 @@ class RecordingCallback(Callback):
                     _log.warning("%s=%r: no such metric was logged.", setting, name)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Keep the step. Outside a fit it is the step of the validated checkpoint, which is known only here."""
+        """Keep the ``global_step``. Outside a fit, it is the step of the checkpoint that is validated."""
         self.validated_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
@@ -104,5 +104,5 @@ def _facts(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _num_values(parameters: Sequence[Tensor]) -> int | None:
-    """Return the total number of values, or None if lazy parameters get their shape from the first batch."""
+    """Return the total number of values, or None if a parameter is lazy and has no shape before the first batch."""
     return None if any(map(is_lazy, parameters)) else sum(parameter.numel() for parameter in parameters)

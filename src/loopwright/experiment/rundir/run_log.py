@@ -1,4 +1,4 @@
-"""`run.log`: the messages and warnings of a run, with their times."""
+"""`run_log`: writes the messages and warnings of a run to the file ``run.log``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _OneLine(logging.Formatter):
 
 
 class _ToFile(logging.FileHandler):
-    """Appends to the log file. If the file cannot be written, one message is printed, and the run continues."""
+    """Handler that appends to the log file. If a write fails, one message is printed, and the run continues."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")
@@ -38,7 +38,10 @@ class _ToFile(logging.FileHandler):
 
 
 class _ToStderr(logging.Handler):
-    """Writes to the current ``sys.stderr``, which the progress line replaces to stay below all other output."""
+    """Handler that writes to the current ``sys.stderr``.
+
+    The progress line replaces ``sys.stderr``, so that other output is printed above the line.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -49,9 +52,9 @@ class _ToStderr(logging.Handler):
 
 @contextmanager
 def run_log(file: Path) -> Iterator[None]:
-    """Write messages of the logger ``loopwright`` to ``file`` while the context is open. Print warnings to stderr too.
+    """While the context is open, append messages of the logger ``loopwright`` to ``file``.
 
-    Warnings of Python's `warnings` module are logged in the same way.
+    Warnings and errors are also printed to stderr. Warnings of Python's `warnings` module are logged in the same way.
     """
     to_file = _ToFile(file)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -73,10 +76,10 @@ def run_log(file: Path) -> Iterator[None]:
         for logger in (LOGGER, _WARNINGS):
             logger.removeHandler(to_file)
             logger.removeHandler(to_stderr)
-        with suppress(OSError):  # the error was printed when the line was logged
+        with suppress(OSError):  # the handler printed this error when a message was logged
             to_file.close()
 
 
 def log_only(message: str) -> None:
-    """Log ``message`` as an error in the file only, because stderr shows it in another form."""
+    """Log ``message`` as an error only in the file. Another function prints the error to stderr in another form."""
     LOGGER.error(message, extra={"file_only": True})

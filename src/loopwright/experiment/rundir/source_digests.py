@@ -1,4 +1,4 @@
-"""Digests of the source code that a run used, of Loopwright and of each trusted package. Git is not needed."""
+"""`source_digests`: computes digests of the source code of Loopwright and of each trusted package, without git."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _OWN = Path(__file__).parents[2]
 
 
 def source_digests(trust: Trust) -> dict[str, str | None]:
-    """Return the SHA-256 of the names and contents of the ``.py`` files of each package, by dotted name.
+    """Return a SHA-256 of the names and contents of all ``.py`` files of each package, by dotted name.
 
-    The value is None if a package has no such files or if they cannot be read. Nothing is imported.
+    The value is None if the package has no such files or a file cannot be read. No package is imported.
     """
     found = {"loopwright": _digest([_OWN])}
     for name in trust.packages:
@@ -26,7 +26,10 @@ def source_digests(trust: Trust) -> dict[str, str | None]:
 
 
 def _places(name: str, trust: Trust) -> list[Path]:
-    """Return the paths of the source of a dotted name. For a class or function it is the path of its module."""
+    """Return the source paths of the package or module with a dotted name.
+
+    For the name of a class or function, return the source path of its module.
+    """
     top, *rest = name.split(".")
     try:
         spec = PathFinder.find_spec(top, [str(trust.cwd)]) if top in trust.from_cwd else find_spec(top)
@@ -63,7 +66,7 @@ def _digest(places: Iterable[Path]) -> str | None:
 
 
 def _files(place: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the relative name and path of each ``.py`` file of a module or package, in order.
+    """Yield the relative name and the path of each ``.py`` file of a module or package, in a fixed order.
 
     Folders whose names are not identifiers are skipped.
     """

@@ -1,4 +1,4 @@
-"""`DirectoryWriter`: the files in which a run records its configuration, environment, plan and result."""
+"""`DirectoryWriter`: writes the files that record the configuration, environment, plan and result of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import number
 from loopwright.records import read_summary
 
-# Entries of the summary that a resumed run keeps until it replaces them.
+# Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
     "global_step",
     "metrics",
@@ -44,15 +44,15 @@ class DirectoryWriter:
     """Writes the files of a run directory that record the run and its result.
 
     ``summary.json`` exists from the start and is always replaced as a whole, so that it can be read at any time. A
-    resumed run does not change any file until all checks have passed, see `write_resumption`.
+    resumed run changes no file until all checks have passed; see `write_resumption`.
 
     Args:
         directory: existing run directory.
-        settings: settings of the run; the summary contains the name of the objective.
+        settings: settings of the run. The name and the mode of the objective are written to the summary.
         is_resumed: whether the directory contains an earlier part of this run.
 
     Raises:
-        SettingError: if the directory contains a run already and ``is_resumed`` is False.
+        SettingError: if the directory already contains a run and ``is_resumed`` is False.
     """
 
     def __init__(self, directory: Path, settings: JobSettings, *, is_resumed: bool = False) -> None:
@@ -97,13 +97,14 @@ class DirectoryWriter:
     def write_beginning(
         self, config: Mapping[str, Any], words: Sequence[str], environment: Mapping[str, Any], diff: str | None
     ) -> None:
-        """Write the files that are known before anything is built: configuration, command and environment.
+        """Write the files that can be written before any object is built: configuration, command and environment.
 
         Args:
-            config: the resolved configuration, written to ``config.yaml``.
+            config: resolved configuration, written to ``config.yaml``.
             words: words of the command line, written to ``command.txt``.
-            environment: return value of `loopwright.experiment.rundir.environment.environment`.
-            diff: uncommitted changes, written to ``git.diff``; None if they are not known.
+            environment: return value of `loopwright.experiment.rundir.environment.environment`, written to
+                ``environment.json``.
+            diff: uncommitted changes, written to ``git.diff``; None if unknown.
         """
         self._write_config(_config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
@@ -117,10 +118,10 @@ class DirectoryWriter:
         """Keep the files of a resumed run in memory until `write_resumption` writes them.
 
         Args:
-            config: the resolved configuration. Its last step may be later than before.
+            config: resolved configuration. Its last step may be later than in the recorded configuration.
             words: words of the command line.
             checkpoint: checkpoint from which the run resumes.
-            differences: differences between the recorded environment and this one.
+            differences: differences between the recorded environment and the current environment.
         """
         self._resumption = _config_text(config), shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
@@ -131,7 +132,7 @@ class DirectoryWriter:
             return
         config_text, command = self._resumption
         self._resumption, self._is_begun = None, True
-        for left in self.directory.glob(".*.*-*"):  # left by a process that was killed while it wrote
+        for left in self.directory.glob(".*.*-*"):  # a process that was killed may have left partial files
             if _PARTIAL.fullmatch(left.name):
                 left.unlink(missing_ok=True)
         self._write_config(config_text)
@@ -149,10 +150,10 @@ class DirectoryWriter:
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Write the facts about the data to the summary.
+        """Write facts about the data, such as digests, to the summary.
 
         Raises:
-            SettingError: if the run is resumed and the earlier part used other data.
+            SettingError: if the run is resumed and its earlier part used different data.
         """
         found = json.loads(json.dumps(plain(facts)))
         changed = [name for name, value in self._data_before.items() if found.get(name) != value]
@@ -164,12 +165,12 @@ class DirectoryWriter:
         self._write_summary()
 
     def write_origins(self, digests: Mapping[str, str | None]) -> None:
-        """Write the checkpoints that the run starts from or validates to the summary, each with its digest."""
+        """Write to the summary which checkpoints the run starts from or validates, each with its digest."""
         self._summary["origins"] = dict(digests)
         self._write_summary()
 
     def write_optimizer(self, facts: Mapping[str, Any]) -> None:
-        """Write the facts about the optimizer to the summary."""
+        """Write facts about the optimizer to the summary."""
         self._summary["optimizer"] = dict(facts)
         self._write_summary()
 
@@ -179,9 +180,9 @@ class DirectoryWriter:
         If a resumed run ended before `write_resumption`, its files are not changed.
 
         Args:
-            state: final state.
+            state: final state of the run.
             exit_code: exit code of the run.
-            values: other entries of the summary that are known.
+            values: values of other entries of the summary.
         """
         unknown = values.keys() - self._summary.keys()
         assert not unknown, unknown
@@ -195,7 +196,7 @@ class DirectoryWriter:
         self._write("summary.json", json.dumps(plain(self._summary), indent=2, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        """Replace a file as a whole. If that fails, the old file is unchanged."""
+        """Replace a file as a whole. If the new file cannot be written, the old file is unchanged."""
         path, partial = self.directory / name, self.directory / f".{name}-{os.getpid()}"
         try:
             partial.write_text(text, encoding="utf-8")
@@ -212,7 +213,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Convert ``value`` for strict JSON. Numbers that are not finite become texts, as in metrics.jsonl."""
+    """Convert ``value`` for strict JSON. Infinite numbers and NaN become strings, as in metrics.jsonl."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

@@ -1,1 +1,1 @@
-"""One run, from a checked job to its outcome."""
+"""One run: carrying out a checked job, recording its end and returning its outcome."""

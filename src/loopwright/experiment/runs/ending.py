@@ -1,4 +1,4 @@
-"""The end of a run: recorded in the run directory, printed, and returned as plain values."""
+"""Functions that record the end of a run in its run directory and print it. Also the request for a run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class RunRequest:
     """A request to carry out one run.
 
     Args:
-        job: checked job, with its seed and number of threads decided.
+        job: checked job, whose seed and number of threads have been decided.
         directory: existing run directory. It contains no run yet, unless ``resume_from`` is given.
-        words: words of the command line, including the name of the command.
-        trust: the packages that the user trusts.
-        objects: objects built when the job was checked; None builds them when the run begins.
+        words: words of the command line, beginning with ``loopwright``.
+        trust: packages that the user trusts.
+        objects: objects that were built when the job was checked; None to build new objects when the run begins.
         is_quiet: whether only warnings and errors are printed, as for the runs of a sweep.
         resume_from: checkpoint from which the run in the directory is resumed; None begins a new run.
     """
@@ -54,8 +54,8 @@ class Ended:
 
     Args:
         state: "completed", "interrupted" or "failed".
-        exit_code: 0, 1 (failed), 2 (a wrong setting), 3 (a bad checkpoint), 130 or 143 (a signal).
-        objective: value of the run's objective; NaN if it has no value.
+        exit_code: 0 (completed), 1 (failed), 2 (wrong setting), 3 (bad checkpoint), 130 or 143 (signal).
+        objective: value of the objective metric at the end of the run; NaN if the metric has no value.
         error: error message on one line; None if the run completed.
     """
 
@@ -67,13 +67,13 @@ class Ended:
 
 @dataclass(slots=True)
 class Live:
-    """Holds the trainer of a run as soon as it exists, so that `end_by` can record its step and metrics."""
+    """Contains the trainer of a run once it has been built, so that `end_by` can record its step and metrics."""
 
     trainer: Trainer | None = None
 
 
 def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: RunRequest) -> Ended:
-    """Record and print how ``error`` ended a run: as a wrong setting, failure, bad checkpoint, or interruption."""
+    """Record and print that ``error`` ended a run. Return the state, exit code and message for this error."""
     state, exit_code, said = "failed", 1, one_line_of(error)
     if isinstance(error, KeyboardInterrupt):
         state, exit_code = "interrupted", 130
@@ -102,7 +102,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
     try:
         writer.end(state, exit_code, error=said, **known)
         draw(request.directory)
-    except SaveError as unwritten:  # the message begins with the error that ended the run
+    except SaveError as unwritten:  # the error that ended the run is printed before this error
         said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
         _print_end(state, said, known, request)
@@ -122,19 +122,19 @@ def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequ
 
 
 def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
-    """Return the run directory, and the commands that use its checkpoints, if it has any.
+    """Return the run directory, and commands by label that use its checkpoints. Without checkpoints, none is returned.
 
     Args:
-        request: request of the run.
-        state: "completed"; "stopped" if a callback ended the run, and would end it again after a resume; in any other
-            state the run can be resumed.
+        request: request for the run.
+        state: "completed", or "stopped" if a callback ended the run and would end it again after a resume. In any other
+            state, the run can be resumed.
     """
     directory, trusted = request.directory, request.trust.packages
     if not any((directory / "checkpoints").glob("step_*")):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
     if callbacks_of(request.job.config, OVERFITS):
-        pass  # the run trains on one micro-batch, which no checkpoint contains
+        pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
     elif state == "completed":
         longer = _longer(request.job.config["loop"])
         commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
@@ -152,8 +152,8 @@ def _longer(loop: Mapping[str, Any]) -> str | None:
 
 
 def draw(directory: Path) -> None:
-    """Draw the curves. If this fails, log a warning instead of failing the run, whose results are complete."""
+    """Draw the curves of a run to a file. If this fails, log a warning, because the results of the run are complete."""
     try:
         draw_curves(directory)
-    except Exception as error:  # noqa: BLE001  (from a library or a font, or because the disk is full)
+    except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
         _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))

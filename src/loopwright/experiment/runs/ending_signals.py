@@ -1,4 +1,4 @@
-"""Handlers for signals that arrive outside a fit."""
+"""`ending_on_signals`: handles signals that arrive while a run is not in a fit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from types import FrameType
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Raise ``SystemExit(143)`` in the main thread on SIGTERM and SIGUSR1, so that the end of the run is recorded."""
+    """While the context is open, raise ``SystemExit(143)`` on SIGTERM and SIGUSR1, so that the run's end is recorded.
+
+    In a thread other than the main thread, the context has no effect.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process_id = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == process_id:  # not in a data worker that was forked while the handler was set
+        if os.getpid() == process_id:  # False in a dataloader worker process that inherited this handler
             raise SystemExit(128 + signal.SIGTERM)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)

@@ -1,4 +1,7 @@
-"""One run, from a checked job to a finished run directory. Used for single runs and for the jobs of a sweep."""
+"""`carry_out`: carries out one run of a checked job and records it in its run directory.
+
+The functions in this module are used for single runs and for the jobs of a sweep.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ from loopwright.loop import TrainingLoop
 from loopwright.trainer import Trainer
 
 _PROGRESS = "loopwright.loggers.ProgressLogger"
-_MAX_CHANGES = 5  # logged changes of the environment; the summary contains all of them
+_MAX_CHANGES = 5  # maximum number of logged changes of the environment; the summary contains all changes
 _log = logging.getLogger("loopwright")
 
 
@@ -63,9 +66,9 @@ def run(request: RunRequest) -> Ended:
 
 @contextmanager
 def opened(directory: Path) -> Iterator[None]:
-    """Lock a run directory, and write the log to its ``run.log``, while the context is open.
+    """While the context is open, lock a run directory and write the log to its file ``run.log``.
 
-    SIGTERM and SIGUSR1 raise ``SystemExit(143)``, except in a fit, which handles them itself.
+    SIGTERM and SIGUSR1 raise ``SystemExit(143)``, except in a fit, which has its own signal handlers.
 
     Raises:
         CheckpointError: if another process uses the directory.
@@ -75,14 +78,14 @@ def opened(directory: Path) -> Iterator[None]:
 
 
 def carry_out(request: RunRequest) -> Ended:
-    """Carry out one run. To be called in the contexts `opened` and `loopwright.experiment.jobs.check.applied`.
+    """Carry out one run. Call it in the contexts `opened` and `loopwright.experiment.jobs.check.applied`.
 
-    No exception is raised. The traceback is written to ``run.log``, and one line is printed to stderr.
+    An error in the run is not raised. Its traceback is written to ``run.log``, and one line is printed to stderr.
     """
     writer = DirectoryWriter(request.directory, request.job.settings, is_resumed=request.resume_from is not None)
     live = Live()
     try:
-        with deterministic_operations(request.job.settings.deterministic):  # in the try block, which records its errors
+        with deterministic_operations(request.job.settings.deterministic):  # the except block records its errors
             return _carry_out(request, writer, live)
     except BaseException as error:  # noqa: BLE001  (a raised exception would keep the model in memory)
         return end_by(error, writer, live, request)
@@ -131,14 +134,14 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
 
 
 def _collect_garbage_from_here() -> None:
-    """Enable the garbage collector, which `loopwright.cli.console` disabled. It skips all objects that exist by now."""
+    """Enable the garbage collector, which `loopwright.cli.console` disabled, except for all existing objects."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
 
 
 def _without_progress(job: Job) -> Job:
-    """Return a job of a sweep with the progress lines turned off, unless the configuration sets their mode."""
+    """Turn off the progress lines of a job of a sweep, unless the configuration sets their mode."""
     loggers = job.config.get("loggers") or {}
     quiet = {
         name: entry | {"mode": "off"}
@@ -198,7 +201,7 @@ def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], 
 
 
 def _named_metrics(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metric that each setting names, by setting."""
+    """Return the metrics that ``objective`` and ``checkpoint.monitor`` name, by setting."""
     named = {"objective": config["objective"]}
     checkpoint = config.get("checkpoint") or {}
     if checkpoint.get("monitor") is not None:

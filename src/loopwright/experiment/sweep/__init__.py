@@ -1,1 +1,1 @@
-"""Sweeps: the jobs of one command line, run one after another, and a table of their results."""
+"""Sweeps: running the jobs of one command line one after another, and writing a table of their results."""

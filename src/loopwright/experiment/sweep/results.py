@@ -1,4 +1,4 @@
-"""The results of the jobs of a sweep, as ``sweep.json`` and as a table."""
+"""Functions that read the results of the jobs of a sweep, write them to ``sweep.json`` and print a table."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Results = Sequence[Mapping[str, Any]]
 
 
 def job_results(directory: Path, jobs: Sequence[Job]) -> Results:
-    """Read the state, the objective and the error of each job from its run directory, in order."""
+    """Read the state, the objective and the error of each job from its run directory, in the order of the jobs."""
     summaries = [read_summary(directory / str(job.number)) or _NOT_RUN for job in jobs]
     return [{key: summary[key] for key in _NOT_RUN} for summary in summaries]
 
 
 def write_sweep(directory: Path, jobs: Sequence[Job], results: Results) -> None:
-    """Write ``sweep.json``: the state, overrides, objective and error of each job, in order."""
+    """Write the state, overrides, objective and error of each job to ``sweep.json``, in the order of the jobs."""
     entries = [{**result, "overrides": list(job.overrides)} for job, result in zip(jobs, results, strict=True)]
     text = json.dumps(plain({"jobs": entries}), indent=2, allow_nan=False) + "\n"
     (directory / "sweep.json").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, run one after another in this process."""
+"""`run_sweep`: runs the jobs of a sweep one after another in this process."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     """Check every job, then run them one after another, and return the exit code.
 
     Args:
-        line: the command line.
-        jobs: composed jobs.
-        trust: the packages that the user trusts.
+        line: command line of the sweep.
+        jobs: composed jobs of the sweep.
+        trust: packages that the user trusts.
 
     Raises:
-        SettingError: for a wrong setting of any job, before the directory is created.
-        CheckpointError: for a checkpoint that does not exist, before the directory is created.
+        SettingError: for a wrong setting of any job, before the sweep directory is created.
+        CheckpointError: for a checkpoint that does not exist, before the sweep directory is created.
     """
     refuse_ranks()
     typed = jobs[0].directory
@@ -39,7 +39,7 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         check_usable("hydra.sweep.dir", Path(typed))
     with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
         settled = check_jobs(jobs, trust)
-        gc.collect()  # frees objects built for the checks, which may be in reference cycles
+        gc.collect()  # frees the objects built for the checks, as some may be in reference cycles
         name = jobs[0].settings.name
         directory = allocate(name, is_sweep=True) if typed is None else use("hydra.sweep.dir", typed)
         ended = _run_jobs(line, settled, trust, directory)
@@ -53,7 +53,7 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
 
 
 def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: Path) -> list[Ended]:
-    """Run the jobs until one is interrupted, and return the outcome of each job that was started."""
+    """Run the jobs until all have ended or one is interrupted. Return the outcome of each started job."""
     ended: list[Ended] = []
     for job in jobs:
         try:
@@ -63,7 +63,7 @@ def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: P
         except SystemExit as exit:
             end = Ended(state="interrupted", exit_code=exit.code if isinstance(exit.code, int) else 1)
         ended.append(end)
-        gc.collect()  # reference cycles in callbacks would keep the job's objects alive during the next job
+        gc.collect()  # otherwise reference cycles in callbacks could keep the objects of this job in memory
         detail = f": objective {show(end.objective)}" if end.error is None else ""
         place = directory / str(job.number)
         tell(f"job {job.number} ({job.number + 1} of {len(jobs)}) {end.state}{detail}; {place}")

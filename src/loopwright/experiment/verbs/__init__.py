@@ -1,1 +1,1 @@
-"""The commands after ``loopwright``, such as ``resume``: one module for each, and `entry`, which calls them."""
+"""The commands after ``loopwright``, such as ``resume``. Each has a module, and the module `entry` calls them."""

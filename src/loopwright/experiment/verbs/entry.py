@@ -1,7 +1,7 @@
-"""Composes the configuration of a command line and calls the module of its verb.
+"""`execute`: composes the configurations of a command line, and calls the module of its verb.
 
-Importing this module imports Hydra but not torch. The verbs that need torch are imported after every job has been
-composed. Importing torch takes seconds, and wrong overrides should be reported before that.
+Importing this module imports Hydra but not torch. The modules that need torch are imported after every job has been
+composed. An import of torch takes seconds, and wrong overrides should be reported before it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def execute(line: CommandLine) -> int:
 
 
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
-    """Carry out a verb on a run directory or a file. No configuration is composed."""
+    """Carry out a verb that takes a run directory or a file. No configuration is composed."""
     assert line.directory is not None
     if line.verb == "resume":
         if supervised is None and (max_restarts := recorded_max_restarts(Path(line.directory), line.overrides)):

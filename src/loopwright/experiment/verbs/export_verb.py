@@ -1,4 +1,4 @@
-"""``loopwright export DIR``: write the weights of a run to one safetensors file, which other programs can read."""
+"""The command ``loopwright export DIR``, which writes the weights of a run to one safetensors file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
 
-_AVERAGED = "averaged_weights"  # key in the saved state of an `ExponentialMovingAverage`
+_AVERAGED = "averaged_weights"  # key of the weights in the saved state of an `ExponentialMovingAverage`
 
 
 def export(line: CommandLine) -> int:
     """Write the weights of a checkpoint, or of the newest valid checkpoint of a run, to a file. No model is built.
 
-    Options: ``output=FILE``, by default ``step_….safetensors`` in the run directory; ``weights=averaged`` for the
-    weights that an `ExponentialMovingAverage` has averaged.
+    The option ``output=FILE`` names the file. The default is ``step_….safetensors`` in the run directory. The option
+    ``weights=averaged`` selects the weights that an `ExponentialMovingAverage` has averaged.
 
     Raises:
-        SettingError: for another option, and for a file that exists already.
-        CheckpointError: if there is no valid checkpoint, or if it contains no averaged weights.
+        SettingError: for another option, if the file already exists, or if it cannot be written.
+        CheckpointError: if there is no valid checkpoint, if it contains no averaged weights although they are
+            requested, or if it contains a tensor of type complex128.
     """
     assert line.directory is not None
     options = read_options(line.overrides, {"output": None, "weights": "trained"})
@@ -41,7 +42,7 @@ def export(line: CommandLine) -> int:
         raise SettingError("output", f"={str(output)!r}: exists already; name another file.")
     checkpoint = read_checkpoint(folder)
     weights = checkpoint.state["model"] if options["weights"] == "trained" else _averaged(checkpoint.state, folder)
-    # A safetensors file cannot hold tied or strided tensors, so each tensor is copied in contiguous form.
+    # A safetensors file cannot contain tied or strided tensors, so each tensor is copied in contiguous form.
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format)
         for name, value in weights.items()
@@ -70,7 +71,7 @@ def _beside(folder: Path) -> Path:
 
 
 def _averaged(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the state of the model, with averaged parameters instead of the trained parameters."""
+    """Return the weights of the model, with averaged parameters instead of trained parameters."""
     for callback in state.get("callbacks", {}).values():
         if isinstance(callback, dict) and isinstance(callback.get(_AVERAGED), dict):
             return {**state["model"], **callback[_AVERAGED]}

@@ -1,4 +1,4 @@
-"""``loopwright import-weights FILE``: convert a file of ``torch.save`` to a checkpoint for ``init_from``."""
+"""The command ``loopwright import-weights FILE``, which converts a ``torch.save`` file for ``init_from``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from loopwright.experiment.console.options import read_options
 
 
 def import_weights(line: CommandLine) -> int:
-    """Read the weights from a file of ``torch.save``, without running code in it, and write them as a checkpoint.
+    """Read weights from a ``torch.save`` file without running code in the file, and write them as a checkpoint.
 
-    Options: ``output=DIR``, by default the name of the file with ``_weights``, in the current directory; ``key=NAME``,
-    the key of the weights in the file.
+    The option ``output=DIR`` names the directory of the checkpoint. The default is the name of the file with
+    ``_weights`` appended, in the current directory. The option ``key=NAME`` is the key of the weights in the file.
 
     Raises:
-        SettingError: for another option, and for a directory that exists already.
-        CheckpointError: if the file contains other objects than tensors, or if several of its keys may be the weights.
+        SettingError: for another option, and if the directory already exists.
+        CheckpointError: if the file contains objects other than tensors, or if several of its keys could be the key of
+            the weights.
     """
     assert line.directory is not None
     file = Path(line.directory)

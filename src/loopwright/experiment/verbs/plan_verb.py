@@ -1,4 +1,4 @@
-"""``loopwright plan``: print the plan of a run without running it."""
+"""The command ``loopwright plan``, which prints the plan of a run without running it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from loopwright.plan import count_samples
 
 
 def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Print the plan of a job. For a sweep, print a table with the effective batch and the samples of each job.
+    """Print the plan of a job. For a sweep, print a table with the steps, batch sizes and samples of each job.
 
     Raises:
-        SettingError: for a wrong setting, as in a run.
+        SettingError: for every wrong setting that a run would refuse.
     """
     if not line.multirun:
         with checked(jobs[0], trust) as ready:

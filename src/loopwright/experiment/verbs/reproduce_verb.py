@@ -1,4 +1,4 @@
-"""``loopwright reproduce DIR``: repeat a recorded run in a new directory, and compare both runs."""
+"""The command ``loopwright reproduce DIR``, which repeats a run in a new directory and compares both runs."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from loopwright.records import read_summary
 from loopwright.seeding import draw_seed
 
 _DIRECTORY = "hydra.run.dir"
-_MAX_CHARACTERS = 300  # in a line about a difference
-_MAX_REPEATED = 10  # differences that are repeated after the verdict
+_MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
+_MAX_REPEATED = 10  # maximum number of differences that are listed again after the verdict
 
 
 def reproduce(line: CommandLine, trust: Trust) -> int:
-    """Print how a recorded run differs from a run that is started now, run it again, and compare the two runs.
+    """Print how the present setup differs from a recorded run, repeat the run, and compare the results of both runs.
 
-    No file of the recorded run is changed. A resumed run is repeated in one go, from its beginning to its end.
-    Overrides change recorded values, and are listed as differences. ``hydra.run.dir`` is the directory of the new run.
+    No file of the recorded run is changed. A run that was resumed is repeated without interruption. Overrides change
+    recorded values and are listed as differences. ``hydra.run.dir`` is the directory of the new run.
 
     Returns:
-        0 if all recorded results are bitwise equal; 1 if they are not, or if no results were recorded; the exit code of
-        the new run if it ended too early to be compared.
+        0 if all recorded results are bitwise equal to the new results; 1 if they are not, or if no results were
+        recorded; the exit code of the new run if this run ended too early to be compared.
 
     Raises:
-        SettingError: if the directory contains no run, for a wrong setting, and for a new directory inside the recorded
-            run.
+        SettingError: if the directory contains no run, if a setting is wrong, or if the new directory is inside the
+            recorded run or contains another run.
         CheckpointError: if a checkpoint from which the recorded run started does not exist.
     """
     assert line.directory is not None
@@ -89,7 +89,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
 
 
 def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str | None]:
-    """Return the configuration with overrides and a seed, and the directory that the user typed, if any."""
+    """Return the configuration with overrides and a seed, and the value of ``hydra.run.dir`` or None."""
     own = [word for word in words if word.startswith(f"{_DIRECTORY}=")]
     typed = parse_overrides(own)
     if any(each.is_sweep_override() or not each.value() for each in typed):
@@ -130,7 +130,15 @@ def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
 def _changes_around(
     directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
 ) -> list[str]:
-    """Return a line for each difference in data, versions, hardware and source. ``now`` has the facts of the data."""
+    """Return a line for each difference in data, versions, hardware and source code.
+
+    Args:
+        directory: recorded run directory.
+        summary: summary of the recorded run.
+        now: facts about the data of the new run.
+        trust: packages that the user trusts.
+        num_threads: number of threads for CPU operations in the new run.
+    """
     before = summary.get("data")
     before = before if isinstance(before, dict) else {}
     changes = differences(before, {name: now.get(name) for name in before}, "data")
@@ -154,13 +162,13 @@ def _source_changes(directory: Path, diff: str | None) -> list[str]:
 
 
 def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
-    """Return remarks on the recorded run that are not differences."""
+    """Return remarks on the recorded run: data without a recorded hash, and resumes."""
     data, resumes = summary.get("data"), summary.get("resumes")
     hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
     lacking = [
         part
         for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
-        if is_used and all(name.startswith(other) for name in hashed)  # a hash without such a prefix covers both
+        if is_used and all(name.startswith(other) for name in hashed)  # a hash without prefix covers both
     ]
     notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
     for each in resumes if isinstance(resumes, list) else []:
@@ -171,7 +179,7 @@ def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list
 
 
 def _reasons(found: Sequence[str]) -> str:
-    """Return a line with possible causes of a difference in the results."""
+    """Return a line that lists possible causes of a difference in the results."""
     if not found:
         return "No recorded fact differs. To find operations that are not deterministic, use deterministic=true."
     more = f"; and {len(found) - _MAX_REPEATED} more, above" if len(found) > _MAX_REPEATED else ""

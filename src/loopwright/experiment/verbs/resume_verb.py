@@ -1,4 +1,4 @@
-"""``loopwright resume DIR``: continue a run in its directory, with its recorded configuration."""
+"""The command ``loopwright resume DIR``, which continues a run with its recorded configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import carry_out, opened
 from loopwright.records import read_summary
 
-# Settings that may change in a resumed run: a later end, and settings that do not change its results.
+# Settings that may change when a run is resumed: the length of the run, and settings that do not change its results.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
 _KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
@@ -32,7 +32,8 @@ def resume(line: CommandLine, trust: Trust) -> int:
     """Resume a run from its newest valid checkpoint, and return the exit code.
 
     Raises:
-        SettingError: if the directory contains no training run, and for a setting that a resumed run cannot change.
+        SettingError: if the directory contains no training run, or if an override changes a setting that must not
+            change in a resumed run.
         CheckpointError: if the run has no valid checkpoint, or if another process uses the directory.
     """
     assert line.directory is not None
@@ -45,7 +46,7 @@ def resume(line: CommandLine, trust: Trust) -> int:
     summary = read_summary(directory)
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
         with checked(_job_from(config, None, line, trust), trust):
-            pass  # a wrong value is refused here, too
+            pass  # checks the configuration, so that a wrong value is refused
         tell(
             f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
             f"To train it for longer: loopwright resume {directory} loop.max_steps=N"
@@ -73,12 +74,12 @@ def resume(line: CommandLine, trust: Trust) -> int:
 
 
 def _job_from(config: Mapping[str, Any], checkpoint: str | None, line: CommandLine, trust: Trust) -> Job:
-    """Make the job that starts from ``checkpoint`` instead of the checkpoint from which the run itself started."""
+    """Return a job that starts from ``checkpoint`` instead of the checkpoint from which the original run started."""
     return make_recorded_job({**config, **dict.fromkeys(_STARTS), "ckpt_path": checkpoint}, line.overrides, trust)
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the changed settings. Refuse changes that a resumed run does not allow."""
+    """Return the names of the changed settings. Refuse changes that are not allowed in a resumed run."""
     changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
     refused = [line for name, line in changes.items() if name not in _MAY_CHANGE]
     if refused:

@@ -1,4 +1,4 @@
-"""``loopwright validate DIR``: validate the newest checkpoint of a run with its recorded configuration."""
+"""The command ``loopwright validate DIR``, which validates a checkpoint with the recorded configuration."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded
 
 
 def validate(line: CommandLine, trust: Trust) -> int:
-    """Validate a run and print its metrics. No files are written.
+    """Validate the newest valid checkpoint of a run, and print the metrics. No files are written.
 
-    Overrides change recorded values. ``ckpt_path`` chooses another checkpoint of the run.
+    Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint.
 
     Raises:
         SettingError: if the directory contains no run, and for a wrong setting.
@@ -29,7 +29,7 @@ def validate(line: CommandLine, trust: Trust) -> int:
     config = read_recorded(directory)
     config |= {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
     apply_overrides(config, line.overrides)
-    config["loggers"] = None  # they would write nothing, and the packages that they need may be missing
+    config["loggers"] = None  # loggers would write nothing, and the packages that they need may be missing
     chosen, config["ckpt_path"] = config["ckpt_path"], None
     job = make_recorded_job(config, line.overrides, trust)
     with checked(job, trust) as ready:

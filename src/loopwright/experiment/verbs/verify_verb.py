@@ -1,4 +1,4 @@
-"""``loopwright verify WHAT``: run a few steps of a configuration in two ways, and compare the two runs."""
+"""The command ``loopwright verify WHAT``, which runs a few steps in two ways and compares the two runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from loopwright.experiment.verify.verify import verify_job
 
 
 def verify(line: CommandLine, job: Job, trust: Trust) -> int:
-    """Print the verdict. Return 0 if the two runs are as equal as promised, otherwise 1.
+    """Compare two runs and print the verdict. Return 0 if the runs are as equal as promised, otherwise 1.
 
     Raises:
-        SettingError: for a wrong setting, and for a configuration in which there is nothing to compare.
+        SettingError: for a wrong setting, and for a configuration with which nothing can be compared.
     """
     assert line.what is not None
     verdict = verify_job(line.what, job, trust)

@@ -1,4 +1,4 @@
-"""`verify`: runs a few steps of a configuration in two ways that should give equal results, and compares them."""
+"""`verify`: runs a few steps of a configuration in two ways, and checks that both give equal results."""
 
 from loopwright.experiment.verify.verify import VERIFIABLE, Verdict, verify, verify_job
 

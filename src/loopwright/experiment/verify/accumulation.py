@@ -1,8 +1,8 @@
-"""Verification of accumulation: cutting a batch into micro-batches changes its gradients by rounding only.
+"""`verify_accumulation`: checks that cutting a batch into micro-batches changes its gradients only by rounding.
 
-Every step is compared separately: the second run updates the weights with the gradients of the first, so that both
-start each step with the same weights. Otherwise the optimizer could amplify rounding errors: Adam turns gradients that
-are nearly zero into full steps.
+Every step is compared separately. The second run updates its weights with the gradients of the first run, so that both
+runs start each step with the same weights. Otherwise the optimizer could amplify rounding errors: Adam turns gradients
+that are nearly zero into full steps.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
-# Tolerances for the norm of the difference of two gradients, relative to the norm of the gradient of the same tensor.
-# If this norm is small, they are relative to `_OF_THE_WHOLE` times the norm of the gradient of the whole model.
+# Tolerances for the norm of the difference between two gradients of a parameter, relative to the norm of the gradient
+# in the first run. If that norm is small, the tolerances are relative to `_OF_THE_WHOLE` times the norm of the gradient
+# of the whole model.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3
-_NUM_ULPS = 4.0  # relative tolerance in units of the last place, for a forward that computes in a 16-bit type
+_NUM_ULPS = 4.0  # relative tolerance in units of the machine epsilon, if the forward computes in a 16-bit type
 
 
 def verify_accumulation(trials: Trials) -> Found:
-    """Verify that the gradients of a step do not depend on how its batch is cut."""
+    """Verify that the gradients of a step are equal up to rounding if its batch is cut into micro-batches."""
     batch_size, grad_accum_steps = _cut(trials.config)
     size = batch_size * grad_accum_steps
     whole = Gradients(trials.num_steps)
     parts = Gradients(trials.num_steps, whole)
     mode = WithoutDropout()
-    # Validations would read batches of another size than configured, so there is none before the end of the run.
+    # A validation would read batches of a size that is not configured, so no validation is made before the end of the
+    # run.
     loop = {"loop__eval_frequency": None if trials.config["loop"].get("eval_frequency") is None else 1.0}
     with mode:
         trials.run(trials.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
@@ -60,7 +62,8 @@ def verify_accumulation(trials: Trials) -> Found:
         remarks.append(
             f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
         )
-    # Equal numbers mean that the loader fills each micro-batch. Joined texts can have any number of rows.
+    # If the numbers are equal, the dataloader fills each micro-batch. If the data set joins texts, a micro-batch can
+    # have any number of rows.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,
@@ -92,9 +95,9 @@ def verify_accumulation(trials: Trials) -> Found:
 
 
 def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the size and number of micro-batches: as configured, or two halves if batches are not cut.
+    """Return the size and the number of micro-batches: as configured, or two halves if batches are not cut.
 
-    Halves are rounded up, so that together they have no fewer samples than the batch.
+    The size of a half is rounded up, so that two halves have at least as many samples as the configured batch.
     """
     batch_size, grad_accum_steps = config["data"].get("batch_size"), config["loop"].get("grad_accum_steps", 1)
     if type(batch_size) is not int:
@@ -106,7 +109,7 @@ def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
 
 @contextmanager
 def _noting_the_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
-    """Add to errors of a run that verify chose the size of its micro-batches."""
+    """Add a note to errors raised in the context. It says that verify chose the size of the micro-batches."""
     how = f"(verify cut each batch into {count(grad_accum_steps, 'micro-batch')} of {batch_size})"
     try:
         yield
@@ -126,12 +129,12 @@ def _compare(
         whole: gradients of whole batches.
         parts: gradients of micro-batches.
         num_steps: number of steps to compare.
-        least: minimum of the relative tolerance.
+        least: lower limit of the relative tolerance.
 
     Returns:
-        The largest difference relative to its tolerance, the first difference above its tolerance, and a ratio: the
-        scalar product of both gradients divided by the squared norm of the gradient of whole batches. The ratio is 1
-        for equal gradients. It is 1/n for a loss that is a sum, if batches are cut into n micro-batches.
+        The difference that is largest relative to its tolerance, the first difference above its tolerance, and a ratio.
+        The ratio is the scalar product of both gradients, divided by the squared norm of the gradient of whole batches.
+        It is 1 for equal gradients, and 1/n for a loss that is a sum, if batches are cut into n micro-batches.
     """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]
@@ -156,7 +159,7 @@ def _compare(
 
 
 def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor], least: float) -> float:
-    """Return the norm of the difference divided by its tolerance."""
+    """Return the norm of the difference between two gradients, divided by its tolerance."""
     relative = max(_RELATIVE.get(gradient.dtype, _RELATIVE_OTHERWISE), least)
     total = math.sqrt(sum(float(each.double().square().sum()) for each in all_of_step.values()))
     allowed = relative * max(float(gradient.double().norm()), _OF_THE_WHOLE * total)

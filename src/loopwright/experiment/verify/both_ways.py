@@ -1,4 +1,4 @@
-"""Verification of the promises of bitwise equality: resume, validation, workers and determinism."""
+"""Functions that verify bitwise equality of two runs: for resume, validation, workers and determinism."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from loopwright.experiment.verify.trace import Trace, ValidatingTrace
 from loopwright.experiment.verify.trials import Trial, Trials
 
 _NUM_WORKERS = 2
-_EVERY_STEPS = 3  # steps between two validations, if the configuration has validations
+_EVERY_STEPS = 3  # number of steps between two validations, if the configuration has validations
 _VALIDATION_BATCHES = 2
 
 
 def verify_resume(trials: Trials) -> Found:
-    """Verify that a run that is interrupted in the middle and resumed is equal to an uninterrupted run."""
+    """Verify that an interrupted and resumed run is equal to an uninterrupted run."""
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
@@ -43,11 +43,11 @@ def verify_resume(trials: Trials) -> Found:
 
 
 def verify_validation(trials: Trials) -> Found:
-    """Verify that a validation does not change training."""
+    """Verify that an additional validation after each step does not change training."""
     if not trials.has_validation:
         raise SettingError("data", ": has no validation data; verify validation needs them.")
-    # Callbacks and schedulers may depend on the validations of the plan, so both runs make them. The second run makes
-    # additional ones.
+    # Callbacks and schedulers may depend on the planned validations, so both runs carry out these validations. The
+    # second run carries out additional validations.
     config = _validating(trials)
     first = Trace(trials.num_steps, with_validation=False)
     trials.run(config, first)
@@ -60,7 +60,7 @@ def verify_validation(trials: Trials) -> Found:
 
 
 def verify_workers(trials: Trials) -> Found:
-    """Verify that workers read the same data as the main process."""
+    """Verify that dataloader worker processes read the same data as the main process."""
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trial = trials.run(_with_workers(trials, config, 0), first)
@@ -74,7 +74,7 @@ def verify_workers(trials: Trials) -> Found:
 
 
 def verify_determinism(trials: Trials) -> Found:
-    """Verify that a second run of the configuration is equal, and that every operation has a deterministic form."""
+    """Verify that two runs of the configuration are equal, and that every operation has a deterministic form."""
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
@@ -137,7 +137,7 @@ def _with_workers(trials: Trials, config: Mapping[str, Any], num_workers: int) -
 
 
 def _check_workers(trial: Trial, num_workers: int) -> None:
-    """Refuse a dataloader that ignores ``num_workers``, because both runs would then read in the same way."""
+    """Refuse a dataloader that ignores ``num_workers``. Both runs would then read the data in the same way."""
     has = getattr(trial.dataloader, "num_workers", None)
     if has != num_workers:
         name = type(trial.dataloader).__name__
@@ -151,7 +151,7 @@ def _steps(trace: Trace) -> str:
 
 @contextmanager
 def _warning_of_nondeterminism() -> Iterator[None]:
-    """Make torch warn of operations that have no deterministic form."""
+    """While the context is open, make torch raise a warning for each operation without a deterministic form."""
     before = torch.are_deterministic_algorithms_enabled()
     warned_before = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)

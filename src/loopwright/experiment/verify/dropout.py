@@ -1,4 +1,4 @@
-"""`WithoutDropout`: switches dropout off in a model in training mode, and records batch statistics and 16-bit types."""
+"""`WithoutDropout`: a mode of torch in which dropout drops nothing, although the model is in training mode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _up_to(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(names[: names.index(name) + 1])
 
 
-# Parameters of each function, up to and including its dropout probability.
+# Names of the parameters of each function, up to and including the dropout probability.
 _TAKES: Mapping[Callable[..., Any], tuple[str, ...]] = MappingProxyType(
     {
         **{function: ("input", "p") for function in _PLAIN},  # noqa: C420  (their types differ)
@@ -44,9 +44,9 @@ class WithoutDropout(TorchFunctionMode):
     """While this mode is active, dropout modules and functions drop nothing.
 
     Attributes:
-        has_dropped: whether dropout with a probability above 0 was called.
-        has_batch_statistics: whether an operation normalized by the statistics of its batch.
-        half_types: 16-bit types in which a result was computed.
+        has_dropped: whether dropout with a probability above 0 was called in training mode.
+        has_batch_statistics: whether a batch normalization computed the statistics of its batch.
+        half_types: 16-bit types of the results of operations.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class WithoutDropout(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call ``func``. If it drops values, call it with a probability of 0."""
+        """Call ``func``. If it has a dropout probability, set this probability to 0."""
         result = self._call(func, args, dict(kwargs or {}))
         if isinstance(result, Tensor) and result.dtype in _HALF:
             self.half_types.add(result.dtype)
@@ -85,7 +85,10 @@ class WithoutDropout(TorchFunctionMode):
         return func(*positional, *args[len(names) :], **values)
 
     def _recurrent(self, args: Sequence[Any]) -> list[Any]:
-        """Set the dropout in the arguments of a recurrent function to 0: … has_biases, num_layers, dropout, train …"""
+        """Set the dropout probability in the arguments of a recurrent function to 0.
+
+        The order of the arguments is … has_biases, num_layers, dropout, train …
+        """
         changed = [*args]
         at = next(index for index, value in enumerate(args) if isinstance(value, bool)) + 2
         self.has_dropped |= bool(args[at + 1]) and args[at] > 0
@@ -94,5 +97,5 @@ class WithoutDropout(TorchFunctionMode):
 
 
 def _third(func: Callable[..., Any], args: Sequence[Any]) -> bool:
-    """Return the third positional argument ``train`` if it is given, otherwise True."""
+    """Return the argument ``train`` if it is given as the third positional argument, otherwise True."""
     return bool(args[2]) if func in _PLAIN and len(args) > 2 else True

@@ -1,4 +1,4 @@
-"""Comparison of the values of two runs leaf by leaf, and the first difference between them."""
+"""Functions that compare the values of two runs leaf by leaf, and `Difference`, the first difference."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 Leaves = Mapping[str, Any]
 
-_MAX_DEPTH = 20  # nested objects. The limit is needed because objects may refer to each other
+_MAX_DEPTH = 20  # maximum depth of nested objects, because objects may refer to each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first difference of two runs.
+    """The first difference between two runs.
 
     Attributes:
-        step: step in which the difference occurred, counted from 1.
-        kind: "batch", "loss", "weights", "metrics", "state" or "gradient".
-        name: name of the tensor or value; empty if there is only one.
-        absolute: largest absolute difference of two numbers; None if it cannot be computed.
+        step: step in which the difference occurred, from 1.
+        kind: kind of the values that differ: "batch", "loss", "weights", "metrics", "state" or "gradient".
+        name: name of the tensor or value that differs; empty if there is only one value of this kind.
+        absolute: largest absolute difference between elements of the two tensors; None if it cannot be computed.
         relative: norm of the difference divided by the norm in the first run; None if it cannot be computed.
         values: description of both values if ``absolute`` is None, otherwise empty.
     """
@@ -36,7 +36,7 @@ class Difference:
     values: str
 
     def __str__(self) -> str:
-        """Return the difference as text."""
+        """Return a description of the difference in one line."""
         what = f"{self.kind} {self.name}".strip()
         if self.absolute is None:
             return f"step {self.step}, {what}: {self.values}"
@@ -45,7 +45,7 @@ class Difference:
 
 
 def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]:
-    """Return the leaves of nested mappings, sequences and objects by path. Tensors and arrays are copied to the CPU."""
+    """Return the leaves of nested mappings, lists, tuples and objects by path. Tensors are copied to the CPU."""
     if isinstance(tree, Tensor):
         return {path: tree.detach().cpu().clone()}
     if isinstance(tree, np.ndarray) and tree.dtype.kind in "biufc":
@@ -56,7 +56,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
-    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # for example a class of the user
+    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # such as the user's batch class
         children = [*vars(tree).items()]
     else:
         return {path: tree}
@@ -67,7 +67,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
 
 
 def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Difference | None:
-    """Return the first leaf that is not bitwise equal or is in one run only. NaN is equal to NaN."""
+    """Return the first leaf that is not bitwise equal in both runs, or that only one run has. NaN is equal to NaN."""
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if name not in ours or name not in theirs:
             values = f"only in the {'first' if name in ours else 'second'} run"
@@ -97,7 +97,7 @@ def is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     is_plain = one is None or isinstance(one, bool | int | float | str | bytes | list)
-    return repr(one) == repr(other) if is_plain else True  # only the classes of other objects are compared
+    return repr(one) == repr(other) if is_plain else True  # of other objects, only the classes are compared
 
 
 def _difference(step: int, kind: str, name: str, one: Any, other: Any) -> Difference:

@@ -1,4 +1,7 @@
-"""Possible explanations of a difference between two runs, found in the model and the data. They are not proofs."""
+"""`explain`: finds possible causes of a difference between two runs in the model and the data.
+
+A cause that is found may not be the cause of the difference.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,16 @@ class Evidence:
     """Facts about two runs that differ.
 
     Attributes:
-        model: model of one of the runs.
-        dataloader: training dataloader of one of the runs.
-        is_before: whether the runs differ before the point from which they are run in different ways.
-        changed_attributes: plain attributes of modules that training changes.
-        changed_weights: parameters and buffers that a validation changes.
-        changed_in_forward: buffers and plain attributes that a forward changes.
-        num_rows: number of items of each micro-batch, if it is the number of rows of the first tensor and differs from
-            the number of samples; otherwise empty.
+        model: model of the second run.
+        dataloader: training dataloader of the second run.
+        is_before: whether the runs already differ before the first step that they carry out in different ways.
+        changed_attributes: names of plain attributes of modules that training changes.
+        changed_weights: names of parameters and buffers that a validation changes.
+        changed_in_forward: names of buffers and plain attributes that a forward changes.
+        num_rows: number of items of each micro-batch, if this is the number of rows of its first tensor and differs
+            from the number of samples; otherwise empty.
         has_drawn: whether the model draws random numbers other than for dropout.
-        has_batch_statistics: whether the model normalizes by the statistics of a micro-batch.
+        has_batch_statistics: whether the model normalizes values by the statistics of a micro-batch.
     """
 
     model: nn.Module
@@ -54,7 +57,7 @@ class Evidence:
 def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
     """Return a line for each known cause of differences that was found.
 
-    If a micro-batch differed first, only causes in the data are returned.
+    If the first difference is in a micro-batch, only causes in the data are returned.
     """
     model, dataloader = evidence.model, evidence.dataloader
     if difference.kind == "batch":
@@ -94,7 +97,12 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
 
 
 def is_sum(ratio: float, num_micro_batches: int) -> bool:
-    """Return whether the ratio of the gradients of cut and whole batches shows that the loss is a sum."""
+    """Return whether the loss is probably a sum over samples instead of a mean.
+
+    Args:
+        ratio: gradient of a batch that was cut into micro-batches, divided by the gradient of the whole batch.
+        num_micro_batches: number of micro-batches of each batch.
+    """
     return abs(ratio * num_micro_batches - 1) < 0.05
 
 
@@ -114,7 +122,7 @@ def _generators_of(dataloader: Any) -> list[str]:
 
 
 def _generators_in(what: str, owner: Any) -> list[str]:
-    """Report random generators in the attributes of an object, or in its module if its class uses them."""
+    """Report random generators in the attributes of an object, and module-level generators that its class uses."""
     names = [*_attributes(owner, "", _MAX_DEPTH, set()), *_globals(type(owner))]
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""`Found`: the result of a comparison."""
+"""`Found`: the result of a comparison of two runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Result of a comparison.
+    """Result of a comparison of two runs.
 
     Attributes:
-        is_equal: whether the two runs are equal as promised.
+        is_equal: whether the two runs are as equal as promised.
         did: description of the two runs.
-        said: the result in one line.
+        said: result in one line.
         explanations: possible explanations of a difference.
         remarks: other remarks on the comparison.
     """
@@ -26,6 +26,6 @@ class Found:
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number with its noun, such as ``1 step`` or ``2 losses``."""
+    """Return a number and a noun in the singular or plural, such as ``1 step`` or ``2 losses``."""
     plural = f"{noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
     return f"{number:,} {noun if number == 1 else plural}"

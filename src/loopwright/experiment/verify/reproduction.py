@@ -1,6 +1,6 @@
-"""Comparison of the results of two runs: their metrics line by line, and their final weights by digest.
+"""`compare`: compares the metrics of two runs line by line, and the digests of their final weights.
 
-Results are equal only if their bytes are equal. Values are parsed only to describe differences.
+Lines of metrics are equal only if their bytes are equal. Values are parsed only to describe differences.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 from loopwright.errors import SettingError, on_one_line
 from loopwright.records import METRICS_FILE, read_summary
 
-_MAX_CHARACTERS = 100  # in a recorded text that is shown
+_MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
-_Key = tuple[str, str, int]  # place, name of the metric, and number of the value, if a place has several
+_Key = tuple[str, str, int]  # place such as "step 7", name of the metric, index of the value at this place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The results of a run that are compared.
+    """The recorded results of one run.
 
     Args:
-        state: state of the run, as in ``summary.json``.
+        state: state of the run in ``summary.json``.
         global_step: ``global_step`` at the end of the run.
         lines: lines of ``metrics.jsonl``; empty if no metrics were recorded.
-        weights_sha256: digest of the final weights of a completed run; None if not recorded.
+        weights_sha256: digest of the final weights of a completed run; None if no digest was recorded.
     """
 
     state: str
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def ending(self) -> str:
-        """How the run ended if it did not complete: ``was interrupted at global_step 7``."""
+        """Description of how an incomplete run ended, such as ``was interrupted at global_step 7``."""
         if self.state in ("interrupted", "failed"):
             how = "failed" if self.state == "failed" else "was interrupted"
             return f"{how} at global_step {on_one_line(str(self.global_step), _MAX_CHARACTERS)}"
@@ -53,10 +53,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The result of a comparison.
+    """The result of a comparison of two runs.
 
     Args:
-        is_reproduced: whether the results are equal; None if too few results exist to decide it.
+        is_reproduced: whether the results are equal; None if there are too few results to decide.
         text: the result in one sentence.
     """
 
@@ -67,10 +67,10 @@ class Comparison:
 def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
     """Read the results of a run. If the run did not complete, an incomplete last line of metrics is ignored.
 
-    The metrics of a validation without loggers are read from its summary.
+    If a validation wrote no file of metrics, its metrics are read from its summary.
 
     Raises:
-        SettingError: if the file of metrics exists and cannot be read.
+        SettingError: if the file of metrics exists but cannot be read.
     """
     summary = read_summary(run_dir)
     state = str(summary.get("state"))
@@ -94,7 +94,7 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
 def compare(there: Outcome, here: Outcome) -> Comparison:
     """Compare a recorded run with the new run that repeats it.
 
-    If one of the runs did not complete, the metrics are compared up to its end, and the weights are not compared.
+    If one of the runs did not complete, only the metrics up to the end of that run are compared, and no weights.
 
     Args:
         there: results of the recorded run.
@@ -153,7 +153,7 @@ def _validated(summary: Mapping[str, Any]) -> list[bytes]:
 
 
 def _amount(lines: Sequence[bytes]) -> str:
-    """Return the number of metrics and the place of the last, such as ``80 metrics up to step 1000``."""
+    """Return the number of metrics and the step of the last metric, such as ``80 metrics up to step 1000``."""
     if not lines:
         return "no metrics"
     where, _, _ = next(iter(_read(lines[-1:])))
@@ -161,7 +161,7 @@ def _amount(lines: Sequence[bytes]) -> str:
 
 
 def _read(lines: Sequence[bytes]) -> dict[_Key, str]:
-    """Return the text of each value in the lines."""
+    """Return the value of each metric in the lines, as the string that was recorded."""
     found: dict[_Key, str] = {}
     num_found: Counter[tuple[str, str]] = Counter()
     for number, line in enumerate(lines, start=1):
@@ -180,7 +180,7 @@ def _place(step: str) -> str:
 
 
 def _describe_differences(theirs: Sequence[bytes], ours: Sequence[bytes]) -> str:
-    """Describe the first and largest difference, their number, and the metrics that only one run has."""
+    """Describe the first and the largest difference, the number of differences, and metrics that only one run has."""
     there, here = _read(theirs), _read(ours)
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     if not keys:

@@ -1,4 +1,4 @@
-"""`compare_samples`: checks that joined micro-batches contain the samples of the whole batches."""
+"""`compare_samples`: checks that the joined micro-batches of each step contain the samples of the whole batch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Samples:
     """Result of a comparison of samples.
 
     Attributes:
-        num_steps: number of steps to compare, counted from the first. Later steps have different samples.
-        difference: difference in samples that should be equal; None if there is none.
-        remarks: remarks on the comparison.
+        num_steps: number of steps, beginning with the first, that can be compared. In later steps, the two runs read
+            different samples.
+        difference: first difference between samples that should be equal; None if all are equal.
+        remarks: values and steps that were not compared, each with the reason.
     """
 
     num_steps: int
@@ -30,9 +31,10 @@ class Samples:
 def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[Leaves]]) -> Samples:
     """Compare the batch of each step with the joined micro-batches of the same step.
 
-    A value that is equal in all micro-batches belongs to no sample. Other values that are not cut by samples cannot be
-    joined and are not compared, such as tensors padded to the longest sample, or the number of samples. If a last batch
-    is dropped in only one of the runs because of its size, the later steps of the runs have different samples.
+    A value that is equal in the whole batch and in all micro-batches does not belong to single samples, so it is not
+    joined. Values that are not cut by samples cannot be joined and are not compared. Examples are tensors padded to the
+    longest sample, and the number of samples. If only one of the runs drops a last batch because of its size, the later
+    steps of the two runs have different samples.
     """
     uncut: set[str] = set()
     num_steps = min(len(whole), len(parts))
@@ -58,7 +60,7 @@ def _of_uncut(names: set[str]) -> list[str]:
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Return the tensors by name. Collect the texts or numbers of a list, one for each sample, in one column."""
+    """Return the values of a batch by name. The strings or numbers in a list, one for each sample, form one value."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")
@@ -70,7 +72,7 @@ def _columns(leaves: Leaves) -> dict[str, Any]:
 
 
 def _join(batch: Any, values: Sequence[Any]) -> Any:
-    """Join the values of micro-batches to the value of one batch. Return None if they cannot be joined."""
+    """Join the values of several micro-batches into one value. Return None if the values cannot be joined."""
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]
     if all(is_same(batch, value) for value in values):

@@ -1,4 +1,4 @@
-"""`Trace`, `ValidatingTrace`, `Gradients`: callbacks that record the steps of a run and compare two runs."""
+"""`Trace`, `ValidatingTrace` and `Gradients`: callbacks that record the steps of a run to compare two runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from loopwright.trainer import Trainer
 
-# (step, micro-batch in the step, kind)
+# Step (from 1), index of the micro-batch in the step (from 0), and kind of the recorded value.
 Moment = tuple[int, int, str]
 
 _OF_TORCH = frozenset(vars(nn.Module()))
@@ -32,15 +32,16 @@ class Trace(Callback):
 
     Args:
         num_steps: number of steps to record, counted from the start of the run.
-        against: trace of an earlier run. This run is compared with it at each step and stopped at the first difference.
-        with_validation: whether results of validations and the states of callbacks are compared as well.
+        against: trace of an earlier run, or None. This run is compared with the earlier run at each step, and stopped
+            at the first difference.
+        with_validation: whether metrics of validations and the states of callbacks are compared as well.
 
     Attributes:
-        moments: recorded values; empty mappings if the run is compared with another.
-        difference: first difference; None if there is none.
-        num_steps_done: number of steps completed.
-        stop_reason: reason for which the fit stopped, if it was not stopped by this trace.
-        changed_attributes: plain attributes of modules that the fit has changed.
+        moments: recorded values. If ``against`` is given, the mappings of values are empty.
+        difference: first difference from the earlier run; None if no difference was found.
+        num_steps_done: number of completed steps, counted from the start of the run.
+        stop_reason: reason why the fit stopped; None if this trace stopped it, or if it completed.
+        changed_attributes: names of plain attributes of modules whose values changed during the fit.
     """
 
     def __init__(self, num_steps: int, against: Trace | None = None, *, with_validation: bool = True) -> None:
@@ -57,25 +58,25 @@ class Trace(Callback):
 
     @property
     def num_compared(self) -> dict[str, int]:
-        """Number of recorded or compared values of each kind."""
+        """Number of times that a value of each kind was recorded or compared."""
         found: dict[str, int] = {}
         for _, _, kind in self.moments:
             found[kind] = found.get(kind, 0) + 1
         return found
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Start from the current step, as a resumed run has completed some steps."""
+        """Record the current step, which is above 0 in a resumed run, and the plain attributes of the model."""
         self.num_steps_done = trainer.global_step
         self._attributes = plain_attributes(trainer.model)
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Record the micro-batch after other callbacks may have changed it."""
+        """Record the micro-batch. Other callbacks were called before, and may have changed it."""
         self._note(trainer, trainer.global_step + 1, "batch", leaves(batch))
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: Mapping[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Record the loss and, at the end of a step, the metrics and weights."""
+        """Record the loss and, at the end of a step, the metrics and the weights."""
         is_end = trainer.global_step > self.num_steps_done
         step = trainer.global_step if is_end else trainer.global_step + 1
         self._note(trainer, step, "loss", leaves(outputs["loss"]))
@@ -93,7 +94,7 @@ class Trace(Callback):
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
         """Record the states of the optimizer and the callbacks.
 
-        Skipped if the compared run ended at another step.
+        The states are not recorded if the earlier run ended at another step.
         """
         if trainer.stop_reason not in ("verified", "differs"):
             self.stop_reason = trainer.stop_reason
@@ -125,12 +126,12 @@ class ValidatingTrace(Trace):
     """A `Trace` that also validates after each step, in addition to the validations of the plan.
 
     Args:
-        num_steps: see `Trace`.
-        against: see `Trace`.
+        num_steps: number of steps to record, counted from the start of the run.
+        against: trace of an earlier run, with which this run is compared.
         eval_steps: number of batches of each additional validation.
 
     Attributes:
-        changed_weights: parameters and buffers that a validation has changed.
+        changed_weights: names of parameters and buffers that a validation has changed.
     """
 
     def __init__(self, num_steps: int, against: Trace, eval_steps: int) -> None:
@@ -147,7 +148,7 @@ class ValidatingTrace(Trace):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: Mapping[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Validate at the end of a step, and record weights that the validation changed."""
+        """At the end of a step, validate and record which weights the validation changed."""
         if trainer.global_step > self.num_steps_done:
             before = all_weights(model)
             trainer.validate(self._val_dataloader, loop=self._loop)
@@ -160,19 +161,19 @@ class ValidatingTrace(Trace):
 class Gradients(Callback):
     """Records the gradients and the samples of each step.
 
-    With ``against``, this run updates its weights with the recorded gradients of that run, so that both runs start
+    If ``against`` is given, this run updates its weights with the gradients in ``against``, so that both runs start
     every step with the same weights. A difference in one step then has no effect on later steps.
 
     Args:
         num_steps: number of steps to record.
-        against: gradients of the run to compare with.
+        against: recorded gradients of an earlier run with which this run will be compared, or None.
 
     Attributes:
-        gradients: gradients of each step, by parameter.
-        samples: micro-batches of each step.
+        gradients: gradients of each step, by the name of the parameter.
+        samples: leaves of the micro-batches of each step.
         has_drawn: whether the model has drawn random numbers from the global generators of torch, NumPy or Python.
-        changed: buffers and plain attributes of the model that a forward changes.
-        num_rows: number of items of each micro-batch for which the model returns no ``num_items``.
+        changed: names of buffers and plain attributes of the model that a forward has changed.
+        num_rows: number of items of each micro-batch for which the model returned no ``num_items``.
     """
 
     def __init__(self, num_steps: int, against: Gradients | None = None) -> None:
@@ -188,7 +189,7 @@ class Gradients(Callback):
         self.num_rows: list[int] = []
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Record the samples."""
+        """Record the samples of the micro-batch."""
         self._batches.append(leaves(batch))
 
     def on_before_forward(self, trainer: Trainer, model: nn.Module, batch: Any, args: Any, kwargs: Any) -> None:
@@ -197,14 +198,17 @@ class Gradients(Callback):
         self._state = _state_of(model)
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: Any, batch: Any) -> None:
-        """Record what the forward has changed."""
+        """Record whether the forward has drawn random numbers, and which values of the model it has changed."""
         self.has_drawn |= bool(_changed(self._streams, leaves(capture())))
         self.changed += [name for name in _changed(self._state, _state_of(model)) if name not in self.changed]
         if outputs.get("num_items") is None:
             self.num_rows.append(int(num_items(outputs, batch)))
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Record the gradients, which are weighted and not yet clipped. Replace them with ``against``, if given."""
+        """Record the gradients. Replace them with the gradients in ``against``, if given.
+
+        The recorded gradients are weighted by the number of items, and not yet clipped.
+        """
         step = len(self.gradients)
         parameters = trainer.parameters
         self.gradients.append(
@@ -222,12 +226,12 @@ class Gradients(Callback):
 
 
 def all_weights(model: nn.Module) -> dict[str, Any]:
-    """Return copies of all parameters and buffers, including buffers that are not saved in a checkpoint."""
+    """Return copies of all parameters and buffers, including buffers that a checkpoint does not contain."""
     return leaves({**plain_names(model), **unsaved_buffers(model)})
 
 
 def _state_of(model: nn.Module) -> dict[str, Any]:
-    """Return copies of buffers and plain attributes, except the running statistics of batch norms."""
+    """Return copies of all buffers and plain attributes, except the buffers of batch normalization modules."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     of_norms = {id(buffer) for module in norms for buffer in module.buffers()}
     buffers = {name: buffer for name, buffer in model.named_buffers() if id(buffer) not in of_norms}
@@ -235,12 +239,15 @@ def _state_of(model: nn.Module) -> dict[str, Any]:
 
 
 def _changed(before: Leaves, after: Leaves) -> list[str]:
-    """Return the sorted names that are in both and whose values differ."""
+    """Return the sorted names that are in both mappings and whose values differ."""
     return sorted(name for name in before.keys() & after.keys() if not is_same(before[name], after[name]))
 
 
 def plain_attributes(model: nn.Module) -> dict[str, Any]:
-    """Return tensors, arrays and numbers in plain attributes of modules, which a checkpoint does not contain."""
+    """Return copies of the tensors, arrays and numbers in plain attributes of modules.
+
+    A checkpoint does not contain plain attributes.
+    """
     found: dict[str, Any] = {}
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():

@@ -1,4 +1,4 @@
-"""`Trials`: short runs of one configuration for a comparison, each built from scratch in a temporary directory."""
+"""`Trials`: carries out short runs of one configuration for a comparison."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Trial:
 
 
 class Trials:
-    """Runs the first steps of a configuration, with some settings changed, each time in a temporary directory.
+    """Runs the first steps of a configuration with some settings changed. Each run builds its objects from scratch.
 
-    Loggers, time limits and the output of a run are left out. The length of the run is not changed, because schedules
-    depend on it: the run is stopped after the steps to compare.
+    The runs use temporary directories, no loggers and no time limits, and print no output. The configured length of a
+    run is not changed, because schedules depend on it. Instead, the run is stopped after the steps to compare.
 
     Args:
-        job: checked job with a decided seed.
-        trust: the packages that the user trusts.
-        num_steps: number of steps that are compared.
-        has_validation: whether the job has data to validate.
+        job: checked job whose seed has been decided.
+        trust: packages that the user trusts.
+        num_steps: number of steps to compare.
+        has_validation: whether the job has validation data.
     """
 
     def __init__(self, job: Job, trust: Trust, num_steps: int, *, has_validation: bool) -> None:
@@ -58,13 +58,13 @@ class Trials:
         self._trust = trust
 
     def changed(self, **settings: Any) -> dict[str, Any]:
-        """Return a copy of the configuration with other values.
+        """Return a copy of the configuration with some values changed.
 
         Args:
-            settings: values by path, with ``__`` for the dot, such as ``loop__eval_steps=2``.
+            settings: new values by path, with ``__`` instead of the dot, such as ``loop__eval_steps=2``.
 
         Raises:
-            SettingError: for a path outside ``loop`` that the configuration does not have.
+            SettingError: for a path outside ``loop`` that the configuration does not contain.
         """
         config = copy.deepcopy(self.config)
         for path, value in settings.items():
@@ -78,10 +78,10 @@ class Trials:
         """Run a fit with an additional callback, which is called last.
 
         Args:
-            config: return value of `changed`.
-            callback: callback that stops the fit.
-            run_dir: directory in which a checkpoint is saved at the end. If it has a checkpoint already, the fit
-                resumes from it. None saves nothing.
+            config: configuration that `changed` returned.
+            callback: additional callback, which stops the fit.
+            run_dir: directory in which a checkpoint is saved at the end. If the directory already contains a
+                checkpoint, the fit resumes from this checkpoint. None saves no checkpoint.
         """
         if run_dir is None:
             with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +104,9 @@ class Trials:
 
 @contextmanager
 def _in_silence() -> Iterator[list[warnings.WarningMessage]]:
-    """Record Python warnings, and log errors only.
+    """While the context is open, record Python warnings instead of printing them, and log errors only.
 
-    Both runs would print the same warnings, and some would be about a length that was set only for the comparison.
+    Both runs would print the same warnings, and some warnings would be about settings made only for the comparison.
     """
     before = _log.level
     _log.setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""`verify`: two runs of one configuration for each promise, and the verdict on them.
+"""`verify`: checks a promise of Loopwright by comparing two runs of one configuration.
 
-::
+The two runs of each promise are::
 
     promise        first run                           |  second run
     resume         without interruption                |  interrupted in the middle, rebuilt and resumed
@@ -35,7 +35,7 @@ from loopwright.experiment.verify.both_ways import (
 from loopwright.experiment.verify.found import Found
 from loopwright.experiment.verify.trials import Trials
 
-NUM_STEPS = 8  # steps to compare if no length is typed
+NUM_STEPS = 8  # number of steps to compare, unless the user typed a length
 
 VERIFIABLE: Mapping[str, Callable[[Trials], Found]] = MappingProxyType(
     {
@@ -50,14 +50,14 @@ VERIFIABLE: Mapping[str, Callable[[Trials], Found]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Verdict on two runs of one configuration.
+    """Result of the comparison of two runs of one configuration.
 
     Attributes:
-        what: promise that was verified.
-        is_equal: whether the two runs are bitwise equal, or for accumulation equal up to rounding.
+        what: name of the promise that was checked.
+        is_equal: whether the two runs are bitwise equal or, for accumulation, equal up to rounding.
         did: description of the two runs.
-        said: the result in one line.
-        explanations: known causes of differences that the model or the data have, and remarks.
+        said: result in one line.
+        explanations: known causes of differences that were found in the model or the data, and remarks.
     """
 
     what: str
@@ -74,17 +74,17 @@ class Verdict:
 def verify(
     what: str, overrides: Sequence[str] = (), *, config_dir: str | None = None, trust: Sequence[str] = ()
 ) -> Verdict:
-    """Run a few steps of a configuration in two ways, and compare them. No files are left.
+    """Run a few steps of a configuration in two ways, and compare the two runs. All files are temporary.
 
     Args:
-        what: promise to verify, one of `VERIFIABLE`.
+        what: name of the promise to check, one of the keys of `VERIFIABLE`.
         overrides: overrides as on the command line, such as ``experiment=digits``. The number of steps to compare is
-            ``loop.max_steps`` or ``loop.num_steps`` if given here, otherwise 8.
-        config_dir: directory of configuration files of the user.
-        trust: names of packages whose code may be run.
+            the value of ``loop.num_steps`` or ``loop.max_steps`` in these overrides, otherwise 8.
+        config_dir: directory of the user's configuration files; None for the shipped files alone.
+        trust: dotted names of packages whose code may be run.
 
     Raises:
-        SettingError: for a wrong setting, and for a configuration in which there is nothing to compare.
+        SettingError: for a wrong setting, and for a configuration with which nothing can be compared.
     """
     if what not in VERIFIABLE:
         raise refuse("what", what, f"one of {', '.join(VERIFIABLE)}")
@@ -96,7 +96,7 @@ def verify(
 
 
 def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
-    """Verify a job that has been composed, as `verify` does.
+    """Do the same as `verify` with a job that has already been composed.
 
     Raises:
         SettingError: for a wrong setting, and for a setting with which nothing can be compared.
@@ -126,7 +126,7 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
 
 
 def _num_steps(job: Job) -> int:
-    """Return the number of steps to compare: the typed length, or `NUM_STEPS`."""
+    """Return the number of steps to compare: the length that the user typed, or else `NUM_STEPS`."""
     typed = {word.lstrip("+").partition("=")[0] for word in job.overrides}
     loop: Mapping[str, Any] = job.config["loop"]
     given = [loop[name] for name in ("num_steps", "max_steps") if f"loop.{name}" in typed and loop.get(name)]
