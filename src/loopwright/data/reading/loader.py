@@ -1,4 +1,4 @@
-"""`Loader`: our own dataloader, which describes how a data set is read in batches."""
+"""`Loader`, the dataloader of this package, which reads a data set of known length in batches."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from loopwright.errors import check_count, refuse_type
 
 
 class Loader:
-    """Reads a data set of known length in batches. The trainer may start at any batch of any pass.
+    """Reads a data set of known length in batches. The trainer can start to read at any batch of any pass.
 
-    The order of a pass is a permutation that depends on the run's seed and the pass, but not on workers. For more than
-    2**20 samples it is computed while it is read, and never held in memory.
+    With ``shuffle``, the order of a pass is a permutation that depends on the run's seed and the index of the pass, but
+    not on the number of workers. For more than 2**20 samples, the permutation is computed in slices during the pass,
+    and is never in memory as a whole.
 
-    A data set with ``is_random = False`` promises that reading it draws no random numbers. It is read as it is, in
-    whole batches if it has ``__getitems__``. For each sample of any other data set, random generators are seeded by
-    (seed, pass, index), also in workers. Iterating over a `Loader` directly reads pass 0 with seed 0.
+    A data set with ``is_random = False`` promises that reading a sample draws no random numbers. Its samples are read
+    without seeding, in whole batches if the data set has ``__getitems__``. A sample of any other data set draws its
+    random numbers from generators that are seeded by (seed, pass, index), also in workers. Iterating over a `Loader`
+    directly reads pass 0 with seed 0.
 
     Args:
         dataset: object with ``__len__`` and ``__getitem__``.
-        batch_size: number of samples in a (global) micro-batch; the last one of a pass may be smaller.
-        shuffle: whether each pass has its own random order.
-        num_workers: number of processes that read ahead; 0: the main process reads. The batches are the same.
-        drop_last: whether a smaller last batch is left out.
-        collate_fn: function that makes a batch of a list of samples.
+        batch_size: number of samples in a (global) micro-batch; the last micro-batch of a pass may be smaller.
+        shuffle: whether each pass has its own random order; otherwise the order of the data set is used.
+        num_workers: number of dataloader worker processes; 0: the main process reads. The batches do not depend on it.
+        drop_last: whether the last batch of a pass is left out if it is smaller than the others.
+        collate_fn: function that builds a batch from a list of samples.
 
     Raises:
         SettingError: for invalid counts, and for a data set without ``__len__`` or ``__getitem__``.
@@ -66,7 +68,7 @@ class Loader:
 
     @property
     def num_workers(self) -> int:
-        """Number of processes that read ahead."""
+        """Number of dataloader worker processes."""
         return self._workers.num_workers
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class Loader:
         return self.source(seed=0).read(0, 0)
 
     def source(self, seed: int) -> IndexedSource:
-        """Return the source from which the engine reads batches, for a run with ``seed``."""
+        """Return the source from which the engine reads the batches of a run with this seed."""
         return IndexedSource(
             SampleReader(self._dataset, self._collate_fn, seed=seed),
             batch_size=self._batch_size,
