@@ -47,7 +47,7 @@ def outline_fault(tree: object, expected: object) -> str | None:
             entries = [None] * num_saved if isinstance(outlined, int) else outlined
             pending += [(f"{path}[{i}]", value[i], entries[i]) for i in reversed(range(num_saved))]
         elif isinstance(value, dict | list) or outlined is not None:
-            return f"{path}: not what was saved there"
+            return f"{path}: differs in type from the saved value"
     return None
 
 

@@ -132,7 +132,7 @@ class ListSource:
 
     @property
     def facts(self) -> DataFacts:
-        """No facts: it is not known how the batches were made."""
+        """No facts, because it is unknown how the batches were made."""
         return DataFacts()
 
     def state_dict(self) -> None:

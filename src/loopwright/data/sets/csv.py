@@ -102,7 +102,7 @@ def _check_types(types: Mapping[str, Kind] | None) -> Mapping[str, Kind]:
         raise refuse_type("types", types, "a mapping of columns to number, category or ignore")
     for name, kind in (types or {}).items():
         if not isinstance(name, str):
-            raise refuse_type("types", name, "column names that are texts", f"write {str(name)!r}")
+            raise refuse_type("types", name, "strings as column names", f"write {str(name)!r}")
         if kind not in KINDS:
             raise refuse(f"types.{name}", kind, "number, category or ignore")
     return types or {}

@@ -60,7 +60,7 @@ class Table:
         target: name of the target column, for messages.
         types: column types that the user gave, by column name.
         sha256: SHA-256 of the file, hexadecimal.
-        columns: columns by name, in the order of the table, without ignored ones.
+        columns: columns by name, in the order of the table, without ignored columns.
         rows: row number in the file of each row below the column names. Row numbers count from 1, as in a spreadsheet.
     """
 
@@ -214,7 +214,7 @@ def _odd_cell(table: Table, column: Column, row: int, cell: str) -> SettingError
     where = f", row {row}, column {column.name}={cell!r}"
     if not first_row:
         return table.fault(f"{where}: expected a number; {table.without(column.name)}.")
-    expected = "a number" if column.kind == "number" else "a text"
+    expected = "a number" if column.kind == "number" else "text"
     remedy = f"use {table.typed(column.name, 'category')} to read both as categories"
     return table.fault(f"{where}: expected {expected}, because row {first_row} has {first_cell!r}; {remedy}.")
 

@@ -69,7 +69,8 @@ class FormulaData:
 def make_set(num_samples: int, formula: Formula, first: int, num_values: int) -> TensorData | FormulaData:
     """Return the samples of a formula as a data set.
 
-    The samples of a small data set are computed now and kept in memory. A large data set would contain equal values.
+    The samples of a small data set are computed now and kept in memory. The samples of a large data set are computed
+    when they are read. The values are equal in both cases.
 
     Args:
         num_samples: number of samples in the set.

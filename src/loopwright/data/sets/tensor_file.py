@@ -130,7 +130,7 @@ def _open(setting: str, files: Files) -> TensorData:
     else:
         raise refuse_type(setting, files, "a .safetensors file, or a mapping of names to .npy files")
     if not tensors:
-        raise SettingError(setting, f"{where}: holds no tensors; expected at least one.")
+        raise SettingError(setting, f"{where}: contains no tensors; expected at least one.")
     lengths = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
     if None in lengths.values() or len(set(lengths.values())) > 1:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
