@@ -74,7 +74,7 @@ def test_the_override_in_an_error_about_a_column_works(cli: Cli, tmp_path: Path,
     second = cli(*words, override_in(first.err))
     third = cli(*words, override_in(second.err), "model.in_features=7")
     assert f"{name}='few': expected a number" in first.err
-    assert "row 3, column id='7': expected a text" in second.err
+    assert "row 3, column id='7': expected text" in second.err
     assert (third.code, third.err) == (0, "")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: folders of safetensors and JSON files that are written atomically and verified when read."""
+"""Functions and classes that save and load checkpoints, which are folders of safetensors and JSON files."""
 
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode

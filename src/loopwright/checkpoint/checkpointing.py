@@ -1,4 +1,4 @@
-"""`Checkpointing`: when checkpoints are saved, and which of them are kept."""
+"""`Checkpointing`, the settings that determine when checkpoints are saved and which checkpoints are kept."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from loopwright.hooks import Callback
 
 @dataclass(frozen=True, slots=True)
 class Checkpointing(Callback):
-    """Saves checkpoints of a fit into its run directory: always of the last step, and of others by these settings.
+    """Saves checkpoints of a fit in its run directory: at the last step, and at the steps that the settings select.
 
-    It holds settings only. The plan contains the saves, and the trainer writes them.
+    This class contains settings only. The plan contains the steps to save, and the trainer writes the checkpoints.
 
     Checkpoints are removed only if ``keep_last`` is given, and only when a newer checkpoint is complete on the disk.
-    These checkpoints of the run are kept: the newest ``keep_last``; the best by ``monitor`` of the validated steps; and
-    the multiples of ``keep_every``. A step is validated after it is saved. So if it becomes the best, the best before
-    it is kept until the next save. Checkpoints of other runs are not touched. Checkpoints that were in the run
-    directory before a fit count as another run's, unless the fit resumes from one of them: then it and the steps
-    before it belong to the run. Folders with other names, or without a manifest, are never touched.
+    These checkpoints of the run are kept: the newest ``keep_last`` checkpoints, the validated step with the best
+    ``monitor``, and the multiples of ``keep_every``. A step is validated after it is saved. If this step becomes the
+    best, the previous best step is therefore kept until the next save. Checkpoints of other runs are never removed. A
+    checkpoint that was in the run directory before a fit belongs to another run. There is one exception: if the fit
+    resumes from a checkpoint, this checkpoint and the checkpoints of earlier steps belong to the run. Folders with
+    other names, or without a manifest, are never removed.
 
     Args:
-        every_n_steps: steps between saves, at multiples in ``global_step``; None: only the last step is saved.
-        keep_last: number of newest checkpoints to keep; None: all, and no checkpoint is ever removed.
-        keep_every: with ``keep_last``, checkpoints at multiples of this ``global_step`` are kept without limit; it must
-            be a multiple of ``every_n_steps``. None: no further checkpoints are kept.
-        monitor: metric whose best value a fit reports, such as ``val/loss``. Its best step has a checkpoint only if
-            that step was saved. None: the first metric named ``val/…loss``.
-        mode: whether the best ``monitor`` is the smallest (``min``) or the largest (``max``).
-        on_save_error: effect of a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;
-            ``continue`` logs a warning, and the next save tries again. A failure of the last save ends the fit with
-            either.
-        background: whether training continues while a checkpoint is written. It continues as soon as the tensors are
-            copied, which needs host memory of their size. The checkpoint is read back whole before it gets its name.
-            The next save and the end of the fit wait for it; then they raise its error, if there is one, or call its
-            ``on_after_save_checkpoint``.
+        every_n_steps: number of steps between saves; a step is saved if ``global_step`` is a multiple of this number.
+            None: only the last step is saved.
+        keep_last: number of newest checkpoints to keep; None: all checkpoints are kept.
+        keep_every: number of steps between checkpoints that ``keep_last`` does not remove, at multiples in
+            ``global_step``. It requires ``keep_last``, and must be a multiple of ``every_n_steps``. None: no additional
+            checkpoints are kept.
+        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. The best step has a checkpoint
+            only if this step was saved. None: the first metric whose name has the form ``val/…loss``.
+        mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value.
+        on_save_error: reaction to a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;
+            ``continue`` logs a warning, and the next save tries again. A failure of the last save ends the fit with a
+            `SaveError` in both cases.
+        background: whether training continues while a checkpoint is written. Training continues as soon as the tensors
+            are copied. The copies need as much host memory as the tensors. All files are read back and verified before
+            the checkpoint folder gets its final name. The next save and the end of the fit wait until the checkpoint is
+            written. If writing failed, ``on_save_error`` applies then; otherwise ``on_after_save_checkpoint`` is
+            called.
 
     Raises:
-        ValueError: for any other value.
+        ValueError: for a value that is not accepted.
     """
 
     every_n_steps: int | None = None
@@ -50,7 +54,7 @@ class Checkpointing(Callback):
     background: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value, and replace integers of other libraries by ints."""
+        """Check every value, and convert integers of other libraries to int."""
         for name, meaning in (
             ("every_n_steps", "a whole number of steps, 1 or more, or null"),
             ("keep_last", "a whole number of checkpoints, 1 or more, or null for all"),
@@ -72,7 +76,7 @@ class Checkpointing(Callback):
             raise refuse_type("background", self.background, "true or false")
 
     def _check_keep_every(self) -> None:
-        """Refuse a ``keep_every`` that has no effect, or names steps that are not saved."""
+        """Refuse a ``keep_every`` that has no effect, or whose multiples are not saved."""
         keep_every, every_n_steps = self.keep_every, self.every_n_steps
         if keep_every is None:
             return

@@ -1,16 +1,16 @@
-"""`encode` turns a state into JSON values and named tensors; `decode` restores the same state from them.
+"""`encode` converts a state to JSON values and named tensors, and `decode` rebuilds the state from these.
 
 Null, booleans, numbers, strings, lists, and objects with string keys are stored as plain JSON. Every other value is
 stored as an object with one key, its tag::
 
-    {"~tensor": "state[0].exp_avg"}     a tensor stored elsewhere under that name; a repeated name is the same tensor
+    {"~tensor": "state[0].exp_avg"}     a tensor, stored in a file by this name; equal names are one tensor
     {"~complex": "phase"}               a complex128 tensor, stored as pairs of reals: safetensors lacks this dtype
-    {"~permuted": [{…}, [1, 0]]}        a tensor, and the order of its dimensions in memory from the outermost
+    {"~permuted": [{…}, [1, 0]]}        a tensor, and its dimensions in memory order, outermost first
     {"~tuple": [1, 2]}                  a tuple
-    {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict whose keys are not all plain strings
+    {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict with a key that is not a str or begins with ~
     {"~counter": [[30, 1]]}             the items of a `collections.Counter`
     {"~float": "nan"}                   a float that JSON cannot express: nan, inf, -inf
-    {"~int": "0x1f…"}                   an integer with too many decimal digits to be parsed safely
+    {"~int": "0x1f…"}                   an integer with more decimal digits than can be parsed safely
     {"~str": [56448, 97]}               the code points of a string that is not valid Unicode
 """
 
@@ -31,11 +31,11 @@ ACCEPTED = "a tensor, None, a bool, int, float or str, or a list, tuple or dict 
 
 MAX_DEPTH = 100
 _MAX_DECIMAL_BITS = 1024
-_MAX_BITS = 14_000  # Python refuses to print an int of more than 4300 digits, for example in a message
+_MAX_BITS = 14_000  # Python refuses to convert an int of more than 4300 digits to a string.
 
 
 def in_place(name: str, tensor: Tensor) -> Tensor:
-    """Return ``tensor`` contiguous and on the CPU, without a copy if it already is."""
+    """Return ``tensor`` as a contiguous CPU tensor, without a copy if it already is one."""
     return tensor.cpu().contiguous()
 
 
@@ -45,17 +45,18 @@ def encode(
     """Split a state into JSON values and tensors.
 
     Args:
-        tree: state to store. Accepted are tensors (strided, on any device, of a dtype that can be stored), None, bool,
-            int, float, str, and lists, tuples, dicts and Counters of these. `decode` returns subclasses of int, float
-            and str as plain values, an `OrderedDict` as a dict, a `torch.Size` as a tuple, and parameters as tensors.
-        where: path prefix for error messages.
-        on_host: function that takes a name and a tensor, and returns the tensor contiguous and on the CPU.
+        tree: state to store. It may contain tensors (strided, on any device, of a dtype that can be stored), None,
+            bool, int, float, str, and lists, tuples, dicts and Counters of these values. `decode` returns a value of a
+            subclass of int, float or str as the base type, an `OrderedDict` as a dict, a `torch.Size` as a tuple, and a
+            parameter as a tensor.
+        where: prefix of the paths in error messages.
+        on_host: function that takes the name of a tensor and the tensor, and returns a contiguous CPU tensor.
 
     Returns:
         The JSON values, and the tensors that ``on_host`` returned, by name. By default, a tensor that was already
         contiguous and on the CPU shares memory with the state. Tensors with the same memory, shape and strides (tied
         weights) are stored once. `decode` restores the order of a dense tensor's dimensions in memory, because fused
-        optimizer steps rely on it.
+        optimizer steps rely on this order.
 
     Raises:
         SettingTypeError: for any other value; the message contains its path.
@@ -73,7 +74,7 @@ def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
     """Rebuild the state from which `encode` made these JSON values and tensors.
 
     Raises:
-        CheckpointError: for values that `encode` does not write, and for a tensor that the JSON values do not name.
+        CheckpointError: for values that `encode` does not write, and for a tensor that no JSON value refers to.
     """
     decoder = _Decoder(tensors)
     tree = decoder.decode(json_tree, 0)
@@ -84,7 +85,7 @@ def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class _Encoder:
-    """Walks a state once and collects its tensors by name. Without ``on_host`` it only checks the state."""
+    """Walks a state once and collects its tensors by name. If ``on_host`` is None, the state is only checked."""
 
     def __init__(self, where: str, on_host: Callable[[str, Tensor], Tensor] | None) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -157,7 +158,7 @@ class _Encoder:
         return self._tags[view]
 
     def _free_name(self, path: str) -> str:
-        """Return a unique name for the tensor at ``path``: the path itself, unless it is taken or reserved."""
+        """Return a unique name for the tensor at ``path``: the path itself, unless this name is used or reserved."""
         stem = path.encode("utf-8", "backslashreplace").decode() or "tensor"
         name, number = stem, 1
         while name in self.tensors or name == "__metadata__":
@@ -195,7 +196,7 @@ def _decode_int(text: str) -> int:
 
 
 class _Decoder:
-    """Walks JSON values once, rebuilds the state, and records which tensors it used."""
+    """Walks JSON values once, rebuilds the state, and records which tensors were used."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.used: dict[str, Tensor] = {}
@@ -257,7 +258,7 @@ class _Decoder:
         tensor = self.decode(tagged, depth + 1)
         if not isinstance(tensor, Tensor) or sorted(order) != list(range(tensor.ndim)):
             raise ValueError("not an order of the tensor's dimensions")
-        if not tensor.permute(order).is_contiguous():  # first use of this tensor
+        if not tensor.permute(order).is_contiguous():  # This is the first reference to this tensor.
             inverse = [order.index(dim) for dim in range(tensor.ndim)]
             tensor = tensor.permute(order).contiguous().permute(inverse)
             self.used[next(iter(tagged.values()))] = tensor

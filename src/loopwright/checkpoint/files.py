@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: their names, the manifest, and functions that read files of unknown origin."""
+"""File names and manifest of a checkpoint folder, and functions that read files of unknown origin."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ STEP_FOLDER = re.compile(r"step_(\d+)")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_STATE_BYTES = 256 << 20
-MAX_STATE_COMMAS = 4 << 20  # commas in the JSON text, about one per value; parsing them takes seconds
+MAX_STATE_COMMAS = 4 << 20  # commas in the JSON file, about one per value; parsing that number of values takes seconds
 
 _CHUNK_BYTES = 1 << 22
 _LARGE_BYTES = 1 << 34
-_MAX_PROBLEM = 500  # characters of a problem's description in an error message
+_MAX_PROBLEM = 500  # largest number of characters of a problem's description in an error message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,9 @@ class FileRecord:
 class Manifest:
     """The step, versions, and file hashes of a checkpoint.
 
-    The manifest is written last: a folder without a valid manifest is not a checkpoint. It detects damage, but does
-    not prove who wrote the files, because a changed file can come with a manifest that was changed to match.
+    The manifest is written last, so a folder without a valid manifest is not a checkpoint. The hashes detect damage.
+    They do not prove the origin of the files, because a changed file can come with a manifest that was changed to
+    match.
     """
 
     step: int
@@ -61,7 +62,8 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Return the content of the manifest file.
 
-        Equal manifests have equal bytes, which include their own digest. Any changed bit is therefore detected.
+        Equal manifests have equal bytes. The bytes include the SHA-256 of the other values, so that any changed bit is
+        detected.
         """
         return _sign({"schema": SCHEMA, **asdict(self)})
 
@@ -71,7 +73,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         CheckpointError: if the folder is missing or a link; if the manifest is missing, damaged or of another schema
-            version; or if it lists other files than a checkpoint has.
+            version; or if the manifest lists other files than a checkpoint has.
     """
     check_folder(folder)
     data = read_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
@@ -105,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `CheckpointError` unless ``folder`` is a directory, and not a link to one."""
+    """Raise `CheckpointError` unless ``folder`` is a directory and not a symbolic link."""
     try:
         mode = os.lstat(folder).st_mode
     except (OSError, ValueError) as error:
@@ -125,7 +127,7 @@ def read_file(folder: Path, name: str, record: FileRecord | None = None, max_byt
         folder: checkpoint folder.
         name: name of the file.
         record: expected size and SHA-256; None: neither is checked.
-        max_bytes: largest accepted size; None: any.
+        max_bytes: largest accepted size; None: any size.
 
     Raises:
         CheckpointError: if the file is missing, a link, not a regular file, too large, or differs from ``record``.
@@ -144,7 +146,7 @@ def read_file(folder: Path, name: str, record: FileRecord | None = None, max_byt
 
 
 def verify_file(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> None:
-    """Raise `CheckpointError` unless the file matches ``record``; at most 4 MiB of it are in memory at a time."""
+    """Raise `CheckpointError` unless the file matches ``record``; at most 4 MiB are in memory at a time."""
     descriptor, _ = _open(folder, name, record, max_bytes)
     hasher = hashlib.sha256()
     try:
@@ -178,7 +180,8 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
     """Open a regular file for reading, and return its descriptor and size."""
     path = folder / name
     try:
-        # Checked before opening: opening a pipe can block forever, and opening a device can have side effects.
+        # The type is checked first, because opening a pipe can block forever, and opening a device can have side
+        # effects.
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise fault(folder, name, "not a regular file; links, pipes and devices are not opened")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -189,7 +192,7 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
     status = os.fstat(descriptor)
     num_bytes = status.st_size
     problem = ""
-    if not stat.S_ISREG(status.st_mode):  # replaced since the check above
+    if not stat.S_ISREG(status.st_mode):  # The file was replaced after the check above.
         problem = "not a regular file"
     elif record is not None and num_bytes != record.num_bytes:
         problem = f"{num_bytes} bytes; the manifest says {record.num_bytes}"
@@ -204,9 +207,9 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
 
 
 def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
-    """Whether a large file consists almost entirely of holes. It is made in an instant, but takes hours to read.
+    """Whether a large file consists almost entirely of holes. Such a file is created fast, but takes hours to read.
 
-    The number of allocated blocks is not enough to tell: some network file systems report 0 for every file.
+    The number of allocated blocks alone does not show holes: some network file systems report 0 blocks for every file.
     """
     if status.st_size < _LARGE_BYTES or status.st_blocks * 512 > status.st_size // 1000:
         return False
@@ -216,7 +219,7 @@ def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
 
 
 def _sign(values: Mapping[str, object]) -> bytes:
-    """Return the bytes of a manifest with these values and with their digest."""
+    """Return the bytes of a manifest with these values and the SHA-256 of the values."""
     return _spell({**values, "sha256": hashlib.sha256(_spell(values)).hexdigest()})
 
 

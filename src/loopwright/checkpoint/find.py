@@ -1,4 +1,4 @@
-"""Finds checkpoints: the folder of a step, the newest valid checkpoint of a run, and the matches of a pattern."""
+"""Functions that find the checkpoint of a step, the newest checkpoint of a run, and the matches of a pattern."""
 
 from __future__ import annotations
 
@@ -33,10 +33,13 @@ def steps_in(run_dir: Path) -> set[int]:
 
 
 def resolve(path: str | Path) -> Path:
-    """Return the checkpoint for a path to a checkpoint, to a run directory, or to a run's folder of checkpoints.
+    """Return the path of the checkpoint to which ``path`` refers.
 
-    For a run, this is the newest checkpoint that passes verification. If newer ones fail it, a warning lists their
-    problems. A path to a checkpoint is returned without verification, because reading the checkpoint verifies it.
+    ``path`` is a checkpoint, a run directory, or the folder of checkpoints in a run directory.
+
+    For a run, the result is the newest checkpoint that passes verification. If newer checkpoints fail verification, a
+    warning lists their problems. A path to a checkpoint is returned without verification, because reading the
+    checkpoint verifies it.
 
     Raises:
         CheckpointError: if there is no checkpoint, or if none passes verification.
@@ -74,8 +77,8 @@ def resolve(path: str | Path) -> Path:
 def expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Return the checkpoints for paths and glob patterns, without duplicates.
 
-    The order is natural: ``step_9`` comes before ``step_10``. `resolve` interprets each path. Among the matches of a
-    pattern, only checkpoints (folders with a manifest) are returned.
+    The order is natural: ``step_9`` comes before ``step_10``. Each path that is not a pattern is passed to `resolve`.
+    Among the matches of a pattern, only checkpoints (folders with a manifest) are returned.
 
     Raises:
         CheckpointError: if a path or pattern leads to no checkpoint.
@@ -101,7 +104,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether ``path`` is a directory, and not a link to one."""
+    """Whether ``path`` is a directory and not a symbolic link."""
     return stat.S_ISDIR(os.lstat(path).st_mode) if os.path.lexists(path) else False
 
 

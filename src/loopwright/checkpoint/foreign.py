@@ -1,4 +1,7 @@
-"""`read_torch_weights`: reads weights from files of ``torch.save``. No other function reads such files (pickles)."""
+"""`read_torch_weights`: reads weights from files that ``torch.save`` wrote.
+
+No other function of this package reads such files, which are pickles.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,20 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Return the weights in a file of ``torch.save`` by plain names.
+    """Return the weights in a file that ``torch.save`` wrote, by plain names.
 
     The file is read with ``weights_only=True``, which accepts tensors and plain containers only. A file with any other
     object is refused; there is no unrestricted fallback. The wrapper prefixes ``module.`` and ``_orig_mod.`` are
     removed from the names.
 
     Args:
-        path: a file in torch's zip format, which is the default since torch 1.6.
-        key: position of the weights in the file, such as ``state_dict`` or ``ema.model``. None: the weights are the
-            whole file, or its only entry that maps names to tensors.
+        path: path of a file in torch's zip format, which is the default since torch 1.6.
+        key: keys that lead to the weights in the file, joined by dots, such as ``state_dict`` or ``ema.model``. None:
+            the weights are the whole content of the file, or its only entry that maps names to tensors.
 
     Raises:
-        CheckpointError: if the file has another format or other objects, or if several entries could be the weights.
+        CheckpointError: if the file has another format or contains other objects; if no entry, or more than one entry,
+            could be the weights.
     """
     _check_zip(path)
     try:
@@ -43,7 +47,7 @@ def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse a file that is not a zip file, or whose entries declare more bytes than the file has."""
+    """Refuse a file that is not a zip file, has compressed entries, or declares more bytes than it contains."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.")
     try:

@@ -1,4 +1,4 @@
-"""`HostCopies`: copies of a state in host memory for a background save, while training changes the original."""
+"""`HostCopies`, which copies a state to host memory, so that training can change the state during a save."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 class HostCopies:
     """Copies named tensors into host memory, and reuses this memory for the next save.
 
-    The first write to newly allocated memory takes far longer than copying into memory that was used before. The
-    object holds one state at a time: write a state completely before copying the next one.
+    The first write to newly allocated memory takes far longer than a write to memory that was used before. An object
+    contains one state at a time. The state must be completely on disk before the next state is copied.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class HostCopies:
         self._taken: dict[tuple[str, str], Tensor] = {}
 
     def take(self, file: str, name: str, tensor: Tensor) -> Tensor:
-        """Return a contiguous copy of a tensor on the CPU. The copy is complete on return, for any source device."""
+        """Return a contiguous CPU copy of a tensor from any device. The copy is complete when this method returns."""
         buffer = self._kept.get((file, name))
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             # A GPU copies to pinned memory at full speed, and to other memory more slowly.
@@ -27,5 +27,5 @@ class HostCopies:
         return buffer
 
     def end(self) -> None:
-        """Mark the state as complete, and free the memory of earlier tensors that are not in it."""
+        """Mark the state as complete, and free the memory of earlier tensors that this state does not contain."""
         self._kept, self._taken = self._taken, {}

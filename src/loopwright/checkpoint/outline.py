@@ -1,7 +1,8 @@
-"""`outline`: the names and lengths in a tree of JSON values, so that what has gone from it, or come to it, is seen.
+"""`outline`, which returns the names and lengths in a tree of JSON values, and `outline_fault`, which checks them.
 
-A reader knows which entries it needs, but not which a mapping of any names should have: the metrics of a run, the
-state of a callback. Their outline, stored beside them, does.
+An outline is stored with the state in a checkpoint, and detects entries that were added or removed. The code that
+reads a state knows which entries it requires. It does not know the keys of dicts with arbitrary keys, such as the
+metrics of a run or the state of a callback.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from typing import Any
 
 
 def outline(tree: object) -> Any:
-    """The outline of JSON values: objects keep their names, lists their length, and scalars become null."""
+    """Return the outline of JSON values.
+
+    A dict is replaced by a dict of the outlines of its values. A list is replaced by the list of the outlines of its
+    items, or by its length if all items are scalars. A scalar is replaced by None.
+    """
     if isinstance(tree, dict):
         names = dict.fromkeys(tree)
         for name, value in tree.items():
@@ -19,14 +24,15 @@ def outline(tree: object) -> Any:
     if isinstance(tree, list):
         entries = []
         for value in tree:
-            entries.append(outline(value))  # no comprehension: it would double the depth of the stack
+            entries.append(outline(value))  # A comprehension would double the depth of the stack.
         return entries if any(entry is not None for entry in entries) else len(entries)
     return None
 
 
 def outline_fault(tree: object, expected: object) -> str | None:
-    """Where JSON values first depart from an outline, and how; None where they do not."""
-    pending: list[tuple[str, Any, Any]] = [("", tree, expected)]  # not by recursion: neither may be as deep as it likes
+    """Return the path and description of the first difference between JSON values and an outline, or None."""
+    # A list of pending values replaces recursion, because both trees may be deeper than the stack of calls.
+    pending: list[tuple[str, Any, Any]] = [("", tree, expected)]
     while pending:
         path, value, outlined = pending.pop()
         if isinstance(value, dict) and isinstance(outlined, dict):
@@ -41,7 +47,7 @@ def outline_fault(tree: object, expected: object) -> str | None:
             entries = [None] * num_saved if isinstance(outlined, int) else outlined
             pending += [(f"{path}[{i}]", value[i], entries[i]) for i in reversed(range(num_saved))]
         elif isinstance(value, dict | list) or outlined is not None:
-            return f"{path}: not what was saved there"
+            return f"{path}: differs in type from the saved value"
     return None
 
 

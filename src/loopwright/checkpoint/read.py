@@ -1,6 +1,6 @@
 """`read_checkpoint`: reads and verifies a checkpoint that `write_checkpoint` wrote.
 
-A problem is reported in one line. No data is unpickled, no file outside the folder is opened, and no size that a file
+An error message has one line. No data is unpickled, no file outside the folder is opened, and no size that a file
 declares is trusted.
 """
 
@@ -37,7 +37,7 @@ _PARTS = {"model", "optimizer", "state", "outline"}
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint read from disk. Its tensors are on the CPU; the caller may change them."""
+    """A checkpoint read from disk. The tensors are on the CPU, and the caller may change them."""
 
     path: Path
     step: int
@@ -50,11 +50,12 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
 
     Args:
         path: checkpoint folder.
-        weights_only: return the entries ``model`` and ``buffers`` of the state only, and skip unneeded files.
+        weights_only: whether to return only the entries ``model`` and ``buffers`` of the state, and to skip other
+            files.
 
     Raises:
-        CheckpointError: ``folder: file: problem``, if a file that is read is missing, damaged, or was not written by
-            `write_checkpoint`.
+        CheckpointError: with the message ``folder: file: problem``, if a file is missing, damaged, or was not written
+            by `write_checkpoint`. Skipped files are not checked.
     """
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
@@ -75,7 +76,8 @@ def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
     """Read the named entries of a checkpoint's state without opening a tensor file; absent entries are left out.
 
     Raises:
-        CheckpointError: as for `read_checkpoint`, for the manifest and ``state.json``; if an entry contains tensors.
+        CheckpointError: as for `read_checkpoint`, but only for the manifest and ``state.json``; also if an entry
+            contains tensors.
     """
     manifest = read_manifest(path)
     tree = _read_trees(path, manifest)["state"]
@@ -116,7 +118,7 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str, Any]:
-    """Combine JSON values of the state with the tensors of file ``name``."""
+    """Return the part of the state that consists of the JSON values ``tree`` and the tensors in file ``name``."""
     data = read_file(path, name, manifest.files[name])
     try:
         tensors = safetensors.torch.load(data)

@@ -24,16 +24,18 @@ def prune(
     """Remove the checkpoints of ``steps`` that the settings do not keep.
 
     Args:
-        run_dir: the run directory.
+        run_dir: run directory that contains the checkpoints.
         steps: steps of the checkpoints that this run wrote.
         keep_last: number of the newest valid checkpoints to keep. If there are fewer, nothing is removed.
-        keep_every: checkpoints at multiples of this step are kept; None: this rule keeps none.
-        best: step of the best checkpoint, which is kept; None: it is not known.
-        is_whole: returns whether the checkpoint of a step is valid. It is called for as few steps as possible.
+        keep_every: number of steps; a checkpoint is kept if its step is a multiple of this number. None: this rule
+            keeps no checkpoints.
+        best: step of the best checkpoint, which is kept; None: the best step is not known.
+        is_whole: function that returns whether the checkpoint of a step is valid. The function is called for as few
+            steps as possible.
 
     Raises:
-        OSError: if a checkpoint cannot be removed. It is then either unchanged, or no longer a checkpoint. The other
-            checkpoints are still removed.
+        OSError: if a checkpoint cannot be removed. This checkpoint is then either unchanged, or its folder no longer
+            has the name of a checkpoint. The other checkpoints are still removed.
     """
     newest = [*itertools.islice(filter(is_whole, sorted(steps, reverse=True)), keep_last)]
     if len(newest) < keep_last:

@@ -1,7 +1,9 @@
-"""A writer of the safetensors format: the length of the header, a JSON header, then the raw bytes of each tensor.
+"""Functions that build the bytes of a file in the safetensors format.
+
+Such a file contains the length of the header, a JSON header, and the raw bytes of each tensor.
 
 The writers of the safetensors library either copy every tensor into one buffer, or give no access to the bytes for
-hashing and syncing. Files are read and checked with the library.
+hashing and syncing. The library reads and checks the files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reads and loads weights by plain names: the names in the model without `torch.compile` and distributed wrappers."""
+"""Functions that return, check and load the weights of a model by plain names.
+
+A plain name is the name in the model without the parts that `torch.compile` and distributed wrappers add.
+"""
 
 from __future__ import annotations
 
@@ -15,43 +18,43 @@ from loopwright.checkpoint.safetensors_layout import tensor_bytes
 from loopwright.errors import CheckpointError, nearest, on_one_line
 
 _MAX_SHOWN = 5
-_MAX_NAME = 80  # characters of a name in a message
-_MAX_COMPARED = 2000  # names among which the nearest is searched, as the time grows with their number
+_MAX_NAME = 80  # largest number of characters of a name in a message
+_MAX_COMPARED = 2000  # largest number of names that are searched for the nearest name
 
 
 def plain_names(model: nn.Module) -> dict[str, Any]:
     """Return the state of a model by plain names: its tensors, not copied, and the extra state of its modules.
 
-    The parts of names that `torch.compile`, `DataParallel` and `DistributedDataParallel` add are removed. A module of
-    the user that is named ``module`` keeps its name.
+    The parts of names that `torch.compile`, `DataParallel` and `DistributedDataParallel` add are removed. A user's
+    module that is named ``module`` keeps its name.
     """
     wrappers = _wrappers(model)
     return {_plain(name, wrappers): tensor for name, tensor in model.state_dict().items()}
 
 
 def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of a model by the names of `plain_names`. A tied parameter is under each of its names."""
+    """Return the parameters of a model by plain names. A tied parameter has an entry for each of its names."""
     wrappers = _wrappers(model)
     return {_plain(name, wrappers): each for name, each in model.named_parameters(remove_duplicate=False)}
 
 
 def unsaved_buffers(model: nn.Module) -> dict[str, Tensor | None]:
-    """Return the buffers that are not persistent by plain names, not copied. `plain_names` does not have them."""
+    """Return the non-persistent buffers by plain names, not copied. `plain_names` does not return these buffers."""
     return {name: module._buffers[key] for name, (module, key) in _unsaved_places(model).items()}
 
 
 def parameter_names(model: nn.Module, optimizer: Optimizer | None) -> list[list[str]]:
-    """Return the plain names of the parameters of an optimizer, group by group; for a tied parameter the first name."""
+    """Return the plain names of an optimizer's parameters for each group. A tied parameter has its first name."""
     names = {id(parameter): name for name, parameter in reversed(plain_parameters(model).items())}
     groups = [] if optimizer is None else optimizer.param_groups
     return [[names.get(id(parameter), "not in the model") for parameter in group["params"]] for group in groups]
 
 
 def refuse_lazy(model: nn.Module) -> None:
-    """Refuse a model with lazy layers that have no shapes yet.
+    """Raise an error if the model has lazy layers without shapes.
 
     Raises:
-        CheckpointError: with the parameters and buffers without a shape.
+        CheckpointError: with the names of the parameters and buffers that have no shape.
     """
     entries = {**plain_names(model), **unsaved_buffers(model)}
     names = [name for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
@@ -66,7 +69,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
     """Refuse weights whose names, shapes or types differ from the model.
 
     Args:
-        model: the model. It may be wrapped in another way than the model from which the weights were saved.
+        model: model that the weights are for. Its wrappers may differ from the wrappers of the saved model.
         tensors: weights by plain names, from `plain_names` or a checkpoint.
 
     Raises:
@@ -85,16 +88,17 @@ def load_weights(
     """Copy weights into a model. If anything does not fit, the model is not changed.
 
     Args:
-        model: the model, as for `check_weights`.
+        model: model into which the weights are copied, with any wrappers.
         tensors: weights by plain names, from `plain_names` or a checkpoint.
-        buffers: buffers with the names of `unsaved_buffers`; None: these buffers keep their values. A buffer of another
-            shape or type, such as a cache that grows, replaces the buffer of the model.
+        buffers: non-persistent buffers by the names in `unsaved_buffers`; None: the buffers of the model keep their
+            values. A buffer of another shape or type, such as a cache that grows, replaces the buffer of the model.
 
     Returns:
-        A line for each of ``buffers`` that has another shape or type in the model.
+        One line for each buffer in ``buffers`` that had another shape or type in the model.
 
     Raises:
-        CheckpointError: as `check_weights`; also if names that share memory in the model have different values.
+        CheckpointError: as for `check_weights`; also if tensors that share memory in the model have different values in
+            ``tensors``.
     """
     check_weights(model, tensors)
     _refuse(_sharing_faults(plain_names(model), tensors))
@@ -110,7 +114,7 @@ def weights_digest(model_tensors: Mapping[str, Any]) -> str:
     """Return the SHA-256 (hexadecimal) of the names, types, shapes and bytes of all tensors, in the order of names."""
     hasher = hashlib.sha256()
     for name in sorted(model_tensors):
-        if not isinstance(model_tensors[name], Tensor):  # the extra state of a module is no weight
+        if not isinstance(model_tensors[name], Tensor):  # The extra state of a module is not a weight.
             continue
         tensor = model_tensors[name].detach().resolve_conj().resolve_neg().cpu().contiguous()
         hasher.update(f"{len(name.encode())}:{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
@@ -119,13 +123,13 @@ def weights_digest(model_tensors: Mapping[str, Any]) -> str:
 
 
 def _wrappers(model: nn.Module) -> list[str]:
-    """Return the prefixes of names whose last word is the name of a wrapper, longest first."""
+    """Return the prefixes of names that end with a wrapper, such as ``layer.module.``, longest first."""
     prefixes = []
     for name, module in model.named_modules(remove_duplicate=False):
         start = f"{name}." if name else ""
         if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
             prefixes.append(f"{start}module.")
-        elif "_orig_mod" in module._modules:  # by name, as importing torch._dynamo for its class takes a second
+        elif "_orig_mod" in module._modules:  # The class is not used, because importing torch._dynamo takes 1 s.
             prefixes.append(f"{start}_orig_mod.")
     return sorted(prefixes, key=len, reverse=True)
 
@@ -139,7 +143,7 @@ def _plain(name: str, wrappers: list[str]) -> str:
 
 
 def _unsaved_places(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Return (module, name in the module) of each buffer that is not persistent, by plain name."""
+    """Return (module, name in the module) of each non-persistent buffer by plain name."""
     wrappers = _wrappers(model)
     return {
         _plain(f"{prefix}.{key}" if prefix else key, wrappers): (module, key)
@@ -164,7 +168,7 @@ def _load_buffers(model: nn.Module, buffers: Mapping[str, Tensor | None]) -> lis
 
 
 def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Describe names that share memory in the model, as tied weights or views, if loading one changes another."""
+    """Describe tensors that share memory in the model (tied weights or views) if loading one would change another."""
     names_at: dict[tuple[Any, int], list[str]] = {}
     for name, tensor in own.items():
         if isinstance(tensor, Tensor) and tensor.numel() and not (tensor.is_conj() or tensor.is_neg()):
@@ -199,7 +203,7 @@ def _refuse(faults: list[str]) -> None:
 
 
 def _first(names: list[str], line: Callable[[str], str]) -> list[str]:
-    """Return the lines of the first names, and a last one for the number of the others."""
+    """Return a line for each of the first names, and a last line with the number of the other names."""
     more = [f"and {len(names) - _MAX_SHOWN} more"] if len(names) > _MAX_SHOWN else []
     return [*map(line, names[:_MAX_SHOWN]), *more]
 

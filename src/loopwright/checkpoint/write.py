@@ -1,7 +1,7 @@
 """`write_checkpoint`: writes a checkpoint atomically, even if the machine stops during the save.
 
-All files are written and synced in a folder with a temporary name, the manifest last. Then the folder is renamed. A
-folder with a final name is therefore complete. A folder with a temporary name may be incomplete.
+All files are written and synced in a folder with a temporary name, the manifest last. Then the folder is renamed to its
+final name. A folder with a final name is therefore complete. A folder with a temporary name may be incomplete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from loopwright.errors import CheckpointError, SaveError, SettingError, SettingT
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-# The bytes of each file of a checkpoint except its manifest, as chunks by file name.
+# Chunks of bytes by file name, for each file of a checkpoint except the manifest.
 Contents = Mapping[str, Sequence[memoryview]]
 
 
@@ -65,14 +65,15 @@ def write_contents(
         contents: file contents returned by `pack`.
         step: number of completed steps.
         world_size: number of ranks that share this state.
-        reads_back: read and verify all files before the folder gets its final name.
+        reads_back: whether all files are read and verified before the folder gets its final name.
 
     Returns:
         ``folder``, synced to disk with all its files.
 
     Raises:
         SaveError: if writing fails. The message is one line, with needed and free bytes if the disk is full. An older
-            checkpoint at ``folder`` is kept. Only if the last sync fails, the new checkpoint has replaced it already.
+            checkpoint at ``folder`` is kept, except if only the last sync fails: then the new checkpoint has already
+            replaced the older one.
     """
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
@@ -93,7 +94,7 @@ def write_contents(
             _read_back(temporary)
         _put(temporary, folder)
     except BaseException as error:
-        with suppress(OSError):  # if removing fails, `clean_leftovers` removes the folder later
+        with suppress(OSError):  # If removing fails, `clean_leftovers` removes the folder later.
             remove_checkpoint(temporary)
         if isinstance(error, OSError):
             raise SaveError(_line(folder, error, num_bytes)) from error
@@ -104,15 +105,15 @@ def write_contents(
 def clean_leftovers(root: Path) -> list[Path]:
     """Remove temporary folders of interrupted saves from ``root``, a folder of checkpoints that is not in use.
 
-    A process killed between the last sync and the rename leaves a complete checkpoint under a temporary name, which
-    ends with the final name. If that name is free, the folder is renamed to it. A replacement that is interrupted
-    between its two renames therefore never loses both checkpoints.
+    If a process is killed between the last sync and the rename, it leaves a complete checkpoint with a temporary name.
+    This name ends with the final name. If no folder has the final name, the temporary folder is renamed to the final
+    name. An interruption between the two renames of a replacement therefore never loses both checkpoints.
 
     Returns:
         The temporary paths that were found.
 
     Raises:
-        SaveError: if one of them cannot be removed or renamed.
+        SaveError: if a temporary folder cannot be removed or renamed.
     """
     try:
         found = [path for path in root.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] if root.is_dir() else []
@@ -131,13 +132,13 @@ def clean_leftovers(root: Path) -> list[Path]:
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint folder if it exists.
 
-    The folder is renamed to a temporary name first, so that a partly removed folder is not taken for a checkpoint.
+    The folder is renamed to a temporary name first, so that a partly removed folder is not mistaken for a checkpoint.
     """
     try:
         if not path.name.startswith(TEMPORARY_PREFIX):
             path, named = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", path
             os.rename(named, path)
-            _sync_folder(path.parent)  # otherwise a power cut could remove its files, but keep its name
+            _sync_folder(path.parent)  # Otherwise a power cut could remove files, but keep the name.
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
         else:
@@ -150,9 +151,10 @@ def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Conte
     """Return the contents of the files that store a state.
 
     Args:
-        state: a mapping with ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries
+        state: mapping with ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries
             that `encode` accepts.
-        copies: host memory that the tensors are copied to; None: the contents share memory with CPU tensors.
+        copies: object that copies the tensors to host memory; None: the contents share memory with the state's CPU
+            tensors.
 
     Raises:
         SettingError: if the state contains a value that cannot be stored.
@@ -189,8 +191,8 @@ def _by_name(part: str, values: object) -> dict[str, object]:
 def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
     """Write and sync new files, and return their sizes and hashes.
 
-    Hashing is slower than many disks, so threads hash the files during the write, from the same memory. One core is
-    left for writing. With idle cores, hashing adds almost no time.
+    Hashing is slower than many disks. Threads therefore hash the files during the write, from the same memory. One core
+    is left for writing. If the other cores are idle, hashing adds almost no time.
     """
     descriptors: dict[str, int] = {}
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -250,12 +252,12 @@ def _put(temporary: Path, folder: Path) -> None:
         raise
     _sync_folder(folder.parent)
     if aside is not None:
-        with suppress(OSError):  # the new checkpoint is in place; `clean_leftovers` removes the old one later
+        with suppress(OSError):  # The new checkpoint is complete. `clean_leftovers` removes the old one later.
             remove_checkpoint(aside)
 
 
 def _make_parents(folder: Path) -> None:
-    """Create ``folder`` and its parents, each synced into its own parent."""
+    """Create ``folder`` and its missing parents, and sync the parent of each new folder."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         with suppress(FileExistsError):

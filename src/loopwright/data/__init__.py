@@ -1,4 +1,4 @@
-"""Data sets that configurations name, our own `Loader`, and `as_source`, through which any dataloader is read."""
+"""Public names for data: data sets, the dataloader `Loader`, and `as_source`, which wraps any dataloader."""
 
 from loopwright.data.reading.loader import Loader
 from loopwright.data.reading.source import as_source

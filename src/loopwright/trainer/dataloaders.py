@@ -25,7 +25,7 @@ def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
     if isinstance(val_dataloader, Mapping):
         for name in val_dataloader:
             if not isinstance(name, str) or not name or name != name.strip():
-                raise refuse("val_dataloader", name, "names that are texts without spaces at their ends")
+                raise refuse("val_dataloader", name, "names that are strings without spaces at their ends")
         return {f"{root}/{name}": dataloader for name, dataloader in val_dataloader.items()}
     if isinstance(val_dataloader, list | tuple):
         for entry in val_dataloader:

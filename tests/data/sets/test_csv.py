@@ -220,7 +220,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "odd text": (
         "x,y\na,2\n7,3\n",
         {},
-        "path='houses.csv', row 3, column x='7': expected a text, because row 2 has 'a'; "
+        "path='houses.csv', row 3, column x='7': expected text, because row 2 has 'a'; "
         "use 'data.types={x: category}' to read both as categories.",
     ),
     "empty cell": (
@@ -259,7 +259,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "type of a number": (
         "",
         {"types": {3: "number"}},
-        "types=3: expected column names that are texts; write '3'.",
+        "types=3: expected strings as column names; write '3'.",
     ),
     "two targets": ("", {"target": ["y"]}, "target=['y']: expected the name of a column."),
     "standardizes": ("", {"standardizes": "no"}, "standardizes='no': expected true or false."),

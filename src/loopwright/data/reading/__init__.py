@@ -1,1 +1,1 @@
-"""Reading: the order of the samples, the workers, and any dataloader as a source of batches."""
+"""Modules that read data sets: sample order, worker processes, and batch sources for any dataloader."""

@@ -1,4 +1,4 @@
-"""`PassGenerators`: replaces the generators of a dataloader and its samplers during a pass."""
+"""`PassGenerators`, a context manager that replaces the generators of a dataloader and its samplers for a pass."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from loopwright.seeding import derive
 
 
 class PassGenerators:
-    """Context manager that replaces generators by new ones, whose numbers are reproducible for each pass.
+    """Replaces torch generators by new ones for one pass, so that the pass draws reproducible numbers.
 
-    The seed of a new generator depends on the old generator's initial seed, the run's seed and the pass. The new
-    generators keep their state when the context is left and entered again, so that a sampler that draws numbers step
-    by step gets no number twice. Outside the context, the user's generators are in place, unchanged.
+    The seed of a new generator depends on the original generator's initial seed, the run's seed and the index of the
+    pass. The new generators keep their states between two entries of the context. A sampler that draws a few numbers at
+    a time therefore continues its sequence. On exit, the original generators are put back with unchanged states.
 
     Args:
-        parts: objects that may have a torch generator as ``generator``. If several objects have the same generator,
-            they get the same new one.
+        parts: objects that may have a `torch.Generator` in their attribute ``generator``. Objects that share a
+            generator also share its replacement.
         seed: seed of the run.
-        pass_index: number of the pass that begins.
+        pass_index: index of the pass, from 0.
     """
 
     def __init__(self, parts: Iterable[Any], seed: int, pass_index: int) -> None:
@@ -36,7 +36,7 @@ class PassGenerators:
             part.generator = made
 
     def __exit__(self, *error: object) -> None:
-        """Put the user's generators back."""
+        """Put the original generators back."""
         for part, own, _ in self._swaps:
             part.generator = own
 

@@ -1,4 +1,4 @@
-"""Batches read by index, in this process or in worker processes, with the same result."""
+"""Classes that read the batches of a data set by index, in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
 _PLAIN_COLLATES = (default_collate, default_convert)
 
-# (pass index, keys of one batch); the keys are whole numbers, or any objects that the user's sampler yields
+# Index of the pass, and keys of one batch. The keys are integers, or any objects that the user's sampler yields.
 Block = tuple[int, list[Any]]
 
 
@@ -33,8 +33,8 @@ class Workers:
     """Arguments of torch's `DataLoader` that concern worker processes.
 
     Args:
-        num_workers: number of worker processes; with 0 this process reads.
-        options: further arguments by name, such as ``prefetch_factor`` and ``pin_memory``.
+        num_workers: number of worker processes; 0: this process reads.
+        options: further arguments of `DataLoader` by name, such as ``prefetch_factor`` and ``pin_memory``.
     """
 
     num_workers: int = 0
@@ -47,25 +47,28 @@ class Workers:
 
 
 class SampleReader:
-    """Reads the samples of a batch and collates them. The result does not depend on workers, on the cut or on a resume.
+    """Reads the samples of a batch and collates them.
 
-    How a sample is read depends on ``is_random`` of the data set:
+    The samples do not depend on the number of workers, on the batch size, or on whether the run was resumed.
 
-    - True: under random streams seeded by (seed, pass, index).
-    - False: without seeding. The data set promises that reading draws no random numbers. Batches are read by
-      ``__getitems__``, if the data set implements it.
-    - missing: without seeding, and a `DrawWatch` checks each batch. If reading the batch draws random numbers or raises
-      an error, the batch is discarded and read again with each sample seeded; this reader then seeds every sample. The
-      batch is the same as if each sample were seeded. Lists, tuples, ranges and `TensorDataset` draw nothing and are
-      read as with False.
+    The attribute ``is_random`` of the data set determines how a sample is read:
 
-    A collate function other than torch's own is seeded by (seed, pass, first index of the batch).
+    - True: the random generators are seeded by (seed, pass, index) before the sample is read.
+    - False: the sample is read without seeding. The data set promises that reading draws no random numbers. If the data
+      set has ``__getitems__``, this method reads the samples of a batch.
+    - missing: the sample is read without seeding, and a `DrawWatch` checks each batch. If reading a batch draws random
+      numbers or raises an error, the batch is discarded. From then on, this reader seeds the generators for every
+      sample, beginning with the discarded batch. The batches are therefore equal to the batches with True. Lists,
+      tuples, ranges and `TensorDataset` draw no random numbers, and are read as with False.
+
+    Before a collate function other than torch's own, the generators are seeded by (seed, pass, first key of the batch).
 
     Args:
         dataset: an object with ``__getitem__``, and optionally ``is_random`` and ``__getitems__``.
-        collate: function that makes a batch of a list of samples, or of one sample if ``is_batched`` is False.
+        collate: function that builds a batch from a list of samples, or from one sample if ``is_batched`` is False.
         seed: seed of the run.
-        is_batched: whether a block holds the indices of a batch. Otherwise it holds the one index of a ready batch.
+        is_batched: whether a block contains the keys of the samples in a batch. Otherwise a block contains one key, and
+            its sample is a batch already.
     """
 
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
@@ -87,7 +90,7 @@ class SampleReader:
         return self._reads_seeded or self._collates_seeded
 
     def read(self, block: Block) -> Any:
-        """Return one batch. The random streams of this process are restored afterwards."""
+        """Return one batch, and restore the random generators of this process."""
         if not self.draws:
             return self._read(block)
         if self._watch is not None:
@@ -96,18 +99,18 @@ class SampleReader:
             return self._read(block)
 
     def read_freely(self, block: Block) -> Any:
-        """Return one batch without restoring the random streams. Nothing else uses the streams of a worker process."""
+        """Return one batch without restoring the random generators, which nothing else uses in a worker process."""
         if self._watch is not None:
             return self._read_watched(block, self._watch, nullcontext())
         return self._read(block)
 
     def _read_watched(self, block: Block, watch: DrawWatch, side: AbstractContextManager[None]) -> Any:
-        """Read a batch without seeding its samples. If that draws or fails, read it again with each sample seeded.
+        """Read a batch without seeding. If reading draws random numbers or fails, read the batch again with seeding.
 
         Args:
-            block: pass and indices.
-            watch: detects draws.
-            side: context in which the streams may be seeded.
+            block: index of the pass, and keys of the batch.
+            watch: object that detects draws.
+            side: context in which the random generators may be seeded.
         """
         try:
             with watch:
@@ -115,7 +118,7 @@ class SampleReader:
                 if not self._collates_seeded:  # inside the watch, because a sample may draw when it is collated
                     batch = self._collate(samples if self._is_batched else samples[0])
             is_kept = not watch.has_drawn
-        except Exception:  # noqa: BLE001  (reading it again decides whether there is an error, and names the sample)
+        except Exception:  # noqa: BLE001  (the second read raises the error and names the sample)
             is_kept = False
         if is_kept and not self._collates_seeded:
             return batch
@@ -160,7 +163,7 @@ class SampleReader:
 
 
 class _Blocks(Dataset[Any]):
-    """A data set of batches, addressed by blocks, for torch's `DataLoader`."""
+    """Data set for torch's `DataLoader`: its keys are blocks, and its items are batches."""
 
     def __init__(self, reader: SampleReader) -> None:
         self._reader = reader
@@ -170,12 +173,12 @@ class _Blocks(Dataset[Any]):
             return self._reader.read(block)
         try:
             return ReadBatch(self._reader.read_freely(block), block[1])
-        except DataError as error:  # Torch would raise it in the main process with a traceback as its message.
+        except DataError as error:  # Torch would raise this error with a traceback as its message.
             return WorkerFailure.of(error)
 
 
 class _BlockSampler:
-    """A sampler that yields the blocks of the next pass. It is set before each pass."""
+    """Sampler that yields ``blocks``, an iterator that `BlockReader` replaces before each pass."""
 
     def __init__(self) -> None:
         self.blocks: Iterator[Block] = iter(())
@@ -188,7 +191,7 @@ class BlockReader:
     """Reads a sequence of blocks, in this process or in worker processes.
 
     Args:
-        reader: reader of one block.
+        reader: object that reads the batch of one block.
         workers: number and options of the worker processes.
     """
 
@@ -204,13 +207,13 @@ class BlockReader:
                 sampler=self._sampler,
                 collate_fn=_same,
                 num_workers=workers.num_workers,
-                # A `DataLoader` draws a seed for its workers in each pass. This generator serves nothing else.
+                # A `DataLoader` draws a seed for its workers in each pass. This generator is used for these seeds only.
                 generator=torch.Generator().manual_seed(derive(reader.seed, "workers")),
                 **workers.options,
             )
 
     def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
-        """Return the batches of ``blocks`` in order. Only workers read ahead."""
+        """Return the batches of ``blocks`` in order. Without workers, each batch is read when it is requested."""
         loader = self._loader
         if loader is None:
             return map(self._reader.read, blocks)
@@ -220,26 +223,26 @@ class BlockReader:
         if not (self._running and loader.persistent_workers and self._running[1].still_active()):
             self._running = with_workers(loader, self._reader.dataset)
         batches = read_pass(*self._running)
-        next(batches)  # starts the workers
+        next(batches)  # The first item is None and arrives when the workers have started.
         return map(self._as_if_read_here, batches)
 
     def _as_if_read_here(self, batch: Any) -> Any:
-        """Return ``batch`` after the only effect on this process that reading it here would have."""
+        """Return ``batch``, and discard NumPy's cached normal number as reading in this process would do."""
         if self._reader.draws:
             forget_spare_normal()
         return batch
 
 
 class IndexedSource:
-    """A data set of known length, read in batches. Reading can start at any batch of any pass.
+    """Batch source for a data set of known length. Reading can start at any batch of any pass.
 
     Args:
         reader: reader of the samples.
-        batch_size: number of samples in a batch; None if each sample is a batch.
+        batch_size: number of samples in a batch; None: each sample is a batch.
         is_shuffled: True for a different order in each pass, False for the order of the data set.
         drop_last: True to leave out the last batch of a pass if it is smaller than the others.
         workers: number and options of the worker processes.
-        seed: seed of the order, together with the pass index.
+        seed: seed that determines the order together with the index of the pass.
     """
 
     is_sought = True
@@ -269,7 +272,7 @@ class IndexedSource:
 
     @property
     def facts(self) -> DataFacts:
-        """Facts about the data set and its order, as they were given."""
+        """Number of samples, batch size, order and ``drop_last`` of this source."""
         return DataFacts(
             num_samples=self._num_samples,
             batch_size=self._batch_size,
@@ -278,13 +281,13 @@ class IndexedSource:
         )
 
     def state_dict(self) -> None:
-        """Return None: the position in the run is the whole state."""
+        """Return None, because the position in the run is enough to resume."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing. There is no state, so this is never called."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """Return the batches of pass ``pass_index``, starting with batch number ``first``."""
+        """Return the batches of pass ``pass_index``, beginning with batch ``first``; both count from 0."""
         order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=pass_index)
         batches = index_batches(order, self._batch_size, first, drop_last=self._drop_last)
         return self._blocks.read((pass_index, indices) for indices in batches)

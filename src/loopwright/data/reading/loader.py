@@ -1,4 +1,4 @@
-"""`Loader`: our own dataloader, which describes how a data set is read in batches."""
+"""`Loader`, the dataloader of this package, which reads a data set of known length in batches."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from loopwright.errors import check_count, refuse_type
 
 
 class Loader:
-    """Reads a data set with known length in batches. The trainer can start at any batch of any pass.
+    """Reads a data set of known length in batches. The trainer can start to read at any batch of any pass.
 
-    The order of a pass is a permutation keyed by (seed of the run, pass), independent of workers. For more than 2**20
-    samples it is computed while it is read and never held in memory. Iterating over the loader directly reads pass 0
-    with seed 0.
+    With ``shuffle``, the order of a pass is a permutation that depends on the run's seed and the index of the pass, but
+    not on the number of workers. For more than 2**20 samples, the permutation is computed in slices during the pass,
+    and is never in memory as a whole. Iterating over a `Loader` directly reads pass 0 with seed 0.
 
-    A sample that draws from the global random streams of Python, NumPy or torch draws the same numbers with any number
-    of workers, any batch size, and after a resume, because it is read under streams seeded by (seed, pass, index). The
-    attribute ``is_random`` of the data set says whether samples are seeded:
+    Random numbers that a sample draws from the global generators of Python, NumPy or torch do not depend on the number
+    of workers, the batch size or a resume, because the generators are seeded by (seed, pass, index). The attribute
+    ``is_random`` of the data set says when samples are seeded:
 
-    - missing: a batch is first read without seeding. If that draws random numbers or raises an error, the batch is
-      discarded and read again with each sample seeded, and the same process then seeds every sample that it reads.
+    - missing: a batch is first read without seeding. If reading it draws random numbers or raises an error, the batch
+      is discarded and read again with each sample seeded. From then on the same process seeds every sample.
     - ``True``: every sample is seeded, and no sample is read twice. This is required if a read cannot be repeated (a
-      queue, a counter, a cursor, a cache of random samples), and if a read hides its draws: it restores the state of
-      a stream, as `torch.random.fork_rng` does, or seeds a generator by `torch.initial_seed`. If reads are
-      expensive, it saves the second reading of a batch.
-    - ``False``: no sample is seeded. The data set promises that reading draws no random numbers. Batches are read by
-      ``__getitems__`` if the data set has that method.
+      queue, a counter, a cursor, a cache of random samples), and if a read hides its draws, because it restores the
+      state of a generator, as `torch.random.fork_rng` does, or seeds a generator by `torch.initial_seed`. It saves time
+      if reads are expensive.
+    - ``False``: no sample is seeded. The data set promises that reading draws no random numbers. Whole batches are read
+      by ``__getitems__`` if the data set has this method.
 
-    A wrapper such as `torch.utils.data.Subset` does not pass the attribute on. Random generators that a data set holds
-    itself are neither seeded nor saved.
+    A wrapper such as `torch.utils.data.Subset` does not pass the attribute on. A random generator that is an attribute
+    of the data set is neither seeded nor saved.
 
     Args:
-        dataset: an object with ``__len__`` and ``__getitem__``.
-        batch_size: samples in a (global) micro-batch. The last batch of a pass may be smaller.
-        shuffle: whether each pass has its own order.
-        num_workers: worker processes that read ahead. With 0, this process reads. The batches are the same.
-        drop_last: whether to leave out a smaller last batch.
-        collate_fn: function that makes a batch of a list of samples. If it is not torch's own, it is seeded by (seed,
-            pass, first index of the batch).
+        dataset: object with ``__len__`` and ``__getitem__``.
+        batch_size: number of samples in a (global) micro-batch; the last micro-batch of a pass may be smaller.
+        shuffle: whether each pass has its own random order; otherwise the order of the data set is used.
+        num_workers: number of dataloader worker processes; 0: the main process reads. The batches do not depend on it.
+        drop_last: whether the last batch of a pass is left out if it is smaller than the others.
+        collate_fn: function that builds a batch from a list of samples. A function other than torch's own is called
+            with generators seeded by (seed, pass, first index of the batch).
 
     Raises:
         SettingError: if a count is invalid, or the data set has no length.
@@ -80,7 +80,7 @@ class Loader:
 
     @property
     def num_workers(self) -> int:
-        """Number of processes that read ahead."""
+        """Number of dataloader worker processes."""
         return self._workers.num_workers
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Loader:
         return self.source(seed=0).read(0, 0)
 
     def source(self, seed: int) -> IndexedSource:
-        """Return the source from which the engine reads batches, for a run with ``seed``."""
+        """Return the source from which the engine reads the batches of a run with this seed."""
         return IndexedSource(
             SampleReader(self._dataset, self._collate_fn, seed=seed),
             batch_size=self._batch_size,

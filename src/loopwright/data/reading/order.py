@@ -1,4 +1,7 @@
-"""The order in which a pass reads a data set. Reading can start at any position without computing earlier ones."""
+"""Functions that compute the order in which a pass reads a data set.
+
+A pass can start at any position of the order without computing the indices before it.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,29 @@ from torch import Tensor
 from loopwright.data.reading.permutation import Permutation
 from loopwright.seeding import derive
 
-# A permutation of at most this many samples is drawn and held in memory (8 MB, 25 ms). Longer ones are computed while
-# they are read.
+# Largest number of samples for which the whole permutation is drawn and kept in memory (8 MB, 25 ms). Longer
+# permutations are computed in slices during the pass.
 _MAX_HELD_SAMPLES = 2**20
 
-# Indices that are computed at a time if a batch has fewer, because each slice of a computed order has a fixed cost.
+# Approximate number of indices that are computed at a time for batches that are smaller. Small batches are computed
+# together, because each slice of a computed order has a fixed cost.
 _NUM_INDICES_AHEAD = 4096
 
 Order = range | Tensor | Permutation
 
 
 def pass_order(num_samples: int, *, is_shuffled: bool, seed: int, pass_index: int) -> Order:
-    """Return the indices of the samples of one pass in the order in which they are read.
+    """Return the sample indices of one pass in reading order.
 
     Args:
         num_samples: number of samples in the data set.
-        is_shuffled: whether each pass has its own permutation, determined by (seed, pass_index).
+        is_shuffled: whether the order is a permutation determined by (seed, pass_index); otherwise it is 0, 1, 2, …
         seed: seed of the run.
-        pass_index: number of the pass.
+        pass_index: index of the pass, from 0.
 
     Returns:
-        ``num_samples`` distinct indices, int64. Drawing them does not change any existing random generator.
+        A sequence that contains each index in [0, num_samples) once; tensors are int64. No existing random generator is
+        changed.
     """
     if not is_shuffled:
         return range(num_samples)
@@ -41,7 +46,7 @@ def pass_order(num_samples: int, *, is_shuffled: bool, seed: int, pass_index: in
 
 
 def index_batches(order: Order, batch_size: int, first: int, *, drop_last: bool) -> Iterator[list[int]]:
-    """Cut ``order`` into batches of indices, and yield them from batch number ``first`` on."""
+    """Cut ``order`` into batches of indices, and yield the batches from batch ``first`` (counted from 0) on."""
     num_samples = len(order)
     stop = num_samples - num_samples % batch_size if drop_last else num_samples
     num_ahead = max(1, _NUM_INDICES_AHEAD // batch_size) * batch_size
@@ -53,5 +58,5 @@ def index_batches(order: Order, batch_size: int, first: int, *, drop_last: bool)
 
 
 def num_batches(num_samples: int, batch_size: int, *, drop_last: bool) -> int:
-    """Return the number of batches in a pass. A smaller last batch counts, unless it is dropped."""
+    """Return the number of batches in a pass, including a smaller last batch unless ``drop_last`` is True."""
     return num_samples // batch_size if drop_last else -(-num_samples // batch_size)

@@ -1,16 +1,18 @@
-"""`Permutation`: a shuffled order that is computed slice by slice, and never held in memory as a whole.
+"""`Permutation`, a random order that is computed in slices and is never in memory as a whole.
 
-An order is a pseudo-random bijection of [0, num_samples), built with methods of format-preserving encryption:
+The order is a pseudo-random bijection of [0, num_samples). It is built with methods of format-preserving encryption:
 
 - A Feistel network is a bijection for any round function (Luby and Rackoff, "How to construct pseudorandom permutations
   from pseudorandom functions", 1988).
-- An alternating Feistel network changes two halves in turn, which may differ in length. It can therefore have any
-  number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies, 2010).
-- Cycle walking permutes a result outside [0, num_samples) again until it is inside (Black and Rogaway, "Ciphers with
-  arbitrary finite domains", 2002, section 4). The network has as few bits as possible, so that fewer than two
-  permutations are needed on average.
+- An alternating Feistel network changes the two halves of a word in turn. The halves may differ in length, so that a
+  word can have any number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies,
+  2010).
+- Cycle walking applies the bijection again to a result outside [0, num_samples), until the result is inside (Black and
+  Rogaway, "Ciphers with arbitrary finite domains", 2002, section 4). The words have as few bits as possible, so that
+  fewer than two applications are needed on average.
 
-The round function is a fast mixer of 64-bit words and not a cipher: an order must look random, but need not be secret.
+The round function is a fast mixing function for 64-bit words, not a cipher: an order must look random, but need not be
+secret.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from numpy.typing import NDArray
 
 from loopwright.seeding import derive
 
-# Few rounds do not make a small set random enough. The tests in tests/data/reading/test_permutation.py detect four
-# rounds for up to 100 numbers, six rounds for up to 16, and eight rounds for up to 8.
+# A small set needs many rounds to look random. The tests in tests/data/reading/test_permutation.py distinguish a result
+# from a random order with four rounds for up to 100 numbers, with six rounds for up to 16 numbers, and with eight
+# rounds for up to 8 numbers.
 _NUM_ROUNDS = 8
 
-# `_mix` follows the finalizer of splitmix64 (Steele et al. 2014): two multiplications by these factors, and between
-# them an XOR of the low half with the high half.
+# `_mix` follows the finalizer of splitmix64 (Steele et al. 2014). It multiplies by these two factors, and between the
+# multiplications XORs the low half of a word with its high half.
 _FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
 _HALF_WORD = np.uint64(32)
@@ -34,29 +37,29 @@ Words = NDArray[np.uint64]
 
 
 class Permutation:
-    """A permutation of [0, num_samples). Any slice is computed on its own, and needs memory for that slice only.
+    """A permutation of [0, num_samples). Each slice is computed independently, with memory for that slice only.
 
     >>> Permutation(10, seed=0)[2:5].tolist() == Permutation(10, seed=0)[:].tolist()[2:5]
     True
 
     Args:
-        num_samples: number of permuted numbers, at most 2**63.
+        num_samples: length of the permutation, at most 2**63.
         seed: seed that determines the permutation.
     """
 
     def __init__(self, num_samples: int, seed: int) -> None:
-        num_bits = max(2, (num_samples - 1).bit_length())  # one bit for each half
+        num_bits = max(2, (num_samples - 1).bit_length())  # Each half needs at least one bit.
         self._num_samples = num_samples
         self._num_low_bits = num_bits // 2
         self._num_high_bits = num_bits - num_bits // 2
         self._keys = [np.uint64(derive(seed, index)) for index in range(_NUM_ROUNDS)]
 
     def __len__(self) -> int:
-        """Return the number of permuted numbers."""
+        """Return the length of the permutation."""
         return self._num_samples
 
     def __getitem__(self, places: slice) -> NDArray[np.int64]:
-        """Return the numbers at ``places``. Each call has a fixed cost, as much as a few thousand numbers."""
+        """Return the numbers in the slice ``places``. A call has a fixed cost, like a few thousand numbers."""
         start, stop, step = places.indices(self._num_samples)
         words = self._permute_words(np.arange(start, stop, step, dtype=np.uint64))
         outside = np.flatnonzero(words >= self._num_samples)
@@ -66,7 +69,7 @@ class Permutation:
         return words.astype(np.int64)
 
     def _permute_words(self, words: Words) -> Words:
-        """Apply the bijection of all words that have as many bits as the largest number."""
+        """Apply the Feistel network, a bijection of all words with as many bits as the largest number."""
         high, low = words >> np.uint64(self._num_low_bits), words & np.uint64((1 << self._num_low_bits) - 1)
         for key_high, key_low in zip(self._keys[::2], self._keys[1::2], strict=True):
             high ^= _mix(low, key_high, self._num_high_bits)

@@ -1,4 +1,4 @@
-"""`Rows`: samples that were read together as one batch."""
+"""`Rows`, a batch that can also be read as a sequence of samples."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class Rows(Sequence[Any]):
-    """A ready batch that is also a sequence of samples; ``__getitems__`` of our data sets returns it.
+    """A collated batch that is also a sequence of samples. ``__getitems__`` of this package's data sets returns it.
 
-    Our reader uses ``batch`` as it is. torch's `DataLoader` collates the result of ``__getitems__``, and reads it as a
-    sequence of samples.
+    `SampleReader` uses ``batch`` without collating. torch's `DataLoader` collates the result of ``__getitems__``, and
+    therefore needs a sequence of samples.
 
     Args:
-        batch: tensors by name; their first dimension is the samples.
+        batch: tensors by name, with the samples along the first dimension.
     """
 
     __slots__ = ("batch",)
@@ -28,7 +28,7 @@ class Rows(Sequence[Any]):
         return len(next(iter(self.batch.values())))
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Return one sample: its tensors by name."""
+        """Return one sample as a dict of tensors by name."""
         return {name: tensor[index] for name, tensor in self.batch.items()}
 
     def __iter__(self) -> Iterator[Any]:

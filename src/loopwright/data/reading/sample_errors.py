@@ -1,4 +1,7 @@
-"""Errors that name the data set, the samples and the worker, and what workers send to the main process."""
+"""Errors that say which samples could not be read.
+
+The module also contains the objects that worker processes send to the main process.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from torch.utils.data import get_worker_info
 
 from loopwright.errors import DataError, text_of
 
-# Torch's message in a worker for tensors that differ in shape
+# Message of torch's error in a worker for samples whose tensors differ in shape.
 _RAGGED = "Trying to resize storage that is not resizable"
 
 
 def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str = "cannot be read") -> DataError:
-    """Return an error that names samples of ``dataset``, the worker, and ``error`` as the reason.
+    """Build the error for samples that could not be read. Its message contains data set, samples, worker and reason.
 
     Args:
-        dataset: data set, named by its class.
-        indices: indices of the samples; empty if they are unknown.
-        error: exception that was raised.
-        what: verb phrase of the message.
+        dataset: data set whose class name appears in the message.
+        indices: indices of the samples; empty if the indices are unknown.
+        error: exception whose message is the reason.
+        what: verb phrase that says what failed, such as ``cannot be read``.
     """
     worker = get_worker_info()
     where = "" if worker is None else f" (worker {worker.id})"
@@ -35,7 +38,10 @@ def unreadable(dataset: Any, indices: Sequence[int], error: Exception, what: str
 
 
 class ReadBatch(NamedTuple):
-    """A batch that a worker has read, and the keys of its samples. It is unpickled as the batch alone."""
+    """A batch that a worker has read, with the keys of its samples for error messages.
+
+    Unpickling returns the batch without the keys.
+    """
 
     batch: Any
     keys: Sequence[Any]
@@ -46,18 +52,23 @@ class ReadBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """An error in a worker, sent in place of a batch: its message, and its traceback as text."""
+    """An error raised in a worker, which the worker sends instead of a batch.
+
+    Attributes:
+        line: message of the error.
+        report: traceback of the error, as one string.
+    """
 
     line: str
     report: str
 
     @classmethod
     def of(cls, error: DataError) -> WorkerFailure:
-        """Make a failure of ``error``."""
+        """Return a failure with the message and traceback of ``error``."""
         return cls(str(error), "".join(traceback.format_exception(error)))
 
     def error(self) -> DataError:
-        """Return the error for the main process. The message of its cause is the traceback of the worker."""
+        """Return the error to raise in the main process. The message of its cause contains the worker's traceback."""
         error = DataError(self.line)
         error.__cause__ = RuntimeError(f"Raised in a worker:\n{self.report}")
         return error

@@ -1,4 +1,4 @@
-"""`SampledSource`: reads a data set in the order of the user's sampler."""
+"""`SampledSource`, a batch source that reads a data set in the order of the user's sampler."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from loopwright.data.reading.indexed import Block, BlockReader, SampleReader, Wo
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive
 
-# Number of batches whose indices are drawn at a time, because swapping the random streams costs more than an index.
+# Number of batches whose keys are drawn at a time. Each draw swaps the random generators, which takes longer than
+# drawing a key.
 _NUM_BATCHES_AHEAD = 64
 
-# Number of drawn batches whose indices are kept. This is more than a paused pass can have drawn without reading them.
+# Number of drawn batches whose keys are kept. A paused pass has fewer batches that are drawn but not yet read.
 _NUM_BATCHES_KEPT = 1024
 
 
 class SampledSource:
-    """Reads a data set in the order of the user's sampler. To start later in a pass, it skips indices, not data.
+    """Reads a data set in the order of the user's sampler. To start later in a pass, it skips keys, not data.
 
-    The sampler draws from random streams seeded by (seed, pass), and so does a `torch.Generator` in its attribute
-    ``generator``. Its order can therefore be drawn again. A sampler with random numbers of another kind continues its
-    order after a pause in the same process, but a new process cannot draw the same order. ``set_epoch`` of the sampler
-    is called with the pass. Indices are drawn up to 64 batches ahead.
+    While the sampler runs, the random generators are seeded by (seed, pass), and so is a `torch.Generator` in the
+    sampler's attribute ``generator``. The order of a pass can therefore be drawn again. A sampler with another source
+    of random numbers continues its order after a pause in the same process, but a new process cannot reproduce this
+    order. ``set_epoch`` of the sampler is called with the index of the pass. Keys are drawn up to 64 batches ahead.
 
     Args:
         reader: reader of the samples.
-        sampler: iterable of the keys of batches, or of the keys of samples that are ready batches.
-        is_batched: whether ``sampler`` yields the keys of batches.
+        sampler: iterable whose items are lists of the keys in a batch, or single keys of samples that are batches
+            already.
+        is_batched: whether the items of ``sampler`` are lists of keys; otherwise each item is a single key.
         workers: number and options of the worker processes.
         seed: seed of the run.
         facts: known properties of the dataloader.
@@ -60,13 +62,13 @@ class SampledSource:
         return self._facts
 
     def state_dict(self) -> None:
-        """Return None, because the position of the run is enough to resume."""
+        """Return None, because the position in the run is enough to resume."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing, because there is no state."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """Return an iterator over the batches of a pass, beginning with batch number ``first``."""
+        """Return an iterator over the batches of a pass, beginning with batch ``first``; both count from 0."""
         if self._pass.pass_index != pass_index or not self._pass.reaches_back_to(first):
             self._pass = _DrawnPass(pass_index, self._draw(pass_index))
         return self._blocks.read(self._pass.blocks(first))
@@ -88,7 +90,10 @@ class SampledSource:
 
 
 class _DrawnPass:
-    """The blocks that the sampler has drawn in a pass. The newest are kept, so that a pause draws nothing again."""
+    """The blocks that the sampler has drawn in a pass.
+
+    The newest blocks are kept. A pass that resumes after a pause uses these blocks instead of drawing again.
+    """
 
     def __init__(self, pass_index: int, drawn: Iterator[Block]) -> None:
         self.pass_index = pass_index
@@ -97,11 +102,11 @@ class _DrawnPass:
         self._num_drawn = 0
 
     def reaches_back_to(self, first: int) -> bool:
-        """Whether block number ``first`` is kept, or is drawn later in this pass. False before the first draw."""
+        """Whether block ``first`` (from 0) is kept or not yet drawn. False before the first draw."""
         return self._num_drawn > 0 and self._num_drawn - len(self._kept) <= first
 
     def blocks(self, first: int) -> Iterator[Block]:
-        """Yield the blocks, beginning with block number ``first``."""
+        """Yield the blocks, beginning with block ``first`` (from 0)."""
         number = first
         while number < self._num_drawn or self._draw_up_to(number):
             yield self._kept[number - self._num_drawn]
@@ -129,5 +134,5 @@ def length_of(dataloader: Any) -> int | None:
     """Return the length of a dataloader or sampler; None if it has no length."""
     try:
         return len(dataloader)
-    except (TypeError, NotImplementedError):  # samplers that inherit `__len__` without having a length raise the latter
+    except (TypeError, NotImplementedError):  # An inherited `__len__` may raise NotImplementedError.
         return None

@@ -1,4 +1,4 @@
-"""`as_source`: makes a source from any dataloader, from which the engine reads batches."""
+"""`as_source`, which wraps any dataloader in a source from which the engine reads batches."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ _log = logging.getLogger("loopwright")
 
 
 def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
-    """Return a source that can begin to read a dataloader at any micro-batch of any pass.
+    """Return a batch source that can start to read a dataloader at any micro-batch of any pass.
 
-    - Our own `Loader`, and exactly `torch.utils.data.DataLoader` with a plain sampler, are read in our own order.
-      Reading starts directly at the requested micro-batch.
+    - A `Loader`, and a `torch.utils.data.DataLoader` (no subclass) with torch's sequential or random sampler, are read
+      in an order that this package computes. Reading starts directly at the requested micro-batch.
     - A `torch.utils.data.DataLoader` with another sampler is read in the sampler's order. To start at a later
-      micro-batch, indices are skipped, and their samples are not read.
-    - A subclass of `DataLoader`, or any other iterable, is used as it is. To start at a later micro-batch, its own
-      state is loaded, or earlier micro-batches are read and dropped. Its random numbers depend only on (seed, pass).
+      micro-batch, the indices before it are skipped without reading their samples.
+    - A subclass of `DataLoader`, or any other iterable, is used without changes. To start at a later micro-batch, its
+      own state is loaded, or earlier micro-batches are read and dropped. The random numbers that it draws depend only
+      on (seed, pass).
 
     Args:
         dataloader: any iterable of batches.
         seed: seed of the run.
-        name: name of the argument, for the error.
+        name: name of the argument in the error message.
 
     Raises:
         SettingTypeError: if ``dataloader`` is not iterable.
@@ -73,7 +74,7 @@ def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
 
 
 def _facts_of(dataloader: Any) -> DataFacts:
-    """Return the settings of a torch dataloader; nothing is known about other iterables."""
+    """Return the known settings of a torch dataloader, or no settings for another iterable."""
     if not isinstance(dataloader, DataLoader):
         return DataFacts()
     is_read_along = isinstance(dataloader.dataset, IterableDataset)
@@ -94,7 +95,7 @@ def _is_plain_sampler(sampler: Any, dataset: Any) -> bool:
         return False
     if type(sampler) is SequentialSampler:
         return True
-    # _num_samples is None if num_samples was not given; the public property would return the length of the data set
+    # `_num_samples` is None if num_samples was not given. The public property would return the data set's length.
     return type(sampler) is RandomSampler and not sampler.replacement and sampler._num_samples is None
 
 
@@ -112,10 +113,10 @@ def _worker_options(loader: DataLoader[Any]) -> dict[str, Any]:
 
 
 class ListSource:
-    """Reads a list of ready batches.
+    """Batch source for a list or tuple of batches.
 
     Args:
-        batches: batches of each pass.
+        batches: batches that each pass reads in order.
     """
 
     is_sought = True
@@ -131,7 +132,7 @@ class ListSource:
 
     @property
     def facts(self) -> DataFacts:
-        """No facts: it is not known how the batches were made."""
+        """No facts, because it is unknown how the batches were made."""
         return DataFacts()
 
     def state_dict(self) -> None:
@@ -141,20 +142,21 @@ class ListSource:
         """Do nothing. This is not called, because there is no state."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """Return the batches from number ``first`` on, which are the same in every pass."""
+        """Return the batches from batch ``first`` (from 0) on. Every pass has the same batches."""
         return iter(self._batches[first:])
 
 
 class ForeignSource:
-    """Reads any other iterable as it is. To resume inside a pass, it loads the iterable's state, or drops batches.
+    """Batch source for any other iterable. To resume inside a pass, it loads the iterable's state or drops batches.
 
-    Random numbers that the iterable draws in this process are determined by (seed, pass). The same holds for the
-    ``generator`` of torch's `DataLoader`, of its subclasses and of their samplers. New workers are started for each
-    pass: with ``persistent_workers`` they would keep the random state of earlier passes, which cannot be restored.
+    Random numbers that the iterable draws in this process are determined by (seed, pass). So are numbers from the
+    ``generator`` of a `DataLoader`, of its subclasses and of their samplers. New workers are started for each pass,
+    even with ``persistent_workers``. Workers of earlier passes would have a random state that a resumed run cannot
+    restore.
 
     Args:
-        dataloader: iterable of batches. Its ``set_epoch``, if it has one, is called with the pass. If it has
-            ``state_dict`` and ``load_state_dict``, they are used to resume inside a pass.
+        dataloader: iterable of batches. If it has ``set_epoch``, this method is called with the index of each pass. If
+            it has ``state_dict`` and ``load_state_dict``, these methods are used to resume inside a pass.
         seed: seed of the run.
     """
 
@@ -190,11 +192,11 @@ class ForeignSource:
         return {"dataloader": self._dataloader.state_dict(), "streams": streams}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep a state that `state_dict` returned; the next `read` loads it."""
+        """Store a state that `state_dict` returned. The next call of `read` loads this state into the dataloader."""
         self._restored = state
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """Return the batches of a pass from number ``first`` on. Without a state, earlier ones are read and dropped."""
+        """Return the batches of a pass from batch ``first`` on. Without a state, earlier ones are read and dropped."""
         streams = self._streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
         restored, self._restored = self._restored, None
         if restored is not None and first and restored["streams"] is not None:
@@ -212,17 +214,17 @@ class ForeignSource:
 
 
 def _begin(dataloader: Any) -> Iterator[Any]:
-    """Start a pass, with new workers where ``dataloader`` is a `DataLoader` with workers; returns its batches."""
+    """Start a pass and return its batches. A `DataLoader` with workers starts new workers."""
     if not isinstance(dataloader, DataLoader) or not dataloader.num_workers:
         return iter(dataloader)
     if type(dataloader).__iter__ is not DataLoader.__iter__:
         if dataloader.persistent_workers:
-            dataloader._iterator = None  # private: no public call makes a `DataLoader` start new workers
+            dataloader._iterator = None  # private, because no public call starts new workers
         return iter(dataloader)
     copied, end = with_workers(dataloader, dataloader.dataset)
     vars(copied)["persistent_workers"] = False  # `DataLoader` refuses to set this attribute.
     batches = read_pass(copied, end)
-    next(batches)  # starts the workers
+    next(batches)  # The first item is None and arrives when the workers have started.
     return batches
 
 

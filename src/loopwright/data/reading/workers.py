@@ -1,4 +1,7 @@
-"""Worker processes of torch's `DataLoader`: their start, their signals, their end, and what they cannot send."""
+"""Functions that start torch's `DataLoader` workers, handle their signals and end them.
+
+A batch that a worker cannot send to the main process is replaced by an error.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,15 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def with_workers(loader: DataLoader[Any], dataset: Any) -> tuple[DataLoader[Any], util.Finalize[None]]:
     """Copy ``loader`` for `read_pass`; return the copy and a function that ends its workers within 3 s.
 
-    Python also calls that function when it exits or deletes the copy. Workers see ``dataset`` in `get_worker_info`.
+    Python also calls this function when the interpreter exits or the copy is deleted. In a worker,
+    ``get_worker_info().dataset`` is ``dataset``.
     """
     ending, end = multiprocessing.Pipe(duplex=False)
     context: Any = copy.copy(loader.multiprocessing_context or multiprocessing.get_context())
     vars(context).update(Queue=partial(_Queue, ctx=context), Process=partial(_process, context.Process))
     if context.get_start_method() == "forkserver":
-        forkserver.ensure_running()  # Started by `read_pass`, it would pass blocked signals on to all its children.
+        # If `read_pass` started the fork server, the server and all its children would inherit blocked signals.
+        forkserver.ensure_running()
     copied = copy.copy(loader)
     copied.multiprocessing_context = context
     vars(copied)["worker_init_fn"] = partial(_prepare, loader.worker_init_fn, dataset, ending)
@@ -38,9 +43,12 @@ def with_workers(loader: DataLoader[Any], dataset: Any) -> tuple[DataLoader[Any]
 
 
 def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]:
-    """Yield None once the workers have started, then the batches of a pass; call ``end`` unless workers persist."""
+    """Yield None when the workers have started, then the batches of a pass.
+
+    ``end`` is called after an error, and at the end of a pass without persistent workers.
+    """
     try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # `_prepare` unblocks them in the workers
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # `_prepare` unblocks the signals in workers
         try:
             batches = iter(loader)
         finally:
@@ -53,7 +61,7 @@ def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]
     except Exception as error:
         end()
         if isinstance(error, OSError | EOFError):
-            time.sleep(1.0)  # A worker may be dying. When it is dead, torch raises its own error here.
+            time.sleep(1.0)  # If a worker has died, torch raises its own error during this sleep.
         raise
     finally:
         if not loader.persistent_workers:
@@ -62,36 +70,37 @@ def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]
 
 def _prepare(start: Callable[[int], None] | None, dataset: Any, ending: connection.Connection, worker: int) -> None:
     """Prepare a worker process, then call ``start``, the user's ``worker_init_fn``."""
-    # Only the main process reacts to a signal to the process group. To finish its step it needs batches from here.
+    # Only the main process reacts to a signal to the process group. It needs this worker's batches to finish its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)  # Programs that the data set starts would inherit SIG_IGN.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     threading.Thread(target=_exit_at_end, args=(ending,), daemon=True).start()
-    sys.excepthook = lambda *_: None  # It would print an error if the main process ended while it received a tensor.
+    # The default hook would print an error if the main process ended while it received a tensor from this worker.
+    sys.excepthook = lambda *_: None
     object.__setattr__(get_worker_info(), "dataset", dataset)  # The worker info is a frozen dataclass.
     if start is not None:
         start(worker)
 
 
 def _exit_at_end(ending: connection.Connection) -> None:
-    """Exit 2 s after a message in ``ending`` or the death of the main process, even while a sample is read."""
+    """Exit 2 s after a message arrives in ``ending`` or the main process ends, even if a sample is being read."""
     parent: Any = multiprocessing.parent_process()
-    parent_id = os.getppid()  # This changes even if another child of the main process keeps the sentinel open.
+    parent_id = os.getppid()  # The id changes even if another child of the main process keeps the sentinel open.
     while os.getppid() == parent_id and not connection.wait([ending, parent.sentinel], timeout=1.0):
         pass
-    time.sleep(2.0)  # Torch waits 5 s. Its thread that pins memory must not receive half a batch.
+    time.sleep(2.0)  # Torch waits 5 s. Torch's pinning thread must not receive an incomplete batch.
     os._exit(0)  # Torch would report any other exit status as a failure.
 
 
 def _process(make: Callable[..., Any], **arguments: Any) -> Any:
     process = make(**arguments)
-    process.terminate = process.kill  # A worker that keeps Python's lock in a call into C ends by SIGKILL only.
+    process.terminate = process.kill  # Only SIGKILL ends a worker that keeps the GIL during a call of C code.
     return process
 
 
 class _Queue(queues.Queue):  # type: ignore[type-arg]
-    """Sends a failure in place of a batch that cannot be pickled. Otherwise the main process would wait forever."""
+    """Sends a failure instead of a batch that cannot be pickled, for which the main process would wait forever."""
 
     def _on_queue_feeder_error(self, error: Exception, item: tuple[int, Any]) -> None:  # private: no public hook exists
         number, batch = item

@@ -1,1 +1,1 @@
-"""Data sets: what is read, and the functions that configurations name to make them."""
+"""Data set classes, and the functions with which configurations create data sets."""

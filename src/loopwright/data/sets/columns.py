@@ -1,4 +1,6 @@
-"""Converts the columns of a table to tensors: numbers are standardised, and categories are one-hot encoded.
+"""`Encoder`, which converts the columns of a table to tensors.
+
+Numbers are standardised, and categories are one-hot encoded.
 
 Shape suffixes: N rows, F features.
 """
@@ -16,7 +18,8 @@ from loopwright.data.sets.csv_table import Column, Table, as_number
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import did_you_mean
 
-# A column with more different texts contains names or notes, not categories. Each text would become a feature.
+# Largest number of categories in a column. A column with more distinct strings contains names or notes, not categories.
+# Each string would become a feature.
 _MAX_CATEGORIES = 256
 
 
@@ -25,11 +28,11 @@ class Encoding:
     """How the rows of a table were converted to tensors.
 
     Attributes:
-        feature_names: name of each feature: a column name, or ``column=category``.
+        feature_names: names of the features in order. A name is a column name or has the form ``column=category``.
         target: name of the target column.
-        classes: target texts for the labels 0, 1, …; empty for a numeric target.
-        target_mean: number that was subtracted from a numeric target, before it was divided by ``target_scale``.
-        target_scale: number that a numeric target was divided by.
+        classes: target strings for the labels 0, 1, …; empty for a numeric target.
+        target_mean: number that was subtracted from a numeric target before the division by ``target_scale``.
+        target_scale: number by which a numeric target was divided.
     """
 
     feature_names: tuple[str, ...]
@@ -40,7 +43,7 @@ class Encoding:
 
 
 class TableData(TensorData):
-    """The rows of a table as tensors: ``features``, float32, and either ``label``, int64, or ``target``, float32."""
+    """Rows of a table as tensors: ``features`` (float32), and either ``label`` (int64) or ``target`` (float32)."""
 
     def __init__(self, tensors: dict[str, Tensor], encoding: Encoding) -> None:
         super().__init__(tensors)
@@ -48,7 +51,7 @@ class TableData(TensorData):
 
     @property
     def encoding(self) -> Encoding:
-        """How the tensors were made from the table."""
+        """How the table was converted to these tensors."""
         return self._encoding
 
 
@@ -84,7 +87,7 @@ class _Category:
         return [f"{self.name}={category}" for category in self.categories]
 
     def encode(self, table: Table, rows_N: Tensor) -> Tensor:
-        """Return a column for each category. A category that the training rows do not have is zero in all columns."""
+        """Return a 0/1 column for each category. A category that the training rows lack is 0 in all columns."""
         column = table.columns[self.name]
         place = {category: number for number, category in enumerate(self.categories)}
         num_known = len(place)
@@ -94,12 +97,12 @@ class _Category:
 
 
 class Encoder:
-    """Converts the rows of a table to tensors, with the categories and statistics of its training rows.
+    """Converts rows of a table to tensors. The training rows determine the categories, means and scales.
 
     Args:
         table: table that contains the training rows.
         target: name of the target column.
-        rows_N: positions of the training rows in the table, int64.
+        rows_N: positions of the training rows in the table, from 0, int64.
         standardizes: whether numbers are shifted and scaled to mean 0 and standard deviation 1 over the training rows.
 
     Raises:
@@ -119,11 +122,12 @@ class Encoder:
             mean, scale = self._target.mean, self._target.scale
             self.encoding = Encoding(feature_names=names, target=target, target_mean=mean, target_scale=scale)
         else:
-            # Classes of the whole table: a class that occurs only in validation rows needs a label, too.
+            # The classes come from the whole table, because a class that occurs only in validation rows needs a label,
+            # too.
             self.encoding = Encoding(feature_names=names, target=target, classes=_in_order(column.categories))
 
     def encode(self, table: Table, rows_N: Tensor) -> TableData:
-        """Convert the rows of ``table`` at the positions ``rows_N``.
+        """Convert the rows of ``table`` at the positions ``rows_N``, which count from 0.
 
         Raises:
             SettingError: for a class that the training table does not have, and for a number too large for float32.
@@ -160,17 +164,17 @@ def _fit_number(table: Table, column: Column, rows_N: Tensor, standardizes: bool
         return _Number(column.name, 0.0, 1.0)
     values_N = torch.tensor(column.numbers, dtype=torch.float64)[rows_N]
     if values_N.min() == values_N.max():
-        return _Number(column.name, values_N[0].item(), 1.0)  # so that all become exactly 0
+        return _Number(column.name, values_N[0].item(), 1.0)  # All encoded values are then exactly 0.
     mean, scale = values_N.mean().item(), values_N.std(correction=0).item()
     if not math.isfinite(mean) or not math.isfinite(scale):
         largest = f"its largest number is {values_N.abs().max():g}"
         problem = f"its standard deviation is not finite ({largest}); expected smaller numbers"
         raise table.fault(f", column {column.name}: {problem}; {table.without(column.name)}.")
-    return _Number(column.name, mean, scale or 1.0)  # 0 if the squares of small numbers underflow
+    return _Number(column.name, mean, scale or 1.0)  # The scale is 0 if the squares of small numbers underflow.
 
 
 def _in_order(categories: Sequence[str] | dict[str, int]) -> tuple[str, ...]:
-    """Sort by value if all categories are numbers, so that 10 comes after 9; otherwise sort as text."""
+    """Sort categories by value if all are numbers, so that 10 comes after 9; otherwise sort them as strings."""
     numbers = {name: as_number(name) for name in categories}
     if all(number is not None for number in numbers.values()):
         return tuple(sorted(categories, key=lambda name: (numbers[name], name)))

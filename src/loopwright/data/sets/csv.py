@@ -35,21 +35,23 @@ def csv(
 ) -> Splits:
     """Read a table of comma-separated values whose first row contains the column names.
 
-    A batch is a mapping: ``features``, float32, batch x features; and ``label``, int64, batch, if the target is a
-    category, or ``target``, float32, batch, if it is a number. A column of numbers becomes one feature. A column of
-    categories becomes a feature with the values 0 and 1 for each category in the training rows.
+    A batch is a dict with two entries: ``features``, a float32 tensor of shape (batch, features), and the target. If
+    the target is a category, its entry is ``label``, an int64 tensor of shape (batch,). If the target is a number, its
+    entry is ``target``, a float32 tensor of shape (batch,). A column of numbers becomes one feature. A column of
+    categories becomes one feature with the values 0 and 1 for each category in the training rows.
 
     Numbers, including a numeric target, are standardised with the mean and standard deviation of the training rows.
-    A model that always predicts the mean then has a mean squared error of 1. ``splits.train.dataset.encoding`` holds
-    the names of features and classes, and the scale and mean that turn a prediction back into the target's unit.
+    A model that always predicts the mean then has a mean squared error of 1 on the training rows.
+    ``splits.train.dataset.encoding`` contains the names of features and classes, and the mean and scale that convert a
+    prediction to the unit of the target column.
 
     Args:
         path: path of the table, relative to the current directory; ``loopwright:wine.csv`` comes with the package.
         target: name of the target column.
         batch_size: number of rows in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
-        types: ``number``, ``category`` or ``ignore`` by column name. The type of any other column is the type of its
-            first cell; a cell of another type is refused.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
+        types: types of columns by column name: ``number``, ``category`` or ``ignore``. For any other column, the first
+            cell determines the type, and a cell of the other type is refused.
         val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
             if ``val_path`` is given.
@@ -57,7 +59,7 @@ def csv(
         delimiter: character between two cells.
 
     Raises:
-        SettingError: for a missing or malformed table, with row and column; for an unknown column.
+        SettingError: for a missing or malformed table, with row and column in the message; for an unknown column.
     """
     if not isinstance(target, str):
         raise refuse_type("target", target, "the name of a column")
@@ -100,7 +102,7 @@ def _check_types(types: Mapping[str, Kind] | None) -> Mapping[str, Kind]:
         raise refuse_type("types", types, "a mapping of columns to number, category or ignore")
     for name, kind in (types or {}).items():
         if not isinstance(name, str):
-            raise refuse_type("types", name, "column names that are texts", f"write {str(name)!r}")
+            raise refuse_type("types", name, "strings as column names", f"write {str(name)!r}")
         if kind not in KINDS:
             raise refuse(f"types.{name}", kind, "number, category or ignore")
     return types or {}

@@ -1,4 +1,4 @@
-"""A table of comma-separated values, read column by column. Errors name the row and the column."""
+"""`read_table`, which reads a table of comma-separated values. Error messages contain the row and the column."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from loopwright.errors import SettingError, did_you_mean
 Kind = Literal["number", "category", "ignore"]
 KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
 
-# Cells that stand for a missing value, in upper or lower case
+# Cells that represent a missing value. Cells are compared without regard to case.
 _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
 
-# Column names that can be typed in an override, where Hydra reads them as texts
+# Column names that can be typed in an override, because Hydra parses them as strings.
 _TYPABLE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w %*@?|/+\-.()\[\]{}:=,\\]*", re.ASCII | re.IGNORECASE)
-# Characters in such a name that need a backslash
+# Characters that need a backslash in such a column name.
 _ESCAPED = re.compile(r"[()\[\]{}:=,\\]")
 
 
@@ -35,11 +35,11 @@ class Column:
 
     Attributes:
         name: name in the first row of the table.
-        kind: type of the column; None until the first cell decides it.
-        numbers: cells of a column of numbers, in row order.
-        codes: cells of a column of categories, in row order.
-        categories: code of each category text, in order of appearance.
-        first: row and text of the first cell, if that cell decided ``kind``.
+        kind: type of the column; None until the first cell determines the type.
+        numbers: values of a column of numbers, in row order.
+        codes: category codes of a column of categories, in row order.
+        categories: code of each category string, in order of first appearance.
+        first: row number and string of the first cell, if this cell determined ``kind``.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Table:
         path: path of the file, as the user gave it.
         target: name of the target column, for messages.
         types: column types that the user gave, by column name.
-        sha256: SHA-256 of the file.
-        columns: columns by name, in the order of the table, without ignored ones.
-        rows: number of each row in the file. Row 1 contains the column names, as in a spreadsheet.
+        sha256: SHA-256 of the file, hexadecimal.
+        columns: columns by name, in the order of the table, without ignored columns.
+        rows: row number in the file of each row below the column names. Row numbers count from 1, as in a spreadsheet.
     """
 
     setting: str
@@ -77,7 +77,7 @@ class Table:
         return SettingError(self.setting, f"={self.path!r}{problem}")
 
     def typed(self, name: str, kind: Kind) -> str:
-        """Return the setting that gives a column the type ``kind`` and keeps the other types, as typed in a shell."""
+        """Return the setting, as it is typed, that gives a column the type ``kind`` and keeps the other types."""
         types = {**self.types, name: kind}
         if all(_TYPABLE.fullmatch(column) for column in types):
             pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
@@ -86,7 +86,7 @@ class Table:
         return f"types: {{{', '.join(quoted)}}} in a configuration file"
 
     def without(self, name: str) -> str:
-        """Return the remedy for an unusable value in a column."""
+        """Return the advice for a message about an unusable value in a column."""
         if name == self.target:
             return "change it, or remove its row"
         return f"use {self.typed(name, 'ignore')} to leave the column out"
@@ -107,19 +107,21 @@ class Table:
 def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[str, Kind], delimiter: str) -> Table:
     """Read a table whose first row contains the column names.
 
-    If ``types`` does not give the type of a column, its first cell decides between numbers and categories. A cell of
-    the other type is refused. An empty cell is refused, too, except in a column that ``types`` declares as categories.
+    If ``types`` does not contain a column, the first cell determines whether the column has numbers or categories. A
+    cell of the other type is refused. An empty cell is refused, too, except in a column that ``types`` declares as
+    categories.
 
     Args:
         setting: name of the setting that contains the path, for messages.
         path: path of the file, as the user gave it.
-        file: location of the file.
+        file: path from which the file is opened.
         target: name of the target column, for messages.
         types: types of some or all columns, by column name.
         delimiter: character between two cells.
 
     Raises:
-        SettingError: for a table that cannot be read, with row and column; for an unknown column in ``types``.
+        SettingError: for a table that cannot be read, with row and column in the message; for an unknown column in
+            ``types``.
     """
     try:
         content = file.read_bytes()
@@ -206,13 +208,13 @@ def _add(table: Table, column: Column, row: int, cell: str) -> None:
 def _odd_cell(table: Table, column: Column, row: int, cell: str) -> SettingError:
     first_row, first_cell = column.first
     if cell and column.kind == "category" and all(table.no_value(column.name, 0, text) for text in column.categories):
-        row, cell = column.first  # this is a column of numbers, and its first cell stands for a missing value
+        row, cell = column.first  # The column has numbers, and its first cell represents a missing value.
     if no_value := table.no_value(column.name, row, cell):
         return no_value
     where = f", row {row}, column {column.name}={cell!r}"
     if not first_row:
         return table.fault(f"{where}: expected a number; {table.without(column.name)}.")
-    expected = "a number" if column.kind == "number" else "a text"
+    expected = "a number" if column.kind == "number" else "text"
     remedy = f"use {table.typed(column.name, 'category')} to read both as categories"
     return table.fault(f"{where}: expected {expected}, because row {first_row} has {first_cell!r}; {remedy}.")
 
@@ -229,7 +231,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def as_number(cell: str) -> float | None:
-    """Return the finite number in a cell, or None. Digits with underscores are not a number, unlike in Python."""
+    """Return the finite number in a cell, or None. Unlike in Python, digits with underscores are not a number."""
     try:
         number = float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`digits`: the handwritten digits that come with scikit-learn. They are the default data."""
+"""`digits`: reads the handwritten digits that come with scikit-learn, the default data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from loopwright.data.reading.loader import Loader
 from loopwright.data.sets.splits import Splits
 from loopwright.data.sets.tensors import TensorData
 
-# Every fifth row is held out. Reported accuracies refer to this split: do not change it or tune settings on it.
+# Every fifth row is held out. Reported accuracies refer to this split: do not change the split, and do not tune
+# settings on the validation rows.
 _VALIDATION_EVERY_ROWS = 5
 _MAX_INTENSITY = 16
 
@@ -21,17 +22,18 @@ def digits(batch_size: int = 32, num_workers: int = 0) -> Splits:
     """Read the 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
 
     Row *i* of the set is validation data if *i* is a multiple of 5 (360 rows), otherwise training data (1437 rows).
-    A batch is a mapping: ``image``, float32, batch x 1 x 8 x 8, in [0, 1]; ``label``, int64, batch, in [0, 9].
+    A batch is a dict with two entries: ``image``, a float32 tensor of shape (batch, 1, 8, 8) with values in [0, 1], and
+    ``label``, an int64 tensor of shape (batch,) with values in [0, 9].
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
-    1998 (its test set), as shipped with scikit-learn.
+    1998. These digits are the test set of that data set, as shipped with scikit-learn.
 
     Args:
         batch_size: number of images in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
 
     Raises:
-        SettingError: for invalid counts.
+        SettingError: for an invalid batch size or number of workers.
         FileNotFoundError: if scikit-learn or its data files are not installed.
     """
     table = np.loadtxt(_find_table(), delimiter=",", dtype=np.float32)
@@ -47,7 +49,7 @@ def digits(batch_size: int = 32, num_workers: int = 0) -> Splits:
 
 
 def _find_table() -> Path:
-    # The package is located without an import: importing it for one file would add 0.8 s to each start.
+    # The package is located without an import, because importing scikit-learn would add 0.8 s to each start.
     package = importlib.util.find_spec("sklearn")
     for folder in (package.submodule_search_locations or []) if package else []:
         path = Path(folder, "datasets", "data", "digits.csv.gz")

@@ -1,7 +1,8 @@
-"""Data sets computed by a formula of the sample's index: the samples do not depend on the order in which they are read.
+"""Data sets whose samples are computed from their indices, and the functions that compute random numbers.
 
-There is no generator to advance, so sample 999,999,999 takes as long as sample 0. Random words are the splitmix64
-function (Steele et al. 2014) of a counter. Shape suffixes: B samples, W words, N numbers.
+A sample does not depend on the order in which samples are read. No generator has to be advanced, so sample 999,999,999
+takes as long as sample 0. A random word is the value of the splitmix64 function (Steele et al. 2014) for a counter.
+Shape suffixes: B samples, W words, N numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from loopwright.data.reading.rows import Rows
 from loopwright.data.sets.tensors import TensorData
 from loopwright.seeding import derive
 
-# A set of at most this many values is computed once and held in memory (64 MB of float32). Larger ones are computed
-# while they are read.
+# A data set of at most this many values is computed once and kept in memory (64 MB of float32). The samples of a larger
+# data set are computed when they are read.
 _MAX_HELD_VALUES = 2**24
 _NUM_AT_ONCE = 4096
 
@@ -34,8 +35,8 @@ class FormulaData:
 
     Args:
         num_samples: number of samples in the set.
-        formula: function that makes a batch of the samples with the given indices, int64. It must not draw random
-            numbers from a generator.
+        formula: function that takes sample indices, an int64 tensor, and returns a batch of these samples. The function
+            must not draw random numbers from a generator.
         first: index that ``formula`` gets for sample 0.
     """
 
@@ -66,11 +67,14 @@ class FormulaData:
 
 
 def make_set(num_samples: int, formula: Formula, first: int, num_values: int) -> TensorData | FormulaData:
-    """Return the samples of a formula as a data set, in memory if it is small. The values are the same in both cases.
+    """Return the samples of a formula as a data set.
+
+    The samples of a small data set are computed now and kept in memory. The samples of a large data set are computed
+    when they are read. The values are equal in both cases.
 
     Args:
         num_samples: number of samples in the set.
-        formula: as for `FormulaData`.
+        formula: function that returns a batch for sample indices, as for `FormulaData`.
         first: index that ``formula`` gets for sample 0.
         num_values: number of values in one sample.
     """
@@ -86,7 +90,7 @@ def _index_parts(first: int, num_samples: int) -> Iterator[Tensor]:
 
 
 def words(seed: int, purpose: str, indices_B: Tensor, num_words: int) -> Tensor:
-    """Return random 64-bit words, int64, samples x num_words, which are determined by (seed, purpose, index)."""
+    """Return random 64-bit words, int64, of shape (samples, num_words), determined by (seed, purpose, index)."""
     counter_BW = indices_B[:, None] * num_words + torch.arange(1, num_words + 1)
     mixed_BW = counter_BW * _signed(0x9E3779B97F4A7C15) + _signed(derive(seed, purpose))
     mixed_BW = (mixed_BW ^ _shift(mixed_BW, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -95,20 +99,24 @@ def words(seed: int, purpose: str, indices_B: Tensor, num_words: int) -> Tensor:
 
 
 def whole_numbers(words_BW: Tensor, num_options: int) -> Tensor:
-    """Return whole numbers in [0, num_options), int64, equally likely up to a relative error num_options / 2**31."""
+    """Convert random words to integers in [0, num_options), int64.
+
+    All integers are equally likely, up to a relative error of num_options / 2**31 in their probabilities.
+    """
     return (_shift(words_BW, 33) * num_options) >> 31
 
 
 def fractions(words_BW: Tensor) -> Tensor:
-    """Return numbers in [0, 1), float32, which are multiples of 2**-24."""
+    """Convert random words to multiples of 2**-24 in [0, 1), float32."""
     return _shift(words_BW, 40).float() * 2.0**-24
 
 
 def normal_numbers(seed: int, purpose: str, indices_B: Tensor, num_numbers: int) -> Tensor:
-    """Return normally distributed numbers, float32, samples x num_numbers.
+    """Return normally distributed numbers, float32, of shape (samples, num_numbers).
 
-    Each is one of 65,536 quantiles, rounded to a multiple of 2**-12. The quantiles come from a table. Computing them
-    for each batch would make them depend on its size, because a logarithm may round differently for long batches.
+    Each number is one of 65,536 quantiles of the normal distribution, rounded to a multiple of 2**-12. The quantiles
+    come from a table. If they were computed for each batch, they would depend on the batch size, because a logarithm
+    may be rounded differently in a long tensor.
     """
     words_BW = words(seed, purpose, indices_B, -(-num_numbers // _NUM_PER_WORD))
     shifts = torch.arange(0, 64, _QUANTILE_BITS)
@@ -125,7 +133,7 @@ def _quantiles() -> Tensor:
 
 
 def _shift(words_BW: Tensor, num_bits: int) -> Tensor:
-    """Shift to the right and fill with zeros; torch's own operator fills with copies of the sign bit."""
+    """Shift words to the right and fill with zeros. torch's operator fills with copies of the sign bit."""
     return (words_BW >> num_bits) & ((1 << (64 - num_bits)) - 1)
 
 

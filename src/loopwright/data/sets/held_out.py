@@ -1,4 +1,4 @@
-"""Splits the rows of a data set: rows at regular intervals are held out for validation."""
+"""`hold_out`, which splits a data set into training rows and, at regular intervals, validation rows."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from torch import Tensor
 
 from loopwright.errors import refuse, refuse_type
 
-# Keeps products of row numbers and denominators far below the limit of int64.
+# Largest denominator of a fraction. Products of row numbers and denominators are then far below the limit of int64.
 _MAX_DENOMINATOR = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The training rows or the validation rows of a data set, each numbered from 0.
+    """The training rows or the validation rows of a data set. Positions in either part count from 0.
 
-    Row *i* is held out if floor((i + 1) * fraction) > floor(i * fraction), which is every fifth row for 0.2. No random
-    numbers and no list of rows are needed. If a set is sorted by class, both parts contain every class.
+    Row *i* is held out if floor((i + 1) * fraction) > floor(i * fraction), so a fraction of 0.2 holds out every fifth
+    row. No random numbers and no list of rows are needed. If a data set is sorted by class, both parts contain every
+    class that has enough rows.
 
     Args:
         num_rows: number of rows in the whole set.
         fraction: fraction of the rows held out for validation.
-        is_val: whether this part is the validation rows.
+        is_val: True for the validation rows, False for the training rows.
     """
 
     num_rows: int
@@ -38,14 +39,14 @@ class Part:
         return num_val if self.is_val else self.num_rows - num_val
 
     def rows(self, places: Tensor) -> Tensor:
-        """Return the rows of the whole set at the given positions in this part, int64."""
+        """Return the row numbers in the whole set, int64, for positions in this part; both count from 0."""
         num_val, num_all = self.fraction.as_integer_ratio()
         if self.is_val:
             return -(-(places + 1) * num_all // num_val) - 1
         return places * num_all // (num_all - num_val)
 
     def all_rows(self) -> Tensor:
-        """Return all rows of this part in order, int64."""
+        """Return the row numbers of this part in the whole set, int64, in ascending order."""
         return self.rows(torch.arange(len(self)))
 
 

@@ -19,23 +19,25 @@ from loopwright.data.sets.splits import Splits
 from loopwright.errors import DataError, SettingError, check_count, did_you_mean, refuse, refuse_type
 
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_MODES = {1: "L", 3: "RGB"}  # by the number of channels
+_MODES = {1: "L", 3: "RGB"}  # Pillow's image mode by number of channels
 
 
 class ImageFolder:
-    """Images that are decoded when they are read.
+    """Data set of image files, which are decoded when they are read.
 
-    A sample is a mapping: ``image``, float32, channels x image_size x image_size, in [0, 1]; ``label``, int64, scalar.
-    An image that is not square is cropped to the square at its centre. Then it is scaled to ``image_size``. Images with
-    8 or 16 bits per channel are read; others are refused, because their value of white is unknown. Transparency is
-    ignored: the stored colour of a transparent pixel is used.
+    A sample is a dict with two entries: ``image``, a float32 tensor of shape (channels, image_size, image_size) with
+    values in [0, 1], and ``label``, a scalar int64 tensor. An image that is not square is cropped to its central
+    square. Each image is then scaled to ``image_size``. Images with 8 or 16 bits per channel are accepted. Images with
+    32 bits per channel are refused, because the pixel value of white is unknown. Transparency is ignored: the stored
+    colour of a transparent pixel is used.
 
     Args:
         files: paths of the images.
-        labels: label of each image.
+        labels: label of each image, in the order of ``files``.
         image_size: height and width of an image in pixels.
         channels: 3 for red, green and blue; 1 for brightness.
-        flip_fraction: probability in [0, 1] that an image is mirrored left to right; drawn again for each read.
+        flip_fraction: probability in [0, 1] that an image is mirrored left to right. Each read of an image draws a new
+            random number.
 
     Raises:
         SettingError: for an invalid size, other channels, or a fraction outside [0, 1].
@@ -84,7 +86,7 @@ class ImageFolder:
         """Return one image and its label.
 
         Raises:
-            DataError: for a file that cannot be decoded or has 32 bits per channel; the message contains its path.
+            DataError: for a file that cannot be decoded or has 32 bits per channel; the message contains the path.
         """
         image = self._decode(self._files[index])
         if self.is_random and torch.rand(()) < self._flip_fraction:
@@ -105,7 +107,7 @@ class ImageFolder:
 
 
 def _whole_image(opened: Image.Image, mode: str) -> tuple[Image.Image, int]:
-    """Return an image, rotated as its EXIF data say, and its pixel value of white.
+    """Return an image, rotated according to its EXIF data, and the pixel value that represents white.
 
     Grey images of 16 bits are not converted to ``mode``, because Pillow would clip them to 8 bits. Colour images of 16
     bits need no special case: Pillow's decoder keeps the upper 8 bits.
@@ -131,21 +133,22 @@ def image_folder(
 ) -> Splits:
     """Read the images of a folder that has a folder for each class: ``photos/cat/1.jpg``, ``photos/dog/7.png``.
 
-    A batch is a mapping: ``image``, float32, batch x channels x image_size x image_size, in [0, 1]; ``label``, int64,
-    batch. A label is the position of the class in the sorted folder names. Files are decoded when they are read. Files
-    are ignored if their name begins with a dot, or does not end like an image file (``.jpg``, ``.png``, …). Labels and
-    split depend on the sorted names, so that the same files give the same data on every machine.
+    A batch is a dict with two entries: ``image``, a float32 tensor of shape (batch, channels, image_size, image_size)
+    with values in [0, 1], and ``label``, an int64 tensor of shape (batch,). A label is the position of the class, from
+    0, in the sorted folder names. Files are decoded when they are read. A file is ignored if its name begins with a
+    dot, or does not have the ending of an image file (``.jpg``, ``.png``, …). Labels and split depend on the sorted
+    names. Equal files therefore give equal data on every machine.
 
-    A run records a hash of the names and sizes of all files, and a hash of their content if it is at most 256 MiB. The
-    run can be resumed only if these hashes have not changed.
+    A run records a hash of the names and sizes of all files, and a hash of their content if the content has at most 256
+    MiB. The run can be resumed only if these hashes have not changed.
 
     Args:
         path: path of the folder, relative to the current directory.
         batch_size: number of images in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
-        image_size: height and width in pixels, to which an image is cropped and scaled.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
+        image_size: height and width of an image in pixels, after cropping and scaling.
         channels: 3 for red, green and blue; 1 for brightness.
-        flip_fraction: fraction of the training images that are mirrored left to right; drawn at random in each pass.
+        flip_fraction: probability that a training image is mirrored left to right; drawn again in each pass.
         val_path: path of a folder with validation images of the same classes. None: images of ``path`` are held out.
         val_fraction: fraction of the images held out for validation, at regular intervals (0.2: every fifth image);
             ignored if ``val_path`` is given.
@@ -153,7 +156,7 @@ def image_folder(
     Raises:
         SettingError: for a missing folder, a folder without class folders, a class folder without images, or an image
             that is a link to a missing file.
-        DataError: when an image that cannot be decoded is read, not by this function.
+        DataError: raised later, when an image that cannot be decoded is read.
     """
     files, labels, classes = _list_images("path", path)
     hashes = {"listing_sha256": _hash_listing("path", path, files)}
@@ -177,9 +180,10 @@ def image_folder(
 def _list_images(
     setting: str, path: str, classes: Sequence[str] | None = None
 ) -> tuple[list[str], list[int], Sequence[str]]:
-    """Return files and labels in the order of the classes, and the classes.
+    """Return the files and labels, sorted by class and file name, and the classes.
 
-    If ``classes`` is None, the folders in ``path`` are the classes. Otherwise other folders are refused.
+    If ``classes`` is None, the folders in ``path`` are the classes. Otherwise, folders that are not in ``classes`` are
+    refused.
     """
     folder = find_folder(setting, path)
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -208,7 +212,7 @@ def _images_in(folder: Path) -> list[str]:
 
 
 def _hash_listing(setting: str, path: str, files: Sequence[str]) -> str:
-    """Return the SHA-256 of the name (class folder and file) and size of each file; their content is not read."""
+    """Return the SHA-256 of the name (class folder and file) and size of each file, without reading the files."""
     digest = hashlib.sha256()
     for file in files:
         name = "/".join(Path(file).parts[-2:])

@@ -1,4 +1,4 @@
-"""Finds files and folders that a user gives, and refuses missing ones in one line."""
+"""Functions that find the files and folders given in settings. A missing path raises a one-line error."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from loopwright.errors import SettingError, did_you_mean, refuse_type
 
 
 def find_file(setting: str, given: str | os.PathLike[str]) -> Path:
-    """Return the file at ``given``, a path relative to the current directory; ``~`` is the home directory.
+    """Return the path of an existing file. ``given`` is relative to the current directory; ``~`` is the home directory.
 
     Raises:
-        SettingError: if the file does not exist, with the nearest name in its folder; if it is a folder.
+        SettingError: if the file does not exist, with the nearest name in its folder in the message; if the path is a
+            folder.
     """
     return _find(setting, given, "file", Path.is_file)
 
 
 def find_folder(setting: str, given: str | os.PathLike[str]) -> Path:
-    """Return the folder at ``given``, a path like in `find_file`.
+    """Return the path of an existing folder. ``given`` is interpreted as in `find_file`.
 
     Raises:
-        SettingError: if the folder does not exist, with the nearest name beside it; if it is a file.
+        SettingError: if the folder does not exist, with the nearest name in its parent folder in the message; if the
+            path is a file.
     """
     return _find(setting, given, "folder", Path.is_dir)
 

@@ -1,4 +1,4 @@
-"""`stdlib_text`: the bytes of text that comes with Python."""
+"""`stdlib_text`: reads text that comes with Python as a data set of bytes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from loopwright.errors import nearest, refuse
 
 CORPORA = ("topics", "library")
 
-# The first, eleventh, … part in name order is held out. Reported bits per byte refer to this split: do not change it.
+# Every tenth part in name order is held out, beginning with the first. Reported bits per byte refer to this split: do
+# not change the split.
 _VALIDATION_EVERY_PARTS = 10
-# Folders of the library with third-party packages or tests.
+# Folders of the standard library that are not read: third-party packages, tests and compiled files.
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
 
 
@@ -30,20 +31,22 @@ def stdlib_text(
 ) -> Splits:
     """Read text that comes with Python: its documentation topics, or the source code of its standard library.
 
-    The text comes from the running Python and differs between its versions. A run records the size and SHA-256 of the
-    text. The parts (topics or files) are joined in name order. Every tenth part is validation data, beginning with the
-    first; the others are training data. A batch is a mapping: ``tokens``, int64, batch x (window_length + 1), see
-    `TextWindows`. Every byte is predicted once in a pass.
+    The text belongs to the Python that runs this process, and differs between Python versions. A run records the size
+    and SHA-256 of the text. Every tenth part (topic or file) in name order is validation data, beginning with the first
+    part. The other parts are training data. The parts of each split are joined in name order. A batch is a dict with
+    one entry, ``tokens``, an int64 tensor of shape (batch, window_length + 1), as described in `TextWindows`. Each byte
+    is a target once in a pass.
 
     Args:
         batch_size: number of windows in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
-        window_length: number of bytes that are predicted in a window.
-        corpus: "topics": the documentation behind ``help("topics")``, about 450 kB; "library": the source files of the
-            standard library without its tests, about 12 MB.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
+        window_length: number of bytes in a window; each byte is a target.
+        corpus: "topics": the documentation topics that ``help("topics")`` lists, about 450 kB; "library": the source
+            files of the standard library without its tests, about 12 MB.
 
     Raises:
-        SettingError: for invalid counts, an unknown corpus, and a corpus that this distribution of Python lacks.
+        SettingError: for an invalid batch size, number of workers or window length; for an unknown corpus; for a corpus
+            that this distribution of Python lacks.
     """
     if corpus not in CORPORA:
         near = nearest(str(corpus), CORPORA)
@@ -66,7 +69,8 @@ def stdlib_text(
 
 def _topics() -> dict[str, bytes]:
     try:
-        module = importlib.import_module("pydoc_data.topics")  # imported here: half a megabyte of text
+        # This module contains half a megabyte of text, so it is imported only when it is needed.
+        module = importlib.import_module("pydoc_data.topics")
     except ImportError:
         remedy = "this distribution of Python lacks it; use corpus=library, or another distribution"
         raise refuse("corpus", "topics", "the module pydoc_data.topics", remedy) from None
@@ -76,7 +80,7 @@ def _topics() -> dict[str, bytes]:
 def _library(folder: Path) -> dict[str, bytes]:
     parts = {}
     for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # os.walk visits the remaining ones
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # `os.walk` visits the folders that remain.
         for path in (Path(here, name) for name in files if name.endswith(".py")):
             parts[path.relative_to(folder).as_posix()] = path.read_bytes()
     if sum(map(bool, parts.values())) <= _VALIDATION_EVERY_PARTS:

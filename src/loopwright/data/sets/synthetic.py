@@ -1,4 +1,7 @@
-"""Synthetic data sets of any size, computed from the sample's index: images, regression rows, token sequences."""
+"""Synthetic data sets of any size: images, regression rows and token sequences.
+
+Each sample is computed from its index.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +28,23 @@ def synthetic(
     separation: float = 6.0,
     seed: int = 0,
 ) -> Splits:
-    """Make images that are normally distributed around one mean image per class.
+    """Create images that are normally distributed around one mean image per class.
 
-    Each image is computed from (seed, index). The same arguments therefore give the same data, and a set that is too
-    large for memory is computed while it is read. A batch is a mapping: ``image``, float32, batch x shape; ``label``,
-    int64, batch.
+    Each image is computed from (seed, index). Equal arguments therefore give equal data, and a data set that is too
+    large for memory is computed while it is read. A batch is a dict with two entries: ``image``, a float32 tensor of
+    shape (batch, *shape), and ``label``, an int64 tensor of shape (batch,).
 
     Args:
         batch_size: number of images in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
         num_train: number of training images.
-        num_val: number of validation images, from the same distribution, with the indices after the training images.
-        shape: shape of one image: channels, height, width; any other shape is possible if the model accepts it.
+        num_val: number of validation images. They have the distribution of the training images and the indices after
+            them.
+        shape: shape of one image: (channels, height, width), or any other shape that the model accepts.
         num_classes: number of classes, which are equally likely.
         separation: root-mean-square distance between the means of two classes, in standard deviations of the noise.
-            Its effect does not depend on the shape: 3 is hard, 6 leaves about one error in a hundred images, 12 none.
+            The difficulty does not depend on the shape: 3 is hard, 6 leaves about one error in a hundred images, and 12
+            leaves no errors.
         seed: seed of the data.
 
     Raises:
@@ -49,7 +54,7 @@ def synthetic(
     num_classes = check_count("num_classes", num_classes)
     separation = _check_amount("separation", separation)
     seed = _check_seed(seed)
-    # Each entry adds 2 * scale**2 to the expected squared distance between two means.
+    # Each entry of an image adds 2 * scale**2 to the expected squared distance between two means.
     num_values = math.prod(shape)
     scale = separation / math.sqrt(2 * num_values)
     mean = scale * normal_numbers(seed, "mean", torch.arange(num_classes), num_values)
@@ -65,17 +70,18 @@ def synthetic_regression(
     noise: float = 0.1,
     seed: int = 0,
 ) -> Splits:
-    """Make rows whose target is a weighted sum of their features, plus noise; the lowest loss is known.
+    """Create rows whose target is a weighted sum of the features plus noise, so that the lowest loss is known.
 
-    A batch is a mapping: ``features``, float32, batch x num_features, standard normal; ``target``, float32, batch. The
-    best model is linear, with the weights of `regression_weights`. Its expected mean squared error is noise**2. A model
-    that always predicts zero has 1 + noise**2.
+    A batch is a dict with two entries: ``features``, a float32 tensor of shape (batch, num_features) with standard
+    normal values, and ``target``, a float32 tensor of shape (batch,). The best model is linear, with the weights of
+    `regression_weights`. Its expected mean squared error is noise**2. A model that always predicts zero has an expected
+    error of 1 + noise**2.
 
     Args:
         batch_size: number of rows in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
         num_train: number of training rows.
-        num_val: number of validation rows, from the same distribution, with the indices after the training rows.
+        num_val: number of validation rows. They have the distribution of the training rows and the indices after them.
         num_features: number of features in a row.
         noise: standard deviation of the noise in the targets.
         seed: seed of the data.
@@ -89,15 +95,15 @@ def synthetic_regression(
 
 
 def regression_weights(num_features: int = 16, seed: int = 0) -> Tensor:
-    """Return the weights with which `synthetic_regression` makes its targets, float64; there is no bias.
+    """Return the weights of the target in `synthetic_regression`, float64, of shape (num_features,). There is no bias.
 
     Raises:
-        SettingError: for an invalid number of features, or a seed that is not a whole number.
+        SettingError: for an invalid number of features, or a seed that is not an integer.
     """
     num_features = check_count("num_features", num_features)
     weight = normal_numbers(_check_seed(seed), "weight", torch.arange(1), num_features)[0].double()
-    # Weights are multiples of 2**-16, and features of 2**-12. Sums of their products are exact in float64, so that a
-    # target does not depend on the batch in which it is computed.
+    # Weights are multiples of 2**-16, and features are multiples of 2**-12. Sums of their products have no rounding
+    # error in float64. A target therefore does not depend on the batch in which it is computed.
     rounded: Tensor = (weight / weight.square().sum().sqrt() * 2**16).round() / 2**16
     return rounded
 
@@ -112,19 +118,19 @@ def synthetic_tokens(
     noise: float = 0.25,
     seed: int = 0,
 ) -> Splits:
-    """Make sequences in which each token is the previous one plus 1, except for noise; the lowest loss is known.
+    """Create sequences in which each token is the previous token plus 1, except for noise. The lowest loss is known.
 
-    A batch is a mapping with ``tokens``, int64, batch x (num_tokens + 1): the inputs, and one more token to predict.
-    Token *t* is followed by *t* + 1, and the last token of the vocabulary by 0. With probability ``noise``, it is
-    followed by a random token instead; all are equally likely. The lowest possible loss is `token_entropy` nats per
-    token.
+    A batch is a dict with one entry, ``tokens``, an int64 tensor of shape (batch, num_tokens + 1): the input tokens,
+    and the target of the last input token. Token *t* is followed by *t* + 1, and the last token of the vocabulary by 0.
+    With probability ``noise``, a token is followed by a random token instead; all tokens are equally likely. The lowest
+    possible loss is `token_entropy` nats per token.
 
     Args:
         batch_size: number of sequences in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
         num_train: number of training sequences.
-        num_val: number of validation sequences, with the indices after the training sequences.
-        num_tokens: number of tokens that are predicted in a sequence.
+        num_val: number of validation sequences, whose indices come after the indices of the training sequences.
+        num_tokens: number of targets in a sequence.
         vocab_size: number of different tokens.
         noise: fraction of tokens that are drawn at random, in [0, 1].
         seed: seed of the data.
@@ -144,7 +150,7 @@ def token_entropy(vocab_size: int = 64, noise: float = 0.25) -> float:
     return -sum(weight * p * math.log(p) for weight, p in ((1, follows), (vocab_size - 1, other)) if p > 0)
 
 
-# Formulas of the sample's index. Shape suffixes: B samples, F features, S = num_tokens + 1.
+# Formulas that compute samples from their indices. Shape suffixes: B samples, F features, S = num_tokens + 1.
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,7 @@ class _Tokens:
         is_fresh_BS = fractions(words(self.seed, "noise", indices_B, num_places)) < self.noise
         is_fresh_BS[:, 0] = True
         place_S = torch.arange(num_places)
-        # For each position, the last position up to it with a random token; the tokens after it count up.
+        # Position of the latest random token, for each position. The tokens after a random token count up from it.
         last_BS = torch.where(is_fresh_BS, place_S, 0).cummax(dim=1).values
         return {"tokens": (fresh_BS.gather(1, last_BS) + place_S - last_BS) % self.vocab_size}
 

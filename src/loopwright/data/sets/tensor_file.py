@@ -1,4 +1,4 @@
-"""`tensor_file`: reads tensors in safetensors or npy files, which are mapped into memory and never fully loaded."""
+"""`tensor_file`: reads tensors from memory-mapped safetensors or npy files, which are never fully loaded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from loopwright.data.sets.splits import Splits
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import SettingError, on_one_line, refuse, refuse_type
 
-# A safetensors file, or npy files by tensor name
+# Path of a safetensors file, or paths of npy files by tensor name.
 Files = str | Mapping[str, str]
 
-_NUM_BYTES_HASHED = 2**20  # at the beginning and at the end of a file
+_NUM_BYTES_HASHED = 2**20  # number of bytes that are hashed at each end of a file
 
 
 class TensorFile:
-    """Rows of tensors that stay on disk; sample *i* is row *i* of each tensor.
+    """Data set of tensors that stay on disk. Sample *i* is row *i* of each tensor.
 
     The operating system loads the pages that are read, and keeps as many in memory as it can. Each worker process opens
     the files itself.
@@ -35,7 +35,7 @@ class TensorFile:
     Args:
         files: path of a ``.safetensors`` file with named tensors, or a mapping of names to paths of ``.npy`` files.
         setting: name of the setting that contains the paths, for messages.
-        part: rows to use; None: all.
+        part: training or validation rows to use; None: all rows.
 
     Raises:
         SettingError: for a missing file or a file of another format; for tensors that differ in their number of rows.
@@ -49,7 +49,7 @@ class TensorFile:
         self._part = part
 
     def __reduce__(self) -> tuple[Callable[..., TensorFile], tuple[Any, ...]]:
-        """Pickle the arguments only: otherwise a spawned worker would receive copies of the tensors."""
+        """Pickle the arguments only. Otherwise a spawned worker would receive copies of the tensors."""
         return type(self), self._arguments
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class TensorFile:
         return len(self._data) if self._part is None else len(self._part)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one sample: views of the memory-mapped files.
+        """Return one sample, whose tensors are views of the memory-mapped files.
 
         Raises:
             IndexError: for an index outside the set.
@@ -83,19 +83,19 @@ def tensor_file(
     val_path: str | Mapping[str, str] | None = None,
     val_fraction: float = 0.2,
 ) -> Splits:
-    """Read tensors from files that may be larger than memory; the first dimension of each tensor is the samples.
+    """Read tensors from files that may be larger than memory. Samples are along the first dimension of each tensor.
 
-    A batch is a mapping of the tensors' names to rows of them, in their stored dtypes. Names and dtypes must be what
-    the model takes, such as ``image`` in float32 and ``label`` in int64.
+    A batch is a dict of tensors by name. Each tensor contains the rows of the samples in the stored dtype. Names and
+    dtypes must match the inputs of the model, such as ``image`` in float32 and ``label`` in int64.
 
-    A run records a hash of each file's size, first MiB (which has names, dtypes and shapes) and last MiB. It also
-    records a hash of all rows if they have at most 256 MiB. The run can be resumed only if these hashes have not
-    changed.
+    A run records a hash over the size, the first MiB (which contains names, dtypes and shapes) and the last MiB of each
+    file. If the rows have at most 256 MiB, the run also records a hash of all rows. The run can be resumed only if
+    these hashes have not changed.
 
     Args:
         path: path of a ``.safetensors`` file with named tensors, or a mapping of names to paths of ``.npy`` files.
         batch_size: number of rows in a micro-batch, and in a validation batch.
-        num_workers: number of processes that read ahead; 0: the main process reads.
+        num_workers: number of dataloader worker processes; 0: the main process reads.
         val_path: files with validation rows, in the same form as ``path``. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
             if ``val_path`` is given.
@@ -130,7 +130,7 @@ def _open(setting: str, files: Files) -> TensorData:
     else:
         raise refuse_type(setting, files, "a .safetensors file, or a mapping of names to .npy files")
     if not tensors:
-        raise SettingError(setting, f"{where}: holds no tensors; expected at least one.")
+        raise SettingError(setting, f"{where}: contains no tensors; expected at least one.")
     lengths = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
     if None in lengths.values() or len(set(lengths.values())) > 1:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
@@ -148,7 +148,7 @@ def _open_safetensors(setting: str, given: str) -> dict[str, Tensor]:
         raise refuse(setting, given, "a .safetensors file", "for npy files write {image: a.npy, label: b.npy}")
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, OSError) as error:
         raise _unreadable(setting, given, "a safetensors file", error) from None
 
@@ -158,7 +158,7 @@ def _open_npy(setting: str, given: str) -> Tensor:
     if file.suffix != ".npy":
         raise refuse(setting, given, "an .npy file", "give a .safetensors file alone, without a name")
     try:
-        # mode "c" (copy on write): torch warns about read-only arrays, although this array is never written to
+        # Copy-on-write mode avoids torch's warning about read-only arrays. The array is never written to.
         return torch.from_numpy(open_memmap(file, mode="c"))
     except (ValueError, TypeError, OSError, EOFError) as error:
         raise _unreadable(setting, given, "an npy file of numbers", error) from None
@@ -170,7 +170,7 @@ def _unreadable(setting: str, given: str, what: str, error: Exception) -> Settin
 
 
 def _hash_ends(setting: str, files: Files) -> str:
-    """Return the SHA-256 of the size and both ends of each file; reading whole files may take as long as a pass."""
+    """Return the SHA-256 of the size and both ends of each file. Reading whole files may take as long as a pass."""
     digest = hashlib.sha256()
     for name, given in [("", files)] if isinstance(files, str) else sorted(files.items()):
         with find_file(setting, given).open("rb") as content:

@@ -1,4 +1,4 @@
-"""`TensorData`: a data set that is held in memory as tensors."""
+"""`TensorData`, a data set of tensors in memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from loopwright.errors import SettingError, refuse, refuse_type
 
 
 class TensorData:
-    """Samples held as tensors; sample *i* is row *i* of each tensor.
+    """Data set of tensors in memory. Sample *i* is row *i* of each tensor.
 
     Reading draws no random numbers. A batch is read with one indexing operation for each tensor.
 
     Args:
-        tensors: tensors by the name that the model uses; they are not copied. Their first dimension is the samples.
+        tensors: tensors by the names that the model uses, with the samples along the first dimension. They are not
+            copied.
 
     Raises:
         SettingError: if there are no tensors, or if they differ in their number of rows.

@@ -1,6 +1,6 @@
-"""`TextWindows`: the bytes of a text, cut into windows of equal length for a language model.
+"""`TextWindows`, a data set for language models: the bytes of a text in windows of equal length.
 
-Shape suffixes: N windows, B batch, T bytes of a window, S = T + 1.
+Shape suffixes: N windows, B windows in a batch, T bytes in a window, S = T + 1.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from torch import Tensor
 from loopwright.data.reading.rows import Rows
 from loopwright.errors import check_count, refuse
 
-# Placed before the first byte of the text, so that this byte also has an input to be predicted from.
+# Byte before the first byte of the text. It is the input from which a model predicts the first byte.
 _BEGINNING = b"\n"
-_PADDING = -100  # torch's ignore_index
+_PADDING = -100  # default ``ignore_index`` of torch's cross entropy
 
 
 class TextWindows:
-    """Windows that tile a text. Every byte is a target exactly once, so a mean over all windows is exact.
+    """Windows that cover a text without overlap, so that every byte of the text is a target exactly once.
 
-    A sample is a mapping with ``tokens``, int64, T + 1: the byte before the window (a newline for the first window),
-    then the bytes of the window, each in [0, 256). The last window is padded with -100, torch's ``ignore_index``.
+    The mean loss over the targets of all windows is therefore the exact mean loss over the bytes of the text.
+
+    A sample is a dict with one entry, ``tokens``, an int64 tensor of shape (T + 1,). It contains the byte before the
+    window (a newline for the first window), then the bytes of the window, each in [0, 256). The last window is padded
+    with -100, the default ``ignore_index`` of torch's cross entropy.
 
     Args:
-        text: bytes of the text, at least one.
+        text: bytes of the text; at least one byte.
         window_length: T, the number of bytes in a window.
 
     Raises:
@@ -48,7 +51,7 @@ class TextWindows:
 
     @property
     def text(self) -> bytes:
-        """The text that the windows tile."""
+        """The bytes of the text."""
         return self._text
 
     def __len__(self) -> int:
@@ -60,5 +63,5 @@ class TextWindows:
         return {"tokens": self._windows_NS[index].long()}
 
     def __getitems__(self, indices: list[int]) -> Rows:
-        """Return the windows at ``indices`` as one batch: ``tokens``, B x (T + 1)."""
+        """Return the windows at ``indices`` as one batch: ``tokens``, int64, of shape (B, T + 1)."""
         return Rows({"tokens": self._windows_NS.index_select(0, torch.tensor(indices)).long()})
