@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import sysconfig
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return execute(line)
     except SettingError as error:
+        if error.__cause__ is not None and os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exception(error.__cause__)
         complain(at_config_path(error))
         return 2
     except CheckpointError as error:

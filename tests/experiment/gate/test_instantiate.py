@@ -177,10 +177,10 @@ def test_an_error_of_a_setting_has_its_path() -> None:
 
 
 @pytest.mark.parametrize("kind", ["value", "type", "key", "runtime"])
-def test_a_target_that_refuses_its_arguments_is_reported_in_one_line(kind: str) -> None:
+def test_an_error_of_a_target_is_reported_in_one_line_with_its_class(kind: str) -> None:
     with pytest.raises(SettingError) as caught:
         build({"_target_": f"{PACKAGE}.fail", "kind": kind}, "data")
-    assert str(caught.value).startswith(f"data: {PACKAGE}.fail refused its arguments: ")
+    assert str(caught.value).startswith(f"data: {PACKAGE}.fail raised ")
     assert len(str(caught.value).splitlines()) == 1
     assert caught.value.__cause__ is not None
 

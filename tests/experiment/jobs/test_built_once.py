@@ -11,6 +11,7 @@ import pytest
 
 from command import SMALL, Answer
 from loopwright.data import Splits
+from loopwright.device import Device
 from loopwright.experiment.jobs import job_checker
 from loopwright.loop import TrainingLoop
 
@@ -20,8 +21,8 @@ Cli = Callable[..., Answer]
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count the objects of each class that are built."""
-    counts = {"Splits": 0, "TrainingLoop": 0}
-    for kind in (Splits, TrainingLoop):
+    counts = {"Splits": 0, "TrainingLoop": 0, "Device": 0}
+    for kind in (Splits, TrainingLoop, Device):
 
         def counted(self: Any, *args: Any, _kind: type = kind, _init: Any = kind.__init__, **kwargs: Any) -> None:
             counts[_kind.__name__] += 1
@@ -33,7 +34,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def test_a_run_builds_its_data_and_its_loop_once(cli: Cli, built: dict[str, int]) -> None:
     assert cli(*SMALL, "hydra.run.dir=run").code == 0
-    assert built == {"Splits": 1, "TrainingLoop": 1}
+    assert built == {"Splits": 1, "TrainingLoop": 1, "Device": 1}
 
 
 @pytest.mark.parametrize("words", [("plan", *SMALL), ("validate", "run"), ("resume", "run"), ("reproduce", "run")])
@@ -41,12 +42,12 @@ def test_a_verb_builds_its_data_and_its_loop_once(words: tuple[str, ...], cli: C
     assert cli(*SMALL, "hydra.run.dir=run").code == 0
     built.update(dict.fromkeys(built, 0))
     assert cli(*words).code == 0
-    assert built == {"Splits": 1, "TrainingLoop": 1}
+    assert built == {"Splits": 1, "TrainingLoop": 1, "Device": 1}
 
 
 def test_a_sweep_builds_equal_data_once_for_the_checks_and_once_for_each_job(cli: Cli, built: dict[str, int]) -> None:
     assert cli("-m", *SMALL, "loop.grad_accum_steps=1,2").code == 0
-    assert built == {"Splits": 3, "TrainingLoop": 2}
+    assert built == {"Splits": 3, "TrainingLoop": 2, "Device": 2}
 
 
 def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(
@@ -59,6 +60,7 @@ def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(
     def watched(*args: Any) -> Splits:
         alive.append(sum(each() is not None for each in seen))
         data = build_data(*args)
+        data.train.itself = data.train  # a reference cycle, which only the garbage collector ends
         seen.append(weakref.ref(data.train))
         return data
 

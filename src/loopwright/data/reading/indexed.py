@@ -25,7 +25,7 @@ _PLAIN_TYPES = (list, tuple, range, TensorDataset)
 _PLAIN_COLLATES = (default_collate, default_convert)
 
 # Index of the pass, and keys of one batch. The keys are integers, or any objects that the user's sampler yields.
-Block = tuple[int, list[Any]]
+KeyBlock = tuple[int, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class SampleReader:
         """Whether reading or collating a batch may draw random numbers."""
         return self._reads_seeded or self._collates_seeded
 
-    def read(self, block: Block) -> Any:
+    def read(self, block: KeyBlock) -> Any:
         """Return one batch, and restore the random generators of this process."""
         if not self.draws:
             return self._read(block)
@@ -98,13 +98,13 @@ class SampleReader:
         with self._side:
             return self._read(block)
 
-    def read_freely(self, block: Block) -> Any:
+    def read_freely(self, block: KeyBlock) -> Any:
         """Return one batch without restoring the random generators, which nothing else uses in a worker process."""
         if self._watch is not None:
             return self._read_watched(block, self._watch, nullcontext())
         return self._read(block)
 
-    def _read_watched(self, block: Block, watch: DrawWatch, side: AbstractContextManager[None]) -> Any:
+    def _read_watched(self, block: KeyBlock, watch: DrawWatch, side: AbstractContextManager[None]) -> Any:
         """Read a batch without seeding. If reading draws random numbers or fails, read the batch again with seeding.
 
         Args:
@@ -128,7 +128,7 @@ class SampleReader:
             self._watch = None
             return self._read(block)
 
-    def _read(self, block: Block) -> Any:
+    def _read(self, block: KeyBlock) -> Any:
         pass_index, indices = block
         if self._reads_many:
             try:
@@ -144,7 +144,7 @@ class SampleReader:
             samples = [self._sample(pass_index, index) for index in indices]
         return self._make_batch(block, samples)
 
-    def _make_batch(self, block: Block, samples: Any) -> Any:
+    def _make_batch(self, block: KeyBlock, samples: Any) -> Any:
         pass_index, indices = block
         if self._collates_seeded:
             seed_host_streams(derive(self.seed, "collate", pass_index, repr(indices[:1])))
@@ -168,7 +168,7 @@ class _Blocks(Dataset[Any]):
     def __init__(self, reader: SampleReader) -> None:
         self._reader = reader
 
-    def __getitem__(self, block: Block) -> Any:
+    def __getitem__(self, block: KeyBlock) -> Any:
         if get_worker_info() is None:
             return self._reader.read(block)
         try:
@@ -181,9 +181,9 @@ class _BlockSampler:
     """Sampler that yields ``blocks``, an iterator that `BlockReader` replaces before each pass."""
 
     def __init__(self) -> None:
-        self.blocks: Iterator[Block] = iter(())
+        self.blocks: Iterator[KeyBlock] = iter(())
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[KeyBlock]:
         return self.blocks
 
 
@@ -212,7 +212,7 @@ class BlockReader:
                 **workers.options,
             )
 
-    def read(self, blocks: Iterator[Block]) -> Iterator[Any]:
+    def read(self, blocks: Iterator[KeyBlock]) -> Iterator[Any]:
         """Return the batches of ``blocks`` in order. Without workers, each batch is read when it is requested."""
         loader = self._loader
         if loader is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loopwright.data.reading.generators import PassGenerators
-from loopwright.data.reading.indexed import Block, BlockReader, SampleReader, Workers
+from loopwright.data.reading.indexed import BlockReader, KeyBlock, SampleReader, Workers
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive
 
@@ -73,7 +73,7 @@ class SampledSource:
             self._pass = _DrawnPass(pass_index, self._draw(pass_index))
         return self._blocks.read(self._pass.blocks(first))
 
-    def _draw(self, pass_index: int) -> Iterator[Block]:
+    def _draw(self, pass_index: int) -> Iterator[KeyBlock]:
         streams = SideStreams(derive(self._seed, "sampler", pass_index), is_continued=True)
         with streams:
             tell_pass(self._sampler, pass_index)
@@ -95,17 +95,17 @@ class _DrawnPass:
     The newest blocks are kept. A pass that resumes after a pause uses these blocks instead of drawing again.
     """
 
-    def __init__(self, pass_index: int, drawn: Iterator[Block]) -> None:
+    def __init__(self, pass_index: int, drawn: Iterator[KeyBlock]) -> None:
         self.pass_index = pass_index
         self._drawn = drawn
-        self._kept: deque[Block] = deque(maxlen=_NUM_BATCHES_KEPT)
+        self._kept: deque[KeyBlock] = deque(maxlen=_NUM_BATCHES_KEPT)
         self._num_drawn = 0
 
     def reaches_back_to(self, first: int) -> bool:
         """Whether block ``first`` (from 0) is kept or not yet drawn. False before the first draw."""
         return self._num_drawn > 0 and self._num_drawn - len(self._kept) <= first
 
-    def blocks(self, first: int) -> Iterator[Block]:
+    def blocks(self, first: int) -> Iterator[KeyBlock]:
         """Yield the blocks, beginning with block ``first`` (from 0)."""
         number = first
         while number < self._num_drawn or self._draw_up_to(number):

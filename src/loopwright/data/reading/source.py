@@ -95,8 +95,8 @@ def _is_plain_sampler(sampler: Any, dataset: Any) -> bool:
         return False
     if type(sampler) is SequentialSampler:
         return True
-    # `_num_samples` is None if num_samples was not given. The public property would return the data set's length.
-    return type(sampler) is RandomSampler and not sampler.replacement and sampler._num_samples is None
+    is_complete = type(sampler) is RandomSampler and sampler.num_samples == len(sampler.data_source)
+    return is_complete and not sampler.replacement
 
 
 def _worker_options(loader: DataLoader[Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import hydra.utils
 from hydra.errors import HydraException
 
-from loopwright.errors import SettingError
+from loopwright.errors import SettingError, on_one_line, text_of
 from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join
@@ -24,6 +24,8 @@ from loopwright.experiment.gate.trust import Trust
 # Exceptions that a target raises for wrong arguments, in addition to the RuntimeError that torch raises. The cause of
 # another exception is not a setting, but for example a full disk, a damaged checkpoint or a bug in the class.
 _SETTING_FAULTS = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError, ImportError, HydraException)
+
+_MAX_CHARACTERS = 300  # of an error message of the user's code
 
 
 def instantiate(node: object, trust: Trust, path: str = "") -> object:
@@ -124,7 +126,11 @@ def _call(
         raise error.under(path) from error
     except Exception as error:
         if isinstance(error, _SETTING_FAULTS) or type(error) is RuntimeError:
-            raise SettingError(path or name, f": {name} refused its arguments: {_first_line(error)}") from error
+            problem = f": {name} refused its arguments: {_first_line(error)}"
+            if not name.startswith(("loopwright.", "torch.")):  # the user's code, in which the error must be found
+                shown = on_one_line(f"{type(error).__name__}: {text_of(error)}", _MAX_CHARACTERS)
+                problem = f": {name} raised {shown}"
+            raise SettingError(path or name, problem) from error
         error.add_note(f"Raised while {name} was built for {path or 'the configuration'}.")
         raise
 

@@ -89,8 +89,8 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
     """
     config = job.config
     check_arguments(config, trust)
-    num_threads = build.build_device(config["device"], trust).num_threads
-    num_threads = num_threads or default_num_threads or torch.get_num_threads()
+    built = build.build_device(job, trust)
+    num_threads = built.num_threads or default_num_threads or torch.get_num_threads()
     seed = draw_seed() if job.settings.seed is None else job.settings.seed
     device = config["device"]
     if "num_threads" in device:
@@ -99,6 +99,7 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
         job,
         config={**config, "seed": seed, "device": device},
         settings=replace(job.settings, seed=seed),
+        device=built,
         num_threads=num_threads,
     )
 

@@ -31,6 +31,7 @@ class Job:
         directory: directory of the run or the sweep; None if the user typed no directory.
         label: overrides that distinguish this job from the other jobs of its sweep.
         loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
+        device: device settings; None until `loopwright.experiment.jobs.check.settle` has built them.
         source: configuration that Hydra composed, not resolved; None for a recorded configuration.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
     """
@@ -42,6 +43,7 @@ class Job:
     directory: str | None
     label: str
     loop: object = None
+    device: object = None
     source: DictConfig | None = None
     num_threads: int = 0
 

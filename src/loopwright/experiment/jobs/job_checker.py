@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import inspect
 import json
@@ -85,7 +86,7 @@ class JobChecker:
         _check_installed(config)
         loop = build.build_loop(job, trust)
         _check_paths(job, is_training=isinstance(loop, TrainingLoop))
-        device = self._once(job, ["device"], lambda: _usable_device(config["device"], trust))
+        device = self._once(job, ["device"], partial(_usable_device, job, trust))
         precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
         checkpointing = self._once(
             job, ["checkpoint"], lambda: build.build_checkpointing(config.get("checkpoint"), trust)
@@ -131,7 +132,8 @@ class JobChecker:
         """Return the result of ``make``. If these sections have not changed, return the last result."""
         name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
-            self._built.pop(name, None)  # frees a large data set before the next data set is built
+            if self._built.pop(name, None) is not None and name == "data":
+                gc.collect()  # two large data sets are never in memory at once, even if one is in a reference cycle
             self._built[name] = key, make()
         return cast(T, self._built[name][1])
 
@@ -145,8 +147,8 @@ def _check_installed(config: Mapping[str, Any]) -> None:
             raise SettingError(f"{path}.{TARGET}", problem)
 
 
-def _usable_device(node: Any, trust: Trust) -> Device:
-    device = build.build_device(node, trust)
+def _usable_device(job: Job, trust: Trust) -> Device:
+    device = build.build_device(job, trust)
     try:
         open_device(device)
     except SettingError as error:

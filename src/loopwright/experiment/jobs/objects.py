@@ -63,7 +63,7 @@ def build_objects(job: Job, trust: Trust) -> JobObjects:
     config = job.config
     return JobObjects(
         loop=build_loop(job, trust),
-        device=build_device(config["device"], trust),
+        device=build_device(job, trust),
         precision=build_precision(config.get("precision"), trust),
         checkpointing=build_checkpointing(config.get("checkpoint"), trust),
         optimizer=build_optimizer(config["optimizer"], trust),
@@ -139,9 +139,9 @@ def build_loop(job: Job, trust: Trust) -> LoopCallback:
     return loop
 
 
-def build_device(node: Any, trust: Trust) -> Device:
-    """Build the device on which a run computes."""
-    device = instantiate(node, trust, "device")
+def build_device(job: Job, trust: Trust) -> Device:
+    """Build the device settings of a job, unless they are built already."""
+    device = instantiate(job.config["device"], trust, "device") if job.device is None else job.device
     if not isinstance(device, Device):
         raise refuse_type("device", type(device).__name__, "a loopwright.device.Device")
     return device

@@ -90,7 +90,7 @@ class Trials:
         return self._run({**config, "checkpoint": {TARGET: "loopwright.Checkpointing"}}, callback, run_dir, start)
 
     def _run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path, start: Mapping[str, Any]) -> Trial:
-        job = replace(self._job, config=dict(config), loop=None)
+        job = replace(self._job, config=dict(config), loop=None, device=None)
         with _in_silence() as said:
             objects = build_objects(job, self._trust)
             data = objects.data
