@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of an exception; an empty string if its ``__str__`` raises, which a user's class may do."""
+    """Return the message of an exception, or an empty string if its ``__str__`` raises.
+
+    A user's exception class may have such a ``__str__``.
+    """
     try:
         return str(error)
     except Exception:  # noqa: BLE001  (__str__ may be the user's code)
@@ -25,11 +28,11 @@ def text_of(error: BaseException) -> str:
 
 
 class SettingError(ValueError):
-    """An argument or a value in a configuration that is invalid.
+    """An argument or configuration value that is invalid.
 
     Args:
         setting: name of the argument, such as ``eval_frequency``. `under` adds the path in a configuration.
-        problem: part of the message after the name; it begins with ``=given`` or a colon.
+        problem: rest of the message; it begins with ``=given`` or with a colon.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -38,9 +41,9 @@ class SettingError(ValueError):
         self.problem = problem
 
     def under(self, path: str) -> SettingError:
-        """Return this error with the setting named ``path.setting``.
+        """Return a copy of this error whose setting is ``path.setting``.
 
-        If the setting is named ``path`` already, or ``path`` is empty, the name is not changed.
+        If the setting already equals ``path``, or ``path`` is empty, the setting stays as it is.
         """
         is_whole = self.setting == path or not path
         return type(self)(self.setting if is_whole else f"{path}.{self.setting}", self.problem)
@@ -122,7 +125,10 @@ def on_one_line(text: str, limit: int | None = None) -> str:
 
 
 def room(num_bytes: int, folder: Path) -> str:
-    """Format needed and free bytes of the disk of ``folder``, which may not exist: ``2,048 bytes needed, 512 free``."""
+    """Format the number of bytes needed and the number free on the disk that holds ``folder``.
+
+    ``folder`` need not exist. The result has the form ``2,048 bytes needed, 512 free``.
+    """
     import shutil  # `shutil` imports compressors, which takes time, and most commands do not need it
 
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -44,7 +44,7 @@ class Accelerator(Protocol):
 
     @property
     def sum_dtype(self) -> torch.dtype:
-        """The widest floating-point type for sums on this device."""
+        """The widest floating-point dtype for sums on this device."""
         ...
 
     @property
@@ -128,7 +128,7 @@ class Strategy(Protocol):
         ...
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Place the model on the device, in place, with the types of ``precision``. The optimizer is built later."""
+        """Place the model on the device, in place, with the dtypes of ``precision``. The optimizer is built later."""
         ...
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:

@@ -41,7 +41,7 @@ def sample_seed(seed: int, pass_index: int, index: Any) -> int:
     """Derive a 64-bit seed for reading one sample in one pass, with splitmix64 (Steele et al. 2014).
 
     This function is faster than `derive`. An ``index`` may be an integer of any type: equal integers give equal seeds.
-    Any other ``index``, such as a name, is identified by its ``repr``.
+    An ``index`` that is not an integer, such as a name, is hashed by its ``repr``.
     """
     try:
         key = operator.index(index)
@@ -90,7 +90,7 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
 class SideStreams:
     """Host streams for reading data, separate from the streams of training.
 
-    The context is entered and exited for every batch, so both must be fast. For NumPy, the bit generator behind the
+    ``__enter__`` and ``__exit__`` run for every batch, so they must be fast. For NumPy, the bit generator behind the
     legacy functions is replaced, because copying its state takes 100 times as long. The replacement discards the second
     normal number that the legacy generator may have cached. If a batch is read in another process,
     `forget_spare_normal` discards the cached number too, so that results do not depend on where batches are read.
@@ -161,9 +161,9 @@ def _swap_numpy(bit_generator: Any) -> Any:
 
 
 class RandomStreams:
-    """Random streams that replace the global streams inside an `active` block.
+    """Random streams that replace the global streams inside a ``with streams.active()`` block.
 
-    The streams continue in the next block. The global streams are restored after each block.
+    Each block continues where the previous block ended. The global streams are restored after each block.
 
     Args:
         seed: seed of the initial state.

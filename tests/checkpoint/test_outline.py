@@ -42,9 +42,9 @@ def test_a_fault_contains_the_path() -> None:
         ({"a": {"b": [1, {}]}, "d": [1, 2, 3]}, "a.b[1].c: missing"),
         ({"a": {"b": [1, {"c": 2, "e": 0}]}, "d": [1, 2, 3]}, "a.b[1].e: unexpected"),
         ({"a": {"b": [1, {"c": 2}]}, "d": [1, 2]}, "d: 2 entries, where 3 were saved"),
-        ({"a": {"b": [1, {"c": [2]}]}, "d": [1, 2, 3]}, "a.b[1].c: differs in type from the saved value"),
-        ({"a": {"b": [1, 2]}, "d": [1, 2, 3]}, "a.b[1]: differs in type from the saved value"),
-        ({"a": {"b": [1, {"c": 2}]}, "d": [1, [], 3]}, "d[1]: differs in type from the saved value"),
+        ({"a": {"b": [1, {"c": [2]}]}, "d": [1, 2, 3]}, "a.b[1].c: expected a scalar, found a list"),
+        ({"a": {"b": [1, 2]}, "d": [1, 2, 3]}, "a.b[1]: expected an object, found a scalar"),
+        ({"a": {"b": [1, {"c": 2}]}, "d": [1, [], 3]}, "d[1]: expected a scalar, found a list"),
     ):
         assert outline_fault(changed, outline(tree)) == fault
 

@@ -220,7 +220,7 @@ def test_an_unused_tensor_is_refused(save: Saver) -> None:
     trees = read_trees(path)
     del trees["optimizer"]
     write_trees(path, trees)
-    with pytest.raises(CheckpointError, match="no value refers to tensor"):
+    with pytest.raises(CheckpointError, match="is in the tensor file, but the JSON state does not use it"):
         read_checkpoint(path)
 
 

@@ -225,7 +225,7 @@ def test_invalid_settings_are_refused(settings: dict[str, Any], message: str, fo
         ({"temperature": float("nan")}, "gen_kwargs.temperature=nan"),
         ({"do_sample": "false"}, "gen_kwargs.do_sample='false': expected true or false"),
         ({"max_gen_toks": 2.9}, "gen_kwargs.max_gen_toks=2.9: expected a whole number"),
-        ({"until": [1]}, r"gen_kwargs.until=\[1\]: expected a text or a list of texts"),
+        ({"until": [1]}, r"gen_kwargs.until=\[1\]: expected a string or a list of strings"),
     ],
 )
 def test_invalid_gen_kwargs_are_refused(gen_kwargs: dict[str, Any], message: str, folder: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_bytes_are_tokens() -> None:
     tokenizer = ByteTokenizer()
     assert tokenizer.decode(tokenizer.encode("é\n")) == "é\n"
     assert (tokenizer.prefix_token, tokenizer.end_token) == (10, None)
-    with pytest.raises(SettingError, match="prefix='ab': expected a text of one byte"):
+    with pytest.raises(SettingError, match="prefix='ab': expected a string of one byte"):
         ByteTokenizer("ab")
 
 

@@ -157,7 +157,7 @@ def test_each_missing_tensor_is_named(saved: Path) -> None:
             num_removed += 1
         save_file({**tensors, "another": torch.zeros(1)}, saved / file)
         seal(saved)
-        with pytest.raises(CheckpointError, match=f"does not fit {file}: no value refers to tensor 'another'"):
+        with pytest.raises(CheckpointError, match=f"does not fit {file}: tensor 'another' is in the tensor file"):
             read_checkpoint(saved)
         (saved / file).write_bytes(whole)
     assert num_removed == 9 + 3 * 6 + 8
@@ -188,7 +188,9 @@ def test_each_extra_entry_is_refused(saved: Path) -> None:
     for way in ways:
         (saved / "state.json").write_text(json.dumps(with_more(whole, way)))
         seal(saved)
-        with pytest.raises(CheckpointError, match=r"more|expected the keys|differs in type from the saved value"):
+        with pytest.raises(
+            CheckpointError, match=r"more|expected the keys|expected (an object|a list|a scalar), found"
+        ):
             read_checkpoint(saved)
     assert len(ways) > 40
 
@@ -202,7 +204,7 @@ def test_extra_entries_that_the_outline_has_are_refused_or_reported(
     for way in ways:
         caplog.clear()
         write_trees(saved, with_more(trees, way))
-        said = [complaint(saved) or "", *(each for each in caplog.messages if "does not know" in each)]
+        said = [complaint(saved) or "", *(each for each in caplog.messages if "this run does not have" in each)]
         assert len(said) <= 2
         if not any("more" in each for each in said):
             assert said == [""]
@@ -306,7 +308,10 @@ def test_invalid_logger_state_is_refused_and_unknown_entries_are_reported(
     trees = read_trees(path)
     write_trees(path, with_more(trees, ("state", "loggers", "JSONLinesLogger")))
     build(tmp_path, loggers=[JSONLinesLogger()]).fit(batches(8), [batches(3)], ckpt_path=path)
-    assert "Step 3: entries that this run does not know: loggers.JSONLinesLogger.more." in caplog.messages
+    assert (
+        "The checkpoint of step 3 has entries that this run does not have: loggers.JSONLinesLogger.more."
+        in caplog.messages
+    )
     trees["state"]["loggers"]["JSONLinesLogger"]["sizes"]["metrics.jsonl"] = -1
     write_trees(path, trees)
     with pytest.raises(CheckpointError, match=r"loggers\.JSONLinesLogger: cannot be loaded \(OSError: "):
@@ -407,4 +412,4 @@ def test_a_stream_of_an_accelerator_on_one_side_only_is_reported(saved: Path, ca
     trees["state"]["streams"]["device"] = 1
     write_trees(saved, trees)
     resume(saved)
-    assert "streams.device: saved with an accelerator or resumed with one, but not both." in caplog.text
+    assert "was saved with an accelerator and is resumed without one, or the reverse; the random stream" in caplog.text

@@ -131,9 +131,12 @@ def test_a_step_without_any_items_is_an_error_and_leaves_the_weights() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda loss: loss.detach(), "a loss without a gradient: expected one computed from its parameters"),
-        (lambda loss: loss.detach().long(), "a loss of type torch.int64: expected a real floating-point scalar"),
-        (lambda loss: loss + 0j, "a loss of type torch.complex64: expected a real"),
+        (
+            lambda loss: loss.detach(),
+            "a loss that does not require grad: expected a loss computed from the model's parameters",
+        ),
+        (lambda loss: loss.detach().long(), "a loss of dtype torch.int64: expected a real floating-point scalar"),
+        (lambda loss: loss + 0j, "a loss of dtype torch.complex64: expected a real"),
     ],
 )
 def test_a_loss_that_has_no_backward_is_refused_in_words(change: Any, message: str, num_micro_batches: int) -> None:

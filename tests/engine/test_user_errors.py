@@ -74,7 +74,9 @@ def test_an_error_of_a_dataloader_of_another_class_names_its_place(settings: dic
 def test_a_killed_worker_is_reported_and_no_process_is_left(
     settings: dict[str, Any], num_workers_left: Callable[[], int]
 ) -> None:
-    with pytest.raises(DataError, match=r"^A worker process of a dataloader died: expected .* use fewer") as caught:
+    with pytest.raises(
+        DataError, match=r"^A worker process of a dataloader died, possibly because memory ran out. Use fewer"
+    ) as caught:
         fit(faulty.data(num_workers=1, **settings))
     assert caught.value.__cause__ is not None
     del caught

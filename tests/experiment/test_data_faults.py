@@ -48,13 +48,13 @@ def ragged_rows() -> Iterator[Case]:
     for kind in ("loader", "torch"):
         for num_workers, where in ((0, ""), (2, " (worker 1)")):
             words = (f"data.kind={kind}", "data.fault=ragged", f"data.num_workers={num_workers}")
-            yield Case(words, f"DataError: Rows: samples 4, 5, 6, 7 make no batch{where}: ")
+            yield Case(words, f"DataError: Rows: samples 4, 5, 6, 7 cannot be collated{where}: ")
 
 
 def dead_workers() -> Iterator[Case]:
     for kind in ("loader", "torch", "own"):
         words = (f"data.kind={kind}", "data.fault=kills", "data.num_workers=2")
-        yield Case(words, "DataError: A worker process of a dataloader died: ")
+        yield Case(words, "DataError: A worker process of a dataloader died, possibly because memory ran out. ")
 
 
 def wrong_lengths() -> Iterator[Case]:

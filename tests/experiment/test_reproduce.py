@@ -28,6 +28,7 @@ GPT = ("model=gpt", "model.width=16", "model.num_layers=1", "model.num_heads=2",
 ROWS = ("data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3")
 PHOTOS = ("data=image_folder", "data.path=photos", "data.image_size=8", "data.channels=1", "data.batch_size=2")
 TABLE = ("data=csv", "data.path=houses.csv", "data.target=price", "model=mlp_regressor", "model.in_features=1")
+UNCHANGED = "The configuration, data and environment recorded in run are unchanged."
 
 EXPERIMENTS = {
     "mlp digits": ("loop.grad_accum_steps=3",),
@@ -96,7 +97,7 @@ def test_an_experiment_is_reproduced_bitwise_and_its_directory_is_not_changed(na
     before = tree_hash(files / "run")
     answer = cli("reproduce", "run")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith("Environment: as recorded.\n") and "\n  data: " not in answer.out
+    assert answer.out.startswith(f"{UNCHANGED}\n") and "\n  data: " not in answer.out
     verdict = answer.out.splitlines()[-1]
     assert verdict.startswith("Reproduced: ") and verdict.endswith(" and the weights are bitwise equal.")
     assert tree_hash(files / "run") == before
@@ -185,7 +186,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert f"  packages.numpy: '1.0' recorded, '{np.__version__}' now" in said
     assert "  variables.CUBLAS_WORKSPACE_CONFIG: ':16:8' recorded, not set now" in said
     assert f"  git.commit: '{'0' * 40}' recorded, None now" in said
-    assert "  uncommitted source: 1 lines of diff recorded, none now" in said
+    assert "  uncommitted changes differ: 1 line in the recorded git.diff, none now" in said
     assert not any("RANK" in line for line in said)  # results do not depend on the rank
     (recorded / "metrics.jsonl").write_text("")
     edit(recorded / "summary.json", weights_sha256="0" * 64)
@@ -205,7 +206,7 @@ def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatc
     del there["hardware"]["cpu_capability"]  # as older versions recorded it
     there["hardware"]["cpu"] = there["hardware"]["cpu"].partition(", family ")[0]
     edit(file, **there)
-    assert said_before(cli("reproduce", "run")) == "Environment: as recorded."
+    assert said_before(cli("reproduce", "run")) == UNCHANGED
 
 
 @pytest.mark.slow
@@ -216,7 +217,7 @@ def test_changed_source_outside_git_is_named(cli: Cli, small: Cli, tmp_path: Pat
     (tmp_path / "conf" / "model" / "mine.yaml").write_text("_target_: unseen_by_git.Mine\nhidden: [4]\n")
     trust = "--trust=unseen_by_git"
     assert small("--config-dir=conf", trust, "model=mine", "hydra.run.dir=run").code == 0
-    assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
+    assert said_before(cli("reproduce", "run", trust)) == UNCHANGED
     module.write_text(module.read_text() + "# other\n")
     said = said_before(cli("reproduce", "run", trust))
     assert said.startswith("What differs from run:\n  source.unseen_by_git: '") and said.count("\n") == 1
@@ -226,7 +227,7 @@ def test_changed_source_outside_git_is_named(cli: Cli, small: Cli, tmp_path: Pat
     there = json.loads(file.read_text())
     del there["source"]  # as older versions recorded it
     file.write_text(json.dumps(there))
-    assert said_before(cli("reproduce", "run", trust)) == "Environment: as recorded."
+    assert said_before(cli("reproduce", "run", trust)) == UNCHANGED
 
 
 def test_an_edited_configuration_is_reported(recorded: Path, cli: Cli) -> None:
@@ -290,7 +291,7 @@ def test_changed_metrics_are_found(recorded: Path, cli: Cli) -> None:
     *_, verdict, why = answer.out.splitlines()
     assert verdict.startswith(f"Not reproduced: first difference at step {entry['step']}, {entry['name']}: ")
     assert verdict.endswith("now (0.25); 1 of 7 metrics differ; the weights are equal.")
-    assert why.startswith("No recorded fact differs")
+    assert why.startswith("The recorded configuration, data and environment are all unchanged.")
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,7 @@ def test_data_without_a_hash_are_reported(recorded: Path, cli: Cli) -> None:
         edit(recorded / "summary.json", data=kept)
         answer = cli("reproduce", "run")
         assert answer.code == 0
-        assert said_before(answer) == f"Environment: as recorded.\n  data: no hash recorded of the {said} data"
+        assert said_before(answer) == f"{UNCHANGED}\n  data: no hash recorded of the {said} data"
     (recorded / "environment.json").unlink()
     assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
 
@@ -376,7 +377,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert answer.code == 0, answer.err
     edit(tmp_path / "other" / "summary.json", data={})
     said = cli("reproduce", "other", f"--trust={module}").out
-    assert said.startswith(f"Environment: as recorded.\n  data: no hash recorded of the {part} data\n")
+    assert said.startswith(f"{UNCHANGED}\n  data: no hash recorded of the {part} data\n")
 
 
 @pytest.mark.slow
@@ -417,7 +418,7 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
     answer = cli("reproduce", "cut")
     assert answer.code == 0
     assert said_before(answer) == (
-        "Environment: as recorded.\n  resumed: from step_00000007; now the run is repeated without interruption"
+        f"{UNCHANGED}\n  resumed: from step_00000007; now the run is repeated without interruption"
     )
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
@@ -494,7 +495,7 @@ def test_changed_initial_weights_are_named(words: list[str], recorded: Path, cli
         assert cli(*common, *words, "hydra.run.dir=later").code == 0
     else:
         assert small(*words, "hydra.run.dir=later").code == 0
-    assert said_before(cli("reproduce", "later")).startswith("Environment: as recorded.")
+    assert said_before(cli("reproduce", "later")).startswith(UNCHANGED.replace("recorded in run", "recorded in later"))
     shutil.rmtree(recorded)
     assert small("seed=5", "hydra.run.dir=run").code == 0
     answer = cli("reproduce", "later")

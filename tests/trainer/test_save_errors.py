@@ -199,7 +199,9 @@ def test_a_model_that_cannot_be_saved_is_refused_before_training(tmp_path: Path)
             self.register_buffer("graph", torch.eye(2).to_sparse(), persistent=False)
 
     ours = trainer(model=Sparse, checkpoint=Checkpointing(), run_dir=tmp_path)
-    with pytest.raises(SettingError, match=r"^buffers\.graph: expected a dense tensor with data, not layout"):
+    with pytest.raises(
+        SettingError, match=r"^buffers\.graph: expected a dense, unquantized tensor with data, not a sparse_"
+    ):
         ours.fit(batches(5))
     assert ours.global_step == 0
     assert trainer(model=Sparse).fit(batches(5)).global_step == 5

@@ -114,7 +114,7 @@ def test_a_model_with_every_kind_of_tensor_resumes_bitwise(
         said = [message for message in caplog.messages if "replaces buffers" in message]
         size = min(num_before, 3)
         assert said[-1].endswith(
-            f"of another shape or type: cache: the model has 0 float32, the checkpoint {size} float32."
+            f"of another shape or dtype: cache: the model has 0 float32, the checkpoint {size} float32."
         )
 
 

@@ -105,7 +105,7 @@ class ExponentialMovingAverage(Callback):
             shown = ", ".join(faults[:_MAX_NAMES_SHOWN]) + (", …" if len(faults) > _MAX_NAMES_SHOWN else "")
             raise CheckpointError(
                 f"ExponentialMovingAverage: {_KEY}: {shown}: these entries do not match the model; expected the names, "
-                "shapes and types of its parameters."
+                "shapes and dtypes of its parameters."
             )
         self._num_updates = state_dict["num_updates"]
         self._hold(saved)

@@ -43,7 +43,10 @@ class OverfitOneBatch(Callback):
         self._is_training = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty state, with which a resume calls `load_state_dict`, which raises a `CheckpointError`."""
+        """Return an empty state.
+
+        A resume then finds an entry for this callback and calls `load_state_dict`, which raises.
+        """
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

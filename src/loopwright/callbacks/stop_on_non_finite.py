@@ -33,10 +33,10 @@ class StopOnNonFinite(Callback):
 
     Args:
         every_step: whether to check before every update; this waits for the device once per step.
-        skip: number of consecutive updates that may be skipped before the run is ended; 0 ends the run before the first
-            such update. The total number of skipped updates is logged as ``skipped_updates``. A skipped step restores
-            the buffers of the model, so every step first copies the buffers. Schedulers still count a skipped step. A
-            value above 0 requires ``every_step``.
+        skip: number of consecutive updates with a non-finite loss or gradient to skip. The next such update ends the
+            run; with 0, the first one does. The total number of skipped updates is logged as ``skipped_updates``. A
+            skipped step restores the buffers of the model, so every step first copies the buffers. Schedulers still
+            count a skipped step. A value above 0 requires ``every_step``.
 
     Raises:
         SettingError: if ``every_step`` is not a bool, if ``skip`` is not an integer of at least 0, or if ``skip`` is

@@ -3,14 +3,16 @@
 Null, booleans, numbers, strings, lists, and objects with string keys are stored as plain JSON. Every other value is
 stored as an object with one key, its tag::
 
-    {"~tensor": "state[0].exp_avg"}     a tensor, stored in a file by this name; equal names are one tensor
+    {"~tensor": "state[0].exp_avg"}     a tensor, stored in the safetensors file under this name;
+                                        the same name twice means one shared tensor
     {"~complex": "phase"}               a complex128 tensor, stored as pairs of reals: safetensors lacks this dtype
     {"~permuted": [{…}, [1, 0]]}        a tensor, and its dimensions in memory order, outermost first
     {"~tuple": [1, 2]}                  a tuple
     {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict with a key that is not a str or begins with ~
     {"~counter": [[30, 1]]}             the items of a `collections.Counter`
     {"~float": "nan"}                   a float that JSON cannot express: nan, inf, -inf
-    {"~int": "0x1f…"}                   an integer with more decimal digits than can be parsed safely
+    {"~int": "0x1f…"}                   an integer of more than 1024 bits, in hexadecimal, because
+                                        Python limits the length of decimal integers that it parses
     {"~str": [56448, 97]}               the code points of a string that is not valid Unicode
 """
 
@@ -80,7 +82,7 @@ def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
     tree = decoder.decode(json_tree, 0)
     unused = sorted(tensors.keys() - decoder.used.keys())
     if unused:
-        raise CheckpointError(f"no value refers to tensor {unused[0]!r}")
+        raise CheckpointError(f"tensor {unused[0]!r} is in the tensor file, but the JSON state does not use it")
     return tree
 
 
@@ -103,7 +105,7 @@ class _Encoder:
         if isinstance(value, int):
             number = int(value)
             if number.bit_length() > _MAX_BITS:
-                raise self._refuse(path, f"a whole number of at most {_MAX_BITS} bits")
+                raise self._refuse(path, f"a whole number of at most {_MAX_BITS:,} bits")
             return number if number.bit_length() <= _MAX_DECIMAL_BITS else {"~int": hex(number)}
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else {"~float": repr(float(value))}
@@ -138,7 +140,9 @@ class _Encoder:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             raise self._refuse(path, "a plain tensor", tensor)
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise self._refuse(path, f"a dense tensor with data, not layout {tensor.layout} on {tensor.device}")
+            layout = str(tensor.layout).removeprefix("torch.")
+            given = f"a {layout}" if layout != "strided" else "a quantized" if tensor.is_quantized else "a meta"
+            raise self._refuse(path, f"a dense, unquantized tensor with data, not {given} tensor")
         if tensor.dtype not in DTYPE_CODES and tensor.dtype != torch.complex128:
             raise self._refuse(path, f"a dtype that safetensors supports, not {tensor.dtype}")
         if self._on_host is None:
@@ -191,7 +195,7 @@ def _order_in_memory(tensor: Tensor) -> list[int] | None:
 def _decode_int(text: str) -> int:
     number = int(text, 16)
     if number.bit_length() > _MAX_BITS:
-        raise ValueError("too long")
+        raise ValueError(f"an integer of more than {_MAX_BITS:,} bits")
     return number
 
 
@@ -257,8 +261,10 @@ class _Decoder:
         tagged, order = parts
         tensor = self.decode(tagged, depth + 1)
         if not isinstance(tensor, Tensor) or sorted(order) != list(range(tensor.ndim)):
-            raise ValueError("not an order of the tensor's dimensions")
-        if not tensor.permute(order).is_contiguous():  # This is the first reference to this tensor.
+            raise ValueError(f"expected a permutation of the tensor's dimensions, not {order}")
+        if not tensor.permute(
+            order
+        ).is_contiguous():  # not yet permuted; a repeated reference finds the permuted tensor in `used`
             inverse = [order.index(dim) for dim in range(tensor.ndim)]
             tensor = tensor.permute(order).contiguous().permute(inverse)
             self.used[next(iter(tagged.values()))] = tensor

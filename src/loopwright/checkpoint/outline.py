@@ -1,8 +1,9 @@
-"""`outline`, which returns the names and lengths in a tree of JSON values, and `outline_fault`, which checks them.
+"""`outline` records the names and lengths in a tree of JSON values.
 
-An outline is stored with the state in a checkpoint, and detects entries that were added or removed. The code that
-reads a state knows which entries it requires. It does not know the keys of dicts with arbitrary keys, such as the
-metrics of a run or the state of a callback.
+`outline_fault` reports an entry that was added or removed since.
+
+Some mappings have arbitrary keys, such as a run's metrics or a callback's state. `decode` cannot detect that such a key
+is missing. A checkpoint therefore stores an outline of its JSON values, and loading compares the values with it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def outline(tree: object) -> Any:
 
 
 def outline_fault(tree: object, expected: object) -> str | None:
-    """Return the path and description of the first difference between JSON values and an outline, or None."""
-    # A list of pending values replaces recursion, because both trees may be deeper than the stack of calls.
+    """Return the path and kind of the first difference between JSON values and an outline, or None if they match."""
+    # A loop, not recursion: a damaged file may be nested deeper than Python's recursion limit.
     pending: list[tuple[str, Any, Any]] = [("", tree, expected)]
     while pending:
         path, value, outlined = pending.pop()
@@ -47,8 +48,13 @@ def outline_fault(tree: object, expected: object) -> str | None:
             entries = [None] * num_saved if isinstance(outlined, int) else outlined
             pending += [(f"{path}[{i}]", value[i], entries[i]) for i in reversed(range(num_saved))]
         elif isinstance(value, dict | list) or outlined is not None:
-            return f"{path}: differs in type from the saved value"
+            kind = "a list" if isinstance(outlined, int) else _kind(outlined)  # an outline may be the length of a list
+            return f"{path}: expected {kind}, found {_kind(value)}"
     return None
+
+
+def _kind(value: object) -> str:
+    return "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else "a scalar"
 
 
 def _join(path: str, name: str) -> str:

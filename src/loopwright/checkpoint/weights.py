@@ -66,7 +66,7 @@ def refuse_lazy(model: nn.Module) -> None:
 
 
 def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
-    """Refuse weights whose names, shapes or types differ from the model.
+    """Refuse weights whose names, shapes or dtypes differ from the model.
 
     Args:
         model: model that the weights are for. Its wrappers may differ from the wrappers of the saved model.
@@ -74,7 +74,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: with missing and unexpected names, each with its shape and the nearest name, and with
-            differences in shape or type.
+            differences in shape or dtype.
     """
     own = plain_names(model)
     changed = sorted(name for name in own.keys() & tensors.keys() if _describe(own[name]) != _describe(tensors[name]))
@@ -91,10 +91,10 @@ def load_weights(
         model: model into which the weights are copied, with any wrappers.
         tensors: weights by plain names, from `plain_names` or a checkpoint.
         buffers: non-persistent buffers by the names in `unsaved_buffers`; None: the buffers of the model keep their
-            values. A buffer of another shape or type, such as a cache that grows, replaces the buffer of the model.
+            values. A buffer of another shape or dtype, such as a cache that grows, replaces the buffer of the model.
 
     Returns:
-        One line for each buffer in ``buffers`` that had another shape or type in the model.
+        One line for each buffer in ``buffers`` that had another shape or dtype in the model.
 
     Raises:
         CheckpointError: as for `check_weights`; also if tensors that share memory in the model have different values in
@@ -111,7 +111,7 @@ def load_weights(
 
 
 def weights_digest(model_tensors: Mapping[str, Any]) -> str:
-    """Return the SHA-256 (hexadecimal) of the names, types, shapes and bytes of all tensors, in the order of names."""
+    """Return the SHA-256 (hexadecimal) of the names, dtypes, shapes and bytes of all tensors, in the order of names."""
     hasher = hashlib.sha256()
     for name in sorted(model_tensors):
         if not isinstance(model_tensors[name], Tensor):  # The extra state of a module is not a weight.
@@ -228,7 +228,7 @@ def _cut(text: str) -> str:
 
 
 def _describe(tensor: object) -> str:
-    """Describe the shape and type of an entry, such as ``10x64 float32``."""
+    """Describe the shape and dtype of an entry, such as ``10x64 float32``."""
     if not isinstance(tensor, Tensor):
         return type(tensor).__name__
     return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"

@@ -202,7 +202,7 @@ def _check_types(given: Mapping[str, Any]) -> None:
     """Refuse values that would be converted silently, such as ``"false"`` to true or 2.9 tokens to 2."""
     until = given.get("until", [])
     if not all(isinstance(stop, str) for stop in ([until] if isinstance(until, str) else until or [])):
-        raise refuse("gen_kwargs.until", until, "a text or a list of texts")
+        raise refuse("gen_kwargs.until", until, "a string or a list of strings")
     if not isinstance(given.get("do_sample", False), bool):
         raise refuse("gen_kwargs.do_sample", given["do_sample"], "true or false")
     for name in ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"):

@@ -26,7 +26,7 @@ class ByteTokenizer:
 
     def __init__(self, prefix: str = "\n") -> None:
         if not isinstance(prefix, str) or len(prefix.encode()) != 1:
-            raise refuse("prefix", prefix, "a text of one byte")
+            raise refuse("prefix", prefix, "a string of one byte")
         self.prefix_token = prefix.encode()[0]
 
     def encode(self, text: str) -> list[int]:

@@ -103,10 +103,10 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Load a state, and keep the type in which each tensor was saved.
+    """Load a state, and keep the dtype in which each tensor was saved.
 
-    torch casts the state of a parameter to the type of the parameter. The running product of NAdam is float32 for
-    parameters of any type, and the cast would change the precision of this product.
+    torch casts the state of a parameter to the dtype of the parameter. The running product of NAdam is float32 for
+    parameters of any dtype, and the cast would change the precision of this product.
     """
     optimizer.load_state_dict(saved)
     indices = [index for group in saved["param_groups"] for index in group["params"]]

@@ -24,14 +24,14 @@ _log = logging.getLogger("loopwright")
 COUNT = range(1 << 63)
 SCALAR = bool | int | float | str | None
 BUFFER = Tensor | None
-_WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, text, bool or null", BUFFER: "a tensor or null"}
+_WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, string, bool or null", BUFFER: "a tensor or null"}
 
 # Another version of an optimizer, a scheduler or a logger may have saved more entries. A warning lists these entries.
 _MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
 # A logger may be new in this run. A parameter has no state in the optimizer before its first gradient.
 _MAY_LACK = ("loggers", "optimizer.state")
-# NumPy or an accelerator may be new in this run. `random.gauss` caches a number only after every second call. A
-# training dataloader may have no state.
+# The saved run may not have imported NumPy or used an accelerator. `random.gauss` caches a number only after every
+# second call. A training dataloader may have no state.
 _MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
 
 _MAX_SHOWN = 5
@@ -59,25 +59,30 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
         which = "this run" if saved["data"] is None else "the saved run"
         raise _refusal("data", f"only the training dataloader of {which} has a state")
     if (parts.streams.state_dict()["device"] is None) != (saved["streams"]["device"] is None):
-        _log.warning("Step %d: streams.device: saved with an accelerator or resumed with one, but not both.", step)
+        _log.warning(
+            "The checkpoint of step %d was saved with an accelerator and is resumed without one, or the reverse; the "
+            "random stream of the accelerator is not restored.",
+            step,
+        )
     if unknown:
         names = ", ".join(on_one_line(path, _MAX_CHARACTERS) for path in unknown[:_MAX_SHOWN])
         more = f" and {len(unknown) - _MAX_SHOWN} more" if len(unknown) > _MAX_SHOWN else ""
-        _log.warning("Step %d: entries that this run does not know: %s%s.", step, names, more)
+        _log.warning("The checkpoint of step %d has entries that this run does not have: %s%s.", step, names, more)
 
 
 def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more: Sequence[str] = ()) -> list[str]:
-    """Refuse a state if an entry differs from its form; entries without a form are not checked.
+    """Compare a state with a template (``form``), and refuse the state at the first entry that does not match.
 
-    A form has the structure of a state. Its leaves describe the accepted values:
+    Top-level entries that the template lacks are not checked. A template has the structure of a state. Its leaves
+    describe the accepted values:
 
-    - a number, string or bool accepts values of the same kind; a tensor accepts tensors of the same shape and type;
+    - a number, string or bool accepts values of the same kind; a tensor accepts tensors of the same shape and dtype;
     - a type accepts its instances; a range or frozenset accepts its members; None accepts any value.
 
     Args:
-        form: forms of the entries.
+        form: template of the state.
         saved: state of a checkpoint.
-        may_hold_more: prefixes of paths. Mappings under them may have names that are not in the form.
+        may_hold_more: prefixes of paths. Mappings under them may have names that are not in the template.
 
     Returns:
         The paths of the names that only the state has.
@@ -99,7 +104,10 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
 
 
 def position_form(step: int, num_batches: int | None = None) -> dict[str, range]:
-    """Return the form of the position of a run at ``step``, in a training dataloader of ``num_batches``."""
+    """Return the template of the position of a run.
+
+    ``global_step`` must equal ``step``; ``micro_batch_index`` must be below ``num_batches``, if that number is known.
+    """
     return {
         "global_step": range(step, step + 1),
         "pass_index": COUNT,
@@ -109,9 +117,9 @@ def position_form(step: int, num_batches: int | None = None) -> dict[str, range]
 
 
 def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, Any]:
-    """Return the form of the whole state.
+    """Return the template of the whole state.
 
-    The form is the state of this run, except that entries that grow during a run accept any size.
+    The template is the state of this run, except that entries that grow during a run accept any size.
     """
     assert parts.data is not None, "a fit that resumes has data"
     own = gather_state(parts, None)
@@ -143,7 +151,7 @@ def _scalars(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compare(form: Any, saved: Any, path: str) -> list[str]:
-    """Compare a saved state with its form. Return the paths of the names that only the saved state has."""
+    """Compare a saved state with its template. Return the paths of the names that only the saved state has."""
     if form is None or (saved is None and (isinstance(form, bool) or path in _MAY_BE_NULL)):
         return []
     if isinstance(form, Mapping) and isinstance(saved, Mapping):
@@ -166,7 +174,7 @@ def _compare(form: Any, saved: Any, path: str) -> list[str]:
 
 
 def _accepts(form: Any, saved: Any) -> bool:
-    """Return whether a leaf of a form accepts a value."""
+    """Return whether a leaf of a template accepts a value."""
     if isinstance(form, range):
         return type(saved) is int and saved in form
     if isinstance(form, frozenset):
@@ -180,7 +188,7 @@ def _accepts(form: Any, saved: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Describe the kind of a value, or the values that a leaf of a form accepts."""
+    """Describe the kind of a value, or the values that a leaf of a template accepts."""
     if isinstance(value, range):
         if value.stop == COUNT.stop:
             return f"a whole number, {value.start} or more"
@@ -198,7 +206,7 @@ def _kind(value: Any) -> str:
         return "null" if value is None else "true or false"
     if isinstance(value, Mapping):
         return "a mapping"
-    return "a number (finite, below 2**64)" if isinstance(value, int | float) else "a text"
+    return "a number (finite, below 2**64)" if isinstance(value, int | float) else "a string"
 
 
 def _refusal(path: str, problem: str) -> CheckpointError:

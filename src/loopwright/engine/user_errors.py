@@ -23,13 +23,16 @@ def naming_dead_workers() -> Iterator[None]:
         if not text_of(error).startswith("DataLoader worker (pid"):
             raise
         raise DataError(
-            "A worker process of a dataloader died: expected it to live until the end of the run; if memory ran out, "
-            "use fewer workers (num_workers); with num_workers=0 the main process shows the error."
+            "A worker process of a dataloader died, possibly because memory ran out. Use fewer workers (num_workers), "
+            "or set num_workers=0 to see the worker's error in the main process."
         ) from error
 
 
 def note_reading(error: Exception, dataloader: str, place: str) -> None:
-    """Add a note with the dataloader that raised ``error``, unless ``error`` names the data itself."""
+    """Add a note with the dataloader that raised ``error``.
+
+    A `DataError` gets no note, because its message already names the data.
+    """
     if not isinstance(error, DataError):
         error.add_note(f"Raised by the {dataloader} at {place}.")
 
@@ -41,15 +44,15 @@ def note_model(error: Exception, model: nn.Module, state: RunState, what: str = 
 
 
 def check_has_gradient(loss: Tensor) -> None:
-    """Raise an error if the type of ``loss`` or its missing gradient explains why the backward failed.
+    """Raise a `TypeError` if the dtype of ``loss``, or ``requires_grad=False``, explains why ``backward()`` failed.
 
     Raises:
-        TypeError: if ``loss`` is not a real floating-point number with a gradient.
+        TypeError: if ``loss`` is not a real floating-point tensor that requires grad.
     """
     if not loss.is_floating_point():
-        raise TypeError(f"The model returned a loss of type {loss.dtype}: expected a real floating-point scalar.")
+        raise TypeError(f"The model returned a loss of dtype {loss.dtype}: expected a real floating-point scalar.")
     if not loss.requires_grad:
         raise TypeError(
-            "The model returned a loss without a gradient: expected one computed from its parameters; look for "
-            "detach(), no_grad(), and parameters with requires_grad=False."
+            "The model returned a loss that does not require grad: expected a loss computed from the model's "
+            "parameters; look for detach(), no_grad(), and parameters with requires_grad=False."
         )

@@ -96,7 +96,7 @@ class WeightedMean:
     """Averages metrics over batches, weighted by the number of items in each batch. Only `result` waits for the device.
 
     Args:
-        dtype: type of the sums on the device.
+        dtype: dtype of the sums on the device.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:

@@ -41,7 +41,7 @@ def validation_batches(length: int | None, eval_steps: int | None = None, name: 
 
 
 def eval_steps_note(length: int | None, eval_steps: int | None, name: str = "val") -> str | None:
-    """Return the note for a dataloader that has fewer batches than ``eval_steps``; None if it has enough batches."""
+    """Return a note that the dataloader has fewer batches than ``eval_steps``, or None if it has enough."""
     if length is None or eval_steps is None or eval_steps <= length:
         return None
     return f"eval_steps={eval_steps}: {name} has only {length} batches, which are validated once each"

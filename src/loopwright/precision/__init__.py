@@ -1,4 +1,4 @@
-"""The floating-point type of computations: settings, casting in a forward, and loss scaling."""
+"""The floating-point dtype of computations: settings, casting in a forward, and loss scaling."""
 
 from loopwright.precision.casting import forward_context
 from loopwright.precision.scaling import Scaling

@@ -1,4 +1,4 @@
-"""`forward_context`, which casts the computations of a forward to another floating-point type."""
+"""`forward_context`, which casts the computations of a forward to another floating-point dtype."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[],
 
     Args:
         device_type: type of the device, as torch names it.
-        dtype: type to cast to; None: nothing is cast.
+        dtype: dtype to cast to; None: nothing is cast.
 
     Returns:
         A function that creates a new context; None if nothing is cast.

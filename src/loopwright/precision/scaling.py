@@ -1,4 +1,4 @@
-"""`Scaling`: scales the loss up for types with a small range, and skips updates whose gradients overflow."""
+"""`Scaling`: scales the loss up for dtypes with a small range, and skips updates whose gradients overflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Precision`: floating-point type of a model's computations, and gradient clipping."""
+"""`Precision`: floating-point dtype of a model's computations, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.errors import SettingError, refuse, refuse_type
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Floating-point type and gradient clipping of a training step.
+    """Floating-point dtype and gradient clipping of a training step.
 
     Args:
         dtype: "float32", which means that nothing is cast: a float64 model is still computed in float64.
@@ -34,7 +34,7 @@ class Precision:
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.dtype != "float32":
-            raise refuse("dtype", self.dtype, "float32", "other types are not supported yet")
+            raise refuse("dtype", self.dtype, "float32", "other dtypes are not supported yet")
         for name, limit in (
             ("max_gradient_norm", self.max_gradient_norm),
             ("max_gradient_value", self.max_gradient_value),
@@ -54,7 +54,7 @@ class Precision:
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
-        """The type to which a forward casts; None: nothing is cast."""
+        """The dtype to which a forward casts; None: nothing is cast."""
         return None
 
     @property

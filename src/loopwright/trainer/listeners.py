@@ -19,9 +19,9 @@ class Listeners:
 
     Args:
         loop: loop of the trainer.
-        callbacks: a list of callbacks, or a mapping from names to callbacks. The names are the keys of their states in
-            a checkpoint.
-        loggers: a list of loggers, or a mapping from names to loggers, as for ``callbacks``.
+        callbacks: a list of `Callback` objects, or a mapping from names to them. A checkpoint stores each callback's
+            state under its name.
+        loggers: a list of `Logger` objects, or a mapping from names to them.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
 
     Raises:
@@ -70,7 +70,7 @@ class Listeners:
         own = sorted(set(loop.hook_names.values()) - set(HOOKS))
         if own and not any(hooks[name] for name in own):
             hook_names = f"{type(loop).__name__} defines the hooks {', '.join(own)}"
-            warnings.warn(f"{hook_names}, but no callback or logger implements one of them.", stacklevel=4)
+            warnings.warn(f"{hook_names}, but no callback or logger implements any of them.", stacklevel=4)
 
     def check_states(self) -> None:
         """Refuse states that a checkpoint cannot contain.

@@ -216,7 +216,7 @@ def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = Fal
             buffers = state["buffers"]
         notes = load_weights(parts.model, state["model"], buffers)
     if notes:
-        _log.warning("%s: replaces buffers of another shape or type: %s.", checkpoint.path, "; ".join(notes))
+        _log.warning("%s: replaces buffers of another shape or dtype: %s.", checkpoint.path, "; ".join(notes))
 
 
 def _scalars(saved: object) -> dict[str, object]:

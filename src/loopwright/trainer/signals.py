@@ -20,8 +20,8 @@ class StopSignals:
     - The first signal requests a stop. The engine stops the fit at the end of the step.
     - The second signal raises an exception at once. Python drops an exception that is raised while an object is
       finalized, so the engine raises it again at the next micro-batch or save.
-    - A further signal of the same kind has the default action of the system, which ends a program that does not
-      respond.
+    - The second signal also restores the default action of its number. If the same signal arrives again, the operating
+      system ends the process, even if Python code no longer responds.
 
     Python calls signal handlers only in the main thread, so the context does nothing in other threads. A signal that
     is ignored at the start, such as SIGINT in a background job of a shell script, stays ignored. Forked processes, such

@@ -51,16 +51,16 @@ class Trainer:
         model: a module, or a callable that returns one. The callable runs with the random streams of the trainer. The
             module takes a batch, and returns the loss as a scalar tensor, or a mapping with ``loss``, ``num_items`` and
             other scalars to log. The loss is a mean over ``num_items`` items; without ``num_items``, over the samples.
-        optimizer: a callable of the parameters, or an optimizer of the parameters of a given module. A callable with
-            a parameter ``named_parameters`` gets pairs of name and parameter, so that it can group them by name.
+        optimizer: a callable that takes the parameters and returns an optimizer; also an optimizer, if ``model`` is a
+            module with its parameters. A callable that takes ``named_parameters`` gets pairs of name and parameter.
         schedulers: callables of the optimizer. The schedulers are stepped once per step. A callable with a parameter
             ``total_steps`` gets the number of steps of the plan. In ``{"scheduler": …, "monitor": metric}``, the
             scheduler is stepped with the metric after each round of validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
-        precision: type of the computations, and gradient clipping; by default float32 without clipping.
+        precision: dtype of the computations, and gradient clipping; by default float32 without clipping.
         checkpoint: settings of the checkpoints, which need ``run_dir``; None: no checkpoints are saved.
-        callbacks: a list, or a mapping whose keys are the names of the states of the callbacks in a checkpoint.
+        callbacks: a list, or a mapping from names to them. A checkpoint stores each callback's state under its name.
         loggers: a list, or a mapping from names to loggers, as for ``callbacks``.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
@@ -234,8 +234,8 @@ class Trainer:
         A later fit continues at the step at which the last fit ended. With the same dataloader, it also continues in
         the same pass. With another dataloader, it starts a new pass.
 
-        In the main thread, SIGINT, SIGTERM and SIGUSR1 stop the fit after the current step, which is saved. A second
-        signal stops the fit at once.
+        In the main thread, SIGINT, SIGTERM and SIGUSR1 stop the fit after the current step. The fit then saves a
+        checkpoint, if ``checkpoint`` is set. A second signal stops the fit at once.
 
         Args:
             train_dataloader: any iterable of micro-batches.
@@ -248,7 +248,7 @@ class Trainer:
             TypeError: if the loop is not a `TrainingLoop`.
             SettingError: if the settings do not fit the data, or if there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
-            SaveError: if a checkpoint cannot be written, unless the settings say that training continues.
+            SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
             KeyboardInterrupt: after SIGINT.
             SystemExit: with code 143, after SIGTERM or SIGUSR1.
         """
@@ -326,7 +326,7 @@ class Trainer:
         """Save the run as the checkpoint folder ``path``, and return the path.
 
         Raises:
-            RuntimeError: inside a step. A step has ended if ``on_train_batch_end`` finds a new ``global_step``.
+            RuntimeError: if called inside a step. In ``on_train_batch_end``, a step has ended if ``global_step`` rose.
             SaveError: if the checkpoint cannot be written.
         """
         self._check_open()

@@ -54,7 +54,7 @@ def test_the_error_for_a_broken_sample_names_it(kind: Any, row: int, num_workers
 )
 def test_the_error_for_samples_of_different_shapes_names_them(num_workers: int, why: str) -> None:
     source = as_source(Loader(Broken(ragged=True), batch_size=4, num_workers=num_workers), 0)
-    with pytest.raises(DataError, match=f"^Broken: samples 0, 1, 2, 3 make no batch{why}"):
+    with pytest.raises(DataError, match=f"^Broken: samples 0, 1, 2, 3 cannot be collated{why}"):
         list(source.read(0, 0))
 
 

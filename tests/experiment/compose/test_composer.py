@@ -58,7 +58,7 @@ def test_interpolations_in_a_typed_directory_are_resolved_once() -> None:
         ("model@other=cnn", "model@other=cnn: packages cannot be chosen; use model=OPTION."),
         ("+seed=4", "+seed=4: seed exists already; write it without the plus."),
         ("~sed", "~sed: no such key to remove. Did you mean seed?"),
-        ("seed=1,2", "seed=1,2: expected one value; use -m for a sweep, brackets for a list or quotes for a text."),
+        ("seed=1,2", "seed=1,2: expected one value; use -m for a sweep, brackets for a list or quotes for a string."),
         ("seed=[1", "seed=[1: cannot be read ("),
         ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
         ("seed=???", "seed=???: this must be given."),

@@ -69,10 +69,10 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "step 5, batch features: differs by at most ",
         "data set Noisy has its own random generator (_generator, planted._shared)",
     ),
-    "an operation without a deterministic form": (
+    "an operation without a deterministic implementation": (
         "determinism model.mistake=operation",
         "not deterministic: put_, although these two runs are bitwise equal",
-        "put_: no deterministic form in torch",
+        "put_: torch has no deterministic implementation",
     ),
     "the same generator, read by workers": (
         "workers data.mistake=generator",  # the first worker reads the first batch as the main process would
@@ -103,7 +103,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "an operation of validations": (
         "determinism model.mistake=evaluation_operation",
         "not deterministic: put_,",
-        "put_: no deterministic form in torch",
+        "put_: torch has no deterministic implementation",
     ),
     "noise in the model": (
         "accumulation model.mistake=noise",
@@ -256,7 +256,7 @@ def test_steps_across_the_short_end_of_a_pass_are_equal(check: Cli) -> None:
         ([], "verify: expected one of resume, accumulation, validation, workers, determinism; for example "),
         (["resum"], "verify resum: expected one of resume, accumulation, validation, workers, determinism. Did you "),
         (["ranks"], "verify ranks: several processes are not built yet; expected one of resume,"),
-        (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, so that it can be cut."),
+        (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, so that the run can be interrupted"),
         (["workers", "data.mistake=whole"], "data.num_workers=0: the training dataloader (Whole) has none; expected a"),
         (["accumulation", "data.batch_size=100"], "loop.grad_accum_steps=2: expected at most 1"),
         (["resume", "debug=overfit"], "callbacks.overfit: trains on one micro-batch; verify needs all training data"),

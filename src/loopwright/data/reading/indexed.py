@@ -49,7 +49,7 @@ class Workers:
 class SampleReader:
     """Reads the samples of a batch and collates them.
 
-    The samples do not depend on the number of workers, on the batch size, or on whether the run was resumed.
+    The samples do not depend on the number of workers, on the batch size, or on a resume.
 
     The attribute ``is_random`` of the data set determines how a sample is read:
 
@@ -57,8 +57,8 @@ class SampleReader:
     - False: the sample is read without seeding. The data set promises that reading draws no random numbers. If the data
       set has ``__getitems__``, this method reads the samples of a batch.
     - missing: the sample is read without seeding, and a `DrawWatch` checks each batch. If reading a batch draws random
-      numbers or raises an error, the batch is discarded. From then on, this reader seeds the generators for every
-      sample, beginning with the discarded batch. The batches are therefore equal to the batches with True. Lists,
+      numbers or raises an error, the batch is discarded and read again with each sample seeded. From that batch on,
+      this reader seeds every sample. Either way, each batch equals the batch that seeded reading would give. Lists,
       tuples, ranges and `TensorDataset` draw no random numbers, and are read as with False.
 
     Before a collate function other than torch's own, the generators are seeded by (seed, pass, first key of the batch).
@@ -67,8 +67,8 @@ class SampleReader:
         dataset: an object with ``__getitem__``, and optionally ``is_random`` and ``__getitems__``.
         collate: function that builds a batch from a list of samples, or from one sample if ``is_batched`` is False.
         seed: seed of the run.
-        is_batched: whether a block contains the keys of the samples in a batch. Otherwise a block contains one key, and
-            its sample is a batch already.
+        is_batched: whether a block contains the keys of the samples in a batch. If False, it contains one key, and the
+            data set returns a whole batch for this key.
     """
 
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
@@ -105,12 +105,12 @@ class SampleReader:
         return self._read(block)
 
     def _read_watched(self, block: KeyBlock, watch: DrawWatch, side: AbstractContextManager[None]) -> Any:
-        """Read a batch without seeding. If reading draws random numbers or fails, read the batch again with seeding.
+        """Read a batch without seeding. If this draws random numbers or fails, read it again with each sample seeded.
 
         Args:
             block: index of the pass, and keys of the batch.
             watch: object that detects draws.
-            side: context in which the random generators may be seeded.
+            side: context manager that protects the random streams of this process while samples are seeded.
         """
         try:
             with watch:
@@ -118,7 +118,7 @@ class SampleReader:
                 if not self._collates_seeded:  # inside the watch, because a sample may draw when it is collated
                     batch = self._collate(samples if self._is_batched else samples[0])
             is_kept = not watch.has_drawn
-        except Exception:  # noqa: BLE001  (the second read raises the error and names the sample)
+        except Exception:  # noqa: BLE001  (if the error is real, the second read raises it with the index)
             is_kept = False
         if is_kept and not self._collates_seeded:
             return batch
@@ -151,7 +151,7 @@ class SampleReader:
         try:
             return self._collate(samples if self._is_batched else samples[0])
         except Exception as error:
-            raise unreadable(self.dataset, indices, error, "make no batch") from error
+            raise unreadable(self.dataset, indices, error, "cannot be collated") from error
 
     def _sample(self, pass_index: int, index: Any) -> Any:
         if self._reads_seeded:
@@ -178,7 +178,7 @@ class _Blocks(Dataset[Any]):
 
 
 class _BlockSampler:
-    """Sampler that yields ``blocks``, an iterator that `BlockReader` replaces before each pass."""
+    """Sampler that yields the items of ``blocks``, which `BlockReader` assigns before each pass."""
 
     def __init__(self) -> None:
         self.blocks: Iterator[KeyBlock] = iter(())
@@ -227,7 +227,10 @@ class BlockReader:
         return map(self._as_if_read_here, batches)
 
     def _as_if_read_here(self, batch: Any) -> Any:
-        """Return ``batch``, and discard NumPy's cached normal number as reading in this process would do."""
+        """Return ``batch``. First discard NumPy's cached normal number if reading may draw random numbers.
+
+        Reading in this process would discard this number too.
+        """
         if self._reader.draws:
             forget_spare_normal()
         return batch
@@ -272,7 +275,7 @@ class IndexedSource:
 
     @property
     def facts(self) -> DataFacts:
-        """Number of samples, batch size, order and ``drop_last`` of this source."""
+        """Length of the data set in samples, and batch size, order and ``drop_last`` as passed to the constructor."""
         return DataFacts(
             num_samples=self._num_samples,
             batch_size=self._batch_size,

@@ -47,7 +47,7 @@ class Single:
         return self.call
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Move the model to the device, in place. No type is changed."""
+        """Move the model to the device, in place. No dtype is changed."""
         self._model = model.to(device.torch_device)
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:

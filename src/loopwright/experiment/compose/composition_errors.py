@@ -42,7 +42,7 @@ def composition_error(
         if override.is_sweep_override():
             problems.append(
                 f"{override.input_line}: expected one value; "
-                "use -m for a sweep, brackets for a list or quotes for a text."
+                "use -m for a sweep, brackets for a list or quotes for a string."
             )
         elif override.key_or_group in groups or override.package is not None:
             fault = _option_problem(override, groups)

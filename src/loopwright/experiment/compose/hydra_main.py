@@ -1,4 +1,4 @@
-"""`run_hydra`: calls Hydra's main function. No other module calls it."""
+"""`run_hydra`: the only function that calls ``hydra.main``."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def accepts(value: object, annotation: object) -> bool | None:
     return None
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
-_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", dict: "a mapping"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "strings"}
 
 
 def say(annotation: object) -> str:

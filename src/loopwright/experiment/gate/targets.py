@@ -62,4 +62,4 @@ def _check_special_keys(where: str, node: dict[object, object]) -> None:
         raise refuse(join(where, CONVERT), node[CONVERT], "all, partial or object")
     for argument in node:
         if not isinstance(argument, str):
-            raise refuse_type(where, argument, "argument names as texts, because _target_ is given")
+            raise refuse_type(where, argument, "argument names as strings, because _target_ is given")

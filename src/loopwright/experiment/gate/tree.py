@@ -85,4 +85,4 @@ def check_scalar(value: object, path: str) -> None:
     """Refuse a value that is not a string, a number, a bool or None."""
     if type(value) not in _SCALARS:
         given = type(value).__name__
-        raise refuse_type(path or "configuration", given, "plain data: a mapping, a list, a text, a number or null")
+        raise refuse_type(path or "configuration", given, "plain data: a mapping, a list, a string, a number or null")

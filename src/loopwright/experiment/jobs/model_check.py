@@ -17,7 +17,7 @@ _NUM_ROWS = 64
 def check_takes(model: nn.Module, data: Splits) -> None:
     """Refuse a model that does not accept some rows of its training data.
 
-    All rows have the same shapes and types. Labels and tokens are checked in at most 64 rows, at regular intervals in
+    All rows have the same shapes and dtypes. Labels and tokens are checked in at most 64 rows, at regular intervals in
     the training data, because reading all rows would take as long as a pass over the data. A wrong label or token in
     another row ends the run later with the same message, after the run directory has been created. If a row cannot be
     read, the check is skipped, and the run reports the error.

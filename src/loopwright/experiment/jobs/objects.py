@@ -34,7 +34,7 @@ class JobObjects:
     Attributes:
         loop: training loop or validation loop.
         device: device on which the job computes.
-        precision: floating-point type in which the job computes.
+        precision: floating-point dtype in which the job computes.
         checkpointing: settings that say when checkpoints are saved; None saves no checkpoints.
         optimizer: callable that builds an optimizer for given parameters.
         schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.

@@ -16,11 +16,11 @@ def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]
 
     Args:
         num_threads: number of threads for CPU operations.
-        deterministic: whether a call of an operation without a deterministic form raises an error.
+        deterministic: whether a call of an operation without a deterministic implementation raises an error.
 
     Raises:
-        SettingError: if ``deterministic`` is True and an operation without a deterministic form is called. The message
-            names the operation.
+        SettingError: if ``deterministic`` is True and an operation without a deterministic implementation is called.
+            The message names the operation.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)

@@ -30,7 +30,7 @@ def export(line: CommandLine) -> int:
     Raises:
         SettingError: for another option, if the file already exists, or if it cannot be written.
         CheckpointError: if there is no valid checkpoint, if it contains no averaged weights although they are
-            requested, or if it contains a tensor of type complex128.
+            requested, or if it contains a tensor of dtype complex128.
     """
     assert line.directory is not None
     options = read_options(line.overrides, {"output": None, "weights": "trained"})

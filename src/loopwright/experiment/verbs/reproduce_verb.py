@@ -30,6 +30,7 @@ from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.writer import plain
 from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import run
+from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
 from loopwright.records import read_summary
@@ -41,10 +42,11 @@ _MAX_REPEATED = 10  # maximum number of differences that are listed again after 
 
 
 def reproduce(line: CommandLine, trust: Trust) -> int:
-    """Print how the present setup differs from a recorded run, repeat the run, and compare the results of both runs.
+    """Repeat a recorded run in a new directory.
 
-    No file of the recorded run is changed. A run that was resumed is repeated without interruption. Overrides change
-    recorded values and are listed as differences. ``hydra.run.dir`` is the directory of the new run.
+    First print what has changed in the configuration, data and environment; afterwards compare the results of both
+    runs. No file of the recorded run is changed. A run that was resumed is repeated without interruption. Overrides
+    change recorded values and are listed as differences. ``hydra.run.dir`` is the directory of the new run.
 
     Returns:
         0 if all recorded results are bitwise equal to the new results; 1 if they are not, or if no results were
@@ -70,7 +72,11 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         changes += _changes_around(directory, summary, plain(facts_of(data)), trust, ready.job.num_threads)
         notes = _notes(summary, trains=is_training, validates=data.val is not None)
         changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
-        head = f"What differs from {directory}:" if changes else "Environment: as recorded."
+        head = (
+            f"What differs from {directory}:"
+            if changes
+            else f"The configuration, data and environment recorded in {directory} are unchanged."
+        )
         tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
         place = allocate(job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
         request = RunRequest(
@@ -135,7 +141,7 @@ def _changes_around(
     Args:
         directory: recorded run directory.
         summary: summary of the recorded run.
-        now: facts about the data of the new run.
+        now: current properties of the data set, such as its length and SHA-256.
         trust: packages that the user trusts.
         num_threads: number of threads for CPU operations in the new run.
     """
@@ -157,18 +163,18 @@ def _source_changes(directory: Path, diff: str | None) -> list[str]:
     now = None if diff is None else diff.encode()
     if then == now or (not then and not now):
         return []
-    shown = [f"{len(each.splitlines()):,} lines of diff" if each else "none" for each in (then, now)]
-    return [f"uncommitted source: {shown[0]} recorded, {'another diff: ' if then and now else ''}{shown[1]} now"]
+    recorded = f"{count(len(then.splitlines()), 'line')} in the recorded git.diff" if then else "none recorded"
+    return [f"uncommitted changes differ: {recorded}, {count(len(now.splitlines()), 'line') if now else 'none'} now"]
 
 
 def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
-    """Return remarks on the recorded run: data without a recorded hash, and resumes."""
+    """Return notes about the recorded run: data without a recorded hash, and each resume."""
     data, resumes = summary.get("data"), summary.get("resumes")
     hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
     lacking = [
         part
         for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
-        if is_used and all(name.startswith(other) for name in hashed)  # a hash without prefix covers both
+        if is_used and all(name.startswith(other) for name in hashed)  # a name with neither prefix covers both
     ]
     notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
     for each in resumes if isinstance(resumes, list) else []:
@@ -181,6 +187,9 @@ def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list
 def _reasons(found: Sequence[str]) -> str:
     """Return a line that lists possible causes of a difference in the results."""
     if not found:
-        return "No recorded fact differs. To find operations that are not deterministic, use deterministic=true."
+        return (
+            "The recorded configuration, data and environment are all unchanged. To find operations that are not "
+            "deterministic, use deterministic=true."
+        )
     more = f"; and {len(found) - _MAX_REPEATED} more, above" if len(found) > _MAX_REPEATED else ""
     return f"Possible causes: {'; '.join(found[:_MAX_REPEATED])}{more}."

@@ -30,7 +30,7 @@ from loopwright.experiment.verify.trials import Trials
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3
-_NUM_ULPS = 4.0  # relative tolerance in units of the machine epsilon, if the forward computes in a 16-bit type
+_NUM_ULPS = 4.0  # relative tolerance in units of the machine epsilon, if the forward computes in a 16-bit dtype
 
 
 def verify_accumulation(trials: Trials) -> Found:

@@ -29,7 +29,9 @@ def verify_resume(trials: Trials) -> Found:
     trials.run(config, first)
     if first.num_steps_done < 2:
         steps = count(first.num_steps_done, "step")
-        raise SettingError("loop", f": trains {steps}; expected 2 or more, so that it can be cut.")
+        raise SettingError(
+            "loop", f": trains {steps}; expected 2 or more, so that the run can be interrupted in the middle."
+        )
     cut = first.num_steps_done // 2
     with tempfile.TemporaryDirectory() as folder:
         second = Trace(cut, first)
@@ -55,7 +57,7 @@ def verify_validation(trials: Trials) -> Found:
     trial = trials.run(config, second)
     difference = second.difference
     is_before = difference is not None and difference.step == 1 and difference.kind != "weights"
-    did = f"{_steps(first)}; with an additional validation after each"
+    did = f"first run: {_steps(first)}; second run: the same, with an additional validation after each step"
     return _compared("validation", did, first, second, trial, is_before=is_before)
 
 
@@ -74,7 +76,10 @@ def verify_workers(trials: Trials) -> Found:
 
 
 def verify_determinism(trials: Trials) -> Found:
-    """Verify that two runs of the configuration are equal, and that every operation has a deterministic form."""
+    """Verify that two runs of the configuration are equal.
+
+    Also verify that every operation has a deterministic implementation.
+    """
     config = _validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
@@ -87,7 +92,7 @@ def verify_determinism(trials: Trials) -> Found:
     if not operations:
         return found
     names = ", ".join(operations)
-    lines = [f"{names}: no deterministic form in torch; deterministic=true raises an error where it is called"]
+    lines = [f"{names}: torch has no deterministic implementation; with deterministic=true, a call raises an error"]
     if found.is_equal:
         said = f"not deterministic: {names}, although these two runs are bitwise equal"
         return Found(is_equal=False, did=found.did, said=said, explanations=lines)
@@ -151,7 +156,7 @@ def _steps(trace: Trace) -> str:
 
 @contextmanager
 def _warning_of_nondeterminism() -> Iterator[None]:
-    """While the context is open, make torch raise a warning for each operation without a deterministic form."""
+    """Make torch warn of each operation without a deterministic implementation while the context is open."""
     before = torch.are_deterministic_algorithms_enabled()
     warned_before = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)

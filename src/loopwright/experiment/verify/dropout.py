@@ -46,7 +46,7 @@ class WithoutDropout(TorchFunctionMode):
     Attributes:
         has_dropped: whether dropout with a probability above 0 was called in training mode.
         has_batch_statistics: whether a batch normalization computed the statistics of its batch.
-        half_types: 16-bit types of the results of operations.
+        half_types: 16-bit dtypes of the results of operations.
     """
 
     def __init__(self) -> None:

@@ -6,8 +6,10 @@ The two runs of each promise are::
     resume         without interruption                |  interrupted in the middle, rebuilt and resumed
     validation     validations of the plan             |  one more validation after each step
     workers        data read in this process           |  data read by two workers
-    determinism    once                                |  again; also lists operations without a deterministic form
+    determinism    once                                |  repeated
     accumulation   gradients of whole batches          |  gradients of the same batches, cut into micro-batches
+
+`verify` of determinism also lists operations that have no deterministic implementation.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Verdict:
         is_equal: whether the two runs are bitwise equal or, for accumulation, equal up to rounding.
         did: description of the two runs.
         said: result in one line.
-        explanations: known causes of differences that were found in the model or the data, and remarks.
+        explanations: possible causes of a difference, such as a property of the model or the data, and other remarks.
     """
 
     what: str
@@ -84,7 +86,7 @@ def verify(
         trust: dotted names of packages whose code may be run.
 
     Raises:
-        SettingError: for a wrong setting, and for a configuration with which nothing can be compared.
+        SettingError: if a setting is wrong, or if the configuration has no training steps to compare.
     """
     if what not in VERIFIABLE:
         raise refuse("what", what, f"one of {', '.join(VERIFIABLE)}")
@@ -99,7 +101,7 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
     """Do the same as `verify` with a job that has already been composed.
 
     Raises:
-        SettingError: for a wrong setting, and for a setting with which nothing can be compared.
+        SettingError: if a setting is wrong, or makes the comparison impossible (such as ``ckpt_path``).
     """
     config = job.config
     if config["loop"].get("_target_") not in ("loopwright.TrainingLoop", "loopwright.loop.TrainingLoop"):
