@@ -377,7 +377,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert answer.code == 0, answer.err
     edit(tmp_path / "other" / "summary.json", data={})
     said = cli("reproduce", "other", f"--trust={module}").out
-    assert said.startswith(f"{UNCHANGED.replace("in run", "in other")}\n  data: no hash recorded of the {part} data\n")
+    assert said.startswith(f"{UNCHANGED.replace('in run', 'in other')}\n  data: no hash recorded of the {part} data\n")
 
 
 @pytest.mark.slow
@@ -418,7 +418,7 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
     answer = cli("reproduce", "cut")
     assert answer.code == 0
     assert said_before(answer) == (
-        f"{UNCHANGED.replace("in run", "in cut")}\n  resumed: from step_00000007; now the run is repeated without interruption"
+        f"{UNCHANGED.replace('in run', 'in cut')}\n  resumed: from step_00000007; now the run is repeated without interruption"
     )
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
