@@ -377,7 +377,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert answer.code == 0, answer.err
     edit(tmp_path / "other" / "summary.json", data={})
     said = cli("reproduce", "other", f"--trust={module}").out
-    assert said.startswith(f"{UNCHANGED}\n  data: no hash recorded of the {part} data\n")
+    assert said.startswith(f"{UNCHANGED.replace('in run', 'in other')}\n  data: no hash recorded of the {part} data\n")
 
 
 @pytest.mark.slow
@@ -418,7 +418,7 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
     answer = cli("reproduce", "cut")
     assert answer.code == 0
     assert said_before(answer) == (
-        f"{UNCHANGED}\n  resumed: from step_00000007; now the run is repeated without interruption"
+        f"{UNCHANGED.replace('in run', 'in cut')}\n  resumed: from step_00000007; now the run is repeated without interruption"
     )
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
@@ -495,7 +495,7 @@ def test_changed_initial_weights_are_named(words: list[str], recorded: Path, cli
         assert cli(*common, *words, "hydra.run.dir=later").code == 0
     else:
         assert small(*words, "hydra.run.dir=later").code == 0
-    assert said_before(cli("reproduce", "later")).startswith(UNCHANGED.replace("recorded in run", "recorded in later"))
+    assert said_before(cli("reproduce", "later")).startswith(UNCHANGED.replace("in run", "in later"))
     shutil.rmtree(recorded)
     assert small("seed=5", "hydra.run.dir=run").code == 0
     answer = cli("reproduce", "later")
