@@ -417,8 +417,9 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
     assert cli("resume", "cut").code == 0
     answer = cli("reproduce", "cut")
     assert answer.code == 0
+    unchanged = UNCHANGED.replace("in run", "in cut")
     assert said_before(answer) == (
-        f"{UNCHANGED.replace('in run', 'in cut')}\n  resumed: from step_00000007; now the run is repeated without interruption"
+        f"{unchanged}\n  resumed: from step_00000007; now the run is repeated without interruption"
     )
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
