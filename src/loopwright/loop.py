@@ -1,4 +1,4 @@
-"""`TrainingLoop` and `ValidationLoop`: the length of training, and the times and sizes of validations.
+"""`TrainingLoop` and `ValidationLoop`: how long to train, when to validate, and how many batches to validate.
 
 A loop contains only settings. `loopwright.plan.plan_fit` computes a plan from these settings and the lengths of the
 dataloaders.
@@ -75,8 +75,9 @@ class ValidationLoop(LoopCallback):
             ``on_enter_validate`` keeps its name. Weighting and averaging do not depend on the word.
 
     Raises:
-        ValueError: if a value is invalid; also a TypeError if its type is wrong. The message names the given and the
-            accepted values. A ``hook`` is invalid if its hooks exist already, such as ``train`` and ``fit``.
+        ValueError: if a value is invalid. For a value of a wrong type, the error is a TypeError as well. The message
+            names the given and the accepted values. ``hook`` must not give names of existing hooks, as ``train`` and
+            ``fit`` would.
 
     >>> ValidationLoop(100).eval_steps
     100
@@ -139,8 +140,8 @@ class TrainingLoop(LoopCallback):
     inside a step.
 
     Args:
-        num_steps: number of steps to train, counted from the start of this fit. If ``max_steps`` is given too, it is
-            ignored, and a note of the plan says so.
+        num_steps: number of steps to train, counted from the start of this fit. If ``max_steps`` is given too,
+            ``max_steps`` is ignored, and the plan contains a note about it.
         max_steps: ``global_step`` at which training ends, counted across resumes. If the run has already reached it,
             a fit logs one line, trains nothing and returns normally.
         num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is given too, the
@@ -149,10 +150,11 @@ class TrainingLoop(LoopCallback):
             dataloader starts again at the end of a pass, not at the end of an epoch. If the length of the dataloader
             is known, an epoch longer than a pass is an error. If it is unknown, ``num_epochs`` needs this setting.
         eval_frequency: interval between validations. An integer n, 1 or more: after every n steps of this fit. A
-            fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps, computed exactly from the
-            decimal that is printed (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1 means after every step, and
-            1.0 means once, at the end. The plan shows how the value was understood. If the value is 1, a fit of more
-            than 100 steps warns once. Unless validation is off, the last step is always validated.
+            fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps. The product is computed from the
+            decimal form of the fraction, without rounding errors (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1
+            means after every step, and 1.0 means once, at the end. The plan shows how the value was understood. If the
+            value is 1, a fit of more than 100 steps warns once. Unless validation is off, the last step is always
+            validated.
         eval_steps: number of validation batches per validation dataloader. None: all batches. A dataloader of unknown
             length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
             warning is logged.
@@ -162,8 +164,9 @@ class TrainingLoop(LoopCallback):
     without them.
 
     Raises:
-        ValueError: if a value is invalid, such as True and "5", or if ``num_steps`` and ``num_epochs`` are both given;
-            also a TypeError if a type is wrong. The message names the given and the accepted values.
+        ValueError: if a value is invalid, or if ``num_steps`` and ``num_epochs`` are both given. For a value of a wrong
+            type, such as True or "5", the error is a TypeError as well. The message names the given and the accepted
+            values.
 
     >>> loop = TrainingLoop(num_steps=1000, eval_frequency=100, eval_steps=50)
     >>> loop.num_steps, loop.val_loop.eval_steps

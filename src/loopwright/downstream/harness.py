@@ -47,7 +47,7 @@ class EleutherEvalHarness(ValidationCallback):
     Args:
         tasks: names of tasks and groups that ``task_dir`` or the harness defines. The harness may download the data of
             the tasks that it defines.
-        every_n_vals: number of rounds of validations from one evaluation to the next; the last round is also evaluated.
+        every_n_vals: interval between evaluations, in rounds of validations. The tasks also run in the last round.
         name: prefix of the metrics' names, and name of the folder for the results.
         task_dir: directory that defines tasks in YAML and JSON Lines files; None selects the tasks that are shipped
             with Loopwright.
@@ -213,7 +213,7 @@ class EleutherEvalHarness(ValidationCallback):
             folder.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
             part.replace(path)
-        except OSError as error:  # only a warning: the metrics are logged, and on a full disk the next save fails
+        except OSError as error:  # the metrics are logged already; on a full disk, the next save raises an error
             _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
             with suppress(OSError):
                 part.unlink()

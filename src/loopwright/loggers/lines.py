@@ -39,7 +39,7 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Format a number with four significant digits, and with an exponent below 0.001 and from 10,000 in magnitude."""
+    """Format a number with four significant digits. Magnitudes below 0.001 and from 10,000 have an exponent."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:.3e}" if value and not 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"

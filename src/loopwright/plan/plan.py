@@ -18,8 +18,9 @@ from loopwright.plan.validation import PlannedSet
 class Plan:
     """The plan of a fit. Each iteration over a plan generates its stages.
 
-    At one step the order is train, save, validate, downstream. Saves fall on multiples of ``global_step``, validations
-    are counted from the start of the fit, and both may follow the last step.
+    The stages of one step are in the order train, save, validate, downstream. A save is due if ``global_step`` is a
+    multiple of ``save_every``. A validation is due every ``eval_every`` steps from ``start_step``, and after the last
+    step. ``save_last`` adds a save after the last step.
 
     Args:
         start_step: ``global_step`` at which the fit starts.
@@ -29,7 +30,8 @@ class Plan:
         passes: object that computes the micro-batches of each step.
         eval_every: steps between validations; None: validation is off, or there is nothing to validate.
         val: validation dataloaders, in order.
-        downstream: (name, rounds of validations from one run to the next) of the downstream validations, in order.
+        downstream: pairs (name, every_n_vals), in order: the downstream validation ``name`` is part of every
+            ``every_n_vals``-th round of validations, and of the last round.
         save_every: steps between saves; None: no saves before the last step.
         save_last: whether the last step is saved.
         loop_settings: settings of the loop, as the user gave them.
@@ -58,7 +60,7 @@ class Plan:
 
     @property
     def fit_steps(self) -> int:
-        """Number of steps of the whole fit, including steps before ``position``: the ``total_steps`` of schedulers."""
+        """Number of steps of the whole fit, including steps before ``position``. Schedulers receive this number."""
         return self.stop_step - self.start_step
 
     @property
@@ -98,9 +100,9 @@ class Plan:
     def after(self, step: int, num_validated: int = 0) -> Plan:
         """Return the rest of this plan for a run that has completed ``step``.
 
-        All steps up to ``step`` are trained, and ``step`` is saved if a save is due. The first ``num_validated``
-        validations at ``step`` are done, and the returned plan begins with the other validations at ``step``. Its
-        stages are the last stages of this plan, except that the first `Train` may be shorter.
+        This assumes that all steps up to ``step`` are trained, and that a save due at ``step`` is done. The first
+        ``num_validated`` validations at ``step`` are done, and the returned plan begins with the other validations at
+        ``step``. Its stages are the last stages of this plan, except that the first `Train` may be shorter.
 
         Raises:
             ValueError: if ``step`` is before ``position`` or after ``stop_step``.

@@ -26,7 +26,7 @@ def source_digests(trust: Trust) -> dict[str, str | None]:
 
 
 def _places(name: str, trust: Trust) -> list[Path]:
-    """Return the source paths of the package or module with a dotted name.
+    """Return the source paths of the package or module ``name``, a dotted name.
 
     For the name of a class or function, return the source path of its module.
     """

@@ -134,7 +134,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
 
 
 def _collect_garbage_from_here() -> None:
-    """Enable the garbage collector, which `loopwright.cli.console` disabled, except for all existing objects."""
+    """Freeze all existing objects, then enable the garbage collector, which `loopwright.cli.console` disabled."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -201,7 +201,7 @@ def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], 
 
 
 def _named_metrics(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics that ``objective`` and ``checkpoint.monitor`` name, by setting."""
+    """Return a mapping from ``objective`` and ``checkpoint.monitor`` to the metric names in these settings."""
     named = {"objective": config["objective"]}
     checkpoint = config.get("checkpoint") or {}
     if checkpoint.get("monitor") is not None:

@@ -33,7 +33,7 @@ def _up_to(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
 # Names of the parameters of each function, up to and including the dropout probability.
 _TAKES: Mapping[Callable[..., Any], tuple[str, ...]] = MappingProxyType(
     {
-        **{function: ("input", "p") for function in _PLAIN},  # noqa: C420  (their types differ)
+        **{function: ("input", "p") for function in _PLAIN},  # noqa: C420  (mypy rejects dict.fromkeys)
         _ATTENTION: ("query", "key", "value", "attn_mask", "dropout_p"),
         _MULTI_HEAD: _up_to("dropout_p", _MULTI_HEAD),
     }
