@@ -304,6 +304,8 @@ from torch.utils.data import DataLoader
 from loopwright.data import as_source
 from test_worker_ends import Stuck
 
+forks = []  # The second worker is still starting when its parent ends.
+os.register_at_fork(before=lambda: forks.append(1), after_in_child=lambda: time.sleep(3 * (len(forks) == 2)))
 batches = as_source(DataLoader(Stuck(), num_workers=2), 0).read(0, 0)
 next(batches)
 child = os.fork()

@@ -33,12 +33,13 @@ def with_workers(loader: DataLoader[Any], dataset: Any) -> tuple[DataLoader[Any]
     ending, end = multiprocessing.Pipe(duplex=False)
     context: Any = copy.copy(loader.multiprocessing_context or multiprocessing.get_context())
     vars(context).update(Queue=partial(_Queue, ctx=context), Process=partial(_process, context.Process))
-    if context.get_start_method() == "forkserver":
+    has_server = context.get_start_method() == "forkserver"
+    if has_server:
         # If `read_pass` started the fork server, the server and all its children would inherit blocked signals.
         forkserver.ensure_running()
     copied = copy.copy(loader)
     copied.multiprocessing_context = context
-    vars(copied)["worker_init_fn"] = partial(_prepare, loader.worker_init_fn, dataset, ending)
+    vars(copied)["worker_init_fn"] = partial(_prepare, loader.worker_init_fn, dataset, ending, has_server)
     return copied, util.Finalize(copied, end.send_bytes, (b"end",), exitpriority=0)
 
 
@@ -68,14 +69,16 @@ def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]
             end()
 
 
-def _prepare(start: Callable[[int], None] | None, dataset: Any, ending: connection.Connection, worker: int) -> None:
+def _prepare(
+    start: Callable[[int], None] | None, dataset: Any, ending: connection.Connection, has_server: bool, worker: int
+) -> None:
     """Prepare a worker process, then call ``start``, the user's ``worker_init_fn``."""
     # Only the main process reacts to a signal to the process group. It needs this worker's batches to finish its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)  # Programs that the data set starts would inherit SIG_IGN.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    threading.Thread(target=_exit_at_end, args=(ending,), daemon=True).start()
+    threading.Thread(target=_exit_at_end, args=(ending, has_server), daemon=True).start()
     # The default hook would print an error if the main process ended while it received a tensor from this worker.
     sys.excepthook = lambda *_: None
     object.__setattr__(get_worker_info(), "dataset", dataset)  # The worker info is a frozen dataclass.
@@ -83,11 +86,12 @@ def _prepare(start: Callable[[int], None] | None, dataset: Any, ending: connecti
         start(worker)
 
 
-def _exit_at_end(ending: connection.Connection) -> None:
+def _exit_at_end(ending: connection.Connection, has_server: bool) -> None:
     """Exit 2 s after a message arrives in ``ending`` or the main process ends, even if a sample is being read."""
     parent: Any = multiprocessing.parent_process()
-    parent_id = os.getppid()  # The id changes even if another child of the main process keeps the sentinel open.
-    while os.getppid() == parent_id and not connection.wait([ending, parent.sentinel], timeout=1.0):
+    # The id of the parent changes even if another child of the main process keeps the sentinel open. The parent of a
+    # worker from a fork server is the server.
+    while (has_server or os.getppid() == parent.pid) and not connection.wait([ending, parent.sentinel], timeout=1.0):
         pass
     time.sleep(2.0)  # Torch waits 5 s. Torch's pinning thread must not receive an incomplete batch.
     os._exit(0)  # Torch would report any other exit status as a failure.
