@@ -63,7 +63,8 @@ EXEMPT = (
 
 _COMPILED = {idiom: re.compile(pattern.replace(" ", r"\s+"), re.I) for idiom, (pattern, _) in IDIOMS.items()}
 _NAMES = ("Makefile", "tests/experiment/errors.txt")
-_READ = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+_F_STRING = ("FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END")  # the tokens of an f-string since Python 3.12
+_READ = {tokenize.COMMENT, tokenize.STRING, *(getattr(tokenize, name, tokenize.STRING) for name in _F_STRING)}
 _MARKS = re.compile(r"^#|^[rRbBfFuU]{0,2}(?:\"\"\"|\'\'\'|\"|\')|(?:\"\"\"|\'\'\'|\"|\')$|\\n")
 
 

@@ -186,4 +186,4 @@ def test_hook_names_of_validate_are_hooks_and_others_are_named_alike() -> None:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_the_docstring_describes_each_setting(name: str) -> None:
-    assert f"        {name}: " in (TrainingLoop.__doc__ or "")
+    assert f"\n    {name}: " in inspect.cleandoc(TrainingLoop.__doc__ or "")
