@@ -412,4 +412,4 @@ def test_a_stream_of_an_accelerator_on_one_side_only_is_reported(saved: Path, ca
     trees["state"]["streams"]["device"] = 1
     write_trees(saved, trees)
     resume(saved)
-    assert "was saved with an accelerator and is resumed without one, or the reverse; the random stream" in caplog.text
+    assert "was saved with an accelerator and is resumed without one, or was saved without one" in caplog.text

@@ -105,8 +105,8 @@ def test_empty_mappings_are_the_same_as_none() -> None:
 @pytest.mark.parametrize(
     ("eval_frequency", "note"),
     [
-        (1, "eval_frequency=1: after every step, 100 in all; for once, at the end, use 1.0"),
-        (1.0, "eval_frequency=1.0: once, at the end; for after every step, use 1"),
+        (1, "eval_frequency=1: after every step, 100 in all; to validate once, at the end, use 1.0"),
+        (1.0, "eval_frequency=1.0: once, at the end; to validate after every step, use 1"),
         (0.07, "eval_frequency=0.07: every 7 of 100 steps"),
         (500, "eval_frequency=500: more than the 100 steps of this fit, so once, at the end"),
         (20, None),
@@ -125,7 +125,7 @@ def test_validation_at_every_step_of_more_than_100_gives_a_warning() -> None:
         return plan_fit(TrainingLoop(num_steps=num_steps, eval_frequency=eval_frequency), 50, **options)
 
     warned = plan(101, 1, val={"val": 3})
-    assert warned.warnings == ("eval_frequency=1: after every step, 101 in all; for once, at the end, use 1.0",)
+    assert warned.warnings == ("eval_frequency=1: after every step, 101 in all; to validate once, at the end, use 1.0",)
     assert set(warned.warnings) <= set(warned.notes)
     assert plan(100, 1, val={"val": 3}).warnings == ()
     assert plan(101, 1).warnings == ()

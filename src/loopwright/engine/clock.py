@@ -28,7 +28,7 @@ class TrainClock:
             self._since = None
 
     def lap(self, step: int) -> dict[str, float]:
-        """Return the seconds since the last lap and the steps per second; ``step`` is the current step."""
+        """Return the training time in seconds and the steps per second since the last lap, at the current ``step``."""
         was_running = self._since is not None
         self.stop()
         num_steps, seconds = step - self._num_steps, self._seconds

@@ -1,4 +1,7 @@
-"""Functions that find and run the downstream validations of callbacks."""
+"""Functions that find and run downstream validations.
+
+A downstream validation is a callback that implements ``run_validation``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from loopwright.hooks import ValidationCallback, implements
 
 
 class DownstreamValidation(NamedTuple):
-    """A downstream validation: its name in the plan, its interval in rounds of validations, and ``run_validation``."""
+    """A downstream validation: its name in the plan, its interval in rounds of validations, and its bound method."""
 
     name: str
     every_n_vals: int
@@ -18,7 +21,7 @@ class DownstreamValidation(NamedTuple):
 
 
 def downstream_validations(parts: Parts) -> list[DownstreamValidation]:
-    """Return the downstream validations of the callbacks in ``parts``, in order."""
+    """Return the downstream validations among the callbacks in ``parts``, in order."""
     listeners = [(key, callback) for key, callback in parts.callbacks if implements(callback, "run_validation")]
     found = []
     for (key, callback), hook in zip(listeners, parts.hooks["run_validation"], strict=True):

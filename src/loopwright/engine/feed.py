@@ -44,7 +44,7 @@ class Feed:
     def take(self) -> Any:
         """Return the next micro-batch, and advance the position. After the last micro-batch, the next pass begins.
 
-        An exception of the dataloader gets a note.
+        If the dataloader raises an exception, a note that names the micro-batch is added to it.
 
         Raises:
             DataError: if a pass is empty, or has fewer or more micro-batches than the length of the dataloader.
@@ -80,7 +80,7 @@ class Feed:
             except Exception as error:
                 self._note(error)
                 raise
-            if self._ahead is _END:  # so that a resume need not search for the end again
+            if self._ahead is _END:  # otherwise, a resume would look for this end again
                 self._next_pass()
         return self._ahead is not _END
 

@@ -44,10 +44,10 @@ class FitInputs:
         loop: the training loop.
         plan: stages of the fit, from the position of the run on.
         train_dataloader: training dataloader as the user gave it; hooks receive this object.
-        feed: reads the training dataloader from the position of the run.
+        feed: object that reads the training dataloader from the position of the run.
         val_dataloader: validation dataloaders as the user gave them.
         val_sets: validation sets by their names in the plan.
-        downstream: bound ``run_validation`` of each downstream validation, by its name in the plan.
+        downstream: bound method ``run_validation`` of each downstream validation, by its name in the plan.
         save: function that saves a checkpoint and returns whether it succeeded; None: no checkpoints are saved.
     """
 

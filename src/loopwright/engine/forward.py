@@ -37,9 +37,9 @@ class Forward:
         """Return the outputs of the model as a mapping, with a scalar tensor ``loss`` if one is needed.
 
         Raises:
-            TypeError: if the model returns neither a mapping nor a loss, or no loss where a loss is needed.
-            SettingError: if the model raises one; ``model.`` is put before the name of the setting. Other exceptions of
-                the model get a note.
+            TypeError: if the model returns neither a scalar tensor nor a mapping, or if a needed ``loss`` is missing.
+            SettingError: if the model raises a SettingError. ``model.`` is put before the name of the setting. To other
+                exceptions of the model, a note is added.
         """
         args: list[Any] = [batch]
         kwargs: dict[str, Any] = {}

@@ -20,7 +20,7 @@ def bind_hooks(callbacks: Sequence[tuple[str, Callback]], names: Iterable[str] =
 
     Args:
         callbacks: pairs of name and callback; the name is added to exceptions of the callback as a note.
-        names: hooks to bind. Hooks that a validation loop defines need not be methods of `Callback`.
+        names: names of the hooks to bind. Hooks that a validation loop defines need not be methods of `Callback`.
     """
     return {
         hook: tuple(
@@ -40,7 +40,7 @@ def call_hooks(hooks: tuple[Hook, ...], *args: Any) -> None:
 
 @contextmanager
 def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
-    """Report an exception of the body to ``hooks``, and raise it again with the errors of the hooks as notes."""
+    """Pass an exception of the ``with`` block to each hook, then raise it again. Errors of the hooks become notes."""
     try:
         yield
     except Exception as error:
@@ -53,12 +53,12 @@ def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
 
 
 def close_all(hooks: tuple[Hook, ...], ended_by: BaseException | None = None) -> None:
-    """Call all hooks, even if one raises. The first exception is raised at the end, with the later ones as notes.
+    """Call all hooks, even if one raises. Raise the first exception at the end, with later exceptions as notes.
 
     Args:
         hooks: functions that release resources.
-        ended_by: exception because of which the trainer is closed; None: there is none. All errors are added to it as
-            notes, and the calling function raises it again.
+        ended_by: exception that caused the closing; None: no exception. If it is given, all errors of the hooks are
+            added to it as notes, and this function raises nothing.
     """
     first = ended_by
     for hook in hooks:

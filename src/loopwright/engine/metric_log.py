@@ -82,7 +82,7 @@ class MetricLog:
             self.best_saved = self._better(self._last, self.best_saved)
 
     def note_lost(self, step: int, best_saved: Best | None) -> None:
-        """Undo `note_saved` for a step that could not be saved. ``best_saved`` is the value before `note_saved`."""
+        """Undo `note_saved` for a step that could not be saved. ``best_saved`` is its value before `note_saved`."""
         if self._saved_step == step:
             self._saved_step = None
         if self.best_saved is not None and self.best_saved.step == step:

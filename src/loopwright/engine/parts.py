@@ -33,10 +33,10 @@ class Parts:
         data: source of the training micro-batches in the current or last fit. If the source has a state, the state is
             saved in checkpoints.
         callbacks: pairs of name and callback, in the order in which they are called.
-        hooks: bound methods of the callbacks, by hook.
-        strategy: places and calls the model.
-        scaling: scales the loss; None: the loss is not scaled.
-        stopping: decides whether a fit ends before the end of its plan.
+        hooks: bound methods of the callbacks, by name of the hook.
+        strategy: object that places the model on its device, and calls the model.
+        scaling: object that scales the loss; None: the loss is not scaled.
+        stopping: object that decides whether a fit ends before the end of its plan.
     """
 
     trainer: Any

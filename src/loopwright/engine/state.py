@@ -14,7 +14,7 @@ from loopwright.engine.recorded_settings import run_settings
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.hooks import Callback, Logger, implements
 
-# Entries that OneCycleLR computes from the total number of steps. They are not loaded, as a resumed run may end later.
+# Entries that OneCycleLR computes from its number of steps. They are not loaded, because a resumed run may end later.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
 
 
@@ -92,7 +92,7 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Convert the error that a ``load_state_dict`` raises for a state that it cannot use into a `CheckpointError`."""
+    """Convert an exception of ``load_state_dict`` into a `CheckpointError` that names the entry ``name``."""
     try:
         yield
     except (CheckpointError, SettingError):
@@ -103,7 +103,7 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Load a state, and keep the dtype in which each tensor was saved.
+    """Load the state of an optimizer, and keep the dtype in which each tensor was saved.
 
     torch casts the state of a parameter to the dtype of the parameter. The running product of NAdam is float32 for
     parameters of any dtype, and the cast would change the precision of this product.

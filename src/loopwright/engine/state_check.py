@@ -51,7 +51,7 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
         step: step of the checkpoint.
 
     Raises:
-        CheckpointError: if an entry differs. The message begins with the path of the first such entry.
+        CheckpointError: if an entry is missing or is not accepted. The message names the first such entry.
     """
     form = _form_of(parts, parameters, step)
     unknown = check_form(form, saved, may_hold_more=_MAY_HOLD_MORE)
@@ -60,8 +60,8 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
         raise _refusal("data", f"only the training dataloader of {which} has a state")
     if (parts.streams.state_dict()["device"] is None) != (saved["streams"]["device"] is None):
         _log.warning(
-            "The checkpoint of step %d was saved with an accelerator and is resumed without one, or the reverse; the "
-            "random stream of the accelerator is not restored.",
+            "The checkpoint of step %d was saved with an accelerator and is resumed without one, or was saved "
+            "without one and is resumed with one; the random state of the accelerator is not restored.",
             step,
         )
     if unknown:
@@ -76,20 +76,21 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
     Top-level entries that the template lacks are not checked. A template has the structure of a state. Its leaves
     describe the accepted values:
 
-    - a number, string or bool accepts values of the same kind; a tensor accepts tensors of the same shape and dtype;
+    - a number accepts numbers that are finite, unless it is not finite itself; an integer has at most 64 bits;
+    - a string accepts strings; a bool accepts bools and None; a tensor accepts tensors of equal shape and dtype;
     - a type accepts its instances; a range or frozenset accepts its members; None accepts any value.
 
     Args:
         form: template of the state.
         saved: state of a checkpoint.
-        may_hold_more: prefixes of paths. Mappings under them may have names that are not in the template.
+        may_hold_more: prefixes of paths. A mapping whose path has such a prefix may have names that the template lacks.
 
     Returns:
         The paths of the names that only the state has.
 
     Raises:
-        CheckpointError: if an entry differs. The message contains the path of the first such entry, its value and the
-            accepted values.
+        CheckpointError: if an entry is missing or is not accepted. The message contains the path of the first such
+            entry, its value and the accepted values.
     """
     missing = [name for name in form if name not in saved]
     if missing:
@@ -146,7 +147,7 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
 
 
 def _scalars(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace lists and mappings in the state of a scheduler by None, as lists and mappings may grow."""
+    """Replace lists and mappings in the state of a scheduler by None, which accepts any value, as they may grow."""
     return {name: None if isinstance(value, list | tuple | Mapping) else value for name, value in state.items()}
 
 
@@ -188,7 +189,7 @@ def _accepts(form: Any, saved: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Describe the kind of a value, or the values that a leaf of a template accepts."""
+    """Describe the type and size of a value, or the values that a leaf of a template accepts, for a message."""
     if isinstance(value, range):
         if value.stop == COUNT.stop:
             return f"a whole number, {value.start} or more"

@@ -1,6 +1,6 @@
 """`Step`: runs forward and backward for each micro-batch of a window, then updates the parameters.
 
-::
+A window is the sequence of micro-batches of one step. ::
 
     for each micro-batch of the window:
         outputs = model(batch)
@@ -30,7 +30,7 @@ Log = Callable[[Mapping[str, Tensor | float]], None]
 
 
 class Step:
-    """Trains single steps. One object is built per fit. It looks up hooks and settings in advance.
+    """Trains one step in each call of `run`. One object is built per fit, so hooks and settings are looked up once.
 
     Args:
         parts: objects of this run, with hooks bound.
@@ -59,14 +59,14 @@ class Step:
         """Train one step.
 
         Args:
-            num_micro_batches: number of micro-batches in the window. The last window of a dataloader of unknown length
-                may have fewer.
-            batch_idx: index of the first micro-batch of this step in its train loop, from 0.
+            num_micro_batches: number of micro-batches in the window. If the length of the dataloader is unknown, the
+                last window of a pass may have fewer.
+            batch_idx: index of the first micro-batch of this step, counted from 0 after each round of validations.
             log: function that is called with the values of the step before ``on_train_batch_end``; None: the values
                 are not logged.
 
         Returns:
-            The number of micro-batches in the window.
+            The number of micro-batches that were read.
         """
         state, feed = self._state, self._feed
         state.window_start = (state.pass_index, state.micro_batch_index)
@@ -99,7 +99,7 @@ class Step:
         loss, weight = outputs["loss"], 1 if window is None else num_items(outputs, batch)
         try:
             if window is not None:
-                total = loss * weight if isinstance(weight, Tensor) or weight else None  # 0 items: no gradient
+                total = loss * weight if isinstance(weight, Tensor) or weight else None  # no backward for 0 items
             else:
                 total = loss
             if total is not None:
@@ -126,7 +126,7 @@ class Step:
 
 
 class _Window:
-    """Sums the items and the values of the micro-batches of one window."""
+    """Sums the numbers of items and the metrics of the micro-batches of one window."""
 
     def __init__(self, values: WeightedMean | None) -> None:
         self.num_items: int | Tensor = 0

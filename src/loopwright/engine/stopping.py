@@ -48,7 +48,7 @@ class Stopping:
         self.is_asked = True
 
     def decide(self) -> bool:
-        """Decide about a request. Return whether the fit ends here."""
+        """Move a request to stop into the state of the run. Return whether the fit ends here."""
         if self.is_asked:
             self.is_asked = False
             self._state.stop_reason = self._reason
@@ -56,7 +56,7 @@ class Stopping:
         return self._state.stop_reason is not None
 
     def decide_in_validation(self) -> None:
-        """Decide after a validation batch, or before a validation.
+        """Call `decide` before a validation, or after one of its batches.
 
         Raises:
             Interruption: if the fit is interrupted. This exception aborts the validation.
@@ -66,7 +66,7 @@ class Stopping:
             raise Interruption
 
     def leave_at_once(self) -> None:
-        """Raise `exit`, if there is one."""
+        """Raise the exception `exit`, unless it is None."""
         if self.exit is not None:
             raise self.exit
 

@@ -15,7 +15,7 @@ from loopwright.run_state import RunState
 def naming_dead_workers() -> Iterator[None]:
     """Convert torch's error for a dead dataloader worker into a `DataError`.
 
-    torch raises the error in a signal handler, so it can occur at any line of the body.
+    torch raises the error in a signal handler, so it can occur at any line of the ``with`` block.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def naming_dead_workers() -> Iterator[None]:
 
 
 def note_reading(error: Exception, dataloader: str, place: str) -> None:
-    """Add a note with the dataloader that raised ``error``.
+    """Add a note to ``error`` that names the dataloader that raised it, and the batch.
 
     A `DataError` gets no note, because its message already names the data.
     """
@@ -38,7 +38,7 @@ def note_reading(error: Exception, dataloader: str, place: str) -> None:
 
 
 def note_model(error: Exception, model: nn.Module, state: RunState, what: str = "model") -> None:
-    """Add a note with the model that raised ``error``, and the step or the validation data set."""
+    """Add a note to ``error`` that names the model that raised it, and the step or the validation dataloader."""
     when = f"in step {state.global_step + 1}" if state.validation_name is None else f"on {state.validation_name}"
     error.add_note(f"Raised in {what} {type(model).__name__} {when}.")
 

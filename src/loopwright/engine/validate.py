@@ -57,8 +57,8 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
 
     Args:
         parts: objects of this run, with the hooks of ``loop`` bound.
-        loop: validation loop, with the names of the hooks to call.
-        data: dataloader and its name.
+        loop: validation loop, which defines the names of the hooks to call.
+        data: dataloader to validate, with its name.
         max_batches: largest number of batches to read.
 
     Returns:

@@ -108,7 +108,7 @@ class WeightedMean:
         """Add the values of a batch with ``weight`` items."""
         for name, value in values.items():
             wide = value.to(self._dtype) if isinstance(value, Tensor) else value
-            # A mean over 0 items is NaN, and NaN times 0 is NaN.
+            # A mean over 0 items may be NaN. NaN times 0 is NaN, so 0.0 is added instead.
             if isinstance(weight, Tensor):
                 weighed: Tensor | float = torch.where(weight > 0, wide * weight, 0.0)
             else:

@@ -1,4 +1,4 @@
-"""The plan of a fit. It is computed from settings and lengths only, before the engine carries it out."""
+"""The plan of a fit. It is computed only from the settings and the lengths of the dataloaders, before training."""
 
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple

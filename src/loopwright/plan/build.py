@@ -31,14 +31,14 @@ def plan_fit(
     Args:
         loop: a `TrainingLoop`, or another object with `TrainingSettings`.
         num_micro_batches: length of the training dataloader; None: unknown.
-        val: length in batches (None: unknown) of each validation dataloader, by the prefix of its metrics.
+        val: lengths of the validation dataloaders in batches (None: unknown), by the prefixes of their metrics.
         start_step: ``global_step`` at which the fit starts.
         start_micro_batch: number of micro-batches of the current pass that are already consumed. If the whole pass is
             consumed, the fit starts with the next pass.
         save_every: interval of checkpoints in steps. A checkpoint is saved when ``global_step`` is a multiple of it.
             None: no checkpoint is saved before the last step.
         save_last: whether a checkpoint of the last step is saved.
-        downstream: for each downstream validation, by name, the rounds of validations from one run to the next.
+        downstream: intervals of the downstream validations in rounds of validations, by name. 1: in every round.
 
     Raises:
         TypeError: if ``loop`` has no `TrainingSettings`, or an argument has a wrong type.
@@ -133,12 +133,12 @@ def _is_every_step(eval_frequency: int | float | None) -> bool:
 
 
 def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, num_steps: int) -> list[str]:
-    """Return a line that says how ``eval_frequency`` was understood; an empty list if the value has one meaning."""
+    """Return a line that explains the effect of ``eval_frequency``; an empty list if the effect is obvious."""
     given = f"eval_frequency={eval_frequency}"
     if _is_every_step(eval_frequency):
-        return [f"{given}: after every step, {num_steps:,} in all; for once, at the end, use 1.0"]
+        return [f"{given}: after every step, {num_steps:,} in all; to validate once, at the end, use 1.0"]
     if eval_frequency == 1:
-        return [f"{given}: once, at the end; for after every step, use 1"]
+        return [f"{given}: once, at the end; to validate after every step, use 1"]
     if eval_every > num_steps:
         return [f"{given}: more than the {num_steps:,} steps of this fit, so once, at the end"]
     if isinstance(eval_frequency, float):

@@ -1,4 +1,4 @@
-"""Functions that compute the steps of periodic events: the next multiple, and the steps between validations."""
+"""Functions that find the next step of a periodic event, and convert ``eval_frequency`` to a number of steps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def next_multiple(step: int, every: int, origin: int = 0) -> int:
 def steps_between_validations(eval_frequency: int | float | None, num_steps: int) -> int | None:
     """Convert ``eval_frequency`` to steps, for a fit of ``num_steps``.
 
-    An int is a number of steps. A float is a fraction of the fit. The decimal that Python prints for the float is
-    multiplied exactly. In floating point, 0.07 x 100 is more than 7, and the ceiling of the product is 8.
+    An int is a number of steps. A float is a fraction of the fit, and its product with ``num_steps`` is rounded up. The
+    product is exact, with the decimal that Python prints for the float. In floating point, 0.07 * 100 is more than 7
+    and would be rounded up to 8.
 
     Returns:
         Number of steps between validations, 1 or more. If the number is more than ``num_steps``, only the last step is

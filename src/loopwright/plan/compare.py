@@ -9,7 +9,8 @@ from loopwright.errors import on_one_line
 _MAX_SHOWN = 80  # maximum number of characters of a name or value in a message
 
 _LENGTHS = ("loop.num_steps", "loop.max_steps", "loop.num_epochs", "loop.steps_per_epoch")
-# Settings that may differ by themselves. Their effects are compared: stop_step, eval_every and validate.<name>.
+# Settings that `plan_differences` does not compare by name. It compares their effects: the last step, the steps between
+# validations, and the batches of each validation.
 _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step", "eval_every")
 
 
@@ -39,7 +40,7 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """List the differences that a resume allows: a later end, and other steps between validations because of it."""
+    """List the differences that a resume allows: a later end, and a validation interval that follows from it."""
     lines = []
     if _stop(new) > _stop(old):
         lines.append(f"a later end, {_end_line(old, new)}")

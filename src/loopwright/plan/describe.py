@@ -18,11 +18,11 @@ def describe(
     num_samples: int | None = None,
     learning_rate: str | None = None,
 ) -> str:
-    """Describe ``plan`` in words: how much it trains, when it validates and saves, and what remains unused.
+    """Describe ``plan`` in words: its steps, samples, passes, validations and saves, its notes, and its stages.
 
     Args:
         plan: plan of a whole fit, or of the rest of a fit.
-        batch_size: number of samples in a full micro-batch, over all ranks; None: unknown, and samples are not counted.
+        batch_size: samples in a full micro-batch, summed over all ranks; None: unknown, and samples are not counted.
         num_samples: number of samples in a pass; None: unknown, and every micro-batch counts as full.
         learning_rate: one line that describes the learning rate over the run; None: the line is left out.
 
@@ -59,9 +59,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def left_over(plan: Plan) -> list[str]:
-    """List the parts of ``plan`` that are shorter than the others.
+    """List what is shorter than usual in ``plan``.
 
-    These can be the last step of a pass, the last pass, and the steps before the last validation.
+    This can be the last step of a pass, the last pass, and the interval before the last validation.
     """
     lines = []
     length, per_step = plan.num_micro_batches, plan.grad_accum_steps
@@ -107,7 +107,7 @@ def _head(plan: Plan) -> list[str]:
 
 
 def _rows(label: str, values: Iterable[str]) -> list[str]:
-    """Format one row per value, with the label in the first."""
+    """Format one row per value, with the label in the first row."""
     labels = (label if index == 0 else "" for index, _ in enumerate(values))
     return [f"  {name:<{_LABEL_WIDTH}}{value}" for name, value in zip(labels, values, strict=False)]
 

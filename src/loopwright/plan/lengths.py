@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class End(NamedTuple):
-    """The ``global_step`` at which a fit ends, and lines on how the settings were understood."""
+    """The ``global_step`` at which a fit ends, and lines that explain the effects of the settings."""
 
     stop_step: int
     notes: list[str]
@@ -31,7 +31,7 @@ def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End
     if settings.num_epochs is not None:
         if steps_per_epoch is None:
             expected = "the steps of an epoch, because the training dataloader is of unknown length"
-            remedy = "give it, or give the length as loop.max_steps"
+            remedy = "use for example loop.steps_per_epoch=100, or give the length as loop.max_steps"
             raise refuse("steps_per_epoch", None, f"{expected} and num_epochs={settings.num_epochs}", remedy)
         num_steps = settings.num_epochs * steps_per_epoch
         ends.append(start_step + num_steps)

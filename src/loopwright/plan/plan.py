@@ -35,8 +35,8 @@ class Plan:
         save_every: steps between saves; None: no saves before the last step.
         save_last: whether the last step is saved.
         loop_settings: settings of the loop, as the user gave them.
-        notes: lines on how the settings were understood.
-        warnings: notes that are issued as Python warnings.
+        notes: lines for the user that explain the effects of the settings.
+        warnings: lines of ``notes`` that are also issued as Python warnings.
     """
 
     start_step: int
@@ -141,10 +141,11 @@ class Plan:
         return self.passes.num_consumed(stop - self.start_step) - self.passes.num_consumed(start - self.start_step)
 
     def loop_position(self, step: int) -> tuple[int, int]:
-        """Return (loop_idx, batch_idx) at the end of ``step``, as hooks count them.
+        """Return (loop_idx, batch_idx) at the end of ``step``, as hooks receive them.
 
-        A train loop is the training between two validations. So ``loop_idx`` is the number of validations from the
-        start of the fit up to and at ``step``. ``batch_idx`` is the number of micro-batches since the last validation.
+        A train loop is the training between two validations. So ``loop_idx`` is the number of rounds of
+        validations from the start of the fit, up to and including the round at ``step``. ``batch_idx`` is the number of
+        micro-batches since the last round.
 
         Raises:
             ValueError: unless ``start_step <= step <= stop_step``.
@@ -158,14 +159,14 @@ class Plan:
         return self.num_validations(step), self.num_micro_batches_between(last, step)
 
     def num_validations(self, step: int) -> int:
-        """Count the rounds of validation from the start of the fit up to and at ``step``."""
+        """Count the rounds of validations from the start of the fit, up to and including the round at ``step``."""
         if self.eval_every is None:
             return 0
         num, over = divmod(step - self.start_step, self.eval_every)
         return num + (step == self.stop_step and over > 0)
 
     def validates_at(self, step: int) -> bool:
-        """Return whether a round of validation follows ``step``."""
+        """Return whether a round of validations follows ``step``."""
         if self.eval_every is None or step <= self.start_step:
             return False
         return step == self.stop_step or (step - self.start_step) % self.eval_every == 0

@@ -1,7 +1,7 @@
-"""`encode`, which shortens a plan to a few entries. An entry can represent several equal blocks or cycles in a row.
+"""`encode`, which converts a plan to a short list. One entry of the list can represent many repeated stages.
 
-The number of repetitions is computed from the periods of saves and validations, without generating the stages. So a
-plan of 10^12 steps takes no longer than a plan of ten.
+The number of repetitions is computed from the periods of saves and validations, without generating the stages. So
+encoding a plan of 10^12 steps takes no longer than encoding a plan of 10 steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ _MAX_RUNS_SHOWN = 12
 
 
 class Block(NamedTuple):
-    """A number of training steps, and the stages after them. Only the first block of the rest of a plan has 0 steps."""
+    """Training steps, and the saves and validations after them.
+
+    If a plan begins with validations, its first block has 0 steps. All other blocks have 1 or more.
+    """
 
     num_steps: int
     is_saved: bool
@@ -35,7 +38,7 @@ class Repeat(NamedTuple):
 class Elided(NamedTuple):
     """The stages from the end of step ``start`` to the end of step ``stop``, which are left out.
 
-    Their periods are the periods of the other stages, and have no short common cycle.
+    Their saves and validations are due at the same intervals as in the other stages, without a short common cycle.
     """
 
     start: int
@@ -46,7 +49,7 @@ Item = Block | Repeat | Elided
 
 
 def encode(plan: Plan) -> list[Item]:
-    """Write ``plan`` as a few entries, which expand to exactly its stages.
+    """Convert ``plan`` to a short list of entries, from which exactly its stages can be generated.
 
     If the periods of saves and validations have no common cycle of up to 40 entries (such as 997 and 1009 steps), the
     middle of the plan is replaced by an `Elided`.
@@ -96,9 +99,9 @@ def _item_json(item: Item) -> dict[str, object]:
 
 
 def _phase(plan: Plan, step: int) -> tuple[int, ...]:
-    """Return the position of ``step`` in each period.
+    """Return the position of ``step`` in the interval of saves, of validations, and of each downstream validation.
 
-    Up to the last step, the stages after two steps with equal positions are equal.
+    Two steps with equal positions are followed by equal stages, except at the last step of the plan.
     """
     save = 0 if plan.save_every is None else step % plan.save_every
     if plan.eval_every is None:
@@ -135,7 +138,7 @@ def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
 
 
 def _equal_rounds(plan: Plan, step: int) -> int:
-    """Count the rounds of validation, from the round at ``step`` on, that run the same downstream validations."""
+    """Count the consecutive rounds from the round at ``step`` that run equal sets of downstream validations."""
     index = plan.num_validations(step)
     limit = plan.num_validations(plan.stop_step)
     for _, every_n_vals in plan.downstream:
@@ -156,7 +159,7 @@ def _append(runs: list[Item], count: int, block: Block) -> None:
 
 
 def _fold(items: list[Item]) -> list[Item]:
-    """Fold neighbouring groups of equal entries, short groups first."""
+    """Replace equal groups of entries in a row by one `Repeat`: first groups of 2 entries, then longer groups."""
     for size in range(2, _MAX_RUNS // 2 + 1):
         folded: list[Item] = []
         index = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train the steps that move ``global_step`` from ``start`` to ``stop``."""
+    """Train from ``global_step`` equal to ``start`` until ``global_step`` equals ``stop``."""
 
     start: int
     stop: int
@@ -22,7 +22,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Validate:
-    """Validate ``num_batches`` batches of the dataloader ``name``, from its beginning, at the end of ``step``."""
+    """Validate the first ``num_batches`` batches of the dataloader ``name`` at the end of ``step``."""
 
     step: int
     name: str

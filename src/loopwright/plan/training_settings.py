@@ -69,7 +69,8 @@ def check_optional_count(setting: str, value: object, meaning: str) -> int | Non
     """Return ``value`` as an int, or None if it is None.
 
     Raises:
-        SettingError: for any other value, with ``meaning`` as the accepted values.
+        SettingError: if ``value`` is neither None nor an integer of 1 or more. The message says that ``meaning`` is
+            expected.
     """
     return None if value is None else check_count(setting, value, meaning)
 
@@ -78,7 +79,7 @@ def check_eval_steps(value: object) -> int | None:
     """Return ``eval_steps`` as an int, or None if it is None.
 
     Raises:
-        SettingError: for any other value.
+        SettingError: if ``value`` is neither None nor an integer of 1 or more.
     """
     return check_optional_count("eval_steps", value, _BATCHES)
 
@@ -94,7 +95,7 @@ def _check_eval_frequency(value: object) -> int | float | None:
         if value < 0:
             raise refuse("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
         return int(value)
-    # A NumPy float32 of 0.07 has the value 0.07000000029802322. It prints as 0.07, so 0.07 is used.
+    # A NumPy float32 of 0.07 has the value 0.07000000029802322, but is printed as 0.07. The printed value is used.
     number = float(value) if isinstance(value, float) else float(str(value))
     if not 0 <= number <= 1:
         is_whole = number > 1 and number.is_integer()

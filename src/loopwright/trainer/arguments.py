@@ -43,12 +43,12 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
         optimizer: an optimizer, or a callable that takes the parameters and returns an optimizer. A callable with a
             parameter ``named_parameters`` is called with pairs of name and parameter.
         model: the module, as `build_model` returned it.
-        is_given_model: whether the user gave the module itself, and not a callable that builds it. An optimizer that
-            was built before the trainer can only have the parameters of such a module.
+        is_given_model: whether the user gave the module itself, and not a callable that builds it. If not, an
+            optimizer object is refused, because it cannot have the parameters of the new module.
 
     Raises:
         SettingTypeError: if the optimizer has a wrong type, or has parameters that are not in the model.
-        SettingError: if the callable raises one, or if the model has no parameters.
+        SettingError: if the callable raises a SettingError, or if the model has no parameters.
     """
     if optimizer is None:
         return None
@@ -70,7 +70,7 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
         except SettingError as error:
             raise error.under("optimizer") from error
         except ValueError as error:
-            if next(model.parameters(), None) is None:  # the message of torch does not name the model
+            if next(model.parameters(), None) is None:  # torch's message does not name the model
                 problem = f"={type(model).__name__}(…): expected parameters to be trained; it has none."
                 raise SettingError("model", problem) from error
             raise
@@ -101,7 +101,7 @@ def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
 
 
 def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
-    """Return a pair (callable that takes the optimizer, metric or None) for each scheduler.
+    """Return two values for each scheduler: the callable that builds it, and the metric that it monitors or None.
 
     Raises:
         SettingTypeError: if an entry is neither a callable nor a mapping with ``scheduler`` and ``monitor``.
@@ -123,7 +123,8 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
     """Refuse schedulers with a monitor if the plan has no validations, as the monitor is a metric of a validation.
 
     Raises:
-        SettingError: if there is such a scheduler. The message names the missing arguments.
+        SettingError: if a scheduler has a monitor, and the plan has steps but no validations. The message names the
+            missing arguments.
     """
     if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
         raise SettingError(
@@ -133,7 +134,7 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
 
 
 def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
-    """Build a scheduler. If its callable needs ``total_steps``, it gets the number of steps of the plan.
+    """Build a scheduler. A callable for which `takes_total_steps` returns True also gets ``total_steps``.
 
     Raises:
         SettingTypeError: if the callable does not return a scheduler, or if the scheduler needs a metric and has no
@@ -152,7 +153,10 @@ def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int)
 
 
 def takes_total_steps(factory: Callable[..., Any]) -> bool:
-    """Return whether the callable of a scheduler takes ``total_steps``, and no length is bound to the callable yet."""
+    """Return whether a callable has a parameter ``total_steps``, and no length yet.
+
+    A `functools.partial` has a length if its ``total_steps`` or ``epochs`` is not None.
+    """
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
     return not has_length and "total_steps" in inspect.signature(factory).parameters
@@ -175,7 +179,7 @@ def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | Non
     """Return the settings of the checkpoints.
 
     Raises:
-        SettingError: if ``checkpoint`` is not a `Checkpointing`, or if there is no ``run_dir``.
+        SettingError: if ``checkpoint`` is not a `Checkpointing`, or if it is given without ``run_dir``.
     """
     if checkpoint is None:
         return None
@@ -198,7 +202,7 @@ def check_precision(precision: Precision | None) -> Precision:
 
 
 def check_seed(seed: int | None) -> int:
-    """Return the seed, or draw one if it is None.
+    """Return ``seed`` as an int. If ``seed`` is None, return a random seed.
 
     Raises:
         SettingError: if the seed is not an integer in [0, 2**63).
@@ -216,7 +220,7 @@ def check_start(ckpt_path: str | Path | None, init_from: str | Path | None, glob
     """Refuse two checkpoints for one fit, and ``init_from`` after the first step of a run.
 
     Raises:
-        SettingError: in both cases.
+        SettingError: if both paths are given, or if ``init_from`` is given and ``global_step`` is not 0.
     """
     if ckpt_path is not None and init_from is not None:
         raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
@@ -229,7 +233,7 @@ def training_loop(loop: LoopCallback) -> TrainingLoop:
     """Return ``loop`` if it is the loop of a fit.
 
     Raises:
-        SettingTypeError: if it is a `ValidationLoop`.
+        SettingTypeError: if ``loop`` is not a `TrainingLoop`.
     """
     if not isinstance(loop, TrainingLoop):
         raise refuse_type("loop", loop, "a TrainingLoop for fit", "use validate with a ValidationLoop")

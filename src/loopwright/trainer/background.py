@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class BackgroundTask:
-    """Runs a function in a daemon thread. The end of the process does not wait for it.
+    """Runs a function in a daemon thread. The process does not wait for this thread before it exits.
 
     Args:
         act: function to run.

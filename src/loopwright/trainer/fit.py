@@ -45,9 +45,9 @@ class Fitting:
     Args:
         parts: objects of the trainer.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        schedulers: callables that build the schedulers, with the metrics of the schedulers. The first fit calls them,
-            as a callable may need the number of steps of this fit.
-        saver: saver of the checkpoints; None: no checkpoints are saved.
+        schedulers: pairs of a callable that builds a scheduler, and the metric that the scheduler monitors or None. The
+            first fit calls the callables, because a callable may need the number of steps of this fit.
+        saver: object that saves the checkpoints; None: no checkpoints are saved.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Fitting:
         self._saver = saver
         self._train_dataloader: Any = None
         self._feed: Feed | None = None
-        self._schedule_stop_step: int | None = None  # stop_step of the plan when the schedulers were made
+        self._schedule_stop_step: int | None = None  # stop_step of the plan for which the schedulers were built
         self._warned: set[str] = set()
         self.is_running = False
         self.plan: Plan | None = None
@@ -87,7 +87,7 @@ class Fitting:
         *,
         resumes: bool,
     ) -> FitResult:
-        """Run a fit. The hooks in the parts must be bound.
+        """Run a fit. The ``hooks`` of the `Parts` must be set before this call.
 
         Args:
             loop: the training loop.
@@ -180,7 +180,10 @@ class Fitting:
         )
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
-        """Return a feed at the position of the run. A dataloader that can only be read forward keeps its feed."""
+        """Return a feed that reads from the position of the run.
+
+        If the dataloader of the last fit is given again, and can only be read forward, its old feed is returned.
+        """
         state = self._parts.state
         is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
         if is_resumed:
@@ -219,7 +222,7 @@ class Fitting:
         lengths: Mapping[str, int | None],
         checkpoint: Checkpoint,
     ) -> Plan:
-        """Load ``checkpoint``. Compute the plan of its fit again, and return the part after the checkpoint."""
+        """Load ``checkpoint``. Compute the plan of its fit again, and return the rest of this plan after its step."""
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
         rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
@@ -260,7 +263,7 @@ class Fitting:
         return any(takes_total_steps(factory) for factory, _ in self._scheduler_specs)
 
     def _warn_about(self, plan: Plan, loop: TrainingLoop) -> None:
-        """Log the warnings of the plan that were not logged for an earlier plan."""
+        """Issue the warnings of the plan and the notes on ``eval_steps`` that no earlier fit has issued."""
         if not plan.total_steps:
             _log.warning("Nothing to train: global_step is %d, and the plan ends there.", plan.stop_step)
         for warning in plan.warnings:
@@ -274,7 +277,7 @@ class Fitting:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running. At its end, also after an exception, end a step that was interrupted."""
+        """Mark the fit as running during the context. At the end, clean up a step that an exception has interrupted."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
             raise RuntimeError("This trainer is already in a fit; call fit again after it has ended.")

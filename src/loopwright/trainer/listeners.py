@@ -1,4 +1,4 @@
-"""`Listeners`: the objects whose hooks a trainer calls, and the order in which it calls them."""
+"""`Listeners`, which contains the objects whose hooks a trainer calls, in the order of the calls."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Listeners:
 
     Args:
         loop: loop of the trainer.
-        callbacks: a list of `Callback` objects, or a mapping from names to them. A checkpoint stores each callback's
+        callbacks: a list of callbacks, or a mapping from names to callbacks. A checkpoint stores each callback's
             state under its name.
-        loggers: a list of `Logger` objects, or a mapping from names to them.
+        loggers: a list of loggers, or a mapping from names to loggers.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
 
     Raises:
@@ -45,7 +45,7 @@ class Listeners:
         return tuple(logger for _, logger in self._loggers)
 
     def named(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
-        """Return (name, listener) of all listeners. A ``loop`` that is not the loop of the trainer comes first."""
+        """Return pairs (name, listener). A ``loop`` that is not the loop of the trainer comes first."""
         loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
         return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
 
@@ -63,7 +63,9 @@ class Listeners:
         """Warn of methods whose names look like misspelt hooks."""
         for name, callback in self.named():
             for method, hook in misspelt_hooks(callback, loop.hook_names.values()):
-                warnings.warn(f"{name}.{method} is never called: it is no hook. Did you mean {hook}?", stacklevel=4)
+                warnings.warn(
+                    f"{name}.{method} is never called: no hook has this name. Did you mean {hook}?", stacklevel=4
+                )
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
         """Warn if ``loop`` defines hooks, and no listener implements any of these hooks."""
@@ -85,7 +87,7 @@ class Listeners:
 
 
 def _name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple[str, Any]]:
-    """Return (name, callback) for each callback. The name is its key in a mapping, or its class name in a list.
+    """Return (name, callback) for each callback. The name is the key in a mapping, or the class name in a list.
 
     Raises:
         SettingTypeError: if an object is not of class ``kind``, or if a logger is given as a callback.

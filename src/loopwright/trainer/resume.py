@@ -36,7 +36,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
     """Save the state of a run as the checkpoint ``folder``, and return ``folder``.
 
     Raises:
-        RuntimeError: inside a step, as a checkpoint does not contain gradients.
+        RuntimeError: inside a step, because a checkpoint does not contain gradients.
         SaveError: if the checkpoint cannot be written.
     """
     write_checkpoint(folder, run_state(parts, plan), step=parts.state.global_step)
@@ -113,7 +113,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
 
 
 def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Return the settings of the plan with which the run of a checkpoint was saved.
+    """Return the settings of the plan that a checkpoint contains.
 
     Raises:
         CheckpointError: if the checkpoint has no plan, or if its step is not a step of the plan.
@@ -141,7 +141,9 @@ def saved_seed(checkpoint: Checkpoint) -> int:
 
 
 def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
-    """List the known differences between the settings of this run and the run of a checkpoint, without their plans.
+    """List the settings that differ between this run and the run of a checkpoint, except the settings of the plans.
+
+    A setting that is unknown in one of the two runs is not listed.
 
     Raises:
         CheckpointError: if the checkpoint has no settings.
@@ -197,13 +199,13 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
 
 
 def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = False) -> None:
-    """Load the weights of a checkpoint, and no other state.
+    """Load the weights of a checkpoint, and its non-persistent buffers unless ``weights_only`` is True.
 
     Args:
         parts: objects of this run.
         checkpoint: checkpoint that `read_run` has read.
-        weights_only: whether buffers that are not persistent keep their values. Such buffers also keep their values if
-            the checkpoint does not contain them.
+        weights_only: whether non-persistent buffers keep their values. They also keep their values if the checkpoint
+            does not contain them.
 
     Raises:
         CheckpointError: if the weights do not fit the model. The message names the checkpoint and the weights.
@@ -220,7 +222,7 @@ def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = Fal
 
 
 def _scalars(saved: object) -> dict[str, object]:
-    """Return a form that accepts a JSON scalar for each name in ``saved``."""
+    """Return a template for `check_form` that accepts a JSON scalar for each name in ``saved``."""
     return {name: SCALAR for name in saved if isinstance(name, str)} if isinstance(saved, Mapping) else {}
 
 

@@ -47,8 +47,8 @@ class _Save:
         step: step of the checkpoint.
         folder: folder of the checkpoint.
         contents: contents of its files.
-        best: step of the best checkpoint, which is not removed; None if no saved step has been validated.
-        best_before: the best saved value before this save.
+        best: step of the checkpoint with the best metric, which is kept; None if no saved step has been validated.
+        best_before: the best value of the monitored metric among the steps saved before; None: there is no such value.
     """
 
     step: int
@@ -203,7 +203,7 @@ class RunSaver:
     def _write(self, save: _Save) -> None:
         """Write the checkpoint, then remove checkpoints that need not be kept.
 
-        In the background, training runs at the same time. It does not use the state that this method changes.
+        During a save in the background, training continues, and does not use the attributes that this method changes.
         """
         write_contents(save.folder, save.contents, step=save.step, reads_back=self._settings.background)
         self._had_run_dir = True

@@ -1,4 +1,4 @@
-"""`StopSignals`: the first signal stops a fit after its step, and the second signal stops the fit at once."""
+"""`StopSignals`, which handles SIGINT, SIGTERM and SIGUSR1 during a fit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class StopSignals:
     - The first signal requests a stop. The engine stops the fit at the end of the step.
     - The second signal raises an exception at once. Python drops an exception that is raised while an object is
       finalized, so the engine raises it again at the next micro-batch or save.
-    - The second signal also restores the default action of its number. If the same signal arrives again, the operating
-      system ends the process, even if Python code no longer responds.
+    - The second signal also restores its default action in the operating system. If the same signal arrives again, the
+      operating system ends the process, even if Python code no longer responds.
 
     Python calls signal handlers only in the main thread, so the context does nothing in other threads. A signal that
     is ignored at the start, such as SIGINT in a background job of a shell script, stays ignored. Forked processes, such
     as the workers of a dataloader, inherit the handler, which does nothing there.
 
     Args:
-        stopping: receives the request to stop.
+        stopping: object that receives the request to stop.
         is_saved: whether an interrupted fit saves a checkpoint. If so, the message at the first signal says so.
     """
 

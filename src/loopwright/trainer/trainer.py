@@ -50,21 +50,21 @@ class Trainer:
     Args:
         model: a module, or a callable that returns one. The callable runs with the random streams of the trainer. The
             module takes a batch, and returns the loss as a scalar tensor, or a mapping with ``loss``, ``num_items`` and
-            other scalars to log. The loss is a mean over ``num_items`` items; without ``num_items``, over the samples.
-        optimizer: a callable that takes the parameters and returns an optimizer; also an optimizer, if ``model`` is a
-            module with its parameters. A callable that takes ``named_parameters`` gets pairs of name and parameter.
-        schedulers: callables of the optimizer. The schedulers are stepped once per step. A callable with a parameter
-            ``total_steps`` gets the number of steps of the plan. In ``{"scheduler": …, "monitor": metric}``, the
-            scheduler is stepped with the metric after each round of validations instead.
+            other scalars to log. The loss is a mean over ``num_items`` items (default: the samples of the batch).
+        optimizer: a callable that takes the parameters and returns an optimizer. If ``model`` is a module, an optimizer
+            of its parameters is also accepted. A callable with ``named_parameters`` gets (name, parameter) pairs.
+        schedulers: callables that take the optimizer and return a scheduler, which is stepped after each training step.
+            If a callable has a parameter ``total_steps``, it gets the number of steps of the plan. The scheduler of
+            ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
         precision: dtype of the computations, and gradient clipping; by default float32 without clipping.
-        checkpoint: settings of the checkpoints, which need ``run_dir``; None: no checkpoints are saved.
-        callbacks: a list, or a mapping from names to them. A checkpoint stores each callback's state under its name.
-        loggers: a list, or a mapping from names to loggers, as for ``callbacks``.
+        checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
+        callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
+        loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
-        run_dir: directory of the checkpoints and of the files of loggers; None: no checkpoints are saved.
+        run_dir: directory of the checkpoints and of the files of loggers; None: a fit saves no checkpoints.
 
     Raises:
         SettingError: if a setting is invalid.
@@ -156,7 +156,7 @@ class Trainer:
 
     @property
     def plan(self) -> Plan | None:
-        """The plan of the current or last fit. After a resume, it is the rest of the plan of the run."""
+        """The plan of the current or last fit; None before the first. After a resume, the rest of the run's plan."""
         return self._fitting.plan
 
     @property
@@ -196,7 +196,7 @@ class Trainer:
 
     @property
     def best(self) -> Best | None:
-        """The best value of the monitored metric so far."""
+        """The best value of the monitored metric so far; None if the metric was never logged."""
         return self._parts.log.best
 
     @property
@@ -211,7 +211,7 @@ class Trainer:
 
     @property
     def validation_checkpoint(self) -> Path | None:
-        """The checkpoint that is being validated; None if there is none, or if the weights in memory are validated."""
+        """The checkpoint that is being validated; None outside a validation, and for the weights in memory."""
         return self._parts.state.validation_checkpoint
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
@@ -271,13 +271,13 @@ class Trainer:
         Args:
             val_dataloader: a dataloader, or a list or a mapping of them. Each dataloader is read from its beginning.
             ckpt_path: checkpoint to validate; afterwards the weights in memory are restored. None: weights in memory.
-            loop: loop that is used instead of the loop of the trainer.
+            loop: loop that is used instead of the loop of the trainer; None: the loop of the trainer.
 
         Returns:
-            The averages by name, such as ``val/loss``.
+            The averages, such as ``val/loss``, and other metrics logged during the validation, by name.
 
         Raises:
-            SettingError: if the length of a dataloader is unknown, and the loop does not limit its batches.
+            SettingError: if a dataloader is empty, or its length is unknown and ``eval_steps`` is None.
             CheckpointError: if the checkpoint cannot be used.
         """
         chosen = arguments.validation_loop(loop, self._loop)
@@ -305,11 +305,11 @@ class Trainer:
         Args:
             val_dataloaders: a dataloader, or a list or a mapping of them.
             ckpt_paths: paths or patterns of checkpoints, validated in order of their steps; None: weights in memory.
-            loop: loop that is used instead of the loop of the trainer.
+            loop: loop that is used instead of the loop of the trainer; None: the loop of the trainer.
 
         Returns:
-            For each checkpoint, a row for each dataloader and for each downstream validation. The weights in memory are
-            restored afterwards.
+            For each checkpoint, a row for each dataloader, and for each downstream validation that logs metrics. The
+            weights in memory are restored afterwards.
 
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
@@ -326,7 +326,7 @@ class Trainer:
         """Save the run as the checkpoint folder ``path``, and return the path.
 
         Raises:
-            RuntimeError: if called inside a step. In ``on_train_batch_end``, a step has ended if ``global_step`` rose.
+            RuntimeError: inside a step. In ``on_train_batch_end``, the step has ended if ``global_step`` has increased.
             SaveError: if the checkpoint cannot be written.
         """
         self._check_open()
@@ -335,7 +335,7 @@ class Trainer:
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
-        """Stop the current fit, if there is one, after this step. The fit saves a checkpoint and returns normally.
+        """Stop the running fit, if any, after its step. The fit saves, if ``checkpoint`` is set, and returns normally.
 
         Args:
             reason: reason for the stop, which is shown to the user.
@@ -358,7 +358,7 @@ class Trainer:
             return
         self._is_closed = True
         hooks = self._parts.hooks["finalize"]
-        if self._saver is not None and (ended_by is None or isinstance(ended_by, Exception)):  # not at Ctrl-C
+        if self._saver is not None and (ended_by is None or isinstance(ended_by, Exception)):  # not after a signal
             hooks = (self._saver.wait, *hooks)
         try:
             close_all(hooks, ended_by)
@@ -389,7 +389,7 @@ class Trainer:
             raise
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
-        """Return a copy of the parts with the hooks of ``loop`` bound. A fit in progress keeps its hooks."""
+        """Return a copy of the parts that contains the hooks of ``loop``. A fit in progress keeps its own hooks."""
         self._check_open()
         hooks = self._listeners.bind(loop)
         self._listeners.warn_if_unheard(loop, hooks)

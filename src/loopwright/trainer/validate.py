@@ -29,7 +29,7 @@ _log = logging.getLogger("loopwright")
 class ValidationRow(NamedTuple):
     """The metrics of one checkpoint (None: the weights in memory) on one dataloader.
 
-    A downstream validation that logs metrics also has a row. Its name is the ``dataloader`` of the row.
+    A downstream validation that logs metrics also has a row, with its name as ``dataloader``.
     """
 
     checkpoint: Path | None
@@ -38,7 +38,7 @@ class ValidationRow(NamedTuple):
 
 
 def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str, ValidationSet]:
-    """Return the validation sets by name. Every read of a set starts at its beginning and gives the same order.
+    """Return the validation sets by name. Each read of a set starts at its first batch and has the same order.
 
     Args:
         val_dataloader: a dataloader, or a list or a mapping of them.
@@ -63,7 +63,7 @@ def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str
 def validate_sets(
     parts: Parts, loop: ValidationLoop, val_sets: Mapping[str, ValidationSet]
 ) -> dict[str, dict[str, float]]:
-    """Validate each dataloader with the weights in memory. All lengths are checked before the first one is read."""
+    """Validate each dataloader with the weights in memory. All lengths are checked before the first read."""
     lengths = {
         name: validation_batches(data.source.num_batches, loop.eval_steps, name) for name, data in val_sets.items()
     }
@@ -111,10 +111,10 @@ def validate_checkpoints(
 
 @contextmanager
 def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
-    """Load the weights and the step of a checkpoint. At the end of the context, restore the weights and step in memory.
+    """Use the weights and the step of a checkpoint during the context, then restore the previous weights and step.
 
     Raises:
-        RuntimeError: inside a step, as its backward needs the weights in memory.
+        RuntimeError: inside a step, because the backward of the step needs the weights in memory.
         CheckpointError: if the checkpoint cannot be used.
     """
     if parts.state.is_inside_window:
