@@ -76,7 +76,7 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
     Top-level entries that the template lacks are not checked. A template has the structure of a state. Its leaves
     describe the accepted values:
 
-    - a number accepts numbers that are finite, unless it is not finite itself; an integer has at most 64 bits;
+    - a finite number accepts finite numbers; inf and NaN accept all numbers; integers must have at most 64 bits;
     - a string accepts strings; a bool accepts bools and None; a tensor accepts tensors of equal shape and dtype;
     - a type accepts its instances; a range or frozenset accepts its members; None accepts any value.
 

@@ -19,8 +19,8 @@ def steps_between_validations(eval_frequency: int | float | None, num_steps: int
     """Convert ``eval_frequency`` to steps, for a fit of ``num_steps``.
 
     An int is a number of steps. A float is a fraction of the fit, and its product with ``num_steps`` is rounded up. The
-    product is exact, with the decimal that Python prints for the float. In floating point, 0.07 * 100 is more than 7
-    and would be rounded up to 8.
+    product is computed exactly, from the decimal that Python prints for the float. In floating point, 0.07 * 100 is
+    more than 7 and would be rounded up to 8.
 
     Returns:
         Number of steps between validations, 1 or more. If the number is more than ``num_steps``, only the last step is

@@ -59,9 +59,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def left_over(plan: Plan) -> list[str]:
-    """List what is shorter than usual in ``plan``.
+    """List the steps, passes and validation intervals of ``plan`` that are shorter than the others.
 
-    This can be the last step of a pass, the last pass, and the interval before the last validation.
+    These can be the last step of a pass, the last pass, and the interval before the last validation.
     """
     lines = []
     length, per_step = plan.num_micro_batches, plan.grad_accum_steps

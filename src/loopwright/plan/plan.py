@@ -20,7 +20,7 @@ class Plan:
 
     The stages of one step are in the order train, save, validate, downstream. A save is due if ``global_step`` is a
     multiple of ``save_every``. A validation is due every ``eval_every`` steps from ``start_step``, and after the last
-    step. ``save_last`` adds a save after the last step.
+    step. All validations after one step form a round. ``save_last`` adds a save after the last step.
 
     Args:
         start_step: ``global_step`` at which the fit starts.
