@@ -16,7 +16,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.records import read_mapping
 
-# Environment variables that a run depends on. No other variable is recorded, except those in `_OF_KERNELS`.
+# Environment variables that are recorded, in addition to the variables in `_OF_KERNELS`.
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
