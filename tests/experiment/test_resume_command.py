@@ -114,7 +114,7 @@ def test_a_later_end_is_recorded(interrupted: Answer, small: Cli, cli: Cli, tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["seed=3"], "resume: a resumed run keeps its settings (seed: 0 recorded, 3 now); it accepts a later end, "),
+        (["seed=3"], "resume: a resumed run keeps its settings (seed: 0 recorded, 3 now); to train for longer, use "),
         (
             ["optimizer.lr=1", "model.hidden=[9]"],
             "(model.hidden: [4] recorded, [9] now; optimizer.lr: 0.003 recorded, 1 ",
@@ -183,7 +183,8 @@ def test_other_data_are_refused(cli: Cli, recorded: Path, tmp_path: Path) -> Non
         answer = cli("resume", "run", "loop.max_steps=50")
         assert answer.code == 2
         said = (
-            "data: differs from the start of the run (num_train); expected the same data. (traceback in run/run.log)\n"
+            "data: differs from the start of the run (num_train); expected the data that the run started with. "
+            "(traceback in run/run.log)\n"
         )
         assert answer.err == said
         assert {name: (tmp_path / "run" / name).read_text() for name in files} == files
@@ -220,7 +221,7 @@ def test_a_damaged_summary_is_reported(text: str, interrupted: Answer, cli: Cli,
     (tmp_path / "cut" / ".summary.json-123").write_text("half")  # left by a killed process
     answer = cli("resume", "cut")
     assert answer.code == 0
-    assert "cut/summary.json: cannot be read; the data are not compared with those recorded in it." in answer.err
+    assert "cut/summary.json: cannot be read; the data are not compared with the recorded data." in answer.err
     assert summary(tmp_path / "cut")["state"] == "completed"
     assert not (tmp_path / "cut" / ".summary.json-123").exists()
 

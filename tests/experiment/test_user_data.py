@@ -96,7 +96,7 @@ def test_a_run_is_not_resumed_with_changed_content_unless_it_has_no_hash(cli: Cl
     answer = cli("resume", "run", "loop.max_steps=6")
     assert answer.code == 2
     assert (
-        "differs from the start of the run (train_content_sha256, val_content_sha256); expected the same" in answer.err
+        "differs from the start of the run (train_content_sha256, val_content_sha256); expected the data" in answer.err
     )
     summary.write_text(json.dumps(found | {"data": {}}))  # as runs of older versions were recorded
     assert cli("resume", "run", "loop.max_steps=6").code == 0

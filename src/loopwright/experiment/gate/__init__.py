@@ -1,1 +1,1 @@
-"""Checks of configurations before a name in them is imported, and construction of the objects they describe."""
+"""Functions that check a configuration before importing the names in it, and build the objects that it describes."""

@@ -55,7 +55,7 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "strings"}
 
 
 def say(annotation: object) -> str:
-    """Return the annotation in plain words: ``a whole number or null``, ``a list of numbers``, ``'min' or 'max'``."""
+    """Describe an annotation for a message, such as ``a whole number or null`` or ``a list of numbers``."""
     if annotation is None or annotation is types.NoneType:
         return "null"
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -79,7 +79,7 @@ def say(annotation: object) -> str:
 
 
 def options(annotation: object) -> list[str]:
-    """Return the strings that the ``Literal`` types of an annotation allow, also inside unions."""
+    """Return the strings that an annotation allows with ``Literal``, including ``Literal`` types inside unions."""
     if get_origin(annotation) is Literal:
         return [option for option in get_args(annotation) if isinstance(option, str)]
     if get_origin(annotation) in (Union, types.UnionType, Annotated):
@@ -99,9 +99,9 @@ def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
 
 
 def _is_never(value: object, kind: object) -> bool:
-    """Return whether ``value`` is a scalar that a parameter of the concrete class ``kind`` cannot take.
+    """Return whether ``value`` is a scalar that cannot be passed to a parameter of the concrete class ``kind``.
 
-    The result is False for paths and enumerations, because many classes convert strings to them.
+    Return False for path and enumeration classes, because targets often convert strings to paths or enumerations.
     """
     if type(value) not in _SCALARS or not isinstance(kind, type) or kind is object:
         return False
@@ -111,7 +111,7 @@ def _is_never(value: object, kind: object) -> bool:
 
 def _accepts_sequence(value: object, kind: object, members: Sequence[object]) -> bool | None:
     if not isinstance(value, (list, tuple)):
-        # An object of another class may be iterable.
+        # An object of another class may be an iterable, so the result is None.
         return False if type(value) in (*_SCALARS, dict) else None
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):

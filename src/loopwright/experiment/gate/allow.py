@@ -98,8 +98,8 @@ LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TAR
 # Optional packages whose classes are listed, each with the extra of Loopwright that installs the package.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
 
-# Classes of Loopwright that import an optional package when they are used. Each value is the name of the package, and
-# the extra of Loopwright that installs the package.
+# Classes of Loopwright that import an optional package when they are used. Each value is a pair: the name of the
+# package, and the extra of Loopwright that installs the package.
 NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),

@@ -22,9 +22,9 @@ MAX_COMBINATIONS = 10_000
 class Budget:
     """Number of values and characters that a function may still read from one configuration.
 
-    A value that is reached again through an alias or an interpolation is counted again. Aliases and cycles therefore
-    cannot exceed the limits. Every method raises a `SettingError` if a limit is exceeded. The argument ``where`` is the
-    path of a setting or file, for the message.
+    A value that is read again through an alias or an interpolation is counted again, so the limits also hold for
+    aliases and cycles. Every method raises a `SettingError` if a limit is exceeded. The argument ``where`` is the path
+    of a setting or file, for the message.
 
     Args:
         num_values: number of values left.

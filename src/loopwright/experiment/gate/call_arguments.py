@@ -50,7 +50,7 @@ def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
 
 
 def _node_faults(node: Mapping[str, object], target: Callable[..., object], path: str) -> list[SettingError]:
-    """Return the errors in the arguments of one node. The nodes inside it are not checked."""
+    """Return the errors in the arguments of one node. Targets inside the arguments are not checked here."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
@@ -97,12 +97,12 @@ def _hints(target: Callable[..., object], parameters: Mapping[str, Parameter]) -
 
 def _ill_typed(value: object, parameter: Parameter, hints: Mapping[str, object], where: str) -> list[SettingError]:
     if value == _MISSING:
-        return []  # reported by `_missing`
+        return []  # `_missing` returns the error for this argument
     is_default = type(value) is type(parameter.default) and value == parameter.default
     if parameter.name not in hints or is_default:
         return []
     if any(is_target(node) for _, node in walk(value)):
-        return []  # an object whose type is not known yet will replace each target in the value
+        return []  # the type of the object that a target will return is unknown
     hint = hints[parameter.name]
     if accepts(value, hint) is not False:
         return []

@@ -1,7 +1,7 @@
 """Checks of the YAML events of a configuration file, before a YAML loader reads the file.
 
-A loader expands aliases, so that nine lines can become 10⁹ values, and it builds objects for tags. A parser only
-produces events, and their number grows in proportion to the size of the file.
+A loader expands aliases, so nine lines can become 10⁹ values. A loader also builds objects for tags. A parser only
+produces events, and the number of events is proportional to the size of the file.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def check_config_file(file: Path) -> None:
 
 
 def _check_events(file: Path, text: str) -> None:
-    budget = Budget(num_values=2 * MAX_VALUES)  # each entry of a mapping has two events, for key and value
-    sizes: dict[str, int] = {}  # number of events under each anchor, after expansion of aliases
+    budget = Budget(num_values=2 * MAX_VALUES)  # each entry of a mapping counts twice: key and value
+    sizes: dict[str, int] = {}  # number of values under each anchor, after expansion of aliases
     # The anchor of each open container, and the number of values left in the budget before it.
     open_containers: list[tuple[str | None, int]] = []
     for event in yaml.parse(text, Loader=yaml.SafeLoader):

@@ -29,8 +29,8 @@ def check_expansion(raw: object) -> None:
 
     Raises:
         SettingError: if the resolved strings could have more than 1,000,000 characters in total, if more than 200
-            interpolations form a chain, or if no bound can be computed, because the targets of too many interpolations
-            are unknown before they are resolved.
+            interpolations form a chain, or if interpolations such as ``${a.${b}}``, whose targets are unknown, could
+            refer to each other in more than 10,000 ways.
     """
     budget = Budget()
     expansion = _Expansion(raw, budget)
@@ -41,15 +41,15 @@ def check_expansion(raw: object) -> None:
             budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # An interpolation with an unknown target may refer once to each other string that contains such an
-            # interpolation.
+            # In the worst case, each interpolation with an unknown target refers to the next string with such
+            # interpolations. The number of copies is then multiplied by `most_choices` in each of these strings.
             budget.check_combinations(path, most_choices**num_choosing)
 
 
 @dataclass(frozen=True, slots=True)
 class _Size:
     num_characters: int
-    num_choices: int  # number of interpolations in the resolved string whose targets are unknown
+    num_choices: int  # interpolations with unknown targets, in the string and in the strings that it refers to
 
 
 @dataclass(slots=True)

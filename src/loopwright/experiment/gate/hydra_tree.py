@@ -69,14 +69,14 @@ def override_key(override: str) -> str:
 def _leaves(tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield the path and value of every scalar, and the path and type of every container.
 
-    Containers are included, so that an added empty container or a container of another type is a difference.
+    Containers are included, so that an added empty container or a container of another type is found.
     """
     for path, node in walk(dict(tree), "hydra"):
         yield path, type(node) if isinstance(node, (dict, list, tuple)) else node
 
 
 def _check_recorded_overrides(composed: Mapping[str, object], typed: Collection[object]) -> None:
-    """Refuse entries that a configuration file added to ``hydra.overrides``. A sweep builds its jobs from them."""
+    """Refuse entries that a configuration file added to ``hydra.overrides``. A sweep builds its jobs from this list."""
     for entry in _recorded_overrides(composed):
         if entry not in typed:
             raise refuse("hydra.overrides", entry, "overrides typed on the command line")
@@ -97,7 +97,7 @@ def _fixed(path: str, given: object) -> SettingError:
     remedy = "Hydra's own settings are fixed, so that no configuration can run code through them"
     if given is _ABSENT:
         return SettingError(path, f": must not be removed; {remedy}.")
-    # A configuration file can put values of environment variables into `env_set`. A message must not show them.
+    # A configuration file can put values of environment variables into `env_set`. A message must not show these values.
     if isinstance(given, type) or _is_under(path, "hydra.job.env_set"):
         return SettingError(path, f": expected Loopwright's own value; {remedy}.")
     return refuse(path, given, "Loopwright's own value", remedy)

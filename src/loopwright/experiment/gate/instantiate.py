@@ -1,8 +1,8 @@
-"""`instantiate`: builds the objects that a configuration describes. No other module does this.
+"""`instantiate`: builds the objects that a configuration describes. No other module calls the targets.
 
-Every target is checked against the allow-list before it is imported, and its arguments are checked before it is called.
-Hydra then looks up the target, so that Hydra's own list of forbidden targets is a second barrier. Hydra gets only the
-name of the target. The arguments, which have been resolved and checked, are never interpolated again.
+Before a target is imported, its name must be on the allow-list or in a trusted package. Before a target is called, its
+arguments are checked. Hydra then looks up the target as well, and refuses it if it is on Hydra's own list of forbidden
+targets. Hydra gets only the name of the target. The arguments have been resolved, and are never interpolated again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join
 from loopwright.experiment.gate.trust import Trust
 
-# Exceptions that a target raises for wrong arguments, in addition to the RuntimeError that torch raises. The cause of
-# another exception is not a setting, but for example a full disk, a damaged checkpoint or a bug in the class.
+# Exceptions that a target raises for wrong arguments, in addition to the RuntimeError that torch raises. Other
+# exceptions have other causes, such as a full disk, a damaged checkpoint or a bug in the class.
 _SETTING_FAULTS = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError, ImportError, HydraException)
 
-_MAX_CHARACTERS = 300  # of an error message of the user's code
+_MAX_CHARACTERS = 300  # maximum length of an error message from the user's code
 
 
 def instantiate(node: object, trust: Trust, path: str = "") -> object:
@@ -51,19 +51,19 @@ def instantiate(node: object, trust: Trust, path: str = "") -> object:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """Callable that builds a checked node of a configuration. Each call builds a new object."""
+    """Callable that builds the object described by a checked node of a configuration. Each call builds a new object."""
 
     node: object
     trust: Trust
     path: str
 
     def __call__(self) -> object:
-        """Build the node."""
+        """Return a new object."""
         return instantiate(self.node, self.trust, self.path)
 
 
 def factory(node: object, trust: Trust, path: str = "") -> Factory:
-    """Check a node now and return a function that builds it. A `Trainer` takes such a function as its model.
+    """Check a node, and return a function that builds its object. A `Trainer` accepts such a function as ``model``.
 
     Raises:
         SettingError: for a node that `check_targets` or `check_arguments` refuses.
@@ -73,9 +73,9 @@ def factory(node: object, trust: Trust, path: str = "") -> Factory:
 
 
 def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> object:
-    """Build a checked node. If ``is_recursive`` is False, copy the node without building the targets in it.
+    """Build the object of a checked node. If ``is_recursive`` is False, copy the node, without building its targets.
 
-    ``is_recursive`` is False inside a node with ``_recursive_: false``.
+    ``is_recursive`` is False for nodes inside a node with ``_recursive_: false``.
     """
     if isinstance(node, (list, tuple)):
         return [_build(value, trust, join(path, i), is_recursive) for i, value in enumerate(node)]
@@ -112,7 +112,8 @@ def _through_hydra(name: str, target: Callable[..., object], path: str) -> Calla
         raise SettingError(join(path, TARGET), f"={name!r}: refused by Hydra: {_first_line(error)}") from error
     if not isinstance(found, functools.partial) or found.func is not target:
         raise SettingError(
-            join(path, TARGET), f"={name!r}: expected the same object each time; it changed while it was loaded."
+            join(path, TARGET),
+            f"={name!r}: Hydra found another object than the checked one; define this name only once.",
         )
     return found
 
@@ -127,7 +128,7 @@ def _call(
     except Exception as error:
         if isinstance(error, _SETTING_FAULTS) or type(error) is RuntimeError:
             problem = f": {name} refused its arguments: {_first_line(error)}"
-            if not name.startswith(("loopwright.", "torch.")):  # the user's code, in which the error must be found
+            if not name.startswith(("loopwright.", "torch.")):  # the error is in the user's code; show its type
                 shown = on_one_line(f"{type(error).__name__}: {text_of(error)}", _MAX_CHARACTERS)
                 problem = f": {name} raised {shown}"
             raise SettingError(path or name, problem) from error

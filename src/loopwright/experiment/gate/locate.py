@@ -1,4 +1,4 @@
-"""`locate`: imports a target by its checked name, and checks that the name refers to the expected object."""
+"""`locate`: imports the class or function that a target names, and checks where it is defined."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
         path: path of the node in the configuration, for messages.
 
     Raises:
-        SettingError: if no object has this name, if the object is neither a class nor a function, or if it is defined
-            outside the listed or trusted package. For example, `os.system` is refused even if a trusted package
-            imports it.
+        SettingError: if the module cannot be imported, if no object has this name, if the object is neither a class nor
+            a function, or if it is defined outside the listed or trusted package. For example, `os.system` is refused
+            even if a trusted package imports it.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)

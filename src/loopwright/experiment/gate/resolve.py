@@ -1,6 +1,6 @@
 """`resolve`: converts a composed configuration to nested dicts, lists and scalars.
 
-Every interpolation is resolved once. The size of the result is limited by a `Budget`.
+Every interpolation is resolved. A `Budget` limits the size of the result.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from loopwright.experiment.gate.allow import LISTED_TARGETS
 from loopwright.experiment.gate.tree import ARGS, CONVERT, PARTIAL, RECURSIVE, TARGET, is_target, join, walk
 from loopwright.experiment.gate.trust import Trust, is_dotted_name
 
-# Accepted values of `_convert_`. With these values, classes receive lists and dicts. With `none`, Hydra's default, they
-# would receive OmegaConf containers.
+# Accepted values of `_convert_`. With these values, targets receive lists and dicts. With `none`, Hydra's default,
+# targets would receive OmegaConf containers.
 _PLAIN_CONVERSIONS = ("all", "partial", "object")
 
 
@@ -21,9 +21,10 @@ def check_targets(tree: object, trust: Trust, path: str = "") -> None:
         path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: for a target that is neither listed nor in a trusted package, for a value that Hydra does not
-            accept for a special key, and for a tree that is too large or too deep.
-        SettingTypeError: for a target that is not a string, and for a value that is not a dict, a list or a scalar.
+        SettingError: for a target that is neither listed nor in a trusted package, for a wrong value of a
+            special key such as ``_convert_``, and for a tree that is too large or too deep.
+        SettingTypeError: for a target or an argument name that is not a string, and for a value that is not a dict, a
+            list or a scalar.
     """
     for where, node in walk(tree, path):
         if is_target(node):

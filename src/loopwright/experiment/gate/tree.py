@@ -1,4 +1,4 @@
-"""Functions that visit the nodes of a configuration of nested dicts, lists and scalars, and name them by path."""
+"""Functions that visit every dict, list and scalar of a configuration, and build the path of each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def walk(
     Args:
         tree: nested dicts, lists and scalars.
         path: path of the tree in the configuration; empty for the whole configuration.
-        is_entered: function of a dict. The entries of the dict are visited only if the function returns True.
+        is_entered: function that is called with each dict. The entries of a dict are visited only if it returns True.
 
     Raises:
         SettingError: for more than 10,000 values, 1,000,000 characters or 100 levels, and for a key with characters

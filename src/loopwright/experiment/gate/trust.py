@@ -87,7 +87,7 @@ def read_trust(names: Sequence[str], cwd: Path) -> Trust:
 
 
 def serve_from_cwd(trust: Trust) -> None:
-    """Make the packages in ``trust.from_cwd`` importable, but no other module in the directory ``trust.cwd``."""
+    """Make the packages in ``trust.from_cwd`` importable from ``trust.cwd``, but no other module in this directory."""
     for name in trust.from_cwd:
         finder = _OneNameFinder(name, str(trust.cwd))
         if finder not in sys.meta_path:

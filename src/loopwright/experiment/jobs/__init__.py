@@ -1,1 +1,1 @@
-"""Jobs: configurations to run, with their settings, objects, checks and plans. Also recorded configurations."""
+"""Classes and functions that check jobs and build their objects and plans. A job is one configuration to run."""

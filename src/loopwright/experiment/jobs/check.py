@@ -1,4 +1,4 @@
-"""Functions that check jobs before they run, and first decide their seeds and numbers of threads."""
+"""Functions that decide the seed and the number of threads of each job, and check the job before it runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from loopwright.seeding import draw_seed
 
 @contextmanager
 def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> Iterator[CheckedJob]:
-    """Check a job and build its objects. While the context is open, its number of threads and determinism are applied.
+    """Check a job and build its objects. The context applies the job's number of threads and determinism to torch.
 
     Args:
         job: job with a composed or recorded configuration.
         trust: packages that the user trusts.
-        default_num_threads: number of threads for CPU operations if the configuration sets no number; None keeps
+        default_num_threads: number of threads for CPU operations, used if the configuration sets no number. None means
             torch's current number.
 
     Raises:
@@ -82,7 +82,7 @@ def _plan_of(found: CheckedJob | None) -> JobPlan | None:
 
 
 def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Job:
-    """Decide the values that a configuration leaves open: draw the seed, and choose the number of threads.
+    """Build the device settings of a job. Draw a seed and choose a number of threads if the configuration sets none.
 
     Raises:
         SettingError: for arguments that a target does not accept, and for a wrong section ``device``.

@@ -1,4 +1,4 @@
-"""`Job`: one configuration to run. Also the checks of a configuration that need no torch."""
+"""`Job`: one configuration to run. Also functions that compose jobs and apply the checks that need no torch."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Job:
 
     Args:
         number: index of the job in its sweep, from 0.
-        overrides: overrides of this job.
+        overrides: overrides that this job applies to its configuration.
         config: resolved configuration. Its targets have been checked.
         settings: checked top-level values of the configuration.
         directory: directory of the run or the sweep; None if the user typed no directory.
         label: overrides that distinguish this job from the other jobs of its sweep.
         loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
         device: device settings; None until `loopwright.experiment.jobs.check.settle` has built them.
-        source: configuration that Hydra composed, not resolved; None for a recorded configuration.
+        source: configuration that Hydra composed, with unresolved interpolations; None for a recorded configuration.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
     """
 
@@ -81,7 +81,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
 
 
 def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:
-    """Return a job with a configuration that a run recorded. The checks of `compose_jobs` are applied to it."""
+    """Return a job with a recorded configuration. Check it as `compose_jobs` does, except for Hydra's own settings."""
     return _check_config(config, trust, overrides=overrides)
 
 
@@ -124,13 +124,13 @@ def _check_verbose(value: object) -> None:
 
 
 def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
-    """Return the overrides that some other job does not have, or all overrides if there are no such overrides."""
+    """Return the overrides that at least one other job lacks. If there are none, return all except Hydra's settings."""
     own = [word for word in overrides if not all(word in job for job in jobs)]
     return " ".join(own or [word for word in overrides if not word.startswith("hydra")]) or "as configured"
 
 
 def check_finite(config: Mapping[str, Any]) -> None:
-    """Refuse infinite numbers and NaN at any depth. For example, a run with lr=nan would train nothing."""
+    """Refuse infinite numbers and NaN at any depth. For example, a run with lr=nan would not train."""
     for path, value in walk(dict(config)):
         if isinstance(value, float) and not math.isfinite(value):
             raise refuse(path, value, "a finite number")

@@ -45,7 +45,7 @@ class CheckedJob:
 
     Attributes:
         job: checked job, whose seed and number of threads have been decided.
-        objects: objects that were built for the check. The run of the job uses the same objects.
+        objects: objects that were built for the check. The run uses these objects, instead of building them again.
         plan: plan of the job.
     """
 
@@ -55,7 +55,7 @@ class CheckedJob:
 
 
 class JobChecker:
-    """Checks jobs one after another. A section is built again only if it differs from the section of the last job.
+    """Checks jobs one after another. A section is built again only if it differs from the section of the job before.
 
     Args:
         trust: packages that the user trusts.
@@ -65,10 +65,10 @@ class JobChecker:
     def __init__(self, trust: Trust, *, builds_trusted: bool) -> None:
         self._trust = trust
         self._builds_trusted = builds_trusted
-        self._built: dict[str, tuple[str, Any]] = {}  # for each section, its configuration as JSON, and the result
+        self._built: dict[str, tuple[str, Any]] = {}  # for section names: configuration as JSON, and result
 
     def check(self, job: Job) -> CheckedJob | None:
-        """Refuse wrong values, missing packages and checkpoints, and a model or plan that does not fit the data.
+        """Refuse wrong values, missing packages, missing checkpoints, and a model or plan that does not fit the data.
 
         The model is built without allocating its weights.
 
@@ -129,11 +129,11 @@ class JobChecker:
         return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Return the result of ``make``. If these sections have not changed, return the last result."""
+        """Return the result of ``make``. If these sections have not changed since the job before, reuse its result."""
         name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
             if self._built.pop(name, None) is not None and name == "data":
-                gc.collect()  # two large data sets are never in memory at once, even if one is in a reference cycle
+                gc.collect()  # free the old data set, even one in a reference cycle, before the new one is built
             self._built[name] = key, make()
         return cast(T, self._built[name][1])
 
@@ -157,7 +157,7 @@ def _usable_device(job: Job, trust: Trust) -> Device:
 
 
 def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
-    """Return the callable that builds the optimizer. Check its values, and whether its patterns match parameters."""
+    """Return the callable that builds the optimizer. Check its arguments and its name patterns."""
     factory = build.build_optimizer(config["optimizer"], trust)
     sketch_optimizer(factory)
     has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
@@ -175,8 +175,8 @@ def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) 
         factory = make["scheduler"] if isinstance(make, dict) else make
         arguments: dict[str, Any] = {}
         if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
-            # The number of steps is known only when the fit is planned. With a large number, the scheduler refuses only
-            # values that are wrong for every run.
+            # The number of steps is known only when the fit is planned. With this large number, the scheduler refuses
+            # only arguments that are wrong for any number of steps.
             arguments["total_steps"] = 10**9
         try:
             factory(sketch_optimizer(optimizer), **arguments)
@@ -216,10 +216,10 @@ def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
     if found is None:
         return
     run_dir, differences = found
-    what, remedy = "another model", f"to validate it with its own model: loopwright validate {run_dir}"
+    what, remedy = "another model", f"to validate it with the recorded model: loopwright validate {run_dir}"
     if is_training:
         what = "other settings"
-        remedy = f"a resumed run keeps its settings. To begin a new run with its weights, use init_from; {remedy}"
+        remedy = f"a resumed run keeps its settings. To begin a new run with these weights, use init_from; {remedy}"
     raise SettingError("ckpt_path", f"={path!r}: its run had {what} ({'; '.join(differences)}); {remedy}.")
 
 

@@ -1,4 +1,4 @@
-"""`JobPlan`: the plan of a job and the sizes of its data. It is computed before a trainer exists."""
+"""`JobPlan`: the plan of a job and the sizes of its data. `plan_job` computes it before a trainer exists."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
     """Compute the plan of a job.
 
     Raises:
-        SettingError: if the settings do not fit the data, or do not fit the resumed run.
+        SettingError: if the settings do not fit the data or the checkpoint from which the run resumes.
         CheckpointError: if the checkpoint cannot be used.
     """
     loop, data = objects.loop, objects.data
@@ -92,7 +92,7 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
 def _read_plan(ckpt_path: str) -> Checkpoint:
     """Read the entries of a checkpoint that planning needs. The tensors of the checkpoint are not read."""
     folder = resolve(ckpt_path)
-    if folder == Path(ckpt_path):  # `resolve` has verified the newest checkpoint of a run
+    if folder == Path(ckpt_path):  # for a run directory, `resolve` has already verified the checkpoint
         verify_checkpoint(folder)
     return read_entries(folder, ["plan", "position"])
 

@@ -1,4 +1,4 @@
-"""`JobSettings`: the checked top-level values of a configuration. Also checks of its names and sections."""
+"""`JobSettings`: the checked top-level values of a configuration. The module also checks names and sections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.loop import TrainingLoop
 REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
 OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
 
-# Names that an override must not remove. An override or a sweep of such a name then works with every configuration.
+# Names that an override must not remove, so that an override or a sweep of these names works with every configuration.
 KEPT_NAMES = (
     "data.batch_size",
     "data.num_workers",
@@ -24,7 +24,7 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
-OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on one micro-batch, which checkpoints do not contain
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on one micro-batch; checkpoints do not contain this batch
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
@@ -47,7 +47,8 @@ class JobSettings:
         objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
         deterministic: whether torch uses deterministic operations only.
         log_every_n_steps: number of steps between two records of training metrics.
-        max_restarts: maximum number of restarts without a new checkpoint in between, if the process of a run dies.
+        max_restarts: maximum number of restarts in a row, if the run fails or is killed. A new checkpoint resets the
+            count.
 
     Raises:
         SettingError: for an invalid value, and for settings that cannot be combined.
@@ -119,8 +120,8 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
 def at_config_path(error: SettingError) -> SettingError:
     """Return the error with the configuration path of its setting.
 
-    The trainer and the plan name some settings differently than a configuration does. Other errors are returned
-    unchanged.
+    The trainer and the plan name some settings without this path, such as ``max_steps`` for ``loop.max_steps``. Other
+    errors are returned unchanged.
     """
     settings = error.setting.split(", ")
     if _LOOP_SETTINGS.issuperset(settings):
@@ -137,7 +138,8 @@ def at_config_path(error: SettingError) -> SettingError:
 def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[str, Any]:
     """Remove the settings of a training loop from a configuration with a validation loop.
 
-    An experiment file contains such settings for its training loop, but the command line may choose a validation loop.
+    An experiment file sets options of its training loop, such as ``loop.max_steps``. If the command line chooses a
+    validation loop instead, later checks would refuse these options.
 
     Args:
         config: resolved configuration. It is returned unchanged if it has no validation loop.
@@ -152,7 +154,7 @@ def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[
 
 
 def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
-    """If a callback or logger raised the error, return it with the configuration path of its setting."""
+    """Return the error with the configuration path of its setting if a callback or logger raised the error."""
     raised = {match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match}
     for section in ("callbacks", "loggers"):
         for name, node in (config.get(section) or {}).items():
@@ -177,7 +179,7 @@ def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence
 
     Args:
         config: resolved configuration.
-        used: top-level names that interpolations read. A user may add such names to a configuration.
+        used: top-level names that interpolations read. These names are accepted even if Loopwright does not know them.
         typed: overrides as typed.
     """
     known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(JobSettings))}

@@ -1,4 +1,4 @@
-"""`check_takes`: checks before a run that the model accepts a few rows of its training data."""
+"""`check_takes`: checks before a run that the model accepts a sample of at most 64 rows of its training data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NUM_ROWS = 64
 
 
 def check_takes(model: nn.Module, data: Splits) -> None:
-    """Refuse a model that does not accept some rows of its training data.
+    """Refuse a model that does not accept a sample of its training data.
 
-    All rows have the same shapes and dtypes. Labels and tokens are checked in at most 64 rows, at regular intervals in
-    the training data, because reading all rows would take as long as a pass over the data. A wrong label or token in
-    another row ends the run later with the same message, after the run directory has been created. If a row cannot be
-    read, the check is skipped, and the run reports the error.
+    All rows have equal shapes and dtypes, so the shapes and dtypes of any row suffice. Labels and tokens differ between
+    rows. Reading all rows would take as long as a pass over the data, so at most 64 rows are read, at regular
+    intervals. A wrong label or token in another row ends the run later with the same message, after the run directory
+    has been created. If a row cannot be read, the check is skipped, and the run reports the error.
 
     Args:
         model: model with or without weights. It is checked only if it implements `ChecksBatches`.
@@ -42,7 +42,7 @@ def check_takes(model: nn.Module, data: Splits) -> None:
 
 
 def _some_rows(dataset: Any) -> Any:
-    if not hasattr(dataset, "__getitems__"):  # each row may be in another file, so only the first is read
+    if not hasattr(dataset, "__getitems__"):  # each row may be in its own file, so only the first row is read
         return next(iter(Loader(dataset)))
     every = -(-len(dataset) // _NUM_ROWS)
     return default_collate(dataset.__getitems__(list(range(0, len(dataset), every))))

@@ -40,7 +40,7 @@ class JobObjects:
         schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
         callbacks: callbacks by name.
         loggers: loggers by name.
-        data: dataloaders for training and validation, and facts about the data.
+        data: dataloaders for training and validation, and recorded properties of the data such as a hash.
     """
 
     loop: LoopCallback
@@ -81,7 +81,7 @@ def make_trainer(
     run_dir: Path | None,
     callbacks: Mapping[str, Callback] | None = None,
 ) -> Trainer:
-    """Build the trainer of a job. The trainer builds the model with the random streams of the trainer.
+    """Build the trainer of a job. The trainer itself builds the model, with random numbers from its own streams.
 
     Args:
         job: checked job whose seed has been decided.
@@ -121,10 +121,10 @@ def build_data(job: Job, trust: Trust) -> Splits:
 
 
 def facts_of(data: Splits) -> dict[str, str | int]:
-    """Return the declared facts about the data, and a SHA-256 of the content of each dataloader if computable.
+    """Return ``data.facts``, and the SHA-256 of the data set of each dataloader for which `hash_content` returns one.
 
     Raises:
-        DataError: for an image that cannot be read.
+        DataError: for an image file that cannot be read.
     """
     loaders = {"train": data.train, **name_dataloaders(data.val)}
     hashes = {name: hash_content(each.dataset) for name, each in loaders.items() if isinstance(each, Loader)}
@@ -140,7 +140,7 @@ def build_loop(job: Job, trust: Trust) -> LoopCallback:
 
 
 def build_device(job: Job, trust: Trust) -> Device:
-    """Build the device settings of a job, unless they are built already."""
+    """Return the `Device` of a job. Build the `Device` if ``job.device`` is None."""
     device = instantiate(job.config["device"], trust, "device") if job.device is None else job.device
     if not isinstance(device, Device):
         raise refuse_type("device", type(device).__name__, "a loopwright.device.Device")
@@ -158,7 +158,7 @@ def build_precision(node: Any, trust: Trust) -> Precision:
 
 
 def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
-    """Build the `Checkpointing` of a run. If ``node`` is None, return None, and no checkpoints are saved."""
+    """Build the `Checkpointing` of a run. If ``node`` is None, return None; the run then saves no checkpoints."""
     if node is None:
         return None
     checkpointing = instantiate(node, trust, "checkpoint")

@@ -1,4 +1,4 @@
-"""`process_settings`: applies the number of threads and the determinism of a run to the process."""
+"""`process_settings`: sets torch's number of threads and determinism during a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopwright.device import deterministic_operations, deterministic_workspace
 
 @contextmanager
 def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]:
-    """Apply a number of threads and determinism while the context is open. Restore the earlier settings afterwards.
+    """Set the number of threads and the determinism while the context is open. Restore the earlier settings afterwards.
 
     Args:
         num_threads: number of threads for CPU operations.
@@ -20,7 +20,8 @@ def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]
 
     Raises:
         SettingError: if ``deterministic`` is True and an operation without a deterministic implementation is called.
-            The message names the operation.
+            The message names the operation. Also if ``deterministic`` is True and the environment variable
+            ``CUBLAS_WORKSPACE_CONFIG`` has a value that is not deterministic.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)

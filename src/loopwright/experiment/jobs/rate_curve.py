@@ -17,8 +17,8 @@ from loopwright.optim import NAME_ARGUMENTS
 from loopwright.plan import Plan, draw_curve
 from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers
 
-_MAX_POINTS = 1_000  # number of points of a curve, if the rate of any step can be computed directly
-# Number of steps of a curve, if each step of the schedulers must be carried out. One step takes 5 to 20 µs.
+_MAX_POINTS = 1_000  # maximum number of points of a curve, if the rate of any step can be computed directly
+# Maximum number of steps of a curve, if the schedulers must compute the rates one by one. One step takes 5 to 20 µs.
 _MAX_SCHEDULER_STEPS = 20_000
 
 Course = Callable[[Plan], str]
@@ -27,8 +27,8 @@ Course = Callable[[Plan], str]
 def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
     """Return a function that describes the learning rates of a plan in one line.
 
-    The function builds a new optimizer and new schedulers for one small parameter. The line shows ``optimizer.lr``. The
-    rates of single parameter groups are not shown.
+    The function builds a new optimizer and new schedulers for one small parameter. The line shows how the learning rate
+    ``optimizer.lr`` changes. Different rates of single parameter groups are not shown.
 
     Args:
         optimizer: callable that builds an optimizer for given parameters.
@@ -38,7 +38,7 @@ def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
 
 
 def sketch_optimizer(factory: Any) -> Optimizer:
-    """Build an optimizer for one small parameter, without the groups that need the parameter names of a model.
+    """Build an optimizer for one small parameter. Arguments that need the parameter names of a model are left out.
 
     Raises:
         SettingError: for a value that the optimizer refuses, such as a learning rate below 0.

@@ -1,6 +1,6 @@
 """Functions that read, override and compare the configurations that runs recorded in ``config.yaml``.
 
-A recorded configuration is checked in the same way as a configuration file of the user, because a run directory may
+The checks of the user's configuration files are applied to recorded configurations as well, because a run directory may
 come from an untrusted source.
 """
 
@@ -26,8 +26,8 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
     """Read the configuration that a run recorded in its ``config.yaml``.
 
     Raises:
-        SettingError: if the file does not exist, or is not one mapping with string keys. Also if the file contains
-            tags, aliases or repeated keys, or exceeds the limits of `Budget` on size and depth.
+        SettingError: if the file does not exist, or does not contain one mapping with string keys. Also if the file
+            contains tags, aliases or repeated keys, or exceeds the limits of `Budget` on size and depth.
     """
     file = run_dir / "config.yaml"
     if not run_dir.is_dir():
@@ -102,7 +102,7 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
 def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
     """Return the setting ``max_restarts`` of a recorded run after ``overrides`` are applied.
 
-    An invalid value gives 0. It is refused later, when the run is checked.
+    Return 0 for an invalid value, which a later check of the run refuses.
     """
     config = read_recorded(run_dir)
     apply_overrides(config, overrides)
@@ -110,13 +110,13 @@ def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
     return value if type(value) is int and value > 0 else 0
 
 
-# Top-level names whose values must not change when a run is resumed. Only `data.num_workers` may change, because the
-# results do not depend on it.
+# Top-level names whose values must not change when a run is resumed, except `data.num_workers`. The results do not
+# depend on `data.num_workers`.
 RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
 
 
 def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[str]) -> tuple[Path, list[str]] | None:
-    """Compare ``config`` with the configuration of the run that a checkpoint belongs to.
+    """Compare ``config`` with the recorded configuration of the run that saved a checkpoint.
 
     Args:
         path: path of a checkpoint or of a run directory.

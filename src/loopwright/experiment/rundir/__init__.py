@@ -1,1 +1,1 @@
-"""The run directory: its creation, its lock, and the files in which a run records itself."""
+"""Functions and classes that create a run directory, lock it, and write the files that describe the run."""

@@ -21,8 +21,8 @@ _RUN_FILES = ("config.yaml", "summary.json", "checkpoints", "multirun.yaml", ".h
 def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.environ) -> Path:
     """Create ``outputs/<name>/<date>_<time>_<id>`` and return its relative path. For a sweep, append ``_sweep``.
 
-    Under torchrun, the process with rank 0 creates the directory, and writes the name of the directory to a small file
-    in the parent folder. The other processes read this file.
+    Under torchrun, the process with rank 0 creates the directory and writes the directory's name to a small file in
+    ``outputs/<name>``. The other processes read this file.
 
     Args:
         name: name of the run, which `JobSettings` has checked.
@@ -30,8 +30,8 @@ def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.envir
         environ: environment variables, in which torchrun sets the rank.
 
     Raises:
-        SettingError: if ``outputs/<name>`` cannot be created, or if torchrun started processes on several machines.
-            Several machines may have no disk in common.
+        SettingError: if ``outputs/<name>`` cannot be created, or if torchrun started processes on several machines,
+            which may have no shared disk.
         OSError: if the directory cannot be created in ``outputs/<name>``.
         TimeoutError: if the process with rank 0 creates no directory within 60 s.
     """
@@ -45,7 +45,7 @@ def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.envir
 
 
 def use(setting: str, directory: str) -> Path:
-    """Return the path of a directory that the user typed. Create the directory if it does not exist.
+    """Return the path that the user typed for a run directory. Create the directory if it does not exist.
 
     Args:
         setting: name of the setting that contains the path, for messages.
@@ -70,7 +70,7 @@ def _make(setting: str, path: Path) -> None:
 
 
 def check_usable(setting: str, path: Path) -> None:
-    """Refuse a typed directory that already contains a run, and a path that is not a directory."""
+    """Refuse a path that is a file, and a directory that already contains a run."""
     if path.exists() and not path.is_dir():
         raise SettingError(setting, f"={str(path)!r}: expected a directory, found a file.")
     held = [name for name in _RUN_FILES if (path / name).exists()]
@@ -92,8 +92,8 @@ def _make_new(parent: Path, is_sweep: bool) -> Path:
 def _make_shared(parent: Path, is_sweep: bool, environ: Mapping[str, str], timeout_seconds: float = 60.0) -> Path:
     """Return the same new directory in every process that one torchrun started on this machine.
 
-    The key that identifies the launch contains the process ID of torchrun. The run ID and the port do not suffice,
-    because two launches often use the same default values.
+    The name of the small file contains a hash of torchrun's run ID, port, restart count and process ID. The process ID
+    is needed because two launches often have the same default run ID and port.
     """
     identity = [environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")]
     key = hashlib.sha256(json.dumps([*identity, os.getppid()]).encode()).hexdigest()[:16]

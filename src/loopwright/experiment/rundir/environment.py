@@ -16,7 +16,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.records import read_mapping
 
-# Environment variables that a run depends on. No other variable is recorded, except those in `_OF_KERNELS`.
+# Environment variables that are recorded, in addition to the variables in `_OF_KERNELS`.
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
@@ -39,7 +39,7 @@ _OF_KERNELS = (
     "OPENBLAS_NUM_THREADS",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
-_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # results do not depend on these
+_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # the results of a run do not depend on these variables
 _GIT_SECONDS = 20.0
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
@@ -49,8 +49,8 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
 
     Args:
         num_threads: number of threads for CPU operations in this run.
-        git: commit and state of the working tree, as returned by `git_state`.
-        trust: trusted packages. Digests of their source code are recorded as well.
+        git: commit, and whether there are uncommitted changes, as returned by `git_state`.
+        trust: packages that the user trusts. The result contains digests of their source code.
     """
     return {
         "python": platform.python_version(),
@@ -84,9 +84,9 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parts of two environments that may change the results of a run.
+    """Return two environments with only those values that may change the results of a run.
 
-    Values that ``before`` does not contain, because an earlier version recorded it, are left out of both.
+    Values that an earlier version of Loopwright did not record in ``before`` are removed from ``now``.
     """
     sides = [dict(before), dict(now)]
     hardware, own = (_section(side, "hardware") for side in sides)
@@ -115,15 +115,17 @@ def read_environment(directory: Path) -> dict[str, Any]:
 
 
 def recorded_threads(directory: Path) -> int:
-    """Return the number of CPU threads that a run recorded. If it cannot be read, return torch's current number."""
+    """Return the recorded number of CPU threads. If it was not recorded, return torch's current number."""
     recorded = read_environment(directory).get("num_threads")
     return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()
 
 
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
-    """Return the commit and the uncommitted changes of the git repository around ``directory``.
+    """Return the commit and the uncommitted changes of the git repository that contains ``directory``.
 
-    The commit and the changes are None if there is no repository, or if git cannot be run.
+    Returns:
+        A dict with ``commit`` and ``is_dirty`` (whether there are uncommitted changes), and the output of ``git diff``.
+        All three are None if there is no repository, or if git cannot be run.
     """
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
@@ -133,7 +135,7 @@ def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    # The repository's configuration must not run programs: no file system monitor, no hooks, no external diff.
+    # Git must not run programs that the repository's configuration names, such as a file system monitor or hooks.
     command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-C", str(directory)]
     try:
         done = subprocess.run(

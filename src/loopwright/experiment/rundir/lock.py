@@ -25,13 +25,13 @@ _log = logging.getLogger("loopwright")
 def hold(directory: Path) -> Iterator[None]:
     """Lock a run directory while the context is open.
 
-    The operating system provides the lock, on the file ``.lock``. The system releases the lock when the process ends
-    for any reason, and forked processes do not inherit the lock. The file describes the process that holds the lock,
-    and is never deleted.
+    The lock is an operating-system lock on the file ``.lock``. The system releases the lock when the process ends for
+    any reason, and forked processes do not inherit the lock. The file contains the ID of the process that holds the
+    lock, the host, and the time of locking. The file is never deleted.
 
     Raises:
-        CheckpointError: if another process holds the lock. The message names this process.
-        SaveError: if the directory is not writable.
+        CheckpointError: if another process holds the lock. The message names the other process.
+        SaveError: if the file ``.lock`` cannot be written.
     """
     path = directory / LOCK_FILE
     try:

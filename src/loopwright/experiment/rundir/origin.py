@@ -1,4 +1,4 @@
-"""The checkpoints that a run starts from or validates, with SHA-256 digests that show whether one was replaced."""
+"""Functions that find the checkpoints that a run starts from or validates, and compute their SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def origins(settings: JobSettings) -> list[Path]:
     """Return the paths of the checkpoints that ``ckpt_path``, ``ckpt_paths`` or ``init_from`` name.
 
     Raises:
-        CheckpointError: if a checkpoint does not exist, or if a run directory contains no complete checkpoint.
+        CheckpointError: if a checkpoint does not exist, or if a run directory contains no valid checkpoint.
     """
     if settings.ckpt_paths is not None:
         return expand(settings.ckpt_paths)
@@ -25,7 +25,8 @@ def origins(settings: JobSettings) -> list[Path]:
 def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
     """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None for an unreadable manifest.
 
-    The manifest contains the digests of all other files of the checkpoint.
+    The manifest contains the digests of all other files of the checkpoint. A replaced checkpoint therefore has another
+    SHA-256.
     """
     found: dict[str, str | None] = {}
     for folder in checkpoints:

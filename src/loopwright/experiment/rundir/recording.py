@@ -29,7 +29,7 @@ _log = logging.getLogger("loopwright")
 
 
 class RecordingCallback(Callback):
-    """Writes the plan and the optimizer when a fit starts, and adds the configuration to every checkpoint.
+    """Records the plan and the optimizer when a fit starts, and adds the configuration to every checkpoint.
 
     The attribute ``validated_step`` is the ``global_step`` of the last validation.
 
@@ -50,7 +50,7 @@ class RecordingCallback(Callback):
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Write the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint."""
+        """Record the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint."""
         plan = trainer.plan
         assert plan is not None, "the plan is made before a fit starts"
         self._writer.write_resumption()
@@ -64,7 +64,7 @@ class RecordingCallback(Callback):
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """After a validation, refuse a setting that names a validation metric that does not exist."""
+        """Once a validation has logged metrics, refuse a setting that names a ``val/…`` metric that was not logged."""
         validated = [name for name in trainer.metrics if name.startswith("val/")]
         for setting, name in self._named_metrics.items():
             if validated and name.startswith("val/") and name not in validated:
@@ -80,11 +80,11 @@ class RecordingCallback(Callback):
                     _log.warning("%s=%r: no such metric was logged.", setting, name)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Keep the ``global_step``. Outside a fit, it is the step of the checkpoint that is validated."""
+        """Store the ``global_step``. Outside a fit, this is the step of the checkpoint that is validated."""
         self.validated_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Add the configuration to the checkpoint, so that a checkpoint can be used without its run directory."""
+        """Add the configuration to the checkpoint, so that the checkpoint can be used without its run directory."""
         state_dict["config"] = dict(self._config)
 
 

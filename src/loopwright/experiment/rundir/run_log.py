@@ -24,7 +24,7 @@ class _OneLine(logging.Formatter):
 
 
 class _ToFile(logging.FileHandler):
-    """Handler that appends to the log file. If a write fails, one message is printed, and the run continues."""
+    """Handler that appends to the log file. After the first failed write, it prints one message. The run continues."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")
@@ -38,9 +38,9 @@ class _ToFile(logging.FileHandler):
 
 
 class _ToStderr(logging.Handler):
-    """Handler that writes to the current ``sys.stderr``.
+    """Handler that writes to the object that is ``sys.stderr`` when a message is logged.
 
-    The progress line replaces ``sys.stderr``, so that other output is printed above the line.
+    The progress line replaces ``sys.stderr`` with an object that prints other output above the line.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -76,10 +76,10 @@ def run_log(file: Path) -> Iterator[None]:
         for logger in (LOGGER, _WARNINGS):
             logger.removeHandler(to_file)
             logger.removeHandler(to_stderr)
-        with suppress(OSError):  # the handler printed this error when a message was logged
+        with suppress(OSError):  # the handler has already printed a message about a file that cannot be written
             to_file.close()
 
 
 def log_only(message: str) -> None:
-    """Log ``message`` as an error only in the file. Another function prints the error to stderr in another form."""
+    """Write ``message`` to the log file as an error, but not to stderr. The caller prints its own line to stderr."""
     LOGGER.error(message, extra={"file_only": True})

@@ -15,9 +15,9 @@ _OWN = Path(__file__).parents[2]
 
 
 def source_digests(trust: Trust) -> dict[str, str | None]:
-    """Return a SHA-256 of the names and contents of all ``.py`` files of each package, by dotted name.
+    """Return a SHA-256 of the names and contents of all ``.py`` files of each package, by dotted package name.
 
-    The value is None if the package has no such files or a file cannot be read. No package is imported.
+    The value is None if the package has no ``.py`` files, or if a file cannot be read. No package is imported.
     """
     found = {"loopwright": _digest([_OWN])}
     for name in trust.packages:

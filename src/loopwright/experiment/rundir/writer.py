@@ -49,7 +49,7 @@ class DirectoryWriter:
     Args:
         directory: existing run directory.
         settings: settings of the run. The name and the mode of the objective are written to the summary.
-        is_resumed: whether the directory contains an earlier part of this run.
+        is_resumed: whether this process resumes the run that the directory contains.
 
     Raises:
         SettingError: if the directory already contains a run and ``is_resumed`` is False.
@@ -64,7 +64,7 @@ class DirectoryWriter:
         before = read_summary(directory) if is_resumed else {}
         if is_resumed and not before:
             _log.warning(
-                "%s: cannot be read; the data are not compared with those recorded in it.", directory / "summary.json"
+                "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
             )
         self._data_before = before["data"] if isinstance(before.get("data"), dict) else {}
         self._resumption: tuple[str, str] | None = None  # configuration and command, not yet written
@@ -104,7 +104,7 @@ class DirectoryWriter:
             words: words of the command line, written to ``command.txt``.
             environment: return value of `loopwright.experiment.rundir.environment.environment`, written to
                 ``environment.json``.
-            diff: uncommitted changes, written to ``git.diff``; None if unknown.
+            diff: uncommitted changes, written to ``git.diff``; None writes no file.
         """
         self._write_config(_config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
@@ -115,11 +115,11 @@ class DirectoryWriter:
     def note_resumption(
         self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
     ) -> None:
-        """Keep the files of a resumed run in memory until `write_resumption` writes them.
+        """Store the contents of the files of a resumed run in memory, until `write_resumption` writes the files.
 
         Args:
-            config: resolved configuration. Its last step may be later than in the recorded configuration.
-            words: words of the command line.
+            config: resolved configuration. It may contain a later last step than the recorded configuration.
+            words: words of the command line that resumes the run.
             checkpoint: checkpoint from which the run resumes.
             differences: differences between the recorded environment and the current environment.
         """
@@ -132,7 +132,7 @@ class DirectoryWriter:
             return
         config_text, command = self._resumption
         self._resumption, self._is_begun = None, True
-        for left in self.directory.glob(".*.*-*"):  # a process that was killed may have left partial files
+        for left in self.directory.glob(".*.*-*"):  # partial files that a killed process has left
             if _PARTIAL.fullmatch(left.name):
                 left.unlink(missing_ok=True)
         self._write_config(config_text)
@@ -150,39 +150,41 @@ class DirectoryWriter:
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Write facts about the data, such as digests, to the summary.
+        """Write properties of the data, such as digests, to the summary.
 
         Raises:
-            SettingError: if the run is resumed and its earlier part used different data.
+            SettingError: if the run is resumed and a recorded property of its data has another value now.
         """
         found = json.loads(json.dumps(plain(facts)))
         changed = [name for name, value in self._data_before.items() if found.get(name) != value]
         if changed:
             raise SettingError(
-                "data", f": differs from the start of the run ({', '.join(changed)}); expected the same data."
+                "data",
+                f": differs from the start of the run ({', '.join(changed)}); expected the data that the run started "
+                "with.",
             )
         self._summary["data"] = dict(facts)
         self._write_summary()
 
     def write_origins(self, digests: Mapping[str, str | None]) -> None:
-        """Write to the summary which checkpoints the run starts from or validates, each with its digest."""
+        """Write the paths and digests of the checkpoints that the run starts from or validates to the summary."""
         self._summary["origins"] = dict(digests)
         self._write_summary()
 
     def write_optimizer(self, facts: Mapping[str, Any]) -> None:
-        """Write facts about the optimizer to the summary."""
+        """Write the class name and the parameter groups of the optimizer to the summary."""
         self._summary["optimizer"] = dict(facts)
         self._write_summary()
 
     def end(self, state: State, exit_code: int, **values: Any) -> None:
         """Write the result of the run to the summary.
 
-        If a resumed run ended before `write_resumption`, its files are not changed.
+        If a resumed run ends before `write_resumption` was called, no file is changed.
 
         Args:
             state: final state of the run.
             exit_code: exit code of the run.
-            values: values of other entries of the summary.
+            values: other entries of the summary, by name.
         """
         unknown = values.keys() - self._summary.keys()
         assert not unknown, unknown
@@ -213,7 +215,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Convert ``value`` for strict JSON. Infinite numbers and NaN become strings, as in metrics.jsonl."""
+    """Convert a nested value for strict JSON. Infinite numbers and NaN become strings, as in metrics.jsonl."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

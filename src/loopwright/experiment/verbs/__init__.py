@@ -1,1 +1,1 @@
-"""The commands after ``loopwright``, such as ``resume``. Each has a module, and the module `entry` calls them."""
+"""The commands after ``loopwright``, such as ``resume``. Each command has a module, which the module `entry` calls."""

@@ -1,7 +1,7 @@
-"""`execute`: composes the configurations of a command line, and calls the module of its verb.
+"""`execute`: composes the configurations of a command line, and calls the function that carries out its command.
 
 Importing this module imports Hydra but not torch. The modules that need torch are imported after every job has been
-composed. An import of torch takes seconds, and wrong overrides should be reported before it.
+composed. Importing torch takes seconds, and wrong overrides are reported without this delay.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def execute(line: CommandLine) -> int:
 
 
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
-    """Carry out a verb that takes a run directory or a file. No configuration is composed."""
+    """Carry out a command that takes a run directory or a file, such as ``resume``. No configuration is composed."""
     assert line.directory is not None
     if line.verb == "resume":
         if supervised is None and (max_restarts := recorded_max_restarts(Path(line.directory), line.overrides)):
@@ -87,7 +87,7 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
 
 
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Carry out a verb on composed jobs."""
+    """Carry out ``config``, ``plan`` or ``verify`` on composed jobs."""
     if line.verb == "config":
         tell(yaml.safe_dump(jobs[0].config, sort_keys=False, allow_unicode=True, width=120).rstrip("\n"))
         return 0

@@ -24,13 +24,15 @@ _AVERAGED = "averaged_weights"  # key of the weights in the saved state of an `E
 def export(line: CommandLine) -> int:
     """Write the weights of a checkpoint, or of the newest valid checkpoint of a run, to a file. No model is built.
 
-    The option ``output=FILE`` names the file. The default is ``step_….safetensors`` in the run directory. The option
-    ``weights=averaged`` selects the weights that an `ExponentialMovingAverage` has averaged.
+    The option ``output=FILE`` names the file. The default is ``step_….safetensors`` in the run directory, or next to a
+    checkpoint that is not in a run directory. The option ``weights=averaged`` selects the weights that an
+    `ExponentialMovingAverage` has averaged.
 
     Raises:
-        SettingError: for another option, if the file already exists, or if it cannot be written.
-        CheckpointError: if there is no valid checkpoint, if it contains no averaged weights although they are
-            requested, or if it contains a tensor of dtype complex128.
+        SettingError: for an unknown option or a wrong value, if the file already exists, or if the file cannot be
+            written.
+        CheckpointError: if there is no valid checkpoint, if averaged weights are requested but the checkpoint contains
+            none, or if the weights contain a tensor of dtype complex128.
     """
     assert line.directory is not None
     options = read_options(line.overrides, {"output": None, "weights": "trained"})

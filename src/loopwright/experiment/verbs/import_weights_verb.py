@@ -12,15 +12,15 @@ from loopwright.experiment.console.options import read_options
 
 
 def import_weights(line: CommandLine) -> int:
-    """Read weights from a ``torch.save`` file without running code in the file, and write them as a checkpoint.
+    """Convert the weights in a ``torch.save`` file to a checkpoint. No code in the file is run.
 
     The option ``output=DIR`` names the directory of the checkpoint. The default is the name of the file with
-    ``_weights`` appended, in the current directory. The option ``key=NAME`` is the key of the weights in the file.
+    ``_weights`` appended, in the current directory. The option ``key=NAME`` names the key of the weights in the file.
 
     Raises:
-        SettingError: for another option, and if the directory already exists.
-        CheckpointError: if the file contains objects other than tensors, or if several of its keys could be the key of
-            the weights.
+        SettingError: for an unknown option, and if the directory already exists.
+        CheckpointError: if the file cannot be read or contains objects other than tensors and plain containers. Also
+            if no entry or several entries of the file could be the weights.
     """
     assert line.directory is not None
     file = Path(line.directory)

@@ -17,10 +17,11 @@ from loopwright.plan import count_samples
 
 
 def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Print the plan of a job. For a sweep, print a table with the steps, batch sizes and samples of each job.
+    """Print the plan of a job. For a sweep, print a table of the steps, batch size and samples of each job.
 
     Raises:
-        SettingError: for every wrong setting that a run would refuse.
+        SettingError: for a wrong setting that a run would refuse as well.
+        CheckpointError: for a checkpoint that a run would refuse as well.
     """
     if not line.multirun:
         with checked(jobs[0], trust) as ready:

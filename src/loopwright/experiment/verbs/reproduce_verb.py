@@ -44,13 +44,14 @@ _MAX_REPEATED = 10  # maximum number of differences that are listed again after 
 def reproduce(line: CommandLine, trust: Trust) -> int:
     """Repeat a recorded run in a new directory.
 
-    First print what has changed in the configuration, data and environment; afterwards compare the results of both
-    runs. No file of the recorded run is changed. A run that was resumed is repeated without interruption. Overrides
-    change recorded values and are listed as differences. ``hydra.run.dir`` is the directory of the new run.
+    Before the new run starts, print what has changed in the configuration, data and environment. After the new run has
+    ended, compare the results of both runs. No file of the recorded run is changed. A run that was resumed is repeated
+    without interruption. Overrides change recorded values and are listed as differences. The setting ``hydra.run.dir``
+    chooses the directory of the new run.
 
     Returns:
-        0 if all recorded results are bitwise equal to the new results; 1 if they are not, or if no results were
-        recorded; the exit code of the new run if this run ended too early to be compared.
+        0 if all recorded results are bitwise equal to the new results; 1 if a result differs. If there are too few
+        results to decide, the exit code of the new run, or 1 if that exit code is 0.
 
     Raises:
         SettingError: if the directory contains no run, if a setting is wrong, or if the new directory is inside the
@@ -95,7 +96,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
 
 
 def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str | None]:
-    """Return the configuration with overrides and a seed, and the value of ``hydra.run.dir`` or None."""
+    """Return the recorded configuration with overrides applied and a seed set, and ``hydra.run.dir`` if it is given."""
     own = [word for word in words if word.startswith(f"{_DIRECTORY}=")]
     typed = parse_overrides(own)
     if any(each.is_sweep_override() or not each.value() for each in typed):
@@ -126,7 +127,7 @@ def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
-    """Return a line for each checkpoint that was replaced after the run started from it or validated it."""
+    """Return a line for each checkpoint that was replaced after the recorded run started from it or validated it."""
     before = summary.get("origins")
     if not isinstance(before, dict) or not before:
         return []
@@ -136,12 +137,12 @@ def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
 def _changes_around(
     directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
 ) -> list[str]:
-    """Return a line for each difference in data, versions, hardware and source code.
+    """Return a line for each difference in the data, the environment and the uncommitted changes.
 
     Args:
         directory: recorded run directory.
         summary: summary of the recorded run.
-        now: current properties of the data set, such as its length and SHA-256.
+        now: current properties of the data, such as a length or a SHA-256, by name.
         trust: packages that the user trusts.
         num_threads: number of threads for CPU operations in the new run.
     """
@@ -157,7 +158,7 @@ def _changes_around(
 
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:
-    """Return a line if the uncommitted changes differ from the recorded uncommitted changes."""
+    """Return a line if ``diff``, the current uncommitted changes, differs from the recorded ``git.diff``."""
     file = directory / "git.diff"
     then = file.read_bytes() if file.is_file() else None
     now = None if diff is None else diff.encode()

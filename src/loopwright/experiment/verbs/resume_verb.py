@@ -21,7 +21,8 @@ from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import carry_out, opened
 from loopwright.records import read_summary
 
-# Settings that may change when a run is resumed: the length of the run, and settings that do not change its results.
+# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
+# other settings do not change its results.
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
 _KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
@@ -46,7 +47,7 @@ def resume(line: CommandLine, trust: Trust) -> int:
     summary = read_summary(directory)
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
         with checked(_job_from(config, None, line, trust), trust):
-            pass  # checks the configuration, so that a wrong value is refused
+            pass  # only the checks are needed: they refuse a wrong value
         tell(
             f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
             f"To train it for longer: loopwright resume {directory} loop.max_steps=N"
@@ -85,7 +86,6 @@ def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> li
     if refused:
         raise SettingError(
             "resume",
-            f": a resumed run keeps its settings ({'; '.join(refused)}); it accepts a later end, such as "
-            "loop.max_steps=N.",
+            f": a resumed run keeps its settings ({'; '.join(refused)}); to train for longer, use loop.max_steps=N.",
         )
     return list(changes)

@@ -10,10 +10,13 @@ from loopwright.experiment.verify.verify import verify_job
 
 
 def verify(line: CommandLine, job: Job, trust: Trust) -> int:
-    """Compare two runs and print the verdict. Return 0 if the runs are as equal as promised, otherwise 1.
+    """Run ``job`` in two ways and print how the two runs compare.
+
+    Returns:
+        0 if the runs are bitwise equal or, for ``accumulation``, equal up to rounding; otherwise 1.
 
     Raises:
-        SettingError: for a wrong setting, and for a configuration with which nothing can be compared.
+        SettingError: for a wrong setting, and for a configuration with which the comparison is not possible.
     """
     assert line.what is not None
     verdict = verify_job(line.what, job, trust)
