@@ -106,7 +106,7 @@ class Callback:
         """Called before the forward of a training micro-batch."""
 
     def on_train_step_end(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the backward of a training micro-batch, and after the update if it is the last of a step."""
+        """Called after the backward of a training micro-batch, and after the update, if one follows."""
 
     # Validation
 

@@ -24,8 +24,8 @@ _EVENTS = ("start", "end", "exception", "batch_start", "batch_end", "step_start"
 class LoopCallback(Callback):
     """Base class of `TrainingLoop` and `ValidationLoop`.
 
-    A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement any
-    hook. A loop has no counters: the trainer stores the position of the run.
+    A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement
+    any hook. A loop has no counters: the trainer stores the position of the run.
 
     Raises:
         TypeError: if `LoopCallback` itself is instantiated, not a subclass.
@@ -146,10 +146,9 @@ class TrainingLoop(LoopCallback):
             step, a fit logs one line, trains nothing and returns normally.
         num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is given too, the
             fit ends at the earlier of the two ends. ``num_epochs`` cannot be combined with ``num_steps``.
-        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The
-            dataloader starts again at the end of each pass, not at the end of each epoch. If the length of the
-            dataloader is known, an epoch longer than a pass is an error. If the length is unknown, ``num_epochs``
-            needs this setting.
+        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The dataloader starts again at the end of
+            each pass, not at the end of each epoch. If the length of the dataloader is known, an epoch longer than a
+            pass is an error. If the length is unknown, ``num_epochs`` needs this setting.
         eval_frequency: interval between validations. An integer n, 1 or more: after every n steps of this fit. A
             fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps. The product is computed from the
             decimal form of the fraction, without rounding errors (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1
@@ -223,7 +222,7 @@ class TrainingLoop(LoopCallback):
 
     @property
     def eval_frequency(self) -> int | float | None:
-        """Interval between validations: an int: number of steps; a float: fraction of the fit; None or 0: never."""
+        """Interval between validations. An int is a number of steps, a float is a fraction of the fit; None or 0: never."""
         return self._settings.eval_frequency
 
     @property

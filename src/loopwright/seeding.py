@@ -110,7 +110,7 @@ class SideStreams:
         self._outer: tuple[Any, torch.Tensor, Any] | None = None
 
     def __enter__(self) -> None:
-        """Replace the global streams by the streams of this object."""
+        """Save the global streams. Replace them by the streams of this object, unless the block seeds the streams."""
         self._outer = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
         if self._is_continued:
             random.setstate(self._python)
