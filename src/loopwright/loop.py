@@ -146,8 +146,8 @@ class TrainingLoop(LoopCallback):
             step, a fit logs one line, trains nothing and returns normally.
         num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is given too, the
             fit ends at the earlier of the two ends. ``num_epochs`` cannot be combined with ``num_steps``.
-        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The dataloader starts again at the end of
-            each pass, not at the end of each epoch. If the length of the dataloader is known, an epoch longer than a
+        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The dataloader starts again at the end
+            of each pass, not at the end of each epoch. If the length of the dataloader is known, an epoch longer than a
             pass is an error. If the length is unknown, ``num_epochs`` needs this setting.
         eval_frequency: interval between validations. An integer n, 1 or more: after every n steps of this fit. A
             fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps. The product is computed from the
@@ -222,7 +222,7 @@ class TrainingLoop(LoopCallback):
 
     @property
     def eval_frequency(self) -> int | float | None:
-        """Interval between validations. An int is a number of steps, a float is a fraction of the fit; None or 0: never."""
+        """Interval between validations. An int counts steps, a float is a fraction of the fit; None or 0: never."""
         return self._settings.eval_frequency
 
     @property
