@@ -173,7 +173,7 @@ def test_a_hook_that_is_not_a_word_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["train", "fit", "train_batch", "train_step", "validate_batch", "validate_step"])
 def test_a_hook_with_the_names_of_other_hooks_is_refused(value: str) -> None:
     message = message_of(ValidationLoop, hook=value)
-    assert message.startswith(f"hook={value!r}: expected a word that makes new names of hooks; on_{value}_")
+    assert message.startswith(f"hook={value!r}: expected a word that gives new hook names; on_{value}_")
 
 
 def test_hook_names_of_validate_are_hooks_and_others_are_named_alike() -> None:

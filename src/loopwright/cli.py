@@ -22,15 +22,17 @@ from loopwright.shipped import conf_dir
 def console() -> int:
     """Run `main` with the garbage collector disabled until training starts.
 
-    Importing modules and composing a configuration create little garbage, but garbage collections would take a fifth of
-    that time.
+    While modules are imported and a configuration is composed, garbage collections would take a fifth of the time and
+    find little garbage.
     """
     gc.disable()
     return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with the words ``argv``. If it is None, use the words typed after ``loopwright``.
+    """Run the command ``loopwright`` with the arguments ``argv``.
+
+    If ``argv`` is None, the arguments are the words that were typed after ``loopwright``.
 
     Returns:
         Exit code: 0 if the command completed; 1 if the run failed; 2 if a setting is wrong; 3 if a checkpoint is
@@ -46,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
         if _answer(line):
             return 0
-        # This import imports Hydra, so it is not at the top: help does not need Hydra, and Hydra must not look for
-        # plugins before the current directory is removed from sys.path.
+        # `entry` imports Hydra. It is imported here because help does not need Hydra, and because Hydra must not look
+        # for plugins before the current directory is removed from sys.path.
         from loopwright.experiment.verbs.entry import execute
 
         return execute(line)
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except Exception as error:  # raised by the user's code, such as a trusted class that is built for a check
+    except Exception as error:  # for example, the constructor of a user's class raised it
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         complain(f"{one_line_of(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Replace standard output or standard error by the null device if it was closed before this process started."""
+    """Replace each of stdout and stderr by the null device if it was closed before this process started."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (stays open until the process ends)
@@ -94,7 +96,7 @@ def leave_current_directory() -> None:
 
 
 def _answer(line: CommandLine) -> bool:
-    """Print the version or the help, if the command line asks for it."""
+    """Print the version or the help if the command line asks for either, and return whether it does."""
     if line.action == "version":
         tell(f"loopwright {__version__}")
     elif line.action == "help":

@@ -1,6 +1,6 @@
-"""Exception classes that are raised to users, and functions that build their one-line messages.
+"""Exception classes for errors that users see, and functions that build one-line messages for these errors.
 
-A message has three parts: what was given, what is accepted, and a remedy or the nearest valid name::
+Most messages contain: what was given, what is accepted, and a remedy or the nearest valid name::
 
     loop.eval_frequency=1.5: expected a positive whole number of steps or a fraction in (0, 1]; use null to turn it off.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def text_of(error: BaseException) -> str:
     """Return the message of an exception, or an empty string if its ``__str__`` raises.
 
-    A user's exception class may have such a ``__str__``.
+    The ``__str__`` of a user's exception class may raise.
     """
     try:
         return str(error)
@@ -28,11 +28,11 @@ def text_of(error: BaseException) -> str:
 
 
 class SettingError(ValueError):
-    """An argument or configuration value that is invalid.
+    """Raised if an argument or a configuration value is invalid.
 
     Args:
-        setting: name of the argument, such as ``eval_frequency``. `under` adds the path in a configuration.
-        problem: rest of the message; it begins with ``=given`` or with a colon.
+        setting: name of the argument, such as ``eval_frequency``; `under` prepends a path in the configuration.
+        problem: rest of the message, beginning with ``=`` and the invalid value, or with a colon.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -41,32 +41,38 @@ class SettingError(ValueError):
         self.problem = problem
 
     def under(self, path: str) -> SettingError:
-        """Return a copy of this error whose setting is ``path.setting``.
+        """Return a copy of this error with ``path`` and a dot before the name of the setting.
 
-        If the setting already equals ``path``, or ``path`` is empty, the setting stays as it is.
+        If ``path`` is empty, or is the name of the setting, the name is not changed.
         """
         is_whole = self.setting == path or not path
         return type(self)(self.setting if is_whole else f"{path}.{self.setting}", self.problem)
 
 
 class SettingTypeError(SettingError, TypeError):
-    """A setting of a wrong type. This error is both a `ValueError` and a `TypeError`."""
+    """Raised if a setting has a wrong type. This error is both a `ValueError` and a `TypeError`."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is missing or damaged, or that does not fit the model or the run."""
+    """Raised if a checkpoint is missing or damaged, or does not fit the model or the run."""
 
 
 class SaveError(RuntimeError):
-    """A checkpoint that cannot be written, such as on a full disk. Checkpoints saved before are not affected."""
+    """Raised if a checkpoint or another file of a run cannot be written, for example because the disk is full.
+
+    Earlier checkpoints are not affected.
+    """
 
 
 class DataError(RuntimeError):
-    """A dataloader that cannot be read, is empty, or yields fewer or more batches than its length."""
+    """Raised if data cannot be used.
+
+    For example, a data file cannot be read, or a dataloader is empty or yields fewer or more batches than its length.
+    """
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss, a gradient or weights that are NaN or infinite."""
+    """Raised if a loss, a gradient or a weight is NaN or infinite."""
 
 
 def refuse(setting: str, given: object, expected: str, remedy: str = "") -> SettingError:
@@ -75,7 +81,7 @@ def refuse(setting: str, given: object, expected: str, remedy: str = "") -> Sett
 
 
 def refuse_type(setting: str, given: object, expected: str, remedy: str = "") -> SettingTypeError:
-    """Build a `SettingTypeError` with the message that `refuse` would use."""
+    """Build a `SettingTypeError` with the same message as `refuse`."""
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
@@ -84,7 +90,7 @@ def check_count(setting: str, value: object, meaning: str | None = None, *, leas
 
     Args:
         setting: name of the setting.
-        value: value of the setting: an int, or an integer of another library.
+        value: value of the setting: an int, or an integer of another library, such as NumPy.
         meaning: description of the accepted values; None: "a whole number, ``least`` or more".
         least: smallest accepted value.
 
@@ -113,10 +119,10 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 
 
 def on_one_line(text: str, limit: int | None = None) -> str:
-    """Prepare a string of unknown origin for a message.
+    """Convert a string to one printable line, for use in a message.
 
-    The lines of the string are joined, unprintable characters are escaped, and a string of more than ``limit``
-    characters is cut.
+    A string of more than ``limit`` characters is truncated. Then all runs of white space, including line breaks, are
+    replaced by single spaces, and unprintable characters are escaped.
     """
     if limit is not None and len(text) > limit:
         text = f"{text[: limit - 1]}…"
@@ -129,7 +135,7 @@ def room(num_bytes: int, folder: Path) -> str:
 
     ``folder`` need not exist. The result has the form ``2,048 bytes needed, 512 free``.
     """
-    import shutil  # `shutil` imports compressors, which takes time, and most commands do not need it
+    import shutil  # imported here because `shutil` imports compression modules, which takes time
 
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return f"{num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"

@@ -1,7 +1,7 @@
 """Base classes `Callback`, `ValidationCallback` and `Logger`, and functions that inspect their hooks.
 
-A hook is a method that is called at one point of a run. The methods of `Callback` are the only list of hooks, and
-`HOOKS` is derived from this list. A hook that no object overrides is never called.
+A hook is a method that is called at one point of a run. Every method of `Callback` is a hook, except ``state_dict`` and
+``load_state_dict``. `HOOKS` contains the names of all hooks. A hook that no object overrides is never called.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of all objects that listen to a run. Override the hooks that you need.
+    """Base class of all objects whose methods are called during a run. Override the hooks that you need.
 
     ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks enclose the step hooks. The
     step hooks enclose the forward, the backward and, after the last micro-batch of a step, the update. An exception in
@@ -46,13 +46,13 @@ class Callback:
     # Set-up and end
 
     def pre_setup(self, trainer: Trainer) -> None:
-        """Called while the trainer is built, before the `setup` of any callback."""
+        """Called after the model and the optimizer are built, before the `setup` of any callback."""
 
     def setup(self, trainer: Trainer) -> None:
-        """Called while the trainer is built, after the model and the optimizer."""
+        """Called after the `pre_setup` of all callbacks, while the trainer is built."""
 
     def post_setup(self, trainer: Trainer) -> None:
-        """Called while the trainer is built, after the `setup` of all callbacks."""
+        """Called after the `setup` of all callbacks, while the trainer is built."""
 
     def finalize(self) -> None:
         """Called once, when the trainer is closed. Close files and release other resources here."""
@@ -65,7 +65,7 @@ class Callback:
         """Called first in a fit. Context managers that are entered into ``stack`` exit when the fit ends."""
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called after the plan of a fit is computed and its checkpoint, if any, is loaded."""
+        """Called after the plan of a fit is computed and the checkpoint, if one is given, is loaded."""
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
         """Called when a fit has ended without an exception."""
@@ -106,7 +106,7 @@ class Callback:
         """Called before the forward of a training micro-batch."""
 
     def on_train_step_end(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the backward of a training micro-batch, and after the update if there is one."""
+        """Called after the backward of a training micro-batch, and after the update, if one follows."""
 
     # Validation
 
@@ -124,6 +124,7 @@ class Callback:
         """Run a downstream validation. Called after all dataloaders of a round are validated.
 
         ``loop_idx`` is the index, from 0, of the train loop that has just ended; None in `Trainer.validate_all`.
+        ``is_last`` is True in the last round of a fit, and in `Trainer.validate_all`.
         """
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -166,7 +167,7 @@ class Callback:
         """Called before the forward. A hook may change ``args``, at first ``[batch]``, and ``kwargs`` in place."""
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the forward. ``outputs`` contains ``loss``, except if an overridden `predict` returns none."""
+        """Called after the forward. ``outputs`` may lack ``loss`` only if `predict` is overridden."""
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
         """Called before the backward of a micro-batch."""
@@ -197,10 +198,10 @@ class Callback:
     # Checkpoints
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called with the state that will be saved. A hook may add entries."""
+        """Called before a checkpoint is saved. A hook may add entries to ``state_dict``, which will be saved."""
 
     def postprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called after the `on_save_checkpoint` of all callbacks. A hook may change any part of the state."""
+        """Called after the `on_save_checkpoint` of all callbacks. A hook may change any entry of ``state_dict``."""
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
         """Called when the checkpoint ``ckpt_path`` is complete on the disk.
@@ -212,17 +213,17 @@ class Callback:
         """Called before the checkpoint ``ckpt_path`` is read."""
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called with the state of a checkpoint, after it is read and before it is used. A hook may change it."""
+        """Called after a checkpoint is read and before it is used. A hook may change ``state_dict``."""
 
     def on_load_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called when the state of a checkpoint is loaded. A hook may read the entries that it added when saving."""
+        """Called when the state of a checkpoint is loaded. A hook may read entries that `on_save_checkpoint` added."""
 
 
 class ValidationCallback(Callback):
     """Base class of downstream validations.
 
-    They run after every ``every_n_vals`` rounds of validations, and after the last round. Subclasses override
-    `run_validation`.
+    A downstream validation runs in every ``every_n_vals``-th round of validations, and in the last round. Subclasses
+    override `run_validation`.
 
     Args:
         every_n_vals: number of rounds of validations from one run of this callback to the next.
@@ -241,7 +242,7 @@ class ValidationCallback(Callback):
 
     @property
     def name(self) -> str | None:
-        """Prefix of the metrics; None if no name was given."""
+        """Prefix of the metrics of this callback; None if no name was given."""
         return self._name
 
 
@@ -249,10 +250,10 @@ class Logger(Callback):
     """Base class of callbacks that record the metrics of a run."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record metrics of ``step`` that are equal if the run is repeated, such as losses."""
+        """Record metrics of ``step``, such as losses. If the run is repeated, these metrics have equal values."""
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Record times and rates of ``step``, whose names end with their unit. Most loggers do not override this."""
+        """Record durations and rates of ``step``. Each name ends with the unit. Most loggers do not override this."""
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
         """Record strings of ``step``, such as samples of a language model. Most loggers do not override this."""

@@ -24,16 +24,16 @@ _EVENTS = ("start", "end", "exception", "batch_start", "batch_end", "step_start"
 class LoopCallback(Callback):
     """Base class of `TrainingLoop` and `ValidationLoop`.
 
-    The loop is the first callback of a run, so a subclass may implement any hook. A loop has no counters: the trainer
-    stores the position of the run.
+    A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement
+    any hook. A loop has no counters: the trainer stores the position of the run.
 
     Raises:
-        TypeError: if `LoopCallback` itself is instantiated, and not one of the two loops.
+        TypeError: if `LoopCallback` itself is instantiated, not a subclass.
     """
 
     def __init__(self) -> None:
         if type(self) is LoopCallback:
-            raise TypeError("LoopCallback: expected one of its loops; use TrainingLoop(...) or ValidationLoop(...).")
+            raise TypeError("LoopCallback: expected a subclass; use TrainingLoop(...) or ValidationLoop(...).")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class _ValidationSettings:
 
 
 class ValidationLoop(LoopCallback):
-    """Validates each dataloader from its beginning, in evaluation mode, without gradients.
+    """Validates a model on each dataloader from its beginning, in evaluation mode, without gradients.
 
     ::
 
@@ -64,7 +64,7 @@ class ValidationLoop(LoopCallback):
                 on_x_batch_start, on_x_step_start, outputs = model(batch), on_x_step_end, on_x_batch_end
             average the outputs of the model over all items, log the averages, on_x_end
 
-    Here ``x`` is the value of ``hook``. To extend a validation, implement hooks or override `predict` in a subclass.
+    Here ``x`` is the value of ``hook``. To extend a validation, implement hooks, or override `predict`, in a subclass.
 
     Args:
         eval_steps: number of validation batches per dataloader, 1 or more. None: all batches. A dataloader of unknown
@@ -76,8 +76,8 @@ class ValidationLoop(LoopCallback):
 
     Raises:
         ValueError: if a value is invalid. For a value of a wrong type, the error is a TypeError as well. The message
-            names the given and the accepted values. ``hook`` must not give names of existing hooks, as ``train`` and
-            ``fit`` would.
+            names the given and the accepted values. A ``hook`` such as ``train`` or ``fit`` is also invalid, because
+            hooks with the resulting names exist already.
 
     >>> ValidationLoop(100).eval_steps
     100
@@ -106,7 +106,7 @@ class ValidationLoop(LoopCallback):
         return self._hook_names
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs of the model for a batch, as in training. Override this method to compute other outputs.
+        """Call the model on a batch. Override this method to compute the outputs in another way.
 
         Args:
             model: the model, in evaluation mode; gradients are off.
@@ -114,8 +114,8 @@ class ValidationLoop(LoopCallback):
             **kwargs: keyword arguments that ``on_before_forward`` added.
 
         Returns:
-            The loss or a mapping, as a model returns them. The mapping that an overriding method returns may lack
-            ``loss``. The scalars in the mapping are averaged and logged.
+            The loss or a mapping, as the model itself may return them. A mapping need not contain ``loss`` if this
+            method is overridden. The scalars in the mapping are averaged and logged.
         """
         return model(*args, **kwargs)
 
@@ -141,24 +141,24 @@ class TrainingLoop(LoopCallback):
 
     Args:
         num_steps: number of steps to train, counted from the start of this fit. If ``max_steps`` is given too,
-            ``max_steps`` is ignored, and the plan contains a note about it.
-        max_steps: ``global_step`` at which training ends, counted across resumes. If the run has already reached it,
-            a fit logs one line, trains nothing and returns normally.
+            ``max_steps`` is ignored, and a note in the plan says so.
+        max_steps: ``global_step`` at which training ends, counted across resumes. If the run has already reached this
+            step, a fit logs one line, trains nothing and returns normally.
         num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is given too, the
-            fit ends at the earlier of the two. It cannot be combined with ``num_steps``.
-        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. An epoch only counts steps: the
-            dataloader starts again at the end of a pass, not at the end of an epoch. If the length of the dataloader
-            is known, an epoch longer than a pass is an error. If it is unknown, ``num_epochs`` needs this setting.
+            fit ends at the earlier of the two ends. ``num_epochs`` cannot be combined with ``num_steps``.
+        steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The dataloader starts again at the end
+            of each pass, not at the end of each epoch. If the length of the dataloader is known, an epoch longer than a
+            pass is an error. If the length is unknown, ``num_epochs`` needs this setting.
         eval_frequency: interval between validations. An integer n, 1 or more: after every n steps of this fit. A
             fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps. The product is computed from the
             decimal form of the fraction, without rounding errors (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1
-            means after every step, and 1.0 means once, at the end. The plan shows how the value was understood. If the
-            value is 1, a fit of more than 100 steps warns once. Unless validation is off, the last step is always
-            validated.
+            means after every step, and 1.0 means once, at the end. The plan shows the resulting interval. If the value
+            is 1, a fit of more than 100 steps issues one warning. Unless validation is off, a fit always validates
+            after its last step.
         eval_steps: number of validation batches per validation dataloader. None: all batches. A dataloader of unknown
             length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
             warning is logged.
-        grad_accum_steps: number of micro-batches per step, at most the number in a pass.
+        grad_accum_steps: number of micro-batches per step, at most the number of micro-batches in a pass.
 
     Counts are integers, 1 or more. A fit needs ``num_steps``, ``max_steps`` or ``num_epochs``; a loop can be built
     without them.
@@ -222,7 +222,7 @@ class TrainingLoop(LoopCallback):
 
     @property
     def eval_frequency(self) -> int | float | None:
-        """Interval between validations: an int in steps, a float as a fraction of the fit; None or 0: never."""
+        """Interval between validations. An int counts steps, a float is a fraction of the fit; None or 0: never."""
         return self._settings.eval_frequency
 
     @property
@@ -237,7 +237,7 @@ class TrainingLoop(LoopCallback):
 
     @property
     def val_loop(self) -> ValidationLoop:
-        """The loop of the validations during training."""
+        """The `ValidationLoop` that is used for validations during training."""
         return self._val_loop
 
 
@@ -249,7 +249,7 @@ def _check_hook(hook: object) -> None:
         raise refuse("hook", hook, expected, "use letters, digits and _ only")
     taken = sorted(set(_name_hooks(hook).values()) & set(HOOKS)) if hook != "validate" else []
     if taken:
-        raise refuse("hook", hook, f"a word that makes new names of hooks; {taken[0]} exists", "use another word")
+        raise refuse("hook", hook, f"a word that gives new hook names; {taken[0]} exists already", "use another word")
 
 
 def _name_hooks(hook: str) -> dict[str, str]:

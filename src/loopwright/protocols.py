@@ -62,7 +62,7 @@ class Accelerator(Protocol):
 
 
 class Pending(Protocol):
-    """A sum over the processes that has begun."""
+    """A sum over the processes that was started and may not be complete yet."""
 
     def wait(self) -> None:
         """Wait until the tensor that was passed to `Ranks.add` contains the sum."""
@@ -70,7 +70,7 @@ class Pending(Protocol):
 
 
 class Ranks(Protocol):
-    """The processes that train one model together, and the rank of this process among them."""
+    """The processes that train one model together, and the index of this process among them."""
 
     @property
     def rank(self) -> int:
@@ -100,7 +100,7 @@ class Ranks(Protocol):
         ...
 
     def leave(self) -> None:
-        """Leave the group of processes without waiting for the others."""
+        """Leave the group of processes without waiting for the other processes."""
         ...
 
 
@@ -124,7 +124,7 @@ class Strategy(Protocol):
 
     @property
     def evaluate(self) -> Callable[..., Any]:
-        """The forward in validation. It communicates only if the model is sharded."""
+        """The forward in validation. Processes communicate in this forward only if the model is sharded."""
         ...
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
@@ -132,28 +132,29 @@ class Strategy(Protocol):
         ...
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
-        """Return the context for a forward and its backward. If ``is_on``, gradients are summed over the processes."""
+        """Return a context for a forward and its backward. If ``is_on``, gradients are summed over the processes."""
         ...
 
     def backward(self, total: Tensor | None, word: Tensor) -> None:
-        """Run the backward of a weighted loss, and add ``word`` to the sums that `agreed` returns.
+        """Run the backward of a weighted loss, and add ``word`` to the sum that `agreed` returns.
 
         Args:
-            total: the loss times the number of its items; None: this process has no rows of the micro-batch.
-            word: tensor of this process, such as its number of items. It is summed over the micro-batches of the
-                window and over the processes.
+            total: the loss times the number of items that it averages; None: this process has no rows of the
+                micro-batch.
+            word: a tensor to be summed over the micro-batches of a step and over the processes, such as the number of
+                items.
         """
         ...
 
     def agreed(self) -> Tensor:
-        """Return the sum of all ``word`` of `backward` over the window and the processes, on the device.
+        """Return the sum of the ``word`` tensors over the micro-batches of a step and the processes, on the device.
 
-        The next sum starts at 0.
+        The sum contains every ``word`` that was passed to `backward` since the last call of this method.
         """
         ...
 
     def equalise_buffers(self) -> None:
-        """Copy the buffers of process 0 to every process. Called before each validation and each save."""
+        """Copy the model's buffers from process 0 to every process. Called before each validation and each save."""
         ...
 
     def whole(self, tensor: Tensor) -> Tensor | None:
@@ -182,7 +183,7 @@ class DataFacts:
 
 
 class BatchSource(Protocol):
-    """A source of batches from which the engine can read any pass, starting at any micro-batch."""
+    """A source of batches. The engine can read any pass from it, starting at any micro-batch."""
 
     @property
     def num_batches(self) -> int | None:
@@ -209,7 +210,7 @@ class BatchSource(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state that a resume needs in addition to the position; None if it needs no state."""
+        """Return the state that a resume needs in addition to the position; None if the position is enough."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -225,17 +226,17 @@ class StatefulScheduler(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the scheduler."""
+        """Return the state of the scheduler for a checkpoint."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         ...
 
 
 @runtime_checkable
 class ChecksBatches(Protocol):
-    """A model that can check a batch before training, even without allocated weights."""
+    """A model that can check a batch before training, even if its weights are not allocated."""
 
     def check_batch(self, batch: Any) -> None:
         """Check a batch on the CPU.
@@ -270,7 +271,7 @@ class CachingLanguageModel(LanguageModel, Protocol):
     caches: bool
 
     def begin(self, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Any]:
-        """Process prompts. Row i contains ``lengths_B[i]`` tokens, padded at the end to T tokens.
+        """Process prompts. Row i of ``tokens_BT`` contains ``lengths_B[i]`` tokens, padded at the end to T tokens.
 
         Returns:
             The logits of the token after each prompt, of shape (batch, vocabulary), and the state for `go_on`.
@@ -278,7 +279,7 @@ class CachingLanguageModel(LanguageModel, Protocol):
         ...
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Process one more token in each row, starting from the state ``read``. Return values as `begin` does."""
+        """Process one more token in each row, starting from the state ``read``. Return new logits and a new state."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`RunState`: the counters and current position of a run. `FitResult`: the result of a fit."""
+"""`RunState`, the counters and position of a run, and `FitResult`, the result of a fit."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from loopwright.plan import Plan
 
 @dataclass(slots=True)
 class RunState:
-    """Counters and current position of a run. Only the engine changes the counters.
+    """Counters and position of a run. Only the engine changes the counters.
 
     Attributes:
         global_step: number of steps completed since the run began, across resumes.
-        pass_index: index of the current pass through the training dataloader.
+        pass_index: index of the current pass through the training dataloader, from 0.
         micro_batch_index: number of micro-batches read in this pass; reset to 0 at the end of the pass.
         is_inside_window: whether a step has begun and is not yet completed.
         is_updated: whether the update of the current step has been made or skipped.
-        is_log_step: whether the values of the current step are read and logged.
+        is_log_step: whether the metrics of the current step are read from the device and logged.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
-        validated: (``global_step``, number of completed validations) of the last round of validations.
+        validated: (``global_step``, number of completed validations) of the last round of validations. Downstream
+            validations are counted too.
         stop_reason: reason why this fit ends before the end of its plan, set by `Stopping`; None: the fit continues.
-        is_interrupted: whether an interruption ends the fit, and the run is to be resumed. A validation in progress is
-            aborted, and the resumed run repeats the validation.
-        validation_name: name of the validation set being validated, which is the prefix of its metrics; None: none.
-        downstream_name: name of the running downstream validation, which is the prefix of its metrics; None: none.
+        is_interrupted: whether the fit ends early in such a way that the run is to be resumed later. A validation in
+            progress is aborted, and the resumed run repeats the validation.
+        validation_name: name of the validation set being validated, which is the prefix of its metrics; None if no
+            dataloader is being validated.
+        downstream_name: name of the running downstream validation, which is the prefix of its metrics; None if no
+            downstream validation is running.
         validation_checkpoint: checkpoint whose weights are being validated; None for the weights of this run.
     """
 
@@ -47,7 +50,7 @@ class RunState:
 
 
 class Interruption(BaseException):
-    """Aborts a validation when the fit around it is interrupted. The fit catches it."""
+    """Raised to abort a validation when the fit that runs the validation is interrupted. The fit catches it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +68,11 @@ class FitResult:
 
     Attributes:
         state: "completed" if the whole plan was executed, "stopped" if `Trainer.stop` ended the fit, "interrupted" if
-            the run is to be resumed.
+            the fit ended early and the run is to be resumed.
         global_step: number of steps completed since the run began.
         metrics: last value of each metric, by name.
-        best: best value of the monitored metric; None if it was never logged.
-        seconds: wall time of this fit.
+        best: best value of the monitored metric; None if the metric was never logged.
+        seconds: wall time of this fit in seconds.
         plan: plan of this fit; after a resume, the remaining part of the run's plan.
     """
 

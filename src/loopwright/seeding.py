@@ -1,8 +1,8 @@
-"""Functions that derive seeds, and functions and classes that seed, save and restore random streams.
+"""Functions that derive seeds. Functions and classes that seed, save and restore random streams.
 
-A random stream is the state of a global random number generator. The streams are Python's ``random``, NumPy's legacy
-generator (if NumPy is imported), torch's CPU generator, and the accelerator's generator (if there is an accelerator).
-The first three are the host streams.
+A random stream is the state of a global random number generator. The generators are Python's ``random``, NumPy's
+legacy generator (if NumPy is imported), torch's CPU generator, and the accelerator's generator (if there is an
+accelerator). The streams of the first three are called host streams.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def draw_seed() -> int:
 
 
 def derive(seed: int, *key: int | str) -> int:
-    """Derive a 64-bit seed for one purpose with BLAKE2b.
+    """Derive a 64-bit seed from ``seed`` and ``key`` with BLAKE2b.
 
     Equal arguments give equal seeds. Different arguments give unrelated seeds.
     """
@@ -66,7 +66,7 @@ def seed_host_streams(seed: int) -> None:
 
 
 def capture(device: DeviceStream | None = None) -> dict[str, Any]:
-    """Return the state of every stream in the format of its library."""
+    """Return the state of every generator, in the format of the library that defines the generator."""
     numpy = sys.modules.get("numpy")
     return {
         "python": random.getstate(),
@@ -77,7 +77,7 @@ def capture(device: DeviceStream | None = None) -> dict[str, Any]:
 
 
 def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
-    """Set every stream to a state from `capture`."""
+    """Set every generator to the state that `capture` returned."""
     random.setstate(states["python"])
     numpy = sys.modules.get("numpy")
     if numpy is not None and states["numpy"] is not None:
@@ -110,14 +110,14 @@ class SideStreams:
         self._outer: tuple[Any, torch.Tensor, Any] | None = None
 
     def __enter__(self) -> None:
-        """Replace the active streams by the streams of this object."""
+        """Save the global streams. Replace them by the streams of this object, unless the block seeds the streams."""
         self._outer = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
         if self._is_continued:
             random.setstate(self._python)
             torch.default_generator.set_state(self._torch)
 
     def __exit__(self, *_: object) -> None:
-        """Restore the streams that were active before."""
+        """Restore the global streams that `__enter__` replaced."""
         assert self._outer is not None, "exited without being entered"
         python, torch_state, numpy = self._outer
         if self._is_continued:
@@ -127,7 +127,7 @@ class SideStreams:
         _swap_numpy(numpy)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of continued streams as lists and tensors."""
+        """Return the states of these streams as tensors and nested tuples, lists and dicts."""
         numpy = None if self._numpy is None else self._numpy.state["state"]
         return {
             "python": self._python,
@@ -136,7 +136,7 @@ class SideStreams:
         }
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Restore states from `state_dict`."""
+        """Restore states that `state_dict` returned."""
         self._python, self._torch = states["python"], states["torch"]
         if self._numpy is not None and states["numpy"] is not None:
             key = sys.modules["numpy"].array(states["numpy"]["key"], dtype="uint32")
@@ -217,7 +217,7 @@ class RandomStreams:
                     self._states_outside_branch = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed and the current states as lists and tensors.
+        """Return the seed and the current states as tensors and nested tuples, lists and dicts.
 
         Inside a `branch`, the result contains the states that the branch will restore at its end.
         """
@@ -228,7 +228,7 @@ class RandomStreams:
         return {"seed": self._seed, **states}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`.
+        """Restore a state that `state_dict` returned.
 
         Raises:
             ValueError: if the state of NumPy's generator is invalid. Without this check, NumPy could read memory

@@ -81,7 +81,7 @@ def test_every_parameter_is_in_exactly_one_group_in_model_order(
         (
             {"rate_factors": {"*.bias": 0.1, "[01].*": 2, "0.*": 0.5}},
             "rate_factors.0.*: never applies, because earlier patterns ([01].*, *.bias) match all its parameters; "
-            "expected a pattern that is the first match of a parameter; move it above them.",
+            "expected a pattern that is the first match of a parameter; move it above the earlier patterns.",
         ),
         ({"without_decay": "*.bias"}, "without_decay='*.bias': expected a list of name patterns"),
         ({"rate_factors": {"3.*": 1.0}}, "rate_factors='3.*': matches no parameter. Parameters: 0.weight"),

@@ -24,7 +24,7 @@ class Cpu:
     stream: DeviceStream | None = None
 
     def peak_memory_bytes(self) -> int:
-        """Return the peak memory of this process in bytes."""
+        """Return the peak resident memory of this process in bytes."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in bytes on macOS, else in KiB
 
@@ -48,7 +48,7 @@ class CudaGpu:
         self.stream: DeviceStream | None = _CudaStream(self.torch_device)
 
     def peak_memory_bytes(self) -> int:
-        """Return the peak memory of this process's tensors in bytes."""
+        """Return the peak memory of this process's tensors on this device in bytes."""
         return torch.cuda.max_memory_allocated(self.torch_device)
 
     def move(self, batch: Any) -> Any:
@@ -67,7 +67,7 @@ class MpsGpu:
         self.stream: DeviceStream | None = _MpsStream()
 
     def peak_memory_bytes(self) -> int:
-        """Return the memory currently allocated by the Metal driver in bytes; torch does not record a peak."""
+        """Return the bytes that the Metal driver allocates for this process now; torch does not record a peak."""
         return torch.mps.driver_allocated_memory()
 
     def move(self, batch: Any) -> Any:
@@ -78,7 +78,7 @@ class MpsGpu:
 def move_tensors(batch: Any, device: torch.device) -> Any:
     """Move the tensors in ``batch`` to ``device``, within nested mappings, lists, tuples and dataclasses.
 
-    Other objects with a ``to`` method are moved by calling it. Everything else is returned unchanged.
+    Other objects with a ``to`` method are moved by calling this method. Everything else is returned unchanged.
     """
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)

@@ -23,7 +23,7 @@ def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
     A deterministic value that the user has set is kept.
 
     cuBLAS and torch read the variable once per process, at the first matrix multiplication. The context must therefore
-    enclose all code that may use a device, including the jobs of a sweep that do not need determinism.
+    enclose all code that may use a device. In a sweep, it must enclose even the jobs that do not need determinism.
 
     Raises:
         SettingError: if ``is_needed`` and the user has set a value that is not deterministic.
@@ -44,11 +44,11 @@ def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
 
 @contextmanager
 def deterministic_operations(is_on: bool) -> Iterator[None]:
-    """Restrict torch to deterministic operations if ``is_on``, else allow all, and restore the settings afterwards.
+    """Restrict torch to deterministic operations if ``is_on``, else allow all. Restore the settings afterwards.
 
     Raises:
-        SettingError: if an operation has no deterministic implementation; it replaces torch's `RuntimeError` and names
-            the operation.
+        SettingError: if an operation has no deterministic implementation. This error replaces torch's `RuntimeError`
+            and names the operation.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -69,7 +69,7 @@ def deterministic_operations(is_on: bool) -> Iterator[None]:
 
 
 def operation_without_form(text: str) -> str | None:
-    """Extract the operation from torch's message that an operation is not deterministic; None for other messages."""
+    """Extract the operation from torch's message that it is not deterministic; return None for other messages."""
     found = _NOT_DETERMINISTIC.search(text)
     return None if found is None else found[1].strip()
 

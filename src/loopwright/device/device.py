@@ -1,4 +1,4 @@
-"""`Device`, the device settings of a run, and `open_device`, which finds the device on this machine."""
+"""`Device`, the device settings of a run, and `open_device`, which returns the device object for these settings."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Device:
         kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto". "auto" chooses a GPU if available, else MPS, else the CPU.
         num_processes: number of processes that share the work; this version supports only 1.
         num_threads: number of threads for operations on the CPU; None: torch's default. A run records the number,
-            because rounding in the results depends on it. The number is applied when a process starts, not by the
-            `Trainer`.
+            because rounding in the results depends on it. The command ``loopwright`` applies the number to
+            its process; the `Trainer` does not.
 
     Raises:
         SettingError: if ``kind`` is unknown, a count is not an integer of at least 1, or ``num_processes`` is not 1.
@@ -46,7 +46,8 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
     """Return the accelerator object for ``device`` on this machine.
 
     Args:
-        device: `Device` settings, one of its kinds, a torch device, or the name of a torch device such as "cuda:1".
+        device: `Device` settings, a value of ``Device.kind``, a torch device, or the name of a torch device, such as
+            "cuda:1".
 
     Raises:
         SettingError: if the name is unknown, or the device is not available on this machine.

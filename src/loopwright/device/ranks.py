@@ -1,4 +1,4 @@
-"""`Alone`: the ranks of a run in one process."""
+"""`Alone`: the implementation of `Ranks` for a run in one process."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 class Alone:
-    """The `Ranks` of a run in one process. Sums and gathered data are the values of this process."""
+    """The `Ranks` of a run in one process. Sums and gathered data contain only the values of this process."""
 
     rank = 0
     world_size = 1
     local_rank = 0
 
     def add(self, values: Tensor) -> Done:
-        """Return a completed sum. The sum over one process equals ``values``, which are not changed."""
+        """Return a completed sum. The sum over one process equals ``values``, so ``values`` is not changed."""
         return Done()
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
@@ -38,4 +38,4 @@ class Done:
     """A sum that is complete from the start."""
 
     def wait(self) -> None:
-        """Return at once."""
+        """Return immediately, as the sum is complete."""

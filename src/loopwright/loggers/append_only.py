@@ -1,4 +1,4 @@
-"""`AppendedFiles`, which appends lines to files in the run directory, and `FileLogger`, a base class that uses it."""
+"""`AppendedFiles`, which appends lines to files, and `FileLogger`, a base class of loggers that write such files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AppendedFiles:
             raise refuse("run_dir", None, f"a directory for {needed_for}", "give Trainer(run_dir=…)")
         self._run_dir = Path(run_dir)
         self._descriptors: dict[str, int] = {}
-        self._waiting: dict[str, bytes] = {}  # lines that could not be written yet, by file name
+        self._waiting: dict[str, bytes] = {}  # "waiting lines": lines that could not be written yet, by file name
         self._is_kept_open = False
         self._has_begun = False
 
@@ -53,8 +53,8 @@ class AppendedFiles:
         """Append lines to the file ``name``.
 
         If the file cannot be written, a warning is logged, and the lines are kept in memory and written by a later
-        call. This method raises no error. If the lines still cannot be written then, `size` raises an error at the next
-        checkpoint, and `write_waiting` raises an error at the end of the fit.
+        call. This method does not raise an error. If the lines still cannot be written, `size` raises an error at the
+        next checkpoint, and `write_waiting` raises an error at the end of the fit.
 
         Args:
             name: file name.
@@ -79,10 +79,10 @@ class AppendedFiles:
             self._close_files()
 
     def size(self, name: str) -> int:
-        """Sync the file ``name`` to disk and return its size in bytes; 0 if it does not exist.
+        """Sync the file ``name`` to disk and return its size in bytes, or 0 if the file does not exist.
 
         Raises:
-            SaveError: if waiting lines still cannot be written.
+            SaveError: if the file has waiting lines that still cannot be written.
         """
         path = self._run_dir / name
         self.write_waiting(name)
@@ -122,7 +122,7 @@ class AppendedFiles:
                 self._close_files()
 
     def rest(self) -> None:
-        """Close the files after a fit. A later call opens them again. Waiting lines are kept."""
+        """Close the files after a fit. `append` opens a file again. Waiting lines stay in memory."""
         self._is_kept_open = False
         self._close_files()
 
@@ -183,7 +183,7 @@ class FileLogger(Logger, ABC):
                 self.files.cut_back(name, int(state_dict["sizes"].get(name, 0)))
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Record whether the checkpoint belongs to this run."""
+        """Record whether the checkpoint belongs to this run directory."""
         self._is_own_run = is_of_run(ckpt_path, trainer.run_dir)
 
     def setup(self, trainer: Trainer) -> None:
@@ -199,17 +199,17 @@ class FileLogger(Logger, ABC):
         stack.callback(self.files.rest)
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Write all waiting lines. The fit fails if these lines cannot be written."""
+        """Write the lines that could not be written before. If they still cannot be written, the fit fails."""
         self.files.write_waiting(*self.file_names)
 
     def finalize(self) -> None:
-        """Write waiting lines and close the files."""
+        """Write the lines that could not be written before, and close the files."""
         if self._files is not None:
             self._files.close()
 
     @property
     def files(self) -> AppendedFiles:
-        """The files to which this logger appends."""
+        """The object that appends to the files of this logger."""
         assert self._files is not None, "a trainer sets its loggers up before it logs"
         return self._files
 

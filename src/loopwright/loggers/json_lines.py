@@ -16,7 +16,7 @@ class JSONLinesLogger(FileLogger):
 
     Metrics, which are reproducible, are written to ``metrics.jsonl``. Durations and rates are written to
     ``timing.jsonl``. Every line is strict JSON. NaN and infinite values are written as the strings ``"NaN"``,
-    ``"Infinity"`` and ``"-Infinity"``, so ``float(value)`` converts the value of every line.
+    ``"Infinity"`` and ``"-Infinity"``, so Python's ``float(value)`` accepts the value of every line.
 
     When a log method returns, its lines have been passed to the operating system. After a power loss the last line may
     be incomplete.

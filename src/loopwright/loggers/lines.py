@@ -10,7 +10,7 @@ from loopwright.plan import Plan, describe, in_ascii
 
 
 def plan_text(plan: Plan, train_dataloader: Any, learning_rate: str | None = None) -> str:
-    """Describe a plan. Sample counts are included if the training dataloader has torch's ``batch_size`` attribute."""
+    """Describe a plan. Samples are counted if the training dataloader has an integer attribute ``batch_size``."""
     batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
     return describe(plan, batch_size=batch_size, num_samples=num_samples, learning_rate=learning_rate)
 
@@ -24,7 +24,7 @@ def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None
         num_samples = len(dataloader.dataset)
     except (AttributeError, TypeError, NotImplementedError):
         return batch_size, None
-    reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # False with drop_last or a smaller sampler
+    reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # False if some samples are not read
     return batch_size, num_samples if reads_all else None
 
 
@@ -39,14 +39,17 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Format a number with four significant digits. Magnitudes below 0.001 and from 10,000 have an exponent."""
+    """Format a number with four significant digits.
+
+    Nonzero numbers with a magnitude below 0.001, and numbers with a magnitude of 10,000 or more, have an exponent.
+    """
     if not math.isfinite(value):
         return str(value)
     return f"{value:.3e}" if value and not 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def rate_text(steps_per_second: float) -> str:
-    """Format a rate as steps per second, or as seconds per step if the rate is below one step per second."""
+    """Format a rate as steps per second, or as seconds per step if the rate is below 1. A rate of 0 gives ""."""
     if steps_per_second >= 1:
         return f"{steps_per_second:.3g} steps/s" if steps_per_second < 1000 else f"{steps_per_second:.0f} steps/s"
     return f"{1 / steps_per_second:.3g} s/step" if steps_per_second > 0 else ""
@@ -70,7 +73,7 @@ def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or by escapes."""
+    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes."""
     encoding = encoding or "utf-8"
     try:
         text.encode(encoding)

@@ -18,16 +18,16 @@ class View(Protocol):
     """An object whose progress a live line shows."""
 
     def live_text(self) -> str:
-        """Return the text of the line. Important items come first, because a narrow terminal truncates the line."""
+        """Return the text of the live line. Important items come first: a narrow terminal truncates the line."""
         ...
 
     def done_and_total(self) -> tuple[int, int]:
-        """Return (units done, units in total) for the progress bar; with a total of 0 no bar is drawn."""
+        """Return (units done, units in total) for the progress bar. If the total is 0, no bar is drawn."""
         ...
 
 
 class LiveLine:
-    """Shows a view at the bottom of the terminal. A timer thread redraws it, so training steps do no redrawing.
+    """Shows the progress of a view in the last line of the terminal. A timer thread redraws this line.
 
     Text on stdout appears above the line. If stderr is a terminal, text on stderr also appears above the line.
 
@@ -49,11 +49,11 @@ class LiveLine:
         self._live.start()
 
     def print(self, text: str) -> None:
-        """Print ``text`` above the line."""
+        """Print ``text`` above the live line."""
         self._console.print(Text(encodable(text, self._console.encoding)), soft_wrap=True)
 
     def stop(self) -> None:
-        """Erase the line and restore the terminal."""
+        """Erase the live line and restore the terminal."""
         try:
             self._live.stop()
         finally:

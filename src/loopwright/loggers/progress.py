@@ -38,10 +38,10 @@ class ProgressLogger(Logger):
 
     A round consists of the validations of all dataloaders and all downstream validations after one step.
 
-    On a terminal the progress of training is one line. A timer thread redraws it, so training steps do no redrawing.
-    Otherwise plain lines are printed, at least ``every_seconds`` apart. In every mode all lines except the redrawn line
-    are also logged to the logger ``loopwright`` at level INFO, and so appear in ``run.log``. If the environment
-    variable ``NO_COLOR`` is set, no colours are used.
+    On a terminal, the progress of training is shown in one line, which a timer thread redraws. Otherwise plain lines
+    are printed, at least ``every_seconds`` apart. In every mode, all lines except the redrawn line are also logged to
+    the logger ``loopwright`` at level INFO, and so appear in ``run.log``. If the environment variable ``NO_COLOR`` is
+    set, no colours are used.
 
     Args:
         mode: "live" redraws one line; "lines" prints plain lines; "off" prints nothing; "auto" is "live" on a terminal
@@ -69,7 +69,7 @@ class ProgressLogger(Logger):
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Restore the terminal when the fit ends, also after an error."""
+        """Arrange that the terminal is restored when the fit ends, also after an error."""
         stack.callback(self._end_fit)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -90,13 +90,13 @@ class ProgressLogger(Logger):
     ) -> None:
         """Collect the metrics of a round of validations in one line, unless checkpoints are validated.
 
-        Each validation of a checkpoint gets its own line, see `on_enter_validate`.
+        If checkpoints are validated, each validation is printed as a line, see `on_enter_validate`.
         """
         if ckpt_paths == [None]:
             self._begin_round(stack)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Show the progress of this validation, and collect its metrics in one line unless it is part of a round."""
+        """Show the progress of this validation. If no round is running, collect its metrics in a line of their own."""
         if self._round is None:
             self._begin_round(stack)
         view = ValidationView(str(trainer.validation_name), _num_batches(val_dataloader, loop))
@@ -110,7 +110,7 @@ class ProgressLogger(Logger):
     def on_validate_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Count the validated batch."""
+        """Add 1 to the number of validated batches."""
         if self._validation is not None:
             self._validation.num_done += 1
 
@@ -122,7 +122,7 @@ class ProgressLogger(Logger):
         elif self._fit is None:
             self._show(f"{step_text(step, None)}  {metrics_text(metrics)}")
         else:
-            # A new dict, because the thread of the live line may be reading the old one.
+            # A new dict is built, because the thread of the live line may be reading the old dict.
             self._fit.training = {**self._fit.training, **metrics}
             self._fit.has_unprinted = True
 
@@ -130,7 +130,7 @@ class ProgressLogger(Logger):
         """Store the training rate, and print a line about training if one is due.
 
         This is the last logging call of a log step, so the line contains all metrics of the step. The rate is
-        measured when the loop waits for the device anyway.
+        measured at a log step, when the loop has already waited for the device.
         """
         if self._fit is not None and "train/steps_per_second" in timing:
             self._fit.steps_per_second = timing["train/steps_per_second"]

@@ -45,7 +45,7 @@ class TensorBoardLogger(Logger):
         return {"sizes": {file.name: file.stat().st_size for file in self._event_files()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Truncate the event files to their sizes in the checkpoint, and delete later files.
+        """Truncate the event files to their sizes in the checkpoint, and delete event files that are newer.
 
         Does nothing if the checkpoint belongs to another run directory.
         """
@@ -60,7 +60,7 @@ class TensorBoardLogger(Logger):
                 os.truncate(file, size)
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Record whether the checkpoint belongs to this run."""
+        """Record whether the checkpoint belongs to this run directory."""
         self._is_own_run = is_of_run(ckpt_path, trainer.run_dir)
 
     def setup(self, trainer: Trainer) -> None:
@@ -88,10 +88,10 @@ class TensorBoardLogger(Logger):
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
         """Write a text event for each text, which TensorBoard shows verbatim."""
         for name, text in texts.items():
-            self._open().add_text(name, textwrap.indent(text, "    "), step)  # Markdown shows it verbatim
+            self._open().add_text(name, textwrap.indent(text, "    "), step)  # indented Markdown is shown verbatim
 
     def finalize(self) -> None:
-        """Flush the events and close the file."""
+        """Flush the events to disk and close the event file."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
@@ -112,7 +112,7 @@ class TensorBoardLogger(Logger):
 
 
 def _summary_writer() -> type[SummaryWriter]:
-    """Import torch's `SummaryWriter` when it is used, because the import takes a second and tensorboard is optional."""
+    """Return torch's `SummaryWriter`. It is imported here: the import takes a second, and tensorboard is optional."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

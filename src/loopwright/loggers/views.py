@@ -1,4 +1,4 @@
-"""Views, which format the progress of a fit or a validation. The timer thread of the live line reads them."""
+"""Views, which format the progress of a fit or a validation for the live line and for printed lines."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class ValidationView:
         return f"validating {self.name} {self.num_done}{'' if self.num_batches is None else f'/{self.num_batches}'}"
 
     def live_text(self) -> str:
-        """Return `text` with the remaining time."""
+        """Return the progress and the remaining time. The time is omitted while it cannot be estimated."""
         if not self.num_done or self.num_batches is None:
             return self.text()
         seconds = (time.monotonic() - self.began_seconds) / self.num_done * (self.num_batches - self.num_done)
         return f"{self.text()}  {duration_text(seconds)} left"
 
     def done_and_total(self) -> tuple[int, int]:
-        """Return the numbers of validated batches and of all batches; 0 for an unknown total."""
+        """Return (validated batches, all batches). The second number is 0 if it is unknown."""
         return self.num_done, self.num_batches or 0
 
 
 @dataclass(slots=True, eq=False)
 class FitView:
-    """Progress of a fit, and of the validation that runs within it, if any."""
+    """Progress of a fit, and of the validation that currently runs within the fit, if any."""
 
     trainer: Trainer
     plan: Plan
@@ -87,7 +87,7 @@ class FitView:
         return _joined(*self._place(step), *pace, metrics_text({**losses, **metrics}))
 
     def done_and_total(self) -> tuple[int, int]:
-        """Return the numbers of completed steps and of all steps of this fit."""
+        """Return (completed steps, all steps) of this fit, counted from the step at which its plan starts."""
         return self.trainer.global_step - self.plan.position, self.plan.total_steps
 
     def _place(self, step: int) -> tuple[str, str]:

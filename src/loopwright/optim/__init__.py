@@ -1,4 +1,4 @@
-"""Optimizers whose parameter groups are chosen by parameter names, and learning-rate schedules over a whole run."""
+"""Functions that build optimizers with parameter groups chosen by name, and learning-rate schedules."""
 
 from loopwright.optim.groups import group_parameters
 from loopwright.optim.optimizers import NAME_ARGUMENTS, adam, adamw, kind_of, sgd

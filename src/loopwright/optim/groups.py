@@ -1,4 +1,4 @@
-"""`group_parameters`: optimizer groups whose weight decay and learning rate are chosen by name patterns."""
+"""`group_parameters`, which chooses the weight decay and learning rate of parameters by name patterns."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def _patterns_of(names: Sequence[str]) -> list[str]:
 
 
 def _check_each_applies(patterns: Sequence[str], names: Iterable[str]) -> None:
-    """Refuse a pattern if earlier patterns match all parameters that it matches, because its factor would be unused."""
+    """Raise an error if earlier patterns match all parameters of a pattern, because its factor would be unused."""
     first = {name: next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None) for name in names}
     for pattern in patterns:
         if pattern not in first.values():
             earlier = ", ".join(dict.fromkeys(str(used) for name, used in first.items() if fnmatchcase(name, pattern)))
             problem = (
                 f": never applies, because earlier patterns ({earlier}) match all its parameters; expected a pattern "
-                "that is the first match of a parameter; move it above them."
+                "that is the first match of a parameter; move it above the earlier patterns."
             )
             raise SettingError(f"rate_factors.{pattern}", problem)

@@ -1,6 +1,6 @@
 """Functions that build torch's SGD, Adam and AdamW with parameter groups chosen by name.
 
-The argument ``kind`` selects one of torch's three implementations of an optimizer step. ``for_loop`` updates one
+The argument ``kind`` selects one of torch's three implementations of the optimizer step. ``for_loop`` updates one
 parameter after the other, ``foreach`` updates many tensors in one call, and ``fused`` computes the whole step in one
 kernel. On the CPU, ``for_loop`` and ``foreach`` give bitwise equal results, and ``for_loop`` is the fastest for small
 models. ``fused`` rounds differently, so ``auto`` never selects ``fused``. ``auto`` selects ``for_loop`` on the CPU and
@@ -83,7 +83,7 @@ def adam(
         kind: implementation of the step, as for `sgd`.
 
     Raises:
-        SettingError: as for `sgd`.
+        SettingError: as for `sgd`, or if ``betas`` is not a list of two numbers.
         ValueError: if torch refuses a value.
     """
     groups = group_parameters(named_parameters, lr, weight_decay, without_decay, rate_factors)
@@ -114,7 +114,7 @@ def adamw(
         kind: implementation of the step, as for `sgd`.
 
     Raises:
-        SettingError: as for `sgd`.
+        SettingError: as for `sgd`, or if ``betas`` is not a list of two numbers.
         ValueError: if torch refuses a value.
     """
     groups = group_parameters(named_parameters, lr, weight_decay, without_decay, rate_factors)
@@ -123,7 +123,7 @@ def adamw(
 
 
 def kind_of(group: Mapping[str, Any]) -> str:
-    """Return the kind in a parameter group of any torch optimizer; "default" if the group does not specify a kind."""
+    """Return the kind of a parameter group of any torch optimizer; "default" if the group specifies none."""
     if group.get("fused"):
         return "fused"
     if group.get("foreach") is None:
@@ -143,7 +143,7 @@ def _flags(kind: Kind, groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def _pair(betas: Sequence[float]) -> tuple[float, float]:
-    """Convert ``betas``, which is a list in configurations, to a tuple, as torch expects. Torch checks the values."""
+    """Convert ``betas`` to a tuple, which torch expects. In configurations it is a list. Torch checks the range."""
     is_list = isinstance(betas, Sequence) and not isinstance(betas, str)
     if not is_list or len(betas) != 2 or not all(isinstance(beta, int | float) for beta in betas):
         raise refuse_type("betas", betas, "a list of two numbers in [0, 1), such as [0.9, 0.999]")

@@ -1,4 +1,4 @@
-"""Functions that check lengths, given in steps or as fractions of a run, and convert them exactly to steps."""
+"""Functions that check lengths and convert them to steps. A length is a number of steps or a fraction of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_fraction(setting: str, value: object) -> float:
 def count_steps(setting: str, value: int | float, total_steps: int) -> int:
     """Convert ``value`` to a number of steps. A fraction of a step is rounded up.
 
-    A float is converted by its decimal form, so that 0.07 of 100 steps is 7 steps, not 8:
+    The decimal that Python prints for a float is used exactly, so 0.07 of 100 steps is 7 steps, not 8:
 
     >>> count_steps("warmup_steps", 0.07, 100)
     7
@@ -40,7 +40,7 @@ def count_steps(setting: str, value: int | float, total_steps: int) -> int:
 
 
 def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
-    """Convert ``value`` to steps as `count_steps` does, but without rounding."""
+    """Convert ``value`` to steps as `count_steps` does, but without rounding up fractions of a step."""
     check_total(total_steps)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type(setting, value, _STEPS)
@@ -51,7 +51,11 @@ def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
 
 
 def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
-    """Convert the length of a warm-up to steps. It must not exceed the run, unless the run has 0 steps."""
+    """Convert the length of a warm-up to steps.
+
+    Raises:
+        SettingError: if the warm-up is longer than a run of 1 or more steps.
+    """
     count = count_steps("warmup_steps", warmup_steps, total_steps)
     if count > total_steps > 0:
         raise SettingError(
@@ -63,7 +67,11 @@ def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
 
 
 def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_steps: int) -> list[int]:
-    """Convert milestones to steps. Unless the run has 0 steps, each must be after the warm-up and within the run."""
+    """Convert milestones to steps.
+
+    Raises:
+        SettingError: if a milestone is not between the end of the warm-up and the end of a run of 1 or more steps.
+    """
     if isinstance(milestones, str) or not isinstance(milestones, Sequence):
         raise refuse_type("milestones", milestones, f"a list in which each entry is {_STEPS}")
     counts = [count_steps("milestones", milestone, total_steps) for milestone in milestones]

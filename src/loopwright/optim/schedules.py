@@ -4,8 +4,8 @@ Each schedule multiplies the learning rate by a factor. The factor is computed f
 
 Steps *t* are counted from 0 in a run of *T* steps. Each schedule starts with a linear warm-up of *W* steps: for
 *t < W* the factor is *(t + 1) / (W + 1)*. The first factor is not 0, because a step with a learning rate of 0 does not
-change the weights. After the warm-up the factor follows the formula of the schedule. After step *T* it stays at its
-final value.
+change the weights. After the warm-up the factor follows the formula of the schedule. After step *T* the factor
+is constant.
 
 Each function returns torch's `LambdaLR`, whose ``step`` must be called once after each optimizer step. The state of the
 `LambdaLR` contains the step number but not the shape of the schedule, so a run can be resumed with a larger *T*.
@@ -108,8 +108,8 @@ def warmup_stable_decay(
 ) -> LambdaLR:
     """Build a schedule with a warm-up, a constant learning rate, and a linear decay at the end of the run.
 
-    In the last *D* steps the factor is *f + (1 - f) (T - t) / D*. Before the decay the factor does not depend on *T*,
-    so a run can be extended without repeating these steps.
+    In the last *D* steps the factor is *f + (1 - f) (T - t) / D*. If ``warmup_steps`` is an integer, the factor before
+    the decay does not depend on *T*, so a run can be extended without repeating these steps.
 
     Source: S. Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
     Strategies", 2024, section 4, equation 1, with the linear decay of A. Hägele et al., "Scaling Laws and
@@ -159,8 +159,8 @@ def inverse_sqrt(optimizer: Optimizer, total_steps: int, warmup_steps: int | flo
     Args:
         optimizer: optimizer whose learning rates are scaled.
         total_steps: number of steps of the run, *T*, as for `constant`.
-        warmup_steps: length of the warm-up, *W*, as for `constant`; with 0 the learning rate decays from the first step
-            on.
+        warmup_steps: length of the warm-up, *W*, as for `constant`; with 0 the learning rate decays from the first
+            step on.
 
     Raises:
         SettingError: if the warm-up is longer than the run, or a value is outside its range.
@@ -187,8 +187,8 @@ def step_decay(
         warmup_steps: length of the warm-up, *W*, as for `constant`.
 
     Raises:
-        SettingError: if a milestone lies within the warm-up or after the end of the run, or a value is outside its
-            range.
+        SettingError: if the warm-up is longer than the run, if a milestone lies within the warm-up, if an integer
+            milestone is not below ``total_steps``, or if a value is outside its range.
     """
     num_warmup = count_warmup(warmup_steps, total_steps)
     drops = [milestone - num_warmup for milestone in count_milestones(milestones, num_warmup, total_steps)]
@@ -206,8 +206,8 @@ def _schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int | float,
     num_warmup = count_warmup(warmup_steps, total_steps)
     length = max(0, total_steps - num_warmup)
 
-    # This is a function and not a callable object, because the state of `LambdaLR` contains the attributes of a
-    # callable object. The state would then contain the length of the run.
+    # The state of `LambdaLR` contains the attributes of a callable object, but nothing of a function. `factor` is a
+    # function so that the state does not contain the length of the run.
     def factor(num_steps_completed: int) -> float:
         if num_steps_completed < num_warmup:
             return (num_steps_completed + 1) / (num_warmup + 1)

@@ -10,13 +10,13 @@ import torch
 
 
 def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]] | None:
-    """Return a function that creates the context of one forward, which is `torch.autocast` to ``dtype``.
+    """Return a function that creates a `torch.autocast` context to ``dtype`` for one forward.
 
-    The context must end before the backward. Autocast caches the cast weights until its outermost context ends. If a
-    context stayed open during an update, the next forward would use the old weights.
+    The context must end before the backward. Autocast caches the cast weights until the outermost autocast context
+    ends. If a context stayed open during an update, the next forward would use the old weights.
 
     Args:
-        device_type: type of the device, as torch names it.
+        device_type: type of the device in torch, such as "cuda".
         dtype: dtype to cast to; None: nothing is cast.
 
     Returns:

@@ -13,11 +13,11 @@ class Scaling:
     """Scales the loss of each micro-batch, and skips an update whose gradients are infinite or NaN.
 
     The method is loss scaling of Micikevicius et al., Mixed Precision Training (2018), section 3.2, as in
-    `torch.amp.GradScaler`. The scale is halved after a skipped update. The scale is doubled after
+    `torch.amp.GradScaler`. The scale is halved after a skipped update, and doubled after
     ``growth_every_n_steps`` updates in a row without a skipped update.
 
     Args:
-        device_type: type of the device, as torch names it.
+        device_type: type of the device in torch, such as "cuda".
         first_scale: scale of the first step.
         growth_every_n_steps: number of updates in a row, none of them skipped, after which the scale is doubled.
     """
@@ -26,7 +26,7 @@ class Scaling:
         self._scaler = torch.amp.GradScaler(device_type, init_scale=first_scale, growth_interval=growth_every_n_steps)
 
     def scale(self, loss: Tensor) -> Tensor:
-        """Return the loss times the scale, for the backward."""
+        """Return the loss times the scale. The backward uses this product."""
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
@@ -45,9 +45,9 @@ class Scaling:
         return self._scaler.get_scale() >= before
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, and the number of updates since its last change."""
+        """Return the scale, the number of updates since the scale last changed, and the constants of the method."""
         return self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self._scaler.load_state_dict(state)

@@ -17,7 +17,7 @@ class Precision:
     """Floating-point dtype and gradient clipping of a training step.
 
     Args:
-        dtype: "float32", which means that nothing is cast: a float64 model is still computed in float64.
+        dtype: only "float32" is accepted. Nothing is cast, so a float64 model is computed in float64.
         max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters. Gradients with a larger
             norm are scaled down to this norm. None: the norm is not limited.
         max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None: the entries are not
@@ -63,7 +63,7 @@ class Precision:
         return self.max_gradient_norm is not None or self.max_gradient_value is not None
 
     def clip(self, parameters: Iterable[Tensor]) -> None:
-        """Clip the gradients of ``parameters`` in place, on their device."""
+        """Clip the gradients of ``parameters`` in place."""
         if self.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         if self.max_gradient_value is not None:

@@ -58,8 +58,8 @@ def draw_curves(run_dir: Path) -> Path | None:
     a value is marked.
 
     Args:
-        run_dir: run directory. The metrics are read from its ``metrics.jsonl``; the title and the best point are
-            read from its ``summary.json``, if there is one.
+        run_dir: run directory. The metrics are read from its ``metrics.jsonl``; the title and the best point use
+            its ``summary.json``, if there is one.
 
     Returns:
         The path of the picture, or None if the run has logged no metrics.
@@ -109,19 +109,19 @@ def _panels(series: Mapping[str, Series]) -> list[_Panel]:
     rank = {"loss": 0, _RATE: 2}
     rates = list(grouped.get(_RATE, {}).values())
     if len(rates) > 1 and all((each.steps, each.values) == (rates[0].steps, rates[0].values) for each in rates):
-        grouped[_RATE] = {"all groups": rates[0]}  # equal lines would hide one another
-    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # stable: keys of equal rank keep their order
+        grouped[_RATE] = {"all groups": rates[0]}  # equal curves would cover one another
+    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # sorted() is stable: keys of equal rank keep their order
     return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
 
 
 def _sources(panels: Sequence[_Panel]) -> dict[str, int]:
-    """Return an index for each source, so that a source has the same colour in every panel. Training has index -1."""
+    """Return a colour index for each source, so that a source has one colour in all panels. ``train`` has index -1."""
     names = [source for panel in panels if panel.title != _RATE for source in panel.series if source != "train"]
     return {"train": -1, **{source: index for index, source in enumerate(dict.fromkeys(names))}}
 
 
 def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | None:
-    """Return the best value recorded in the summary or, if there is none, the best value of the objective."""
+    """Return the best value recorded in the summary or, if none is recorded, the best value of the objective metric."""
     noted = summary.get("best")
     if isinstance(noted, Mapping) and isinstance(noted.get("value"), int | float) and noted.get("name") in series:
         return _Best(noted["name"], int(noted["step"]), float(noted["value"]))
@@ -133,7 +133,7 @@ def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | N
 def _write_title(
     figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, num_left_out: int
 ) -> None:
-    """Write the run's name, its final state, its best value, and the number of metrics that are not drawn."""
+    """Write the path of the run, its state such as "completed", its best value, and the number of metrics not drawn."""
     path = run_dir.resolve().parts
     begin = len(path) - path[::-1].index("outputs") if "outputs" in path[:-1] else -1
     parts = [str(summary["state"])] if summary.get("state") else []
@@ -159,7 +159,8 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # powers of 10 alone may be only one tick
+        # The axis also has ticks between powers of 10, because its range may contain only one power of 10.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     title = f"{panel.title} (log scale)" if is_log else panel.title
     axes.set_title(title, size=11, loc="left", parse_math=False)
     _style(axes, last_step)
@@ -236,7 +237,7 @@ def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
 
 
 def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
-    """Mark the best point with a ring and a label, which is above a falling curve and below a rising curve."""
+    """Mark the best point with a ring and a label. The label is above a falling curve and below a rising curve."""
     is_right = best.step > last_step / 2
     _, height = axes.transAxes.inverted().transform(axes.transData.transform((best.step, best.value)))
     if best.value <= series.finite[0][1]:

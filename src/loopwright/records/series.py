@@ -63,15 +63,15 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Read the ``summary.json`` of a run. The result is empty if the file is missing or cannot be read."""
+    """Read the ``summary.json`` of a run. The result is empty if the file is missing or invalid."""
     return read_mapping(run_dir / SUMMARY_FILE)
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file.
 
-    The result is empty if the file is missing or cannot be read. It is also empty if the mapping is nested more than 50
-    levels deep, because no run writes such a file.
+    The result is empty if the file is missing, cannot be read or contains no mapping. The result is also empty if the
+    mapping is nested more than 50 levels deep, because no run writes such a file.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`Single`: the strategy for one process, in which the whole model is placed."""
+"""`Single`: the strategy that trains the whole model in one process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Single:
 
     @property
     def ranks(self) -> Ranks:
-        """The ranks of a run in one process."""
+        """The `Ranks` of a run in one process."""
         return Alone()
 
     @property
     def call(self) -> Callable[..., Any]:
-        """The model.
+        """The forward in training, which is the model itself.
 
         Raises:
             RuntimeError: if `set_up` was not called.
@@ -43,7 +43,7 @@ class Single:
 
     @property
     def evaluate(self) -> Callable[..., Any]:
-        """The model."""
+        """The forward in validation, which is the model itself."""
         return self.call
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
@@ -55,16 +55,16 @@ class Single:
         return nullcontext()
 
     def backward(self, total: Tensor | None, word: Tensor) -> None:
-        """Run the backward of ``total``, and add ``word`` to the sum of the words."""
+        """Run the backward of ``total``, and add ``word`` to the sum that `agreed` returns."""
         if total is not None:
             total.backward()  # type: ignore[no-untyped-call]
         self._words = word.clone() if self._words is None else self._words + word
 
     def agreed(self) -> Tensor:
-        """Return the sum of the words since the last call.
+        """Return the sum of every ``word`` that was passed to `backward` since the last call of this method.
 
         Raises:
-            RuntimeError: if `backward` was not called since then.
+            RuntimeError: if `backward` was not called since the last call.
         """
         words, self._words = self._words, None
         if words is None:
