@@ -9,8 +9,8 @@ from torch import Tensor
 class HostCopies:
     """Copies named tensors into host memory, and reuses this memory for the next save.
 
-    The first write to newly allocated memory takes far longer than a write to memory that was used before. A `HostCopies`
-    contains one state at a time. This state must be completely on disk before the next state is copied.
+    The first write to newly allocated memory takes far longer than a write to memory that was used before. An
+    instance contains one state at a time. This state must be completely on disk before the next state is copied.
     """
 
     def __init__(self) -> None:
