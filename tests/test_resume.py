@@ -210,12 +210,12 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(
     again = build(tmp_path)
     assert again.fit(loaders("ours"), val(), ckpt_path="last").global_step == 14
     assert is_bitwise_equal(weights(again), weights(straight))
-    (said,) = [message for message in caplog.messages if "going back" in message]
+    (said,) = [message for message in caplog.messages if "; using step_" in message]
     assert said.startswith(f"{tmp_path}/checkpoints/step_00000014: {name}: ")
-    assert said.endswith("; going back to step_00000011.")
+    assert said.endswith("; using step_00000011 instead.")
     for file in tmp_path.glob(f"checkpoints/*/{name}"):
         file.unlink()
-    with pytest.raises(CheckpointError, match="no good checkpoint: ") as caught:
+    with pytest.raises(CheckpointError, match="no checkpoint passes verification: ") as caught:
         build(tmp_path).fit(loaders("ours"), val(), ckpt_path="last")
     assert str(caught.value).count(f"{name}: missing") == 14
 

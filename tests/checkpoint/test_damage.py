@@ -39,7 +39,7 @@ class Run:
         assert resolve(self.run_dir) == self.good
         (warning,) = self.caplog.messages
         assert warning.startswith(f"{self.newest}: {name}: {what}")
-        assert warning.endswith("; going back to step_00000001.") and "\n" not in warning
+        assert warning.endswith("; using step_00000001 instead.") and "\n" not in warning
         for read in (read_checkpoint, verify_checkpoint):
             with pytest.raises(CheckpointError) as caught:
                 read(self.newest)
@@ -128,7 +128,7 @@ def test_if_no_checkpoint_is_good_all_problems_are_listed(run: Run) -> None:
     with pytest.raises(CheckpointError) as caught:
         resolve(run.run_dir)
     assert str(caught.value) == (
-        f"{run.run_dir / 'checkpoints'}: no good checkpoint: "
+        f"{run.run_dir / 'checkpoints'}: no checkpoint passes verification: "
         f"{run.newest}: state.json: 0 bytes; the manifest says {len(run.whole['state.json'])}; "
         f"{run.good}: manifest.json: missing"
     )

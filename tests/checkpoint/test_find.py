@@ -44,13 +44,15 @@ def test_if_the_newest_is_damaged_the_one_before_it_is_returned_with_a_warning(
         assert resolve(tmp_path) == good
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{newest}: {name}: ")
-    assert caplog.messages[0].endswith("; going back to step_00000001.")
+    assert caplog.messages[0].endswith("; using step_00000001 instead.")
 
 
 def test_if_all_are_damaged_the_error_lists_them(save: Saver, tmp_path: Path) -> None:
     for step in (1, 2):
         (save(step) / "state.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no good checkpoint: .*step_00000002: state\.json: missing; .*00000001"):
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint passes verification: .*2: state\.json: missing; .*00000001"
+    ):
         resolve(tmp_path)
 
 
@@ -108,7 +110,7 @@ def test_a_pattern_or_path_without_a_checkpoint_is_an_error(save: Saver, tmp_pat
     path = save(1)
     with pytest.raises(CheckpointError, match="matches nothing"):
         expand(str(path.parent / "stap_*"))
-    with pytest.raises(CheckpointError, match=r"matches no checkpoint \(1 other"):
+    with pytest.raises(CheckpointError, match=r"matches 1 path\(s\), but no checkpoint"):
         expand(str(tmp_path / "check*"))
     with pytest.raises(CheckpointError, match="no such folder"):
         expand([path, tmp_path / "absent"])

@@ -41,7 +41,7 @@ def test_a_fault_contains_the_path() -> None:
     for changed, fault in (
         ({"a": {"b": [1, {}]}, "d": [1, 2, 3]}, "a.b[1].c: missing"),
         ({"a": {"b": [1, {"c": 2, "e": 0}]}, "d": [1, 2, 3]}, "a.b[1].e: unexpected"),
-        ({"a": {"b": [1, {"c": 2}]}, "d": [1, 2]}, "d: 2 entries, where 3 were saved"),
+        ({"a": {"b": [1, {"c": 2}]}, "d": [1, 2]}, "d: 2 items, but 3 were saved"),
         ({"a": {"b": [1, {"c": [2]}]}, "d": [1, 2, 3]}, "a.b[1].c: expected a scalar, found a list"),
         ({"a": {"b": [1, 2]}, "d": [1, 2, 3]}, "a.b[1]: expected an object, found a scalar"),
         ({"a": {"b": [1, {"c": 2}]}, "d": [1, [], 3]}, "d[1]: expected a scalar, found a list"),
@@ -54,4 +54,4 @@ def test_deep_trees_and_huge_declared_lengths_are_handled() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert outline_fault(deep, deep) is None
-    assert outline_fault([1], 2**60) == ": 1 entries, where 1152921504606846976 were saved"
+    assert outline_fault([1], 2**60) == ": 1 items, but 1152921504606846976 were saved"

@@ -10,39 +10,41 @@ from loopwright.hooks import Callback
 
 @dataclass(frozen=True, slots=True)
 class Checkpointing(Callback):
-    """Saves checkpoints of a fit in its run directory: at the last step, and at the steps that the settings select.
+    """Settings for saving the checkpoints of a fit in its run directory. The trainer writes the checkpoints.
 
-    This class contains settings only. The plan contains the steps to save, and the trainer writes the checkpoints.
+    The last step of a fit is always saved. ``every_n_steps`` selects further steps.
 
     Checkpoints are removed only if ``keep_last`` is given, and only when a newer checkpoint is complete on the disk.
-    These checkpoints of the run are kept: the newest ``keep_last`` checkpoints, the validated step with the best
-    ``monitor``, and the multiples of ``keep_every``. A step is validated after it is saved. If this step becomes the
-    best, the previous best step is therefore kept until the next save. Checkpoints of other runs are never removed. A
-    checkpoint that was in the run directory before a fit belongs to another run. There is one exception: if the fit
-    resumes from a checkpoint, this checkpoint and the checkpoints of earlier steps belong to the run. Folders with
-    other names, or without a manifest, are never removed.
+    These checkpoints of the run are kept: the newest ``keep_last`` checkpoints, the checkpoint with the best validated
+    value of ``monitor``, and the checkpoints whose step is a multiple of ``keep_every``. A step is validated after its
+    checkpoint is saved. If this step becomes the best step, the checkpoint of the previous best step is therefore kept
+    until the next save. Checkpoints of other runs are never removed. A checkpoint that was in the run directory
+    before a fit belongs to another run. There is one exception: if the fit resumes from a checkpoint in the run
+    directory, this checkpoint and the checkpoints of earlier steps belong to the run. A folder that is not named
+    ``step_<number>``, or that has no valid manifest, is never removed.
 
     Args:
         every_n_steps: number of steps between saves; a step is saved if ``global_step`` is a multiple of this number.
             None: only the last step is saved.
         keep_last: number of newest checkpoints to keep; None: all checkpoints are kept.
-        keep_every: number of steps between checkpoints that ``keep_last`` does not remove, at multiples in
-            ``global_step``. It requires ``keep_last``, and must be a multiple of ``every_n_steps``. None: no additional
-            checkpoints are kept.
-        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. The best step has a checkpoint
-            only if this step was saved. None: the first metric whose name has the form ``val/…loss``.
+        keep_every: number of steps; a checkpoint is also kept if its ``global_step`` is a multiple of this number. The
+            number must be a multiple of ``every_n_steps``, and requires ``keep_last``. None: no additional checkpoints
+            are kept.
+        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. The best step has a
+            checkpoint only if it was saved. None: the first metric whose name has the form ``val/…loss``.
         mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value.
         on_save_error: reaction to a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;
-            ``continue`` logs a warning, and the next save tries again. A failure of the last save ends the fit with a
-            `SaveError` in both cases.
+            ``continue`` logs a warning, and training continues. If the last save of a fit fails, the fit ends with a
+            `SaveError` with either setting.
         background: whether training continues while a checkpoint is written. Training continues as soon as the tensors
             are copied. The copies need as much host memory as the tensors. All files are read back and verified before
             the checkpoint folder gets its final name. The next save and the end of the fit wait until the checkpoint is
-            written. If writing failed, ``on_save_error`` applies then; otherwise ``on_after_save_checkpoint`` is
-            called.
+            written. After this wait, the trainer applies ``on_save_error`` if writing failed; otherwise it calls
+            ``on_after_save_checkpoint``.
 
     Raises:
-        ValueError: for a value that is not accepted.
+        SettingError: for an invalid value.
+        SettingTypeError: for a value of a wrong type.
     """
 
     every_n_steps: int | None = None
@@ -76,15 +78,15 @@ class Checkpointing(Callback):
             raise refuse_type("background", self.background, "true or false")
 
     def _check_keep_every(self) -> None:
-        """Refuse a ``keep_every`` that has no effect, or whose multiples are not saved."""
+        """Raise an error if ``keep_every`` has no effect, or if the steps at its multiples are not saved."""
         keep_every, every_n_steps = self.keep_every, self.every_n_steps
         if keep_every is None:
             return
         if self.keep_last is None:
-            problem = f"={keep_every} with keep_last=null, which keeps all; expected keep_last, a number, as well."
+            problem = f"={keep_every}: keep_last=null already keeps all checkpoints; expected keep_last as a number."
             raise SettingError("keep_every", problem)
         if every_n_steps is None:
-            problem = f"={keep_every} with every_n_steps=null, which saves the last step only; expected every_n_steps."
+            problem = f"={keep_every}: every_n_steps=null saves only the last step; expected every_n_steps as a number."
             raise SettingError("keep_every", problem)
         if keep_every % every_n_steps:
             nearest = max(1, round(keep_every / every_n_steps)) * every_n_steps

@@ -1,14 +1,16 @@
-"""`encode` converts a state to JSON values and named tensors, and `decode` rebuilds the state from these.
+"""`encode` converts a state to JSON values and named tensors, and `decode` rebuilds the state from them.
 
 Null, booleans, numbers, strings, lists, and objects with string keys are stored as plain JSON. Every other value is
 stored as an object with one key, its tag::
 
     {"~tensor": "state[0].exp_avg"}     a tensor, stored in the safetensors file under this name;
-                                        the same name twice means one shared tensor
-    {"~complex": "phase"}               a complex128 tensor, stored as pairs of reals: safetensors lacks this dtype
-    {"~permuted": [{…}, [1, 0]]}        a tensor, and its dimensions in memory order, outermost first
+                                        if a name occurs twice, both places share one tensor
+    {"~complex": "phase"}               a complex128 tensor, stored as pairs of float64 numbers, because safetensors
+                                        lacks this dtype
+    {"~permuted": [{…}, [1, 0]]}        a tensor, and the order of its dimensions in memory, outermost first
     {"~tuple": [1, 2]}                  a tuple
-    {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict with a key that is not a str or begins with ~
+    {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict with a key that is an int, begins with ~, or is not
+                                        valid Unicode
     {"~counter": [[30, 1]]}             the items of a `collections.Counter`
     {"~float": "nan"}                   a float that JSON cannot express: nan, inf, -inf
     {"~int": "0x1f…"}                   an integer of more than 1024 bits, in hexadecimal, because
@@ -61,7 +63,7 @@ def encode(
         optimizer steps rely on this order.
 
     Raises:
-        SettingTypeError: for any other value; the message contains its path.
+        SettingTypeError: for a value that cannot be stored; the message contains the path of the value.
     """
     encoder = _Encoder(where, on_host)
     return encoder.encode(tree, "", 0), encoder.tensors
@@ -264,7 +266,7 @@ class _Decoder:
             raise ValueError(f"expected a permutation of the tensor's dimensions, not {order}")
         if not tensor.permute(
             order
-        ).is_contiguous():  # not yet permuted; a repeated reference finds the permuted tensor in `used`
+        ).is_contiguous():  # This is the first reference. Later references find the permuted tensor in `used`.
             inverse = [order.index(dim) for dim in range(tensor.ndim)]
             tensor = tensor.permute(order).contiguous().permute(inverse)
             self.used[next(iter(tagged.values()))] = tensor

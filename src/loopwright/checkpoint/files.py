@@ -1,4 +1,4 @@
-"""File names and manifest of a checkpoint folder, and functions that read files of unknown origin."""
+"""File names and the manifest of a checkpoint folder, and functions that read untrusted checkpoint files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ STEP_FOLDER = re.compile(r"step_(\d+)")
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_STATE_BYTES = 256 << 20
-MAX_STATE_COMMAS = 4 << 20  # commas in the JSON file, about one per value; parsing that number of values takes seconds
+# Largest number of commas in the JSON file, about one per value. Parsing this number of values takes seconds.
+MAX_STATE_COMMAS = 4 << 20
 
 _CHUNK_BYTES = 1 << 22
 _LARGE_BYTES = 1 << 34
@@ -49,8 +50,7 @@ class Manifest:
     """The step, versions, and file hashes of a checkpoint.
 
     The manifest is written last, so a folder without a valid manifest is not a checkpoint. The hashes detect damage.
-    They do not prove the origin of the files, because a changed file can come with a manifest that was changed to
-    match.
+    They do not prove the origin of the files, because a manifest can be changed to match a changed file.
     """
 
     step: int
@@ -73,7 +73,8 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         CheckpointError: if the folder is missing or a link; if the manifest is missing, damaged or of another schema
-            version; or if the manifest lists other files than a checkpoint has.
+            version; if the manifest does not list exactly the files in `DATA_FILES`; or if its step differs from the
+            step in the folder name.
     """
     check_folder(folder)
     data = read_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
@@ -207,9 +208,10 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
 
 
 def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
-    """Whether a large file consists almost entirely of holes. Such a file is created fast, but takes hours to read.
+    """Whether a large file consists almost entirely of holes.
 
-    The number of allocated blocks alone does not show holes: some network file systems report 0 blocks for every file.
+    Such a file takes little time to create, but hours to read. The number of allocated blocks alone does not show
+    holes: some network file systems report 0 blocks for every file.
     """
     if status.st_size < _LARGE_BYTES or status.st_blocks * 512 > status.st_size // 1000:
         return False

@@ -67,21 +67,21 @@ def resolve(path: str | Path) -> Path:
             faults.append(str(error))
             continue
         if faults:
-            _log.warning("%s; going back to %s.", "; ".join(faults), candidate.name)
+            _log.warning("%s; using %s instead.", "; ".join(faults), candidate.name)
         return candidate
     if faults:
-        raise CheckpointError(f"{root}: no good checkpoint: {'; '.join(faults)}")
+        raise CheckpointError(f"{root}: no checkpoint passes verification: {'; '.join(faults)}")
     raise CheckpointError(f"{path}: contains no checkpoint; expected a checkpoint, a run directory or its {_FOLDER}.")
 
 
 def expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Return the checkpoints for paths and glob patterns, without duplicates.
+    """Return the checkpoints to which paths and glob patterns refer, without duplicates.
 
     The order is natural: ``step_9`` comes before ``step_10``. Each path that is not a pattern is passed to `resolve`.
     Among the matches of a pattern, only checkpoints (folders with a manifest) are returned.
 
     Raises:
-        CheckpointError: if a path or pattern leads to no checkpoint.
+        CheckpointError: if a path or pattern refers to no checkpoint; also if ``paths`` is empty.
     """
     found: set[Path] = set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -91,7 +91,7 @@ def expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         matches = {Path(match) for match in glob.glob(str(path), recursive=True)}
         checkpoints = {match for match in matches if _is_checkpoint(match)}
         if not checkpoints:
-            what = f"matches no checkpoint ({len(matches)} other paths)" if matches else "matches nothing"
+            what = f"matches {len(matches)} path(s), but no checkpoint" if matches else "matches nothing"
             raise CheckpointError(f"{path}: {what}; expected a pattern such as RUN/{_FOLDER}/step_*.")
         found |= checkpoints
     if not found:

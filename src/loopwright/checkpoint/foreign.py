@@ -22,18 +22,19 @@ _WRAPPERS = ("module.", "_orig_mod.")
 def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """Return the weights in a file that ``torch.save`` wrote, by plain names.
 
-    The file is read with ``weights_only=True``, which accepts tensors and plain containers only. A file with any other
-    object is refused; there is no unrestricted fallback. The wrapper prefixes ``module.`` and ``_orig_mod.`` are
-    removed from the names.
+    The file is read with ``weights_only=True``, which accepts only tensors, numbers, strings and standard containers. A
+    file with any other object is refused, and is never read without this restriction. The wrapper prefixes ``module.``
+    and ``_orig_mod.`` are removed from the names.
 
     Args:
         path: path of a file in torch's zip format, which is the default since torch 1.6.
-        key: keys that lead to the weights in the file, joined by dots, such as ``state_dict`` or ``ema.model``. None:
-            the weights are the whole content of the file, or its only entry that maps names to tensors.
+        key: path of the weights in the nested dicts of the file: dict keys joined by dots, such as ``state_dict`` or
+            ``ema.model``. None: the weights are the whole content of the file, or the only value of its top-level dict
+            that maps names to tensors.
 
     Raises:
-        CheckpointError: if the file has another format or contains other objects; if no entry, or more than one entry,
-            could be the weights.
+        CheckpointError: if the file has another format or contains other objects; if ``key`` does not lead to weights;
+            or, without ``key``, if no value or more than one value could be the weights.
     """
     _check_zip(path)
     try:

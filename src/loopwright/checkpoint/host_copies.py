@@ -9,8 +9,8 @@ from torch import Tensor
 class HostCopies:
     """Copies named tensors into host memory, and reuses this memory for the next save.
 
-    The first write to newly allocated memory takes far longer than a write to memory that was used before. An object
-    contains one state at a time. The state must be completely on disk before the next state is copied.
+    The first write to newly allocated memory takes far longer than a write to memory that was used before. An
+    instance contains one state at a time. This state must be completely on disk before the next state is copied.
     """
 
     def __init__(self) -> None:
@@ -27,5 +27,5 @@ class HostCopies:
         return buffer
 
     def end(self) -> None:
-        """Mark the state as complete, and free the memory of earlier tensors that this state does not contain."""
+        """Finish the current state, and free the memory of tensors that only earlier states contained."""
         self._kept, self._taken = self._taken, {}

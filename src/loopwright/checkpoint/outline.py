@@ -1,6 +1,6 @@
 """`outline` records the names and lengths in a tree of JSON values.
 
-`outline_fault` reports an entry that was added or removed since.
+`outline_fault` compares JSON values with an outline, and describes the first difference.
 
 Some mappings have arbitrary keys, such as a run's metrics or a callback's state. `decode` cannot detect that such a key
 is missing. A checkpoint therefore stores an outline of its JSON values, and loading compares the values with it.
@@ -25,13 +25,13 @@ def outline(tree: object) -> Any:
     if isinstance(tree, list):
         entries = []
         for value in tree:
-            entries.append(outline(value))  # A comprehension would double the depth of the stack.
+            entries.append(outline(value))  # A list comprehension would double the number of stack frames.
         return entries if any(entry is not None for entry in entries) else len(entries)
     return None
 
 
 def outline_fault(tree: object, expected: object) -> str | None:
-    """Return the path and kind of the first difference between JSON values and an outline, or None if they match."""
+    """Describe the first difference between JSON values and an outline, with its path. Return None if they match."""
     # A loop, not recursion: a damaged file may be nested deeper than Python's recursion limit.
     pending: list[tuple[str, Any, Any]] = [("", tree, expected)]
     while pending:
@@ -44,7 +44,7 @@ def outline_fault(tree: object, expected: object) -> str | None:
         elif isinstance(value, list) and isinstance(outlined, int | list):
             num_saved = outlined if isinstance(outlined, int) else len(outlined)
             if len(value) != num_saved:
-                return f"{path}: {len(value)} entries, where {num_saved} were saved"
+                return f"{path}: {len(value)} items, but {num_saved} were saved"
             entries = [None] * num_saved if isinstance(outlined, int) else outlined
             pending += [(f"{path}[{i}]", value[i], entries[i]) for i in reversed(range(num_saved))]
         elif isinstance(value, dict | list) or outlined is not None:

@@ -1,6 +1,6 @@
 """`read_checkpoint`: reads and verifies a checkpoint that `write_checkpoint` wrote.
 
-An error message has one line. No data is unpickled, no file outside the folder is opened, and no size that a file
+Each error message is one line. No data is unpickled, no file outside the folder is opened, and no size that a file
 declares is trusted.
 """
 
@@ -50,12 +50,12 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
 
     Args:
         path: checkpoint folder.
-        weights_only: whether to return only the entries ``model`` and ``buffers`` of the state, and to skip other
-            files.
+        weights_only: whether to return only the entries ``model`` and ``buffers`` of the state. Files that these
+            entries do not need are then neither read nor checked.
 
     Raises:
         CheckpointError: with the message ``folder: file: problem``, if a file is missing, damaged, or was not written
-            by `write_checkpoint`. Skipped files are not checked.
+            by `write_checkpoint`.
     """
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
@@ -103,7 +103,7 @@ def verify_checkpoint(path: Path) -> Manifest:
 
 
 def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """Return the JSON values in ``state.json``: ``model``, ``state`` and, if present, ``optimizer``."""
+    """Read ``state.json`` and check its outline. Return ``model``, ``state`` and, if present, ``optimizer``."""
     data = read_file(path, STATE, manifest.files[STATE], max_bytes=MAX_STATE_BYTES)
     if data.count(b",") > MAX_STATE_COMMAS:
         raise fault(path, STATE, f"more than {MAX_STATE_COMMAS:,} values")
@@ -118,7 +118,7 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str, Any]:
-    """Return the part of the state that consists of the JSON values ``tree`` and the tensors in file ``name``."""
+    """Decode the JSON values ``tree`` with the tensors in the file ``name``, and return the resulting dict."""
     data = read_file(path, name, manifest.files[name])
     try:
         tensors = safetensors.torch.load(data)

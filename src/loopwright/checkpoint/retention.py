@@ -26,7 +26,7 @@ def prune(
     Args:
         run_dir: run directory that contains the checkpoints.
         steps: steps of the checkpoints that this run wrote.
-        keep_last: number of the newest valid checkpoints to keep. If there are fewer, nothing is removed.
+        keep_last: number of the newest valid checkpoints to keep. If fewer checkpoints are valid, nothing is removed.
         keep_every: number of steps; a checkpoint is kept if its step is a multiple of this number. None: this rule
             keeps no checkpoints.
         best: step of the best checkpoint, which is kept; None: the best step is not known.
@@ -53,7 +53,7 @@ def prune(
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Whether a folder has a valid manifest; its other files may be damaged. Other folders are never removed."""
+    """Whether a folder has a valid manifest; its other files may be damaged. `prune` removes no other folder."""
     try:
         read_manifest(folder)
     except CheckpointError:

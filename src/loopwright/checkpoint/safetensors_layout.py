@@ -2,8 +2,8 @@
 
 Such a file contains the length of the header, a JSON header, and the raw bytes of each tensor.
 
-The writers of the safetensors library either copy every tensor into one buffer, or give no access to the bytes for
-hashing and syncing. The library reads and checks the files.
+The functions of the safetensors library that write files either copy every tensor into one buffer, or give no access to
+the bytes for hashing and syncing. Only the reading of the files is left to this library.
 """
 
 from __future__ import annotations

@@ -44,14 +44,14 @@ def unsaved_buffers(model: nn.Module) -> dict[str, Tensor | None]:
 
 
 def parameter_names(model: nn.Module, optimizer: Optimizer | None) -> list[list[str]]:
-    """Return the plain names of an optimizer's parameters for each group. A tied parameter has its first name."""
+    """Return the plain names of an optimizer's parameters for each group; for a tied parameter, its first name."""
     names = {id(parameter): name for name, parameter in reversed(plain_parameters(model).items())}
     groups = [] if optimizer is None else optimizer.param_groups
     return [[names.get(id(parameter), "not in the model") for parameter in group["params"]] for group in groups]
 
 
 def refuse_lazy(model: nn.Module) -> None:
-    """Raise an error if the model has lazy layers without shapes.
+    """Raise an error if the model has lazy layers whose parameters or buffers have no shape yet.
 
     Raises:
         CheckpointError: with the names of the parameters and buffers that have no shape.
@@ -60,8 +60,8 @@ def refuse_lazy(model: nn.Module) -> None:
     names = [name for name, entry in entries.items() if isinstance(entry, Tensor) and is_lazy(entry)]
     if names:
         raise CheckpointError(
-            f"the model has lazy layers, so these have no shape yet: {', '.join(_first(names, _cut))}; expected layers "
-            "of fixed sizes, or a model that calls its lazy layers once in its constructor."
+            f"the model has lazy layers, so these tensors have no shape yet: {', '.join(_first(names, _cut))}; "
+            "expected layers of fixed sizes, or a model that calls its lazy layers once in its constructor."
         )
 
 
@@ -73,8 +73,8 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
         tensors: weights by plain names, from `plain_names` or a checkpoint.
 
     Raises:
-        CheckpointError: with missing and unexpected names, each with its shape and the nearest name, and with
-            differences in shape or dtype.
+        CheckpointError: if the weights differ. The message lists the missing and unexpected names, each with shape,
+            dtype and the nearest name, and the names whose shape or dtype differs.
     """
     own = plain_names(model)
     changed = sorted(name for name in own.keys() & tensors.keys() if _describe(own[name]) != _describe(tensors[name]))
@@ -85,7 +85,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
 def load_weights(
     model: nn.Module, tensors: Mapping[str, Any], buffers: Mapping[str, Tensor | None] | None = None
 ) -> list[str]:
-    """Copy weights into a model. If anything does not fit, the model is not changed.
+    """Copy weights into a model. If the weights do not fit, the model is not changed.
 
     Args:
         model: model into which the weights are copied, with any wrappers.
@@ -123,13 +123,13 @@ def weights_digest(model_tensors: Mapping[str, Any]) -> str:
 
 
 def _wrappers(model: nn.Module) -> list[str]:
-    """Return the prefixes of names that end with a wrapper, such as ``layer.module.``, longest first."""
+    """Return the name prefixes that end with the attribute of a wrapper, such as ``layer.module.``, longest first."""
     prefixes = []
     for name, module in model.named_modules(remove_duplicate=False):
         start = f"{name}." if name else ""
         if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
             prefixes.append(f"{start}module.")
-        elif "_orig_mod" in module._modules:  # The class is not used, because importing torch._dynamo takes 1 s.
+        elif "_orig_mod" in module._modules:  # `isinstance` would need torch._dynamo, whose import takes 1 s.
             prefixes.append(f"{start}_orig_mod.")
     return sorted(prefixes, key=len, reverse=True)
 
@@ -228,7 +228,7 @@ def _cut(text: str) -> str:
 
 
 def _describe(tensor: object) -> str:
-    """Describe the shape and dtype of an entry, such as ``10x64 float32``."""
+    """Describe the shape and dtype of a tensor, such as ``10x64 float32``, or the class of another object."""
     if not isinstance(tensor, Tensor):
         return type(tensor).__name__
     return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"

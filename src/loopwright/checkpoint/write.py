@@ -46,7 +46,7 @@ from loopwright.errors import CheckpointError, SaveError, SettingError, SettingT
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-# Chunks of bytes by file name, for each file of a checkpoint except the manifest.
+# Content of each file of a checkpoint except the manifest, by file name, as a list of chunks of bytes.
 Contents = Mapping[str, Sequence[memoryview]]
 
 
@@ -71,9 +71,9 @@ def write_contents(
         ``folder``, synced to disk with all its files.
 
     Raises:
-        SaveError: if writing fails. The message is one line, with needed and free bytes if the disk is full. An older
-            checkpoint at ``folder`` is kept, except if only the last sync fails: then the new checkpoint has already
-            replaced the older one.
+        SaveError: if writing fails. The message is one line. If the disk is full, the message contains the needed and
+            the free number of bytes. An older checkpoint at ``folder`` is kept, except if only the last sync fails:
+            then the new checkpoint has already replaced the older one.
     """
     num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
@@ -103,14 +103,16 @@ def write_contents(
 
 
 def clean_leftovers(root: Path) -> list[Path]:
-    """Remove temporary folders of interrupted saves from ``root``, a folder of checkpoints that is not in use.
+    """Remove temporary folders of interrupted saves from ``root``, the folder of a run's checkpoints.
+
+    No save to ``root`` may be running.
 
     If a process is killed between the last sync and the rename, it leaves a complete checkpoint with a temporary name.
     This name ends with the final name. If no folder has the final name, the temporary folder is renamed to the final
     name. An interruption between the two renames of a replacement therefore never loses both checkpoints.
 
     Returns:
-        The temporary paths that were found.
+        The paths of all temporary folders that were found, including the renamed folders.
 
     Raises:
         SaveError: if a temporary folder cannot be removed or renamed.
@@ -138,7 +140,7 @@ def remove_checkpoint(path: Path) -> None:
         if not path.name.startswith(TEMPORARY_PREFIX):
             path, named = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", path
             os.rename(named, path)
-            _sync_folder(path.parent)  # Otherwise a power cut could remove files, but keep the name.
+            _sync_folder(path.parent)  # Otherwise a power failure could undo the rename after files were removed.
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
         else:
@@ -191,8 +193,8 @@ def _by_name(part: str, values: object) -> dict[str, object]:
 def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
     """Write and sync new files, and return their sizes and hashes.
 
-    Hashing is slower than many disks. Threads therefore hash the files during the write, from the same memory. One core
-    is left for writing. If the other cores are idle, hashing adds almost no time.
+    Hashing is slower than many disks. Threads therefore hash the chunks in memory while the chunks are written. One
+    core is left for writing. If the other cores are idle, hashing adds almost no time.
     """
     descriptors: dict[str, int] = {}
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

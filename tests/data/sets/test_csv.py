@@ -139,7 +139,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "x;y\n1;2\n",
         {},
         "path='houses.csv', row 1: has one column, 'x;y'; expected at least two columns, separated by ','; "
-        "set delimiter for another one.",
+        "set delimiter for another separator.",
     ),
     "short row": (
         "x,y\n1,2\n\n3\n",

@@ -19,33 +19,36 @@ class Loader:
     not on the number of workers. For more than 2**20 samples, the permutation is computed in slices during the pass,
     and is never in memory as a whole. Iterating over a `Loader` directly reads pass 0 with seed 0.
 
-    Random numbers that a sample draws from the global generators of Python, NumPy or torch do not depend on the number
-    of workers, the batch size or a resume, because the generators are seeded by (seed, pass, index). The attribute
-    ``is_random`` of the data set says when samples are seeded:
+    Reading a sample may draw random numbers from the global generators of Python, NumPy or torch. These numbers do not
+    depend on the number of workers, the batch size or a resume, because the generators are seeded with (seed, pass,
+    index) before the sample is read. The attribute ``is_random`` of the data set determines when this is done:
 
-    - missing: a batch is first read without seeding. If reading it draws random numbers or raises an error, the batch
-      is discarded and read again with each sample seeded. From then on the same process seeds every sample.
-    - ``True``: every sample is seeded, and no sample is read twice. This is required if a read cannot be repeated (a
-      queue, a counter, a cursor, a cache of random samples), and if a read hides its draws, because it restores the
-      state of a generator, as `torch.random.fork_rng` does, or seeds a generator by `torch.initial_seed`. It saves time
-      if reads are expensive.
-    - ``False``: no sample is seeded. The data set promises that reading draws no random numbers. Whole batches are read
-      by ``__getitems__`` if the data set has this method.
+    - missing: a batch is first read without seeding. If this read draws random numbers or raises an error, the batch is
+      discarded and read again, with seeding before each sample. The same process then seeds before every later sample.
+    - ``True``: the generators are seeded before every sample, and no sample is read twice. This value is required if
+      the second read of a sample would differ (a queue, a counter, a cursor, a cache of random samples). It is also
+      required if draws cannot be detected: if a read restores the state of a generator, as `torch.random.fork_rng`
+      does, or seeds its own generator with `torch.initial_seed`. This value also saves time if reads are expensive.
+    - ``False``: the generators are never seeded before a sample. The data set promises that reading draws no random
+      numbers. Whole batches are read by ``__getitems__`` if the data set has this method.
 
-    A wrapper such as `torch.utils.data.Subset` does not pass the attribute on. A random generator that is an attribute
-    of the data set is neither seeded nor saved.
+    A wrapper such as `torch.utils.data.Subset` does not have the ``is_random`` of the data set that it wraps. A random
+    generator that is an attribute of the data set is neither seeded nor saved.
 
     Args:
         dataset: object with ``__len__`` and ``__getitem__``.
-        batch_size: number of samples in a (global) micro-batch; the last micro-batch of a pass may be smaller.
+        batch_size: number of samples in a micro-batch, over all training processes; the last micro-batch of a pass may
+            be smaller.
         shuffle: whether each pass has its own random order; otherwise the order of the data set is used.
-        num_workers: number of dataloader worker processes; 0: the main process reads. The batches do not depend on it.
+        num_workers: number of dataloader worker processes; 0: the main process reads. The batches do not
+            depend on this number.
         drop_last: whether the last batch of a pass is left out if it is smaller than the others.
         collate_fn: function that builds a batch from a list of samples. A function other than torch's own is called
-            with generators seeded by (seed, pass, first index of the batch).
+            with generators seeded with (seed, pass, first index of the batch).
 
     Raises:
-        SettingError: if a count is invalid, or the data set has no length.
+        SettingError: if ``batch_size`` or ``num_workers`` is invalid, or the data set lacks ``__len__`` or
+            ``__getitem__``.
     """
 
     def __init__(

@@ -17,8 +17,8 @@ from loopwright.seeding import derive
 # permutations are computed in slices during the pass.
 _MAX_HELD_SAMPLES = 2**20
 
-# Approximate number of indices that are computed at a time for batches that are smaller. Small batches are computed
-# together, because each slice of a computed order has a fixed cost.
+# Approximate number of indices that are computed in one slice of the order, if batches are smaller. One slice then
+# contains several batches, because each slice of a `Permutation` has a fixed cost.
 _NUM_INDICES_AHEAD = 4096
 
 Order = range | Tensor | Permutation
@@ -34,8 +34,8 @@ def pass_order(num_samples: int, *, is_shuffled: bool, seed: int, pass_index: in
         pass_index: index of the pass, from 0.
 
     Returns:
-        A sequence that contains each index in [0, num_samples) once; tensors are int64. No existing random generator is
-        changed.
+        A sequence that contains each index in [0, num_samples) once; a tensor is int64. The states of existing random
+        generators do not change.
     """
     if not is_shuffled:
         return range(num_samples)

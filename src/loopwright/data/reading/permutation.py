@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from loopwright.seeding import derive
 
-# A small set needs many rounds to look random. The tests in tests/data/reading/test_permutation.py distinguish a result
-# from a random order with four rounds for up to 100 numbers, with six rounds for up to 16 numbers, and with eight
-# rounds for up to 8 numbers.
+# Short permutations need many rounds to look random. The tests in tests/data/reading/test_permutation.py distinguish
+# the result of four rounds from a random order for up to 100 numbers, the result of six rounds for up to 16 numbers,
+# and the result of eight rounds for up to 8 numbers.
 _NUM_ROUNDS = 8
 
 # `_mix` follows the finalizer of splitmix64 (Steele et al. 2014). It multiplies by these two factors, and between the
@@ -59,7 +59,7 @@ class Permutation:
         return self._num_samples
 
     def __getitem__(self, places: slice) -> NDArray[np.int64]:
-        """Return the numbers in the slice ``places``. A call has a fixed cost, like a few thousand numbers."""
+        """Return the numbers in the slice ``places``. A call has a fixed cost, the cost of a few thousand numbers."""
         start, stop, step = places.indices(self._num_samples)
         words = self._permute_words(np.arange(start, stop, step, dtype=np.uint64))
         outside = np.flatnonzero(words >= self._num_samples)
@@ -69,7 +69,7 @@ class Permutation:
         return words.astype(np.int64)
 
     def _permute_words(self, words: Words) -> Words:
-        """Apply the Feistel network, a bijection of all words with as many bits as the largest number."""
+        """Apply the Feistel network, a bijection of all words that have as many bits as the largest number."""
         high, low = words >> np.uint64(self._num_low_bits), words & np.uint64((1 << self._num_low_bits) - 1)
         for key_high, key_low in zip(self._keys[::2], self._keys[1::2], strict=True):
             high ^= _mix(low, key_high, self._num_high_bits)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Rows(Sequence[Any]):
-    """A collated batch that is also a sequence of samples. ``__getitems__`` of this package's data sets returns it.
+    """A collated batch that is also a sequence of samples. This package's data sets return it from ``__getitems__``.
 
     `SampleReader` uses ``batch`` without collating. torch's `DataLoader` collates the result of ``__getitems__``, and
     therefore needs a sequence of samples.
@@ -28,7 +28,7 @@ class Rows(Sequence[Any]):
         return len(next(iter(self.batch.values())))
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Return one sample as a dict of tensors by name."""
+        """Return one sample, or the samples in a slice, as a dict of tensors by name."""
         return {name: tensor[index] for name, tensor in self.batch.items()}
 
     def __iter__(self) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from loopwright.errors import DataError, text_of
 
-# Message of torch's error in a worker for samples whose tensors differ in shape.
+# Message of the error that torch raises in a worker if the tensors of two samples differ in shape.
 _RAGGED = "Trying to resize storage that is not resizable"
 
 

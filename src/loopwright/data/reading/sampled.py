@@ -12,16 +12,19 @@ from loopwright.data.reading.indexed import BlockReader, KeyBlock, SampleReader,
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive
 
-# Number of batches whose keys are drawn at a time. Each draw swaps the random generators, which takes longer than
-# drawing a key.
+# Number of batches whose keys are drawn from the sampler at a time. The random generators are swapped once for these
+# batches, because a swap takes longer than drawing a key.
 _NUM_BATCHES_AHEAD = 64
 
-# Number of drawn batches whose keys are kept. A paused pass has fewer batches that are drawn but not yet read.
+# Number of the most recently drawn batches whose keys are kept. When a pass is paused, fewer batches than this number
+# are drawn but not yet read.
 _NUM_BATCHES_KEPT = 1024
 
 
 class SampledSource:
-    """Reads a data set in the order of the user's sampler. To start later in a pass, it skips keys, not data.
+    """Reads a data set in the order of the user's sampler.
+
+    To start later in a pass, keys are drawn and skipped without reading data.
 
     While the sampler runs, the random generators are seeded by (seed, pass), and so is a `torch.Generator` in the
     sampler's attribute ``generator``. The order of a pass can therefore be drawn again. A sampler with another source
@@ -30,8 +33,8 @@ class SampledSource:
 
     Args:
         reader: reader of the samples.
-        sampler: iterable whose items are lists of the keys in a batch, or single keys of samples that are batches
-            already.
+        sampler: iterable whose items are lists of the keys in a batch, or single keys. For a single key, the data set
+            returns a whole batch.
         is_batched: whether the items of ``sampler`` are lists of keys; otherwise each item is a single key.
         workers: number and options of the worker processes.
         seed: seed of the run.
@@ -90,7 +93,7 @@ class SampledSource:
 
 
 class _DrawnPass:
-    """The blocks that the sampler has drawn in a pass.
+    """The blocks that the sampler has drawn in a pass. A block contains the pass index and the keys of one batch.
 
     The newest blocks are kept. A pass that resumes after a pause uses these blocks instead of drawing again.
     """

@@ -29,9 +29,10 @@ def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSour
       in an order that this package computes. Reading starts directly at the requested micro-batch.
     - A `torch.utils.data.DataLoader` with another sampler is read in the sampler's order. To start at a later
       micro-batch, the indices before it are skipped without reading their samples.
-    - A subclass of `DataLoader`, or any other iterable, is used without changes. To start at a later micro-batch, its
-      own state is loaded, or earlier micro-batches are read and dropped. The random numbers that it draws depend only
-      on (seed, pass).
+    - A list or tuple of batches is read directly from the requested micro-batch.
+    - A `DataLoader` with an `IterableDataset`, a subclass of `DataLoader`, or any other iterable is used without
+      changes. To start at a later micro-batch, the state of the iterable is loaded, or earlier micro-batches are read
+      and dropped. The random numbers that the iterable draws depend only on (seed, pass).
 
     Args:
         dataloader: any iterable of batches.
@@ -132,7 +133,7 @@ class ListSource:
 
     @property
     def facts(self) -> DataFacts:
-        """No facts, because it is unknown how the batches were made."""
+        """No known properties, because a list does not record how its batches were built."""
         return DataFacts()
 
     def state_dict(self) -> None:
@@ -147,12 +148,14 @@ class ListSource:
 
 
 class ForeignSource:
-    """Batch source for any other iterable. To resume inside a pass, it loads the iterable's state or drops batches.
+    """Batch source for an iterable that cannot be read by index.
 
-    Random numbers that the iterable draws in this process are determined by (seed, pass). So are numbers from the
-    ``generator`` of a `DataLoader`, of its subclasses and of their samplers. New workers are started for each pass,
-    even with ``persistent_workers``. Workers of earlier passes would have a random state that a resumed run cannot
-    restore.
+    To resume inside a pass, the state of the iterable is loaded, or batches are read and dropped.
+
+    Random numbers that the iterable draws in this process depend only on (seed, pass). For a `DataLoader` or a subclass
+    of it, this also applies to random numbers from its ``generator`` and from the ``generator`` of its samplers. New
+    workers are started for each pass, even with ``persistent_workers``. Workers of earlier passes would have a random
+    state that a resumed run cannot restore.
 
     Args:
         dataloader: iterable of batches. If it has ``set_epoch``, this method is called with the index of each pass. If
@@ -185,7 +188,7 @@ class ForeignSource:
         return _facts_of(self._dataloader)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the states of the dataloader and its random generators; None for a dataloader without a state."""
+        """Return the states of the dataloader and its random generators; None if it has no ``state_dict``."""
         if not (hasattr(self._dataloader, "state_dict") and hasattr(self._dataloader, "load_state_dict")):
             return None
         streams = None if self._streams is None else self._streams.state_dict()
@@ -196,7 +199,10 @@ class ForeignSource:
         self._restored = state
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
-        """Return the batches of a pass from batch ``first`` on. Without a state, earlier ones are read and dropped."""
+        """Return the batches of a pass from batch ``first`` on.
+
+        If no state was loaded, the earlier batches are read and dropped.
+        """
         streams = self._streams = SideStreams(derive(self._seed, "data", pass_index), is_continued=True)
         restored, self._restored = self._restored, None
         if restored is not None and first and restored["streams"] is not None:
@@ -219,7 +225,7 @@ def _begin(dataloader: Any) -> Iterator[Any]:
         return iter(dataloader)
     if type(dataloader).__iter__ is not DataLoader.__iter__:
         if dataloader.persistent_workers:
-            dataloader._iterator = None  # private, because no public call starts new workers
+            dataloader._iterator = None  # Private attribute: no public call starts new workers.
         return iter(dataloader)
     copied, end = with_workers(dataloader, dataloader.dataset)
     vars(copied)["persistent_workers"] = False  # `DataLoader` refuses to set this attribute.

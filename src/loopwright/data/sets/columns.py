@@ -25,7 +25,7 @@ _MAX_CATEGORIES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How the rows of a table were converted to tensors.
+    """Names and constants with which the rows of a table were converted to tensors.
 
     Attributes:
         feature_names: names of the features in order. A name is a column name or has the form ``column=category``.
@@ -51,7 +51,7 @@ class TableData(TensorData):
 
     @property
     def encoding(self) -> Encoding:
-        """How the table was converted to these tensors."""
+        """Names and constants with which the table was converted to these tensors."""
         return self._encoding
 
 

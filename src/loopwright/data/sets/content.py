@@ -15,8 +15,8 @@ from loopwright.data.sets.tensor_file import TensorFile
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import DataError
 
-# A larger data set is not hashed. Hashing this size takes 0.2 s at 1.5 GB/s. The files are then in the page cache for
-# the first pass.
+# Largest size of a data set that is hashed. Hashing this size takes 0.2 s at 1.5 GB/s. Afterwards, the files are in the
+# page cache for the first pass.
 MAX_HASHED_BYTES = 256 * 2**20
 _PART_BYTES = 2**22  # number of bytes that are read at a time
 
@@ -25,9 +25,9 @@ def hash_content(dataset: Any) -> str | None:
     """Return the SHA-256 of the content of a data set: tensors in memory or in files, or image files with labels.
 
     Returns:
-        The digest, hexadecimal. None for a data set that is larger than `MAX_HASHED_BYTES` or of another class. None
-        also for a table, because its tensors are computed and may be rounded differently on another machine. For a
-        table, `Splits.facts` contains the hash of the file instead.
+        The digest, hexadecimal. None for a data set that is larger than `MAX_HASHED_BYTES`, contains sparse tensors, or
+        is of another class. None also for a table, because its tensors are computed and may be rounded differently on
+        another machine. For a table, `Splits.facts` contains the hash of the file instead.
 
     Raises:
         DataError: for an image file that cannot be read.
@@ -42,7 +42,7 @@ def hash_content(dataset: Any) -> str | None:
 
 
 def _is_hashed(tensors: Collection[Tensor], num_rows: int = 1) -> bool:
-    """Whether ``num_rows`` rows like these tensors are dense and small enough to be hashed."""
+    """Whether the tensors are dense and ``num_rows`` times their size is at most `MAX_HASHED_BYTES`."""
     is_plain = all(tensor.layout is torch.strided for tensor in tensors)
     return is_plain and sum(tensor.nbytes for tensor in tensors) * num_rows <= MAX_HASHED_BYTES
 
@@ -54,7 +54,7 @@ def _parts(dataset: TensorFile) -> Iterator[Mapping[str, Tensor]]:
 
 
 def _hash_tensors(parts: Iterable[Mapping[str, Tensor]]) -> str:
-    """Return the SHA-256 of names, dtypes, row shapes and values. The sizes of ``parts`` do not change it."""
+    """Return the SHA-256 of names, dtypes, row shapes and values. The sizes of ``parts`` do not change the hash."""
     digests: dict[str, Any] = {}
     for part in parts:
         for name, tensor in part.items():

@@ -36,9 +36,9 @@ def csv(
     """Read a table of comma-separated values whose first row contains the column names.
 
     A batch is a dict with two entries: ``features``, a float32 tensor of shape (batch, features), and the target. If
-    the target is a category, its entry is ``label``, an int64 tensor of shape (batch,). If the target is a number, its
-    entry is ``target``, a float32 tensor of shape (batch,). A column of numbers becomes one feature. A column of
-    categories becomes one feature with the values 0 and 1 for each category in the training rows.
+    the target column contains categories, the target is ``label``, an int64 tensor of shape (batch,). If it contains
+    numbers, the target is ``target``, a float32 tensor of shape (batch,). A column of numbers becomes one feature. A
+    column of categories becomes one feature, 0 or 1, for each category in the training rows.
 
     Numbers, including a numeric target, are standardised with the mean and standard deviation of the training rows.
     A model that always predicts the mean then has a mean squared error of 1 on the training rows.
@@ -46,7 +46,7 @@ def csv(
     prediction to the unit of the target column.
 
     Args:
-        path: path of the table, relative to the current directory; ``loopwright:wine.csv`` comes with the package.
+        path: path of the table, relative to the current directory; ``loopwright:wine.csv`` is part of the package.
         target: name of the target column.
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
@@ -55,7 +55,7 @@ def csv(
         val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
             if ``val_path`` is given.
-        standardizes: whether numbers are standardised.
+        standardizes: whether numbers are shifted and scaled to mean 0 and standard deviation 1 over the training rows.
         delimiter: character between two cells.
 
     Raises:

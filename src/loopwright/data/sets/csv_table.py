@@ -25,7 +25,7 @@ _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil
 
 # Column names that can be typed in an override, because Hydra parses them as strings.
 _TYPABLE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w %*@?|/+\-.()\[\]{}:=,\\]*", re.ASCII | re.IGNORECASE)
-# Characters that need a backslash in such a column name.
+# Characters that need a backslash in a column name in an override.
 _ESCAPED = re.compile(r"[()\[\]{}:=,\\]")
 
 
@@ -39,7 +39,7 @@ class Column:
         numbers: values of a column of numbers, in row order.
         codes: category codes of a column of categories, in row order.
         categories: code of each category string, in order of first appearance.
-        first: row number and string of the first cell, if this cell determined ``kind``.
+        first: row number and string of the first cell, if this cell determined ``kind``; otherwise (0, "").
     """
 
     name: str
@@ -77,7 +77,7 @@ class Table:
         return SettingError(self.setting, f"={self.path!r}{problem}")
 
     def typed(self, name: str, kind: Kind) -> str:
-        """Return the setting, as it is typed, that gives a column the type ``kind`` and keeps the other types."""
+        """Return what to type to give a column the type ``kind``: an override, or a line of a configuration file."""
         types = {**self.types, name: kind}
         if all(_TYPABLE.fullmatch(column) for column in types):
             pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
@@ -92,7 +92,7 @@ class Table:
         return f"use {self.typed(name, 'ignore')} to leave the column out"
 
     def no_value(self, name: str, row: int, cell: str) -> SettingError | None:
-        """Return the error for a cell without a number in a column of numbers, or None if the cell may be a number."""
+        """Return the error for an empty, missing or non-finite value in a column of numbers; None for other cells."""
         if not cell:
             problem = ": is empty; expected a value"
         elif cell.casefold() in _MISSING:
@@ -181,7 +181,7 @@ def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
     if all(as_number(name) is not None for name in names):
         raise table.fault(", row 1: expected the names of the columns, found numbers; add a first row with names.")
     if len(names) == 1:
-        hint = f"expected at least two columns, separated by {delimiter!r}; set delimiter for another one"
+        hint = f"expected at least two columns, separated by {delimiter!r}; set delimiter for another separator"
         raise table.fault(f", row 1: has one column, {names[0]!r}; {hint}.")
     for name in table.types:
         if name not in names:
@@ -208,7 +208,7 @@ def _add(table: Table, column: Column, row: int, cell: str) -> None:
 def _odd_cell(table: Table, column: Column, row: int, cell: str) -> SettingError:
     first_row, first_cell = column.first
     if cell and column.kind == "category" and all(table.no_value(column.name, 0, text) for text in column.categories):
-        row, cell = column.first  # The column has numbers, and its first cell represents a missing value.
+        row, cell = column.first  # All earlier cells represent missing values, so report the first cell.
     if no_value := table.no_value(column.name, row, cell):
         return no_value
     where = f", row {row}, column {column.name}={cell!r}"

@@ -1,4 +1,4 @@
-"""`digits`: reads the handwritten digits that come with scikit-learn, the default data set."""
+"""`digits`: reads the default data set, the handwritten digits that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digits(batch_size: int = 32, num_workers: int = 0) -> Splits:
     ``label``, an int64 tensor of shape (batch,) with values in [0, 9].
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
-    1998. These digits are the test set of that data set, as shipped with scikit-learn.
+    1998. The 1797 digits in scikit-learn are the test set of that data set.
 
     Args:
         batch_size: number of images in a micro-batch, and in a validation batch.

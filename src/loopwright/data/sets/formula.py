@@ -1,8 +1,8 @@
-"""Data sets whose samples are computed from their indices, and the functions that compute random numbers.
+"""Data sets whose samples are computed from their indices, and the functions that compute their random numbers.
 
 A sample does not depend on the order in which samples are read. No generator has to be advanced, so sample 999,999,999
-takes as long as sample 0. A random word is the value of the splitmix64 function (Steele et al. 2014) for a counter.
-Shape suffixes: B samples, W words, N numbers.
+is computed as fast as sample 0. A random word is the value of the splitmix64 function (Steele et al. 2014) for a
+counter. Shape suffixes: B samples, W words, N numbers.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Part:
         return num_val if self.is_val else self.num_rows - num_val
 
     def rows(self, places: Tensor) -> Tensor:
-        """Return the row numbers in the whole set, int64, for positions in this part; both count from 0."""
+        """Return the row numbers in the whole set, int64, of the rows at ``places`` in this part; both count from 0."""
         num_val, num_all = self.fraction.as_integer_ratio()
         if self.is_val:
             return -(-(places + 1) * num_all // num_val) - 1

@@ -100,7 +100,7 @@ class ImageFolder:
                 whole, white = _whole_image(opened, self._mode)
                 pixels = np.array(ImageOps.fit(whole, size, Image.Resampling.BILINEAR))
         except Exception as error:
-            # Pillow raises many types of errors for files that are not images, or incomplete images.
+            # Pillow raises many types of errors for incomplete images, and for files that are not images.
             raise DataError(f"{file}: cannot be read as an image: {error}") from error
         channels_last = torch.from_numpy(pixels).reshape(*size, -1).expand(*size, len(self._mode))
         return channels_last.permute(2, 0, 1).float() / white
@@ -137,7 +137,7 @@ def image_folder(
     with values in [0, 1], and ``label``, an int64 tensor of shape (batch,). A label is the position of the class, from
     0, in the sorted folder names. Files are decoded when they are read. A file is ignored if its name begins with a
     dot, or does not have the ending of an image file (``.jpg``, ``.png``, …). Labels and split depend on the sorted
-    names. Equal files therefore give equal data on every machine.
+    names, not on the order of the files on the disk. Equal files therefore give equal data on every machine.
 
     A run records a hash of the names and sizes of all files, and a hash of their content if the content has at most 256
     MiB. The run can be resumed only if these hashes have not changed.
@@ -148,7 +148,7 @@ def image_folder(
         num_workers: number of dataloader worker processes; 0: the main process reads.
         image_size: height and width of an image in pixels, after cropping and scaling.
         channels: 3 for red, green and blue; 1 for brightness.
-        flip_fraction: probability that a training image is mirrored left to right; drawn again in each pass.
+        flip_fraction: probability that a training image is mirrored left to right, independently in each pass.
         val_path: path of a folder with validation images of the same classes. None: images of ``path`` are held out.
         val_fraction: fraction of the images held out for validation, at regular intervals (0.2: every fifth image);
             ignored if ``val_path`` is given.

@@ -1,4 +1,4 @@
-"""`Splits`, the dataloaders that a data configuration returns, and facts about the data."""
+"""`Splits`, which contains the dataloaders of a data configuration and properties of the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Splits:
     Attributes:
         train: training dataloader.
         val: validation dataloader, or a mapping of names to validation dataloaders; None: no validation.
-        facts: facts about the data by name, such as the hash of a file; ``summary.json`` records these facts.
+        facts: properties of the data by name, such as the hash of a file; ``summary.json`` records these properties.
     """
 
     train: Any

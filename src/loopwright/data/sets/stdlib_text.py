@@ -16,8 +16,8 @@ from loopwright.errors import nearest, refuse
 
 CORPORA = ("topics", "library")
 
-# Every tenth part in name order is held out, beginning with the first. Reported bits per byte refer to this split: do
-# not change the split.
+# Every tenth topic or file in name order is held out, beginning with the first. Reported bits per byte refer to this
+# split: do not change the split.
 _VALIDATION_EVERY_PARTS = 10
 # Folders of the standard library that are not read: third-party packages, tests and compiled files.
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
@@ -31,11 +31,11 @@ def stdlib_text(
 ) -> Splits:
     """Read text that comes with Python: its documentation topics, or the source code of its standard library.
 
-    The text belongs to the Python that runs this process, and differs between Python versions. A run records the size
+    The text comes from the Python that runs this process, and differs between Python versions. A run records the size
     and SHA-256 of the text. Every tenth part (topic or file) in name order is validation data, beginning with the first
     part. The other parts are training data. The parts of each split are joined in name order. A batch is a dict with
     one entry, ``tokens``, an int64 tensor of shape (batch, window_length + 1), as described in `TextWindows`. Each byte
-    is a target once in a pass.
+    of a split is a target once in a pass.
 
     Args:
         batch_size: number of windows in a micro-batch, and in a validation batch.

@@ -30,21 +30,21 @@ def synthetic(
 ) -> Splits:
     """Create images that are normally distributed around one mean image per class.
 
-    Each image is computed from (seed, index). Equal arguments therefore give equal data, and a data set that is too
-    large for memory is computed while it is read. A batch is a dict with two entries: ``image``, a float32 tensor of
-    shape (batch, *shape), and ``label``, an int64 tensor of shape (batch,).
+    Each image is computed from (seed, index). Equal arguments therefore give equal data. A data set of more than 2**24
+    values is not kept in memory, but computed while it is read. A batch is a dict with two entries: ``image``, a
+    float32 tensor of shape (batch, *shape), and ``label``, an int64 tensor of shape (batch,).
 
     Args:
         batch_size: number of images in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
         num_train: number of training images.
-        num_val: number of validation images. They have the distribution of the training images and the indices after
-            them.
+        num_val: number of validation images. They have the same distribution as the training images, and their
+            indices follow the indices of the training images.
         shape: shape of one image: (channels, height, width), or any other shape that the model accepts.
         num_classes: number of classes, which are equally likely.
         separation: root-mean-square distance between the means of two classes, in standard deviations of the noise.
-            The difficulty does not depend on the shape: 3 is hard, 6 leaves about one error in a hundred images, and 12
-            leaves no errors.
+            The difficulty does not depend on the shape. With 3, classification is hard; with 6, the best model
+            misclassifies about one image in a hundred; with 12, none.
         seed: seed of the data.
 
     Raises:
@@ -54,7 +54,7 @@ def synthetic(
     num_classes = check_count("num_classes", num_classes)
     separation = _check_amount("separation", separation)
     seed = _check_seed(seed)
-    # Each entry of an image adds 2 * scale**2 to the expected squared distance between two means.
+    # Each value in an image adds 2 * scale**2 to the expected squared distance between two means.
     num_values = math.prod(shape)
     scale = separation / math.sqrt(2 * num_values)
     mean = scale * normal_numbers(seed, "mean", torch.arange(num_classes), num_values)
@@ -81,7 +81,8 @@ def synthetic_regression(
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
         num_train: number of training rows.
-        num_val: number of validation rows. They have the distribution of the training rows and the indices after them.
+        num_val: number of validation rows. They have the same distribution as the training rows, and their indices
+            follow the indices of the training rows.
         num_features: number of features in a row.
         noise: standard deviation of the noise in the targets.
         seed: seed of the data.
@@ -192,7 +193,7 @@ class _Tokens:
         is_fresh_BS = fractions(words(self.seed, "noise", indices_B, num_places)) < self.noise
         is_fresh_BS[:, 0] = True
         place_S = torch.arange(num_places)
-        # Position of the latest random token, for each position. The tokens after a random token count up from it.
+        # For each position, the position of the latest random token. The tokens after a random token count up from it.
         last_BS = torch.where(is_fresh_BS, place_S, 0).cummax(dim=1).values
         return {"tokens": (fresh_BS.gather(1, last_BS) + place_S - last_BS) % self.vocab_size}
 

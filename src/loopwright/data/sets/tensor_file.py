@@ -35,7 +35,7 @@ class TensorFile:
     Args:
         files: path of a ``.safetensors`` file with named tensors, or a mapping of names to paths of ``.npy`` files.
         setting: name of the setting that contains the paths, for messages.
-        part: training or validation rows to use; None: all rows.
+        part: training rows or validation rows, to which the data set is limited; None: all rows.
 
     Raises:
         SettingError: for a missing file or a file of another format; for tensors that differ in their number of rows.
@@ -89,7 +89,7 @@ def tensor_file(
     dtypes must match the inputs of the model, such as ``image`` in float32 and ``label`` in int64.
 
     A run records a hash over the size, the first MiB (which contains names, dtypes and shapes) and the last MiB of each
-    file. If the rows have at most 256 MiB, the run also records a hash of all rows. The run can be resumed only if
+    file. If the rows take at most 256 MiB, the run also records a hash of all rows. The run can be resumed only if
     these hashes have not changed.
 
     Args:
@@ -170,7 +170,7 @@ def _unreadable(setting: str, given: str, what: str, error: Exception) -> Settin
 
 
 def _hash_ends(setting: str, files: Files) -> str:
-    """Return the SHA-256 of the size and both ends of each file. Reading whole files may take as long as a pass."""
+    """Return the SHA-256 of the size and both ends of each file. Hashing whole files may take as long as a pass."""
     digest = hashlib.sha256()
     for name, given in [("", files)] if isinstance(files, str) else sorted(files.items()):
         with find_file(setting, given).open("rb") as content:

@@ -24,9 +24,9 @@ class TextWindows:
 
     The mean loss over the targets of all windows is therefore the exact mean loss over the bytes of the text.
 
-    A sample is a dict with one entry, ``tokens``, an int64 tensor of shape (T + 1,). It contains the byte before the
-    window (a newline for the first window), then the bytes of the window, each in [0, 256). The last window is padded
-    with -100, the default ``ignore_index`` of torch's cross entropy.
+    A sample is a dict with one entry, ``tokens``, an int64 tensor of shape (T + 1,). The tensor contains the byte
+    before the window (a newline for the first window), then the bytes of the window, each in [0, 256). The last window
+    is padded with -100, the default ``ignore_index`` of torch's cross entropy.
 
     Args:
         text: bytes of the text; at least one byte.
