@@ -1,4 +1,4 @@
-"""Requests to a language model for log-likelihoods or generated tokens, and a validation loop that answers them.
+"""Requests to a language model for log-likelihoods or generated tokens, and a validation loop for these requests.
 
 Shape suffixes: B rows of a batch, T positions, N target tokens, V vocabulary size.
 """

@@ -206,7 +206,7 @@ def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: t
 
 
 def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Read a task's data files. Return its settings, in which a function that returns the data replaces the data path."""
+    """Read a task's data files. Return its settings, in which a function that returns the data replaces the path."""
     from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # optional dependency
 
     config = dict(config)
