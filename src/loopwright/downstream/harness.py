@@ -34,8 +34,8 @@ _log = logging.getLogger("loopwright")
 class EleutherEvalHarness(ValidationCallback):
     """Runs tasks of the Evaluation Harness after validations (``pip install 'loopwright[eval]'``).
 
-    The trainer's model answers the requests of the harness in validations that use an `EleutherEvalHarnessLoop`. No
-    checkpoint is loaded. The model must have ``context_length`` and ``logits(tokens)``, as described in
+    The trainer's model in memory answers the requests of the harness, in validations that use an
+    `EleutherEvalHarnessLoop`. The model must have ``context_length`` and ``logits(tokens)``, as described in
     `loopwright.protocols.LanguageModel`.
 
     Results are logged as ``<name>/<task>/<metric>``, or as ``<name>/<task>/<metric>/<filter>`` if a task filters

@@ -14,8 +14,8 @@ class ByteTokenizer:
     """A tokenizer in which each byte of the UTF-8 text is a token. It has no token for the end of a text.
 
     Args:
-        prefix: string of one byte, which is placed before a string without a context. The data set `stdlib_text` begins
-            with the default, a newline.
+        prefix: string of one byte, which is placed before a string without a context. The default, a newline,
+            is also the byte before the text in `stdlib_text`.
 
     Raises:
         SettingError: if ``prefix`` is not exactly one byte.
@@ -42,7 +42,7 @@ class TokenizerFile:
     """A tokenizer that Hugging Face's ``tokenizers`` saved as JSON (``pip install 'loopwright[lm]'``).
 
     Args:
-        path: path of the tokenizer file. In a model directory of Hugging Face, this file is
+        path: path of the tokenizer file. Model directories of Hugging Face contain it as
             ``tokenizer.json``.
         end: token for the end of a text, at which generation stops.
         prefix: token that is placed before a string without a context; None selects ``end``.
