@@ -263,7 +263,7 @@ def test_a_continuation_longer_than_the_context_is_refused(folder: Path, tmp_pat
     (folder / "letters.jsonl").write_text(json.dumps(document) + "\n")
     with (
         build(tmp_path / "run", harness(folder)) as ours,
-        pytest.raises(RuntimeError, match="a continuation has 41 tokens; the model reads 32"),
+        pytest.raises(RuntimeError, match="a continuation has 41 tokens; expected at most 32"),
     ):
         ours.validate_all([])
 

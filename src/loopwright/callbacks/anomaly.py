@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class DetectAnomaly(Callback):
     """Runs a fit in autograd's anomaly mode.
 
-    If a backward operation produces a NaN, torch raises an error with the traceback of the corresponding forward
-    operation. The mode makes a step several times slower and does not change its results.
+    If a backward operation produces a NaN, torch raises an error, and issues a warning with the traceback of the
+    corresponding forward operation. Anomaly mode makes training several times slower, but does not change its results.
     """
 
     def on_enter_fit(

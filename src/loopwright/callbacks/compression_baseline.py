@@ -1,4 +1,4 @@
-"""`CompressionBaseline`: logs how well gzip and xz compress the validation text, as baselines of a language model."""
+"""`CompressionBaseline`: logs how well gzip and xz compress the validation text, as baselines for a language model."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ class HasText(Protocol):
 
     @property
     def text(self) -> bytes:
-        """The whole text."""
+        """All bytes of the text."""
         ...
 
 
 class CompressionBaseline(Callback):
-    """Logs the compressed size of the validation text after each validation, in bits per byte of the text.
+    """Logs the compressed size of the validation text after each validation, in bits per uncompressed byte.
 
     - ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte``: the validation text compressed alone.
     - ``val/xz_9e_after_train/bits_per_byte``: increase of the compressed size when the validation text is appended to
-      the training text. Like a trained model, xz has then processed the training text before.
+      the training text. In this case xz has already processed the training text, like a trained model.
 
     The text is compressed once, and the values are logged after each validation next to ``val/bits_per_byte``. xz
     takes about one second per megabyte.
 
     Raises:
-        SettingError: when a fit or a validation starts, if its data set has no attribute ``text`` of type bytes.
+        SettingError: when a fit or a validation starts, if the data set of its dataloader has no attribute ``text`` of
+            type bytes.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> di
 
     Args:
         text: text to compress, at least one byte.
-        train_text: text that precedes ``text`` in the entry ``xz_9e_after_train``; None omits this entry.
+        train_text: text that xz compresses before ``text`` for the entry ``xz_9e_after_train``; None omits this entry.
     """
     sizes = {"gzip_9": len(gzip.compress(text, compresslevel=9)), "xz_9e": _xz_size(text)}
     if train_text is not None:

@@ -29,15 +29,17 @@ class EarlyStopping(Callback):
 
     The history of the metric is saved in checkpoints, so a resumed run stops at the same step as an uninterrupted run.
     If this callback stopped a run, a resume trains no further step, and `Trainer.stop_reason` is the same as before.
-    This does not hold if ``patience`` is larger than before. A fit that is not a resume starts with an empty history.
+    If ``patience`` is larger than before, the resume may continue training. A fit that is not a resume starts with an
+    empty history.
 
     Args:
         monitor: full name of the metric, such as ``val/loss``.
         mode: ``min`` if lower values are better, ``max`` if higher values are better.
         patience: number of consecutive validations without an improvement after which the fit is stopped.
-        min_delta: margin in the metric's unit; only a change by more than this counts as an improvement.
-        divergence_threshold: value of the metric; a worse metric stops the fit at once. None turns this check off. A
-            NaN or infinite metric always stops the fit.
+        min_delta: margin in the metric's unit; a value is an improvement only if it is better than the best value so
+            far by more than this margin.
+        divergence_threshold: threshold for the metric; a worse value stops the fit at once. None turns this check off.
+            A NaN or infinite value always stops the fit.
 
     Raises:
         SettingError: if a setting is invalid, if a fit without validations starts, or if the metric is missing after

@@ -27,16 +27,16 @@ _MAX_NAMES_SHOWN = 5
 
 
 class ExponentialMovingAverage(Callback):
-    """Keeps an exponential moving average of the parameters. Validations use it instead of the trained parameters.
+    """Keeps an exponential moving average of the parameters, which validations use instead of the trained parameters.
 
     ::
 
         average = weights                                        # at the start of the first fit, after init_from
-        after each update: average = decay * average + (1 - decay) * weights
+        average = decay * average + (1 - decay) * weights        # after every n-th step, n = every_n_steps
 
-    An update is one operation on the device, in the dtypes of the parameters. The trained weights are bitwise equal to
-    the weights of a run without this callback. Buffers, such as the running means of a batch norm, are not averaged;
-    validations use the model's own buffers.
+    An update of the average is a single torch call for all parameters, in the dtypes of the parameters. The trained
+    weights are bitwise equal to the weights of a run without this callback. Buffers, such as the running means of a
+    batch norm, are not averaged; validations use the model's current buffers.
 
     For every validation during and after a fit, including downstream validations, the average is swapped into the
     model's parameters. The trained weights are restored when the validation ends, also after an error.
@@ -48,9 +48,9 @@ class ExponentialMovingAverage(Callback):
     Args:
         decay: weight of the old average in an update, in [0, 1).
         every_n_steps: number of steps between two updates of the average.
-        warms_up: whether to use the smaller decay (1 + t) / (10 + t) for update t = 0, 1, … until it exceeds
-            ``decay``, so that the initial weights soon have little influence. TensorFlow's `ExponentialMovingAverage`
-            uses the same decay if its argument ``num_updates`` is given.
+        warms_up: whether update t = 0, 1, … uses the smaller of ``decay`` and (1 + t) / (10 + t) as its decay, so that
+            the initial weights soon have little influence. TensorFlow's `ExponentialMovingAverage` uses the same decay
+            if its argument ``num_updates`` is given.
 
     Raises:
         SettingError: if an argument is invalid; when the trainer is built, if it has several of these callbacks.
@@ -70,14 +70,14 @@ class ExponentialMovingAverage(Callback):
         self._num_updates = 0
         self._parameters: dict[str, nn.Parameter] = {}
         self._averages: dict[str, Tensor] = {}
-        # In these lists, a tied parameter appears once. The lists are built before the steps, so that a step needs no
-        # lookups.
+        # Trained and averaged tensors in the same order. A tied parameter appears once. The lists are built before the
+        # first step, so that a step does not look up tensors by name.
         self._trained_list: list[Tensor] = []
         self._average_list: list[Tensor] = []
         self._is_swapped_in = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings, the number of updates, and the average by parameter name in the unwrapped model."""
+        """Return the settings, the number of updates, and the averages by parameter name in the unwrapped model."""
         holders: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
         averages = {name: holders[name].detach() for name in self._averages}
         return {**self._settings, "num_updates": self._num_updates, _KEY: averages}
@@ -160,11 +160,14 @@ class ExponentialMovingAverage(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Swap the average in for a whole round of validations, including downstream validations."""
+        """Swap the average into the model for a whole round of validations, including downstream validations."""
         stack.enter_context(self._swapped_in())
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Swap the average in, unless a checkpoint is validated, whose average `preprocess_checkpoint` loads."""
+        """Swap the average into the model for a validation.
+
+        If a checkpoint is validated, `preprocess_checkpoint` loads the checkpoint's average instead.
+        """
         if trainer.validation_checkpoint is None:
             stack.enter_context(self._swapped_in())
 
@@ -186,7 +189,10 @@ class ExponentialMovingAverage(Callback):
 
     @contextmanager
     def _swapped_in(self) -> Iterator[None]:
-        """Exchange the average and the parameters within this context, unless no average exists or a swap is active."""
+        """Exchange the average and the parameters within this context.
+
+        Nothing happens if no average exists, or if the average and the parameters are already exchanged.
+        """
         if self._is_swapped_in or not self._averages:
             yield
             return
@@ -207,7 +213,7 @@ class ExponentialMovingAverage(Callback):
         held: dict[nn.Parameter, Tensor] = {}
         for name, parameter in self._parameters.items():
             if parameter not in held:
-                # A clone of the parameter has the parameter's memory format.
+                # The clone keeps the parameter's memory format, which ``weights[name]`` may lack.
                 held[parameter] = parameter.detach().clone().copy_(weights[name].detach())
             self._averages[name] = held[parameter]
         self._trained_list, self._average_list = list(held), list(held.values())

@@ -32,9 +32,9 @@ class Metrics(Callback):
     Args:
         metrics: mapping from a name to a ``torchmetrics.Metric`` (``pip install 'loopwright[metrics]'``). The metrics
             are copied and not changed.
-        inputs: keys of the arguments of the metrics' ``update``, in order. A string is the name of a model output or,
-            if there is no such output, the key of an entry of a batch that is a mapping. An integer is the index, from
-            0, of an entry of a batch that is a list or tuple.
+        inputs: keys of the values that are passed to each metric's ``update``, in order. A string is the name of a
+            model output or, if there is no such output, the key of an entry of a batch that is a mapping. An integer is
+            the index, from 0, of an entry of a batch that is a list or tuple.
 
     Raises:
         SettingError: if an argument is invalid; during a run, if an input is missing, if the model's outputs already
@@ -56,7 +56,7 @@ class Metrics(Callback):
         self._step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the training metrics since the last log step."""
+        """Return the states of the training metrics, accumulated since the last log step."""
         return self._training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ class _Meters:
         for name, metric in self._metrics.items():
             metric.reset()
             metric.load_state_dict(state[name])
-        self._device = None  # the loaded state is on the CPU
+        self._device = None  # the loaded state is on the CPU; the next update moves it to the device
 
 
 def _find(key: str | int, outputs: Mapping[str, Any], batch: Any) -> Any:

@@ -21,9 +21,10 @@ _log = logging.getLogger("loopwright")
 class OverfitOneBatch(Callback):
     """Replaces every training micro-batch by the first one, and logs whether the model memorised it.
 
-    The dataloader is read as usual, so that everything else is the same as in the run to be debugged. Validations use
-    their own batches. Dropout and augmentation inside the model remain active and prevent a low loss, so turn them
-    off. A run with this callback cannot be resumed, because its checkpoints do not contain the micro-batch.
+    The dataloader is still read, so that a run differs from the run to be debugged only in its micro-batches.
+    Validations use their own batches. Dropout and augmentation inside the model remain active and prevent a low loss,
+    so turn them off. A run with this callback cannot be resumed, because its checkpoints do not contain the
+    micro-batch.
 
     Args:
         goal: largest ``train/loss`` at which the micro-batch counts as memorised.

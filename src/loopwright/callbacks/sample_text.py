@@ -26,7 +26,7 @@ class Writer(Protocol):
     vocab_size: int
 
     def generate(self, tokens_BT: Tensor, num_tokens: int, temperature: float) -> Tensor:
-        """Append ``num_tokens`` tokens to each row of ``tokens_BT`` (batch x T, int64)."""
+        """Return ``tokens_BT`` (batch x T, int64) with ``num_tokens`` more tokens in each row."""
         ...
 
 
@@ -34,7 +34,7 @@ class SampleText(Callback):
     """Generates a text with the model at the end of each validation, and logs it as ``val/sample``.
 
     The random numbers for the text depend only on the run's seed and the step, and generating the text does not affect
-    training. Invalid UTF-8 and unprintable characters, which could move a terminal's cursor, are replaced.
+    training. Invalid UTF-8 and unprintable characters, which could move a terminal's cursor, are replaced by U+FFFD.
 
     Args:
         prompt: beginning of the text, at least one character.
@@ -62,7 +62,10 @@ class SampleText(Callback):
         _writer(trainer.model)
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Generate and log a text. The model is in evaluation mode, and the validation's random state is active."""
+        """Generate and log a text.
+
+        The model is in evaluation mode, and torch's random generators are in the states for validations.
+        """
         device = next(model.parameters()).device
         prompt_BT = torch.tensor([list(self._prompt.encode())], device=device)
         text = readable(_writer(model).generate(prompt_BT, self._num_tokens, self._temperature)[0].tolist())

@@ -11,10 +11,10 @@ _MAX_NAME_CHARACTERS = 200  # maximum number of characters for the names in an e
 
 
 def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that a saved state has the same entry names as the state that the callback saves.
+    """Check that a saved state has the same keys as ``own``, the state that the callback would save.
 
     Raises:
-        CheckpointError: if the names differ; the message contains both lists of names.
+        CheckpointError: if the keys differ; the message contains both lists of keys.
     """
     if saved.keys() != own.keys():
         given = on_one_line(", ".join(map(str, saved)), _MAX_NAME_CHARACTERS) or "none"
@@ -24,7 +24,7 @@ def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any])
 
 
 def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a saved state whose settings differ from the callback's settings.
+    """Check that the settings in a saved state are equal to ``own``, the settings of the callback in this run.
 
     Raises:
         CheckpointError: if settings differ; the message contains the saved values and the values in this run.

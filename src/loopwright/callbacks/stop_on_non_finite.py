@@ -29,14 +29,14 @@ class StopOnNonFinite(Callback):
     anyway. Other steps are not checked by default, because each check waits for the device.
 
     Before a save, parameters and buffers are checked. A buffer that was not finite at the start of the fit, such as a
-    mask, is excluded.
+    mask with infinite entries, is excluded.
 
     Args:
         every_step: whether to check before every update; this waits for the device once per step.
-        skip: number of consecutive updates with a non-finite loss or gradient to skip. The next such update ends the
-            run; with 0, the first one does. The total number of skipped updates is logged as ``skipped_updates``. A
-            skipped step restores the buffers of the model, so every step first copies the buffers. Schedulers still
-            count a skipped step. A value above 0 requires ``every_step``.
+        skip: maximum number of consecutive updates that are skipped because a loss or gradient is not finite. One
+            more such update ends the run; with 0, the first such update ends the run. The total number of skipped
+            updates is logged as ``skipped_updates``. A skipped step restores the buffers of the model, so every step
+            first copies the buffers. Schedulers still count a skipped step. A value above 0 requires ``every_step``.
 
     Raises:
         SettingError: if ``every_step`` is not a bool, if ``skip`` is not an integer of at least 0, or if ``skip`` is
@@ -58,7 +58,7 @@ class StopOnNonFinite(Callback):
         self._is_to_log = False
         self._losses: list[Tensor] = []
         self._last_checkpoint: Path | None = None
-        self._finite_at_start: dict[str, torch.Size] = {}  # shape of each buffer that was finite, by name
+        self._finite_at_start: dict[str, torch.Size] = {}  # shapes of the buffers that were finite, by name
         # Buffers before the current step, as (module, name, buffer, copy of the buffer's values).
         self._buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
 
@@ -103,7 +103,7 @@ class StopOnNonFinite(Callback):
             ]
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
-        """Store the losses of a step that is to be checked, on their device."""
+        """Store the loss of each micro-batch, on its device, if the step is to be checked."""
         if self._every_step or self._is_first or trainer.is_log_step:
             self._losses.append(outputs["loss"].detach())
 

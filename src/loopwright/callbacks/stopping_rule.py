@@ -1,4 +1,4 @@
-"""`StoppingRule`: decides for `EarlyStopping` when to stop. It depends only on its settings and a metric's values."""
+"""`StoppingRule`: decides for `EarlyStopping` when to stop. It uses only its settings and a metric's values."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Seen:
     Attributes:
         best: best value so far.
         best_step: step of the best value.
-        last: last value.
-        last_step: step of the last value.
+        last: most recent value.
+        last_step: step of the most recent value.
         num_not_better: number of validations since the best value.
     """
 
@@ -58,7 +58,7 @@ class StoppingRule:
             _check_number("divergence_threshold", self.divergence_threshold, "a number, or null to turn it off")
 
     def after(self, seen: Seen, value: float, step: int) -> Seen:
-        """Return the summary after the metric was ``value`` at ``step``.
+        """Return the summary ``seen``, updated with the metric's ``value`` at ``step``.
 
         A second value at the same step is ignored, because a repeated validation is counted once.
         """

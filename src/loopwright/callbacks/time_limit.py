@@ -21,14 +21,15 @@ _MAX_RESERVE_SECONDS = 30.0
 
 
 class TimeLimit(Callback):
-    """Interrupts a fit before the time limit. The fit ends the current step and saves; a running validation is aborted.
+    """Interrupts a fit before the time limit.
 
-    The time reserved before the limit is the sum of twice the longest save so far, the longest time between two checks
-    of the clock, and 5 % of the limit (at most 30 seconds).
+    The fit completes the current step and saves a checkpoint. A running validation is aborted. The time reserved before
+    the limit is the sum of twice the longest save so far, the longest time between two checks of the clock, and 5 % of
+    the limit (at most 30 seconds).
 
     Args:
-        minutes: time limit in minutes of wall time since the trainer was built, over all its fits. A run that is
-            resumed in a new process has the full time limit again.
+        minutes: time limit in minutes of wall time since the trainer was built; all fits of the trainer count. A run
+            that is resumed in a new process has the full time limit again.
 
     Raises:
         SettingError: if ``minutes`` is not a number above 0.

@@ -1,4 +1,4 @@
-"""A `ValidationCallback` that measures a model on downstream tasks, with its validation loop and tokenizers."""
+"""A callback that evaluates a language model on downstream tasks, the validation loop that it runs, and tokenizers."""
 
 from loopwright.downstream.harness import EleutherEvalHarness
 from loopwright.downstream.requests import EleutherEvalHarnessLoop

@@ -34,32 +34,35 @@ _log = logging.getLogger("loopwright")
 class EleutherEvalHarness(ValidationCallback):
     """Runs tasks of the Evaluation Harness after validations (``pip install 'loopwright[eval]'``).
 
-    The model in memory answers the requests of the harness, in validations with an `EleutherEvalHarnessLoop`. The
-    model must have ``context_length`` and ``logits(tokens)``, as described in `loopwright.protocols.LanguageModel`.
+    The trainer's model in memory answers the requests of the harness, in validations that use an
+    `EleutherEvalHarnessLoop`. The model must have ``context_length`` and ``logits(tokens)``, as described in
+    `loopwright.protocols.LanguageModel`.
 
     Results are logged as ``<name>/<task>/<metric>``, or as ``<name>/<task>/<metric>/<filter>`` if a task filters
-    answers. They are also logged as a table and written to ``downstream/<name>/step_00000100.json`` in the run
-    directory. Random choices, such as examples and sampled tokens, depend only on the seeds and the step. They do not
-    affect the training.
+    the model's answers. The results are also logged as a table. After step 100, for example, they are written to
+    ``downstream/<name>/step_00000100.json`` in the run directory. Random choices, such as examples and sampled tokens,
+    depend only on the seeds and the step, and do not affect the training.
 
     Source: L. Gao et al., "The Language Model Evaluation Harness", https://github.com/EleutherAI/lm-evaluation-harness.
 
     Args:
         tasks: names of tasks and groups that ``task_dir`` or the harness defines. The harness may download the data of
-            the tasks that it defines.
-        every_n_vals: interval between evaluations, in rounds of validations. The tasks also run in the last round.
+            its own tasks.
+        every_n_vals: number of rounds of validations from one evaluation to the next. The tasks also run after the last
+            round.
         name: prefix of the metrics' names, and name of the folder for the results.
         task_dir: directory that defines tasks in YAML and JSON Lines files; None selects the tasks that are shipped
             with Loopwright.
         tokenizer: tokenizer of the model; None selects `ByteTokenizer`, in which each byte is a token.
         batch_size: number of token rows in one forward pass of the model.
-        limit: number of documents that each task uses, from the first document on. A number below 1 is a fraction of
-            the documents. None means all documents.
-        num_fewshot: number of examples before each question; None means the number in the task's settings.
-        gen_kwargs: settings for tasks that generate text, which override the settings in the task. Accepted names:
-            ``temperature``, ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
+        limit: number of documents that each task uses, starting with its first document. A number below 1 is a fraction
+            of the documents. None means all documents.
+        num_fewshot: number of examples before each question; None means the number in the task's settings. A task
+            that sets 0 always uses 0.
+        gen_kwargs: settings for generating text, which override the settings of each task that generates text. Accepted
+            names: ``temperature``, ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
         bootstrap_iters: number of bootstrap samples for standard errors; with 0 no standard errors are computed.
-        fewshot_seed: seed for the choice of examples.
+        fewshot_seed: seed for choosing the ``num_fewshot`` examples.
 
     Raises:
         SettingError: if a setting is invalid or a task is unknown; when the trainer is built, if the data of a task
@@ -125,7 +128,7 @@ class EleutherEvalHarness(ValidationCallback):
                 check_documents(task, self._limit, self._fewshot_seed)
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
-        """Run the tasks, and log, show and save their results."""
+        """Run the tasks, log the results as metrics and as a table, and write them to a file."""
         import lm_eval  # optional dependency
 
         assert isinstance(trainer.model, LanguageModel), "checked in setup"
@@ -154,14 +157,14 @@ class EleutherEvalHarness(ValidationCallback):
             self._answers.append(outputs)
 
     def _set_up(self, task: Any, context_length: int) -> None:
-        """Override settings of a task, as the command-line program of the harness does, and check them."""
+        """Override settings of a task in the same way as the harness's command-line program, and check the settings."""
         if getattr(task, "UNSAFE_CODE", False):
             raise refuse("tasks", task.task_name, "tasks that do not execute code from the model's answers")
         if task.get_config("output_type") == "generate_until":
             task.set_config(key="generation_kwargs", value=self._gen_kwargs, update=True)
             Generation(task.get_config("generation_kwargs"), self._tokenizer, context_length)
         own = task.get_config("num_fewshot")
-        if self._num_fewshot is not None and own != 0:  # if a task sets 0, it is not overridden
+        if self._num_fewshot is not None and own != 0:  # a task's setting of 0 is kept
             task.set_config(key="num_fewshot", value=self._num_fewshot)
         elif own is None:
             task.set_config(key="num_fewshot", value=0)
@@ -193,7 +196,7 @@ class EleutherEvalHarness(ValidationCallback):
     def _save(
         self, trainer: Trainer, folder: Path, results: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Write the results as JSON. Results of a validated checkpoint get a new name if the file exists."""
+        """Write the results as JSON. If a checkpoint is validated and the file exists, use a new file name."""
         checkpoint = trainer.validation_checkpoint
         kept = {
             "step": trainer.global_step,
@@ -213,14 +216,18 @@ class EleutherEvalHarness(ValidationCallback):
             folder.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
             part.replace(path)
-        except OSError as error:  # the metrics are logged already; on a full disk, the next save raises an error
+        except OSError as error:  # the metrics are already logged; if the disk is full, the next checkpoint fails
             _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
             with suppress(OSError):
                 part.unlink()
 
 
 def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers in the harness's results of one task. Their keys are ``metric,filter``."""
+    """Return the numbers in the harness's results of one task.
+
+    The harness's keys have the form ``metric,filter``. The returned names have the form ``metric/filter``, or
+    ``metric`` if the filter is ``none``.
+    """
     metrics = {}
     for key, value in entries.items():
         metric, _, chosen = key.partition(",")

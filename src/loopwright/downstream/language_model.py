@@ -29,7 +29,8 @@ _MAX_NEW_TOKENS = 256  # default for tasks without max_gen_toks, equal to the ha
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
 _log = logging.getLogger("loopwright")
 
-# A function that runs a validation on batches of one kind of request, and returns the model's answer to each batch.
+# A function that receives the kind of the requests and the batches of requests. It runs a validation on the batches,
+# and returns the model's answer to each batch.
 Ask = Callable[[str, Batches], list[dict[str, Any]]]
 
 
@@ -37,8 +38,8 @@ class TrainedModel:
     """Answers requests of the harness by running validations of the model in memory.
 
     It has the attributes and methods that ``lm_eval.evaluate`` uses. It calls methods of the harness's ``TemplateLM``
-    to split strings into tokens. It is not a subclass of ``TemplateLM``, so that ``lm_eval`` is imported only when it
-    is used.
+    to split strings into tokens. It is not a subclass of ``TemplateLM``, so that importing this module does not import
+    ``lm_eval``.
 
     Args:
         ask: function that runs a validation on batches of requests and returns the answer to each batch.
@@ -73,7 +74,7 @@ class TrainedModel:
         return pair
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Return the log-likelihood of each continuation in nats, and whether greedy decoding would generate it."""
+        """Return each continuation's log-likelihood in nats, and whether greedy decoding would generate it."""
         from lm_eval.api.model import TemplateLM  # optional dependency
 
         answers: list[tuple[float, bool]] = TemplateLM.loglikelihood(self, requests, disable_tqdm=True)
@@ -82,8 +83,8 @@ class TrainedModel:
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Return the log-likelihood of each string in nats.
 
-        Every token is predicted once. A string that is longer than the model's context is divided into windows, and
-        each token is predicted from the tokens before it in its window.
+        Every token is predicted once. A string that is longer than the model's context is divided into windows. Each
+        token is then predicted from the earlier tokens in its window.
         """
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # optional dependency
 
@@ -130,9 +131,10 @@ class TrainedModel:
     def _score(self, kind: str, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Likelihood]:
         longest = max((len(continuation) for _, continuation in pairs), default=0)
         if longest > self._context_length:
-            raise DataError(f"{kind}: a continuation has {longest} tokens; the model reads {self._context_length}.")
+            expected = f"expected at most {self._context_length}, the model's context length"
+            raise DataError(f"{kind}: a continuation has {longest} tokens; {expected}.")
         asked = [i for i, (_, continuation) in enumerate(pairs) if continuation]
-        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # kept by empty continuations
+        found = dict.fromkeys(range(len(pairs)), Likelihood(0.0, is_greedy=True))  # for empty continuations
         self._warn_about_cuts(kind, (len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in asked), self._context_length)
         rows = rows_to_read([pairs[i] for i in asked], self._context_length)
         groups = self._groups(rows)
@@ -151,7 +153,16 @@ class TrainedModel:
 
 
 class Generation:
-    """Settings for generating text. The keys of ``given`` are the harness's names of the settings."""
+    """Settings for generating text.
+
+    Args:
+        given: values of settings, by the names that the harness uses.
+        tokenizer: tokenizer of the model.
+        context_length: maximum number of tokens in one input row of the model.
+
+    Raises:
+        SettingError: if a setting is unknown or invalid.
+    """
 
     def __init__(self, given: Mapping[str, Any], tokenizer: Tokenizer, context_length: int) -> None:
         from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs  # optional dependency
@@ -186,7 +197,7 @@ class Generation:
         return any(stop in text for stop in self._stops)
 
     def text(self, tokens: list[int]) -> str:
-        """Return the text before the first stop sequence."""
+        """Decode ``tokens``, and return the text before the first stop sequence."""
         from lm_eval.models.utils import postprocess_generated_text  # optional dependency
 
         text: str = postprocess_generated_text(self._tokenizer.decode(tokens), self._stops, None)

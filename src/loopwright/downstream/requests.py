@@ -1,6 +1,6 @@
-"""Requests to a language model for log-likelihoods and for generated tokens, and a validation loop over them.
+"""Requests to a language model for log-likelihoods or generated tokens, and a validation loop for these requests.
 
-Shape suffixes: B rows of a batch, T positions, N target tokens, V vocabulary.
+Shape suffixes: B rows of a batch, T positions, N target tokens, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ class Request(Protocol):
     """A batch of requests."""
 
     def answer(self, model: LanguageModel) -> dict[str, Any]:
-        """Return the answers of ``model``."""
+        """Return the answers of ``model`` to the requests."""
         ...
 
 
 class EleutherEvalHarnessLoop(ValidationLoop):
-    """Validation loop over batches of requests. The model's ``logits`` answers them, and no loss is computed.
+    """Validation loop over batches of requests. No loss is computed.
+
+    A batch calls the model's ``logits``, or ``begin`` and ``go_on`` if the model caches keys and values.
 
     Its hooks are ``on_eleuther_eval_harness_start``, ``…_end``, ``…_exception``, ``…_batch_start``, ``…_batch_end``,
     ``…_step_start`` and ``…_step_end``. The hooks ``…_step_end`` and ``…_batch_end`` receive the answers as
@@ -40,13 +42,13 @@ class EleutherEvalHarnessLoop(ValidationLoop):
         super().__init__(eval_steps, hook="eleuther_eval_harness")
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Return the answers to a batch of requests, which is the only argument."""
+        """Return the answers to a batch of requests. The batch is the only argument after ``model``."""
         (request,) = args
         return request.answer(model)
 
 
 class Batches:
-    """A dataloader that builds each batch when it is read.
+    """A dataloader that builds each batch only when the batch is read.
 
     Args:
         groups: groups of requests, one for each batch.
@@ -89,9 +91,14 @@ class Scoring:
     targets_N: Tensor
 
     def answer(self, model: LanguageModel) -> dict[str, Tensor]:
-        """Return ``log_probs`` (in nats) and ``is_likeliest`` (bool), each with one entry for each of the N targets."""
+        """Compute two tensors of shape (N,).
+
+        Returns:
+            ``log_probs``: log-probability of each target in nats. ``is_likeliest``: whether the target has the largest
+            logit.
+        """
         logits_NV = model.logits(self.tokens_BT)[self.rows_N, self.positions_N]
-        # Half precision would round the sums of log-probabilities too coarsely.
+        # In half precision, the rounding errors of log-probabilities would be too large.
         dtype = torch.promote_types(logits_NV.dtype, torch.float32)
         log_probs_NV = logits_NV.log_softmax(dim=-1, dtype=dtype)
         return {
@@ -101,14 +108,19 @@ class Scoring:
 
 
 class Likelihood(NamedTuple):
-    """The log-likelihood of a continuation in nats, and whether greedy decoding would generate it."""
+    """The log-likelihood of a continuation in nats, and whether greedy decoding would generate the continuation."""
 
     log_likelihood: float
     is_greedy: bool
 
 
 class Row(NamedTuple):
-    """One input row of tokens, and the requests that it answers, as pairs (index of the request, continuation)."""
+    """A row of input tokens, and the requests that are answered by the logits of this row.
+
+    Attributes:
+        tokens: input tokens of the model.
+        asked: requests, as pairs (index of the request, continuation).
+    """
 
     tokens: tuple[int, ...]
     asked: list[tuple[int, list[int]]]
@@ -117,8 +129,9 @@ class Row(NamedTuple):
 def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: int) -> list[Row]:
     """Return the rows for (context, continuation) pairs, ordered from the longest row to the shortest.
 
-    Of a pair with more input tokens than ``context_length``, a row keeps the last ``context_length``. Pairs that differ
-    only in their last token share a row, for example if the answers to a question consist of one token.
+    The input tokens of a pair are all its tokens except the last one. If there are more than ``context_length`` input
+    tokens, the row contains only the last ``context_length`` of them. Pairs that differ only in their last token share
+    a row, for example the answers to one question if each answer is a single token.
     """
     asked: dict[tuple[int, ...], list[tuple[int, list[int]]]] = defaultdict(list)
     for request, (context, continuation) in enumerate(pairs):
@@ -127,7 +140,7 @@ def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: i
 
 
 def scoring(rows: Sequence[Row]) -> Scoring:
-    """Build a batch from rows, padded to the length of the longest row."""
+    """Build a batch of requests from ``rows``. Each row is padded to the length of the longest row."""
     tokens_BT = _padded([row.tokens for row in rows])
     places: list[tuple[int, int, int]] = []
     for i, row in enumerate(rows):
@@ -139,7 +152,12 @@ def scoring(rows: Sequence[Row]) -> Scoring:
 
 
 def likelihoods(rows: Sequence[Row], answer: dict[str, Tensor]) -> Iterator[tuple[int, Likelihood]]:
-    """Yield (index of the request, likelihood) for each request in ``rows``, from the answer to the rows' batch."""
+    """Yield (index of the request, likelihood) for each request in ``rows``.
+
+    Args:
+        rows: rows of a batch that `scoring` built.
+        answer: result of `Scoring.answer` for this batch.
+    """
     log_probs, is_likeliest = answer["log_probs"].double().tolist(), answer["is_likeliest"].tolist()
     begin = 0
     for row in rows:
@@ -179,7 +197,7 @@ class Sampling:
         if self.top_p is not None and self.top_p < 1:
             sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True)
             probs_BV = sorted_BV.softmax(dim=-1)
-            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # more likely tokens reach top_p
+            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # more likely tokens already reach top_p
             logits_BV = logits_BV.masked_fill(is_left_out.scatter(1, order_BV, is_left_out), -torch.inf)
         return torch.multinomial(logits_BV.softmax(dim=-1), num_samples=1).squeeze(1)
 
@@ -193,7 +211,7 @@ class Prompts:
         lengths: number of tokens in each prompt, 1 or more.
         num_tokens: maximum number of tokens to generate for a prompt.
         sampling: settings for choosing a token.
-        is_done: function that returns whether the tokens generated so far complete a continuation.
+        is_done: function that returns whether a continuation is complete, given the tokens generated for it so far.
     """
 
     tokens_BT: Tensor
@@ -223,7 +241,7 @@ class Prompts:
 
 
 class _Rereading:
-    """Processes each unfinished row from its first token again for every new token.
+    """Generates tokens without a cache: for every new token, the model processes each unfinished row from its start.
 
     Attributes:
         logits_BV: logits of the next token of each unfinished row.
@@ -247,7 +265,10 @@ class _Rereading:
 
 
 class _Caching:
-    """Processes each token once, with the model's cache. Finished rows stay in the batch until the last row ends."""
+    """Generates tokens with the model's cache, so that the model processes each token only once.
+
+    Finished rows stay in the batch until all rows are finished.
+    """
 
     def __init__(self, prompts: Prompts, model: CachingLanguageModel) -> None:
         self._model = model

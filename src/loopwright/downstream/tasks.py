@@ -1,7 +1,7 @@
 """Functions that load tasks of the Evaluation Harness, from a directory or from the harness itself.
 
-A directory contains YAML and JSON Lines files. These files are data and cannot run code. They may not name functions or
-classes, their templates run in a sandbox, and only metrics of the harness are accepted.
+A task directory contains YAML and JSON Lines files. These files are data and cannot run code: the YAML files may not
+name functions or classes, their templates run in a sandbox, and only metrics of the harness are accepted.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
         config = _read_file(file, folder)
         name = config.get("group") or config.get("task")
         if name is None:
-            continue  # other files include this file
+            continue  # this file has settings for the files that include it
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise SettingError("task_dir", f": {file}: task={name!r}: expected a name of letters, digits and ._:-.")
         if name in found:
@@ -60,7 +60,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_tasks(names: Sequence[str], folder: Path) -> None:
-    """Check that ``folder`` or the harness has the named tasks. The data of the tasks are not read.
+    """Check that ``folder`` or the harness defines each task in ``names``. The data of the tasks are not read.
 
     Raises:
         SettingError: if a name is unknown, or if the directory cannot be read.
@@ -124,7 +124,7 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
 
 @contextmanager
 def sandboxed() -> Iterator[None]:
-    """Within this context, run the templates of tasks in a sandbox, where they can read only their arguments."""
+    """Within this context, run the templates of tasks in a sandbox, where a template can read only its arguments."""
     import lm_eval.utils  # optional dependency
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -138,7 +138,7 @@ def sandboxed() -> Iterator[None]:
 
 
 def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
-    """Read a YAML file and merge the files that it includes. These files must be in the same folder."""
+    """Read a YAML file and merge it with the files that it includes. Included files must be in ``folder``."""
     try:
         if file.stat().st_size > _MAX_YAML_BYTES:
             raise SettingError("task_dir", f": {file}: expected at most {_MAX_YAML_BYTES:,} bytes.")
@@ -157,7 +157,7 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
 
 
 def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
-    """Return the harness's index of tasks. Refuse a name that is neither in the index nor in ``folder``."""
+    """Return the harness's index of tasks. Raise an error for a name that is neither in the index nor in ``folder``."""
     others = [name for name in names if name not in own]
     manager = _manager(has_builtin=bool(others))
     for name in others:
@@ -206,7 +206,7 @@ def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: t
 
 
 def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of a task with its data path replaced by a function that returns the data."""
+    """Read a task's data files. Return its settings, in which a function that returns the data replaces the path."""
     from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # optional dependency
 
     config = dict(config)

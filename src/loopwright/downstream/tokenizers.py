@@ -14,8 +14,8 @@ class ByteTokenizer:
     """A tokenizer in which each byte of the UTF-8 text is a token. It has no token for the end of a text.
 
     Args:
-        prefix: string of one byte, which is placed before a string without a context. The default is the same as in
-            `stdlib_text`.
+        prefix: string of one byte, which is placed before a string without a context. The default, a newline,
+            is also the byte before the text in `stdlib_text`.
 
     Raises:
         SettingError: if ``prefix`` is not exactly one byte.
@@ -42,7 +42,8 @@ class TokenizerFile:
     """A tokenizer that Hugging Face's ``tokenizers`` saved as JSON (``pip install 'loopwright[lm]'``).
 
     Args:
-        path: path of the tokenizer file. In the directory of a model its name is ``tokenizer.json``.
+        path: path of the tokenizer file. Model directories of Hugging Face contain it as
+            ``tokenizer.json``.
         end: token for the end of a text, at which generation stops.
         prefix: token that is placed before a string without a context; None selects ``end``.
 
@@ -60,7 +61,7 @@ class TokenizerFile:
             raise refuse("path", str(path), "a tokenizer file of Hugging Face's tokenizers, such as tokenizer.json")
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
-        except Exception as error:  # the library raises Exception itself
+        except Exception as error:  # the library raises errors of the class Exception
             problem = str(error).splitlines()[0]
             raise refuse(
                 "path", str(path), f"a tokenizer file of Hugging Face's tokenizers; reading it failed: {problem}"

@@ -11,7 +11,7 @@ from loopwright.errors import SettingError
 
 
 def not_taken(batch: Any, expected: str) -> SettingError:
-    """Build the error for a batch without the keys that a model needs. It may suggest a model."""
+    """Build the error for a batch without the keys that a model needs. The message may suggest another model."""
     if not isinstance(batch, Mapping):
         problem = f": expected a batch that is a mapping with {expected}, found {type(batch).__name__}."
         return SettingError("model", problem)
@@ -26,7 +26,7 @@ def not_taken(batch: Any, expected: str) -> SettingError:
 
 
 def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
-    """Check that a tensor has the same dtype as the weights, because no available precision can mix two dtypes.
+    """Check that a tensor has the same dtype as the weights, because no available precision casts the data.
 
     Raises:
         SettingError: if the dtypes differ; the message names both dtypes.

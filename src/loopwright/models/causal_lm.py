@@ -109,7 +109,7 @@ class CausalLM(nn.Module):
         The padding is moved to the beginning of each row, as in ``generate`` of ``transformers``.
 
         Returns:
-            The logits of the token after each prompt, B x V, and the state for `go_on`.
+            The logits of the token after each prompt, B x V, and the cache that `go_on` takes as ``read``.
         """
         positions_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         num_before_B1 = tokens_BT.shape[1] - lengths_B.unsqueeze(1)
@@ -118,7 +118,7 @@ class CausalLM(nn.Module):
         return self._read(tokens_BT.gather(1, sources_BT), mask_BT, sources_BT, None)
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Process one more token in each row, and return the same items as `begin`."""
+        """Process one more token in each row. Return the logits of the next token, B x V, and the new cache."""
         mask_BT, positions_B, cache = read
         mask_BT = functional.pad(mask_BT, (0, 1), value=1)
         return self._read(tokens_B.unsqueeze(1), mask_BT, positions_B.unsqueeze(1) + 1, cache)

@@ -14,9 +14,9 @@ from torch.nn import functional
 from loopwright.errors import SettingError, refuse
 from loopwright.models.batches import not_taken
 
-# Value of `ignore_index` in torch's cross entropy, which no data set uses as a label. Torch's default of -100 would
-# silently ignore samples with the label -100. Converting NaN or a missing value to an integer does not give this value
-# either.
+# Argument `ignore_index` of torch's cross entropy: an integer that is not expected as a label. Torch's default of -100
+# would silently ignore samples with the label -100. Converting NaN or a missing value to an integer does not give this
+# number either.
 _NO_LABEL = -(2**31) + 1
 
 
@@ -24,8 +24,8 @@ def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, 
     """Return the images and labels of a batch, and check the shape of the images.
 
     Raises:
-        SettingError: if the batch has no images and labels, or its images do not have ``image_shape``. The message
-            names the setting to change.
+        SettingError: if the batch has no images and labels, or if the images do not have the shape ``image_shape``.
+            If ``in_channels`` or ``image_size`` is wrong, the message names this setting and the correct value.
     """
     try:
         image_BIHW, label_B = batch["image"], batch["label"]

@@ -71,7 +71,7 @@ class CNN(nn.Module):
         The batch must be on the CPU. The model may be on the meta device.
 
         Raises:
-            SettingError: if `forward` would raise it, and for dtypes or labels with which `forward` fails in torch.
+            SettingError: in the same cases as `forward`, and if the dtypes or the labels would make `forward` fail.
         """
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         check_floats("images", image_BIHW, next(self.parameters()))

@@ -41,7 +41,7 @@ class GPT(nn.Module):
 
     Args:
         vocab_size: number of tokens in the vocabulary, V; 256 for bytes.
-        context_length: maximum number of input tokens in a row (largest T).
+        context_length: maximum number of input tokens in a row, the largest T.
         width: model width, D; the hidden layer of the feed-forward branch is four times as wide.
         num_layers: number of transformer blocks.
         num_heads: number of attention heads in each block; a divisor of ``width``.
@@ -112,7 +112,7 @@ class GPT(nn.Module):
             total = functional.cross_entropy(
                 logits_BTV.flatten(end_dim=1), targets_BT.flatten(), ignore_index=_IGNORED, reduction="sum"
             )
-        except IndexError:  # only the CPU raises it; an explicit check would wait for the device
+        except IndexError:  # raised on the CPU only; checking the tokens here would wait for the device
             raise self._unknown_tokens(tokens_BS) from None
         loss = total / num_items.clamp_min(1)
         outputs = {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
@@ -134,7 +134,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, tokens_BT: Tensor, num_tokens: int, temperature: float = 1.0) -> Tensor:
-        """Append ``num_tokens`` tokens to each row. The mode of the model (training or evaluation) is not changed.
+        """Generate ``num_tokens`` more tokens for each row. The model stays in its training or evaluation mode.
 
         Args:
             tokens_BT: prompts, int64 on the model's device, with at least one token in each row.

@@ -79,8 +79,8 @@ class MLPRegressor(nn.Module):
 
     Raises:
         SettingError: if a count is not an integer of at least 1, or ``dropout`` is outside [0, 1). `forward` raises
-            this error for a batch without samples or targets, or if the number of values in a sample or target is not
-            the configured number.
+            this error for a batch without samples or targets, if a sample does not have ``in_features`` values, or if
+            a target does not have ``num_targets`` values.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class MLPRegressor(nn.Module):
         check_floats("targets", target, weight)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predict the targets of a batch and compute the errors."""
+        """Predict the targets of a batch, and compute the loss and the mean absolute error."""
         features_BF, target = self._features_and_targets(batch)
         prediction = self.layers(features_BF).reshape(target.shape)
         return {

@@ -22,7 +22,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, causal or over all positions."""
+    """Multi-head self-attention. It is causal or attends to all positions."""
 
     def __init__(self, width: int, num_heads: int, dropout: float, *, is_causal: bool) -> None:
         super().__init__()
@@ -116,12 +116,12 @@ class Transformer(nn.Module):
 
 
 def initialise(module: nn.Module, width: int) -> None:
-    """Set the weights of all linear and embedding layers in ``module`` to normal random numbers, and the biases to 0.
+    """Initialise the linear and embedding layers in ``module``: weights from a normal distribution, biases with 0.
 
-    The variance of the weights is 2 / (5 width). At GPT-2's width of 768 the standard deviation is 0.023, close to the
-    0.02 that GPT-2 uses at every width. Small models learn faster with this variance: `ViT` with its defaults
-    classifies 82 % of the handwritten digits correctly after 200 steps of AdamW with a learning rate of 0.001. With a
-    standard deviation of 0.02 it classifies 71 % of them correctly.
+    The weights have mean 0 and variance 2 / (5 width). At GPT-2's width of 768 the standard deviation is 0.023, close
+    to the 0.02 that GPT-2 uses at every width. Small models learn faster with this variance. For example, `ViT` with
+    its defaults is trained on handwritten digits for 200 steps of AdamW with a learning rate of 0.001. It then
+    classifies 82 % of the digits correctly, and only 71 % if the standard deviation is 0.02.
 
     Source: T. Nguyen and J. Salazar, "Transformers without Tears", arXiv 1910.05895, section 2.2 (SmallInit).
     """
@@ -134,7 +134,9 @@ def initialise(module: nn.Module, width: int) -> None:
 
 
 def rotary_angles(num_positions: int, head_width: int) -> Rotation:
-    """Compute the rotation of each position. Pair i of a head's entries is rotated by position x 10000^(-2i/H).
+    """Compute the cosines and sines of the rotation angles of each position.
+
+    At position p, the angle for pair i of a head's entries is p x 10000^(-2i/H) radians.
 
     Source: J. Su et al., "RoFormer", arXiv 2104.09864, section 3.2.2. Difference: entry i is paired with entry
     i + H/2, not with its neighbour.
@@ -150,7 +152,10 @@ def rotary_angles(num_positions: int, head_width: int) -> Rotation:
 
 
 def rotate(x_BNTH: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate each vector by its position, so that a dot product depends only on the distance of the two positions."""
+    """Rotate each vector by the angles of its position.
+
+    The dot product of a rotated query and a rotated key depends on the positions only through their difference.
+    """
     cos_TH, sin_TH = rotation
     first_BNTF, second_BNTF = x_BNTH.chunk(2, dim=-1)
     return x_BNTH * cos_TH + torch.cat((-second_BNTF, first_BNTF), dim=-1) * sin_TH

@@ -22,8 +22,9 @@ class ViT(nn.Module):
     ``model(batch)`` takes a mapping with the entries ``image``, of shape B x I x H x W, and ``label``, integers of
     shape B. It returns ``loss``, ``accuracy`` and ``logits``.
 
-    Sources: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929, section 3.1. The mean replaces
-    the class token as in L. Beyer et al., "Better plain ViT baselines for ImageNet-1k", arXiv 2205.01580.
+    Sources: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929, section 3.1. The mean
+    of the outputs replaces the class token of that paper, as in L. Beyer et al., "Better plain ViT baselines for
+    ImageNet-1k", arXiv 2205.01580.
 
     Args:
         in_channels: number of channels of an image.
