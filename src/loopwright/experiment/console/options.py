@@ -1,4 +1,4 @@
-"""`read_options`: parses options ``name=value`` of commands that do not compose a configuration."""
+"""`read_options`: parses the options ``name=value`` of commands such as ``export``, which compose no configuration."""
 
 from __future__ import annotations
 
