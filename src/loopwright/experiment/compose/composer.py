@@ -168,7 +168,9 @@ def _check_names(directory: Path) -> None:
     for file in sorted(directory.rglob("*.yaml")):
         name = file.relative_to(directory)
         if name.parts[0] == "hydra":
-            raise SettingError(str(file), ": Hydra's own settings are fixed; remove this file, or move it out of the folder hydra.")
+            raise SettingError(
+                str(file), ": Hydra's own settings are fixed; remove this file, or move it out of the folder hydra."
+            )
         if (shipped / name).exists():
             raise SettingError(str(file), f": the shipped {name} would be read instead; rename this file.")
 

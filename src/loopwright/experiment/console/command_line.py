@@ -177,7 +177,9 @@ def _take_what(words: list[str]) -> str:
         raise SettingError("verify", f": expected one of {known}; for example loopwright verify resume.")
     what = words.pop(0)
     if what == "ranks":
-        raise SettingError("verify ranks", f": training in several processes is not supported yet; expected one of {known}.")
+        raise SettingError(
+            "verify ranks", f": training in several processes is not supported yet; expected one of {known}."
+        )
     if what not in VERIFIABLE:
         raise SettingError(f"verify {what}", f": expected one of {known}.{did_you_mean(what, VERIFIABLE)}")
     return what

@@ -27,7 +27,7 @@ def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> di
             hint = did_you_mean(name, defaults)
             raise SettingError(word, f": no such option. Available: {', '.join(defaults)}.{hint}")
         if name in given:
-            raise SettingError(name, ": given twice.")
+            raise SettingError(name, ": given twice; give it once.")
         if not value:
             raise SettingError(name, "=: expected a value.")
         given[name] = value

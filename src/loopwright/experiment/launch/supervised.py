@@ -61,7 +61,8 @@ class Supervised:
         """Start a thread that receives the supervisor's signals until this process ends. Call it in the main thread."""
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # removes it from forked dataloader workers
+        # A forked dataloader worker must not write its signals to the socket of this process.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         threading.Thread(target=self._listen, name="supervised", daemon=True).start()
 
     def tell(self, directory: Path) -> None:

@@ -70,7 +70,10 @@ class Ended:
 
 @dataclass(slots=True)
 class Live:
-    """Contains the trainer of a run once the trainer has been built. `end_by` records the trainer's step and metrics."""
+    """Contains the trainer of a run once the trainer has been built.
+
+    If the run ends by an error, `end_by` records the step and the metrics of this trainer.
+    """
 
     trainer: Trainer | None = None
 

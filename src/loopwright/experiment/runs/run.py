@@ -111,7 +111,9 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             outcome = _fit(trainer, request, settings, started, data)
         else:
             if data.val is None:
-                raise SettingError("data", ": has no validation data; choose data with validation data, or loop=training.")
+                raise SettingError(
+                    "data", ": has no validation data; choose data with validation data, or loop=training."
+                )
             writer.write_plan(describe_validation(trainer.loop, data), {})
             outcome = _validate(trainer, settings, started, data.val)
         objective = _objective(settings, outcome.metrics)

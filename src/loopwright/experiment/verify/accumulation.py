@@ -62,9 +62,9 @@ def verify_accumulation(trials: Trials) -> Found:
         remarks.append(
             f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
         )
-    # The rows of the first tensor are not the samples if there are more rows than `batch_size`, and if the micro-batches
-    # of the first step have different numbers of rows. This happens if the data set joins texts of different lengths.
-    # Equal numbers of rows mean that the dataloader fills each micro-batch to a fixed number of rows.
+    # The rows of the first tensor are not the samples if a micro-batch has more rows than `batch_size`, and if the
+    # micro-batches of the first step have different numbers of rows. This happens if the data set joins texts of
+    # different lengths. Equal numbers of rows mean that the dataloader fills each micro-batch up to a fixed number.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,
@@ -83,7 +83,7 @@ def verify_accumulation(trials: Trials) -> Found:
     if worst is None:
         raise SettingError("optimizer", ": received no gradient; expected at least one step to compare.")
     if first is None:
-        said = f"equal to rounding: {count(len(whole.gradients[0]), 'gradient')} in each step; the largest difference: {worst}"
+        said = f"equal to rounding: {count(len(whole.gradients[0]), 'gradient')} in each step; the largest in {worst}"
         return Found(is_equal=True, did=did, said=said, remarks=remarks)
     explanations = explain("accumulation", first, evidence)
     if is_sum(ratio, grad_accum_steps):
