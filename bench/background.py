@@ -3,10 +3,11 @@
     python bench/background.py               # 9 rounds, in a temporary folder of the working directory
     python bench/background.py --rounds 21 --folder /where/checkpoints/go
 
-Two trainers take turns. Both train a model of 167 MB with AdamW, whose state is twice as large. Each trains a step and
-saves it. The time is measured from ``on_train_batch_end`` of the step to the next hook. After that, the fit waits until
-the checkpoint is complete, and the disk is synced; this is not measured. The first save of each trainer is reported
-separately, because the first background save allocates the memory into which later saves copy.
+Two trainers take turns. One saves in the background, the other in the foreground. Both train a model of 167 MB with
+AdamW, whose state is twice as large. In each turn, a trainer trains one step and saves a checkpoint. The time is
+measured from ``on_train_batch_end`` of the step to the next hook. After that, the fit waits until the checkpoint is
+complete, and the disk is synced. This wait is not measured. The first save of each trainer is reported separately,
+because the first background save allocates the memory into which later saves copy.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from torch import Tensor, nn
 from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
 
 NUM_LAYERS = 96
-WIDTH = 659  # square matrices in float32: with two moments each, 500 MB
+WIDTH = 659  # the model consists of square float32 matrices; with the two moments of AdamW, 500 MB
 
 
 class Model(nn.Module):
-    """A stack of square linear layers, which a step applies to one row."""
+    """A stack of square linear layers. Its batches are single rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class Model(nn.Module):
 
 
 class Blocked(Callback):
-    """Measures the seconds from the end of each step to the next hook; the save happens in between."""
+    """Measures the seconds from the end of each step to the next hook. The trainer saves a checkpoint in between."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -55,12 +56,12 @@ class Blocked(Callback):
         self._begun = time.perf_counter()
 
     def on_train_end(self, *_: Any) -> None:
-        """Stop the clock: the save has ended or continues in the background."""
+        """Stop the clock. A foreground save has ended now; a background save continues."""
         self.seconds.append(time.perf_counter() - self._begun)
 
 
 def make_trainer(folder: Path, *, background: bool) -> tuple[Trainer, Blocked]:
-    """Return a trainer that saves after each step, and its clock."""
+    """Return a trainer that saves after each step, and the callback that measures its saves."""
     blocked = Blocked()
     trainer = Trainer(
         model=Model,
@@ -81,9 +82,9 @@ def described(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Measure, and print medians and ratios."""
+    """Measure both kinds of saves, and print the medians and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="saves per trainer, not counting the first")
+    parser.add_argument("--rounds", type=int, default=9, help="number of saves of each trainer after its first save")
     parser.add_argument(
         "--folder", type=Path, default=Path.cwd(), help="folder for the checkpoints, on the disk to measure"
     )

@@ -1,12 +1,12 @@
-"""Interrupts a run in many ways, and counts how often the resumed run ends like an uninterrupted one.
+"""Interrupts runs in many ways, and counts how often a resumed run gives the same results as an uninterrupted run.
 
-    python bench/chaos.py           # all experiments at full size: half an hour
-    python bench/chaos.py --fast    # a tenth of it, which the tests also run
-    python bench/chaos.py --soak 60 # an hour of runs that are hit by kills, signals, flipped bits and full disks
+    python bench/chaos.py           # all experiments with all tries: half an hour
+    python bench/chaos.py --fast    # about a tenth of the tries, which the tests also run
+    python bench/chaos.py --soak 60 # one hour of runs with random kills, signals, flipped bits and full disks
 
 Each experiment compares SHA-256 digests over weights, optimizer state, averaged weights and ``metrics.jsonl`` with the
-digests of an uninterrupted run. "Bitwise" means that the digests are equal. The run is defined in `chaos_run.py`. It is
-trained in a process that is forked from this one, and the process is really killed.
+digests of an uninterrupted run. "Bitwise" in the output means that the digests are equal. The run is defined in
+`chaos_run.py`. It is trained in a process that is forked from this process, and real signals kill the forked process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from loopwright.experiment.rundir import directory as run_directory
 
 
 def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Send SIGKILL at random moments, half of them during saves. Two workers read the data."""
+    """Send SIGKILL at random moments, half of which are during saves. Two workers read the data."""
     straight = Run(directory=root / "straight", num_workers=2)
     expected = straight.finish()
     num_inside = num_unreadable = num_lost = num_leftovers = num_equal = num_killed = 0
@@ -63,7 +63,7 @@ def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 
 def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | None:
-    """Kill a run after its first save. Return the letters that it wrote, or None if it ended before the kill."""
+    """Kill a run after its first save. Return the letters that `Telling` wrote, or None if the run had ended before."""
     reader, writer = os.pipe()
     run = replace(cut, callbacks=(Telling(writer),))
     child = Child(run.fit)
@@ -87,7 +87,7 @@ def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | No
 
 
 def _letter(reader: int) -> str:
-    """Return the next letter that a run writes; empty if the run has ended or hangs."""
+    """Return the next letter that a run writes; empty if the run has ended or writes nothing for 30 seconds."""
     return os.read(reader, 1).decode() if _readable(reader, 30) else ""
 
 
@@ -96,7 +96,10 @@ def _readable(descriptor: int, seconds: float) -> bool:
 
 
 def _newest(directory: Path) -> tuple[int, bool]:
-    """Return the newest step, and whether every checkpoint with a final name is complete."""
+    """Return the step of the newest checkpoint, and whether all checkpoints with a final name are valid.
+
+    The step is 0 if a checkpoint is invalid or if there is none.
+    """
     folders = sorted((directory / "checkpoints").glob("step_*"))
     try:
         steps = [verify_checkpoint(folder).step for folder in folders]
@@ -106,7 +109,7 @@ def _newest(directory: Path) -> tuple[int, bool]:
 
 
 def operations(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
-    """Kill the process after each file operation of one save."""
+    """Kill the process of a run after file operation 1, 1 + ``stride``, … of a save, and resume each time."""
     expected = Run(directory=root / "straight", save_every=15).finish()
     num_tries = num_equal = 0
     for at in itertools.count(1, stride):
@@ -123,7 +126,10 @@ def operations(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
 
 
 def _fit_and_stop_after(cut: Run, at: int) -> None:
-    """Fit, and kill the process after file operation ``at`` of the second save. Exit with 0 if the save ends first."""
+    """Fit, and kill the process after file operation ``at`` (from 1) of the second save.
+
+    Exit with code 0 if the save has fewer file operations.
+    """
     from loopwright import Callback
 
     class Counting(Callback):
@@ -155,7 +161,7 @@ def _fit_and_stop_after(cut: Run, at: int) -> None:
 
 
 def every_step(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
-    """Resume at each step, in a new process with another seed."""
+    """Resume at step 1, 1 + ``stride``, …, each time in a new process with another seed."""
     straight = Run(directory=root / "straight", save_every=1)
     expected = straight.finish()
     num_equal, steps = 0, range(1, NUM_STEPS + 1, stride)
@@ -169,7 +175,7 @@ def every_step(root: Path, rng: random.Random, stride: int) -> Iterator[Row]:
 
 
 def _copy_up_to(source: Path, target: Path, step: int) -> None:
-    """Copy a run without the checkpoints after ``step``, so that a resume starts there."""
+    """Copy a run without its checkpoints after ``step``, so that the copy resumes from the checkpoint of ``step``."""
     shutil.copytree(source, target)
     for folder in (target / "checkpoints").iterdir():
         if verify_checkpoint(folder).step > step:
@@ -177,7 +183,7 @@ def _copy_up_to(source: Path, target: Path, step: int) -> None:
 
 
 def pairs(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Interrupt at a random step, with random numbers of workers before and after it, for each kind of noise."""
+    """Interrupt runs at a random step, and resume each with a random number of workers, for each kind of noise."""
     expected = {noise: Run(directory=root / f"straight_{noise}", noise=noise).finish() for noise in NOISES}
     num_equal = 0
     for index in range(num_tries):
@@ -197,7 +203,7 @@ def pairs(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 
 def flips(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Flip a single bit of a checkpoint."""
+    """Flip single random bits of a checkpoint, one at a time, and check that each is detected."""
     Run(directory=root / "run", save_every=30).finish()
     folder = resolve(root / "run")
     files = sorted(folder.iterdir())
@@ -220,7 +226,7 @@ def flips(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 
 def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Send SIGINT, SIGTERM or SIGUSR1 at a random moment, to the main process alone or also to its workers."""
+    """Send SIGINT, SIGTERM or SIGUSR1 at a random moment, either to the main process alone or also to its workers."""
     straight = Run(directory=root / "straight", num_workers=2, save_every=20)
     begun = time.monotonic()
     expected = straight.finish()
@@ -230,7 +236,8 @@ def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)[num_sent % 3]
         cut = Run(directory=root / f"cut_{num_sent}", num_workers=2, save_every=20)
         code = _signal_somewhere(cut, number, rng.uniform(0, 0.5 * seconds), whole_group=num_sent % 2 == 1)
-        if code == 0 or (code == -number and _newest(cut.directory)[0] == NUM_STEPS):  # the run or its fit has ended
+        # The signal was too late: the run had ended, or its fit had ended and removed the signal handlers.
+        if code == 0 or (code == -number and _newest(cut.directory)[0] == NUM_STEPS):
             shutil.rmtree(cut.directory)
             continue
         num_sent += 1
@@ -256,7 +263,7 @@ def _signal_somewhere(cut: Run, number: int, delay: float, *, whole_group: bool)
 
 
 def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Start many runs in the same second."""
+    """Create the run directories of many runs in the same second."""
 
     class Frozen(run_directory.datetime):  # type: ignore[misc, name-defined]
         @classmethod
@@ -269,7 +276,7 @@ def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         os.chdir(root)
         run_directory.datetime = Frozen  # type: ignore[attr-defined]
         os.close(gate)
-        os.read(barrier, 1)  # until all have started
+        os.read(barrier, 1)  # blocks until all processes have started
         return str(run_directory.allocate("same", is_sweep=False, environ={}))
 
     children = [Child(start) for _ in range(num_tries)]
@@ -282,7 +289,8 @@ def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 Experiment = Callable[[Path, random.Random, int], Iterator[Row]]
 
-# Number of tries of each experiment. For `operations` and `every_step`: the stride between two tries.
+# Number of tries of each experiment. `operations` and `every_step` get a stride instead: 1 tries every operation or
+# step, and 6 tries every sixth.
 FULL: dict[Experiment, int] = {
     kills: 200, operations: 1, every_step: 1, pairs: 64, flips: 1000, signals: 60, starts: 64, soak: 60
 }  # fmt: skip
@@ -292,7 +300,7 @@ FAST: dict[Experiment, int] = {
 
 
 def run_one(experiment: Experiment, size: int, seed: int = 0) -> list[Row]:
-    """Run one experiment in a new directory, with one thread, because torch's threads do not survive a fork."""
+    """Run one experiment in a new directory. Use one thread, because torch's threads do not survive a fork."""
     with tempfile.TemporaryDirectory() as root, _one_thread():
         return list(experiment(Path(root), random.Random(seed), size))
 
@@ -312,7 +320,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
     parser.add_argument(
-        "--soak", type=float, metavar="MINUTES", help="run only the soak, for this time and at least 500 events"
+        "--soak", type=float, metavar="MINUTES", help="run only the soak test, for at least MINUTES and 500 events"
     )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

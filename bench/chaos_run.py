@@ -1,8 +1,8 @@
-"""The run that `chaos.py` interrupts, and processes to run it in.
+"""`Run`, the run that `chaos.py` interrupts, and `Child`, a forked process in which it runs.
 
-The run contains everything that an interruption could damage: dropout, batch statistics, AdamW with a schedule,
+The run contains everything whose state an interruption could damage: dropout, batch statistics, AdamW with a schedule,
 averaged weights, the counters of early stopping, shuffled data with noise on each sample, workers, steps of three
-micro-batches with a shorter last step in each pass, and validations between saves.
+micro-batches with a shorter last step in each pass, and validations between the saves.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NOISES = ("none", "torch", "numpy", "python")
 
 
 class Rows(Dataset[Any]):
-    """A data set of random rows, with additional noise from one random generator."""
+    """A data set of random rows, with noise that is drawn from the generator named by ``noise`` (see `NOISES`)."""
 
     def __init__(self, num_rows: int, noise: str) -> None:
         generator = torch.Generator().manual_seed(5)
@@ -86,19 +86,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run, or one part of an interrupted run.
+    """One run, either uninterrupted or up to an interruption, or resumed after an interruption.
 
     Args:
         directory: run directory.
-        ckpt_path: checkpoint or run directory to resume from.
-        seed: seed of the trainer; a resume uses the seed in the checkpoint.
-        num_steps: steps of the whole run.
-        save_every: steps between saves.
-        keep_last: number of checkpoints to keep; None: all.
+        ckpt_path: checkpoint or run directory to resume from; None to start a new run.
+        seed: seed of the trainer. A resumed run uses the seed in its checkpoint instead.
+        num_steps: number of steps of the whole run.
+        save_every: number of steps between saves.
+        keep_last: number of checkpoints to keep; None keeps all.
         background: whether checkpoints are written in the background.
-        num_workers: workers of the training dataloader.
-        noise: kind of noise on the samples, one of `NOISES`.
-        stop_at: step after which the run is stopped and saved; None: the last step.
+        num_workers: number of worker processes of the training dataloader.
+        noise: random generator of the noise on the samples, one of `NOISES`.
+        stop_at: step after which the run is interrupted and saved; None for no interruption.
         callbacks: additional callbacks.
     """
 
@@ -145,7 +145,7 @@ class Run:
         return str(child.result())
 
     def resumed(self, **changes: Any) -> Run:
-        """Return the run that resumes in the same directory from the newest checkpoint."""
+        """Return a run that resumes this run from its newest checkpoint, in the same directory."""
         return replace(self, ckpt_path=self.directory, callbacks=(), **changes)
 
 
@@ -182,7 +182,7 @@ class Telling(Callback):
 
 
 def digest(trainer: Trainer) -> str:
-    """Return SHA-256 over weights, optimizer state, averaged weights and the metrics of the whole run."""
+    """Return a SHA-256 digest of the weights, optimizer state, averaged weights and metrics of the whole run."""
     assert trainer.optimizer is not None and trainer.run_dir is not None
     hasher = hashlib.sha256()
     average = next(callback for callback in trainer.callbacks if isinstance(callback, ExponentialMovingAverage))
@@ -206,10 +206,11 @@ def _update(hasher: Any, value: Any) -> None:
 
 
 class Child:
-    """Runs a function in a forked process, so that torch need not be imported again.
+    """Runs a function in a forked process. A forked process need not import torch again.
 
     Args:
-        function: function to run; must return JSON values. The process exits with the code that the command would have.
+        function: function to run. It must return a value that JSON can represent. If a signal stops the function, the
+            process exits with the same code as the ``loopwright`` command.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -222,15 +223,15 @@ class Child:
             _live(function, writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         os.close(writer)
-        with suppress(OSError):  # the child also does this, and may have been first
+        with suppress(OSError):  # the child sets the same group, and may have done so before
             os.setpgid(self.process_id, self.process_id)
 
     def kill(self, number: int, *, whole_group: bool = False) -> None:
-        """Send a signal to the process, or also to its workers."""
+        """Send a signal to the process and, if ``whole_group`` is true, also to its dataloader workers."""
         (os.killpg if whole_group else os.kill)(self.process_id, number)
 
     def wait(self) -> int:
-        """Wait for the process, and return its exit code; if a signal ended it, the negative signal number."""
+        """Wait for the process, and return its exit code: the negative signal number if a signal killed it."""
         _, status = os.waitpid(self.process_id, 0)
         return os.waitstatus_to_exitcode(status)
 
@@ -256,7 +257,10 @@ class Child:
         return json.loads(text)
 
     def read(self) -> str:
-        """Return the output of the process. Does not block: remaining workers may still hold the pipe open."""
+        """Return what the process wrote to the pipe: the result of its function as JSON, or a traceback.
+
+        This call does not block. A blocking read might not end, because workers may still have the pipe open.
+        """
         os.set_blocking(self._reader, False)
         parts = []
         try:
@@ -269,7 +273,7 @@ class Child:
 
 
 def _live(function: Callable[[], object], writer: int) -> None:
-    """Run the function in the child process, and exit; this never returns."""
+    """Run the function in the child process, write its result to the pipe, and exit the process."""
     code, text = 1, ""
     try:
         os.setpgid(0, 0)
@@ -277,13 +281,13 @@ def _live(function: Callable[[], object], writer: int) -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        warnings.simplefilter("ignore")  # torch warns of more workers than cores
+        warnings.simplefilter("ignore")  # torch warns if there are more workers than cores
         text, code = json.dumps(function()), 0
     except KeyboardInterrupt:
         code = 130
     except SystemExit as end:
         code = int(str(end.code))
-    except BaseException:  # noqa: BLE001  (sent to the parent)
+    except BaseException:  # noqa: BLE001  (the traceback is sent to the parent)
         text = traceback.format_exc()
     finally:
         try:

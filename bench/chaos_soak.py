@@ -1,4 +1,4 @@
-"""Soak test of `chaos.py`: interrupts run after run by random events, for a given time."""
+"""The soak test of `chaos.py`, which interrupts one run after another by random events for a given time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loopwright.errors import CheckpointError
 
 
 class Soak:
-    """Interrupts run after run at random moments, each until it is complete.
+    """Interrupts one run after another at random moments. Each run is resumed until it is complete.
 
     Args:
         root: directory for all runs.
@@ -44,7 +44,7 @@ class Soak:
 
     @property
     def num_events(self) -> int:
-        """Number of events that interrupted a run."""
+        """Number of events that have interrupted a run so far."""
         return sum(self.counts[event] for event in self.events)
 
     def one_run(self, number: int) -> None:
@@ -65,7 +65,10 @@ class Soak:
         return Run(directory=directory, noise=noise, num_steps=self.num_steps, save_every=20, keep_last=2)
 
     def _until_event(self, directory: Path, noise: str) -> object:
-        """Start or resume a run until an event interrupts it. Return its digest, or None if it is not complete."""
+        """Start or resume a run until an event interrupts it.
+
+        Return the digest of the run, or None if the run is not complete.
+        """
         rng, event = self._rng, self._rng.choice(self.events)
         is_begun = any((directory / "checkpoints").glob("step_*"))
         if not is_begun:
@@ -94,7 +97,7 @@ class Soak:
             return json.loads(text)
         self.counts[event] += 1
         right = {"signal": 130 if number == signal.SIGINT else 143, "full disk": 1}.get(event, -signal.SIGKILL)
-        is_young = event == "signal" and code == -number  # before the fit installed its signal handlers
+        is_young = event == "signal" and code == -number  # the signal arrived before the fit had installed its handlers
         if code == right or is_young:
             self.counts["right exit"] += 1
         else:
@@ -104,7 +107,10 @@ class Soak:
         return None
 
     def _flip(self, directory: Path) -> bool:
-        """Flip one bit of the newest checkpoint, if the checkpoint before it is complete."""
+        """Flip one bit of the newest checkpoint, if the checkpoint before it is valid.
+
+        Return whether a bit was flipped.
+        """
         folders = sorted((directory / "checkpoints").glob("step_*"))
         if len(folders) < 2 or not _is_whole(folders[-2]):
             return False
@@ -116,7 +122,7 @@ class Soak:
 
 
 def _with_room(run: Run, num_bytes: int | None) -> Trainer:
-    """Fit with a limit on the size of each file, to imitate a full disk."""
+    """Fit, with a limit of ``num_bytes`` on the size of each file to imitate a full disk. None sets no limit."""
     if num_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
     return run.fit()
@@ -131,7 +137,14 @@ def _is_whole(folder: Path) -> bool:
 
 
 def soak(root: Path, rng: random.Random, num_tries: int, minutes: float = 0.0) -> Iterator[Row]:
-    """Cause random kills, signals, flipped bits and full disks, at least ``num_tries`` in at least ``minutes``."""
+    """Interrupt runs by random kills, signals, flipped bits and full disks.
+
+    Args:
+        root: directory for all runs.
+        rng: random generator for the events.
+        num_tries: minimum number of events.
+        minutes: minimum duration of the test in minutes.
+    """
     begun = time.monotonic()
     soaked = Soak(root, rng)
     for number in itertools.count():

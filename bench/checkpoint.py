@@ -1,13 +1,18 @@
-"""Compares the time to save 500 MB with `safetensors.torch.save_file`, which does not hash or sync, and with hashing.
+"""Compares the time to save a checkpoint of 500 MB with the times to write and to hash the same tensors.
 
     python bench/checkpoint.py               # 11 rounds, in a temporary folder of the working directory
     python bench/checkpoint.py --rounds 21 --folder /where/checkpoints/go
 
-The save is a foreground save, with hash and sync, of a model and the two moments of its AdamW. Each round measures four
-actions, and starts with a different one: the save; ``save_file`` of the same tensors and an ``fsync`` of the file;
-SHA-256 of the same bytes; and ``save_file`` again, which shows how much the times vary by themselves. Between two
-actions the files are removed and the disk is synced. Hashing runs in parallel to writing, so the wall time depends on
-whether a core is free. The number of cores that two computing threads get is therefore printed, before and after.
+The checkpoint contains a model and the two moments of its AdamW. Each round measures four actions::
+
+    save               a foreground save, which hashes and syncs its files
+    save_file          `safetensors.torch.save_file` of the same tensors and an ``fsync`` of the file, without hashing
+    hash               SHA-256 of the same bytes
+    save_file again    the second action again, which shows how much the times vary from one measurement to the next
+
+Each round begins with another action than the round before. Between two actions, the files are removed and the disk is
+synced. A save hashes and writes in parallel, so its wall time depends on whether a second core is free. The benchmark
+therefore also prints how many cores two computing threads get, before and after the rounds.
 """
 
 from __future__ import annotations
@@ -33,11 +38,11 @@ from loopwright.checkpoint import write_checkpoint
 from loopwright.checkpoint.safetensors_layout import tensor_bytes
 
 NUM_LAYERS = 24
-WIDTH = 659  # four square matrices a layer in float32, and two moments of each: 500 MB
+WIDTH = 659  # four square float32 matrices per layer, and two moments of each matrix: 500 MB
 
 
 def make_state() -> dict[str, Any]:
-    """Return the state of a model of square matrices, and of its AdamW after some steps."""
+    """Return the state of a model of square matrices, the state of its AdamW, and the position of a run at step 9."""
     generator = torch.Generator().manual_seed(0)
     names = [f"layers.{layer}.{kind}" for layer in range(NUM_LAYERS) for kind in ("query", "key", "value", "output")]
 
@@ -55,7 +60,7 @@ def make_state() -> dict[str, Any]:
 
 
 def all_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return all tensors of the state in one mapping."""
+    """Return all tensors of the model and the optimizer in one mapping."""
     moments = {
         f"{index}.{name}": tensor
         for index, each in state["optimizer"]["state"].items()
@@ -80,7 +85,7 @@ def hash_all(tensors: dict[str, Tensor]) -> None:
 
 
 def seconds_of(act: Callable[[Path], object], folder: Path) -> tuple[float, float]:
-    """Return (wall, CPU) seconds of one action in an empty folder."""
+    """Return the wall seconds and the CPU seconds of one action in an empty folder."""
     target = folder / "target"
     target.mkdir()
     os.sync()
@@ -92,7 +97,7 @@ def seconds_of(act: Callable[[Path], object], folder: Path) -> tuple[float, floa
 
 
 def num_cores_for_two() -> float:
-    """Return the number of cores that two computing threads get."""
+    """Return the number of cores that two computing threads get, as their CPU time divided by the wall time."""
     data = bytes(1 << 28)
     threads = [threading.Thread(target=hashlib.sha256, args=(data,)) for _ in range(2)]
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -110,9 +115,9 @@ def quartiles(ratios: list[float]) -> str:
 
 
 def main() -> None:
-    """Measure, and print the medians and their ratios."""
+    """Measure all actions, and print the medians of their times and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11, help="measurements of each action")
+    parser.add_argument("--rounds", type=int, default=11, help="number of measurements of each action")
     parser.add_argument(
         "--folder", type=Path, default=Path.cwd(), help="folder for the checkpoints, on the disk to measure"
     )

@@ -1,10 +1,10 @@
-"""Compares the speed of downstream evaluation with the ``hf`` model of lm-eval, for the same weights.
+"""Compares the speed of Loopwright's downstream evaluation with the ``hf`` model of lm-eval, for the same weights.
 
     python bench/downstream.py [--pairs 7]     # needs the extras eval and lm
 
-Both evaluate a small GPT-2 with random weights on the CPU, for 1,000 requests of each kind: log-likelihoods of four
-choices, rolling log-likelihoods, and greedy generation. They take turns several times. A ratio is the time of ``hf``
-divided by the time of Loopwright, so above 1 Loopwright is faster. The times include tokenization.
+Loopwright and ``hf`` evaluate a small GPT-2 with random weights on the CPU. Each answers 1,000 requests of each kind:
+log-likelihoods of choices, rolling log-likelihoods, and greedy generation. The two take turns several times. A ratio is
+the time of ``hf`` divided by the time of Loopwright. Above 1, Loopwright is faster. The times include tokenization.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONTEXT_LENGTH = 256
 
 
 def main() -> None:
-    """Measure, and print one line for each kind of request."""
+    """Measure the speeds, and print one line for each kind of request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7)
     num_pairs = parser.parse_args().pairs
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 class Answering(ValidationCallback):
-    """Collects the answers of a validation, as `EleutherEvalHarness` does."""
+    """Collects the model's answers in a validation, as the callback `EleutherEvalHarness` does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Answering(ValidationCallback):
 
 
 def _documents() -> list[tuple[str, list[str]]]:
-    """Return contexts and choices of the shipped cloze task."""
+    """Return the context and the choices of each document of the shipped cloze task."""
     assert "cloze" in read_tasks(task_dir())
     lines = (task_dir() / "cloze.jsonl").read_text(encoding="utf-8").split("\n")
     documents = [json.loads(line) for line in lines if line]
@@ -107,7 +107,7 @@ def _documents() -> list[tuple[str, list[str]]]:
 
 
 def _save(folder: Path, texts: list[str]) -> None:
-    """Save a tokenizer and a GPT-2 in the formats of their libraries."""
+    """Save a tokenizer and a GPT-2 in the formats of the libraries tokenizers and transformers."""
     tokenizer = tokenizers.ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(texts, vocab_size=2000, special_tokens=["<|endoftext|>"], show_progress=False)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -125,7 +125,7 @@ def _save(folder: Path, texts: list[str]) -> None:
 
 
 def _requests(documents: list[tuple[str, list[str]]]) -> dict[str, list[Instance]]:
-    """Return 1,000 requests of each kind, all different and with different lengths."""
+    """Return 1,000 requests of each kind, with contexts of different lengths."""
     rng = random.Random(0)
     pairs = [(context[rng.randrange(80) :], f" {choice}") for context, choices in documents for choice in choices]
     pairs += [(context[rng.randrange(80, 120) :], f" {choices[0]}") for context, choices in documents]
@@ -145,7 +145,7 @@ def _requests(documents: list[tuple[str, list[str]]]) -> dict[str, list[Instance
 def _compared(kind: str, requests: list[Instance], ours: Any, theirs: Any, num_pairs: int) -> str:
     def seconds(answer: Callable[[], Any]) -> float:
         began = time.perf_counter()
-        with redirect_stderr(io.StringIO()):  # hf shows its progress for rolling requests in any case
+        with redirect_stderr(io.StringIO()):  # hf prints its progress for rolling requests even with disable_tqdm
             answer()
         return time.perf_counter() - began
 
@@ -156,7 +156,7 @@ def _compared(kind: str, requests: list[Instance], ours: Any, theirs: Any, num_p
         both = (ask_ours, ask_theirs) if i % 2 else (ask_theirs, ask_ours)
         times = [seconds(ask) for ask in both]
         pairs.append(times if i % 2 else times[::-1])
-    ratios = sorted(theirs / ours for ours, theirs in pairs[1:])  # the first pair warms up
+    ratios = sorted(theirs / ours for ours, theirs in pairs[1:])  # the first pair is a warm-up and is not counted
     ours_per_second, theirs_per_second = (
         len(requests) / statistics.median(times) for times in zip(*pairs[1:], strict=True)
     )

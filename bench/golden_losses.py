@@ -1,20 +1,21 @@
-"""Compares the losses of the shipped experiments with the files ``tests/golden/torch-VERSION/EXPERIMENT.json``.
+"""Compares the losses of the shipped experiments with the golden files ``tests/golden/torch-VERSION/EXPERIMENT.json``.
 
     python bench/golden_losses.py            # compare; the exit code is 1 if a loss differs or a file is missing
-    python bench/golden_losses.py --renew    # write the files again, and print the differences
+    python bench/golden_losses.py --renew    # write the golden files again, and print the differences
 
-Each shipped experiment is run with fewer steps and one thread. The files hold its training loss at every step, its
-validation losses, and the digest of its final weights. If torch and the processor are the same as in the file, all
-values must be bitwise equal. Otherwise kernels may round differently, and each loss must be within `TOLERANCE` of the
-recorded loss. If another version of Python provides another text for gpt_stdlib, nothing is compared. The output says
-so, and this is not a failure.
+Each shipped experiment is run with fewer steps and one thread. A golden file contains the training loss at every step,
+the validation losses, and the digest of the final weights of one experiment. If torch and the processor are equal to
+those in the file, all values must be bitwise equal. Otherwise kernels may round differently, and each loss must be
+within `TOLERANCE` of the recorded loss. gpt_stdlib trains on a text that comes with Python. If the text differs because
+Python has another version, the losses are not compared. The output says so, and the exit code does not change.
 
-`TOLERANCE` is four times the largest difference that was measured when operations were made to round differently on one
-machine: by ``ATEN_CPU_CAPABILITY`` avx2 and default, by ``MKL_CBWR`` AVX2 and COMPATIBLE, by ``ONEDNN_MAX_CPU_ISA``
-AVX2 and SSE41, and in 26 runs by noise of one unit in the last place in the outputs and gradients of the linear layers.
-All differences were below 1e-6, with one exception: in a third of the cases the losses of digits differed by up to
-1.3e-4 from step 10 on, without growing later. At step 9 the sign of the input of one ReLU depends on rounding. A
-learning rate of 0.003001 instead of 0.003 changes the losses of digits by more than `TOLERANCE`.
+`TOLERANCE` is four times the largest difference that was measured on one machine when operations were made to round
+differently. Environment variables changed the rounding: ``ATEN_CPU_CAPABILITY`` avx2 and default, ``MKL_CBWR`` AVX2 and
+COMPATIBLE, ``ONEDNN_MAX_CPU_ISA`` AVX2 and SSE41. In 26 further runs, noise of one unit in the last place was added to
+the outputs and gradients of the linear layers. All differences were below 1e-6, with one exception. In a third of the
+cases, the losses of digits differed by up to 1.3e-4 from step 10 on, and the difference did not grow later. The cause
+is one ReLU, whose input at step 9 is so near zero that its sign depends on rounding. A learning rate of 0.003001
+instead of 0.003 changes the losses of digits by more than `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -38,30 +39,31 @@ from loopwright.experiment.rundir.environment import read_environment
 from loopwright.records import read_series, read_summary
 
 ROOT = Path(__file__).parents[1] / "tests" / "golden"
-TOLERANCE = 5e-4  # relative
+TOLERANCE = 5e-4  # largest allowed relative difference of a loss
 
-# Overrides for each experiment, and for all. gpt_stdlib_eval needs an extra, and trains like gpt_stdlib.
+# Overrides for each experiment. The experiment gpt_stdlib_eval is left out, because it trains like gpt_stdlib and needs
+# lm-eval, which is optional.
 RUNS: Mapping[str, Sequence[str]] = {
     "digits": ("loop.max_steps=100", "loop.eval_frequency=25"),
     "csv_example": ("loop.max_steps=100", "loop.eval_frequency=25"),
     "vit_digits": ("loop.max_steps=40", "loop.eval_frequency=20"),
     "gpt_stdlib": ("loop.max_steps=20", "loop.eval_frequency=10", "loop.eval_steps=8"),
 }
-FOR_ALL = ("log_every_n_steps=1", "device.num_threads=1")
+FOR_ALL = ("log_every_n_steps=1", "device.num_threads=1")  # overrides for all experiments
 LOSSES = ("train/loss", "val/loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """Content of a file, and result of a run.
+    """The results of a run, which are the content of a golden file.
 
     Attributes:
         command: command of the run.
-        kernels: properties that decide how operations round.
+        kernels: properties of torch and the processor that decide how operations round.
         python: version of Python, which provides the text of `stdlib_text`.
-        data: facts of the data set, for example digests.
+        data: properties of the data set, for example digests.
         losses: losses by name and step, in full precision.
-        weights_sha256: digest of the final weights.
+        weights_sha256: SHA-256 digest of the final weights.
     """
 
     command: str
@@ -74,19 +76,27 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a run equals the recorded one (None: not comparable), and a line that explains it."""
+    """Result of a comparison of a run with its golden file.
+
+    Attributes:
+        is_same: whether the results are equal, as exactly as required; None if they cannot be compared.
+        text: description of the result in one line.
+    """
 
     is_same: bool | None
     text: str
 
 
 def path_of(experiment: str, root: Path = ROOT) -> Path:
-    """Return the file of an experiment for the installed version of torch (all builds share it)."""
+    """Return the path of the golden file of an experiment for the installed version of torch.
+
+    All builds of this version, such as ``+cpu``, use the same file.
+    """
     return root / f"torch-{torch.__version__.partition('+')[0]}" / f"{experiment}.json"
 
 
 def read(path: Path) -> Golden | None:
-    """Read a file of `write`; return None if it has another format."""
+    """Read a file that `write` wrote. Return None if the file has another format."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         losses = {name: {int(step): loss for step, loss in curve.items()} for name, curve in found["losses"].items()}
@@ -96,16 +106,16 @@ def read(path: Path) -> Golden | None:
 
 
 def write(golden: Golden, path: Path) -> None:
-    """Write a file, with one number per line."""
+    """Write a golden file, with one number per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(golden), indent=2) + "\n", encoding="utf-8")
 
 
 def measure(experiment: str, *overrides: str) -> Golden:
-    """Run an experiment in this process.
+    """Run an experiment in this process, and return its results.
 
     Raises:
-        RuntimeError: if the run fails; the message contains its output.
+        RuntimeError: if the run fails. The message contains the output of the run.
     """
     words = [f"experiment={experiment}", *RUNS[experiment], *FOR_ALL, *overrides]
     said = io.StringIO()
@@ -132,7 +142,10 @@ def measure(experiment: str, *overrides: str) -> Golden:
 
 
 def compare(recorded: Golden, now: Golden) -> Verdict:
-    """Find the first loss that differs, and the largest difference."""
+    """Compare the results of a run with the recorded results.
+
+    The text of the verdict names the first loss that differs too much, and the largest difference.
+    """
     if recorded.command != now.command:
         return Verdict(False, f"another command: recorded {recorded.command}, now {now.command}")
     if recorded.data != now.data:
@@ -173,7 +186,7 @@ def _by_step(golden: Golden) -> dict[tuple[int, str], float]:
 
 
 def _relative(recorded: float | None, now: float | None) -> float:
-    """Return the relative change of a loss; infinite if only one of the two exists or is a number."""
+    """Return the relative change of a loss: 0 if both losses are NaN, infinite if the change cannot be computed."""
     if recorded is None or now is None:
         return math.inf
     if recorded == now or (math.isnan(recorded) and math.isnan(now)):
@@ -183,7 +196,7 @@ def _relative(recorded: float | None, now: float | None) -> float:
 
 
 def check(experiment: str, root: Path = ROOT) -> Verdict:
-    """Run an experiment, and compare it with its file."""
+    """Run an experiment, and compare its results with its golden file."""
     path = path_of(experiment, root)
     if not path.exists():
         return Verdict(False, f"no file for torch {torch.__version__}: `make golden ARGS=--renew` writes it")
@@ -194,7 +207,7 @@ def check(experiment: str, root: Path = ROOT) -> Verdict:
 
 
 def renew(experiment: str, root: Path = ROOT) -> Verdict:
-    """Run an experiment, and write its file again."""
+    """Run an experiment, and write its golden file again."""
     path, now = path_of(experiment, root), measure(experiment)
     recorded = read(path) if path.exists() else None
     was = compare(recorded, now).text if recorded is not None else "there was no file"
@@ -203,9 +216,9 @@ def renew(experiment: str, root: Path = ROOT) -> Verdict:
 
 
 def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    """Print a line for each experiment, and return the exit code: 1 if one differs from its file."""
+    """Print a line for each experiment, and return the exit code: 1 if an experiment differs from its golden file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--renew", action="store_true", help="write the files again")
+    parser.add_argument("--renew", action="store_true", help="write the golden files again")
     act = renew if parser.parse_args(words).renew else check
     is_good = True
     for experiment in RUNS:

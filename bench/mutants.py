@@ -1,14 +1,15 @@
-"""Plants bugs in a copy of the code, one at a time, and checks whether the tests find them.
+"""Adds known bugs to a copy of the code, one at a time, and checks whether the tests find them.
 
-    python bench/mutants.py                    # plants all bugs of bench/mutants
-    python bench/mutants.py --only scheduler   # plants the bugs with this in their name
-    python bench/mutants.py --list             # prints all bugs
+    python bench/mutants.py                    # tests all bugs in bench/mutants
+    python bench/mutants.py --only scheduler   # tests the bugs with "scheduler" in their names
+    python bench/mutants.py --list             # prints all bugs and tests none
 
-A bug is a patch, ``bench/mutants/NN_name.patch``, with a header of comments. ``# Incident:`` describes what went wrong
-and where it was seen. ``# Tests:`` names the files that are expected to find the bug. These tests run first; the other
-tests run only if all of them pass. A bug is found when a test fails. If the code cannot be imported, cannot train for
-three steps, or cannot be tested, the bug is reported as not measured. To make sure that a failure is caused by the bug,
-the expected tests must first pass on a copy without a bug, and a test that fails must pass there alone.
+A bug is a patch, ``bench/mutants/NN_name.patch``, with a header of comments. ``# Incident:`` describes the bug and the
+projects in which it was seen. ``# Tests:`` names the test files that are expected to find the bug. These files run
+first. All tests run only if the expected files pass. A bug is found if a test fails. If the code cannot be imported,
+cannot train for three steps, or cannot be tested, the bug is reported as not measured. Two checks make sure that the
+bug causes the failure. The expected test files must pass on a copy without a bug before any bug is added. A test that
+fails with a bug must pass when it runs alone on a copy without a bug.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 PATCHES = ROOT / "bench" / "mutants"
-OWN_TEST = "tests/test_mutants.py"  # fails with every bug, because no patch applies twice
+OWN_TEST = "tests/test_mutants.py"  # checks that all patches apply, so it fails on a copy to which one was applied
 
-# Files that no test needs, or that are created again.
+# Files and folders that are not copied, because tests do not need them or create them.
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "*.egg-info", "20??-*")
 
 _TRAIN = """
@@ -44,12 +45,19 @@ print(loopwright.__file__)
 
 
 class BadMutantError(Exception):
-    """A patch or a copy of the code with which nothing can be measured."""
+    """Raised if a bug cannot be tested, because its patch is invalid or the copy of the code does not work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """A bug to plant."""
+    """A bug to add to a copy of the code.
+
+    Attributes:
+        name: name of the patch without its suffix, such as ``01_order_replayed``.
+        incident: description of the bug and where it was seen.
+        tests: paths of the test files that are expected to find the bug.
+        patch: path of the patch.
+    """
 
     name: str
     incident: str
@@ -58,7 +66,7 @@ class Mutant:
 
     @classmethod
     def read(cls, patch: Path) -> Mutant:
-        """Read a patch of `PATCHES`."""
+        """Read a patch in the folder `PATCHES`."""
         header = patch.read_text(encoding="utf-8").partition("\ndiff ")[0]
         found = re.fullmatch(r"# Incident: (.+(?:\n# .+)*?)\n# Tests: (.+)", header)
         if found is None:
@@ -71,7 +79,7 @@ class Mutant:
 
     @property
     def changed(self) -> list[str]:
-        """Names of the changed files, before and after the change."""
+        """Paths of the files that the patch changes. Each file is listed twice, before and after the change."""
         lines = self.patch.read_text(encoding="utf-8").splitlines()
         return [line[6:] for line in lines if line.startswith(("--- a/", "+++ b/"))]
 
@@ -83,7 +91,8 @@ def all_mutants() -> list[Mutant]:
 
 def plant(mutant: Mutant, copy: Path) -> None:
     """Apply the patch to a copy of the repository."""
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)}  # ignore a repository around the copy
+    # The variable makes git ignore a repository that contains the copy.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)}
     command = ["git", "apply", "--whitespace=nowarn", str(mutant.patch)]
     applied = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     if applied.returncode:
@@ -104,7 +113,7 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
     """Return the first test that fails, as ``file::test``, or None if all pass. If ``tests`` is empty, run all tests.
 
     Raises:
-        BadMutantError: if tests cannot be collected, or pytest ends for another reason than a test result.
+        BadMutantError: if tests cannot be collected, or if pytest ends without a test result.
     """
     report = copy / "report.xml"
     options = ["-x", "-q", "-p", "no:cacheprovider", "-n", str(num_processes), f"--junitxml={report}"]
@@ -113,7 +122,8 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
     answer = _python(copy, "-m", "pytest", *options, *left_out, *tests)
     if answer.returncode == 0:
         return None
-    is_ended_by_tests = answer.returncode in (1, 2) and report.exists()  # 2: xdist also uses it for the end after -x
+    # With xdist, pytest also exits with 2 if -x ended it after the first failure.
+    is_ended_by_tests = answer.returncode in (1, 2) and report.exists()
     failed = _failures(report) if is_ended_by_tests else []
     if not failed:
         raise BadMutantError(f"pytest ended with {answer.returncode} and no failed test: {_last_line(answer)}")
@@ -121,7 +131,7 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
 
 
 def _failures(report: Path) -> list[str]:
-    """Return tests that failed or whose fixtures failed, except for failed imports and collection errors."""
+    """Return the tests that failed or whose fixtures failed. Failed imports and collection errors are left out."""
     failed = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         for outcome in (*case.findall("failure"), *case.findall("error")):
@@ -146,10 +156,10 @@ def copied(root: Path, name: str) -> Path:
 
 
 def find(mutant: Mutant, num_processes: int) -> str | None:
-    """Plant one bug, and return the test that finds it, or None.
+    """Add one bug to a copy of the code, and return the test that finds the bug, or None.
 
     Raises:
-        BadMutantError: if nothing can be measured, or the test also fails without the bug.
+        BadMutantError: if the copy cannot be tested, or if the test also fails without the bug.
     """
     with tempfile.TemporaryDirectory() as work:
         copy = copied(Path(work), "planted")
@@ -165,14 +175,18 @@ def check_passes(copy: Path, test: str) -> None:
     """Check that a test passes alone on a copy without a bug.
 
     Raises:
-        BadMutantError: if it fails there.
+        BadMutantError: if the test fails.
     """
     if first_failure(copy, [test], 0) is not None:
         raise BadMutantError(f"{test} fails without a bug")
 
 
 def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:
-    """Check that the expected tests pass without a bug."""
+    """Check that the test files that are expected to find the bugs pass without a bug.
+
+    Raises:
+        BadMutantError: if a test fails, or if the copy cannot be tested.
+    """
     with tempfile.TemporaryDirectory() as work:
         copy = copied(Path(work), "control")
         check_trains(copy)
@@ -182,7 +196,7 @@ def check_control(mutants: Sequence[Mutant], num_processes: int) -> None:
 
 
 def main() -> int:
-    """Print a line for each bug, and the number of bugs found."""
+    """Test each bug, print a line for each bug and the number of bugs found, and return the exit code."""
     try:
         return _main()
     except BadMutantError as error:
@@ -192,9 +206,9 @@ def main() -> int:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="NAME", help="plant only the bugs with NAME in their name")
-    parser.add_argument("--list", action="store_true", help="print all bugs, and plant none")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that run tests")
+    parser.add_argument("--only", default="", metavar="NAME", help="test only the bugs with NAME in their names")
+    parser.add_argument("--list", action="store_true", help="print all bugs, and test none")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes that run tests")
     options = parser.parse_args()
     mutants = [mutant for mutant in all_mutants() if options.only in mutant.name]
     if not mutants:

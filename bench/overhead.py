@@ -1,12 +1,13 @@
-"""What a step costs compared with a hand-written loop, on the smallest model: MLP 64-64-10, batch 32, SGD, one thread.
+"""Compares the cost of a step of the `Trainer` with a hand-written training loop, on a very small model.
 
     python bench/overhead.py                              # call counts, and ratios of CPU time for every kind of data
-    python bench/overhead.py --pairs 31 --only "own set"  # more pairs, fewer kinds
+    python bench/overhead.py --pairs 31 --only "own set"  # more pairs, fewer kinds of data
 
-Function calls of Python and C are counted together with `sys.setprofile`, from one forward to the next. The counts are
-the same in every run. CPU time includes worker processes. It is measured in pairs: one training with the `Trainer` and
-one with the hand-written loop over the same dataloader, in alternating order. The hand-written loop is also compared
-with itself, which shows the scatter of the machine.
+The model is an MLP with 64, 64 and 10 units. It is trained with batches of 32 rows, SGD and one thread. The calls of
+Python functions and C functions from one forward to the next are counted with `sys.setprofile`. The counts are equal in
+every run of this benchmark. CPU time includes dataloader worker processes. It is measured in pairs: one training with
+the `Trainer` and one with the hand-written loop over the same dataloader, in alternating order. The hand-written loop
+is also compared with itself, which shows how much the times vary on this machine.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from loopwright import Callback, Trainer, TrainingLoop
 BATCH_SIZE = 32
 
 Sample = tuple[Tensor, Tensor]
-MakeLoader = Callable[[int, int], DataLoader[Any]]  # of a number of batches and a number of workers
+MakeLoader = Callable[[int, int], DataLoader[Any]]  # the arguments are the number of batches and the number of workers
 
 
 class Mlp(nn.Module):
@@ -52,68 +53,68 @@ class Mlp(nn.Module):
 
 
 def rows(num_rows: int) -> TensorDataset:
-    """Random rows, always the same."""
+    """Return a data set of random rows, which are equal in every call."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(num_rows, 64, generator=generator)
     return TensorDataset(features, torch.randint(10, (num_rows,), generator=generator))
 
 
 def ready_batches(num_batches: int) -> list[Sample]:
-    """Batches of 32 rows."""
+    """Return a list of batches of 32 rows."""
     features, labels = rows(BATCH_SIZE * num_batches).tensors
     return list(zip(features.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True))
 
 
 class OwnSet(Dataset[Any]):
-    """A data set as a user writes it: samples by index, and no word on random numbers."""
+    """A data set as a user writes it. It returns samples by index, and does nothing about random numbers."""
 
     def __init__(self, samples: Sequence[Any] | TensorDataset) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
-        """Samples in the set."""
+        """Return the number of samples."""
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample."""
+        """Return one sample."""
         features, labels = self.samples[index]
         return features, labels
 
 
 class OwnNoisySet(OwnSet):
-    """The same with noise in every sample."""
+    """An `OwnSet` that adds noise to every sample."""
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample with noise."""
+        """Return one sample with noise."""
         features, labels = super().__getitem__(index)
         return features + 0.1 * torch.randn(64), labels
 
 
 class Stream(IterableDataset[Any]):
-    """Samples in their order; each worker yields its share."""
+    """An iterable data set of samples in a fixed order. Each worker yields its own part of the samples."""
 
     def __init__(self, samples: TensorDataset) -> None:
         self.samples = samples
 
     def __iter__(self) -> Iterator[Sample]:
-        """The samples."""
+        """Iterate over the samples of this worker, or over all samples in the main process."""
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         return (self.samples[index] for index in range(first, len(self.samples), step))
 
 
 def ready(num_batches: int, num_workers: int = 0) -> DataLoader[Any]:
-    """A list of ready batches."""
+    """Return a dataloader over a list of batches."""
     return DataLoader(ready_batches(num_batches), batch_size=None, num_workers=num_workers)  # type: ignore[arg-type]
 
 
 def own_ready(num_batches: int, num_workers: int = 0) -> DataLoader[Any]:
-    """A user's data set of ready batches."""
+    """Return a dataloader over a user's data set that contains batches instead of samples."""
     return DataLoader(OwnSet(ready_batches(num_batches)), batch_size=None, num_workers=num_workers)
 
 
 def batched(make: Callable[[TensorDataset], Dataset[Any]], num_batches: int, num_workers: int = 0) -> DataLoader[Any]:
-    """Batches of 32 samples, shuffled where the data set has a length."""
+    """Return a dataloader that collates batches of 32 samples. Samples are shuffled unless the data set is iterable."""
     dataset = make(rows(BATCH_SIZE * num_batches))
     is_stream = isinstance(dataset, IterableDataset)
     return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=not is_stream, num_workers=num_workers)
@@ -130,7 +131,10 @@ KINDS: Mapping[str, MakeLoader] = {
 
 
 def train_by_hand(loader: DataLoader[Any], num_steps: int) -> Mlp:
-    """The hand-written loop; it is frozen: zero_grad, forward and loss, backward, step, nothing else."""
+    """Train with the hand-written loop. Do not change this loop, because recorded results refer to it.
+
+    A step consists only of ``zero_grad``, the forward with the loss, ``backward`` and ``optimizer.step``.
+    """
     torch.manual_seed(0)
     model = Mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -143,7 +147,7 @@ def train_by_hand(loader: DataLoader[Any], num_steps: int) -> Mlp:
 
 
 def train_with_trainer(loader: DataLoader[Any], num_steps: int, callbacks: Sequence[Callback] = ()) -> Mlp:
-    """The same through the `Trainer`."""
+    """Train the same model on the same data with the `Trainer`."""
     torch.manual_seed(0)
     trainer = Trainer(
         model=Mlp(),
@@ -160,7 +164,7 @@ def train_with_trainer(loader: DataLoader[Any], num_steps: int, callbacks: Seque
 
 
 def calls_per_step(train: Callable[..., object], make: MakeLoader = ready, num_steps: int = 24) -> list[int]:
-    """Function calls from each forward to the next, without the first and the last few steps."""
+    """Return the number of function calls from each forward to the next, without the first two and last two steps."""
     forward_code = Mlp.forward.__code__
     num_calls = 0
     marks: list[int] = []
@@ -185,11 +189,11 @@ def calls_per_step(train: Callable[..., object], make: MakeLoader = ready, num_s
 
 
 def cpu_seconds(train: Callable[..., object], loader: DataLoader[Any], num_steps: int) -> float:
-    """CPU time of one training, in this process and in its workers."""
+    """Return the CPU seconds of one training, in this process and in its dataloader workers."""
     gc.collect()
     start = _cpu_seconds_so_far()
     train(loader, num_steps)
-    if loader.num_workers:  # the time of workers counts once they have ended and were waited for
+    if loader.num_workers:  # the CPU time of workers is available after they have ended and were joined
         gc.collect()
         for worker in multiprocessing.active_children():
             worker.join()
@@ -204,7 +208,7 @@ def _cpu_seconds_so_far() -> float:
 def paired_seconds(
     train: Callable[..., object], loader: DataLoader[Any], num_pairs: int, num_steps: int
 ) -> list[tuple[float, float]]:
-    """CPU time of ``train`` and of the hand-written loop, pair by pair, in alternating order."""
+    """Return the CPU seconds of ``train`` and of the hand-written loop for each pair. The order alternates."""
     trainings = (train, train_by_hand)
     for each in trainings:
         each(loader, num_steps)
@@ -218,18 +222,21 @@ def paired_seconds(
 
 
 def median_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """Return the median and its 95 % interval, by the percentile bootstrap (Efron 1979), 2000 resamples."""
+    """Return the median and the limits of its 95 % confidence interval.
+
+    The interval is computed by the percentile bootstrap (Efron 1979) with 2000 resamples.
+    """
     chance = random.Random(0)
     medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(2000))
     return statistics.median(ratios), medians[49], medians[1949]
 
 
 def main() -> None:
-    """Print call counts and ratios."""
+    """Measure and print the call counts and the ratios of CPU times."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=21, help="pairs of trainings to time")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
+    parser.add_argument("--pairs", type=int, default=21, help="number of pairs of trainings to time")
+    parser.add_argument("--steps", type=int, default=2000, help="number of steps of each training")
     parser.add_argument("--only", default="", help="time only the kinds of data whose name contains this text")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -254,7 +261,10 @@ def main() -> None:
 def report(
     name: str, num_workers: int, train: Callable[..., object], loader: DataLoader[Any], num_pairs: int, num_steps: int
 ) -> None:
-    """Print a line of the table: microseconds a step with ``train`` and by hand, and their ratio."""
+    """Measure and print a line of the table.
+
+    The line contains the microseconds per step with ``train`` and with the hand-written loop, and their ratio.
+    """
     pairs = paired_seconds(train, loader, num_pairs, num_steps)
     ours, by_hand = (1e6 / num_steps * statistics.median(column) for column in zip(*pairs, strict=True))
     median, low, high = median_interval([one / other for one, other in pairs])

@@ -1,17 +1,18 @@
-"""Measures the time from the start of a process to the first step after a resume, at steps 10 and 1,000,000 of a run.
+"""Measures the time from the start of a process to its first step, for resumes at steps 10 and 1,000,000 of a run.
 
     python bench/resume.py               # 15 rounds
     python bench/resume.py --rounds 31
 
-The run trains an MLP on `synthetic` data of 1,000,000,000 samples, shuffled, with 32 samples per step. Its plan has a
-validation and a save every 300 steps. It is trained for 10 steps, and its checkpoint is the near checkpoint. The far
-checkpoint is a copy of the near checkpoint with a different ``position`` (``read_checkpoint``, ``write_checkpoint``),
-so that no million steps need to be trained. It holds the same weights and the same number of bytes. A new process then
-resumes with ``Trainer.fit(ckpt_path=…)`` and exits right after its first step.
+The run trains an MLP on `synthetic` data of 1,000,000,000 samples, shuffled, with 32 samples per step. A validation and
+a save are planned every 300 steps. The run is trained for 10 steps, and its checkpoint is called the near checkpoint.
+The far checkpoint is a copy of the near checkpoint, made with ``read_checkpoint`` and ``write_checkpoint``. Only its
+``position`` is changed to step 1,000,000, so that a million steps need not be trained. Both checkpoints contain the
+same weights and the same number of bytes. A new process then resumes with ``Trainer.fit(ckpt_path=…)`` and exits right
+after its first step.
 
-In each round one process resumes from the far checkpoint and two from the near checkpoint, in a rotating order. The far
-resume is compared with the near resume, and the near resume with itself, which shows how much the times vary by
-themselves.
+In each round, one process resumes from the far checkpoint and two processes resume from the near checkpoint, in a
+rotating order. The far resume is compared with the first near resume. The second near resume is also compared with the
+first, which shows how much the times vary from one measurement to the next.
 """
 
 from __future__ import annotations
@@ -77,9 +78,16 @@ write_checkpoint(near.with_name("far"), {{**read_checkpoint(near).state, "positi
 
 @dataclass(frozen=True)
 class Start:
-    """Cost of one process up to its first step; ``fit_seconds`` counts from the call of ``fit``."""
+    """Cost of one process up to its first step.
 
-    wall_seconds: float  # from the start of the process, like cpu_seconds
+    Attributes:
+        wall_seconds: wall time from the start to the end of the process.
+        cpu_seconds: CPU time from the start to the end of the process.
+        fit_seconds: wall time from the call of ``fit`` to the end of the first step.
+        peak_mebibytes: largest resident memory of the process.
+    """
+
+    wall_seconds: float
     cpu_seconds: float
     fit_seconds: float
     peak_mebibytes: float
@@ -110,9 +118,9 @@ def quartiles(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Measure, and print medians and the ratios of the rounds."""
+    """Measure all rounds, and print the medians and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="rounds, of three processes each")
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds, of three processes each")
     options = parser.parse_args()
     order = ["near", "far", "near again"]
     starts: dict[str, list[Start]] = {name: [] for name in order}

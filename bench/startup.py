@@ -1,11 +1,11 @@
-"""Compares the time from the command to the first step of the default experiment with a minimal script.
+"""Compares the time that the default experiment needs from its start to its first step with a minimal script.
 
     python bench/startup.py               # 11 pairs
     python bench/startup.py --pairs 21
 
 The minimal script imports torch and Hydra, composes the same configuration, builds the same network, optimizer and
-batch, and makes one step. Both processes exit right after their first step. They take turns, and the wall and CPU times
-of the processes are compared.
+batch, and trains one step. The command ``loopwright`` and the script run in turns, each in a new process that exits
+right after its first step. The wall times and CPU times of the processes are compared.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Leave(Callback):
 
 
 def seconds_of(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Run a command, and return its (wall, CPU) seconds."""
+    """Run a command, and return its wall seconds and its CPU seconds."""
     before, start = os.times(), time.perf_counter()
     subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - start, os.times()
@@ -61,9 +61,9 @@ def seconds_of(command: list[str], cwd: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print the medians and their ratios."""
+    """Measure all pairs, and print the median times and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=11, help="pairs of processes to measure")
+    parser.add_argument("--pairs", type=int, default=11, help="number of pairs of processes to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -1,10 +1,10 @@
-"""Makes the data of the shipped downstream tasks, ``conf/downstream/*.jsonl``, from the held-out part of `stdlib_text`.
+"""Writes the data of the shipped downstream tasks, ``conf/downstream/*.jsonl``.
 
     python scripts/make_downstream_tasks.py [DIRECTORY]
 
-The text comes from the Python that runs this script, and is split in the same way as in `stdlib_text`. A model that was
-trained on the documentation of the same Python has therefore not seen it. The choice of words depends only on the text
-and the seed.
+The tasks are made from the validation text of `stdlib_text`, which belongs to the Python that runs this script. A model
+that was trained on the training text of `stdlib_text` in the same version of Python has therefore not seen the text of
+the tasks. The choice of words depends only on the text and the seed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ def main() -> None:
 
 
 def held_out_text() -> str:
-    """Return the validation part of `stdlib_text`."""
+    """Return the validation text of `stdlib_text`."""
     windows = stdlib_text().val.dataset
     assert isinstance(windows, TextWindows)
     return windows.text.decode()
 
 
 def cloze(text: str, rng: random.Random) -> list[dict[str, object]]:
-    """Return tasks to choose the next word from four; the wrong words differ in length by at most one letter."""
+    """Return tasks to choose the next word of a text from four words.
+
+    Each wrong word is at most one letter longer or shorter than the right word.
+    """
     words = [word for word in _words(text, shortest=4) if word.start() > CONTEXT_BYTES]
     vocabulary = sorted(Counter(word[0] for word in words))
     documents = []
@@ -69,7 +72,10 @@ def completion(text: str, rng: random.Random) -> list[dict[str, object]]:
 
 
 def _words(text: str, shortest: int) -> list[re.Match[str]]:
-    """Return words in running text: lower-case letters after a space, before a space or a punctuation mark."""
+    """Return the words of ``shortest`` or more lower-case letters that are in running text.
+
+    A letter or a comma and a space precede the word. A space, a newline or a punctuation mark follows it.
+    """
     return list(re.finditer(rf"(?<=[a-z,] )[a-z]{{{shortest},}}(?=[ ,.;:\n])", text))
 
 

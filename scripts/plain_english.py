@@ -5,7 +5,8 @@
 
 It reads comments and strings of Python files, and the whole text of Markdown, YAML and TOML files, of ``Makefile`` and
 of ``tests/experiment/errors.txt``. Identifiers such as ``go_on`` are ignored. Each idiom that is found is printed as
-``file:line: idiom: advice``, and the counts at the end. The exit code is 1 if any idiom was found, else 0.
+``file:line: idiom: advice``. At the end, the number of occurrences of each idiom is printed. The exit code is 1 if any
+idiom was found, otherwise 0.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ IDIOMS = {
     "whoever": (r"\bwho(?:so)?ever\b", "name the object that acts"),
     "without a word": (r"\bwithout a word\b", "write: silently"),
 }
-# File, text in the line ("" for each line), and why it may hold idioms.
+# File, string that an exempt line contains ("" if all lines are exempt), and the reason for the exemption.
 EXEMPT = (
     ("scripts/plain_english.py", "", "lists the idioms"),
     ("tests/test_plain_english.py", "", "has a sample of each idiom"),
@@ -69,7 +70,7 @@ _MARKS = re.compile(r"^#|^[rRbBfFuU]{0,2}(?:\"\"\"|\'\'\'|\"|\')|(?:\"\"\"|\'\'\
 
 
 def prose(name: str, text: str) -> str:
-    """Return the text of a file with everything blanked out that is not prose; each line keeps its number."""
+    """Return the text of a file, in which all characters except prose are replaced. Line numbers do not change."""
     if not name.endswith(".py"):
         return re.sub(r"(?m)^(\s*)#", r"\1 ", text)
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
@@ -78,7 +79,7 @@ def prose(name: str, text: str) -> str:
         if token.type in _READ:
             start, end = (starts[line - 1] + column for line, column in (token.start, token.end))
             words = text[start:end]
-            if re.match("[rR]?[fF][\"']", words):  # up to Python 3.11 an f-string is one token, code included
+            if re.match("[rR]?[fF][\"']", words):  # up to Python 3.11, an f-string with its code is one token
                 words = re.sub(r"\{[^{}]*\}", lambda code: "\0" * len(code[0]), words)
             words = _MARKS.sub(lambda mark: " " * len(mark[0]), words)
             readable[start:end] = words
@@ -86,7 +87,7 @@ def prose(name: str, text: str) -> str:
 
 
 def find(name: str, text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the line number, the idiom and the words of each idiom in a file that is not exempt."""
+    """Yield the line number, the name and the matched words of each idiom in a file, except in exempt lines."""
     lines = text.splitlines()
     readable = prose(name, text)
     for idiom, pattern in _COMPILED.items():

@@ -294,7 +294,7 @@ def test_a_directory_that_holds_a_run_is_refused(small: Cli, recorded: Path) -> 
 
 def test_several_processes_are_refused(small: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert small().err == "WORLD_SIZE='2': expected 1; several processes are not built yet.\n"
+    assert small().err == "WORLD_SIZE='2': expected 1; training in several processes is not supported yet.\n"
 
 
 def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["export", "run", "output=none/x"], 2, "output='none/x': cannot be written"),
         (["export", "run", "weights=mean"], 2, "weights='mean': expected trained or averaged."),
         (["export", "run", "weights=averaged"], 3, "run/checkpoints/step_00000004: contains no averaged weights;"),
-        (["export", "run", "output=a", "output=b"], 2, "output: given twice."),
+        (["export", "run", "output=a", "output=b"], 2, "output: given twice; give it once."),
         (["export", "run", "output="], 2, "output=: expected a value."),
         (["-m", "export", "run"], 2, "--multirun: cannot be used with export."),
         (["import-weights"], 2, "import-weights: expected a file; use loopwright import-weights FILE."),

@@ -63,7 +63,10 @@ def test_interpolations_in_a_typed_directory_are_resolved_once() -> None:
         ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
         ("seed=???", "seed=???: this must be given."),
         ("hydra/launcher=fast", "hydra/launcher=fast: no such option. Available: basic."),
-        ("hydra/job_logging=colour", "hydra/job_logging=colour: Hydra's own settings are fixed."),
+        (
+            "hydra/job_logging=colour",
+            "hydra/job_logging=colour: Hydra's own settings are fixed; remove this override.",
+        ),
         ("hydra.job.nam=x", "hydra.job.nam=x: no such key. Did you mean hydra.job.name?"),
     ],
 )

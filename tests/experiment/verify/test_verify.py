@@ -123,7 +123,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "texts of a batch in one tensor, whose length counts as its items": (
         "accumulation data.mistake=joined",
         "step 1, gradient layers.",
-        "micro-batches count as 3, 7, 6 … items, the rows of their first tensors; return num_items with the loss",
+        "micro-batches were weighted by 3, 7, 6 … items, the numbers of rows of their first tensors; return num_items",
     ),
     "a buffer that each forward changes": (
         "accumulation model.mistake=running",
@@ -138,7 +138,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "iterable data that all workers read": (
         "workers data.mistake=iterable",
         "step 2, batch features",
-        "data set Other is iterable: each worker reads all of it",
+        "data set Other is iterable: each worker reads all samples",
     ),
     "a clock, with another check": (
         "resume model.mistake=clock",
@@ -255,7 +255,7 @@ def test_steps_across_the_short_end_of_a_pass_are_equal(check: Cli) -> None:
     [
         ([], "verify: expected one of resume, accumulation, validation, workers, determinism; for example "),
         (["resum"], "verify resum: expected one of resume, accumulation, validation, workers, determinism. Did you "),
-        (["ranks"], "verify ranks: several processes are not built yet; expected one of resume,"),
+        (["ranks"], "verify ranks: training in several processes is not supported yet; expected one of resume,"),
         (["resume", "loop.max_steps=1"], "loop: trains 1 step; expected 2 or more, so that the run can be interrupted"),
         (["workers", "data.mistake=whole"], "data.num_workers=0: the training dataloader (Whole) has none; expected a"),
         (["accumulation", "data.batch_size=100"], "loop.grad_accum_steps=2: expected at most 1"),

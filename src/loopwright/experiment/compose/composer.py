@@ -1,6 +1,7 @@
 """`Composer`: composes configurations from the shipped files and the user's files.
 
-The configurations are composed and checked before Hydra's main function is called.
+Loopwright does not run jobs in Hydra's main function. If a command line only asks Hydra for information about a
+configuration, the configuration is composed here first, so that wrong overrides are refused before Hydra reads them.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class Composed:
     """Composed configuration of one job.
 
     Args:
-        overrides: overrides of the job.
+        overrides: overrides from which the configuration was composed.
         config: configuration without its ``hydra`` node, resolved to nested dicts, lists and scalars.
-        interpolated: top-level names that interpolations in the configuration read.
+        interpolated: top-level keys that interpolations in the configuration refer to.
         hydra: ``hydra`` node as nested dicts, lists and scalars, with unresolved interpolations.
         directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if the user typed it; otherwise None.
         source: configuration that Hydra composed, with its ``hydra`` node and unresolved interpolations.
@@ -62,7 +63,11 @@ class Composed:
 
 
 class Composer:
-    """Composes jobs from one set of configuration directories. `composing` creates it."""
+    """Composes the configurations of jobs. Created by `composing`.
+
+    Args:
+        config_dir: directory of the user's configuration files; None for the shipped files alone.
+    """
 
     def __init__(self, config_dir: Path | None) -> None:
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
@@ -75,14 +80,14 @@ class Composer:
 
     @property
     def loader(self) -> ConfigLoader | None:
-        """Hydra's loader, which lists the options of a group. None if ``--config-dir`` is given.
+        """Hydra's loader, which lists the options of a group.
 
-        The loader cannot read the directory of ``--config-dir``.
+        None if ``--config-dir`` is given, because the loader cannot read the directory of this flag.
         """
         return None if self._search_path else GlobalHydra.instance().config_loader()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
-        """Compose and resolve one job.
+        """Compose and resolve the configuration of one job.
 
         Raises:
             SettingError: for wrong overrides and for an error in a configuration file. The message is one line, which
@@ -114,8 +119,9 @@ class Composer:
         part = OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)
         assert isinstance(part, dict)
         if self._search_path:
-            # The only entry of the search path was added by this class. Hydra reads a search path only from the shipped
-            # root configuration and from the command line, on which `hydra.searchpath` is refused.
+            # Remove the directory that this class added to the search path. The search path has no other directory:
+            # Hydra reads it only from the shipped root configuration and from the command line, and the user's command
+            # line must not set `hydra.searchpath`.
             part["searchpath"] = []
             part["overrides"]["hydra"] = [word for word in part["overrides"]["hydra"] if word not in self._search_path]
         return {str(key): value for key, value in part.items()}
@@ -124,10 +130,10 @@ class Composer:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
 
     def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
-        """Compose the configuration with only the given choices of options. Return None if this fails too."""
+        """Compose the configuration with the given overrides of groups only. Return None if this composition fails."""
         try:
             whole = self._compose(group_overrides)
-        except Exception:  # noqa: BLE001  (another error, which this call helps to explain, is raised)
+        except Exception:  # noqa: BLE001  (the caller raises an error that this configuration helps to explain)
             return None
         config = OmegaConf.to_container(whole, resolve=False)
         assert isinstance(config, dict)
@@ -162,7 +168,9 @@ def _check_names(directory: Path) -> None:
     for file in sorted(directory.rglob("*.yaml")):
         name = file.relative_to(directory)
         if name.parts[0] == "hydra":
-            raise SettingError(str(file), ": Hydra's own settings are fixed; expected another group.")
+            raise SettingError(
+                str(file), ": Hydra's own settings are fixed; remove this file, or move it out of the folder hydra."
+            )
         if (shipped / name).exists():
             raise SettingError(str(file), f": the shipped {name} would be read instead; rename this file.")
 

@@ -1,4 +1,7 @@
-"""Conversion of errors of Hydra and OmegaConf to messages of one line, with the nearest valid name."""
+"""Functions that convert errors of Hydra and OmegaConf to messages of one line.
+
+A message about an unknown key or option names the nearest known key or option.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def composition_error(
         overrides: overrides as typed. All of them can be parsed.
         groups: names of the options of each configuration group.
         compose_options: function that composes the configuration with only those overrides that choose an option. It
-            returns None if this composition fails too.
+            returns None if this composition fails.
     """
     if isinstance(error, yaml.MarkedYAMLError):
         return SettingError(_yaml_place(error), f": {one_line(error.problem or 'cannot be read')}.")
@@ -48,7 +51,7 @@ def composition_error(
             fault = _option_problem(override, groups)
             (problems if fault else options).append(fault or str(override.input_line))
         elif override.key_or_group.startswith("hydra/"):
-            problems.append(f"{override.input_line}: Hydra's own settings are fixed.")
+            problems.append(f"{override.input_line}: Hydra's own settings are fixed; remove this override.")
         else:
             values.append(override)
     known = compose_options(options)

@@ -1,6 +1,6 @@
 """Functions that write the files of the folder ``.hydra``, and set the log levels of ``hydra.verbose``.
 
-They replace the functions of Hydra that do this for each job.
+Hydra's main function does this for the jobs that it runs. Loopwright runs jobs without Hydra's main function.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
 
 
 def set_log_levels(source: DictConfig) -> None:
-    """Set the level of the loggers that ``hydra.verbose`` names to DEBUG. ``true`` selects the root logger."""
+    """Set the loggers that ``hydra.verbose`` names to the level DEBUG; ``hydra.verbose=true`` sets the root logger."""
     verbose = source.hydra.verbose
     names = [""] if verbose is True else [] if verbose is False else [verbose] if isinstance(verbose, str) else verbose
     for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The function of Hydra's basic sweeper splits a sweep into jobs, so that the sweep has the same jobs as in Hydra.
+# Hydra's own function splits a sweep into jobs, so that Loopwright runs exactly the jobs that Hydra would run.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -57,7 +57,7 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
 def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
     """Return the overrides of each job of a sweep, in the order in which the sweep runs the jobs.
 
-    In every job, the overrides of Hydra's own settings come before the other overrides, as in Hydra's sweeper.
+    The overrides of each job begin with the overrides of Hydra's own settings, as in Hydra's sweeper.
 
     Raises:
         SettingError: for an override that cannot be parsed, for a sweep without jobs, and for a sweep over Hydra's own

@@ -1,4 +1,4 @@
-"""Parsing of the words after ``loopwright``: a command, overrides and flags.
+"""Functions that parse the words after ``loopwright``: a command, overrides and flags.
 
 Abbreviated flags are refused, and Hydra receives the full names of its flags. Hydra therefore never receives a word
 that this module did not parse. This module imports only the standard library and `loopwright.errors`, because
@@ -177,7 +177,9 @@ def _take_what(words: list[str]) -> str:
         raise SettingError("verify", f": expected one of {known}; for example loopwright verify resume.")
     what = words.pop(0)
     if what == "ranks":
-        raise SettingError("verify ranks", f": several processes are not built yet; expected one of {known}.")
+        raise SettingError(
+            "verify ranks", f": training in several processes is not supported yet; expected one of {known}."
+        )
     if what not in VERIFIABLE:
         raise SettingError(f"verify {what}", f": expected one of {known}.{did_you_mean(what, VERIFIABLE)}")
     return what
@@ -208,7 +210,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Refuse(argparse.Action):
-    """The action of a flag of Hydra that Loopwright refuses."""
+    """The argparse action of those flags of Hydra that Loopwright refuses. Raises a `SettingError`."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None

@@ -20,8 +20,8 @@ _FLAGS = """\
 Flags
   -m, --multirun        run one job for each combination of values separated by commas
   --config-dir DIR      add a directory of your own configuration files, searched after the shipped ones
-  --trust NAME          let configurations name classes of package NAME, which runs its code; can be repeated
-  --cfg job|hydra|all   print the configuration without running; with --resolve, --package NAME
+  --trust NAME          let configurations name classes of package NAME, so that its code runs; can be repeated
+  --cfg job|hydra|all   print the configuration without running; also accepts --resolve, --package NAME
   --info [WHAT]         print how the configuration is found and composed
   -sc install=SHELL     print the script that installs completion for bash, zsh or fish
   --hydra-help          print Hydra's own help

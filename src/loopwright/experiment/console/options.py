@@ -1,4 +1,4 @@
-"""`read_options`: parses options ``name=value`` of commands that do not compose a configuration."""
+"""`read_options`: parses the options ``name=value`` of commands such as ``export``, which compose no configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> di
             hint = did_you_mean(name, defaults)
             raise SettingError(word, f": no such option. Available: {', '.join(defaults)}.{hint}")
         if name in given:
-            raise SettingError(name, ": given twice.")
+            raise SettingError(name, ": given twice; give it once.")
         if not value:
             raise SettingError(name, "=: expected a value.")
         given[name] = value

@@ -37,7 +37,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table to standard output. If this is not a terminal, make the table so wide that no cell is cut."""
+    """Print a table to standard output.
+
+    If standard output is not a terminal, the table can be up to 200 characters wide.
+    """
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     with console.capture() as rendered:

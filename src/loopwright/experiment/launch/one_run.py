@@ -72,4 +72,4 @@ def refuse_ranks() -> None:
     """
     world_size = os.environ.get("WORLD_SIZE", "1")
     if world_size != "1":
-        raise refuse("WORLD_SIZE", world_size, "1", "several processes are not built yet")
+        raise refuse("WORLD_SIZE", world_size, "1", "training in several processes is not supported yet")

@@ -12,7 +12,7 @@ class Restarts:
     Args:
         max_in_a_row: maximum number of restarts without a new checkpoint in between.
         newest_step: step of the newest checkpoint; None if the run has no checkpoint.
-        num_in_a_row: number of times that the run has died since its newest checkpoint.
+        num_in_a_row: number of times that the run has died since the checkpoint of ``newest_step``.
     """
 
     max_in_a_row: int

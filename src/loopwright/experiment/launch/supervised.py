@@ -45,8 +45,8 @@ class Supervised:
     """The connection of this process to its supervisor.
 
     When the supervisor receives a signal, the signal is also raised in this process, unless this process has received
-    the signal itself. Ctrl-C in a terminal and the signals of most schedulers reach both processes. If they were raised
-    here as well, this second signal would end the run without a save.
+    the signal itself. Ctrl-C in a terminal and the signals of most schedulers reach both processes. If such a signal
+    were raised in this process a second time, it would end the run without a save.
 
     Args:
         connection: socket connected to the supervisor.
@@ -61,7 +61,8 @@ class Supervised:
         """Start a thread that receives the supervisor's signals until this process ends. Call it in the main thread."""
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # not in dataloader workers
+        # A forked dataloader worker must not write its signals to the socket of this process.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         threading.Thread(target=self._listen, name="supervised", daemon=True).start()
 
     def tell(self, directory: Path) -> None:
@@ -70,7 +71,7 @@ class Supervised:
             self._connection.sendall(os.fsencode(directory))
 
     def _listen(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the main thread handles them
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the main thread handles these signals
         num_told = num_received = 0
         with suppress(ConnectionResetError):  # the supervisor ended before it had read all data
             while told := self._connection.recv(1):
@@ -80,7 +81,7 @@ class Supervised:
                 if num_received < num_told:
                     os.kill(os.getpid(), told[0])
                     num_received += self._num_received(_GRACE_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)  # the supervisor was killed, so this process would run unsupervised
+        os.kill(os.getpid(), signal.SIGTERM)  # the supervisor has ended, and would not restart this run
 
     def _num_received(self, timeout_seconds: float) -> int:
         """Return the number of signals received since the last call. Wait up to the timeout for the first."""

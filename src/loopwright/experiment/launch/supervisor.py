@@ -88,13 +88,16 @@ def newest_step(run_dir: Path | None) -> int | None:
 
 
 def _folders(run_dir: Path) -> dict[int, Path]:
-    """Return the folders whose names are names of checkpoints, by step."""
+    """Return the folders of a run that are named like checkpoints, by step."""
     found = run_dir.glob("checkpoints/step_*")
     return {int(path.name[5:]): path for path in found if re.fullmatch(r"step_\d+", path.name)}
 
 
 def _is_of_full_size(folder: Path) -> bool:
-    """Return whether every file of a checkpoint has the size in its manifest. A resumed run checks the contents."""
+    """Return whether every file of a checkpoint has the size that the manifest of the checkpoint records.
+
+    The contents of the files are checked later, when the run is resumed.
+    """
     try:
         files = json.loads((folder / "manifest.json").read_bytes())["files"]
         return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
@@ -145,7 +148,7 @@ class _Child:
 
     def run(self, words: Sequence[str]) -> tuple[int, Path | None]:
         """Run ``loopwright`` with ``words``. Return the exit code and the run directory, or None if none was sent."""
-        # With -P, Python does not run a module named loopwright in the current directory instead of the package.
+        # -P removes the current directory from sys.path, where another module named loopwright could be found first.
         command = [sys.executable, "-P", "-m", "loopwright", *words]
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -159,8 +162,8 @@ class _Child:
             self._connection = None
             ours.setblocking(False)
             sent = b""
-            # If the child sent nothing, a read could block, because a process that the child started may keep the
-            # socket open.
+            # A blocking read could wait without limit if the child sent nothing, because a process that the child
+            # started may keep the socket open.
             with suppress(BlockingIOError):
                 sent = ours.recv(1 << 16)
         return code, Path(os.fsdecode(sent)) if sent else None

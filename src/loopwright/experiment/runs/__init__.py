@@ -1,1 +1,1 @@
-"""One run: carrying out a checked job, recording its end and returning its outcome."""
+"""Functions that carry out a checked job as one run, record the end of the run, and return its outcome."""

@@ -1,4 +1,7 @@
-"""Functions that record the end of a run in its run directory and print it. Also the request for a run."""
+"""Functions that record the end of a run in its run directory, and print a message about the end.
+
+`RunRequest` describes the run to carry out, and `Ended` its outcome.
+"""
 
 from __future__ import annotations
 
@@ -67,13 +70,16 @@ class Ended:
 
 @dataclass(slots=True)
 class Live:
-    """Contains the trainer of a run once it has been built, so that `end_by` can record its step and metrics."""
+    """Contains the trainer of a run once the trainer has been built.
+
+    If the run ends by an error, `end_by` records the step and the metrics of this trainer.
+    """
 
     trainer: Trainer | None = None
 
 
 def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: RunRequest) -> Ended:
-    """Record and print that ``error`` ended a run. Return the state, exit code and message for this error."""
+    """Record and print that ``error`` ended a run. Return the outcome of the run."""
     state, exit_code, said = "failed", 1, one_line_of(error)
     if isinstance(error, KeyboardInterrupt):
         state, exit_code = "interrupted", 130
@@ -122,7 +128,9 @@ def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequ
 
 
 def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
-    """Return the run directory, and commands by label that use its checkpoints. Without checkpoints, none is returned.
+    """Return the run directory, and shell commands by label that use its checkpoints.
+
+    The commands are empty if the run has no checkpoint.
 
     Args:
         request: request for the run.

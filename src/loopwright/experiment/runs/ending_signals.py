@@ -1,4 +1,4 @@
-"""`ending_on_signals`: handles signals that arrive while a run is not in a fit."""
+"""`ending_on_signals`: handles signals that arrive before or after the fit of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`carry_out`: carries out one run of a checked job and records it in its run directory.
+"""`carry_out`: carries out one run of a checked job and records the run in its directory.
 
 The functions in this module are used for single runs and for the jobs of a sweep.
 """
@@ -80,7 +80,8 @@ def opened(directory: Path) -> Iterator[None]:
 def carry_out(request: RunRequest) -> Ended:
     """Carry out one run. Call it in the contexts `opened` and `loopwright.experiment.jobs.check.applied`.
 
-    An error in the run is not raised. Its traceback is written to ``run.log``, and one line is printed to stderr.
+    An error in the run is not raised. Its traceback is written to ``run.log``. Its message is printed to stderr as one
+    line, unless the request is quiet.
     """
     writer = DirectoryWriter(request.directory, request.job.settings, is_resumed=request.resume_from is not None)
     live = Live()
@@ -110,7 +111,9 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             outcome = _fit(trainer, request, settings, started, data)
         else:
             if data.val is None:
-                raise SettingError("data", ": has no validation data; choose data that have, or loop=training.")
+                raise SettingError(
+                    "data", ": has no validation data; choose data with validation data, or loop=training."
+                )
             writer.write_plan(describe_validation(trainer.loop, data), {})
             outcome = _validate(trainer, settings, started, data.val)
         objective = _objective(settings, outcome.metrics)

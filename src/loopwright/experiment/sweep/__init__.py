@@ -1,1 +1,1 @@
-"""Sweeps: running the jobs of one command line one after another, and writing a table of their results."""
+"""Functions that run the jobs of a sweep one after another, and report their results."""

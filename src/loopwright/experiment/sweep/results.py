@@ -1,4 +1,4 @@
-"""Functions that read the results of the jobs of a sweep, write them to ``sweep.json`` and print a table."""
+"""Functions that read the results of the jobs of a sweep, write ``sweep.json`` and print a table of the results."""
 
 from __future__ import annotations
 

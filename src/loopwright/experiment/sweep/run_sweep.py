@@ -22,7 +22,7 @@ from loopwright.experiment.sweep.results import job_results, print_sweep, write_
 
 
 def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Check every job, then run them one after another, and return the exit code.
+    """Check all jobs, run the jobs one after another, and return the exit code.
 
     Args:
         line: command line of the sweep.
@@ -39,7 +39,7 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         check_usable("hydra.sweep.dir", Path(typed))
     with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
         settled = check_jobs(jobs, trust)
-        gc.collect()  # frees the objects built for the checks, as some may be in reference cycles
+        gc.collect()  # frees the objects that were built for the checks and are in reference cycles
         name = jobs[0].settings.name
         directory = allocate(name, is_sweep=True) if typed is None else use("hydra.sweep.dir", typed)
         ended = _run_jobs(line, settled, trust, directory)
@@ -77,7 +77,7 @@ def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: P
 
 
 def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ended:
-    assert job.source is not None, "only the jobs of a sweep get here, and they are composed"
+    assert job.source is not None, "each job of a sweep was composed and has a source"
     flags = [*line.config_dir_flag, *(f"--trust={name}" for name in line.trust)]
     words = ["loopwright", *flags, *job.source.hydra.overrides.task]  # the command that would run this job alone
     request = RunRequest(job=job, directory=directory, words=words, trust=trust, is_quiet=True)

@@ -34,7 +34,7 @@ _NUM_ULPS = 4.0  # relative tolerance in units of the machine epsilon, if the fo
 
 
 def verify_accumulation(trials: Trials) -> Found:
-    """Verify that the gradients of a step are equal up to rounding if its batch is cut into micro-batches."""
+    """Verify that cutting the batch of a step into micro-batches changes the gradients only by rounding."""
     batch_size, grad_accum_steps = _cut(trials.config)
     size = batch_size * grad_accum_steps
     whole = Gradients(trials.num_steps)
@@ -62,8 +62,9 @@ def verify_accumulation(trials: Trials) -> Found:
         remarks.append(
             f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
         )
-    # If the numbers are equal, the dataloader fills each micro-batch. If the data set joins texts, a micro-batch can
-    # have any number of rows.
+    # The rows of the first tensor are not the samples if a micro-batch has more rows than `batch_size`, and if the
+    # micro-batches of the first step have different numbers of rows. This happens if the data set joins texts of
+    # different lengths. Equal numbers of rows mean that the dataloader fills each micro-batch up to a fixed number.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,
@@ -75,7 +76,7 @@ def verify_accumulation(trials: Trials) -> Found:
     )
     are_equal = worst is not None and first is None
     if samples.difference is not None and are_equal:
-        remarks.append(f"{samples.difference}; the gradients are equal, so it may not be cut by samples")
+        remarks.append(f"{samples.difference}; the gradients are equal, so this value may not be cut by samples")
     elif samples.difference is not None and not has_other_rows:
         said, explanations = f"not equal: {samples.difference}", explain("accumulation", samples.difference, evidence)
         return Found(is_equal=False, did=did, said=said, explanations=explanations, remarks=remarks)
@@ -88,16 +89,17 @@ def verify_accumulation(trials: Trials) -> Found:
     if is_sum(ratio, grad_accum_steps):
         explanations = [
             f"gradients are 1/{grad_accum_steps} of the whole batch's gradients: the loss may be a sum over samples; "
-            "return a mean, or num_items with it",
+            "return a mean, with num_items if it is not a mean over the samples",
             *explanations,
         ]
     return Found(is_equal=False, did=did, said=f"not equal: {first}", explanations=explanations, remarks=remarks)
 
 
 def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the size and the number of micro-batches: as configured, or two halves if batches are not cut.
+    """Return the size and the number of the micro-batches of a step.
 
-    The size of a half is rounded up, so that two halves have at least as many samples as the configured batch.
+    If the configuration does not cut batches, each batch is cut into two halves. The size of a half is rounded up, so
+    that two halves have at least as many samples as the configured batch.
     """
     batch_size, grad_accum_steps = config["data"].get("batch_size"), config["loop"].get("grad_accum_steps", 1)
     if type(batch_size) is not int:
@@ -109,7 +111,7 @@ def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
 
 @contextmanager
 def _noting_the_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
-    """Add a note to errors raised in the context. It says that verify chose the size of the micro-batches."""
+    """Add a note to errors raised in the context: the number and the size of the micro-batches that verify chose."""
     how = f"(verify cut each batch into {count(grad_accum_steps, 'micro-batch')} of {batch_size})"
     try:
         yield

@@ -1,4 +1,7 @@
-"""Functions that verify bitwise equality of two runs: for resume, validation, workers and determinism."""
+"""Functions that verify that two runs are bitwise equal.
+
+There is one function each for resume, validation, workers and determinism.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,7 @@ def _compared(what: str, did: str, first: Trace, second: Trace, trial: Trial, *,
 
 
 def _validating(trials: Trials, every_steps: int = _EVERY_STEPS) -> dict[str, Any]:
-    """Return the configuration with short validations every few steps, if it has validations."""
+    """Return the configuration. Validations, if it has any, are shortened and run every ``every_steps`` steps."""
     if not trials.config["loop"].get("eval_frequency") or not trials.has_validation:
         return trials.changed()
     return trials.changed(loop__eval_frequency=every_steps, loop__eval_steps=_few(trials.config))
@@ -142,7 +145,7 @@ def _with_workers(trials: Trials, config: Mapping[str, Any], num_workers: int) -
 
 
 def _check_workers(trial: Trial, num_workers: int) -> None:
-    """Refuse a dataloader that ignores ``num_workers``. Both runs would then read the data in the same way."""
+    """Refuse a dataloader that ignores ``num_workers``, because both runs would read the data in the same way."""
     has = getattr(trial.dataloader, "num_workers", None)
     if has != num_workers:
         name = type(trial.dataloader).__name__

@@ -1,4 +1,4 @@
-"""`WithoutDropout`: a mode of torch in which dropout drops nothing, although the model is in training mode."""
+"""`WithoutDropout`: a `TorchFunctionMode` in which dropout drops nothing, although the model is in training mode."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WithoutDropout(TorchFunctionMode):
     Attributes:
         has_dropped: whether dropout with a probability above 0 was called in training mode.
         has_batch_statistics: whether a batch normalization computed the statistics of its batch.
-        half_types: 16-bit dtypes of the results of operations.
+        half_types: 16-bit floating-point dtypes that results of operations had.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""Functions that compare the values of two runs leaf by leaf, and `Difference`, the first difference."""
+"""Functions that compare nested values of two runs leaf by leaf.
+
+`Difference` describes the first leaf that differs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch import Tensor
 
 Leaves = Mapping[str, Any]
 
-_MAX_DEPTH = 20  # maximum depth of nested objects, because objects may refer to each other
+_MAX_DEPTH = 20  # nesting depth below which attributes of objects are not read, as objects may refer to each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,8 @@ class Difference:
         kind: kind of the values that differ: "batch", "loss", "weights", "metrics", "state" or "gradient".
         name: name of the tensor or value that differs; empty if there is only one value of this kind.
         absolute: largest absolute difference between elements of the two tensors; None if it cannot be computed.
-        relative: norm of the difference divided by the norm in the first run; None if it cannot be computed.
+        relative: norm of the difference of the two tensors, divided by the norm of the tensor of the first run; None if
+            it cannot be computed.
         values: description of both values if ``absolute`` is None, otherwise empty.
     """
 
@@ -45,7 +49,10 @@ class Difference:
 
 
 def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]:
-    """Return the leaves of nested mappings, lists, tuples and objects by path. Tensors are copied to the CPU."""
+    """Return the leaves of nested mappings, lists, tuples and objects by path, such as ``images.0``.
+
+    Tensors are copied to the CPU.
+    """
     if isinstance(tree, Tensor):
         return {path: tree.detach().cpu().clone()}
     if isinstance(tree, np.ndarray) and tree.dtype.kind in "biufc":
@@ -56,7 +63,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
-    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # such as the user's batch class
+    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # such as a batch of the user's class
         children = [*vars(tree).items()]
     else:
         return {path: tree}
@@ -67,7 +74,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
 
 
 def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Difference | None:
-    """Return the first leaf that is not bitwise equal in both runs, or that only one run has. NaN is equal to NaN."""
+    """Return the first leaf for which `is_same` is False, or that only one run has. None if there is no such leaf."""
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if name not in ours or name not in theirs:
             values = f"only in the {'first' if name in ours else 'second'} run"
@@ -89,7 +96,11 @@ def sizes(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Return whether two leaves are bitwise equal. NaN is equal to NaN."""
+    """Return whether two leaves are equal.
+
+    Tensors are compared byte by byte, and values of built-in types by their ``repr``, so that NaN is equal to NaN. For
+    other objects, only the classes are compared.
+    """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
@@ -97,7 +108,7 @@ def is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     is_plain = one is None or isinstance(one, bool | int | float | str | bytes | list)
-    return repr(one) == repr(other) if is_plain else True  # of other objects, only the classes are compared
+    return repr(one) == repr(other) if is_plain else True
 
 
 def _difference(step: int, kind: str, name: str, one: Any, other: Any) -> Difference:

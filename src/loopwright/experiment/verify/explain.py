@@ -1,6 +1,6 @@
 """`explain`: finds possible causes of a difference between two runs in the model and the data.
 
-A cause that is found may not be the cause of the difference.
+A reported cause is only possible: the difference may have another cause.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ _MAX_SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Facts about two runs that differ.
+    """Properties of two runs that differ. `explain` infers possible causes of the difference from them.
 
     Attributes:
         model: model of the second run.
         dataloader: training dataloader of the second run.
-        is_before: whether the runs already differ before the first step that they carry out in different ways.
-        changed_attributes: names of plain attributes of modules that training changes.
+        is_before: whether the first difference cannot be caused by the interruption, the additional validations or the
+            workers of the second run, so that two unchanged runs would differ as well.
+        changed_attributes: names of attributes of modules that training changes, except parameters and buffers.
         changed_weights: names of parameters and buffers that a validation changes.
-        changed_in_forward: names of buffers and plain attributes that a forward changes.
-        num_rows: number of items of each micro-batch, if this is the number of rows of its first tensor and differs
-            from the number of samples; otherwise empty.
+        changed_in_forward: names of buffers and of other attributes of modules, except parameters, that a forward
+            changes.
+        num_rows: number of rows of the first tensor of each micro-batch, if these rows were counted as items but are
+            not the samples; otherwise empty.
         has_drawn: whether the model draws random numbers other than for dropout.
         has_batch_statistics: whether the model normalizes values by the statistics of a micro-batch.
     """
@@ -55,7 +57,7 @@ class Evidence:
 
 
 def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
-    """Return a line for each known cause of differences that was found.
+    """Return one line for each possible cause that was found.
 
     If the first difference is in a micro-batch, only causes in the data are returned.
     """
@@ -70,8 +72,8 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         if evidence.num_rows:
             counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
             found.append(
-                f"micro-batches count as {counts} … items, the rows of their first tensors; return num_items with "
-                "the loss: the number of items in its mean"
+                f"micro-batches were weighted by {counts} … items, the numbers of rows of their first tensors; return "
+                "num_items with the loss, the number of items over which the loss is a mean"
             )
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))
@@ -100,7 +102,8 @@ def is_sum(ratio: float, num_micro_batches: int) -> bool:
     """Return whether the loss is probably a sum over samples instead of a mean.
 
     Args:
-        ratio: gradient of a batch that was cut into micro-batches, divided by the gradient of the whole batch.
+        ratio: size of the gradient of a batch that was cut into micro-batches, relative to the gradient of the whole
+            batch.
         num_micro_batches: number of micro-batches of each batch.
     """
     return abs(ratio * num_micro_batches - 1) < 0.05
@@ -178,12 +181,13 @@ def _unknown_data(what: str, dataloader: Any) -> list[str]:
     if what == "workers" and isinstance(dataset, IterableDataset):
         name = type(dataset).__name__
         return [
-            f"data set {name} is iterable: each worker reads all of it unless the data set uses get_worker_info to "
-            "select its part, and the order of the parts changes"
+            f"data set {name} is iterable: each worker reads all samples, unless the data set uses get_worker_info to "
+            "select a part of them; the order of the samples then depends on the number of workers"
         ]
     if what == "accumulation":
         return [
-            "whole batches and micro-batches have other samples; use loopwright.data.Loader, which keeps their order"
+            "whole batches and micro-batches contain different samples; use loopwright.data.Loader, which reads the "
+            "samples in the same order for both"
         ]
     return [
         "the data differ when they are read again, for example because of a counter in the data set, a clock, a file "

@@ -11,11 +11,11 @@ class Found:
     """Result of a comparison of two runs.
 
     Attributes:
-        is_equal: whether the two runs are as equal as promised.
+        is_equal: whether the promise holds, as in `loopwright.experiment.verify.Verdict`.
         did: description of the two runs.
-        said: result in one line.
-        explanations: possible explanations of a difference.
-        remarks: other remarks on the comparison.
+        said: description of the result in one line.
+        explanations: possible causes of a difference.
+        remarks: remarks on the comparison, such as values that were not compared.
     """
 
     is_equal: bool

@@ -18,7 +18,8 @@ from loopwright.records import METRICS_FILE, read_summary
 
 _MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
-_Key = tuple[str, str, int]  # place such as "step 7", name of the metric, index of the value at this place
+# Place such as "step 7", name of the metric, and index (from 0) among the values of this metric at this place.
+_Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class Outcome:
 
     Args:
         state: state of the run in ``summary.json``.
-        global_step: ``global_step`` at the end of the run.
+        global_step: ``global_step`` in ``summary.json``.
         lines: lines of ``metrics.jsonl``; empty if no metrics were recorded.
         weights_sha256: digest of the final weights of a completed run; None if no digest was recorded.
     """
@@ -57,7 +58,7 @@ class Comparison:
 
     Args:
         is_reproduced: whether the results are equal; None if there are too few results to decide.
-        text: the result in one sentence.
+        text: description of the result for the user.
     """
 
     is_reproduced: bool | None

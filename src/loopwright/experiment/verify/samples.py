@@ -32,9 +32,13 @@ def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[
     """Compare the batch of each step with the joined micro-batches of the same step.
 
     A value that is equal in the whole batch and in all micro-batches does not belong to single samples, so it is not
-    joined. Values that are not cut by samples cannot be joined and are not compared. Examples are tensors padded to the
-    longest sample, and the number of samples. If only one of the runs drops a last batch because of its size, the later
-    steps of the two runs have different samples.
+    joined. A value that is not cut by samples cannot be joined and is not compared. Examples are a tensor padded to the
+    longest sample, and the number of samples. If only one of the runs drops a last batch because of its size, the two
+    runs read different samples in the later steps. These steps are not compared.
+
+    Args:
+        whole: leaves of the batch of each step, as a list with one entry.
+        parts: leaves of the micro-batches of each step.
     """
     uncut: set[str] = set()
     num_steps = min(len(whole), len(parts))
@@ -60,7 +64,7 @@ def _of_uncut(names: set[str]) -> list[str]:
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Return the values of a batch by name. The strings or numbers in a list, one for each sample, form one value."""
+    """Return the values of a batch by name. A list of strings or numbers, one for each sample, is one value."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")
@@ -72,7 +76,10 @@ def _columns(leaves: Leaves) -> dict[str, Any]:
 
 
 def _join(batch: Any, values: Sequence[Any]) -> Any:
-    """Join the values of several micro-batches into one value. Return None if the values cannot be joined."""
+    """Join the values of several micro-batches into one value. Return None if the values cannot be joined.
+
+    If ``batch``, the value in the whole batch, is equal to each of the values, return this value.
+    """
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]
     if all(is_same(batch, value) for value in values):

@@ -28,7 +28,7 @@ _OF_TORCH = frozenset(vars(nn.Module()))
 
 
 class Trace(Callback):
-    """Records each micro-batch, its loss, and the weights after each step. Stops the fit after ``num_steps``.
+    """Records each micro-batch, its loss, and the weights after each step. Stops the fit after ``num_steps`` steps.
 
     Args:
         num_steps: number of steps to record, counted from the start of the run.
@@ -37,11 +37,13 @@ class Trace(Callback):
         with_validation: whether metrics of validations and the states of callbacks are compared as well.
 
     Attributes:
-        moments: recorded values. If ``against`` is given, the mappings of values are empty.
+        moments: recorded values by step, micro-batch and kind. If ``against`` is given, only the keys are recorded, and
+            each mapping of values is empty.
         difference: first difference from the earlier run; None if no difference was found.
         num_steps_done: number of completed steps, counted from the start of the run.
-        stop_reason: reason why the fit stopped; None if this trace stopped it, or if it completed.
-        changed_attributes: names of plain attributes of modules whose values changed during the fit.
+        stop_reason: reason why the fit stopped early; None if this trace stopped the fit, or if the fit completed.
+        changed_attributes: names of attributes of modules whose values changed during the fit, except parameters and
+            buffers.
     """
 
     def __init__(self, num_steps: int, against: Trace | None = None, *, with_validation: bool = True) -> None:
@@ -58,7 +60,7 @@ class Trace(Callback):
 
     @property
     def num_compared(self) -> dict[str, int]:
-        """Number of times that a value of each kind was recorded or compared."""
+        """Number of times that values were recorded or compared, by kind of value."""
         found: dict[str, int] = {}
         for _, _, kind in self.moments:
             found[kind] = found.get(kind, 0) + 1
@@ -70,7 +72,7 @@ class Trace(Callback):
         self._attributes = plain_attributes(trainer.model)
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Record the micro-batch. Other callbacks were called before, and may have changed it."""
+        """Record the micro-batch as the other callbacks left it. This callback is called last."""
         self._note(trainer, trainer.global_step + 1, "batch", leaves(batch))
 
     def on_train_batch_end(
@@ -92,7 +94,7 @@ class Trace(Callback):
             trainer.stop("verified")
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Record the states of the optimizer and the callbacks.
+        """Record which plain attributes the fit changed, and the states of the optimizer and the callbacks.
 
         The states are not recorded if the earlier run ended at another step.
         """
@@ -123,7 +125,7 @@ class Trace(Callback):
 
 
 class ValidatingTrace(Trace):
-    """A `Trace` that also validates after each step, in addition to the validations of the plan.
+    """A `Trace` that runs an additional validation after each step.
 
     Args:
         num_steps: number of steps to record, counted from the start of the run.
@@ -141,7 +143,7 @@ class ValidatingTrace(Trace):
         self.changed_weights: list[str] = []
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Keep the validation dataloader."""
+        """Begin the trace, and keep the validation dataloader for the additional validations."""
         super().on_fit_start(trainer, train_dataloader, val_dataloader, loop)
         self._val_dataloader = val_dataloader
 
@@ -170,7 +172,7 @@ class Gradients(Callback):
 
     Attributes:
         gradients: gradients of each step, by the name of the parameter.
-        samples: leaves of the micro-batches of each step.
+        samples: leaves of each micro-batch, in one list for each step.
         has_drawn: whether the model has drawn random numbers from the global generators of torch, NumPy or Python.
         changed: names of buffers and plain attributes of the model that a forward has changed.
         num_rows: number of items of each micro-batch for which the model returned no ``num_items``.

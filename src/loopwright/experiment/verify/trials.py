@@ -28,7 +28,7 @@ _log = logging.getLogger("loopwright")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Result of a finished run: the model, the training dataloader, and the Python warnings it raised."""
+    """Result of a finished run: the model, the training dataloader, and the messages of Python warnings."""
 
     model: nn.Module
     dataloader: Any
@@ -38,8 +38,8 @@ class Trial:
 class Trials:
     """Runs the first steps of a configuration with some settings changed. Each run builds its objects from scratch.
 
-    The runs use temporary directories, no loggers and no time limits, and print no output. The configured length of a
-    run is not changed, because schedules depend on it. Instead, the run is stopped after the steps to compare.
+    The runs use temporary directories, no loggers and no time limits, and print no output. The configured number of
+    steps is not changed, because schedules depend on it. Instead, a callback stops the run after the steps to compare.
 
     Args:
         job: checked job whose seed has been decided.
@@ -106,7 +106,7 @@ class Trials:
 def _in_silence() -> Iterator[list[warnings.WarningMessage]]:
     """While the context is open, record Python warnings instead of printing them, and log errors only.
 
-    Both runs would print the same warnings, and some warnings would be about settings made only for the comparison.
+    Otherwise both runs would print the same warnings, some of them about settings that only the comparison changed.
     """
     before = _log.level
     _log.setLevel(logging.ERROR)

@@ -4,12 +4,12 @@ The two runs of each promise are::
 
     promise        first run                           |  second run
     resume         without interruption                |  interrupted in the middle, rebuilt and resumed
-    validation     validations of the plan             |  one more validation after each step
+    validation     only the planned validations        |  an additional validation after each step
     workers        data read in this process           |  data read by two workers
-    determinism    once                                |  repeated
+    determinism    as configured                       |  as configured, again
     accumulation   gradients of whole batches          |  gradients of the same batches, cut into micro-batches
 
-`verify` of determinism also lists operations that have no deterministic implementation.
+For determinism, `verify` also lists the operations for which torch has no deterministic implementation.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from loopwright.experiment.verify.both_ways import (
 from loopwright.experiment.verify.found import Found
 from loopwright.experiment.verify.trials import Trials
 
-NUM_STEPS = 8  # number of steps to compare, unless the user typed a length
+NUM_STEPS = 8  # number of steps to compare, unless the user typed loop.num_steps or loop.max_steps
 
 VERIFIABLE: Mapping[str, Callable[[Trials], Found]] = MappingProxyType(
     {
@@ -55,11 +55,13 @@ class Verdict:
     """Result of the comparison of two runs of one configuration.
 
     Attributes:
-        what: name of the promise that was checked.
-        is_equal: whether the two runs are bitwise equal or, for accumulation, equal up to rounding.
+        what: name of the promise that was checked, one of the keys of `VERIFIABLE`.
+        is_equal: whether the promise holds: the two runs are bitwise equal or, for accumulation, equal up to rounding.
+            For determinism, every operation must also have a deterministic implementation.
         did: description of the two runs.
-        said: result in one line.
-        explanations: possible causes of a difference, such as a property of the model or the data, and other remarks.
+        said: description of the result in one line.
+        explanations: possible causes of a difference, such as a property of the model or the data, followed by remarks
+            on the comparison.
     """
 
     what: str
@@ -98,7 +100,7 @@ def verify(
 
 
 def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
-    """Do the same as `verify` with a job that has already been composed.
+    """Run a few steps of a composed job in two ways, and compare the two runs as `verify` does.
 
     Raises:
         SettingError: if a setting is wrong, or makes the comparison impossible (such as ``ckpt_path``).
