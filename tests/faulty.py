@@ -39,7 +39,6 @@ ANSWERS: dict[str, Callable[[Tensor], Any]] = {
     "infinite": lambda loss: loss * math.inf,
     "gradient": lambda loss: (loss * 0).sqrt(),
     "items": lambda loss: {"loss": loss, "num_items": -1},
-    "no_items": lambda loss: {"loss": loss, "num_items": 0},
     "complex_metric": lambda loss: {"loss": loss, "phase": loss + 0j},
     "raises": lambda loss: _raise(ValueError("two\nlines")),
     "asserts": lambda loss: _raise(AssertionError()),

@@ -75,6 +75,9 @@ class Model(nn.Module):
             return {"loss": errors.mean(), "num_items": len(errors) ** 2}
         if self.mistake == "counted":
             return {"loss": errors.mean(), "num_items": len(errors)}
+        if self.mistake == "tokens" and "offsets" in batch:  # a mean over tokens, without their number
+            lengths = torch.diff(batch["offsets"], append=torch.tensor([len(batch["tokens"])]))
+            return {"loss": (errors.reshape(len(errors), -1).mean(1) * lengths).sum() / lengths.sum()}
         return {"loss": errors.sum() if self.mistake == "sum" else errors.mean()}
 
 

@@ -205,6 +205,14 @@ class BatchSource(Protocol):
         """Properties of the dataloader, for descriptions."""
         ...
 
+    def num_samples(self, batch_index: int) -> int | None:
+        """Return the number of indices read for a batch of the current pass, without looking at it; None if unknown.
+
+        Args:
+            batch_index: index of a batch in the pass, from 0. The batch was read recently.
+        """
+        ...
+
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """Iterate over the batches of a pass, starting at the batch with index ``first``, from 0."""
         ...

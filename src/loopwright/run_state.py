@@ -20,6 +20,8 @@ class RunState:
         micro_batch_index: number of micro-batches read in this pass; reset to 0 at the end of the pass.
         is_inside_window: whether a step has begun and is not yet completed.
         is_updated: whether the update of the current step has been made or skipped.
+        is_update_skipped: whether the current step leaves the parameters unchanged: it has no items, a callback called
+            `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
         is_log_step: whether the metrics of the current step are read from the device and logged.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
         validated: (``global_step``, number of completed validations) of the last round of validations. Downstream
@@ -39,6 +41,7 @@ class RunState:
     micro_batch_index: int = 0
     is_inside_window: bool = False
     is_updated: bool = False
+    is_update_skipped: bool = False
     is_log_step: bool = False
     window_start: tuple[int, int] = (0, 0)
     validated: tuple[int, int] = (0, 0)

@@ -42,7 +42,7 @@ def saved(tmp_path: Path) -> Path:
         ("EarlyStopping", "num_not_better"),
         ("ExponentialMovingAverage", "num_updates"),
         ("ExponentialMovingAverage", "averaged_weights"),
-        ("StopOnNonFinite", "num_skipped"),
+        ("StopOnNonFinite", "num_skipped_in_a_row"),
     ],
 )
 def test_invalid_values_are_refused(callback: str, name: str, value: object, saved: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import StepLR
 from torch.profiler import ProfilerActivity, profile
 
 import tiny
@@ -145,14 +147,14 @@ class Seen(Logger):
         self.values: dict[int, float] = {}
 
     def log_metrics(self, metrics: Any, step: int) -> None:
-        if "skipped_updates" in metrics:
-            self.values[step] = metrics["skipped_updates"]
+        if "train/skipped_updates" in metrics:
+            self.values[step] = metrics["train/skipped_updates"]
 
 
 @pytest.mark.parametrize("model", [tiny.Regression, Normed])
 def test_skipped_updates_change_nothing_and_are_counted(model: Any) -> None:
     seen = Seen()
-    settings = {"model": model, "optimizer": tiny.adamw}
+    settings = {"model": model, "optimizer": tiny.adamw, "schedulers": partial(StepLR, step_size=3)}
     skipping = fit(StopOnNonFinite(every_step=True, skip=2), spoilt({3, 4, 9}), loggers=[seen], **settings)
     assert seen.values == {4: 1, 5: 2, 10: 3}
     assert skipping.global_step == 20
@@ -190,12 +192,90 @@ def test_a_resume_continues_counting_skipped_updates(tmp_path: Path) -> None:
         make(20, "resumed").fit(spoilt({3, 4, 5}), ckpt_path=tmp_path / "begun")
 
 
-def test_no_norm_is_computed_except_at_the_first_step_and_at_log_steps() -> None:
+def test_no_norm_is_computed_except_at_the_start_the_first_step_and_at_log_steps() -> None:
     trainer = tiny.trainer(TrainingLoop(num_steps=30), callbacks=[StopOnNonFinite()], log_every_n_steps=10)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         trainer.fit(tiny.batches(30))
     norms = sum(event.count for event in profiler.key_averages() if event.key == "aten::_foreach_norm")
-    assert norms == 4  # steps 1, 10, 20 and 30
+    assert norms == 5  # at the start, and in steps 1, 10, 20 and 30
+
+
+def test_the_number_of_skipped_updates_is_kept_by_a_resume(tmp_path: Path) -> None:
+    def fit_to(max_steps: int, name: str, ckpt_path: Path | None = None) -> Any:
+        ours = tiny.trainer(
+            TrainingLoop(max_steps=max_steps),
+            callbacks=[StopOnNonFinite(every_step=True, skip=2)],
+            checkpoint=Checkpointing(),
+            run_dir=tmp_path / name,
+        )
+        ours.fit(spoilt({1, 7}), ckpt_path=ckpt_path)
+        return ours
+
+    fit_to(5, "begun")
+    assert fit_to(10, "resumed", tmp_path / "begun").metrics["train/skipped_updates"] == 2
+
+
+def test_a_parameter_that_begins_infinite_is_saved(tmp_path: Path) -> None:
+    class Masked(tiny.Regression):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers[-1].mask = torch.nn.Parameter(torch.full((2,), -math.inf), requires_grad=False)
+
+    settings = {"model": Masked, "callbacks": [StopOnNonFinite()], "checkpoint": Checkpointing()}
+    assert tiny.trainer(run_dir=tmp_path, **settings).fit(tiny.batches()).state == "completed"
+    with pytest.raises(NonFiniteError, match=r"^The weights are not finite after step 5 "):
+        tiny.trainer(run_dir=tmp_path / "spoilt", **(settings | {"callbacks": [StopOnNonFinite(), Spoiling(5)]})).fit(
+            tiny.batches()
+        )
+
+
+class MaskedMean(torch.nn.Module):
+    """A mean over the rows that are not masked: NaN if there are none."""
+
+    def __init__(self, count: Any) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+        self.count = count
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
+        features, mask = batch
+        errors = self.layer(features).squeeze(1).square()
+        return {"loss": (errors * mask).sum() / mask.sum(), "num_items": self.count(mask.sum())}
+
+
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+def test_a_step_without_items_is_skipped_and_an_int_and_a_tensor_count_alike(grad_accum_steps: int) -> None:
+    """The loss of a micro-batch without items is NaN, and is not checked."""
+    masks = [torch.tensor([1.0, 0, 1]), torch.zeros(3), torch.ones(3), torch.zeros(3), torch.zeros(3), torch.zeros(3)]
+    data = [(torch.randn(3, 4, generator=torch.Generator().manual_seed(index)), m) for index, m in enumerate(masks)]
+    results = []
+    for count in (int, Tensor.detach):
+        stop = StopOnNonFinite(every_step=True)
+        loop = TrainingLoop(num_epochs=1, grad_accum_steps=grad_accum_steps)
+        ours = tiny.trainer(loop, model=partial(MaskedMean, count), callbacks=[stop], log_every_n_steps=1)
+        ours.fit(data, {"val": data})
+        results.append((tiny.weights(ours), ours.metrics, ours.global_step))
+    assert tiny.is_bitwise_equal(results[0][0], results[1][0]) and results[0][1:] == results[1][1:]
+    assert all(tensor.isfinite().all() for tensor in results[0][0].values())
+    assert results[0][1]["train/skipped_updates"] == (4 if grad_accum_steps == 1 else 1)
+    assert all(map(math.isfinite, results[0][1].values()))
+
+
+def test_a_callback_skips_an_update_only_before_it() -> None:
+    class Skipping(Callback):
+        def on_before_optimizer_step(self, trainer: Any, model: Any, optimizer: Any) -> None:
+            trainer.skip_update()
+
+    class Late(Callback):
+        def on_after_optimizer_step(self, trainer: Any, model: Any, optimizer: Any) -> None:
+            trainer.skip_update()
+
+    ours = tiny.trainer(callbacks=[Skipping()])
+    before = tiny.weights(ours)
+    ours.fit(tiny.batches())
+    assert tiny.is_bitwise_equal(before, tiny.weights(ours)) and ours.metrics["train/skipped_updates"] == 5
+    with pytest.raises(RuntimeError, match=r"^skip_update: expected a call inside a step, before its update\."):
+        tiny.trainer(callbacks=[Late()]).fit(tiny.batches())
 
 
 @pytest.mark.parametrize(

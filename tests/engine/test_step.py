@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from loopwright import Callback
 from loopwright.data import as_source
 from loopwright.engine.feed import Feed
 from loopwright.engine.step import Step
 from loopwright.errors import DataError
-from tiny import Regression, is_bitwise_equal, largest_difference, parts, rows, weights
+from tiny import Regression, batches, is_bitwise_equal, largest_difference, parts, rows, weights
 
 
 def step_on(data: Any, *callbacks: Callback, **settings: Any) -> tuple[Step, Any]:
@@ -91,17 +92,19 @@ def test_a_dataloader_of_unknown_length_that_ends_closes_the_step(num_left: int)
 class Masked(nn.Module):
     """A mean over unmasked items, which is NaN where there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Any = int) -> None:
         super().__init__()
         self.head = nn.Linear(2, 1).double()
+        self.count = count
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
         features, mask = batch
         errors = self.head(features).squeeze(-1).square()
-        return {"loss": (errors * mask).sum() / mask.sum(), "num_items": int(mask.sum())}
+        return {"loss": (errors * mask).sum() / mask.sum(), "num_items": self.count(mask.sum())}
 
 
-def test_a_micro_batch_without_items_changes_nothing() -> None:
+@pytest.mark.parametrize("count", [int, Tensor.detach], ids=["int", "tensor"])
+def test_a_micro_batch_without_items_changes_nothing(count: Any) -> None:
     """Catches weights that become NaN by a micro-batch all of whose items are masked."""
     features = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mask = torch.tensor([1.0, 1, 0, 0, 1, 1, 1, 0])
@@ -109,7 +112,7 @@ def test_a_micro_batch_without_items_changes_nothing() -> None:
     for size in (8, 2):
         data = list(zip(features.split(size), mask.split(size), strict=True))
         torch.manual_seed(0)
-        step, ours = step_on(data, model=Masked())
+        step, ours = step_on(data, model=Masked(count))
         logged: dict[str, Any] = {}
         step.run(8 // size, 0, logged.update)
         results.append((weights(ours.model), float(logged["loss"])))
@@ -117,14 +120,71 @@ def test_a_micro_batch_without_items_changes_nothing() -> None:
     assert results[1][1] == pytest.approx(results[0][1], rel=1e-12)
 
 
-def test_a_step_without_any_items_is_an_error_and_leaves_the_weights() -> None:
-    """Catches an update by a sum over nothing."""
-    data = [(torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2))] * 2
-    step, ours = step_on(data, model=Masked())
-    before = weights(ours.model)
-    with pytest.raises(DataError, match="have 0 items in total"):
+@pytest.mark.parametrize("count", [int, Tensor.detach], ids=["int", "tensor"])
+@pytest.mark.parametrize("num_micro_batches", [1, 2])
+def test_a_step_without_items_is_counted_and_updates_nothing(num_micro_batches: int, count: Any) -> None:
+    """Catches an update from a loss over no items, and a NaN that is logged as the loss of the step."""
+    hooks: list[str] = []
+
+    class Watching(Callback):
+        def on_before_backward(self, *_: Any) -> None:
+            hooks.append("backward")
+
+        def on_after_optimizer_step(self, *_: Any) -> None:
+            hooks.append("step")
+
+    data = [(torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2))] * num_micro_batches
+    step, ours = step_on(data, Watching(), model=Masked(count))
+    ours.schedulers = [torch.optim.lr_scheduler.StepLR(ours.optimizer, 1)]
+    before, logged = weights(ours.model), []
+    step.run(num_micro_batches, 0, logged.append)
+    assert is_bitwise_equal(weights(ours.model), before) and hooks == [] and logged == [{}]
+    assert (ours.state.global_step, ours.state.is_inside_window) == (1, False)
+    assert ours.schedulers[0].last_epoch == 0 and ours.log.latest == {"train/skipped_updates": 1}
+
+
+class CountedLoss(nn.Module):
+    """The mean over images of different sizes of a weight times the image's first value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, batch: list[Tensor]) -> Tensor:
+        return self.weight * torch.stack([image.flatten()[0] for image in batch]).mean()
+
+
+@pytest.mark.parametrize("batch_sampler", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_of_different_sizes_are_weighted_by_their_number(batch_sampler: bool, num_workers: int) -> None:
+    """Catches a weight of 3, the channels of the first image: a mean of 9.75 instead of 6."""
+    images = [torch.full((3, 2 + size, 2), float(value)) for size, value in enumerate((3, 3, 3, 15))]
+    cut: Any = {"batch_size": 3}
+    if batch_sampler:
+        cut = {"batch_sampler": [[0, 1, 2], [3]]}
+    step, _ = step_on(DataLoader(images, collate_fn=list, num_workers=num_workers, **cut), model=CountedLoss())
+    logged: dict[str, Any] = {}
+    step.run(2, 0, logged.update)
+    assert logged == {"loss": 6.0}
+
+
+def test_a_number_of_samples_that_is_unknown_is_asked_for_only_if_it_matters() -> None:
+    """Catches a weight of 1 for every micro-batch, and a question where a step is one micro-batch."""
+    data = [(torch.zeros(3, 2, dtype=torch.float64), torch.zeros(2, 2))] * 2
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(2, 1).double()
+
+        def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return self.head(batch[0]).mean()
+
+    step, _ = step_on(data, model=First())
+    assert step.run(1, 0, None) == 1
+    step, _ = step_on(data, model=First())
+    with pytest.raises(DataError, match=r"^num_items: .* return num_items from the model, together with the loss\.$"):
         step.run(2, 0, None)
-    assert is_bitwise_equal(weights(ours.model), before) and ours.state.is_inside_window
 
 
 @pytest.mark.parametrize("num_micro_batches", [1, 2])
@@ -146,7 +206,7 @@ def test_a_loss_that_has_no_backward_is_refused_in_words(change: Any, message: s
         def forward(self, batch: tuple[Tensor, Tensor]) -> Any:
             return change(super().forward(batch)["loss"])
 
-    step, _ = step_on([batch[:2] for batch in zip(*rows(6).tensors, strict=True)], model=Wrong())
+    step, _ = step_on(batches(6, 1), model=Wrong())
     with pytest.raises(TypeError, match=message):
         step.run(num_micro_batches, 0, None)
 

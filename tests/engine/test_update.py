@@ -11,9 +11,8 @@ from torch.optim.lr_scheduler import StepLR
 
 from loopwright import Callback, Precision
 from loopwright.engine.update import Update
-from loopwright.errors import DataError
 from loopwright.precision import Scaling
-from tiny import Regression, batches, parts
+from tiny import Regression, batches, is_bitwise_equal, parts, weights
 
 
 def with_gradients(*callbacks: Callback, **settings: Any) -> Any:
@@ -69,12 +68,26 @@ def test_the_divided_gradients_are_clipped_of_all_groups_together() -> None:
     assert moved.norm().item() == pytest.approx(0.5, rel=1e-4)
 
 
-def test_no_items_in_a_whole_step_are_an_error() -> None:
-    """Catches a division by zero that makes every weight infinite."""
+def test_a_step_without_items_skips_its_update() -> None:
+    """Catches a division by zero that makes every weight infinite, and a schedule that moves without an update."""
+    counting = Counting()
+    ours = with_gradients(counting)
+    ours.schedulers = [StepLR(ours.optimizer, 1)]
+    before = weights(ours.model)
+    Update(ours, ours.optimizer)(0)
+    assert is_bitwise_equal(weights(ours.model), before) and counting.calls == []
+    assert ours.schedulers[0].last_epoch == 0 and ours.state.is_updated and ours.state.is_update_skipped
+    assert all(parameter.grad is None for parameter in ours.model.parameters())
+
+
+def test_a_number_of_items_on_a_device_is_not_read_and_divides_by_at_least_one() -> None:
+    """Catches NaN gradients where an accelerator counts no items; the host tensor stands for one of a device."""
     ours = with_gradients()
-    with pytest.raises(DataError, match="of one step have 0 items in total; expected 1 or more"):
-        Update(ours, ours.optimizer)(0)
-    assert not ours.state.is_updated
+    before = weights(ours.model)
+    for parameter in ours.model.parameters():
+        parameter.grad.zero_()
+    Update(ours, ours.optimizer)(torch.tensor(0))
+    assert is_bitwise_equal(weights(ours.model), before)
 
 
 @pytest.mark.parametrize("is_on_instance", [False, True])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from loopwright import Callback, ValidationLoop
 from loopwright.data import as_source
@@ -69,6 +70,21 @@ def test_what_a_loop_predicts_is_averaged_in_place_of_the_models_outputs() -> No
 
     data = [batch[:1] for batch in (batches(1, 2)[0], batches(1, 6)[0])]
     assert run(parts(), data, 2, Counting()) == {"val/size": pytest.approx((2 * 2 + 6 * 6) / 8)}
+
+
+def test_images_of_different_sizes_are_weighted_by_their_number() -> None:
+    """Catches a weight of 3, the channels of the first image: a mean of 9.75 instead of 6."""
+
+    class First(ValidationLoop):
+        def predict(self, model: Any, batch: Any) -> Any:
+            return {"mean": torch.stack([image.flatten()[0] for image in batch]).mean()}
+
+    images = [torch.full((3, 2 + size, 2), float(value)) for size, value in enumerate((3, 3, 3, 15))]
+    assert run(parts(), DataLoader(images, batch_size=3, collate_fn=list), 2, First()) == {"val/mean": 6.0}
+    ragged = [[torch.zeros(3), torch.zeros(4)]] * 2
+    assert run(parts(), ragged, 1, First()) == {"val/mean": 0.0}
+    with pytest.raises(DataError, match=r"^num_items: the batch does not show its number of samples"):
+        run(parts(), ragged, 2, First())
 
 
 def test_a_loop_without_averages_logs_nothing_itself() -> None:

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
 
-from loopwright.engine.weighting import WeightedMean, as_outputs, num_items, read_back, scalars
+from loopwright.engine.weighting import Weigher, WeightedMean, as_outputs, num_samples, read_back
 from loopwright.errors import DataError
+from loopwright.protocols import DataFacts
 
 ONE = torch.ones(())
 PAIR = torch.ones(2)
@@ -58,45 +60,111 @@ class Batch:
     tokens: Tensor
 
 
+class Source:
+    """What a `Weigher` asks of a source: the batch size, and the number of indices of a batch."""
+
+    def __init__(self, num_read: int | None = None, batch_size: int | None = None) -> None:
+        self.facts = DataFacts(batch_size=batch_size)
+        self._num_read = num_read
+
+    def num_samples(self, batch_index: int) -> int | None:
+        return self._num_read
+
+
+def weigher(num_read: int | None = None, batch_size: int | None = None) -> Weigher:
+    source: Any = Source(num_read, batch_size)
+    return Weigher(source, set())
+
+
+IMAGES = [torch.zeros(3, 4, 4), torch.zeros(3, 5, 5)]
+
+
 @pytest.mark.parametrize(
-    ("outputs", "batch", "expected"),
+    ("outputs", "num_read", "expected"),
     [
-        ({}, torch.zeros(3, 2), 3),
-        ({}, {"ids": ["a"], "x": (torch.zeros(4), PAIR)}, 4),
-        ({}, Batch(["a"], torch.zeros(5, 1)), 5),
-        ({"num_items": 7}, PAIR, 7),
-        ({"num_items": 0}, PAIR, 0),
-        ({"num_items": torch.tensor(6.0, requires_grad=True)}, PAIR, 6),
+        ({"num_items": 7}, 5, 7),
+        ({"num_items": 0}, 5, 0),
+        ({"num_items": torch.tensor(6.0, requires_grad=True)}, 5, 6),
+        ({"num_items": None}, 5, 5),
+        ({}, 5, 5),
+        ({}, None, 3),
     ],
 )
-def test_items_are_the_models_count_or_else_the_samples(outputs: Any, batch: Any, expected: int) -> None:
-    """Catches a weight that is taken from another tensor of the batch, and a count that keeps a graph alive."""
-    found = num_items(outputs, batch)
-    assert int(found) == expected
-    assert not isinstance(found, Tensor) or not found.requires_grad
+def test_items_are_the_models_count_or_the_indices_read_or_the_rows(outputs: Any, num_read: Any, expected: int) -> None:
+    """Catches a weight of 3, the channels of the first image, and a count that keeps a graph alive."""
+    found = weigher(num_read).known(outputs, IMAGES, 0)
+    assert found == expected
+    assert not isinstance(found, Tensor)
 
 
-@pytest.mark.parametrize("given", [2.5, "5", True, -1, torch.tensor([5])])
+@pytest.mark.parametrize(
+    ("batch", "batch_size", "expected"),
+    [
+        (torch.zeros(3, 2), None, 3),
+        ({"ids": ["a"], "x": torch.zeros(4), "y": torch.zeros(4, 2)}, None, 4),
+        (Batch(["a"], torch.zeros(5, 1)), None, 5),
+        (Batch(["a"], torch.zeros(5, 1)), 5, 5),
+        ((IMAGES, torch.zeros(2)), None, 2),
+        ({"x": torch.zeros(4), "temperature": ONE}, None, 4),
+        ((torch.zeros(7, 2, 8), torch.zeros(2)), None, None),  # time first
+        ({"edge_index": torch.zeros(2, 9), "x": torch.zeros(5, 3)}, None, None),
+        (torch.zeros(7, 2), 4, None),
+        ({"x": (torch.zeros(4), PAIR)}, None, None),
+        (["text"], None, None),
+        ("text", None, None),
+        (ONE, None, None),
+        (None, None, None),
+        (Batch, None, None),
+    ],
+)
+def test_rows_are_samples_if_all_tensors_agree(batch: Any, batch_size: Any, expected: int | None) -> None:
+    """Catches the edges, time steps or tokens of a batch that are counted as its samples."""
+    assert num_samples(batch, batch_size) == expected
+    if expected is None:
+        with pytest.raises(DataError, match=r"does not show its number of samples: .* return num_items"):
+            weigher(batch_size=batch_size).known({}, batch, 0)
+
+
+@pytest.mark.parametrize(
+    "given", [2.5, "5", True, -1, torch.tensor([5]), torch.tensor(-1), torch.tensor(math.nan), numpy.float32(2)]
+)
 def test_a_number_of_items_that_is_no_count_is_refused(given: Any) -> None:
     """Catches a weight of True, or a negative one."""
     with pytest.raises(TypeError, match=r"returned num_items=.*a whole number, 0 or more, or a scalar tensor"):
-        num_items({"num_items": given}, PAIR)
+        weigher().known({"num_items": given}, PAIR, 0)
 
 
-@pytest.mark.parametrize("batch", [["text"], "text", ONE, None, Batch])
-def test_items_that_cannot_be_counted_are_asked_for(batch: Any) -> None:
-    """Catches a batch of unknown size that counts as one."""
-    with pytest.raises(DataError, match="batch has no tensor whose first dimension is the number of samples"):
-        num_items({}, batch)
-
-
-def test_metrics_are_the_scalars_without_the_number_of_items() -> None:
+def test_metrics_are_the_single_numbers_without_the_number_of_items() -> None:
     """Catches logits that are logged, an average of ``num_items``, and a metric that keeps a graph alive."""
-    outputs = {"loss": ONE.clone().requires_grad_(), "rate": 0.5, "num_items": 3, "logits": PAIR, "name": "x"}
-    found = scalars(outputs)
-    assert set(found) == {"loss", "rate"}
+    outputs = {
+        "loss": ONE.clone().requires_grad_(),
+        "rate": 0.5,
+        "num_items": 3,
+        "logits": PAIR,
+        "name": "x",
+        "one": torch.tensor([2.0]),
+        "array": numpy.array(3.0),
+        "array_of_one": numpy.array([4], dtype=numpy.int16),
+        "scalar": numpy.float32(5),
+        "words": numpy.array("x"),
+    }
+    found = weigher().metrics(outputs, PAIR, 0)
+    assert {name: float(value) for name, value in found.items()} == {
+        "loss": 1, "rate": 0.5, "one": 2, "array": 3, "array_of_one": 4, "scalar": 5
+    }  # fmt: skip
     loss = found["loss"]
     assert isinstance(loss, Tensor) and not loss.requires_grad
+
+
+def test_a_value_for_each_sample_is_no_metric_of_a_batch_of_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Catches the prediction for the last sample of a pass that is averaged as a metric, and a warning each time."""
+    outputs = {"loss": ONE, "prediction": torch.tensor([7.0])}
+    ours = weigher(num_read=1)
+    for _ in range(2):
+        assert list(ours.metrics(outputs, PAIR, 0)) == ["loss"]
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "The model returned prediction of shape (1,) for a batch of one sample"
+    ]
 
 
 def test_values_are_read_back_in_their_order_and_without_rounding() -> None:
@@ -121,7 +189,7 @@ def test_a_batch_without_items_changes_no_average(is_on_device: bool) -> None:
     assert mean.result() == {"loss": 1.5}
     empty = WeightedMean(torch.float64)
     empty.add({"loss": torch.tensor(math.nan)}, torch.tensor(0) if is_on_device else 0)
-    assert math.isnan(empty.result()["loss"])
+    assert math.isnan(empty.result()["loss"]) if is_on_device else empty.result() == {}
 
 
 def test_a_metric_is_averaged_over_the_batches_that_have_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +29,16 @@ class StopOnNonFinite(Callback):
     Losses and gradients are checked at the first step of a fit and at log steps, where the loop waits for the device
     anyway. Other steps are not checked by default, because each check waits for the device.
 
-    Before a save, parameters and buffers are checked. A buffer that was not finite at the start of the fit, such as a
-    mask with infinite entries, is excluded.
+    Before a save, parameters and buffers are checked. A parameter or buffer that was not finite at the start of the
+    fit, such as a mask with infinite entries, is excluded.
 
     Args:
         every_step: whether to check before every update; this waits for the device once per step.
         skip: maximum number of consecutive updates that are skipped because a loss or gradient is not finite. One
-            more such update ends the run; with 0, the first such update ends the run. The total number of skipped
-            updates is logged as ``skipped_updates``. A skipped step restores the buffers of the model, so every step
-            first copies the buffers. Schedulers still count a skipped step. A value above 0 requires ``every_step``.
+            more such update ends the run; with 0, the first such update ends the run. A skipped update
+            is counted in the metric ``train/skipped_updates``, and schedulers do not count its step. A skipped step
+            restores the buffers of the model, so every step first copies the buffers. A value above 0 requires
+            ``every_step``.
 
     Raises:
         SettingError: if ``every_step`` is not a bool, if ``skip`` is not an integer of at least 0, or if ``skip`` is
@@ -53,28 +55,29 @@ class StopOnNonFinite(Callback):
         if skip and not every_step:
             raise SettingError("skip", f"={skip}: expected 0, because every_step is false; set every_step=true.")
         self._every_step, self._skip = every_step, skip
-        self._num_skipped = self._num_skipped_in_a_row = 0
+        self._num_skipped_in_a_row = 0
         self._is_first = False
-        self._is_to_log = False
         self._losses: list[Tensor] = []
+        self._num_items: list[Tensor] = []  # on an accelerator, so read only for an error message
         self._last_checkpoint: Path | None = None
         self._finite_at_start: dict[str, torch.Size] = {}  # shapes of the buffers that were finite, by name
+        self._infinite_at_start: set[str] = set()  # names of the parameters that were not finite
         # Buffers before the current step, as (module, name, buffer, copy of the buffer's values).
         self._buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the total number of skipped updates, and the current number of consecutively skipped updates."""
-        return {"num_skipped": self._num_skipped, "num_skipped_in_a_row": self._num_skipped_in_a_row}
+        """Return the current number of consecutively skipped updates."""
+        return {"num_skipped_in_a_row": self._num_skipped_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the numbers of skipped updates.
+        """Restore the number of consecutively skipped updates.
 
         Raises:
             CheckpointError: if an entry is not an integer of at least 0.
         """
-        check_names("StopOnNonFinite", state_dict, self.state_dict())
-        check_counts("StopOnNonFinite", state_dict, *state_dict)
-        self._num_skipped = state_dict["num_skipped"]
+        counts = {name: value for name, value in state_dict.items() if name != "num_skipped"}  # of older checkpoints
+        check_names("StopOnNonFinite", counts, self.state_dict())
+        check_counts("StopOnNonFinite", counts, *counts)
         self._num_skipped_in_a_row = state_dict["num_skipped_in_a_row"]
 
     def on_enter_fit(
@@ -83,14 +86,15 @@ class StopOnNonFinite(Callback):
         """Request a check of the first step."""
         self._is_first = True
         self._losses.clear()
+        self._num_items.clear()
         self._buffers.clear()
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: Any) -> None:
-        """Record which buffers are finite."""
-        buffers = {name: each for name, each in trainer.model.named_buffers() if not is_lazy(each)}
-        self._finite_at_start = {
-            name: buffer.shape for name, buffer in buffers.items() if _largest([buffer.detach()]).isfinite()
-        }
+        """Record which buffers are finite, and which parameters are not."""
+        buffers, parameters = dict(trainer.model.named_buffers()), dict(trainer.model.named_parameters())
+        flags = _are_finite({name: each for name, each in (buffers | parameters).items() if not is_lazy(each)})
+        self._finite_at_start = {name: each.shape for name, each in buffers.items() if flags.get(name)}
+        self._infinite_at_start = {name for name in parameters if flags.get(name) is False}
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Copy the buffers before a step that may be skipped."""
@@ -106,6 +110,8 @@ class StopOnNonFinite(Callback):
         """Store the loss of each micro-batch, on its device, if the step is to be checked."""
         if self._every_step or self._is_first or trainer.is_log_step:
             self._losses.append(outputs["loss"].detach())
+            if isinstance(outputs.get("num_items"), Tensor):
+                self._num_items.append(outputs["num_items"].detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Check the losses and gradients of the step.
@@ -114,11 +120,10 @@ class StopOnNonFinite(Callback):
             NonFiniteError: if a loss or gradient is not finite and no more updates may be skipped. The message names
                 the step, the learning rate and the last checkpoint.
         """
-        buffers, self._buffers = self._buffers, []
         if not self._losses:
             return
-        losses = torch.stack(self._losses)
-        self._losses.clear()
+        losses, counts = torch.stack(self._losses), self._num_items
+        self._losses, self._num_items = [], []
         self._is_first = False
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = _largest([parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -131,21 +136,15 @@ class StopOnNonFinite(Callback):
         if self._num_skipped_in_a_row >= self._skip:
             bad = next((loss for loss in losses.tolist() if not math.isfinite(loss)), None)
             what = "The gradient is not finite" if bad is None else f"The loss is {bad}"
-            raise NonFiniteError(f"{what} {self._where(trainer, optimizer)} {self._remedy(trainer)}")
-        self._num_skipped += 1
+            is_empty = any(not count.item() for count in counts)
+            raise NonFiniteError(f"{what} {self._where(trainer, optimizer)} {self._remedy(trainer, is_empty)}")
         self._num_skipped_in_a_row += 1
-        self._is_to_log = True
-        for parameter in parameters:
-            parameter.grad = None  # without gradients the optimizer changes neither the parameters nor its own state
-        _restore(buffers)
+        trainer.skip_update()
+        _restore(self._buffers)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
-    ) -> None:
-        """Log a skipped update. At this point ``global_step`` includes the skipped step."""
-        if self._is_to_log:
-            self._is_to_log = False
-            trainer.log_metrics(skipped_updates=self._num_skipped)
+    def on_before_optimizer_zero_grad(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
+        """Release the copies of the buffers at the end of a step."""
+        self._buffers = []
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Refuse to save weights that are not finite.
@@ -155,8 +154,9 @@ class StopOnNonFinite(Callback):
                 and the last checkpoint.
         """
         model, shapes = trainer.model, self._finite_at_start
+        parameters = [each for name, each in model.named_parameters() if name not in self._infinite_at_start]
         buffers = [buffer for name, buffer in model.named_buffers() if shapes.get(name) == buffer.shape]
-        for what, tensors in (("weights", [*model.parameters()]), ("buffers", buffers)):
+        for what, tensors in (("weights", parameters), ("buffers", buffers)):
             if not _largest([tensor.detach() for tensor in tensors]).isfinite():
                 raise NonFiniteError(
                     f"The {what} are not finite after step {trainer.global_step}{_rates(trainer.optimizer)}; "
@@ -175,10 +175,12 @@ class StopOnNonFinite(Callback):
         row = f", {self._skip + 1} steps in a row" if self._skip else ""
         return f"in step {trainer.global_step + 1}{row}{_rates(optimizer)}."
 
-    def _remedy(self, trainer: Trainer) -> str:
+    def _remedy(self, trainer: Trainer, is_empty: bool = False) -> str:
         last = "none" if self._last_checkpoint is None else str(self._last_checkpoint)
         remedy = "try a lower learning rate, or clip the gradients with precision.max_gradient_norm"
-        if trainer.global_step == 0:
+        if is_empty:
+            remedy = "a micro-batch has num_items=0; divide its loss by count.clamp(min=1) instead of count"
+        elif trainer.global_step == 0:
             remedy = "check the data and the loss for divisions by 0 and logarithms of 0"
         return f"Last good checkpoint: {last}; expected finite numbers; {remedy}."
 
@@ -198,9 +200,26 @@ def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]])
             module._buffers[name] = buffer
 
 
+def _are_finite(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
+    """Return for each tensor whether all of its numbers are finite. This waits for the device."""
+    norms = _norms([tensor.detach() for tensor in tensors.values()])
+    return {
+        name: math.isfinite(norm)
+        for name, norm in zip(tensors, torch.stack(norms).tolist() if norms else [], strict=True)
+    }
+
+
 def _largest(tensors: list[Tensor]) -> Tensor:
     """Return the largest magnitude in ``tensors``, a scalar on the first tensor's device; NaN if any value is NaN."""
+    return torch.stack(_norms(tensors) or [torch.zeros(())]).max()
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the largest magnitude in each tensor, on the first tensor's device; 0 if a tensor has no floats."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
-    numbers = [t for t in dense if t.numel() and (t.is_floating_point() or t.is_complex())]
-    norms = torch._foreach_norm(numbers, ord=torch.inf) if numbers else [torch.zeros(())]
-    return torch.stack([norm.to(norms[0].device) for norm in norms]).max()
+    is_number = [bool(t.numel()) and (t.is_floating_point() or t.is_complex()) for t in dense]
+    numbers = [t for t, is_one in zip(dense, is_number, strict=True) if is_one]
+    found = iter(torch._foreach_norm(numbers, ord=torch.inf) if numbers else ())
+    device = tensors[0].device if tensors else None
+    zero = torch.zeros((), device=device)
+    return [next(found).to(device) if is_one else zero for is_one in is_number]

@@ -22,6 +22,9 @@ class Feed:
     Args:
         source: source of the training micro-batches.
         state: counters of the run; reading starts at their position.
+
+    Attributes:
+        index: index in its pass of the micro-batch that `take` returned last, from 0.
     """
 
     def __init__(self, source: BatchSource, state: RunState) -> None:
@@ -30,6 +33,7 @@ class Feed:
         self._num_batches = source.num_batches
         self._batches: Iterator[Any] | None = None
         self._ahead: Any = _END
+        self.index = 0
 
     @property
     def source(self) -> BatchSource:
@@ -58,6 +62,7 @@ class Feed:
                 batch = next(self._batches, _END)
                 if batch is _END:
                     batch = self._first_of_next_pass()
+            self.index = state.micro_batch_index
             state.micro_batch_index += 1
             if state.micro_batch_index == self._num_batches:
                 self._end_pass()

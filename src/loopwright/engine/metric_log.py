@@ -23,6 +23,7 @@ class MetricLog:
         latest: the last value of each metric.
         best: the best value of the monitored metric; None if the metric was never logged.
         best_saved: the best value of the monitored metric among the steps that have a checkpoint; None: no such value.
+        warned: names of outputs of the model about which a warning was logged, so that it is logged once.
         keeps_best: whether new values can become `best`: True during a fit, False in a validation outside a fit.
 
     Args:
@@ -39,6 +40,7 @@ class MetricLog:
         self.latest: dict[str, float] = {}
         self.best: Best | None = None
         self.best_saved: Best | None = None
+        self.warned: set[str] = set()
         self.keeps_best = False
         self._last: Best | None = None  # last value of the monitored metric
         self._saved_step: int | None = None
@@ -59,6 +61,11 @@ class MetricLog:
         for log_metrics in self._loggers:
             log_metrics(metrics, step)
         return metrics
+
+    def count_skipped_update(self, step: int) -> None:
+        """Log the number of updates that were skipped since the run began, across resumes."""
+        name = "train/skipped_updates"
+        self.log({name: self.latest.get(name, 0.0) + 1}, step)
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, float]]:

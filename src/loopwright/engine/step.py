@@ -8,11 +8,15 @@ A window is the sequence of micro-batches of one step. ::
         (outputs["loss"] * num_items).backward()       # in a longer window: gradients of the sum over items
     divide the gradients by the items of the window    # in a longer window
     clip, optimizer.step(), set the gradients to None, step the schedulers
+
+A micro-batch with ``num_items=0`` has no backward and no metrics. If a whole window has no items, its update is
+skipped. A value of ``num_items`` on an accelerator is not read. There, a window is divided by at least 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +27,7 @@ from loopwright.engine.forward import Forward
 from loopwright.engine.parts import Parts
 from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
-from loopwright.engine.weighting import WeightedMean, num_items, scalars
+from loopwright.engine.weighting import Weigher, WeightedMean, given_items
 
 # Function that receives the values of a step by name. For a window of one micro-batch, tensors are on the device.
 Log = Callable[[Mapping[str, Tensor | float]], None]
@@ -45,6 +49,8 @@ class Step:
         self._scaling = parts.scaling
         self._leave_at_once = parts.stopping.leave_at_once
         self._sum_dtype = parts.device.sum_dtype
+        self._metric_log = parts.log
+        self._weigher = Weigher(feed.source, parts.log.warned)
         self._move = None if parts.device.is_host else parts.device.move
         self._forward = Forward(parts, parts.strategy.call)
         self.update = Update(parts, optimizer)
@@ -70,7 +76,7 @@ class Step:
         """
         state, feed = self._state, self._feed
         state.window_start = (state.pass_index, state.micro_batch_index)
-        state.is_inside_window, state.is_updated = True, False
+        state.is_inside_window, state.is_updated, state.is_update_skipped = True, False, False
         batch = feed.take()
         if num_micro_batches == 1 or not feed.has_more():
             self._micro_batch(batch, batch_idx, None, True, log)
@@ -94,49 +100,50 @@ class Step:
         for hook in self._step_start:
             hook(trainer, model, batch)
         outputs = self._forward(batch)
-        for hook in self._before_backward:
-            hook(trainer, model, outputs)
-        loss, weight = outputs["loss"], 1 if window is None else num_items(outputs, batch)
-        try:
-            if window is not None:
-                total = loss * weight if isinstance(weight, Tensor) or weight else None  # no backward for 0 items
-            else:
-                total = loss
-            if total is not None:
-                (total if self._scaling is None else self._scaling.scale(total)).backward()
-        except Exception as error:
-            check_has_gradient(loss)
-            note_model(error, model, self._state, "the backward of model")
-            raise
         if window is not None:
-            window.add(outputs, weight)
-        for hook in self._after_backward:
-            hook(trainer, model, outputs)
+            weight: float | Tensor | None = self._weigher.known(outputs, batch, self._feed.index)
+        else:
+            has_count = "num_items" in outputs and outputs["num_items"] is not None
+            weight = given_items(outputs) if has_count else None
+        is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
+        if not is_empty:
+            for hook in self._before_backward:
+                hook(trainer, model, outputs)
+            loss = outputs["loss"]
+            try:
+                total = loss if window is None else loss * weight
+                (total if self._scaling is None else self._scaling.scale(total)).backward()
+            except Exception as error:
+                check_has_gradient(loss)
+                note_model(error, model, self._state, "the backward of model")
+                raise
+            for hook in self._after_backward:
+                hook(trainer, model, outputs)
+        if window is not None and weight is not None:
+            window.num_items = window.num_items + weight
+            if window.mean is not None:
+                window.mean.add(self._weigher.metrics(outputs, batch, self._feed.index), weight)
         if is_last:
-            self.update(None if window is None else window.num_items)
+            self.update(window.num_items if window is not None else 0 if is_empty else None)
         for hook in self._step_end:
             hook(trainer, model, outputs, batch)
         if is_last:
-            self._state.global_step += 1
-            self._state.is_inside_window = False
-            if log is not None:
-                log(scalars(outputs) if window is None else window.mean())
+            state = self._state
+            state.global_step += 1
+            state.is_inside_window = False
+            if state.is_update_skipped:
+                self._metric_log.count_skipped_update(state.global_step)
+            if log is not None and window is not None and window.mean is not None:
+                log(window.mean.result())
+            elif log is not None:
+                log({} if is_empty else self._weigher.metrics(outputs, batch, self._feed.index))
         for hook in self._batch_end:
             hook(trainer, model, outputs, batch, batch_idx)
 
 
+@dataclass(slots=True)
 class _Window:
-    """Sums the numbers of items and the metrics of the micro-batches of one window."""
+    """Number of items, and mean of the metrics if they are logged, of the micro-batches of one window so far."""
 
-    def __init__(self, values: WeightedMean | None) -> None:
-        self.num_items: int | Tensor = 0
-        self._values = values
-
-    def add(self, outputs: dict[str, Any], weight: int | Tensor) -> None:
-        self.num_items = self.num_items + weight
-        if self._values is not None:
-            self._values.add(scalars(outputs), weight)
-
-    def mean(self) -> dict[str, float]:
-        assert self._values is not None, "a window that is logged keeps its values"
-        return self._values.result()
+    mean: WeightedMean | None
+    num_items: float | Tensor = 0

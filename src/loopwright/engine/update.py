@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from loopwright.engine.parts import Parts
-from loopwright.errors import DataError
+
+_log = logging.getLogger("loopwright")
 
 
 class Update:
@@ -28,6 +30,7 @@ class Update:
         self._precision = parts.precision
         self._is_clipping = parts.precision.is_clipping
         self._scaling = parts.scaling
+        self._warned = parts.log.warned
         self._before_step = hooks["on_before_optimizer_step"]
         self._after_step = hooks["on_after_optimizer_step"]
         self._before_zero = hooks["on_before_optimizer_zero_grad"]
@@ -38,29 +41,36 @@ class Update:
         # If an optimizer overrides zero_grad, its method is called instead.
         self._drops_plainly = type(optimizer).zero_grad is Optimizer.zero_grad and "zero_grad" not in vars(optimizer)
 
-    def __call__(self, num_items: int | Tensor | None) -> None:
+    def __call__(self, num_items: float | Tensor | None) -> None:
         """Update the parameters.
 
         Args:
             num_items: number of items in the whole window. The gradients, which are sums over these items, are divided
                 by this number. None: the window is one micro-batch, and the gradients are means already.
         """
-        trainer, model, optimizer = self._trainer, self._model, self._optimizer
-        if self._scaling is not None:
-            self._scaling.unscale(optimizer)
-        if num_items is not None:
-            self._divide_gradients(num_items)
-        for hook in self._before_step:
-            hook(trainer, model, optimizer)
-        if self._is_clipping:
-            self._precision.clip([p for group in optimizer.param_groups for p in group["params"]])
-        if self._scaling is None:
-            optimizer.step()
-            is_made = True
+        trainer, model, optimizer, state = self._trainer, self._model, self._optimizer, self._state
+        if num_items is not None and not isinstance(num_items, Tensor) and num_items == 0:
+            state.is_update_skipped = True
+            self._warn_of_no_items()
         else:
-            is_made = self._scaling.step(optimizer)
-        self._state.is_updated = True  # also True after a skipped update, as the step is not repeated
-        if is_made:
+            if self._scaling is not None:
+                self._scaling.unscale(optimizer)
+            if num_items is not None:
+                self._divide_gradients(num_items)
+            for hook in self._before_step:
+                hook(trainer, model, optimizer)
+            if state.is_update_skipped:  # set by `Trainer.skip_update`
+                if self._scaling is not None:
+                    self._scaling.skip()
+            else:
+                if self._is_clipping:
+                    self._precision.clip([p for group in optimizer.param_groups for p in group["params"]])
+                if self._scaling is None:
+                    optimizer.step()
+                else:
+                    state.is_update_skipped = not self._scaling.step(optimizer)
+        state.is_updated = True  # also True after a skipped update, as the step is not repeated
+        if not state.is_update_skipped:
             for hook in self._after_step:
                 hook(trainer, model, optimizer)
         for hook in self._before_zero:
@@ -73,9 +83,18 @@ class Update:
             optimizer.zero_grad()
         for hook in self._after_zero:
             hook(trainer, model, optimizer)
-        if is_made:
+        if not state.is_update_skipped:
             for scheduler in self._schedulers:
                 self.step_scheduler(scheduler)
+
+    def _warn_of_no_items(self) -> None:
+        if "num_items" not in self._warned:
+            self._warned.add("num_items")
+            _log.warning(
+                "Step %d has no items (num_items=0), so its update is skipped; the metric train/skipped_updates counts "
+                "all such steps.",
+                self._state.global_step + 1,
+            )
 
     def step_scheduler(self, scheduler: Any, *metric: float) -> None:
         """Step one scheduler, with its metric if it needs one."""
@@ -86,11 +105,8 @@ class Update:
         for hook in self._after_scheduler:
             hook(trainer, model, optimizer, scheduler)
 
-    def _divide_gradients(self, num_items: int | Tensor) -> None:
-        if not isinstance(num_items, Tensor) and num_items <= 0:
-            raise DataError(
-                f"num_items: the micro-batches of one step have {num_items} items in total; expected 1 or more."
-            )
+    def _divide_gradients(self, num_items: float | Tensor) -> None:
         gradients = [p.grad for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradients:
-            torch._foreach_div_(gradients, num_items)
+            # A tensor is on an accelerator. It is not read, so it may be 0.
+            torch._foreach_div_(gradients, num_items.clamp(min=1) if isinstance(num_items, Tensor) else num_items)

@@ -26,7 +26,7 @@ from loopwright.engine.hook_table import call_hooks, reporting
 from loopwright.engine.modes import evaluating
 from loopwright.engine.parts import Parts
 from loopwright.engine.user_errors import naming_dead_workers, note_reading
-from loopwright.engine.weighting import WeightedMean, num_items, scalars
+from loopwright.engine.weighting import Weigher, WeightedMean
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.protocols import BatchSource
@@ -107,15 +107,17 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     step_start, step_end = hooks[names["step_start"]], hooks[names["step_end"]]
     predict = _own_predict(loop, model)
     forward = Forward(parts, predict or parts.strategy.evaluate, needs_loss=predict is None)
-    mean = WeightedMean(parts.device.sum_dtype)
+    mean, weigher = WeightedMean(parts.device.sum_dtype), Weigher(data.source, parts.log.warned)
+    weigh = weigher.known if max_batches > 1 else weigher
     for batch_idx, host_batch in enumerate(_read(data, max_batches)):
         batch = parts.device.move(host_batch)
         call_hooks(batch_start, trainer, model, batch, batch_idx)
         call_hooks(step_start, trainer, model, batch)
         outputs = forward(batch)
         call_hooks(step_end, trainer, model, outputs, batch)
-        if averaged := scalars(outputs):
-            mean.add(averaged, num_items(outputs, batch))
+        if averaged := weigher.metrics(outputs, batch, batch_idx):
+            weight = weigh(outputs, batch, batch_idx)
+            mean.add(averaged, 1 if weight is None else weight)
         call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
         if parts.stopping.is_asked:
             parts.stopping.decide_in_validation()

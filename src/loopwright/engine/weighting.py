@@ -1,16 +1,21 @@
-"""Functions that read the outputs of a model, and `WeightedMean`, which averages metrics over items."""
+"""Functions and classes that read the outputs of a model, count the items of a batch, and average over items."""
 
 from __future__ import annotations
 
+import logging
 import numbers
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 from loopwright.errors import DataError, nearest
+from loopwright.protocols import BatchSource
+
+_log = logging.getLogger("loopwright")
 
 
 def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
@@ -36,40 +41,123 @@ def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
     return outputs
 
 
-def num_items(outputs: Mapping[str, Any], batch: Any) -> int | Tensor:
-    """Return the number of items over which the loss of a micro-batch is a mean.
+def given_items(outputs: Mapping[str, Any]) -> float | Tensor:
+    """Return the output ``num_items`` of a model, the number of items over which the loss of a micro-batch is a mean.
 
-    This number is the output ``num_items``, or the number of samples if the model returns no ``num_items``.
+    A tensor on the host is converted to a number. A tensor on an accelerator is returned as it is, because reading it
+    would wait for the device.
 
     Raises:
-        TypeError: if ``num_items`` is neither an integer of at least 0 nor a scalar tensor.
-        DataError: if the model returns no ``num_items``, and the batch has no tensor that shows the number of samples.
+        TypeError: if ``num_items`` is neither an integer of at least 0 nor a scalar tensor of at least 0.
     """
-    given = outputs.get("num_items")
-    if given is not None:
-        if isinstance(given, Tensor) and not given.ndim:
+    given = outputs["num_items"]
+    if isinstance(given, Tensor) and not given.ndim:
+        if given.device.type != "cpu":
             return given.detach()
-        if isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < 0:
-            given = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
-            expected = "expected a whole number, 0 or more, or a scalar tensor on the device"
-            raise TypeError(f"The model returned num_items={given}: {expected}.")
+        number = given.item()
+        if number >= 0:
+            return number
+    elif isinstance(given, numbers.Integral) and not isinstance(given, bool) and int(given) >= 0:
         return int(given)
-    first = _first_tensor(batch)
-    if first is None or not first.ndim:
-        raise DataError(
-            "num_items: the batch has no tensor whose first dimension is the number of samples; "
-            "return num_items from the model, together with the loss."
-        )
-    return first.shape[0]
+    shown = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) and given.ndim else repr(given)
+    expected = "expected a whole number, 0 or more, or a scalar tensor on the device"
+    raise TypeError(f"The model returned num_items={shown}: {expected}.")
 
 
-def scalars(outputs: Mapping[str, Any]) -> dict[str, Tensor | float]:
-    """Return the metrics in ``outputs``: every scalar except ``num_items``."""
-    return {
-        name: value.detach() if isinstance(value, Tensor) else value
-        for name, value in outputs.items()
-        if name != "num_items" and (not value.ndim if isinstance(value, Tensor) else isinstance(value, numbers.Real))
-    }
+def num_samples(batch: Any, batch_size: int | None) -> int | None:
+    """Return the first dimension of the tensors in a batch, if it is the number of samples; None if it may not be.
+
+    The tensors are the batch itself, or the entries of a mapping, list, tuple or dataclass. All of them must have the
+    same first dimension, of at most ``batch_size``. Scalars, and tensors that are nested deeper, are ignored.
+
+    Args:
+        batch: a batch of a dataloader.
+        batch_size: number of samples in a batch; None: unknown.
+    """
+    if is_dataclass(batch) and not isinstance(batch, type):
+        batch = [getattr(batch, field.name) for field in fields(batch)]
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else [batch]
+    lengths = {part.shape[0] for part in parts if isinstance(part, Tensor) and part.ndim}
+    if len(lengths) != 1:
+        return None
+    length = lengths.pop()
+    return length if batch_size is None or length <= batch_size else None
+
+
+class Weigher:
+    """Returns the number of items in each batch of a source.
+
+    Args:
+        source: source of the batches.
+        warned: names of outputs about which a warning was logged; the object adds names.
+    """
+
+    def __init__(self, source: BatchSource, warned: set[str]) -> None:
+        self._source = source
+        self._warned = warned
+        self._batch_size = source.facts.batch_size
+
+    def __call__(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor | None:
+        """Return the number of items in a batch; None if it is unknown.
+
+        It is the output ``num_items``, or else the number of indices that the source read for this batch, or else the
+        first dimension of the batch, as `num_samples` finds it.
+
+        Args:
+            outputs: outputs of the model for this batch.
+            batch: the batch.
+            index: index of the batch in its pass.
+        """
+        if outputs.get("num_items") is not None:
+            return given_items(outputs)
+        num_read = self._source.num_samples(index)
+        return num_samples(batch, self._batch_size) if num_read is None else num_read
+
+    def metrics(self, outputs: Mapping[str, Any], batch: Any, index: int) -> dict[str, Tensor | float]:
+        """Return the metrics in ``outputs``: numbers, and tensors and arrays with one number, except ``num_items``.
+
+        If the batch has one sample, an entry of shape (1,) may be a value for each sample. Such an entry is not a
+        metric, and a warning is logged once. The arguments are those of `__call__`.
+        """
+        found: dict[str, Tensor | float] = {}
+        for name, value in outputs.items():
+            if name == "num_items":
+                continue
+            if isinstance(value, Tensor | numpy.ndarray):
+                if value.shape == (1,) and self._has_one_sample(batch, index):
+                    self._warn_of(name)
+                elif value.shape in ((), (1,)) and (isinstance(value, Tensor) or value.dtype.kind in "biuf"):
+                    found[name] = value.detach().reshape(()) if isinstance(value, Tensor) else float(value.reshape(()))
+            elif isinstance(value, numbers.Real):
+                found[name] = float(value)
+        return found
+
+    def _has_one_sample(self, batch: Any, index: int) -> bool:
+        num_read = self._source.num_samples(index)
+        return (num_samples(batch, self._batch_size) if num_read is None else num_read) == 1
+
+    def _warn_of(self, name: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            _log.warning(
+                "The model returned %s of shape (1,) for a batch of one sample: it is not logged, as it may be a value "
+                "for each sample; to log it, return a scalar.",
+                name,
+            )
+
+    def known(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor:
+        """Return the number of items in a batch, for a result that depends on it.
+
+        Raises:
+            DataError: if the number is unknown.
+        """
+        weight = self(outputs, batch, index)
+        if weight is None:
+            raise DataError(
+                "num_items: the batch does not show its number of samples: expected tensors with the same first "
+                "dimension; return num_items from the model, together with the loss."
+            )
+        return weight
 
 
 def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
@@ -102,22 +190,21 @@ class WeightedMean:
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
         self._sums: dict[str, Tensor | float] = {}
-        self._weights: dict[str, Tensor | int] = {}
+        self._weights: dict[str, Tensor | float] = {}
 
-    def add(self, values: Mapping[str, Tensor | float], weight: int | Tensor) -> None:
-        """Add the values of a batch with ``weight`` items."""
+    def add(self, values: Mapping[str, Tensor | float], weight: float | Tensor) -> None:
+        """Add the values of a batch with ``weight`` items. The values of a batch without items are ignored."""
+        if not isinstance(weight, Tensor) and not weight:
+            return
         for name, value in values.items():
             wide = value.to(self._dtype) if isinstance(value, Tensor) else value
             # A mean over 0 items may be NaN. NaN times 0 is NaN, so 0.0 is added instead.
-            if isinstance(weight, Tensor):
-                weighed: Tensor | float = torch.where(weight > 0, wide * weight, 0.0)
-            else:
-                weighed = wide * weight if weight else 0.0
+            weighed = torch.where(weight > 0, wide * weight, 0.0) if isinstance(weight, Tensor) else wide * weight
             self._sums[name] = self._sums.get(name, 0.0) + weighed
             self._weights[name] = self._weights.get(name, 0) + weight
 
     def result(self) -> dict[str, float]:
-        """Return the averages. A metric is NaN if its batches have no items."""
+        """Return the averages. If all batches of a metric have 0 items on an accelerator, the metric is NaN."""
         sums, weights = read_back(self._sums), read_back(self._weights)
         return {name: sums[name] / weights[name] if weights[name] else float("nan") for name in sums}
 
@@ -137,16 +224,3 @@ def _without_loss(outputs: Mapping[Any, Any]) -> TypeError:
     return TypeError(
         f"The model returned a mapping without loss, with the keys {', '.join(names)}: {expected}{remedy}."
     )
-
-
-def _first_tensor(batch: Any) -> Tensor | None:
-    if isinstance(batch, Tensor):
-        return batch
-    if is_dataclass(batch) and not isinstance(batch, type):
-        batch = [getattr(batch, field.name) for field in fields(batch)]
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
-    for part in parts:
-        found = _first_tensor(part)
-        if found is not None:
-            return found
-    return None

@@ -44,6 +44,10 @@ class Scaling:
         self._scaler.update()
         return self._scaler.get_scale() >= before
 
+    def skip(self) -> None:
+        """Prepare for the next step after an update that was skipped for another reason. The scale stays."""
+        self._scaler.update(self._scaler.get_scale())
+
     def state_dict(self) -> dict[str, Any]:
         """Return the scale, the number of updates since the scale last changed, and the constants of the method."""
         return self._scaler.state_dict()

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopwright.checkpoint import Checkpointing, check_state
-from loopwright.engine.hook_table import Hook, bind_hooks
+from loopwright.engine.hook_table import Hook, bind_hooks, call_hooks, close_all
+from loopwright.engine.parts import Parts
 from loopwright.engine.state import stateful_callbacks, stateful_loggers
 from loopwright.errors import refuse_type
 from loopwright.hooks import HOOKS, Callback, Logger, misspelt_hooks
@@ -54,17 +55,31 @@ class Listeners:
         is_given = not isinstance(self._loop, TrainingLoop) or loop is not self._loop.val_loop
         return bind_hooks(self.named(loop if is_given else None), {*HOOKS, *loop.hook_names.values()})
 
-    def bind_loggers(self) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
-        """Return the methods ``log_metrics`` and ``log_timing`` of the loggers."""
-        bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
-        return bound["log_metrics"], bound["log_timing"]
+    def set_up(self, parts: Parts, loop: ValidationLoop) -> None:
+        """Bind the hooks and the loggers to ``parts``, and call the set-up hooks.
 
-    def warn_of_misspelt_hooks(self, loop: ValidationLoop) -> None:
-        """Warn of methods whose names look like misspelt hooks."""
+        After an error in a set-up hook, ``finalize`` of all listeners is called.
+
+        Raises:
+            SettingError: if a state of a listener cannot be saved. The message names the path of the value.
+        """
+        self._warn_of_misspelt_hooks(loop)
+        parts.hooks = self.bind(loop)
+        bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
+        parts.log.connect(bound["log_metrics"], bound["log_timing"])
+        try:
+            for hook in ("pre_setup", "setup", "post_setup"):
+                call_hooks(parts.hooks[hook], parts.trainer)
+            self._check_states()
+        except BaseException as error:
+            close_all(parts.hooks["finalize"], error)
+            raise
+
+    def _warn_of_misspelt_hooks(self, loop: ValidationLoop) -> None:
         for name, callback in self.named():
             for method, hook in misspelt_hooks(callback, loop.hook_names.values()):
                 warnings.warn(
-                    f"{name}.{method} is never called: no hook has this name. Did you mean {hook}?", stacklevel=4
+                    f"{name}.{method} is never called: no hook has this name. Did you mean {hook}?", stacklevel=5
                 )
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
@@ -74,12 +89,7 @@ class Listeners:
             hook_names = f"{type(loop).__name__} defines the hooks {', '.join(own)}"
             warnings.warn(f"{hook_names}, but no callback or logger implements any of them.", stacklevel=4)
 
-    def check_states(self) -> None:
-        """Refuse states that a checkpoint cannot contain.
-
-        Raises:
-            SettingError: if a value cannot be saved. The message names the path of the value.
-        """
+    def _check_states(self) -> None:
         for name, callback in stateful_callbacks(self.named()).items():
             check_state(callback.state_dict(), f"callbacks.{name}")
         for name, logger in stateful_loggers(self.named()).items():

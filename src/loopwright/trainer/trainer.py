@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from loopwright.checkpoint import Checkpointing, expand, plain_parameters
 from loopwright.device import Device, Single, open_device
-from loopwright.engine.hook_table import call_hooks, close_all
+from loopwright.engine.hook_table import close_all
 from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
 from loopwright.engine.stopping import Stopping
@@ -117,7 +117,7 @@ class Trainer:
                 self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._saver)
             self._is_closed = False
-            self._set_up()
+            self._listeners.set_up(self._parts, arguments.validation_loop(None, self._loop))
 
     @property
     def model(self) -> nn.Module:
@@ -345,6 +345,19 @@ class Trainer:
         if self._fitting.is_running:
             self._parts.stopping.ask(reason, is_interruption=is_interruption)
 
+    def skip_update(self) -> None:
+        """Skip the update of the current step: the optimizer and the schedulers are not stepped.
+
+        The step counts in ``global_step`` and in the metric ``train/skipped_updates``.
+
+        Raises:
+            RuntimeError: outside a step, and after its update. The last hook before it is `on_before_optimizer_step`.
+        """
+        state = self._parts.state
+        if not state.is_inside_window or state.is_updated:
+            raise RuntimeError("skip_update: expected a call inside a step, before its update.")
+        state.is_update_skipped = True
+
     def log_metrics(self, **values: Tensor | float) -> None:
         """Pass values to the loggers, for the current step. Reading a tensor waits for its device."""
         self._parts.log.log(values, self.global_step)
@@ -373,20 +386,6 @@ class Trainer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the trainer. If an exception ended the block, errors during closing are added to it as notes."""
         self._close(error)
-
-    def _set_up(self) -> None:
-        parts = self._parts
-        val_loop = arguments.validation_loop(None, self._loop)
-        self._listeners.warn_of_misspelt_hooks(val_loop)
-        parts.hooks = self._listeners.bind(val_loop)
-        parts.log.connect(*self._listeners.bind_loggers())
-        try:
-            for hook in ("pre_setup", "setup", "post_setup"):
-                call_hooks(parts.hooks[hook], self)
-            self._listeners.check_states()
-        except BaseException as error:
-            close_all(parts.hooks["finalize"], error)
-            raise
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
         """Return a copy of the parts that contains the hooks of ``loop``. A fit in progress keeps its own hooks."""

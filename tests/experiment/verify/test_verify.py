@@ -120,10 +120,10 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
         "step 1, gradient layers.",
         "torch.nn.functional.batch_norm: batch statistics",
     ),
-    "texts of a batch in one tensor, whose length counts as its items": (
-        "accumulation data.mistake=joined",
+    "a mean over the tokens of a batch, which is weighted by its number of texts": (
+        "accumulation data.mistake=joined model.mistake=tokens",
         "step 1, gradient layers.",
-        "micro-batches were weighted by 3, 7, 6 … items, the numbers of rows of their first tensors; return num_items",
+        "first tensor has 3, 7, 6 … rows; if the loss is a mean over these rows, return num_items with it",
     ),
     "a buffer that each forward changes": (
         "accumulation model.mistake=running",
@@ -187,6 +187,7 @@ def test_a_mistake_is_found_at_its_first_effect_and_explained(mistake: str, chec
         "accumulation data.batch_size=1",
         "accumulation data.batch_size=3 model.mistake=none loop.num_steps=3",
         "resume data.mistake=texts",
+        "accumulation data.mistake=joined",
         "accumulation data.mistake=joined model.mistake=counted",
         "accumulation model.mistake=autocast",
         "accumulation model.mistake=not_a_number callbacks=none",

@@ -264,6 +264,7 @@ class IndexedSource:
         self._num_samples = len(reader.dataset)
         self._blocks = BlockReader(reader, workers)
         self._batch_size = batch_size or 1
+        self._is_batched = batch_size is not None
         self._is_shuffled = is_shuffled
         self._drop_last = drop_last
         self._seed = seed
@@ -282,6 +283,11 @@ class IndexedSource:
             order="shuffled" if self._is_shuffled else "in order",
             drop_last=bool(self._drop_last),
         )
+
+    def num_samples(self, batch_index: int) -> int | None:
+        """Return the number of samples in a batch; None if each sample of the data set is a batch."""
+        rest = self._num_samples - batch_index * self._batch_size
+        return min(self._batch_size, rest) if self._is_batched else None
 
     def state_dict(self) -> None:
         """Return None, because the position in the run is enough to resume."""

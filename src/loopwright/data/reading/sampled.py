@@ -64,6 +64,10 @@ class SampledSource:
         """Known properties of the dataloader."""
         return self._facts
 
+    def num_samples(self, batch_index: int) -> int | None:
+        """Return the number of keys of a batch that was read recently; None if each key is a whole batch."""
+        return self._pass.num_keys(batch_index) if self._is_batched else None
+
     def state_dict(self) -> None:
         """Return None, because the position in the run is enough to resume."""
 
@@ -114,6 +118,11 @@ class _DrawnPass:
         while number < self._num_drawn or self._draw_up_to(number):
             yield self._kept[number - self._num_drawn]
             number += 1
+
+    def num_keys(self, number: int) -> int | None:
+        """Return the number of keys in block ``number`` (from 0); None if the block is not kept."""
+        offset = number - self._num_drawn
+        return len(self._kept[offset][1]) if -len(self._kept) <= offset < 0 else None
 
     def _draw_up_to(self, number: int) -> bool:
         while self._num_drawn <= number:

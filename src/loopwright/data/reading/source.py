@@ -136,6 +136,9 @@ class ListSource:
         """No known properties, because a list does not record how its batches were built."""
         return DataFacts()
 
+    def num_samples(self, batch_index: int) -> None:
+        """Return None, because it is unknown how the batches are made."""
+
     def state_dict(self) -> None:
         """Return None: the position in the pass is enough to resume."""
 
@@ -186,6 +189,9 @@ class ForeignSource:
     def facts(self) -> DataFacts:
         """Known settings of the dataloader."""
         return _facts_of(self._dataloader)
+
+    def num_samples(self, batch_index: int) -> None:
+        """Return None, because it is unknown how the batches are made."""
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the states of the dataloader and its random generators; None if it has no ``state_dict``."""

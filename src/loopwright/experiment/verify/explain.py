@@ -72,8 +72,8 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         if evidence.num_rows:
             counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
             found.append(
-                f"micro-batches were weighted by {counts} … items, the numbers of rows of their first tensors; return "
-                "num_items with the loss, the number of items over which the loss is a mean"
+                "the model returns no num_items, so each micro-batch is weighted by its number of samples, but its "
+                f"first tensor has {counts} … rows; if the loss is a mean over these rows, return num_items with it"
             )
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))

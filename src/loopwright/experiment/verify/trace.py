@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from loopwright.checkpoint import plain_names, unsaved_buffers
-from loopwright.engine.weighting import num_items
 from loopwright.experiment.verify.equality import Difference, Leaves, first_difference, is_same, leaves
 from loopwright.hooks import Callback
 from loopwright.loop import LoopCallback, ValidationLoop
@@ -175,7 +174,7 @@ class Gradients(Callback):
         samples: leaves of each micro-batch, in one list for each step.
         has_drawn: whether the model has drawn random numbers from the global generators of torch, NumPy or Python.
         changed: names of buffers and plain attributes of the model that a forward has changed.
-        num_rows: number of items of each micro-batch for which the model returned no ``num_items``.
+        num_rows: number of rows of the first tensor of each micro-batch for which the model returned no ``num_items``.
     """
 
     def __init__(self, num_steps: int, against: Gradients | None = None) -> None:
@@ -204,7 +203,8 @@ class Gradients(Callback):
         self.has_drawn |= bool(_changed(self._streams, leaves(capture())))
         self.changed += [name for name in _changed(self._state, _state_of(model)) if name not in self.changed]
         if outputs.get("num_items") is None:
-            self.num_rows.append(int(num_items(outputs, batch)))
+            tensors = [leaf for leaf in self._batches[-1].values() if isinstance(leaf, Tensor) and leaf.ndim]
+            self.num_rows += [len(tensors[0])] if tensors else []
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Record the gradients. Replace them with the gradients in ``against``, if given.
