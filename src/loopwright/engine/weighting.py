@@ -117,7 +117,7 @@ class Weigher:
         """Return the metrics in ``outputs``: numbers, and tensors and arrays with one number, except ``num_items``.
 
         If the batch has one sample, an entry of shape (1,) may be a value for each sample. Such an entry is not a
-        metric, and a warning is logged once. The arguments are those of `__call__`.
+        metric, and a warning is logged once. The arguments are the same as of `__call__`.
         """
         found: dict[str, Tensor | float] = {}
         for name, value in outputs.items():
