@@ -191,6 +191,11 @@ class BatchSource(Protocol):
         ...
 
     @property
+    def max_batches(self) -> int | None:
+        """Largest number of batches that a pass can have; None if unknown."""
+        ...
+
+    @property
     def is_sought(self) -> bool:
         """Whether `read` can start at any batch without reading the batches before it."""
         ...

@@ -132,7 +132,7 @@ def _read(data: ValidationSet, max_batches: int) -> Iterator[Any]:
         for batch in itertools.islice(batches, max_batches):
             yield batch
             num_done += 1
-        if max_batches == data.source.num_batches:
+        if max_batches == data.source.max_batches:
             has_more = next(batches, _END) is not _END
     except Exception as error:
         note_reading(error, f"dataloader of {data.name}", f"batch {num_done}")
@@ -150,4 +150,6 @@ def _check_early_end(data: ValidationSet, num_done: int, max_batches: int) -> No
         )
     if not num_done:
         raise DataError(f"{data.name}: the dataloader is empty; expected at least one batch.")
+    if max_batches == data.source.max_batches:
+        return  # the length of a pass is only known to be at most this
     _log.warning("%s: the dataloader ended after %d of %d batches.", data.name, num_done, max_batches)

@@ -72,7 +72,7 @@ class Fitting:
         """Return the plan that a fit would carry out now."""
         seed = self._parts.streams.seed
         lengths = {
-            name: as_source(loader, seed, "val_dataloader").num_batches
+            name: as_source(loader, seed, "val_dataloader").max_batches
             for name, loader in name_dataloaders(val_dataloader).items()
         }
         num_micro_batches = as_source(train_dataloader, seed, "train_dataloader").num_batches
@@ -157,7 +157,7 @@ class Fitting:
         seed = parts.streams.seed if resumed is None else saved_seed(resumed)
         source = parts.data = as_source(train_dataloader, seed, "train_dataloader")
         val_sets = open_val_sets(val_dataloader, seed)
-        lengths = {name: data.source.num_batches for name, data in val_sets.items()}
+        lengths = {name: data.source.max_batches for name, data in val_sets.items()}
         if resumed is not None:
             self.plan = self._resume(loop, source.num_batches, lengths, resumed)
         else:

@@ -65,10 +65,10 @@ def validate_sets(
 ) -> dict[str, dict[str, float]]:
     """Validate each dataloader with the weights in memory. All lengths are checked before the first read."""
     lengths = {
-        name: validation_batches(data.source.num_batches, loop.eval_steps, name) for name, data in val_sets.items()
+        name: validation_batches(data.source.max_batches, loop.eval_steps, name) for name, data in val_sets.items()
     }
     for name, data in val_sets.items():
-        note = eval_steps_note(data.source.num_batches, loop.eval_steps, name)
+        note = eval_steps_note(data.source.max_batches, loop.eval_steps, name)
         if note is not None:
             _log.warning("%s.", note)
     return {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}

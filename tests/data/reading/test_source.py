@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -23,13 +23,15 @@ from torch.utils.data import (
     Sampler,
     SequentialSampler,
     WeightedRandomSampler,
+    get_worker_info,
 )
 
+from loopwright import Callback, TrainingLoop
 from loopwright.data import Loader, as_source
 from loopwright.data.reading.order import index_batches, num_batches, pass_order
 from loopwright.errors import DataError, SettingError
 from loopwright.protocols import BatchSource
-from tiny import rows
+from tiny import rows, trainer
 
 
 class Noisy(Dataset[Any]):
@@ -181,6 +183,105 @@ def test_set_epoch_of_a_sampler_is_called_with_the_pass() -> None:
 
     source = as_source(DataLoader(Noisy(), sampler=Rotating(Noisy()), batch_size=2), 0)
     assert [indices(source, pass_index)[0] for pass_index in (0, 3, 0)] == [0, 3, 0]
+
+
+class Epochs(Dataset[Any]):
+    """Rows (index, epoch), where the epoch is the one that `set_epoch` received; it may draw a random number."""
+
+    is_random = False
+    epoch = -1
+
+    def __len__(self) -> int:
+        return 13
+
+    def set_epoch(self, epoch: int) -> None:
+        np.random.randn()
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor([index, self.epoch])
+
+
+class StreamedEpochs(Epochs, IterableDataset[Any]):
+    """The same rows as a stream; the first worker yields all of them."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        info = get_worker_info()
+        return iter([self[index] for index in range(13)] if info is None or info.id == 0 else [])
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["sampler", "stream", "ours", "torch"])
+def test_set_epoch_of_a_data_set_is_called_with_the_pass(kind: str, num_workers: int) -> None:
+    """Catches a stream that shuffles alike in each pass, and persistent workers that keep the epoch of their start."""
+    options: Any = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    if kind == "ours":
+        loader: Any = Loader(Epochs(), 2, num_workers=num_workers)
+    elif kind == "stream":
+        loader = DataLoader(StreamedEpochs(), 2, **options)
+    else:
+        sampler = {"sampler": SequentialSampler(range(13))} if kind == "sampler" else {}
+        loader = DataLoader(Epochs(), 2, **sampler, **options)
+    source = as_source(loader, 0)
+    for pass_index, first in ((0, 0), (3, 0), (1, 2)):
+        np.random.seed(1)
+        rows = torch.cat([*source.read(pass_index, first)])
+        assert rows[:, 1].tolist() == [pass_index] * (13 - 2 * first)
+        drawn = np.random.rand()
+        np.random.seed(1)
+        assert drawn == np.random.rand()
+
+
+class Shares(IterableDataset[Any]):
+    """Rows with a true length; each worker yields every nth row."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.num_rows = num_rows
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __iter__(self) -> Iterator[Tensor]:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        return (torch.ones(2) * index for index in range(first, self.num_rows, step))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_workers", "num_batches", "max_batches"),
+    [(10, 0, 3, 3), (10, 1, 3, 3), (10, 2, None, 4), (16, 2, 4, 4), (9, 2, None, 4)],
+)
+def test_the_length_of_a_stream_is_known_if_workers_share_it_evenly(
+    num_rows: int, num_workers: int, num_batches: int | None, max_batches: int
+) -> None:
+    """Catches torch's guess, which counts batches as if one worker read all rows."""
+    source = as_source(DataLoader(Shares(num_rows), 4, num_workers=num_workers), 0)
+    assert (source.num_batches, source.max_batches) == (num_batches, max_batches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_rows", [9, 10, 16])
+def test_a_stream_that_workers_share_is_trained_and_validated_to_its_end(num_rows: int) -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+        def forward(self, batch: Tensor) -> dict[str, Tensor]:
+            return {"loss": self.weight * 0, "row": batch[:, 0].mean()}
+
+    seen: list[float] = []
+
+    class Seeing(Callback):
+        def on_train_batch_start(self, trainer: Any, model: Any, batch: Tensor, batch_idx: int) -> None:
+            seen.extend(batch[:, 0].tolist())
+
+    loader = DataLoader(Shares(num_rows), 4, num_workers=2)
+    num_steps = len(list(loader))
+    ours = trainer(TrainingLoop(num_steps=num_steps), model=Mean, callbacks=[Seeing()])
+    ours.fit(loader, loader)
+    assert sorted(seen) == list(range(num_rows))
+    assert ours.metrics["val/row"] == pytest.approx((num_rows - 1) / 2)
 
 
 def test_an_endless_sampler_is_read_step_by_step() -> None:

@@ -61,6 +61,9 @@ class SampleReader:
       this reader seeds every sample. Either way, each batch equals the batch that seeded reading would give. Lists,
       tuples, ranges and `TensorDataset` draw no random numbers, and are read as with False.
 
+    If the data set has ``set_epoch``, it is called with the index of the pass before the first batch of each pass, in
+    each process that reads.
+
     Before a collate function other than torch's own, the generators are seeded by (seed, pass, first key of the batch).
 
     Args:
@@ -76,6 +79,7 @@ class SampleReader:
         self._collate = collate
         self.seed = seed
         self._is_batched = is_batched
+        self._has_epochs = hasattr(dataset, "set_epoch")
         is_random = getattr(dataset, "is_random", None)
         self._reads_seeded = type(dataset) not in _PLAIN_TYPES if is_random is None else is_random
         self._watch = DrawWatch() if is_random is None and self._reads_seeded else None
@@ -83,14 +87,17 @@ class SampleReader:
         self._takes_rows = collate is default_collate
         self._reads_many = is_batched and not self._reads_seeded and hasattr(dataset, "__getitems__")
         self._side = SideStreams(derive(seed, "read"), is_continued=False)
+        self._pass_index: int | None = None  # pass of the last `set_epoch`
 
     @property
     def draws(self) -> bool:
-        """Whether reading or collating a batch may draw random numbers."""
-        return self._reads_seeded or self._collates_seeded
+        """Whether reading or collating a batch, or ``set_epoch``, may draw random numbers."""
+        return self._reads_seeded or self._collates_seeded or self._has_epochs
 
     def read(self, block: KeyBlock) -> Any:
         """Return one batch, and restore the random generators of this process."""
+        if self._has_epochs and block[0] != self._pass_index:
+            self._set_epoch(block[0])
         if not self.draws:
             return self._read(block)
         if self._watch is not None:
@@ -100,9 +107,16 @@ class SampleReader:
 
     def read_freely(self, block: KeyBlock) -> Any:
         """Return one batch without restoring the random generators, which nothing else uses in a worker process."""
+        if self._has_epochs and block[0] != self._pass_index:
+            self._set_epoch(block[0])
         if self._watch is not None:
             return self._read_watched(block, self._watch, nullcontext())
         return self._read(block)
+
+    def _set_epoch(self, pass_index: int) -> None:
+        with SideStreams(derive(self.seed, "set_epoch", pass_index), is_continued=True):
+            self.dataset.set_epoch(pass_index)
+        self._pass_index = pass_index
 
     def _read_watched(self, block: KeyBlock, watch: DrawWatch, side: AbstractContextManager[None]) -> Any:
         """Read a batch without seeding. If this draws random numbers or fails, read it again with each sample seeded.
@@ -273,6 +287,11 @@ class IndexedSource:
     def num_batches(self) -> int | None:
         """Number of batches in a pass."""
         return num_batches(self._num_samples, self._batch_size, drop_last=self._drop_last)
+
+    @property
+    def max_batches(self) -> int | None:
+        """Same as `num_batches`."""
+        return self.num_batches
 
     @property
     def facts(self) -> DataFacts:

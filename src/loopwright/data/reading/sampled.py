@@ -60,6 +60,11 @@ class SampledSource:
         return length_of(self._sampler)
 
     @property
+    def max_batches(self) -> int | None:
+        """Same as `num_batches`."""
+        return self.num_batches
+
+    @property
     def facts(self) -> DataFacts:
         """Known properties of the dataloader."""
         return self._facts
@@ -135,8 +140,8 @@ class _DrawnPass:
 
 
 def tell_pass(dataloader: Any, pass_index: int) -> None:
-    """Call ``set_epoch(pass_index)`` for a dataloader, its batch sampler and its sampler, if they have this method."""
-    for part in (dataloader, getattr(dataloader, "batch_sampler", None), getattr(dataloader, "sampler", None)):
+    """Call ``set_epoch(pass_index)`` of a dataloader, its samplers and its data set, if they have this method."""
+    for part in (dataloader, *(getattr(dataloader, name, None) for name in ("batch_sampler", "sampler", "dataset"))):
         set_epoch = getattr(part, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(pass_index)

@@ -132,6 +132,11 @@ class ListSource:
         return len(self._batches)
 
     @property
+    def max_batches(self) -> int | None:
+        """Same as `num_batches`."""
+        return self.num_batches
+
+    @property
     def facts(self) -> DataFacts:
         """No known properties, because a list does not record how its batches were built."""
         return DataFacts()
@@ -182,8 +187,18 @@ class ForeignSource:
 
     @property
     def num_batches(self) -> int | None:
-        """Number of batches in a pass; None if the dataloader has no length."""
-        return length_of(self._dataloader)
+        """Number of batches in a pass; None if the dataloader has no length, or only a guess of torch's."""
+        return None if _is_guessed(self._dataloader) else length_of(self._dataloader)
+
+    @property
+    def max_batches(self) -> int | None:
+        """Largest number of batches in a pass: the length, and a smaller last batch of each further worker."""
+        length = length_of(self._dataloader)
+        return (
+            length + self._dataloader.num_workers - 1
+            if length is not None and _is_guessed(self._dataloader)
+            else length
+        )
 
     @property
     def facts(self) -> DataFacts:
@@ -238,6 +253,22 @@ def _begin(dataloader: Any) -> Iterator[Any]:
     batches = read_pass(copied, end)
     next(batches)  # The first item is None and arrives when the workers have started.
     return batches
+
+
+def _is_guessed(dataloader: Any) -> bool:
+    """Return whether torch computes the length of a dataloader as if one worker read all samples.
+
+    Each worker of an iterable data set fills batches of its own, so a pass may end with several smaller batches.
+    """
+    if not isinstance(dataloader, DataLoader) or not isinstance(dataloader.dataset, IterableDataset):
+        return False
+    batch_size, num_samples = dataloader.batch_size or 1, length_of(dataloader.dataset)
+    return (
+        batch_size > 1
+        and num_samples is not None
+        and num_samples % (batch_size * max(1, dataloader.num_workers)) > 0
+        and dataloader.num_workers > 1
+    )
 
 
 def _parts_of(dataloader: Any) -> list[Any]:

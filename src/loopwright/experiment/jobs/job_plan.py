@@ -99,4 +99,4 @@ def _read_plan(ckpt_path: str) -> Checkpoint:
 
 def _lengths(data: Splits) -> Mapping[str, int | None]:
     loaders = name_dataloaders(data.val)
-    return {name: as_source(loader, 0, "val_dataloader").num_batches for name, loader in loaders.items()}
+    return {name: as_source(loader, 0, "val_dataloader").max_batches for name, loader in loaders.items()}
