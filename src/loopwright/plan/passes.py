@@ -1,4 +1,4 @@
-"""`Passes`, which divides passes over the training dataloader into windows. One step trains on one window."""
+"""`Passes`, which divides passes over the training dataloader into windows: the micro-batches of single steps."""
 
 from __future__ import annotations
 
