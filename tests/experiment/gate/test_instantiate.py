@@ -148,7 +148,7 @@ def test_objects_defined_in_a_trusted_package_are_found(name: str) -> None:
         ("bound", "class or a function"),
         ("partial", "class or a function"),
         ("instance", "class or a function"),
-        ("instance.width", "is neither"),
+        ("instance.width", "is not a module or a class"),
         ("Model.tiny", "class or a function"),
         ("os", "class or a function"),
         ("deep", "class or a function"),
