@@ -133,7 +133,7 @@ def on_one_line(text: str, limit: int | None = None) -> str:
 def room(num_bytes: int, folder: Path) -> str:
     """Format the number of bytes needed and the number free on the disk that holds ``folder``.
 
-    ``folder`` need not exist. The result has the form ``2,048 bytes needed, 512 free``.
+    ``folder`` need not exist. For example, the result is ``2,048 bytes needed, 512 free``.
     """
     import shutil  # imported here because `shutil` imports compression modules, which takes time
 

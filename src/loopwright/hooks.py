@@ -121,7 +121,7 @@ class Callback:
         """Called before a round of validations, in a fit or in `Trainer.validate_all`."""
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
-        """Run a downstream validation. Called after all dataloaders of a round are validated.
+        """Run a validation that this callback implements. Called after all dataloaders of a round are validated.
 
         ``loop_idx`` is the index, from 0, of the train loop that has just ended; None in `Trainer.validate_all`.
         ``is_last`` is True in the last round of a fit, and in `Trainer.validate_all`.
@@ -220,7 +220,7 @@ class Callback:
 
 
 class ValidationCallback(Callback):
-    """Base class of downstream validations.
+    """Base class of downstream validations, which are validations that a callback runs in `run_validation`.
 
     A downstream validation runs in every ``every_n_vals``-th round of validations, and in the last round. Subclasses
     override `run_validation`.

@@ -25,7 +25,7 @@ class LoopCallback(Callback):
     """Base class of `TrainingLoop` and `ValidationLoop`.
 
     A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement
-    any hook. A loop has no counters: the trainer stores the position of the run.
+    any hook. A loop has no counters: the trainer counts steps and micro-batches.
 
     Raises:
         TypeError: if `LoopCallback` itself is instantiated, not a subclass.
@@ -134,7 +134,7 @@ class TrainingLoop(LoopCallback):
             save a checkpoint, if one is due
             validate each validation dataloader from its beginning, if a validation is due
 
-    Validations, saves and resumes do not move the position in the training dataloader. A pass of n micro-batches has
+    Validations, saves and resumes do not change which training micro-batch is read next. A pass of n micro-batches has
     ceil(n / grad_accum_steps) steps. The last step of a pass uses the remaining micro-batches, each weighted by its
     number of items. No data is dropped, no step uses micro-batches of two passes, and no save or validation falls
     inside a step.

@@ -223,7 +223,7 @@ class BatchSource(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state that a resume needs in addition to the position; None if the position is enough."""
+        """Return the state that a resume needs besides the pass index and micro-batch index; None if there is none."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

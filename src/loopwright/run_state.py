@@ -1,4 +1,7 @@
-"""`RunState`, the counters and position of a run, and `FitResult`, the result of a fit."""
+"""`RunState`, the counters of a run, and `FitResult`, the result of a fit.
+
+A downstream validation is a validation that a callback runs in its hook ``run_validation``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from loopwright.plan import Plan
 
 @dataclass(slots=True)
 class RunState:
-    """Counters and position of a run. Only the engine changes the counters.
+    """Counters of a run, such as the number of completed steps. Only the engine changes the counters.
 
     Attributes:
         global_step: number of steps completed since the run began, across resumes.
@@ -24,11 +27,11 @@ class RunState:
             `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
         is_log_step: whether the metrics of the current step are read from the device and logged.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
-        validated: (``global_step``, number of completed validations) of the last round of validations. Downstream
-            validations are counted too.
+        validated: ``global_step`` of the last round of validations, and the number of validations completed in this
+            round, including downstream validations.
         stop_reason: reason why this fit ends before the end of its plan, set by `Stopping`; None: the fit continues.
-        is_interrupted: whether the fit ends early in such a way that the run is to be resumed later. A validation in
-            progress is aborted, and the resumed run repeats the validation.
+        is_interrupted: whether `Stopping` has decided to end the fit early so that the run can be resumed later. A
+            validation in progress is then aborted, and the resumed run repeats this validation.
         validation_name: name of the validation set being validated, which is the prefix of its metrics; None if no
             dataloader is being validated.
         downstream_name: name of the running downstream validation, which is the prefix of its metrics; None if no

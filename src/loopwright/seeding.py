@@ -91,9 +91,10 @@ class SideStreams:
     """Host streams for reading data, separate from the streams of training.
 
     ``__enter__`` and ``__exit__`` run for every batch, so they must be fast. For NumPy, the bit generator behind the
-    legacy functions is replaced, because copying its state takes 100 times as long. The replacement discards the second
-    normal number that the legacy generator may have cached. If a batch is read in another process,
-    `forget_spare_normal` discards the cached number too, so that results do not depend on where batches are read.
+    legacy functions is replaced, because copying its state takes 100 times as long. NumPy's legacy functions compute
+    normal numbers in pairs and cache the second number of a pair. Replacing the bit generator discards a cached number.
+    If a batch is read in another process, `forget_spare_normal` discards the cached number too, so that results do not
+    depend on where batches are read.
 
     Args:
         seed: seed of the initial state.
@@ -110,7 +111,10 @@ class SideStreams:
         self._outer: tuple[Any, torch.Tensor, Any] | None = None
 
     def __enter__(self) -> None:
-        """Save the global streams. Replace them by the streams of this object, unless the block seeds the streams."""
+        """Save the states of the global generators, and replace NumPy's bit generator by the one in this object.
+
+        If ``is_continued``, also set Python's and torch's generators to their states at the end of the previous block.
+        """
         self._outer = (random.getstate(), torch.default_generator.get_state(), _swap_numpy(self._numpy))
         if self._is_continued:
             random.setstate(self._python)
@@ -144,7 +148,7 @@ class SideStreams:
 
 
 def forget_spare_normal() -> None:
-    """Discard the second normal number that NumPy's legacy generator may have cached, as `SideStreams` does."""
+    """Discard the normal number that NumPy's legacy functions may have cached, as `SideStreams` does."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         _swap_numpy(numpy.random.get_bit_generator())
@@ -161,9 +165,11 @@ def _swap_numpy(bit_generator: Any) -> Any:
 
 
 class RandomStreams:
-    """Random streams that replace the global streams inside a ``with streams.active()`` block.
+    """States of all random generators, separate from the current states of the global generators.
 
-    Each block continues where the previous block ended. The global streams are restored after each block.
+    Inside a ``with streams.active()`` block, the global generators use the states in this object. Each block continues
+    from the states at the end of the previous block. After a block, the global generators have the states that they
+    had before the block.
 
     Args:
         seed: seed of the initial state.

@@ -122,10 +122,14 @@ def test_other_content_is_refused_in_one_line_and_runs_no_code(
 @pytest.mark.parametrize(
     ("content", "key", "message"),
     [
-        ({"model": WEIGHTS, "ema": WEIGHTS}, None, "found several: model, ema; choose it with key=NAME"),
-        ({"epoch": 3}, None, "found none among epoch; choose it with key=NAME"),
-        ([torch.ones(2)], None, "found none among nothing"),
-        ({"model": WEIGHTS}, "modle", "key=modle: has no modle. Available: model. Did you mean model?"),
+        (
+            {"model": WEIGHTS, "ema": WEIGHTS},
+            None,
+            "found several mappings of names to tensors: model, ema; choose one",
+        ),
+        ({"epoch": 3}, None, "found no mapping of names to tensors. Available: epoch; name a nested"),
+        ([torch.ones(2)], None, "found no mapping of names to tensors. Available: nothing;"),
+        ({"model": WEIGHTS}, "modle", "key=modle: found no entry named modle. Available: model. Did you mean model?"),
         ({"model": WEIGHTS, "epoch": 3}, "epoch", "key=epoch: expected a mapping of names to tensors"),
     ],
 )

@@ -441,4 +441,4 @@ def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:
 
 def test_a_group_cannot_be_chosen_for_a_recorded_run(recorded: Path, cli: Cli) -> None:
     answer = cli("validate", "run", "data=digits")
-    assert answer.code == 2 and "a recorded run keeps its option of data; set single values" in answer.err
+    assert answer.code == 2 and "a recorded run keeps its option of data; change one value" in answer.err

@@ -163,7 +163,7 @@ def test_a_directory_without_a_run_is_refused(cli: Cli, recorded: Path, tmp_path
     (tmp_path / "empty").mkdir()
     assert cli("resume").err == "resume: expected a run directory; use loopwright resume DIR.\n"
     assert cli("resume", "none").err == "none: no such folder; expected a run directory.\n"
-    assert cli("resume", "empty").err == "empty: expected a run directory; it has no config.yaml.\n"
+    assert cli("resume", "empty").err == "empty: expected a run directory with a regular file config.yaml.\n"
     assert list((tmp_path / "empty").iterdir()) == []
     shutil.rmtree(recorded / "checkpoints")
     (recorded / "summary.json").unlink()

@@ -121,7 +121,7 @@ def test_values_that_are_not_finite_are_marked(tmp_path: Path, figures: list[Fig
 
 def test_the_legend_of_a_long_training_curve_says_that_it_is_a_mean(tmp_path: Path, figures: list[Figure]) -> None:
     draw_curves(write(tmp_path, [(s, "train/loss", 1 + s % 7) for s in range(1, 401)]))
-    assert "train, mean of 9 values" in texts(figures[0])
+    assert "train, moving mean over 9 values" in texts(figures[0])
 
 
 def test_metrics_that_are_not_drawn_are_counted_in_the_title(tmp_path: Path, figures: list[Figure]) -> None:

@@ -83,6 +83,7 @@ def _xz_size(text: bytes) -> int:
 def _text_of(dataloader: Any) -> bytes:
     dataset = getattr(dataloader, "dataset", None)
     if not isinstance(dataset, HasText):
-        problem = f"={type(dataset).__name__}: expected a data set with an attribute text of type bytes"
-        raise SettingError("dataset", f"{problem}; remove the callback CompressionBaseline.")
+        problem = f"={type(dataset).__name__}: expected a data set whose attribute text is of type bytes"
+        remedy = "choose data=stdlib_text, or remove the callback CompressionBaseline"
+        raise SettingError("dataset", f"{problem}; {remedy}.")
     return dataset.text

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class EarlyStopping(Callback):
     """Stops a fit when a validation metric has not improved for some validations, has diverged, or is not finite.
 
-    The metric is checked after each round of validations. A round consists of the validations of all dataloaders and
-    all downstream validations after one step. The metric's name begins with the name of the validation that logs the
-    metric. Rounds without this validation are not counted.
+    The metric is checked after each round of validations. A round consists of the validations of all dataloaders
+    after one step, and the validations that callbacks then run in ``run_validation``. The metric's name begins with the
+    name of the validation that logs the metric. Rounds without this validation are not counted.
 
     The history of the metric is saved in checkpoints, so a resumed run stops at the same step as an uninterrupted run.
     If this callback stopped a run, a resume trains no further step, and `Trainer.stop_reason` is the same as before.

@@ -38,8 +38,9 @@ class ExponentialMovingAverage(Callback):
     weights are bitwise equal to the weights of a run without this callback. Buffers, such as the running means of a
     batch norm, are not averaged; validations use the model's current buffers.
 
-    For every validation during and after a fit, including downstream validations, the average is swapped into the
-    model's parameters. The trained weights are restored when the validation ends, also after an error.
+    For every validation during and after a fit, including validations that callbacks run in ``run_validation``, the
+    average is swapped into the model's parameters. The trained weights are restored when the validation ends, also
+    after an error.
 
     The model in a checkpoint contains the trained weights, which a resume and `init_from` load. The average is saved in
     this callback's state under the names of the parameters. A validation of a checkpoint uses the average in the
@@ -160,7 +161,7 @@ class ExponentialMovingAverage(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Swap the average into the model for a whole round of validations, including downstream validations."""
+        """Swap the average into the model for a round of validations, including ``run_validation`` of callbacks."""
         stack.enter_context(self._swapped_in())
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:

@@ -20,17 +20,18 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Return the weights in a file that ``torch.save`` wrote, by plain names.
+    """Return the weights in a file that ``torch.save`` wrote, by name.
 
     The file is read with ``weights_only=True``, which accepts only tensors, numbers, strings and standard containers. A
-    file with any other object is refused, and is never read without this restriction. The wrapper prefixes ``module.``
-    and ``_orig_mod.`` are removed from the names.
+    file with any other object is refused, and is never read without this restriction. The prefixes ``module.`` and
+    ``_orig_mod.``, which wrappers such as DDP and `torch.compile` add, are removed from the names. ``_orig_mod.`` is
+    also removed inside a name.
 
     Args:
         path: path of a file in torch's zip format, which is the default since torch 1.6.
         key: path of the weights in the nested dicts of the file: dict keys joined by dots, such as ``state_dict`` or
-            ``ema.model``. None: the weights are the whole content of the file, or the only value of its top-level dict
-            that maps names to tensors.
+            ``ema.model``. None: the weights are the whole content of the file, or the only top-level entry that is a
+            mapping of names to tensors.
 
     Raises:
         CheckpointError: if the file has another format or contains other objects; if ``key`` does not lead to weights;
@@ -67,7 +68,9 @@ def _weights_at(content: Any, key: str, path: Path) -> Mapping[str, Tensor]:
         if not isinstance(found, Mapping) or part not in found:
             options = [str(name) for name in found] if isinstance(found, Mapping) else []
             hint = did_you_mean(part, options)
-            raise CheckpointError(f"{path}: key={key}: has no {part}. Available: {_listed(options)}.{hint}")
+            raise CheckpointError(
+                f"{path}: key={key}: found no entry named {part}. Available: {_listed(options)}.{hint}"
+            )
         found = found[part]
     if not _is_weights(found):
         raise CheckpointError(f"{path}: key={key}: expected a mapping of names to tensors.")
@@ -81,10 +84,12 @@ def _only_weights_in(content: Any, path: Path) -> Mapping[str, Tensor]:
     candidates = [name for name, value in entries.items() if isinstance(name, str) and _is_weights(value)]
     if len(candidates) == 1:
         return dict(entries[candidates[0]])
-    found = (
-        f"several: {_listed(candidates)}" if candidates else f"none among {_listed([str(name) for name in entries])}"
-    )
-    raise CheckpointError(f"{path}: expected one mapping of names to tensors, found {found}; choose it with key=NAME.")
+    if candidates:
+        problem = f"found several mappings of names to tensors: {_listed(candidates)}; choose one with key=NAME"
+    else:
+        listed = _listed([str(name) for name in entries])
+        problem = f"found no mapping of names to tensors. Available: {listed}; name a nested mapping with key=NAME.NAME"
+    raise CheckpointError(f"{path}: {problem}.")
 
 
 def _is_weights(value: Any) -> bool:

@@ -2,8 +2,8 @@
 
 Such a file contains the length of the header, a JSON header, and the raw bytes of each tensor.
 
-The functions of the safetensors library that write files either copy every tensor into one buffer, or give no access to
-the bytes for hashing and syncing. Only the reading of the files is left to this library.
+The safetensors library is used only to read such files. Its functions that write files are not used: they either copy
+every tensor into one buffer, or do not return the bytes, which this package must hash and sync.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Functions that return, check and load the weights of a model by plain names.
 
-A plain name is the name in the model without the parts that `torch.compile` and distributed wrappers add.
+A plain name is the name in the model without the prefixes that `torch.compile` and wrappers such as DDP add.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_COMPARED = 2000  # largest number of names that are searched for the neares
 def plain_names(model: nn.Module) -> dict[str, Any]:
     """Return the state of a model by plain names: its tensors, not copied, and the extra state of its modules.
 
-    The parts of names that `torch.compile`, `DataParallel` and `DistributedDataParallel` add are removed. A user's
+    The prefixes that `torch.compile`, `DataParallel` and `DistributedDataParallel` add are removed. A user's
     module that is named ``module`` keeps its name.
     """
     wrappers = _wrappers(model)

@@ -153,8 +153,8 @@ def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Conte
     """Return the contents of the files that store a state.
 
     Args:
-        state: mapping with ``"model"`` (tensors by plain name), optionally ``"optimizer"``, and any further entries
-            that `encode` accepts.
+        state: mapping with ``"model"`` (tensors by name, without the prefixes that wrappers such as DDP add),
+            optionally ``"optimizer"``, and any further entries that `encode` accepts.
         copies: object that copies the tensors to host memory; None: the contents share memory with the state's CPU
             tensors.
 

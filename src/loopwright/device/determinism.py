@@ -18,15 +18,15 @@ _NOT_DETERMINISTIC = re.compile(r"([^\n:]+) does not have a deterministic implem
 
 @contextmanager
 def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
-    """If ``is_needed``, set ``CUBLAS_WORKSPACE_CONFIG`` to a deterministic value, and unset it afterwards.
+    """If ``is_needed``, set ``CUBLAS_WORKSPACE_CONFIG`` to ``:4096:8``, and unset it afterwards.
 
-    A deterministic value that the user has set is kept.
+    cuBLAS is deterministic with the values ``:4096:8`` and ``:16:8``. If the user has set one of them, it is kept.
 
     cuBLAS and torch read the variable once per process, at the first matrix multiplication. The context must therefore
     enclose all code that may use a device. In a sweep, it must enclose even the jobs that do not need determinism.
 
     Raises:
-        SettingError: if ``is_needed`` and the user has set a value that is not deterministic.
+        SettingError: if ``is_needed`` and the user has set the variable to another value.
     """
     given = os.environ.get(_WORKSPACE)
     if not is_needed or given in _DETERMINISTIC_WORKSPACES:
@@ -69,7 +69,7 @@ def deterministic_operations(is_on: bool) -> Iterator[None]:
 
 
 def operation_without_form(text: str) -> str | None:
-    """Extract the operation from torch's message that it is not deterministic; return None for other messages."""
+    """Return the operation that torch's message ``text`` calls not deterministic; None for any other message."""
     found = _NOT_DETERMINISTIC.search(text)
     return None if found is None else found[1].strip()
 

@@ -3,11 +3,13 @@
 ::
 
     for each stage of the plan:
-        Train(start, stop):     train a step for each window of micro-batches
+        Train(start, stop):     train each step on its window, the micro-batches of this step
         Save(step):             save a checkpoint
         Validate(step, name):   validate one dataloader from its beginning
         Downstream(step, name): call run_validation of one callback
         after Trainer.stop or a signal: save, skip the remaining stages
+
+A downstream validation is a validation that a callback runs in its hook ``run_validation``.
 """
 
 from __future__ import annotations
@@ -42,12 +44,12 @@ class FitInputs:
 
     Attributes:
         loop: the training loop.
-        plan: stages of the fit, from the position of the run on.
+        plan: plan of the fit, beginning at the current step of the run.
         train_dataloader: training dataloader as the user gave it; hooks receive this object.
-        feed: object that reads the training dataloader from the position of the run.
+        feed: object that reads the training dataloader, beginning with the next micro-batch of the run.
         val_dataloader: validation dataloaders as the user gave them.
         val_sets: validation sets by their names in the plan.
-        downstream: bound method ``run_validation`` of each downstream validation, by its name in the plan.
+        downstream: bound methods ``run_validation`` of the callbacks, by the name of the validation in the plan.
         save: function that saves a checkpoint and returns whether it succeeded; None: no checkpoints are saved.
     """
 
@@ -65,7 +67,7 @@ class FitLoop:
     """Carries out the plan of one fit.
 
     Args:
-        parts: objects of this run, with hooks bound.
+        parts: objects of this run, including the hook methods of its callbacks.
         optimizer: optimizer of the run.
         inputs: inputs of this fit.
     """
@@ -92,7 +94,7 @@ class FitLoop:
                 else:
                     self._train_loop(stages)
                 if self._stopping.decide():
-                    break  # without this break, groupby would iterate over the rest of this group
+                    break  # otherwise groupby would first generate the remaining stages of this group
         except Interruption:
             pass  # a validation was aborted, and a resumed run repeats it
         self._stopping.leave_at_once()
@@ -143,7 +145,7 @@ class FitLoop:
         self._parts.log.log({f"train/{key}": value for key, value in values.items()}, self._state.global_step)
 
     def _log_timing(self) -> None:
-        """Log times and memory at the end of a log step, after its values were read back and callbacks were called."""
+        """Log step times and peak memory. Called after the metrics of a step were read from the device and logged."""
         parts, step = self._parts, self._state.global_step
         memory = {"peak_memory_bytes": parts.device.peak_memory_bytes()}
         parts.log.log_timing({**self._clock.lap(step), **memory}, step)

@@ -16,7 +16,7 @@ class Forward:
     """Calls the model on a batch.
 
     Args:
-        parts: objects of this run, with hooks bound.
+        parts: objects of this run, including the hook methods of its callbacks.
         call: function that computes the outputs: a forward of the strategy, or ``predict`` of a validation loop.
         needs_loss: whether ``call`` must return a loss.
     """

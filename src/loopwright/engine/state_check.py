@@ -2,7 +2,8 @@
 
 The files of a checkpoint are verified by SHA-256 before they are read. So the state is wrong only if the checkpoint
 belongs to another run or version, or if the files were changed together with the manifest. A recursive comparison finds
-the first entry that differs.
+the first entry that differs. A template has the structure of a state, and each of its values describes the values that
+are accepted at the same place in the state.
 """
 
 from __future__ import annotations
@@ -73,8 +74,7 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
 def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more: Sequence[str] = ()) -> list[str]:
     """Compare a state with a template (``form``), and refuse the state at the first entry that does not match.
 
-    Top-level entries that the template lacks are not checked. A template has the structure of a state. Its leaves
-    describe the accepted values:
+    Top-level entries that the template lacks are not checked. A value in the template describes the accepted values:
 
     - a finite number accepts finite numbers; inf and NaN accept all numbers; integers must have at most 64 bits;
     - a string accepts strings; a bool accepts bools and None; a tensor accepts tensors of equal shape and dtype;
@@ -105,7 +105,7 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
 
 
 def position_form(step: int, num_batches: int | None = None) -> dict[str, range]:
-    """Return the template of the position of a run.
+    """Return the template of the entry ``position``: the step, pass and micro-batch at which a run is.
 
     ``global_step`` must equal ``step``; ``micro_batch_index`` must be below ``num_batches``, if that number is known.
     """
@@ -175,7 +175,7 @@ def _compare(form: Any, saved: Any, path: str) -> list[str]:
 
 
 def _accepts(form: Any, saved: Any) -> bool:
-    """Return whether a leaf of a template accepts a value."""
+    """Return whether the value ``form`` of a template, which is not a container, accepts the value ``saved``."""
     if isinstance(form, range):
         return type(saved) is int and saved in form
     if isinstance(form, frozenset):
@@ -189,7 +189,7 @@ def _accepts(form: Any, saved: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Describe the type and size of a value, or the values that a leaf of a template accepts, for a message."""
+    """Describe the type and size of a value, or the values that a value of a template accepts, for a message."""
     if isinstance(value, range):
         if value.stop == COUNT.stop:
             return f"a whole number, {value.start} or more"

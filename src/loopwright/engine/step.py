@@ -37,7 +37,7 @@ class Step:
     """Trains one step in each call of `run`. One object is built per fit, so hooks and settings are looked up once.
 
     Args:
-        parts: objects of this run, with hooks bound.
+        parts: objects of this run, including the hook methods of its callbacks.
         optimizer: optimizer of the run.
         feed: object that reads the training micro-batches.
     """

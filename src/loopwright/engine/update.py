@@ -1,4 +1,7 @@
-"""`Update`: divides and clips the gradients of a window, and steps the optimizer and the schedulers."""
+"""`Update`: divides and clips the gradients of a window, and steps the optimizer and the schedulers.
+
+A window is the sequence of micro-batches of one step.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class Update:
     """Makes one update of the parameters from the gradients of a window.
 
     Args:
-        parts: objects of this run, with hooks bound.
+        parts: objects of this run, including the hook methods of its callbacks.
         optimizer: optimizer of the run.
     """
 

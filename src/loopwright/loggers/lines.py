@@ -29,7 +29,7 @@ def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None
 
 
 def step_text(step: int, stop_step: int | None) -> str:
-    """Format a position: ``step 120/2000``, or ``step 120`` if ``stop_step`` is None."""
+    """Format a step number: ``step 120/2000``, or ``step 120`` if ``stop_step`` is None."""
     return f"step {step}" if stop_step is None else f"step {step}/{stop_step}"
 
 

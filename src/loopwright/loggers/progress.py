@@ -36,7 +36,8 @@ _log = logging.getLogger("loopwright")
 class ProgressLogger(Logger):
     """Prints the plan at the start of a fit, one line for each round of validations, and the progress of training.
 
-    A round consists of the validations of all dataloaders and all downstream validations after one step.
+    A round consists of the validations of all dataloaders after one step, and the validations that callbacks then
+    run in ``run_validation``.
 
     On a terminal, the progress of training is shown in one line, which a timer thread redraws. Otherwise plain lines
     are printed, at least ``every_seconds`` apart. In every mode, all lines except the redrawn line are also logged to

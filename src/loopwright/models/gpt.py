@@ -45,7 +45,8 @@ class GPT(nn.Module):
         width: model width, D; the hidden layer of the feed-forward branch is four times as wide.
         num_layers: number of transformer blocks.
         num_heads: number of attention heads in each block; a divisor of ``width``.
-        dropout: fraction of the embeddings, attention weights and branch outputs dropped in training, in [0, 1).
+        dropout: probability, in [0, 1), with which a value of the embeddings, of the attention weights, or of the
+            outputs of attention and feed-forward layers is set to 0 in training.
         positions: "learned" adds a learned vector for each position; "rotary" rotates queries and keys.
         ties_weights: whether the output layer shares its weights with the token embedding.
 

@@ -80,7 +80,8 @@ class Transformer(nn.Module):
         width: model width, D.
         num_layers: number of blocks.
         num_heads: number of attention heads in each block; a divisor of ``width``.
-        dropout: fraction of the attention weights and branch outputs dropped in training, in [0, 1).
+        dropout: probability, in [0, 1), with which a value of the attention weights, or of the outputs of attention and
+            feed-forward layers, is set to 0 in training.
         is_causal: whether a position attends only to itself and earlier positions.
 
     Raises:

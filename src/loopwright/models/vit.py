@@ -34,7 +34,8 @@ class ViT(nn.Module):
         num_layers: number of transformer blocks.
         num_heads: number of attention heads in each block; a divisor of ``width``.
         num_classes: number of classes.
-        dropout: fraction of the embeddings, attention weights and branch outputs dropped in training, in [0, 1).
+        dropout: probability, in [0, 1), with which a value of the embeddings, of the attention weights, or of the
+            outputs of attention and feed-forward layers is set to 0 in training.
 
     Raises:
         SettingError: if a setting is invalid. `forward` raises this error for a batch without images and labels, or

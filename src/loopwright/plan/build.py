@@ -38,7 +38,8 @@ def plan_fit(
         save_every: interval of checkpoints in steps. A checkpoint is saved when ``global_step`` is a multiple of it.
             None: no checkpoint is saved before the last step.
         save_last: whether a checkpoint of the last step is saved.
-        downstream: intervals of the downstream validations in rounds of validations, by name. 1: in every round.
+        downstream: interval, in rounds of validations, of each validation that a callback runs in ``run_validation``,
+            by name. 1: in every round.
 
     Raises:
         TypeError: if ``loop`` has no `TrainingSettings`, or an argument has a wrong type.

@@ -80,7 +80,7 @@ def left_over(plan: Plan) -> list[str]:
 
 
 def _short_windows(plan: Plan) -> list[int]:
-    """Return the sizes of the windows that end a pass of this plan and are not full."""
+    """Return the numbers of micro-batches of steps at the end of a pass that have fewer than ``grad_accum_steps``."""
     in_first = plan.passes.steps_in_first_pass
     if plan.num_micro_batches is None or in_first is None:
         return []

@@ -1,4 +1,4 @@
-"""`Passes`, which divides passes over the training dataloader into windows. One step trains on one window."""
+"""`Passes`, which divides each pass over the training data into windows. A window is the micro-batches of one step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Passes:
         return _ceil_div(self.num_micro_batches - self.start_micro_batch, self.grad_accum_steps)
 
     def at(self, step_index: int) -> Window:
-        """Return the window of a step, by its index from the start of the fit."""
+        """Return the window of the step with index ``step_index``."""
         pass_index, index, first = self._locate(step_index)
         first += index * self.grad_accum_steps
         if self.num_micro_batches is None:

@@ -1,4 +1,7 @@
-"""`Plan`, which generates the stages of a fit in order from a few numbers."""
+"""`Plan`, which generates the stages of a fit in order from a few numbers.
+
+A downstream validation is a validation that a callback runs in its hook ``run_validation``.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,7 @@ class Plan:
         return self.passes.at(step - self.start_step)
 
     def windows(self, start: int, stop: int) -> Iterator[Window]:
-        """Iterate over the windows of the steps in ``[start, stop)``, without a Python call per step.
+        """Iterate over the micro-batches of each step in ``[start, stop)``, without a Python call per step.
 
         Raises:
             ValueError: unless ``start_step <= start <= stop <= stop_step``.
@@ -199,7 +202,7 @@ class Plan:
         return boundary
 
     def settings(self) -> Mapping[str, object]:
-        """Return all values that determine the stages and windows of the whole fit, as JSON scalars by name."""
+        """Return all values that determine the stages and steps of the whole fit, as JSON scalars by name."""
         return {
             **{f"loop.{name}": value for name, value in asdict(self.loop_settings).items()},
             "start_step": self.start_step,

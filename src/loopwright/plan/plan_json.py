@@ -1,7 +1,8 @@
 """`encode`, which converts a plan to a short list. One entry of the list can represent many repeated stages.
 
 The number of repetitions is computed from the periods of saves and validations, without generating the stages. So
-encoding a plan of 10^12 steps takes no longer than encoding a plan of 10 steps.
+encoding a plan of 10^12 steps takes no longer than encoding a plan of 10 steps. A downstream validation is a validation
+that a callback runs in its hook ``run_validation``.
 """
 
 from __future__ import annotations
@@ -99,9 +100,9 @@ def _item_json(item: Item) -> dict[str, object]:
 
 
 def _phase(plan: Plan, step: int) -> tuple[int, ...]:
-    """Return the position of ``step`` in the interval of saves, of validations, and of each downstream validation.
+    """Return how far ``step`` is in the current interval of saves, of validations, and of each downstream validation.
 
-    Two steps with equal positions are followed by equal stages, except at the last step of the plan.
+    If this function returns equal tuples for two steps, equal stages follow them, except at the last step of the plan.
     """
     save = 0 if plan.save_every is None else step % plan.save_every
     if plan.eval_every is None:

@@ -1,4 +1,7 @@
-"""The stages of a plan: `Train`, `Save`, `Validate` and `Downstream`."""
+"""The stages of a plan: `Train`, `Save`, `Validate` and `Downstream`.
+
+A downstream validation is a validation that a callback runs in its hook ``run_validation``.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _MAX_PANELS = 24
 _PANEL_INCHES = (4.4, 2.8)
 _MAX_LEGEND_ABOVE = 2
 _MANY_POINTS = 200  # a training curve with more points is drawn pale, with its moving mean on top
-_LOG_RANGE = 20.0  # a loss gets a logarithmic axis if its largest value is more than this times its smallest value
+_LOG_RANGE = 20.0  # a loss has a logarithmic axis if its largest value divided by its smallest is larger
 _RATE = "learning rate"
 
 
@@ -133,7 +133,7 @@ def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | N
 def _write_title(
     figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, num_left_out: int
 ) -> None:
-    """Write the path of the run, its state such as "completed", its best value, and the number of metrics not drawn."""
+    """Write the path of the run, its state such as "completed", and numbers: steps, best value, metrics not drawn."""
     path = run_dir.resolve().parts
     begin = len(path) - path[::-1].index("outputs") if "outputs" in path[:-1] else -1
     parts = [str(summary["state"])] if summary.get("state") else []
@@ -194,7 +194,17 @@ def _style(axes: Axes, last_step: int) -> None:
 
 
 def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noisy: bool) -> None:
-    """Draw one line, interrupted at values that are not finite. Lines of validation sets also have markers."""
+    """Draw one line, interrupted at values that are not finite.
+
+    The line has markers if it has only one point, or if ``number`` is not negative.
+
+    Args:
+        axes: axes of the panel.
+        series: steps and values of the line.
+        source: label of the line, such as "train"; if empty, the name of the series is the label.
+        number: index of the colour and marker; negative for the training line and for the first learning rate.
+        is_noisy: whether a training line with many points is drawn pale, with its moving mean on top.
+    """
     is_train = number < 0
     colour = TRAIN_COLOUR if is_train else OTHER_COLOURS[number % len(OTHER_COLOURS)]
     values = [value if math.isfinite(value) else math.nan for value in series.values]
@@ -203,7 +213,7 @@ def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noi
     if num_points > _MANY_POINTS and is_train and is_noisy:
         axes.plot(series.steps, values, color=colour, linewidth=0.6, alpha=0.3)
         reach = num_points // 100
-        values, label = _moving_mean(values, reach), f"{label}, mean of {2 * reach + 1} values"
+        values, label = _moving_mean(values, reach), f"{label}, moving mean over {2 * reach + 1} values"
     (line,) = axes.plot(series.steps, values, color=colour, linewidth=1.3, label=label)
     if num_points == 1 or not is_train:
         line.set_marker("o" if is_train else _MARKERS[number % len(_MARKERS)])

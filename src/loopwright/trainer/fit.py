@@ -180,7 +180,7 @@ class Fitting:
         )
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
-        """Return a feed that reads from the position of the run.
+        """Return a feed that begins with the next micro-batch of the run.
 
         If the dataloader of the last fit is given again, and can only be read forward, its old feed is returned.
         """

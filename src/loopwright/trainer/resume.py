@@ -222,7 +222,7 @@ def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = Fal
 
 
 def _scalars(saved: object) -> dict[str, object]:
-    """Return a template for `check_form` that accepts a JSON scalar for each name in ``saved``."""
+    """Return a template for `check_form` that accepts mappings of the names in ``saved`` to JSON scalars."""
     return {name: SCALAR for name in saved if isinstance(name, str)} if isinstance(saved, Mapping) else {}
 
 

@@ -1,4 +1,7 @@
-"""Functions that validate outside a fit, with the weights in memory or with the weights of checkpoints."""
+"""Functions that validate outside a fit, with the weights in memory or with the weights of checkpoints.
+
+A downstream validation is a validation that a callback runs in its hook ``run_validation``.
+"""
 
 from __future__ import annotations
 
@@ -80,8 +83,8 @@ def validate_checkpoints(
     """For each checkpoint, validate each dataloader and run the downstream validations.
 
     Args:
-        parts: objects of this run, with the hooks of ``loop`` bound. The weights and the step of the run are restored
-            afterwards.
+        parts: objects of this run, including the hook methods of ``loop`` and the callbacks. The weights and the step
+            of the run are restored afterwards.
         loop: the validation loop.
         val_dataloaders: validation dataloaders as the user gave them.
         folders: folders of the checkpoints. An entry of None means the weights in memory.

@@ -71,8 +71,8 @@ def test_the_message_has_three_parts() -> None:
     with pytest.raises(SettingError) as caught:
         check_targets({"_target_": "os.system"}, NO_TRUST, path="model")
     assert str(caught.value) == (
-        "model._target_='os.system': expected a name that Loopwright lists, or one in a package you trust; "
-        "add --trust os only if you trust its code."
+        "model._target_='os.system': expected a class or function that Loopwright allows, or one in a package "
+        "that you trust; add --trust os only if you trust its code."
     )
     with pytest.raises(SettingError, match=r"did you mean loopwright\.models\.MLP\?$"):
         check_targets({"_target_": "loopwright.models.MPL"}, NO_TRUST)

@@ -1,4 +1,7 @@
-"""Classes that read the batches of a data set by index, in this process or in worker processes."""
+"""Classes that read the batches of a data set by index, in this process or in worker processes.
+
+A block is a request for one batch: a tuple of the index of a pass, and the keys of the samples in the batch.
+"""
 
 from __future__ import annotations
 
@@ -54,24 +57,26 @@ class SampleReader:
     The attribute ``is_random`` of the data set determines how a sample is read:
 
     - True: the random generators are seeded by (seed, pass, index) before the sample is read.
-    - False: the sample is read without seeding. The data set promises that reading draws no random numbers. If the data
-      set has ``__getitems__``, this method reads the samples of a batch.
+    - False: the sample is read without seeding. Reading must draw no random numbers. If the data set has
+      ``__getitems__``, this method is called once for all samples of a batch.
     - missing: the sample is read without seeding, and a `DrawWatch` checks each batch. If reading a batch draws random
-      numbers or raises an error, the batch is discarded and read again with each sample seeded. From that batch on,
-      this reader seeds every sample. Either way, each batch equals the batch that seeded reading would give. Lists,
-      tuples, ranges and `TensorDataset` draw no random numbers, and are read as with False.
+      numbers or raises an error, the batch is discarded and read again, and the generators are seeded before each of
+      its samples. This reader then seeds before every later sample too. Each batch therefore equals the batch that
+      would be read with ``is_random`` True. Lists, tuples, ranges and `TensorDataset` draw no random numbers, so they
+      are read as if ``is_random`` were False.
 
     If the data set has ``set_epoch``, it is called with the index of the pass before the first batch of each pass, in
     each process that reads.
 
-    Before a collate function other than torch's own, the generators are seeded by (seed, pass, first key of the batch).
+    A collate function other than torch's own may draw random numbers, so the generators are seeded by (seed, pass,
+    first key of the batch) before it is called.
 
     Args:
         dataset: an object with ``__getitem__``, and optionally ``is_random`` and ``__getitems__``.
         collate: function that builds a batch from a list of samples, or from one sample if ``is_batched`` is False.
         seed: seed of the run.
-        is_batched: whether a block contains the keys of the samples in a batch. If False, it contains one key, and the
-            data set returns a whole batch for this key.
+        is_batched: True if a block contains the keys of all samples in a batch. False if it contains a single key, for
+            which the data set returns a whole batch.
     """
 
     def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, is_batched: bool = True) -> None:
@@ -123,16 +128,16 @@ class SampleReader:
 
         Args:
             block: index of the pass, and keys of the batch.
-            watch: object that detects draws.
-            side: context manager that protects the random streams of this process while samples are seeded.
+            watch: context manager that detects whether random numbers are drawn.
+            side: context manager that saves and restores the random generators around reading with seeding.
         """
         try:
             with watch:
                 batch = samples = [self.dataset[index] for index in block[1]]
-                if not self._collates_seeded:  # inside the watch, because a sample may draw when it is collated
+                if not self._collates_seeded:  # inside the watch: collating may call methods of samples that draw
                     batch = self._collate(samples if self._is_batched else samples[0])
             is_kept = not watch.has_drawn
-        except Exception:  # noqa: BLE001  (if the error is real, the second read raises it with the index)
+        except Exception:  # noqa: BLE001  (an error that also occurs with seeding is raised below)
             is_kept = False
         if is_kept and not self._collates_seeded:
             return batch
@@ -241,9 +246,9 @@ class BlockReader:
         return map(self._as_if_read_here, batches)
 
     def _as_if_read_here(self, batch: Any) -> Any:
-        """Return ``batch``. First discard NumPy's cached normal number if reading may draw random numbers.
+        """Return ``batch``. If reading may draw random numbers, first discard the normal number that NumPy has cached.
 
-        Reading in this process would discard this number too.
+        Reading in this process would discard it too, so results do not depend on the number of workers.
         """
         if self._reader.draws:
             forget_spare_normal()
@@ -259,7 +264,7 @@ class IndexedSource:
         is_shuffled: True for a different order in each pass, False for the order of the data set.
         drop_last: True to leave out the last batch of a pass if it is smaller than the others.
         workers: number and options of the worker processes.
-        seed: seed that determines the order together with the index of the pass.
+        seed: seed of the run; the order of a pass is computed from this seed and the index of the pass.
     """
 
     is_sought = True
@@ -295,7 +300,7 @@ class IndexedSource:
 
     @property
     def facts(self) -> DataFacts:
-        """Length of the data set in samples, and batch size, order and ``drop_last`` as passed to the constructor."""
+        """Number of samples, batch size (1 if each sample is a batch), order of reading, and ``drop_last``."""
         return DataFacts(
             num_samples=self._num_samples,
             batch_size=self._batch_size,
@@ -309,10 +314,10 @@ class IndexedSource:
         return min(self._batch_size, rest) if self._is_batched else None
 
     def state_dict(self) -> None:
-        """Return None, because the position in the run is enough to resume."""
+        """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing. There is no state, so this is never called."""
+        """Do nothing. `state_dict` returns None, so this method is never called."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """Return the batches of pass ``pass_index``, beginning with batch ``first``; both count from 0."""

@@ -29,8 +29,8 @@ class Loader:
       the second read of a sample would differ (a queue, a counter, a cursor, a cache of random samples). It is also
       required if draws cannot be detected: if a read restores the state of a generator, as `torch.random.fork_rng`
       does, or seeds its own generator with `torch.initial_seed`. This value also saves time if reads are expensive.
-    - ``False``: the generators are never seeded before a sample. The data set promises that reading draws no random
-      numbers. Whole batches are read by ``__getitems__`` if the data set has this method.
+    - ``False``: the generators are never seeded before a sample. Reading must draw no random numbers. Whole
+      batches are read by ``__getitems__`` if the data set has this method.
 
     A wrapper such as `torch.utils.data.Subset` does not have the ``is_random`` of the data set that it wraps. A random
     generator that is an attribute of the data set is neither seeded nor saved.

@@ -1,6 +1,6 @@
 """Functions that compute the order in which a pass reads a data set.
 
-A pass can start at any position of the order without computing the indices before it.
+A pass can start at any batch. If more than 2**20 samples are shuffled, the indices before this batch are not computed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from loopwright.seeding import derive
 # permutations are computed in slices during the pass.
 _MAX_HELD_SAMPLES = 2**20
 
-# Approximate number of indices that are computed in one slice of the order, if batches are smaller. One slice then
-# contains several batches, because each slice of a `Permutation` has a fixed cost.
+# Number of indices in one slice of the order, rounded down to whole batches; a slice has at least one batch. Computing
+# a slice of a `Permutation` has a fixed cost, so a slice should contain many indices.
 _NUM_INDICES_AHEAD = 4096
 
 Order = range | Tensor | Permutation
@@ -34,8 +34,8 @@ def pass_order(num_samples: int, *, is_shuffled: bool, seed: int, pass_index: in
         pass_index: index of the pass, from 0.
 
     Returns:
-        A sequence that contains each index in [0, num_samples) once; a tensor is int64. The states of existing random
-        generators do not change.
+        A sequence that contains each index in [0, num_samples) once: a range, an int64 tensor, or a `Permutation`. No
+        existing random generator is used.
     """
     if not is_shuffled:
         return range(num_samples)

@@ -74,7 +74,7 @@ class SampledSource:
         return self._pass.num_keys(batch_index) if self._is_batched else None
 
     def state_dict(self) -> None:
-        """Return None, because the position in the run is enough to resume."""
+        """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing, because there is no state."""
@@ -102,7 +102,7 @@ class SampledSource:
 
 
 class _DrawnPass:
-    """The blocks that the sampler has drawn in a pass. A block contains the pass index and the keys of one batch.
+    """The blocks that the sampler has drawn in a pass. A block is a tuple of the pass index and the keys of one batch.
 
     The newest blocks are kept. A pass that resumes after a pause uses these blocks instead of drawing again.
     """

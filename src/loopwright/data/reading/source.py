@@ -145,7 +145,7 @@ class ListSource:
         """Return None, because it is unknown how the batches are made."""
 
     def state_dict(self) -> None:
-        """Return None: the position in the pass is enough to resume."""
+        """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Do nothing. This is not called, because there is no state."""

@@ -1,8 +1,9 @@
 """Data sets whose samples are computed from their indices, and the functions that compute their random numbers.
 
 A sample does not depend on the order in which samples are read. No generator has to be advanced, so sample 999,999,999
-is computed as fast as sample 0. A random word is the value of the splitmix64 function (Steele et al. 2014) for a
-counter. Shape suffixes: B samples, W words, N numbers.
+is computed as fast as sample 0. All random numbers are computed from random 64-bit words. A word is the nth output of
+the generator splitmix64 (Steele et al. 2014), which can be computed directly from n. Shape suffixes: B samples, W
+words, N numbers.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def _index_parts(first: int, num_samples: int) -> Iterator[Tensor]:
 
 
 def words(seed: int, purpose: str, indices_B: Tensor, num_words: int) -> Tensor:
-    """Return random 64-bit words, int64, of shape (samples, num_words), determined by (seed, purpose, index)."""
+    """Return random 64-bit words, int64, of shape (samples, num_words), determined by (seed, purpose, index).
+
+    ``purpose`` names the quantity that the words are used for, such as "label". Words of two purposes are unrelated.
+    """
     counter_BW = indices_B[:, None] * num_words + torch.arange(1, num_words + 1)
     mixed_BW = counter_BW * _signed(0x9E3779B97F4A7C15) + _signed(derive(seed, purpose))
     mixed_BW = (mixed_BW ^ _shift(mixed_BW, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -115,8 +119,8 @@ def normal_numbers(seed: int, purpose: str, indices_B: Tensor, num_numbers: int)
     """Return normally distributed numbers, float32, of shape (samples, num_numbers).
 
     Each number is one of 65,536 quantiles of the normal distribution, rounded to a multiple of 2**-12. The quantiles
-    come from a table. If they were computed for each batch, they would depend on the batch size, because a logarithm
-    may be rounded differently in a long tensor.
+    come from a table. If `torch.special.ndtri` computed them for each batch, they would depend on the batch size,
+    because ndtri uses a logarithm, which torch may round differently in a long tensor.
     """
     words_BW = words(seed, purpose, indices_B, -(-num_numbers // _NUM_PER_WORD))
     shifts = torch.arange(0, 64, _QUANTILE_BITS)

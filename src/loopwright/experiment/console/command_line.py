@@ -18,13 +18,13 @@ from loopwright.errors import SettingError, did_you_mean
 
 VERBS = {
     "plan": "print the steps of a run without training; with -m, a table of the jobs",
-    "verify": "verify WHAT: test resume, accumulation, validation, workers or determinism in a few steps",
+    "verify": "verify WHAT: compare two short runs; WHAT is resume, accumulation, validation, workers or determinism",
     "config": "print the composed and resolved configuration",
     "resume": "resume DIR: continue an interrupted run; with loop.max_steps=N, train to step N",
     "validate": "validate DIR: validate the newest checkpoint of a run with its recorded configuration",
     "reproduce": "reproduce DIR: repeat a run in a new directory; report differences in its setup and its numbers",
-    "export": "export DIR: write the weights of a run to one safetensors file; output=FILE, weights=averaged",
-    "import-weights": "import-weights FILE: convert a torch.save file for init_from; output=DIR, key=NAME",
+    "export": "export DIR: write the weights of a run to a safetensors file; options: output=FILE, weights=averaged",
+    "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
 }
 
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
@@ -39,7 +39,7 @@ _REFUSED = {
     "--config-path": "the root configuration is fixed; add a directory of your own with --config-dir DIR",
 }
 _NOT_TO_BE_SET = {
-    "hydra": "set one of the values in it",
+    "hydra": "set one value in it, such as hydra.run.dir=DIR",
     "hydra.searchpath": "add a directory of configuration files with --config-dir DIR",
     "hydra.sweep.subdir": "the directories of the jobs are numbered",
     "hydra.mode": "use -m for a sweep",
@@ -55,7 +55,7 @@ class CommandLine:
         action: requested action. Only the action "run" can run a job. The other actions print information.
         verb: command such as ``plan``; None if the first word is an override.
         directory: path of the run directory or file that a command such as ``resume`` takes; otherwise None.
-        what: promise that ``verify`` checks; None for other commands.
+        what: property that ``verify`` checks, such as ``resume``; None for other commands.
         overrides: overrides in Hydra's grammar, such as ``key=value``.
         trust: values of ``--trust``.
         multirun: whether the flag ``-m`` is given, which requests a sweep.

@@ -101,7 +101,7 @@ def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
 def _is_never(value: object, kind: object) -> bool:
     """Return whether ``value`` is a scalar that cannot be passed to a parameter of the concrete class ``kind``.
 
-    Return False for path and enumeration classes, because targets often convert strings to paths or enumerations.
+    Return False for path and enumeration classes, because classes often convert strings to paths or enumerations.
     """
     if type(value) not in _SCALARS or not isinstance(kind, type) or kind is object:
         return False

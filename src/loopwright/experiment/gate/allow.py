@@ -95,7 +95,7 @@ METRIC_TARGETS: frozenset[str] = _named("torchmetrics.classification", _CLASSIFI
 
 LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TARGETS
 
-# Optional packages whose classes are listed, each with the extra of Loopwright that installs the package.
+# Optional packages with classes in `LISTED_TARGETS`, each with the extra of Loopwright that installs the package.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
 
 # Classes of Loopwright that import an optional package when they are used. Each value is a pair: the name of the

@@ -13,7 +13,7 @@ MAX_VALUES = 10_000
 MAX_CHARACTERS = 1_000_000  # total length of all keys and strings; for a file, its size in bytes
 MAX_DEPTH = 100  # number of nested containers
 MAX_CHAIN = 200  # number of interpolations in a chain, in which each interpolation refers to the next
-# The target of a nested interpolation such as ${a.${b}} is known only when the interpolation is resolved. The limit is
+# A nested interpolation such as ${a.${b}} refers to a setting that is known only when ${b} is resolved. The limit is
 # the number of ways in which such interpolations can refer to each other.
 MAX_COMBINATIONS = 10_000
 

@@ -1,4 +1,7 @@
-"""`check_arguments`: checks all arguments in a configuration against the signatures of their targets."""
+"""`check_arguments`: checks all arguments in a configuration against the signatures of their targets.
+
+A target is the class or function that a ``_target_`` names.
+"""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def check_expansion(raw: object) -> None:
 
     Raises:
         SettingError: if the resolved strings could have more than 1,000,000 characters in total, if more than 200
-            interpolations form a chain, or if interpolations such as ``${a.${b}}``, whose targets are unknown, could
-            refer to each other in more than 10,000 ways.
+            interpolations form a chain, or if interpolations such as ``${a.${b}}``, which do not name the setting
+            that they refer to, could refer to each other in more than 10,000 ways.
     """
     budget = Budget()
     expansion = _Expansion(raw, budget)
@@ -41,7 +41,7 @@ def check_expansion(raw: object) -> None:
             budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # In the worst case, each interpolation with an unknown target refers to the next string with such
+            # In the worst case, each interpolation that names no setting refers to the next string with such
             # interpolations. The number of copies is then multiplied by `most_choices` in each of these strings.
             budget.check_combinations(path, most_choices**num_choosing)
 
@@ -49,7 +49,7 @@ def check_expansion(raw: object) -> None:
 @dataclass(frozen=True, slots=True)
 class _Size:
     num_characters: int
-    num_choices: int  # interpolations with unknown targets, in the string and in the strings that it refers to
+    num_choices: int  # interpolations that name no setting, in the string and in the strings that it refers to
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class _Expansion:
 
 
 def _num_choices(text: str) -> int:
-    """Count the interpolations in ``text`` whose targets are unknown.
+    """Count the interpolations in ``text`` that do not name the setting that they refer to, such as ``${a.${b}}``.
 
     Plain references such as ``${a.b}``, and resolvers that read no other setting, are not counted.
     """

@@ -1,8 +1,9 @@
 """`instantiate`: builds the objects that a configuration describes. No other module calls the targets.
 
-Before a target is imported, its name must be on the allow-list or in a trusted package. Before a target is called, its
-arguments are checked. Hydra then looks up the target as well, and refuses it if it is on Hydra's own list of forbidden
-targets. Hydra gets only the name of the target. The arguments have been resolved, and are never interpolated again.
+A target is the class or function that a ``_target_`` names. Before a target is imported, its name must be on the
+allow-list or in a trusted package. Before a target is called, its arguments are checked. Hydra then looks up the target
+as well, and refuses it if it is on Hydra's own list of forbidden targets. Hydra gets only the name of the target. The
+arguments have been resolved, and are never interpolated again.
 """
 
 from __future__ import annotations

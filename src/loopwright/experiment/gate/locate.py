@@ -1,4 +1,4 @@
-"""`locate`: imports the class or function that a target names, and checks where it is defined."""
+"""`locate`: imports the class or function that a ``_target_`` names, and checks where it is defined."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
 
     Raises:
         SettingError: if the module cannot be imported, if no object has this name, if the object is neither a class nor
-            a function, or if it is defined outside the listed or trusted package. For example, `os.system` is refused
-            even if a trusted package imports it.
+            a function, or if it is not defined in the expected package. This is the trusted package or, for a name in
+            `LISTED_TARGETS`, the top-level package of the name. For example, `os.system` is refused even if a trusted
+            package imports it.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)
     where = join(path, TARGET)
     if package is None:
-        raise refuse(where, name, "a name that Loopwright lists, or one in a package you trust")
+        raise refuse(where, name, "a class or function that Loopwright allows, or one in a package that you trust")
     serve_from_cwd(trust)
     found = _follow(name, package, where)
     if not (inspect.isclass(found) or inspect.isfunction(found)):
@@ -39,7 +40,7 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
     if not isinstance(home, str) or not is_inside(home, package):
         raise refuse(where, name, f"an object defined in {package}", f"it is defined in {home}")
     if is_listed and found.__name__ != name.rpartition(".")[2]:
-        raise refuse(where, name, "the object of that name", f"it is {home}.{found.__qualname__}")
+        raise refuse(where, name, "the name of its definition", f"it refers to {home}.{found.__qualname__}")
     return found
 
 
@@ -50,11 +51,13 @@ def _follow(name: str, package: str, where: str) -> object:
     for i, part in enumerate(parts[1:], start=1):
         if isinstance(found, ModuleType):
             if not is_inside(found.__name__, package) and not is_inside(package, found.__name__):
-                raise refuse(where, name, f"an object defined in {package}", f"the name leads through {found.__name__}")
+                raise refuse(
+                    where, name, f"an object defined in {package}", f"it refers to the module {found.__name__}"
+                )
             if not hasattr(found, part):
                 _import(".".join(parts[: i + 1]), name, where, parent=found)
         elif not inspect.isclass(found):
-            raise refuse(where, name, "a class or a function", f"{'.'.join(parts[:i])} is neither, nor a module")
+            raise refuse(where, name, "a class or a function", f"{'.'.join(parts[:i])} is not a module or a class")
         if not hasattr(found, part):
             raise _nothing_there(found, part, name, where)
         found = getattr(found, part)

@@ -52,11 +52,11 @@ def register_resolver() -> Callable[..., None]:
 
 
 def _read_listed(name: str, default: object = _NO_DEFAULT) -> object:
-    """Return the value of a listed variable as a string, or ``default`` if the variable is not set.
+    """Return the value of an environment variable as a string, or ``default`` if the variable is not set.
 
     Raises:
-        SettingError: if the variable is not listed, even if it is set. Also if the variable is not set and no default
-            is given.
+        SettingError: if the variable is not in `READABLE_NAMES`, even if it is set. Also if the variable is not set
+            and no default is given.
     """
     if name not in READABLE_NAMES:
         listed = ", ".join(sorted(READABLE_NAMES))

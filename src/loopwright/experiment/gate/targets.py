@@ -1,4 +1,7 @@
-"""`check_targets`: checks every ``_target_`` in a configuration before any target is imported."""
+"""`check_targets`: checks every ``_target_`` in a configuration before anything is imported.
+
+A target is the class or function that a ``_target_`` names.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def check_targets(tree: object, trust: Trust, path: str = "") -> None:
         path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: for a target that is neither listed nor in a trusted package, for a wrong value of a
+        SettingError: for a target that is neither in `LISTED_TARGETS` nor in a trusted package, for a wrong value of a
             special key such as ``_convert_``, and for a tree that is too large or too deep.
         SettingTypeError: for a target or an argument name that is not a string, and for a value that is not a dict, a
             list or a scalar.
@@ -45,10 +48,10 @@ def _check_target(where: str, name: object, trust: Trust) -> None:
 
 def _not_allowed(where: str, name: str) -> SettingError:
     top = name.partition(".")[0]
-    expected = "a name that Loopwright lists, or one in a package you trust"
+    expected = "a class or function that Loopwright allows, or one in a package that you trust"
     if top in ("loopwright", "torch", "torchmetrics"):
         near = nearest(name, (listed for listed in LISTED_TARGETS if listed.startswith(f"{top}.")))
-        remedy = f"did you mean {near}?" if near else "use a class of your own that calls it, and --trust its package"
+        remedy = f"did you mean {near}?" if near else "call it in a class of your own, and add --trust PACKAGE"
         return SettingError(where, f"={name!r}: expected {expected}; {remedy}{'' if near else '.'}")
     return refuse(where, name, expected, f"add --trust {top} only if you trust its code")
 

@@ -85,7 +85,8 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
     """Build the device settings of a job. Draw a seed and choose a number of threads if the configuration sets none.
 
     Raises:
-        SettingError: for arguments that a target does not accept, and for a wrong section ``device``.
+        SettingError: for arguments that a class or function named by a ``_target_`` does not accept, and for a wrong
+            section ``device``.
     """
     config = job.config
     check_arguments(config, trust)
@@ -107,6 +108,6 @@ def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Jo
 @contextmanager
 def applied(job: Job) -> Iterator[None]:
     """While the context is open, apply the number of threads and the determinism of a job returned by `settle`."""
-    assert job.num_threads, "decided by settle"
+    assert job.num_threads, "settle() chooses a number"
     with process_settings(job.num_threads, deterministic=job.settings.deterministic):
         yield

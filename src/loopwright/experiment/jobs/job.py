@@ -26,7 +26,7 @@ class Job:
     Args:
         number: index of the job in its sweep, from 0.
         overrides: overrides that this job applies to its configuration.
-        config: resolved configuration. Its targets have been checked.
+        config: resolved configuration. Each ``_target_`` has been checked.
         settings: checked top-level values of the configuration.
         directory: directory of the run or the sweep; None if the user typed no directory.
         label: overrides that distinguish this job from the other jobs of its sweep.

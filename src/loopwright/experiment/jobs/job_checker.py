@@ -192,7 +192,7 @@ def _weightless(node: Any, trust: Trust) -> nn.Module:
     with torch.device("meta"):
         model = instantiate(node, trust, "model")
     if not isinstance(model, nn.Module):
-        raise SettingError("model", f": expected a torch.nn.Module; its target returned {type(model).__name__}.")
+        raise SettingError("model", f": expected a torch.nn.Module; its _target_ returned {type(model).__name__}.")
     return model
 
 
@@ -224,6 +224,6 @@ def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
 
 
 def _is_ours(node: Any) -> bool:
-    """Return whether all targets in a section belong to Loopwright or torch."""
+    """Return whether each ``_target_`` in a section names a class or function of Loopwright or torch."""
     targets = [entry[TARGET] for _, entry in walk(node) if isinstance(entry, dict) and TARGET in entry]
     return all(isinstance(name, str) and name.startswith(("loopwright.", "torch.")) for name in targets)

@@ -1,4 +1,4 @@
-"""`JobPlan`: the plan of a job and the sizes of its data. `plan_job` computes it before a trainer exists."""
+"""`JobPlan`, a description of what a job will do, and `plan_job`, which computes a `JobPlan` without a trainer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loopwright.trainer.resume import rest_of_run, saved_plan
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """The plan of a job.
+    """Description of what a job will do, with the plan of its fit and the sizes of its training data.
 
     Attributes:
         text: description of the plan, as ``loopwright plan`` prints it.
@@ -38,11 +38,11 @@ class JobPlan:
 
 
 def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
-    """Compute the plan of a job.
+    """Describe what a job will do. Compute the plan of its fit, if it trains.
 
     Raises:
         SettingError: if the settings do not fit the data or the checkpoint from which the run resumes.
-        CheckpointError: if the checkpoint cannot be used.
+        CheckpointError: if this checkpoint is missing or damaged, or was not saved during a fit.
     """
     loop, data = objects.loop, objects.data
     if not isinstance(loop, TrainingLoop):
@@ -90,7 +90,7 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
 
 
 def _read_plan(ckpt_path: str) -> Checkpoint:
-    """Read the entries of a checkpoint that planning needs. The tensors of the checkpoint are not read."""
+    """Read the entries ``plan`` and ``position`` of a checkpoint. No tensor is loaded."""
     folder = resolve(ckpt_path)
     if folder == Path(ckpt_path):  # for a run directory, `resolve` has already verified the checkpoint
         verify_checkpoint(folder)

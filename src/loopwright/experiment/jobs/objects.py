@@ -58,7 +58,8 @@ def build_objects(job: Job, trust: Trust) -> JobObjects:
     """Build the objects of a checked job whose seed has been decided.
 
     Raises:
-        SettingError: if a target refuses its arguments or returns an object of a wrong class.
+        SettingError: if a class or function named by a ``_target_`` refuses its arguments, or returns an object of a
+            wrong class.
     """
     config = job.config
     return JobObjects(
@@ -85,7 +86,7 @@ def make_trainer(
 
     Args:
         job: checked job whose seed has been decided.
-        objects: objects of the job.
+        objects: loop, data, device and other objects that `build_objects` has built for the job.
         trust: packages that the user trusts.
         run_dir: directory to which the run writes its files. None writes no files and uses no loggers.
         callbacks: additional callbacks by name.
@@ -112,11 +113,11 @@ def build_data(job: Job, trust: Trust) -> Splits:
 
     The random generators of the process are restored afterwards.
     """
-    assert job.settings.seed is not None, "decided by settle"
+    assert job.settings.seed is not None, "settle() chooses a seed"
     with RandomStreams(derive(job.settings.seed, "build data")).active():
         splits = instantiate(job.config["data"], trust, "data")
     if not isinstance(splits, Splits):
-        raise refuse_type("data", type(splits).__name__, "a target that returns loopwright.data.Splits(train, val)")
+        raise refuse_type("data", type(splits).__name__, "a _target_ that returns loopwright.data.Splits(train, val)")
     return splits
 
 
@@ -169,7 +170,7 @@ def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
 
 def build_optimizer(node: Any, trust: Trust) -> Any:
     """Return a callable that builds an optimizer for given parameters."""
-    _check_partial(node, "optimizer", "the trainer gives an optimizer its parameters")
+    _check_partial(node, "optimizer", "the trainer passes the parameters and builds the optimizer")
     return instantiate(node, trust, "optimizer")
 
 
@@ -205,7 +206,7 @@ def build_callbacks(config: Config, section: str, trust: Trust) -> dict[str, Any
 
 
 def _build_scheduler(node: Any, trust: Trust, path: str) -> Any:
-    remedy = "the trainer gives a scheduler its optimizer"
+    remedy = "the trainer passes the optimizer and builds the scheduler"
     if isinstance(node, dict) and TARGET not in node:
         if node.keys() != {"scheduler", "monitor"}:
             raise SettingError(path, ": expected a _target_, or the two keys scheduler and monitor.")

@@ -27,13 +27,14 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
 
     Raises:
         SettingError: if the file does not exist, or does not contain one mapping with string keys. Also if the file
-            contains tags, aliases or repeated keys, or exceeds the limits of `Budget` on size and depth.
+            contains tags, aliases or repeated keys, or exceeds the limits on size and depth in
+            `loopwright.experiment.gate.budget`.
     """
     file = run_dir / "config.yaml"
     if not run_dir.is_dir():
         raise SettingError(str(run_dir), ": no such folder; expected a run directory.")
     if not file.is_file() or file.is_symlink():
-        raise SettingError(str(run_dir), ": expected a run directory; it has no config.yaml.")
+        raise SettingError(str(run_dir), ": expected a run directory with a regular file config.yaml.")
     check_config_file(file)
     text = file.read_text(encoding="utf-8")
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -75,10 +76,12 @@ def check_files(directory: Path) -> None:
 
 
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set values in a recorded configuration, in place. The recorded option of each configuration group is kept.
+    """Set values in a recorded configuration, in place.
+
+    An override cannot choose another option of a configuration group, as ``model=cnn`` would.
 
     Raises:
-        SettingError: if an override does not have the form ``key=value`` with one value, if its key is not in the
+        SettingError: if an override is not ``key=value`` with one value, if its key is not in the
             configuration, or if it chooses an option of a group.
     """
     problems = []
@@ -90,8 +93,8 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
             problems.append(f"{line}: expected key=value with a key from the config.yaml of the run.")
         elif isinstance(_get(config, key.split(".")), dict):
             problems.append(
-                f"{line}: a recorded run keeps its option of {key}; set single values with {key}.NAME=VALUE, or begin "
-                f"a new run: loopwright {line}"
+                f"{line}: a recorded run keeps its option of {key}; change one value of it with {key}.NAME=VALUE, or "
+                f"start a new run with: loopwright {line}"
             )
         elif not _set(config, key.split("."), override.value()):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")

@@ -37,7 +37,7 @@ class RecordingCallback(Callback):
         writer: writer of the files in the run directory.
         config: resolved configuration.
         course: function that describes the learning rates of a plan in one line.
-        named_metrics: names of metrics in the configuration, by the setting that contains the name.
+        named_metrics: mapping from the path of a setting, such as ``objective``, to the metric name in this setting.
     """
 
     def __init__(
@@ -72,7 +72,11 @@ class RecordingCallback(Callback):
                 raise SettingError(setting, problem + did_you_mean(name, validated))
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Log a warning for a setting whose metric was never logged. `carry_out` checks the objective later."""
+        """Log a warning for each setting that names a metric that was never logged.
+
+        A ``val/…`` metric is ignored if the plan has no validations. The setting ``objective`` is not checked here,
+        because `carry_out` checks it after the fit.
+        """
         for setting, name in self._named_metrics.items():
             if setting != "objective" and trainer.metrics and name not in trainer.metrics and trainer.global_step:
                 is_unvalidated = trainer.plan is not None and trainer.plan.eval_every is None
@@ -89,7 +93,7 @@ class RecordingCallback(Callback):
 
 
 def _facts(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the class of an optimizer, and the kind, settings and size of each parameter group."""
+    """Return the class name of an optimizer, and a description of each parameter group as JSON values."""
     groups = [
         {
             "kind": kind_of(group),

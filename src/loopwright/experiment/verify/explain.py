@@ -168,7 +168,7 @@ def _globals(kind: type) -> Iterator[str]:
 def _own_dataloader(what: str, dataloader: Any) -> list[str]:
     if type(dataloader) in (Loader, DataLoader) or isinstance(dataloader, list | tuple):
         return []
-    own = "its random numbers and its position are not restored"
+    own = "a resume restores neither its random numbers nor the batch that it reads next"
     how = "the random numbers of its workers are not seeded for each sample" if what == "workers" else own
     return [
         f"{type(dataloader).__name__} is a dataloader of your own: {how}; "

@@ -11,7 +11,7 @@ class Found:
     """Result of a comparison of two runs.
 
     Attributes:
-        is_equal: whether the promise holds, as in `loopwright.experiment.verify.Verdict`.
+        is_equal: whether the tested property holds, as in `loopwright.experiment.verify.Verdict`.
         did: description of the two runs.
         said: description of the result in one line.
         explanations: possible causes of a difference.

@@ -1,8 +1,8 @@
-"""`verify`: checks a promise of Loopwright by comparing two runs of one configuration.
+"""`verify`: checks a property of Loopwright by comparing two runs of one configuration.
 
-The two runs of each promise are::
+The properties and their two runs are::
 
-    promise        first run                           |  second run
+    property       first run                           |  second run
     resume         without interruption                |  interrupted in the middle, rebuilt and resumed
     validation     only the planned validations        |  an additional validation after each step
     workers        data read in this process           |  data read by two workers
@@ -55,8 +55,8 @@ class Verdict:
     """Result of the comparison of two runs of one configuration.
 
     Attributes:
-        what: name of the promise that was checked, one of the keys of `VERIFIABLE`.
-        is_equal: whether the promise holds: the two runs are bitwise equal or, for accumulation, equal up to rounding.
+        what: name of the property that was checked, one of the keys of `VERIFIABLE`.
+        is_equal: whether the property holds: the two runs are bitwise equal or, for accumulation, equal up to rounding.
             For determinism, every operation must also have a deterministic implementation.
         did: description of the two runs.
         said: description of the result in one line.
@@ -81,7 +81,7 @@ def verify(
     """Run a few steps of a configuration in two ways, and compare the two runs. All files are temporary.
 
     Args:
-        what: name of the promise to check, one of the keys of `VERIFIABLE`.
+        what: name of the property to check, one of the keys of `VERIFIABLE`.
         overrides: overrides as on the command line, such as ``experiment=digits``. The number of steps to compare is
             the value of ``loop.num_steps`` or ``loop.max_steps`` in these overrides, otherwise 8.
         config_dir: directory of the user's configuration files; None for the shipped files alone.
