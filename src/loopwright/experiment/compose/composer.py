@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from loopwright.errors import SettingError, refuse
+from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composition_errors import composition_error
 from loopwright.experiment.compose.overrides import parse_overrides, quoted
 from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line
-from loopwright.experiment.gate.config_files import check_config_files
 from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.resolve import resolve
 from loopwright.experiment.gate.resolvers import lock_resolvers
@@ -96,6 +96,8 @@ class Composer:
         parse_overrides(overrides)
         try:
             whole = self._compose(overrides)
+        except SettingError:
+            raise
         except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
             raise composition_error(error, overrides, self.groups, self._keys_under) from None
         task = whole.copy()
@@ -145,16 +147,15 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
     """Prepare the composition of configurations from the shipped files and the files in ``config_dir``.
 
     Raises:
-        SettingError: if ``config_dir`` is not a directory, or contains a file that is malformed or too large, or that
-            Hydra would never read.
+        SettingError: if ``config_dir`` is not a directory, or contains a file that Hydra would never read.
     """
     directory = None if config_dir is None else Path(config_dir).resolve()
     if directory is not None and not directory.is_dir():
         raise SettingError("--config-dir", f"={config_dir!r}: no such directory.")
     if directory is not None:
-        check_config_files(directory)
         _check_names(directory)
     lock_resolvers()
+    check_loaded_files()
     with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
         yield Composer(directory)
 

@@ -6,40 +6,58 @@ produces events, and the number of events is proportional to the size of the fil
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from loopwright.errors import SettingError
-from loopwright.experiment.gate.budget import MAX_VALUES, Budget
+from loopwright.errors import SettingError, on_one_line
+from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
+from loopwright.records import read_at_most
+
+_MAX_REASON = 200  # largest number of characters of a loader's reason in a message
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
 
-def check_config_files(directory: Path) -> None:
-    """Refuse a directory with a ``.yaml`` file that is too large, too deeply nested or malformed, or contains tags.
+def check_config_file(file: Path) -> str:
+    """Refuse a file that is too large, too deeply nested or malformed, or contains tags. Return its text.
 
     Raises:
-        SettingError: if a file has more than 1 MB, more than 10,000 values after expansion of aliases or more than 100
-            levels, contains tags, or is not YAML. The message is one line with the name of the file and, where
-            possible, the line number.
+        SettingError: if the file cannot be read, has more than 1 MB, more than 10,000 values after expansion of aliases
+            or more than 100 levels, contains tags, or is not YAML. The message is one line with the name of the file
+            and, where possible, the line number.
     """
-    for file in sorted(directory.rglob("*.yaml")):
-        if file.is_file():
-            check_config_file(file)
-
-
-def check_config_file(file: Path) -> None:
-    """Check one file in the same way as `check_config_files`."""
-    Budget().spend_text(str(file), file.stat().st_size, "bytes")
     try:
-        _check_events(file, file.read_text(encoding="utf-8"))
+        data = read_at_most(file, MAX_CHARACTERS)
+    except OSError as error:
+        raise SettingError(str(file), f": cannot be read: {error.strerror}.") from error
+    with yaml_errors(file):
+        text = data.decode()
+        _check_events(file, text)
+        return text
+
+
+@contextmanager
+def yaml_errors(file: Path) -> Iterator[None]:
+    """Convert the errors of a YAML parser or loader to a `SettingError` of one line that names the file.
+
+    A loader raises errors of many types for values such as ``2024-99-99`` or a number of 5,000 digits.
+    """
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        mark = error.problem_mark or error.context_mark
         place = str(file) if mark is None else f"{file}:{mark.line + 1}"
-        raise SettingError(place, f": {error.problem or error.context}.") from error
+        raise SettingError(place, f": {on_one_line(str(error.problem or error.context))}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(str(file), f": expected YAML in UTF-8; {str(error).splitlines()[0]}.") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        reason = on_one_line(f"{type(error).__name__}: {error}", _MAX_REASON)
+        raise SettingError(str(file), f": has a value that cannot be read as YAML ({reason}).") from error
 
 
 def _check_events(file: Path, text: str) -> None:

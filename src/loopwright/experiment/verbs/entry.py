@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml  # a dependency of omegaconf
 
 from loopwright.errors import refuse
+from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
 from loopwright.experiment.compose.overrides import split_jobs
@@ -33,6 +34,7 @@ def execute(line: CommandLine) -> int:
         CheckpointError: for a checkpoint that cannot be used, before a run starts.
     """
     lock_resolvers()
+    check_loaded_files()
     supervised = join_supervisor()
     if line.action in ("completion", "hydra_help"):
         return run_nothing([*line.hydra_flags, *(line.overrides if line.action == "completion" else ())])

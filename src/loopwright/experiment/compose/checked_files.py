@@ -1,0 +1,64 @@
+"""`check_loaded_files`: makes Hydra check each configuration file when it loads the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hydra._internal import config_loader_impl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult
+
+from loopwright.errors import SettingError
+from loopwright.experiment.gate.config_files import check_config_file
+from loopwright.shipped import conf_dir
+
+# Hydra asks about twice for each file that a defaults list names. The default experiment has about 20 files. Files that
+# each name the next file twice double the number with each file.
+MAX_LOADS = 500
+
+
+class CheckedRepository(CachingConfigRepository):
+    """Hydra's repository of configuration files for one composition, with a check before a file is loaded.
+
+    The check covers every file that Hydra loads, also a file behind a linked folder. It does not cover files that the
+    composition does not need.
+    """
+
+    _num_loads = 0
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Check and load a file.
+
+        Raises:
+            SettingError: if the file is outside the directory of its source, exceeds the limits of
+                `check_config_file`, or if defaults lists load too many files. A file counts each time that it is named.
+        """
+        self._num_loads += 1
+        if self._num_loads > MAX_LOADS:
+            problem = f": expected defaults lists that load at most {MAX_LOADS:,} files in all."
+            raise SettingError(config_path, problem)
+        if f"config_path={config_path}" not in self.cache:
+            self._check(config_path)
+        return super().load_config(config_path)
+
+    def _check(self, config_path: str) -> None:
+        if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
+            problem = ": leads out of the configuration directory; name a file in it, such as /model: mlp."
+            raise SettingError(config_path, problem)
+        source = self.delegate._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.scheme() != "file" or Path(source.path) == conf_dir():
+            return
+        root = os.path.realpath(source.path)
+        file = os.path.realpath(os.path.join(root, source._normalize_file_name(config_path)))
+        if not file.startswith(os.path.join(root, "")):
+            problem = f": a link leads from it out of {root}; copy the file {file} into this directory."
+            raise SettingError(os.path.join(source.path, config_path), problem)
+        check_config_file(Path(file))
+
+
+def check_loaded_files() -> None:
+    """Make Hydra use `CheckedRepository` in this process. Further calls have no effect."""
+    assert hasattr(config_loader_impl, "CachingConfigRepository"), "another version of Hydra loads files elsewhere"
+    config_loader_impl.CachingConfigRepository = CheckedRepository  # type: ignore[misc]
