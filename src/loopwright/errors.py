@@ -85,7 +85,9 @@ def refuse_type(setting: str, given: object, expected: str, remedy: str = "") ->
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
-def check_count(setting: str, value: object, meaning: str | None = None, *, least: int = 1) -> int:
+def check_count(
+    setting: str, value: object, meaning: str | None = None, *, least: int = 1, most: int | None = None
+) -> int:
     """Return ``value`` as an int if it is an integer of at least ``least``.
 
     Args:
@@ -93,16 +95,19 @@ def check_count(setting: str, value: object, meaning: str | None = None, *, leas
         value: value of the setting: an int, or an integer of another library, such as NumPy.
         meaning: description of the accepted values; None: "a whole number, ``least`` or more".
         least: smallest accepted value.
+        most: largest accepted value; None: any. A larger value gets its own description.
 
     Raises:
         SettingTypeError: if ``value`` is not an integer; True and "5" are not integers.
-        SettingError: if ``value`` is below ``least``.
+        SettingError: if ``value`` is below ``least`` or above ``most``.
     """
     meaning = meaning or f"a whole number, {least} or more"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise refuse_type(setting, value, meaning)
     if value < least:
         raise refuse(setting, value, meaning)
+    if most is not None and value > most:
+        raise refuse(setting, value, f"a whole number from {least} to {most:,}")
     return int(value)
 
 

@@ -1,4 +1,4 @@
-"""`read_at_most` reads a file of unknown origin without allocating the size that the file system reports."""
+"""`read_at_most` and `read_record`, which read files of unknown origin in a bounded amount of memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import stat
 from pathlib import Path
 
+from loopwright.errors import CheckpointError, on_one_line
+
 MAX_RECORD_BYTES = 1 << 24  # for a file that a run writes once, such as summary.json
 MAX_LOG_BYTES = 1 << 32  # for a file that grows during a run, such as metrics.jsonl
 
-_LEAST_SPARSE_BYTES = 1 << 20
+_LEAST_SPARSE_BYTES = 1 << 26
 
 
 def read_at_most(file: Path, max_bytes: int) -> bytes:
@@ -22,16 +24,33 @@ def read_at_most(file: Path, max_bytes: int) -> bytes:
     """
     # Opening a pipe could block forever without O_NONBLOCK.
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
     with open(descriptor, "rb") as opened:
-        status = os.fstat(descriptor)
-        size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(file))
         if size > max_bytes:
             raise OSError(errno.EFBIG, f"{size:,} bytes; expected at most {max_bytes:,}", str(file))
         if is_sparse(descriptor, status, _LEAST_SPARSE_BYTES):
             raise OSError(errno.EFBIG, f"almost none of its {size:,} bytes are on the disk", str(file))
         return opened.read(size)
+
+
+def read_record(file: Path, max_bytes: int = MAX_RECORD_BYTES) -> bytes | None:
+    """Return the content of a file that a run recorded, or None if there is no such file.
+
+    Raises:
+        CheckpointError: if the file cannot be opened, is not a regular file, has more than ``max_bytes`` bytes, or
+            consists of holes.
+    """
+    try:
+        return read_at_most(file, max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}; expected the file that a run recorded, or no file."
+        raise CheckpointError(f"{on_one_line(str(file))}: {problem}") from None
 
 
 def is_sparse(descriptor: int, status: os.stat_result, least_bytes: int) -> bool:

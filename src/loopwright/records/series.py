@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopwright.records.bounded import MAX_LOG_BYTES, read_record
+
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
 _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
@@ -48,13 +50,15 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
     If a metric has several values at one step, the last value is used. Lines that cannot be parsed, such as an
     incomplete last line after a power loss, are skipped. The result is empty if the run has logged no metrics.
+
+    Raises:
+        CheckpointError: if the file cannot be read, or is too large.
     """
     found: dict[str, dict[int, float]] = {}
-    try:
-        text = (run_dir / METRICS_FILE).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    data = read_record(run_dir / METRICS_FILE, MAX_LOG_BYTES)
+    if data is None:
         return {}
-    for line in text.splitlines():
+    for line in data.decode(errors="replace").splitlines():
         entry = _entry(line)
         if entry is not None:
             name, step, value = entry
@@ -63,19 +67,23 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Read the ``summary.json`` of a run. The result is empty if the file is missing or invalid."""
+    """Read the ``summary.json`` of a run with `read_mapping`. The result is empty if the file is missing or invalid."""
     return read_mapping(run_dir / SUMMARY_FILE)
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file.
 
-    The result is empty if the file is missing, cannot be read or contains no mapping. The result is also empty if the
-    mapping is nested more than 50 levels deep, because no run writes such a file.
+    The result is empty if the file is missing or contains no mapping. The result is also empty if the mapping is nested
+    more than 50 levels deep, because no run writes such a file.
+
+    Raises:
+        CheckpointError: if the file cannot be opened, or has more than 16 MiB.
     """
+    data = read_record(file)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = None if data is None else json.loads(data.decode())
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and not _is_deeper(found, _MAX_DEPTH) else {}
 

@@ -22,11 +22,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from loopwright.errors import CheckpointError
 from loopwright.experiment.console.command_line import CommandLine, words_on
 from loopwright.experiment.console.messages import complain
 from loopwright.experiment.launch.restarts import Restarts
 from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
-from loopwright.records import read_summary
+from loopwright.records import read_record, read_summary
 
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 # Exit codes after which a run is not restarted: it completed, a restart would repeat the error, or the user
@@ -99,9 +100,16 @@ def _is_of_full_size(folder: Path) -> bool:
     The contents of the files are checked later, when the run is resumed.
     """
     try:
-        files = json.loads((folder / "manifest.json").read_bytes())["files"]
+        files = json.loads(read_record(folder / "manifest.json") or b"")["files"]
         return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no valid manifest, or a missing file
+    except (
+        CheckpointError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):  # no valid manifest, or a missing file
         return False
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loopwright.checkpoint import expand, resolve
 from loopwright.experiment.jobs.job_settings import JobSettings
+from loopwright.records import read_record
 
 
 def origins(settings: JobSettings) -> list[Path]:
@@ -23,15 +24,16 @@ def origins(settings: JobSettings) -> list[Path]:
 
 
 def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
-    """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None for an unreadable manifest.
+    """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None if there is no manifest.
 
     The manifest contains the digests of all other files of the checkpoint. A replaced checkpoint therefore has another
     SHA-256.
+
+    Raises:
+        CheckpointError: if a manifest cannot be read, or is too large.
     """
     found: dict[str, str | None] = {}
     for folder in checkpoints:
-        try:
-            found[str(folder)] = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-        except OSError:
-            found[str(folder)] = None
+        manifest = read_record(folder / "manifest.json")
+        found[str(folder)] = None if manifest is None else hashlib.sha256(manifest).hexdigest()
     return found

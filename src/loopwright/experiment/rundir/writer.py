@@ -19,7 +19,7 @@ import yaml
 from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import number
-from loopwright.records import read_summary
+from loopwright.records import read_record, read_summary
 
 # Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
@@ -67,7 +67,7 @@ class DirectoryWriter:
                 "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
             )
         self._data_before = before["data"] if isinstance(before.get("data"), dict) else {}
-        self._resumption: tuple[str, str] | None = None  # configuration and command, not yet written
+        self._resumption: tuple[str, str] | None = None  # texts of config.yaml and command.txt, not yet written
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
         self._summary: dict[str, Any] = {
@@ -122,8 +122,12 @@ class DirectoryWriter:
             words: words of the command line that resumes the run.
             checkpoint: checkpoint from which the run resumes.
             differences: differences between the recorded environment and the current environment.
+
+        Raises:
+            CheckpointError: if ``command.txt`` cannot be read, or is too large.
         """
-        self._resumption = _config_text(config), shlex.join(words) + "\n"
+        before = (read_record(self.directory / "command.txt") or b"").decode(errors="replace")
+        self._resumption = _config_text(config), before + shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def write_resumption(self) -> None:
@@ -136,8 +140,7 @@ class DirectoryWriter:
             if _PARTIAL.fullmatch(left.name):
                 left.unlink(missing_ok=True)
         self._write_config(config_text)
-        file = self.directory / "command.txt"
-        self._write("command.txt", (file.read_text(encoding="utf-8") if file.exists() else "") + command)
+        self._write("command.txt", command)
         self._write_summary()
 
     def _write_config(self, text: str) -> None:

@@ -33,7 +33,7 @@ from loopwright.experiment.runs.run import run
 from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
-from loopwright.records import read_summary
+from loopwright.records import MAX_LOG_BYTES, read_record, read_summary
 from loopwright.seeding import draw_seed
 
 _DIRECTORY = "hydra.run.dir"
@@ -56,7 +56,8 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     Raises:
         SettingError: if the directory contains no run, if a setting is wrong, or if the new directory is inside the
             recorded run or contains another run.
-        CheckpointError: if a checkpoint from which the recorded run started does not exist.
+        CheckpointError: if a checkpoint from which the recorded run started does not exist, or if a recorded file
+            cannot be read or is too large.
     """
     assert line.directory is not None
     directory = Path(line.directory)
@@ -159,13 +160,17 @@ def _changes_around(
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:
     """Return a line if ``diff``, the current uncommitted changes, differs from the recorded ``git.diff``."""
-    file = directory / "git.diff"
-    then = file.read_bytes() if file.is_file() else None
+    then = read_record(directory / "git.diff", MAX_LOG_BYTES)
     now = None if diff is None else diff.encode()
     if then == now or (not then and not now):
         return []
-    recorded = f"{count(len(then.splitlines()), 'line')} in the recorded git.diff" if then else "none recorded"
-    return [f"uncommitted changes differ: {recorded}, {count(len(now.splitlines()), 'line') if now else 'none'} now"]
+    recorded = f"{count(_num_lines(then), 'line')} in the recorded git.diff" if then else "none recorded"
+    return [f"uncommitted changes differ: {recorded}, {count(_num_lines(now), 'line') if now else 'none'} now"]
+
+
+def _num_lines(text: bytes) -> int:
+    """Return the number of lines, without the memory for a list of them."""
+    return text.count(b"\n") + (not text.endswith(b"\n"))
 
 
 def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
