@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,19 @@ def on_one_line(text: str, limit: int | None = None) -> str:
         text = f"{text[: limit - 1]}…"
     joined = " ".join(text.split())
     return joined if joined.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
+
+
+def printable(text: str, *, keeps_newlines: bool = True) -> str:
+    """Return ``text`` with control characters, and characters that change the direction of text, as escape sequences.
+
+    A terminal would interpret these characters. Spaces of all kinds and, if ``keeps_newlines``, newlines are kept.
+    """
+    kept = "\n" if keeps_newlines else ""
+    if text.replace("\n", "" if keeps_newlines else "\n").isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in kept or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text
+    )
 
 
 def room(num_bytes: int, folder: Path) -> str:

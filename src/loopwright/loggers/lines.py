@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from loopwright.errors import printable
 from loopwright.plan import Plan, describe, in_ascii
 
 
@@ -73,8 +74,12 @@ def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes."""
-    encoding = encoding or "utf-8"
+    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes.
+
+    Control characters, and characters that change the direction of text, are replaced by escapes as well. They may come
+    from data or files of unknown origin.
+    """
+    encoding, text = encoding or "utf-8", printable(text)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

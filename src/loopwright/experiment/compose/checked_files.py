@@ -10,13 +10,15 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 
-from loopwright.errors import SettingError
+from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.config_files import check_config_file
 from loopwright.shipped import conf_dir
 
 # Hydra asks about twice for each file that a defaults list names. The default experiment has about 20 files. Files that
 # each name the next file twice double the number with each file.
 MAX_LOADS = 500
+
+_MAX_REASON = 200  # largest number of characters of Hydra's or YAML's reason in a message
 
 
 class CheckedRepository(CachingConfigRepository):
@@ -41,7 +43,11 @@ class CheckedRepository(CachingConfigRepository):
             raise SettingError(config_path, problem)
         if f"config_path={config_path}" not in self.cache:
             self._check(config_path)
-        return super().load_config(config_path)
+        try:
+            return super().load_config(config_path)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            problem = f": cannot be loaded ({on_one_line(f'{type(error).__name__}: {error}', _MAX_REASON)})."
+            raise SettingError(config_path, problem) from error
 
     def _check(self, config_path: str) -> None:
         if os.path.isabs(config_path) or os.pardir in config_path.split("/"):

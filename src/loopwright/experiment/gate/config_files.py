@@ -16,6 +16,9 @@ from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
 from loopwright.records import read_at_most
 
+# Longer whole numbers do not fit a float. The conversion of a number of 5,000 digits to a string raises an error, and a
+# number such as 1:2:3 takes a time proportional to the square of its length.
+_MAX_NUMBER = 320
 _MAX_REASON = 200  # largest number of characters of a loader's reason in a message
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
@@ -74,6 +77,8 @@ def _check_events(file: Path, text: str) -> None:
         elif isinstance(event, (yaml.CollectionStartEvent, yaml.ScalarEvent)):
             if event.tag is not None and event.tag not in _PLAIN_TAGS:
                 raise SettingError(where, f": tag {event.tag!r}: expected values without tags.")
+            if isinstance(event, yaml.ScalarEvent) and _is_long_number(event):
+                raise SettingError(where, f": a number of {len(event.value):,} characters; expected a shorter one.")
             if isinstance(event, yaml.CollectionStartEvent):
                 open_containers.append((event.anchor, budget.num_values))
                 budget.check_depth(where, len(open_containers))
@@ -84,3 +89,10 @@ def _check_events(file: Path, text: str) -> None:
             anchor, num_left_before = open_containers.pop()
             if anchor is not None:
                 sizes[anchor] = num_left_before - budget.num_values
+
+
+def _is_long_number(event: yaml.ScalarEvent) -> bool:
+    if len(event.value) <= _MAX_NUMBER:
+        return False
+    tag = event.tag or yaml.resolver.Resolver().resolve(yaml.ScalarNode, event.value, event.implicit)
+    return str(tag).endswith((":int", ":float"))
