@@ -107,7 +107,7 @@ def check_count(
         raise refuse_type(setting, value, meaning)
     if value < least:
         raise refuse(setting, value, meaning)
-    if most is not None and value > most:
+    if most is not None and int(value) > most:
         raise refuse(setting, value, f"a whole number from {least} to {most:,}")
     return int(value)
 

@@ -80,7 +80,7 @@ def _ends_plainly(file: BinaryIO, size: int, num_entries: int) -> bool:
         if signature != b"PK\x06\x06" or position != start:
             return False
         stop = start
-    return num_listed == num_entries and offset + num_bytes == stop
+    return bool(num_listed == num_entries and offset + num_bytes == stop)
 
 
 def _is_plain(entry: zipfile.ZipInfo) -> bool:

@@ -166,3 +166,9 @@ def test_ordinary_files_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     assert check_config_file(tmp_path / "mine.yaml") == body
     assert check_config_file(tmp_path / "empty.yaml") == ""
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
+def test_a_text_that_cannot_be_written_to_a_file_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match=r"^a='.*': expected text that can be encoded in UTF-8\.$"):
+        resolve(OmegaConf.create({"a": text}))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_repository import CachingConfigRepository
-from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 
 from loopwright.errors import SettingError, on_one_line
@@ -53,7 +52,7 @@ class CheckedRepository(CachingConfigRepository):
         if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
             problem = ": leads out of the configuration directory; name a file in it, such as /model: mlp."
             raise SettingError(config_path, problem)
-        source = self.delegate._find_object_source(config_path, ObjectType.CONFIG)
+        source = next((each for each in self.delegate.get_sources() if each.is_config(config_path)), None)
         if source is None or source.scheme() != "file" or Path(source.path) == conf_dir():
             return
         root = os.path.realpath(source.path)
@@ -67,4 +66,4 @@ class CheckedRepository(CachingConfigRepository):
 def check_loaded_files() -> None:
     """Make Hydra use `CheckedRepository` in this process. Further calls have no effect."""
     assert hasattr(config_loader_impl, "CachingConfigRepository"), "another version of Hydra loads files elsewhere"
-    config_loader_impl.CachingConfigRepository = CheckedRepository  # type: ignore[misc]
+    config_loader_impl.CachingConfigRepository = CheckedRepository
