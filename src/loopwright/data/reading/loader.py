@@ -50,8 +50,8 @@ class Loader:
             with generators seeded with (seed, pass, first index of the batch).
 
     Raises:
-        SettingError: if ``batch_size`` or ``num_workers`` is invalid, such as more workers than any machine has CPUs, or
-            the data set lacks ``__len__`` or ``__getitem__``.
+        SettingError: if ``batch_size`` or ``num_workers`` is invalid, such as more workers than any machine has CPUs.
+            Also if the data set lacks ``__len__`` or ``__getitem__``.
     """
 
     def __init__(
