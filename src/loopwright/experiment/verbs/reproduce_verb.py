@@ -22,10 +22,10 @@ from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usab
 from loopwright.experiment.rundir.environment import (
     comparable,
     environment,
-    git_state,
     read_environment,
     recorded_threads,
 )
+from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.writer import plain
 from loopwright.experiment.runs.ending import RunRequest
