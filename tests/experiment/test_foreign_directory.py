@@ -32,11 +32,11 @@ def env(tmp_path: Path, marker: Path) -> dict[str, str]:
 
 
 def run_code(code: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run Python code as the command runs: the current directory is not on ``sys.path``. A hang fails after 60 s."""
+    """Run Python code as the command runs: the current directory is not on ``sys.path``. A hang fails after 200 s."""
     script = cwd.parent / "script.py"
     script.write_text(code)
     command = [sys.executable, str(script)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.fixture
