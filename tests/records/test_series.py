@@ -6,10 +6,13 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
+import special
 import tiny
 from loopwright import TrainingLoop
 from loopwright.loggers import JSONLinesLogger
-from loopwright.records import Series, read_series, read_summary
+from loopwright.records import Series, draw_curves, read_series, read_summary
 
 
 def test_metrics_that_a_logger_wrote_are_read_back(tmp_path: Path) -> None:
@@ -49,3 +52,14 @@ def test_the_best_value_is_finite_and_the_first_of_equal_ones() -> None:
     assert series.best("min") == (3, 1.0)
     assert series.best("max") == (2, 2.0)
     assert Series("a", [1], [math.nan]).best("min") is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", [*special.KINDS, "holes"])
+def test_records_that_are_no_regular_files_or_have_no_end_are_not_read(kind: str, tmp_path: Path) -> None:
+    special.make(tmp_path / "metrics.jsonl", kind)
+    special.make(tmp_path / "summary.json", kind)
+    assert read_summary(tmp_path) == {}
+    for read in (read_series, draw_curves):
+        with pytest.raises(OSError, match=r"not a regular file|bytes; expected at most"):
+            read(tmp_path)

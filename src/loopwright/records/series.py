@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopwright.regular_files import read_regular
+
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
+MAX_METRICS_BYTES = 4 << 30
+_MAX_MAPPING_BYTES = 64 << 20
 _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 
 
@@ -48,10 +52,13 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
     If a metric has several values at one step, the last value is used. Lines that cannot be parsed, such as an
     incomplete last line after a power loss, are skipped. The result is empty if the run has logged no metrics.
+
+    Raises:
+        OSError: if the file cannot be read, is a link or another file that is not regular, or has more than 4 GiB.
     """
     found: dict[str, dict[int, float]] = {}
     try:
-        text = (run_dir / METRICS_FILE).read_text(encoding="utf-8", errors="replace")
+        text = read_regular(run_dir / METRICS_FILE, MAX_METRICS_BYTES).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return {}
     for line in text.splitlines():
@@ -71,10 +78,11 @@ def read_mapping(file: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file.
 
     The result is empty if the file is missing, cannot be read or contains no mapping. The result is also empty if the
-    mapping is nested more than 50 levels deep, because no run writes such a file.
+    file is a link or has more than 64 MiB, or if the mapping is nested more than 50 levels deep, because no run writes
+    such a file.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_regular(file, _MAX_MAPPING_BYTES).decode())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and not _is_deeper(found, _MAX_DEPTH) else {}

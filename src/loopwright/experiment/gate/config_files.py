@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.budget import MAX_VALUES, Budget
+from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
+from loopwright.regular_files import read_regular, regular_size
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
@@ -21,19 +22,21 @@ def check_config_files(directory: Path) -> None:
 
     Raises:
         SettingError: if a file has more than 1 MB, more than 10,000 values after expansion of aliases or more than 100
-            levels, contains tags, or is not YAML. The message is one line with the name of the file and, where
-            possible, the line number.
+            levels, contains tags, is not YAML, or is a pipe or a device. The message is one line with the name of the
+            file and, where possible, the line number.
     """
     for file in sorted(directory.rglob("*.yaml")):
-        if file.is_file():
+        if file.exists() and not file.is_dir():
             check_config_file(file)
 
 
 def check_config_file(file: Path) -> None:
     """Check one file in the same way as `check_config_files`."""
-    Budget().spend_text(str(file), file.stat().st_size, "bytes")
     try:
-        _check_events(file, file.read_text(encoding="utf-8"))
+        Budget().spend_text(str(file), regular_size(file), "bytes")
+        _check_events(file, read_regular(file, MAX_CHARACTERS, follows_links=True).decode())
+    except OSError as error:
+        raise SettingError(str(file), f": {error.strerror}.") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = str(file) if mark is None else f"{file}:{mark.line + 1}"

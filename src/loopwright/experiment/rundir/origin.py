@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loopwright.checkpoint import expand, resolve
+from loopwright.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES
 from loopwright.experiment.jobs.job_settings import JobSettings
+from loopwright.regular_files import read_regular
 
 
 def origins(settings: JobSettings) -> list[Path]:
@@ -31,7 +33,7 @@ def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for folder in checkpoints:
         try:
-            found[str(folder)] = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+            found[str(folder)] = hashlib.sha256(read_regular(folder / MANIFEST, MAX_MANIFEST_BYTES)).hexdigest()
         except OSError:
             found[str(folder)] = None
     return found

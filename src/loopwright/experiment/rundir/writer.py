@@ -20,6 +20,7 @@ from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import number
 from loopwright.records import read_summary
+from loopwright.regular_files import read_regular
 
 # Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
@@ -34,6 +35,7 @@ _KEPT = (
     "optimizer",
 )
 
+_MAX_COMMAND_BYTES = 1 << 20  # size of command.txt
 _PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
 _log = logging.getLogger("loopwright")
 
@@ -136,8 +138,11 @@ class DirectoryWriter:
             if _PARTIAL.fullmatch(left.name):
                 left.unlink(missing_ok=True)
         self._write_config(config_text)
-        file = self.directory / "command.txt"
-        self._write("command.txt", (file.read_text(encoding="utf-8") if file.exists() else "") + command)
+        try:
+            earlier = read_regular(self.directory / "command.txt", _MAX_COMMAND_BYTES).decode("utf-8", errors="replace")
+        except OSError:  # there is no such file, or it is not a file that a run wrote
+            earlier = ""
+        self._write("command.txt", earlier + command)
         self._write_summary()
 
     def _write_config(self, text: str) -> None:

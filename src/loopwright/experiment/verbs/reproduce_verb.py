@@ -22,10 +22,10 @@ from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usab
 from loopwright.experiment.rundir.environment import (
     comparable,
     environment,
-    git_state,
     read_environment,
     recorded_threads,
 )
+from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.writer import plain
 from loopwright.experiment.runs.ending import RunRequest
@@ -34,8 +34,10 @@ from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
 from loopwright.records import read_summary
+from loopwright.regular_files import read_regular
 from loopwright.seeding import draw_seed
 
+_MAX_DIFF_BYTES = 1 << 30
 _DIRECTORY = "hydra.run.dir"
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
 _MAX_REPEATED = 10  # maximum number of differences that are listed again after the verdict
@@ -159,8 +161,12 @@ def _changes_around(
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:
     """Return a line if ``diff``, the current uncommitted changes, differs from the recorded ``git.diff``."""
-    file = directory / "git.diff"
-    then = file.read_bytes() if file.is_file() else None
+    try:
+        then = read_regular(directory / "git.diff", _MAX_DIFF_BYTES)
+    except FileNotFoundError:
+        then = None
+    except OSError as error:
+        return [f"uncommitted changes: git.diff cannot be read: {error.strerror}"]
     now = None if diff is None else diff.encode()
     if then == now or (not then and not now):
         return []

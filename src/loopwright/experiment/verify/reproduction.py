@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import SettingError, on_one_line
-from loopwright.records import METRICS_FILE, read_summary
+from loopwright.records import MAX_METRICS_BYTES, METRICS_FILE, read_summary
+from loopwright.regular_files import read_regular
 
 _MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
@@ -76,7 +77,7 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
     summary = read_summary(run_dir)
     state = str(summary.get("state"))
     try:
-        lines = (run_dir / METRICS_FILE).read_bytes().splitlines(keepends=True)
+        lines = read_regular(run_dir / METRICS_FILE, MAX_METRICS_BYTES).splitlines(keepends=True)
     except FileNotFoundError:
         lines = [] if is_training else _validated(summary)
     except OSError as error:
