@@ -22,6 +22,7 @@ from loopwright.device import Device
 from loopwright.experiment.compose.composer import VERSION_BASE
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.trust import NO_TRUST
+from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.shipped import conf_dir, task_dir
 from photos import write_photos
 
@@ -106,7 +107,7 @@ def composed(group: str, option: str) -> Any:
         compose("config", overrides=[f"{group}={option}", *GIVEN.get((group, option), ())]), resolve=True
     )
     assert isinstance(config, dict)
-    return config[group]
+    return settle_modes(config)[group]
 
 
 def test_the_groups_have_these_options() -> None:

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 
 from loopwright import __version__
@@ -53,6 +54,7 @@ def _main(argv: Sequence[str] | None) -> int:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
         if _answer(line):
             return 0
+        _ignore_matplotlibrc()
         # `entry` imports Hydra. It is imported here because help does not need Hydra, and because Hydra must not look
         # for plugins before the current directory is removed from sys.path.
         from loopwright.experiment.verbs.entry import execute
@@ -98,6 +100,17 @@ def leave_current_directory() -> None:
     kept.add(Path(__file__).resolve().parent.parent)
     if here not in kept:
         sys.path[:] = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != here]
+
+
+def _ignore_matplotlibrc() -> None:
+    """Import matplotlib in another directory if the current directory contains a ``matplotlibrc``.
+
+    Matplotlib reads this file when it is imported, and the file can make it run ``latex``. Other packages, such as
+    torchmetrics, import matplotlib too. No other thread runs yet, so the directory can be changed.
+    """
+    if os.path.lexists("matplotlibrc"):
+        with chdir(Path(__file__).parent):
+            import matplotlib  # noqa: F401  (takes 0.2 s, which other commands do not need)
 
 
 def _answer(line: CommandLine) -> bool:

@@ -50,7 +50,7 @@ def fit(
 
 def scored(*scores: float, **settings: Any) -> tuple[FitResult, Trainer]:
     """Run a fit with a validation after every second step; ``scores`` are the values of ``val/score``."""
-    stopping = EarlyStopping("val/score", **settings)
+    stopping = EarlyStopping("val/score", **{"mode": "min"} | settings)
     return fit(stopping, Scores(dict(zip(range(2, 99, 2), scores, strict=False))))
 
 
@@ -74,21 +74,21 @@ def test_the_round_of_validations_is_completed_before_the_fit_stops() -> None:
     sets = {"a": tiny.batches(1), "b": tiny.batches(1)}
     scores = Scores(dict.fromkeys(range(13), 1.0))
     probe = Probe(name="probe")
-    result, _ = fit(EarlyStopping("val/a/score", patience=1), scores, probe, val_dataloader=sets)
+    result, _ = fit(EarlyStopping("val/a/score", "min", patience=1), scores, probe, val_dataloader=sets)
     assert result.global_step == 4
     assert {"val/a/score", "val/b/score", "val/b/loss", "probe/score"} <= result.metrics.keys()
 
 
 @pytest.mark.parametrize("name", ["probe", "val/probe"])
 def test_a_downstream_metric_is_checked_only_in_rounds_with_its_validation(name: str) -> None:
-    result, _ = fit(EarlyStopping(f"{name}/score", patience=2), Probe(every_n_vals=2, name=name), num_steps=20)
+    result, _ = fit(EarlyStopping(f"{name}/score", "min", patience=2), Probe(every_n_vals=2, name=name), num_steps=20)
     assert result.global_step == 12  # the downstream validation runs after steps 4, 8, 12, …
 
 
 @pytest.mark.parametrize("monitor", ["val/los", "train/loss"])
 def test_a_metric_that_no_validation_logs_is_an_error_after_the_first_round(monitor: str) -> None:
     with pytest.raises(SettingError) as caught:
-        fit(EarlyStopping(monitor), log_every_n_steps=1)
+        fit(EarlyStopping(monitor, "min"), log_every_n_steps=1)
     expected = "expected a metric that the validations log: val/loss, val/error. Did you mean val/loss?"
     assert str(caught.value) == f"EarlyStopping.monitor={monitor}: {expected}"
 
@@ -98,7 +98,7 @@ def test_a_missing_downstream_metric_is_an_error_after_the_first_downstream_vali
     note = tiny.Recorder(lambda trainer, batch, batch_idx: steps.append(trainer.global_step))
     probe = Probe(every_n_vals=3, name="probe")
     with pytest.raises(SettingError, match=r"val/loss, val/error, probe/score\. Did you mean probe/score\?"):
-        fit(note, EarlyStopping("probe/scores"), probe)
+        fit(note, EarlyStopping("probe/scores", "max"), probe)
     assert steps[-1] == 6
 
 
@@ -135,7 +135,7 @@ def test_validations_outside_the_plan_do_not_count(tmp_path: Path) -> None:
                 trainer.validate(watched)
 
     scores = Scores({**dict.fromkeys(range(13), 9.0), 2: 5.0, 4: 6.0, 6: 4.0, 8: 5.0, 10: 5.0})
-    result, _ = fit(EarlyStopping("val/score", patience=2), Validates(), scores, val_dataloader=watched)
+    result, _ = fit(EarlyStopping("val/score", "min", patience=2), Validates(), scores, val_dataloader=watched)
     assert result.global_step == 10
 
 
@@ -229,7 +229,7 @@ def test_the_state_of_another_metric_or_an_incomplete_state_is_refused(tmp_path:
     [
         ({"monitor": 3}, "monitor=3: expected the name of a metric, such as 'val/loss'."),
         ({"monitor": " "}, "monitor=' ': expected the name of a metric, such as 'val/loss'."),
-        ({"mode": "less"}, "mode='less': expected 'min' or 'max'."),
+        ({"mode": "less"}, "mode='less': expected min or max."),
         ({"patience": 0}, "patience=0: expected a whole number of validations, 1 or more."),
         ({"patience": True}, "patience=True: expected a whole number of validations, 1 or more."),
         ({"min_delta": -1}, "min_delta=-1: expected a number, 0 or more."),

@@ -36,7 +36,7 @@ def test_invalid_counts_are_refused(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"mode": "best"}, {"mode": None}, {"monitor": ""}, {"monitor": 3}, {"on_save_error": "ignore"},
+    [{"mode": "best"}, {"monitor": ""}, {"monitor": 3}, {"on_save_error": "ignore"},
      {"on_save_error": None}],
 )  # fmt: skip
 def test_invalid_names_are_refused(arguments: dict[str, Any]) -> None:

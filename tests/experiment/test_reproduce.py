@@ -483,7 +483,8 @@ def test_a_folder_instead_of_the_metrics_file_is_named(recorded: Path, cli: Cli,
     (recorded / "metrics.jsonl").unlink()
     (recorded / "metrics.jsonl").mkdir()
     answer = cli("reproduce", "run")
-    said = "run/metrics.jsonl: cannot be read: not a regular file; expected the file that a run recorded, or no file.\n"
+    problem = "not a regular file; folders, links, pipes and devices are not opened"
+    said = f"run/metrics.jsonl: cannot be read: {problem}; expected the file that a run recorded, or no file.\n"
     assert (answer.code, answer.out, answer.err) == (3, "", said)
     assert run_dirs(tmp_path) == []
 

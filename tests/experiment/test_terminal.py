@@ -34,7 +34,7 @@ def conf(tmp_path: Path) -> Path:
     folder = tmp_path / "conf" / "experiment"
     folder.mkdir(parents=True)
     text = "".join(f"\\u{ord(char):04x}" for char in EVIL)
-    (folder / "x.yaml").write_text(f'# @package _global_\nobjective: "val/{text}"\n')
+    (folder / "x.yaml").write_text(f'# @package _global_\nobjective: "val/{text}"\nobjective_mode: min\n')
     (folder / f"evil{EVIL.replace('/', '')}.yaml").write_text("{}\n")
     (folder / "two\nlines.yaml").write_text("{}\n")
     return tmp_path / "conf"
@@ -45,7 +45,7 @@ def test_the_printed_configuration_is_the_same_in_escapes(conf: Path, cli: Cli) 
     answer = cli("config", f"--config-dir={conf}", "experiment=x")
     assert answer.code == 0 and is_clean(answer), answer
     assert yaml.safe_load(answer.out)["objective"] == f"val/{EVIL}"
-    umlauts = cli("config", "objective='val/größe'")
+    umlauts = cli("config", "objective='val/größe'", "objective_mode=min")
     assert "objective: val/größe\n" in umlauts.out
 
 

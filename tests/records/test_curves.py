@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -156,3 +157,11 @@ def test_a_run_without_metrics_has_no_picture_and_imports_no_matplotlib(tmp_path
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_does_not_depend_on_settings_of_matplotlib(tmp_path: Path) -> None:
+    first = (draw_curves(write(tmp_path / "a" / "run", usual_entries())) or Path()).read_bytes()
+    with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "savefig.dpi": 30, "font.size": 40}):
+        again = draw_curves(write(tmp_path / "a" / "run", usual_entries()))
+        assert matplotlib.rcParams["font.size"] == 40
+    assert (again or Path()).read_bytes() == first

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright import Callback, Checkpointing, Logger, TrainingLoop, ValidationLoop
+from loopwright.callbacks import EarlyStopping
 from loopwright.data import Loader
 from loopwright.errors import SettingError
+from loopwright.plan import describe
 from tiny import Recorder, Regression, batches, is_bitwise_equal, rows, sgd, trainer, weights
 
 
@@ -275,10 +277,58 @@ def test_eval_frequency_one_gives_a_warning_in_a_long_fit() -> None:
     ours.fit(batches(8), DataLoader(rows(1)))
 
 
-def test_a_list_of_batches_is_not_taken_for_a_list_of_dataloaders() -> None:
-    with pytest.raises(SettingError, match="expected a list of dataloaders; wrap a list of batches"):
-        trainer().validate(batches(2))
-    assert set(trainer().validate([batches(2)])) == {"val/0/loss", "val/0/error"}
+def test_validation_sets_are_named_by_their_position_or_key() -> None:
+    """One dataloader is ``val``, in a list and under the key ``val`` too. Several have a mean for each metric."""
+    data, keys = batches(2), {"loss", "error"}
+    for single in (data, [data], {"val": data}, tuple(data)):
+        assert set(trainer().validate(single)) == {f"val/{key}" for key in keys}
+    first, second = batches(2), batches(3)[2:]
+    for several, names in (([first, second], "01"), ({"a": first, "b": second}, "ab")):
+        found = trainer().validate(several)
+        assert set(found) == {f"val{name}/{key}" for name in ("", *(f"/{each}" for each in names)) for key in keys}
+        one, other = (found[f"val/{name}/loss"] for name in names)
+        assert found["val/loss"] == (one + other) / 2 and one != other
+    assert set(trainer().validate({"val": first, "b": second})) == {f"val{n}/{key}" for n in ("", "/b") for key in keys}
+
+
+def test_the_best_and_a_monitored_scheduler_use_the_mean_over_the_sets(tmp_path: Path) -> None:
+    """Catches a run with several validation sets that ends after its first validation."""
+    plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "val/loss"}
+    ours = trainer(
+        TrainingLoop(num_steps=4, eval_frequency=2),
+        schedulers=plateau,
+        callbacks=[EarlyStopping()],
+        checkpoint=Checkpointing(every_n_steps=1),
+        run_dir=tmp_path,
+    )
+    sets = {"web": batches(2), "books": batches(3)[2:]}
+    assert "val/<metric> is the mean over the 2 sets" in describe(ours.plan_fit(batches(8), sets))
+    result = ours.fit(batches(8), sets)
+    mean = (result.metrics["val/web/loss"] + result.metrics["val/books/loss"]) / 2
+    assert result.metrics["val/loss"] == mean and result.best is not None and result.best.name == "val/loss"
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/error", None), ("val/loss", "max")])
+def test_a_resume_with_another_monitor_begins_its_best_again(
+    monitor: str, mode: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a best value that is compared with values of another metric, or in the other direction."""
+
+    def fit_to(num_steps: int, ckpt_path: str | None = None, **settings: Any) -> Any:
+        checkpoint = Checkpointing(every_n_steps=2, **settings)
+        loop = TrainingLoop(max_steps=num_steps, eval_frequency=2)
+        ours = trainer(loop, checkpoint=checkpoint, run_dir=tmp_path)
+        return ours.fit(batches(8), batches(2), ckpt_path=ckpt_path).best
+
+    assert fit_to(4).name == "val/loss"
+    best = fit_to(6, "last", monitor=monitor, mode="max" if mode else "min")
+    assert best.name == monitor and best.step >= 4
+    assert "the best value is looked for from here on" in caplog.text
+
+
+def test_a_list_of_batches_and_dataloaders_is_refused() -> None:
+    with pytest.raises(SettingError, match="expected a list of dataloaders, or a list of batches"):
+        trainer().validate([*batches(2), DataLoader(rows(4))])
 
 
 def test_validating_nothing_is_refused() -> None:

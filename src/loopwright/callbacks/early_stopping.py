@@ -11,6 +11,7 @@ from loopwright.callbacks.saved_state import check_counts, check_names, check_nu
 from loopwright.callbacks.stopping_rule import Seen, StoppingRule
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.hooks import Callback
+from loopwright.plan import mean_prefix, settle_mode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,8 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: full name of the metric, such as ``val/loss``.
-        mode: ``min`` if lower values are better, ``max`` if higher values are better.
+        mode: ``min`` if lower values are better, ``max`` if higher values are better. None: ``min`` for a loss, a
+            perplexity or an error; for any other metric the mode must be given.
         patience: number of consecutive validations without an improvement after which the fit is stopped.
         min_delta: margin in the metric's unit; a value is an improvement only if it is better than the best value so
             far by more than this margin.
@@ -49,14 +51,14 @@ class EarlyStopping(Callback):
     def __init__(
         self,
         monitor: str = "val/loss",
-        mode: str = "min",
+        mode: str | None = None,
         patience: int = 3,
         min_delta: float = 0.0,
         divergence_threshold: float | None = None,
     ) -> None:
         self._rule = StoppingRule(
             monitor=monitor,
-            mode=mode,
+            mode=settle_mode(mode, monitor if isinstance(monitor, str) and monitor.strip() else None),
             patience=patience,
             min_delta=min_delta,
             divergence_threshold=divergence_threshold,
@@ -132,6 +134,7 @@ class EarlyStopping(Callback):
     def _check(self, trainer: Trainer, plan: Plan) -> None:
         monitor, step = self._rule.monitor, trainer.global_step
         names = [*(val_set.name for val_set in plan.val), *(name for name, _ in plan.downstream)]
+        names += [prefix] if (prefix := mean_prefix([val_set.name for val_set in plan.val])) else []
         owner = max((name for name in names if monitor.startswith(f"{name}/")), key=len, default=None)
         if owner in dict(plan.downstream) and owner not in plan.downstream_at(step):
             return

@@ -48,8 +48,6 @@ class StoppingRule:
             raise refuse_type("monitor", self.monitor, expected)
         if not self.monitor.strip():
             raise refuse("monitor", self.monitor, expected)
-        if self.mode not in ("min", "max"):
-            raise refuse("mode", self.mode, "'min' or 'max'")
         check_count("patience", self.patience, "a whole number of validations, 1 or more")
         _check_number("min_delta", self.min_delta, "a number, 0 or more")
         if self.min_delta < 0:

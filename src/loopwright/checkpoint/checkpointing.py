@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loopwright.errors import SettingError, check_count, refuse, refuse_type
 from loopwright.hooks import Callback
+from loopwright.plan import settle_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,10 @@ class Checkpointing(Callback):
             number must be a multiple of ``every_n_steps``, and requires ``keep_last``. None: no additional checkpoints
             are kept.
         monitor: name of the metric whose best value a fit reports, such as ``val/loss``. The best step has a
-            checkpoint only if it was saved. None: the first metric whose name has the form ``val/…loss``.
-        mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value.
+            checkpoint only if it was saved. None: the loss of the validation. It is a mean if there are
+            several validation sets.
+        mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value. None:
+            ``min`` for a loss, a perplexity or an error; for any other metric the mode must be given.
         on_save_error: reaction to a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;
             ``continue`` logs a warning, and training continues. If the last save of a fit fails, the fit ends with a
             `SaveError` with either setting.
@@ -51,7 +54,7 @@ class Checkpointing(Callback):
     keep_last: int | None = None
     keep_every: int | None = None
     monitor: str | None = None
-    mode: str = "min"
+    mode: str | None = None
     on_save_error: str = "stop"
     background: bool = False
 
@@ -70,8 +73,7 @@ class Checkpointing(Callback):
             raise refuse_type("monitor", self.monitor, "the name of a metric, such as 'val/loss', or null")
         if self.monitor is not None and not self.monitor.strip():
             raise refuse("monitor", self.monitor, "the name of a metric, such as 'val/loss', or null")
-        if self.mode not in ("min", "max"):
-            raise refuse("mode", self.mode, "'min' or 'max'")
+        object.__setattr__(self, "mode", settle_mode(self.mode, self.monitor))
         if self.on_save_error not in ("stop", "continue"):
             raise refuse("on_save_error", self.on_save_error, "'stop' or 'continue'")
         if not isinstance(self.background, bool):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
-from loopwright.records import is_sparse
+from loopwright.regular_files import is_sparse
 
 SCHEMA = 1
 

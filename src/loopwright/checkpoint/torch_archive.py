@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loopwright.errors import CheckpointError
-from loopwright.records import is_sparse
+from loopwright.regular_files import is_sparse
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory
 _LOCATOR = struct.Struct("<4sLQL")  # position of the zip64 end of central directory

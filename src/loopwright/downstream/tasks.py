@@ -19,9 +19,11 @@ from unittest import mock
 import yaml
 
 from loopwright.errors import SettingError, did_you_mean, on_one_line, refuse
+from loopwright.regular_files import read_regular
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 _MAX_YAML_BYTES = 1_000_000
+_MAX_ROWS_BYTES = 1 << 30  # the data of a task are read into memory
 _MAX_INCLUDED = 10
 _GROUP_KEYS = frozenset({"group", "group_alias", "task", "aggregate_metric_list", "metadata"})
 _TASK_KEYS = """
@@ -140,10 +142,10 @@ def sandboxed() -> Iterator[None]:
 def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
     """Read a YAML file and merge it with the files that it includes. Included files must be in ``folder``."""
     try:
-        if file.stat().st_size > _MAX_YAML_BYTES:
-            raise SettingError("task_dir", f": {file}: expected at most {_MAX_YAML_BYTES:,} bytes.")
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        config = yaml.safe_load(read_regular(file, _MAX_YAML_BYTES, follows_links=True).decode())
+    except OSError as error:
+        raise SettingError("task_dir", f": {file}: {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SettingError("task_dir", f": {file}: {on_one_line(str(error))}") from error
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise SettingError("task_dir", f": {file}: expected a mapping with the settings of a task.")
@@ -241,14 +243,18 @@ def _read_rows(file: Path, where: str) -> list[dict[str, Any]]:
     """Read the objects of a JSON Lines file."""
     rows = []
     try:
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
+        for number, line in enumerate(
+            read_regular(file, _MAX_ROWS_BYTES, follows_links=True).decode("utf-8-sig").split("\n"), 1
+        ):
             if line.strip():
                 rows.append(json.loads(line))
                 if not isinstance(rows[-1], dict):
                     raise SettingError("task_dir", f"{where}: {file}: line {number}: expected an object.")
     except json.JSONDecodeError as error:
         raise SettingError("task_dir", f"{where}: {file}: line {number}: {error}.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SettingError("task_dir", f"{where}: {file}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
         raise SettingError("task_dir", f"{where}: {file}: {on_one_line(str(error))}") from error
     if not rows:
         raise SettingError("task_dir", f"{where}: {file}: expected a JSON object on each line, and at least one.")

@@ -31,7 +31,7 @@ from loopwright.engine.hook_table import Hook, call_hooks, reporting
 from loopwright.engine.parts import Parts
 from loopwright.engine.step import Step
 from loopwright.engine.user_errors import naming_dead_workers
-from loopwright.engine.validate import ValidationSet, validate
+from loopwright.engine.validate import ValidationSet, means_over_sets, validate
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Downstream, Plan, Save, Stage, Train, Validate, next_multiple
@@ -168,6 +168,8 @@ class FitLoop:
                 self._stopping.decide_in_validation()
                 self._validate(stage)
                 state.validated = (state.global_step, num_done)
+            if means := means_over_sets(metrics, [val_set.name for val_set in inputs.plan.val]):
+                parts.log.log(means, state.global_step)
             self._step_monitored(metrics)
 
     def _validate(self, stage: Stage) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +13,10 @@ from torch import Tensor
 
 from loopwright.engine.hook_table import Hook
 from loopwright.engine.weighting import read_back
+from loopwright.plan import mean_prefix
 from loopwright.run_state import Best
+
+_log = logging.getLogger("loopwright")
 
 
 class MetricLog:
@@ -27,12 +30,13 @@ class MetricLog:
         keeps_best: whether new values can become `best`: True during a fit, False in a validation outside a fit.
 
     Args:
-        monitor: metric whose best value is kept; None: the first logged metric ``val/loss`` or ``val/…/loss``.
+        monitor: metric whose best value is kept; None: the loss of the validation; see `set_default_monitor`.
         mode: "min" if lower values are better, "max" if higher values are better.
     """
 
     def __init__(self, monitor: str | None = None, mode: str = "min") -> None:
         self._monitor = monitor
+        self._mode = mode
         self._sign = 1.0 if mode == "min" else -1.0
         self._loggers: tuple[Hook, ...] = ()
         self._timing_loggers: tuple[Hook, ...] = ()
@@ -44,6 +48,15 @@ class MetricLog:
         self.keeps_best = False
         self._last: Best | None = None  # last value of the monitored metric
         self._saved_step: int | None = None
+
+    def set_default_monitor(self, val_sets: Sequence[str]) -> None:
+        """Keep the best loss of the validation, if no metric to monitor was given.
+
+        Args:
+            val_sets: names of the validation sets. The loss of several sets is their mean; see `means_over_sets`.
+        """
+        if self._monitor is None and val_sets:
+            self._monitor = f"{mean_prefix(val_sets) or val_sets[0]}/loss"
 
     def connect(self, loggers: tuple[Hook, ...], timing_loggers: tuple[Hook, ...]) -> None:
         """Set the methods ``log_metrics`` and ``log_timing`` of the loggers."""
@@ -100,6 +113,7 @@ class MetricLog:
         marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
         return {
             "latest": dict(self.latest),
+            "mode": self._mode,
             **{name: None if mark is None else asdict(mark) for name, mark in marks.items()},
         }
 
@@ -114,12 +128,19 @@ class MetricLog:
                 raise ValueError(f"latest.{name}: expected a number")
         self._last, self.best, self.best_saved = (_read_mark(state[name]) for name in ("last", "best", "best_saved"))
         self.latest = dict(state["latest"])
-        if self.best is not None and self._monitor is None:
+        mode = state.get("mode", self._mode)  # older checkpoints have none
+        if self.best is None:
+            return
+        if self._monitor is None:
             self._monitor = self.best.name
+        if (self._monitor, self._mode) != (self.best.name, mode):
+            _log.warning(
+                "The monitored metric was %s (%s), and is %s (%s) now: the best value is looked for from here on.",
+                self.best.name, mode, self._monitor, self._mode,
+            )  # fmt: skip
+            self._last = self.best = self.best_saved = None
 
     def _note_best(self, metrics: Mapping[str, float], step: int) -> None:
-        if self._monitor is None:
-            self._monitor = next((name for name in metrics if re.fullmatch(r"val/(.+/)?loss", name)), None)
         if self._monitor is None or self._monitor not in metrics:
             return
         value = metrics[self._monitor]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from loopwright.engine.user_errors import naming_dead_workers, note_reading
 from loopwright.engine.weighting import Weigher, WeightedMean
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
+from loopwright.plan import mean_prefix
 from loopwright.protocols import BatchSource
 from loopwright.run_state import RunState
 
@@ -83,6 +84,21 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
             parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
         call_hooks(hooks[names["end"]], trainer, model, loop)
     return metrics
+
+
+def means_over_sets(metrics: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Return the mean over several validation sets of each metric that all of them have; see `mean_prefix`.
+
+    Args:
+        metrics: metrics that were logged during the validations of these sets, by full name.
+        names: names of the sets.
+    """
+    prefix = mean_prefix(names)
+    if prefix is None:
+        return {}
+    keys = [name.removeprefix(f"{names[0]}/") for name in metrics if name.startswith(f"{names[0]}/")]
+    shared = [key for key in keys if all(f"{name}/{key}" in metrics for name in names)]
+    return {f"{prefix}/{key}": sum(metrics[f"{name}/{key}"] for name in names) / len(names) for key in shared}
 
 
 def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopwright.errors import SaveError, refuse, room
 from loopwright.hooks import Logger
+from loopwright.regular_files import open_regular, open_to_append
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -82,14 +83,16 @@ class AppendedFiles:
         """Sync the file ``name`` to disk and return its size in bytes, or 0 if the file does not exist.
 
         Raises:
-            SaveError: if the file has waiting lines that still cannot be written.
+            SaveError: if the file has waiting lines that still cannot be written, or is not a regular file.
         """
         path = self._run_dir / name
         self.write_waiting(name)
         try:
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = open_regular(path)
         except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise SaveError(f"{path}: cannot be read: {error.strerror}") from error
         try:
             os.fsync(file)
             return os.fstat(file).st_size
@@ -140,15 +143,14 @@ class AppendedFiles:
             self.rest()
 
     def _open(self, name: str) -> int:
-        """Return a descriptor of the file, opened for appending. Symbolic links are refused."""
+        """Return a descriptor of the file, opened for appending. Links and files that are not regular are refused."""
         if name not in self._descriptors:
             # Create the directory only once. If its disk was unmounted later, a second mkdir would create the directory
             # on the disk that contains the mount point.
             if not self._has_begun:
                 self._run_dir.mkdir(parents=True, exist_ok=True)
                 self._has_begun = True
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptors[name] = os.open(self._run_dir / name, flags, 0o666)
+            self._descriptors[name] = open_to_append(self._run_dir / name)
         return self._descriptors[name]
 
     def _close_files(self) -> None:

@@ -132,10 +132,13 @@ class CausalLM(nn.Module):
 
 
 def _from_directory(path: Path) -> nn.Module:
-    from transformers import AutoModelForCausalLM  # optional dependency
-
     if not (path / "config.json").is_file():
         raise refuse("path", str(path), "a directory written by save_pretrained, with a config.json")
+    for entry in sorted(path.iterdir()):
+        if not entry.is_file() and not entry.is_dir():
+            raise refuse("path", str(path), f"a directory of regular files; {entry.name} is none")
+    from transformers import AutoModelForCausalLM  # optional dependency
+
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32

@@ -5,11 +5,12 @@ from loopwright.plan.cadence import next_multiple
 from loopwright.plan.compare import plan_differences, plan_extensions
 from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
+from loopwright.plan.metric_mode import settle_mode
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
 from loopwright.plan.training_settings import TrainingSettings
-from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
+from loopwright.plan.validation import PlannedSet, eval_steps_note, mean_prefix, validation_batches
 
 __all__ = [
     "Downstream",
@@ -26,10 +27,12 @@ __all__ = [
     "draw_curve",
     "eval_steps_note",
     "in_ascii",
+    "mean_prefix",
     "next_multiple",
     "plan_differences",
     "plan_extensions",
     "plan_fit",
     "plan_json",
+    "settle_mode",
     "validation_batches",
 ]

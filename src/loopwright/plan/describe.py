@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from loopwright.plan.plan import Plan
 from loopwright.plan.plan_json import Block, Elided, Item, Repeat, encode, encoded_json
-from loopwright.plan.validation import PlannedSet
+from loopwright.plan.validation import PlannedSet, mean_prefix
 
 _LABEL_WIDTH = 15
 
@@ -156,6 +156,8 @@ def _validations(plan: Plan) -> list[str]:
         and_last = " and after the last" if plan.fit_steps % plan.eval_every else ""
         cadence = f"after every {every}{and_last}, {_count(num_rounds, 'time')}"
     lines = [f"{cadence}: {', '.join(_batches(val) for val in plan.val)}" if plan.val else cadence]
+    prefix = mean_prefix([val.name for val in plan.val])
+    lines += [] if prefix is None else [f"{prefix}/<metric> is the mean over the {len(plan.val)} sets"]
     for name, every_n_vals in plan.downstream:
         often = "each time" if every_n_vals == 1 else f"every {_ordinal(every_n_vals)} time and the last"
         lines.append(f"downstream {name}: {often}")

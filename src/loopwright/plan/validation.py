@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from loopwright.errors import refuse
@@ -45,3 +46,13 @@ def eval_steps_note(length: int | None, eval_steps: int | None, name: str = "val
     if length is None or eval_steps is None or eval_steps <= length:
         return None
     return f"eval_steps={eval_steps}: {name} has only {length} batches, which are validated once each"
+
+
+def mean_prefix(names: Sequence[str]) -> str | None:
+    """Return the prefix under which the means over several validation sets are logged; None if there are no means.
+
+    For the sets ``val/a`` and ``val/b``, the prefix is ``val``: the mean of ``val/a/loss`` and ``val/b/loss`` is
+    ``val/loss``. There are no means for a single set, and none if a set has the name ``val`` itself.
+    """
+    prefixes = {name.rpartition("/")[0] for name in names}
+    return prefixes.pop() or None if len(names) > 1 and len(prefixes) == 1 else None

@@ -68,6 +68,20 @@ def draw_curves(run_dir: Path) -> Path | None:
     if not series:
         return None
     # matplotlib is imported here because the import takes half a second, which would delay the start of every command.
+    import matplotlib
+
+    partial = run_dir / f".curves-{os.getpid()}.png"
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # the user's own settings could run programs, such as latex
+        warnings.simplefilter("ignore")  # matplotlib warns if the font lacks a character, and draws a box
+        try:
+            _figure(run_dir, series).savefig(partial, metadata={"Software": None})
+            return partial.replace(run_dir / CURVES_FILE)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _figure(run_dir: Path, series: Mapping[str, Series]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,14 +102,7 @@ def draw_curves(run_dir: Path) -> Path | None:
     for index, panel in enumerate(panels[:_MAX_PANELS]):
         axes = figure.add_subplot(num_rows, num_columns, index + 1)
         _draw_panel(axes, panel, sources, best, last_step)
-    partial = run_dir / f".curves-{os.getpid()}.png"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # matplotlib warns if the font lacks a character, and draws a box
-            figure.savefig(partial, metadata={"Software": None})
-        return partial.replace(run_dir / CURVES_FILE)
-    finally:
-        partial.unlink(missing_ok=True)
+    return figure
 
 
 def _panels(series: Mapping[str, Series]) -> list[_Panel]:

@@ -1,4 +1,4 @@
-"""`name_dataloaders`, which gives each validation dataloader a name. The name is the prefix of its metrics."""
+"""`name_dataloaders`, which gives each validation dataloader a name, the prefix of its metrics."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from loopwright.errors import refuse, refuse_type
 
 
 def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
-    """Return each validation dataloader by name: ``val`` if single, ``val/0`` in a list, ``val/<name>`` in a mapping.
+    """Return each validation dataloader by name.
+
+    A single dataloader, a list of one dataloader, and a list of batches have the name ``val``. The dataloaders in a
+    longer list have the names ``val/0``, ``val/1`` and so on. Those in a mapping have the names ``val/<key>``, but the
+    key ``val`` gives the name ``val``.
 
     Args:
         val_dataloader: validation dataloaders as the user gave them.
         root: prefix that is used instead of ``val``.
 
     Raises:
-        SettingError: if a list contains batches instead of dataloaders, or if a name in a mapping is invalid.
+        SettingError: if a list contains both batches and dataloaders, or if a key in a mapping is invalid.
     """
     if val_dataloader is None:
         return {}
@@ -26,14 +30,17 @@ def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
         for name in val_dataloader:
             if not isinstance(name, str) or not name or name != name.strip():
                 raise refuse("val_dataloader", name, "names that are strings without spaces at their ends")
-        return {f"{root}/{name}": dataloader for name, dataloader in val_dataloader.items()}
-    if isinstance(val_dataloader, list | tuple):
-        for entry in val_dataloader:
-            if _is_batch(entry):
-                remedy = "wrap a list of batches in another list"
-                raise refuse_type("val_dataloader", entry, "a list of dataloaders", remedy)
-        return {f"{root}/{index}": dataloader for index, dataloader in enumerate(val_dataloader)}
-    return {root: val_dataloader}
+        return {root if name == "val" else f"{root}/{name}": loader for name, loader in val_dataloader.items()}
+    if not isinstance(val_dataloader, list | tuple):
+        return {root: val_dataloader}
+    batches = [entry for entry in val_dataloader if _is_batch(entry)]
+    if batches and len(batches) < len(val_dataloader):
+        raise refuse_type("val_dataloader", batches[0], "a list of dataloaders, or a list of batches")
+    if batches:
+        return {root: val_dataloader}
+    if len(val_dataloader) == 1:
+        return {root: val_dataloader[0]}
+    return {f"{root}/{index}": dataloader for index, dataloader in enumerate(val_dataloader)}
 
 
 def _is_batch(entry: Any) -> bool:

@@ -167,6 +167,7 @@ class Fitting:
             self._make_schedulers(self.plan)
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
         parts.data = self._feed.source
+        parts.log.set_default_monitor(list(val_sets))
         self._warn_about(self.plan, loop)
         return FitInputs(
             loop=loop,

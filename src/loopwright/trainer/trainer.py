@@ -107,7 +107,7 @@ class Trainer:
                 precision=settings,
                 streams=streams,
                 state=state,
-                log=MetricLog(checkpoint.monitor, checkpoint.mode) if checkpoint is not None else MetricLog(),
+                log=MetricLog() if checkpoint is None else MetricLog(checkpoint.monitor, checkpoint.mode or "min"),
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
                 callbacks=self._listeners.named(),
                 strategy=strategy,
@@ -291,8 +291,9 @@ class Trainer:
                 if self._saver is not None:
                     self._saver.wait_or_warn()
                 stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
-            results = validate_sets(parts, chosen, val_sets)
-        return {name: value for metrics in results.values() for name, value in metrics.items()}
+            metrics = stack.enter_context(parts.log.collecting())
+            validate_sets(parts, chosen, val_sets)
+        return metrics
 
     def validate_all(
         self,

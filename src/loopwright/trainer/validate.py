@@ -18,7 +18,7 @@ from loopwright.data import as_source
 from loopwright.engine.downstream import downstream_validations, run_downstream
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
-from loopwright.engine.validate import ValidationSet, validate
+from loopwright.engine.validate import ValidationSet, means_over_sets, validate
 from loopwright.errors import refuse_type
 from loopwright.loop import ValidationLoop
 from loopwright.plan import eval_steps_note, validation_batches
@@ -74,7 +74,11 @@ def validate_sets(
         note = eval_steps_note(data.source.max_batches, loop.eval_steps, name)
         if note is not None:
             _log.warning("%s.", note)
-    return {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}
+    results = {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}
+    metrics = {name: value for values in results.values() for name, value in values.items()}
+    if means := means_over_sets(metrics, list(val_sets)):
+        parts.log.log(means, parts.state.global_step)
+    return results
 
 
 def validate_checkpoints(

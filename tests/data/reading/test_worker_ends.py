@@ -391,3 +391,28 @@ def test_a_worker_whose_parent_dies_while_it_starts_ends_too(loader: str) -> Non
     process = subprocess.Popen(command, env=environment(), start_new_session=True)
     assert process.wait(timeout=200) == -signal.SIGKILL
     assert is_group_gone(process.pid, within_seconds=10)
+
+
+SPAWNED = """
+import sys
+from torch.utils.data import DataLoader
+from loopwright.data import as_source
+if __name__ == "__main__":
+    loader = DataLoader(range(4), batch_size=2, num_workers=1, multiprocessing_context=sys.argv[1])
+    assert [batch.tolist() for batch in as_source(loader, 0).read(0, 0)] != []
+    sys.exit(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_started_worker_imports_nothing_from_the_current_directory(method: str, tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "script.py").write_text(SPAWNED)
+    marker = tmp_path / "it_ran"
+    for name in ("multiprocessing", "socket", "selectors", "pickle", "torch"):
+        (tmp_path / "cwd" / f"{name}.py").write_text(f"open({str(marker)!r}, 'w').close()\nraise SystemExit(9)\n")
+    command = [sys.executable, str(tmp_path / "script.py"), method]
+    env, cwd = environment(), tmp_path / "cwd"
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, marker.exists()) == (0, False), done.stderr

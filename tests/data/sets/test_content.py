@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+import special
 from loopwright.data import ImageFolder, TensorData, TensorFile, csv, hash_content, image_folder, tensor_file
 from loopwright.data.sets import content
+from loopwright.errors import DataError
 from photos import write_photos
 
 
@@ -87,3 +89,16 @@ def test_a_set_that_is_too_large_or_of_another_class_has_no_hash(
     assert None not in [hash_content(each) for each in sets]
     monkeypatch.setattr(content, "MAX_HASHED_BYTES", 35)
     assert [hash_content(each) for each in sets] == [None, None, None]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", [*special.KINDS, "holes"])
+def test_an_image_that_was_replaced_after_the_start_is_refused_or_not_hashed(kind: str, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+    dataset = image_folder(str(tmp_path / "photos")).train.dataset
+    special.make(Path(dataset.files[0]), kind)
+    if kind == "holes":
+        assert hash_content(dataset) is None
+    else:
+        with pytest.raises(DataError, match="cannot be read: not a regular file"):
+            hash_content(dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import special
 from loopwright.data import Loader, csv
+from loopwright.errors import SettingError
 
 Write = Callable[..., str]
 
@@ -320,3 +323,23 @@ def test_a_validation_table_that_does_not_match_is_refused(write: Write, text: s
     with pytest.raises(ValueError) as caught:
         csv(write(HOUSES), target, val_path="val.csv")
     assert str(caught.value) == f"val_path='val.csv'{line}"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", [*special.KINDS, "holes"])
+def test_a_table_that_never_ends_is_refused(kind: str, write: Write, tmp_path: Path) -> None:
+    special.make(tmp_path / "table.csv", kind)
+    problem = "cannot be read: 1,099,511,627,776 bytes; expected at most" if kind == "holes" else "expected a file"
+    with pytest.raises(SettingError, match=f"path='table.csv': {problem}"):
+        csv("table.csv", target="y")
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("start", ["", "x,y\n1,2\n"])
+def test_a_table_with_holes_is_refused(start: str, write: Write, tmp_path: Path) -> None:
+    name = write(start)
+    os.truncate(tmp_path / name, 1 << 26)
+    line = f"path={name!r}: expected text in UTF-8, found a null character; save the table as UTF-8."
+    with pytest.raises(SettingError) as caught:
+        csv(name, target="y")
+    assert str(caught.value) == line

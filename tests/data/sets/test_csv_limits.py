@@ -40,6 +40,11 @@ def holes(file: Path) -> None:
     os.truncate(file, 3 << 40)
 
 
+def fewer_holes(file: Path) -> None:
+    file.write_text("a,b\n1,2\n")
+    os.truncate(file, 1 << 30)
+
+
 def linked_holes(file: Path) -> None:
     holes(file.with_suffix(".far"))
     file.symlink_to(file.with_suffix(".far"))
@@ -51,8 +56,9 @@ ATTACKS: dict[Callable[[Path], None], str] = {
     many_numbers: "row 1: names 300,000 columns; expected at most 50,000.",
     a_later_row_of_many_cells: "row 2: expected 2 cells, one for each column name, found 3,000,000.",
     a_name_of_a_megabyte: "row 1: has one column, 'ccc",
-    holes: "cannot be read: almost none of its 3,298,534,883,328 bytes are on the disk.",
-    linked_holes: "cannot be read: almost none of its 3,298,534,883,328 bytes are on the disk.",
+    holes: "cannot be read: 3,298,534,883,328 bytes; expected at most 4,294,967,296.",
+    fewer_holes: "cannot be read: almost none of its 1,073,741,824 bytes are on the disk.",
+    linked_holes: "cannot be read: 3,298,534,883,328 bytes; expected at most 4,294,967,296.",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import special
 from loopwright.data import ImageFolder, as_source, image_folder
-from loopwright.errors import DataError
+from loopwright.errors import DataError, SettingError
 from photos import write_photos
 
 
@@ -212,3 +214,70 @@ def test_an_error_is_reported_in_one_line(photos: str, tmp_path: Path, settings:
     with pytest.raises(ValueError) as caught:
         image_folder(**{"path": photos, **settings})
     assert str(caught.value).startswith(line)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n"
+DISGUISED = {
+    "PostScript": POSTSCRIPT,
+    "PostScript with a header": b"\xc5\xd0\xd3\xc6" + (32).to_bytes(4, "little") + bytes(24) + POSTSCRIPT,
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", DISGUISED)
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
+def test_an_image_of_another_format_runs_no_program(
+    kind: str, ending: str, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/it_ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow looks for the program once
+    (tmp_path / photos / "cat" / f"0.{ending}").write_bytes(DISGUISED[kind])
+    (tmp_path / photos / "cat" / "0.png").write_bytes(DISGUISED[kind])
+    with pytest.raises(DataError) as caught:
+        read(image_folder(photos))
+    assert not (tmp_path / "it_ran").exists()
+    assert "cannot be read as an image: expected an image of one of the formats BMP, GIF, JPEG, " in str(caught.value)
+
+
+def test_an_image_under_the_name_of_another_image_format_is_read(photos: str, tmp_path: Path) -> None:
+    for ending, form in (("png", "JPEG"), ("jpg", "WEBP"), ("gif", "TIFF"), ("bmp", "PPM"), ("webp", "BMP")):
+        Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / f"x.{ending}", format=form)
+        image = ImageFolder([str(tmp_path / f"x.{ending}")], [0], image_size=1)[0]["image"]
+        assert image[0].item() > 0.9 and image[1].item() < 0.1
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", special.KINDS)
+def test_a_file_that_is_no_regular_file_is_refused(kind: str, photos: str, tmp_path: Path) -> None:
+    special.make(tmp_path / photos / "cat" / "1.png", kind)
+    with pytest.raises(SettingError) as caught:
+        image_folder(photos)
+    line = (
+        "path='photos': cat/1.png cannot be read: not a regular file; folders, links, pipes and devices are not opened."
+    )
+    assert str(caught.value) == line
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", [*special.KINDS, "holes"])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_file_that_was_replaced_after_the_start_does_not_block(
+    kind: str, num_workers: int, photos: str, tmp_path: Path
+) -> None:
+    splits = image_folder(photos, num_workers=num_workers)
+    special.make(tmp_path / photos / "cat" / "1.png", kind)
+    with pytest.raises(DataError, match=r"photos/cat/1\.png: cannot be read as an image: "):
+        read(splits)
+
+
+def test_images_may_be_links_to_images(photos: str, tmp_path: Path) -> None:
+    (tmp_path / photos / "cat" / "1.png").rename(tmp_path / "elsewhere.png")
+    expected = image_folder(photos).facts["listing_sha256"]
+    (tmp_path / photos / "cat" / "1.png").symlink_to(tmp_path / "elsewhere.png")
+    splits = image_folder(photos)
+    assert splits.facts["listing_sha256"] != expected
+    assert len(read(splits)) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import special
 from loopwright.errors import SettingError
 from loopwright.experiment.compose.composer import composing
 
@@ -106,3 +107,29 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_missing_directory_is_named() -> None:
     with pytest.raises(SettingError, match=r"--config-dir='nowhere': no such directory\."), composing("nowhere"):
         pass
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket", "holes"])
+def test_a_configuration_file_that_never_ends_is_not_opened(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "mine.yaml"
+    special.make(file, kind)
+    problem = "not a regular file; folders, links, pipes and devices"
+    if kind == "holes":
+        problem = "expected at most 1,000,000 bytes"
+    elif kind == "device":
+        file, problem = file.with_suffix(""), f"a link leads from it out of {tmp_path}"
+    with pytest.raises(SettingError) as caught:
+        with composing(str(tmp_path)) as composer:
+            composer.compose(["model=mine"])
+    assert str(caught.value).startswith(f"{file}: {problem}")
+
+
+@pytest.mark.timeout(30)
+def test_a_configuration_file_may_be_a_link_to_another_file_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "seed").mkdir(parents=True)
+    (tmp_path / "conf" / "elsewhere.yaml").write_text("a: 1\n")
+    (tmp_path / "conf" / "seed" / "mine.yaml").symlink_to(tmp_path / "conf" / "elsewhere.yaml")
+    with composing(str(tmp_path / "conf")) as composer:
+        assert composer.compose(["+seed@extra=mine"]).config["extra"] == {"a": 1}

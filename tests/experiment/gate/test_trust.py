@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from loopwright.cli import main
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.trust import Trust, read_trust, serve_from_cwd
 
+Capture = pytest.CaptureFixture[str]
 MODULES = ("gate_mine", "gate_other", "gate_package")
 
 
@@ -80,25 +84,93 @@ def test_a_name_that_is_not_found_is_refused(cwd: Path) -> None:
         read_trust(["gate_absent"], cwd)
 
 
-def write(cwd: Path, trust: str) -> None:
-    (cwd / "pyproject.toml").write_text(f"[project]\nname = 'mine'\n[tool.loopwright]\ntrust = {trust}\n")
+def write(cwd: Path, trust: str, name: str = "gate-mine") -> None:
+    (cwd / "pyproject.toml").write_text(f"[project]\nname = '{name}'\n[tool.loopwright]\ntrust = {trust}\n")
 
 
-def test_a_project_file_may_name_installed_packages_and_they_are_printed(
-    cwd: Path, capsys: pytest.CaptureFixture[str]
+def install(site: Path, name: str, source: Path, monkeypatch: pytest.MonkeyPatch, *, form: str = "direct_url") -> None:
+    """Write the record that pip leaves in a folder on ``sys.path`` when it installs the folder ``source``."""
+    record = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    if form == "direct_url":
+        (record / "direct_url.json").write_text(json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}}))
+    elif form == "archive":
+        (record / "direct_url.json").write_text(json.dumps({"url": (source / "x.whl").as_uri(), "archive_info": {}}))
+    elif form == "damaged":
+        (record / "direct_url.json").write_text("[")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+
+
+def test_a_project_file_may_name_the_package_of_its_project_and_it_is_printed(
+    cwd: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    write(cwd, "['omegaconf', 'yaml.nodes']")
-    trust = read_trust(["gate_mine"], cwd)
-    assert trust.packages == ("gate_mine", "omegaconf", "yaml.nodes")
-    assert trust.from_cwd == ("gate_mine",)
+    site = tmp_path_factory.mktemp("site")
+    install(site, "gate-mine", cwd, monkeypatch)
+    write(cwd, "['gate_mine', 'gate_mine.models']")
+    trust = read_trust(["gate_other"], cwd)
+    assert trust.packages == ("gate_other", "gate_mine", "gate_mine.models")
+    assert trust.from_cwd == ("gate_other", "gate_mine")  # the current directory is not on sys.path
+    (site / "gate_mine.py").write_text("")
+    importlib.invalidate_caches()
+    assert read_trust([], cwd).from_cwd == ()
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors == f"loopwright: trusted by {cwd / 'pyproject.toml'}: omegaconf, yaml.nodes\n"
+    assert errors == f"loopwright: trusted by {cwd / 'pyproject.toml'}: gate_mine, gate_mine.models\n" * 2
 
 
 @pytest.mark.parametrize(
-    "trust",
-    ["['gate_mine']", "['gate_absent']", "['os']", "['subprocess']", "'omegaconf'", "[1]", "['a b']", "{a = 1}"],
+    "name", ["torch", "pip", "numpy", "yaml", "omegaconf", "torch.utils.collect_env", "subprocess"]
+)
+@pytest.mark.parametrize("project", ["gate-mine", "own"])
+def test_a_package_that_was_not_installed_from_the_folder_cannot_be_trusted_by_it(
+    name: str, project: str, cwd: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = name.partition(".")[0]
+    install(tmp_path_factory.mktemp("site"), "gate-mine", cwd, monkeypatch)
+    write(cwd, f"['{name}']", top if project == "own" else project)
+    with pytest.raises(SettingError) as caught:
+        read_trust([], cwd)
+    own = top if project == "own" else "gate_mine"
+    assert str(caught.value) == (
+        f"pyproject.toml: tool.loopwright.trust='{name}': expected {own}, the package of this project, installed from "
+        f"this directory with pip install -e .; to trust another package, use --trust {name}."
+    )
+
+
+def test_a_folder_cannot_pretend_that_it_was_installed(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(cwd, "torch", cwd, monkeypatch)
+    monkeypatch.setattr(sys, "path", ["", str(cwd), *sys.path])
+    write(cwd, "['torch']", "torch")
+    with pytest.raises(SettingError, match="expected torch, the package of this project, installed from"):
+        read_trust([], cwd)
+
+
+@pytest.mark.parametrize("form", ["none", "archive", "damaged"])
+def test_an_installation_from_elsewhere_is_refused(
+    form: str, cwd: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path_factory.mktemp("site"), "gate-mine", cwd, monkeypatch, form=form)
+    write(cwd, "['gate_mine']")
+    with pytest.raises(SettingError, match="expected gate_mine, the package of this project, installed from"):
+        read_trust([], cwd)
+
+
+def test_a_configuration_runs_no_command_because_its_folder_trusts_torch(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write(cwd, "['torch']", "torch")
+    (cwd / "conf" / "model").mkdir(parents=True)
+    target = "_target_: torch.utils.collect_env.run\ncommand: touch it_ran\n"
+    (cwd / "conf" / "model" / "mine.yaml").write_text(target)
+    monkeypatch.chdir(cwd)
+    assert main(["--config-dir", "conf", "model=mine", "data=synthetic"]) == 2
+    assert "tool.loopwright.trust='torch'" in capsys.readouterr().err
+    assert not (cwd / "it_ran").exists()
+
+
+@pytest.mark.parametrize(
+    "trust", ["['gate_mine']", "['gate_absent']", "['os']", "'omegaconf'", "[1]", "['a b']", "{a = 1}"]
 )
 def test_other_names_in_a_project_file_are_refused(trust: str, cwd: Path) -> None:
     write(cwd, trust)
@@ -107,11 +179,45 @@ def test_other_names_in_a_project_file_are_refused(trust: str, cwd: Path) -> Non
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("body", ["[tool", "tool = 3", "[tool]\nloopwright = 'x'", "\udc80"])
+@pytest.mark.parametrize(
+    "start", ["", "[project]\n", "project = 1\n", "[project]\nname = 1\n", "[project]\nname = ''\n"]
+)
+def test_a_project_without_a_name_trusts_nothing(start: str, cwd: Path) -> None:
+    (cwd / "pyproject.toml").write_text(f"{start}[tool.loopwright]\ntrust = ['omegaconf']\n")
+    with pytest.raises(SettingError, match="expected a package of this project, which has no name"):
+        read_trust([], cwd)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[tool",
+        "tool = 3",
+        "[tool]\nloopwright = 'x'",
+        "\udc80",
+        f"a = {'[' * 5_000}",
+        f"a = {'1' * 5_000}",
+        " " * 1_000_001,
+    ],
+    ids=range(7),
+)
 def test_an_invalid_project_file_is_named(body: str, cwd: Path) -> None:
     (cwd / "pyproject.toml").write_bytes(body.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingError, match=r"pyproject\.toml"):
         read_trust([], cwd)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_project_file_that_is_no_regular_file_is_not_opened(kind: str, cwd: Path) -> None:
+    file = cwd / "pyproject.toml"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.mkdir()
+    assert read_trust([], cwd).packages == ()
 
 
 def test_a_project_file_in_a_parent_directory_is_not_read(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 
 from loopwright.experiment.gate.trust import NO_TRUST
 from loopwright.experiment.jobs.process import process_settings
-from loopwright.experiment.rundir.environment import environment, environment_differences, git_state
+from loopwright.experiment.rundir.environment import environment, environment_differences
 
 NO_GIT = {"commit": None, "is_dirty": None}
-
-
-def _git(directory: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
 
 
 def test_the_environment_is_json_and_contains_no_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,25 +42,6 @@ def test_values_that_were_not_recorded_are_no_difference(monkeypatch: pytest.Mon
     assert environment_differences(before, now) == ["variables.CUBLAS_WORKSPACE_CONFIG: None -> :16:8"]
     before["hardware"]["cpu"] = "Xeo"
     assert environment_differences(before, now)[0] == "hardware.cpu: Xeo -> Xeon, family 6, model 85, stepping 7"
-
-
-def test_commit_and_diff_of_the_enclosing_repository(tmp_path: Path) -> None:
-    _git(tmp_path, "init")
-    (tmp_path / "file").write_text("one\n")
-    _git(tmp_path, "add", ".")
-    _git(tmp_path, "commit", "-m", "first")
-    state, diff = git_state(tmp_path)
-    assert len(state["commit"]) == 40
-    assert (state["is_dirty"], diff) == (False, "")
-    (tmp_path / "file").write_text("two\n")
-    state, diff = git_state(tmp_path)
-    assert state["is_dirty"] is True
-    assert diff is not None
-    assert "+two" in diff
-
-
-def test_without_a_repository_nothing_is_recorded(tmp_path: Path) -> None:
-    assert git_state(tmp_path) == ({"commit": None, "is_dirty": None}, None)
 
 
 def test_process_settings_are_restored() -> None:

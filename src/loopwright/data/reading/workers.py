@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, forkserver, queues, util
 from typing import Any
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from loopwright.data.reading.sample_errors import ReadBatch, WorkerFailure, unreadable
 
+_SAFE_PATH = "PYTHONSAFEPATH"  # variable that has the effect of python -P
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -36,7 +38,8 @@ def with_workers(loader: DataLoader[Any], dataset: Any) -> tuple[DataLoader[Any]
     has_server = context.get_start_method() == "forkserver"
     if has_server:
         # If `read_pass` started the fork server, the server and all its children would inherit blocked signals.
-        forkserver.ensure_running()
+        with _away_from_current_directory(context):
+            forkserver.ensure_running()
     copied = copy.copy(loader)
     copied.multiprocessing_context = context
     vars(copied)["worker_init_fn"] = partial(_prepare, loader.worker_init_fn, dataset, ending, has_server)
@@ -51,7 +54,8 @@ def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]
     try:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # `_prepare` unblocks the signals in workers
         try:
-            batches = iter(loader)
+            with _away_from_current_directory(loader.multiprocessing_context):
+                batches = iter(loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield None
@@ -67,6 +71,26 @@ def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]
     finally:
         if not loader.persistent_workers:
             end()
+
+
+@contextmanager
+def _away_from_current_directory(context: Any) -> Iterator[None]:
+    """Let Python processes that start in this context import nothing from the current directory.
+
+    `multiprocessing` starts them with ``python -c``, which puts the current directory first on ``sys.path``. Python
+    replaces this path by the path of the main process, but only after the first imports.
+    """
+    if context.get_start_method() == "fork":
+        yield
+        return
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+        if before is not None:
+            os.environ[_SAFE_PATH] = before
 
 
 def _prepare(

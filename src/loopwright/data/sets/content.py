@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from loopwright.data.sets.image_folder import ImageFolder
 from loopwright.data.sets.tensor_file import TensorFile
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import DataError
+from loopwright.regular_files import read_regular, regular_size
 
 # Largest size of a data set that is hashed. Hashing this size takes 0.2 s at 1.5 GB/s. Afterwards, the files are in the
 # page cache for the first pass.
@@ -68,11 +68,10 @@ def _hash_tensors(parts: Iterable[Mapping[str, Tensor]]) -> str:
 def _hash_images(dataset: ImageFolder) -> str | None:
     digest = hashlib.sha256()
     try:
-        if sum(os.path.getsize(file) for file in dataset.files) > MAX_HASHED_BYTES:
+        if sum(regular_size(file) for file in dataset.files) > MAX_HASHED_BYTES:
             return None
         for file, label in zip(dataset.files, dataset.labels, strict=True):
-            with open(file, "rb") as opened:
-                content = opened.read()
+            content = read_regular(file, MAX_HASHED_BYTES, follows_links=True)
             digest.update(f"{label}\0{len(content)}\n".encode() + content)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error

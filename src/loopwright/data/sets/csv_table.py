@@ -9,7 +9,6 @@ import json
 import math
 import re
 import shlex
-import sys
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from loopwright.errors import SettingError, did_you_mean
-from loopwright.records import read_at_most
+from loopwright.regular_files import read_regular
 
 Kind = Literal["number", "category", "ignore"]
+_MAX_BYTES = 4 << 30  # the whole table is read into memory
 KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
 
 MAX_COLUMNS = 50_000  # reading this number of columns takes seconds
@@ -130,8 +130,10 @@ def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[
             for an unknown column in ``types``.
     """
     try:
-        content = read_at_most(file.resolve(), sys.maxsize)
+        content = read_regular(file, _MAX_BYTES, follows_links=True)
         empty = Table(setting, path, target, types, hashlib.sha256(content).hexdigest())
+        if b"\0" in content:  # a file with holes, or text in UTF-16
+            raise empty.fault(": expected text in UTF-8, found a null character; save the table as UTF-8.")
         with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="") as text:
             return _read(empty, text, delimiter)
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from loopwright.data.reading.loader import Loader
@@ -17,8 +17,11 @@ from loopwright.data.sets.held_out import hold_out
 from loopwright.data.sets.paths import find_folder
 from loopwright.data.sets.splits import Splits
 from loopwright.errors import DataError, SettingError, check_count, did_you_mean, refuse, refuse_type
+from loopwright.regular_files import open_regular, regular_size
 
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Formats by Pillow's names. Pillow knows others, such as PostScript, for which it runs programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MODES = {1: "L", 3: "RGB"}  # Pillow's image mode by number of channels
 
 
@@ -96,14 +99,22 @@ class ImageFolder:
     def _decode(self, file: str) -> Tensor:
         size = (self._image_size, self._image_size)
         try:
-            with Image.open(file) as opened:
+            descriptor = open_regular(file, follows_links=True)
+            with open(descriptor, "rb") as content, Image.open(content, formats=_FORMATS) as opened:
                 whole, white = _whole_image(opened, self._mode)
                 pixels = np.array(ImageOps.fit(whole, size, Image.Resampling.BILINEAR))
+        except UnidentifiedImageError as error:
+            expected = f"expected an image of one of the formats {', '.join(_FORMATS)}"
+            raise DataError(f"{file}: cannot be read as an image: {expected}") from error
         except Exception as error:
             # Pillow raises many types of errors for incomplete images, and for files that are not images.
-            raise DataError(f"{file}: cannot be read as an image: {error}") from error
+            raise DataError(f"{file}: cannot be read as an image: {_reason(error)}") from error
         channels_last = torch.from_numpy(pixels).reshape(*size, -1).expand(*size, len(self._mode))
         return channels_last.permute(2, 0, 1).float() / white
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _whole_image(opened: Image.Image, mode: str) -> tuple[Image.Image, int]:
@@ -136,8 +147,9 @@ def image_folder(
     A batch is a dict with two entries: ``image``, a float32 tensor of shape (batch, channels, image_size, image_size)
     with values in [0, 1], and ``label``, an int64 tensor of shape (batch,). A label is the position of the class, from
     0, in the sorted folder names. Files are decoded when they are read. A file is ignored if its name begins with a
-    dot, or does not have the ending of an image file (``.jpg``, ``.png``, …). Labels and split depend on the sorted
-    names, not on the order of the files on the disk. Equal files therefore give equal data on every machine.
+    dot, or does not have the ending of an image file (``.jpg``, ``.png``, …). Any of these formats is accepted under
+    each of the endings, and a file may be a link to an image. Labels and split depend on the sorted names, not on the
+    order of the files on the disk. Equal files therefore give equal data on every machine.
 
     A run records a hash of the names and sizes of all files, and a hash of their content if the content has at most 256
     MiB. The run can be resumed only if these hashes have not changed.
@@ -155,7 +167,7 @@ def image_folder(
 
     Raises:
         SettingError: for a missing folder, a folder without class folders, a class folder without images, or an image
-            that is a link to a missing file.
+            that is a link to a missing file, a pipe or a device.
         DataError: raised later, when an image that cannot be decoded is read.
     """
     files, labels, classes = _list_images("path", path)
@@ -217,7 +229,7 @@ def _hash_listing(setting: str, path: str, files: Sequence[str]) -> str:
     for file in files:
         name = "/".join(Path(file).parts[-2:])
         try:
-            size = os.path.getsize(file)
+            size = regular_size(file)
         except OSError as error:
             raise SettingError(setting, f"={path!r}: {name} cannot be read: {error.strerror}.") from None
         digest.update(os.fsencode(f"{name}\0{size}\n"))

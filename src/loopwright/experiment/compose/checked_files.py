@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_repository import CachingConfigRepository
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.config_files import check_config_file
@@ -25,6 +25,11 @@ class CheckedRepository(CachingConfigRepository):
 
     The check covers every file that Hydra loads, also a file behind a linked folder. It does not cover files that the
     composition does not need.
+
+    This class replaces a private class of Hydra, because a `ConfigSource` of Hydra's plugin interface cannot do the
+    same. A source is asked once for each file, and cannot count how often defaults lists name the file. Hydra reads the
+    shipped files and ``--config-dir`` with its own source for ``file://``, which plugins cannot replace. A check before
+    the composition would need a second implementation of defaults lists, and a check afterwards would be too late.
     """
 
     _num_loads = 0
@@ -52,7 +57,7 @@ class CheckedRepository(CachingConfigRepository):
         if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
             problem = ": leads out of the configuration directory; name a file in it, such as /model: mlp."
             raise SettingError(config_path, problem)
-        source = next((each for each in self.delegate.get_sources() if each.is_config(config_path)), None)
+        source = next((each for each in self.delegate.get_sources() if _contains(each, config_path)), None)
         if source is None or source.scheme() != "file" or Path(source.path) == conf_dir():
             return
         root = os.path.realpath(source.path)
@@ -61,6 +66,14 @@ class CheckedRepository(CachingConfigRepository):
             problem = f": a link leads from it out of {root}; copy the file {file} into this directory."
             raise SettingError(os.path.join(source.path, config_path), problem)
         check_config_file(Path(file))
+
+
+def _contains(source: ConfigSource, config_path: str) -> bool:
+    """Return whether a source contains a file of this name, also if the file is a pipe or a device."""
+    if source.scheme() != "file":
+        return source.is_config(config_path)
+    file = os.path.join(source.path, source._normalize_file_name(config_path))
+    return os.path.exists(file) and not os.path.isdir(file)
 
 
 def check_loaded_files() -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
-from loopwright.records import read_at_most
+from loopwright.regular_files import read_regular, regular_size
 
 # Longer whole numbers do not fit a float. The conversion of a number of 5,000 digits to a string raises an error, and a
 # number such as 1:2:3 takes a time proportional to the square of its length.
@@ -28,14 +28,15 @@ def check_config_file(file: Path) -> str:
     """Refuse a file that is too large, too deeply nested or malformed, or contains tags. Return its text.
 
     Raises:
-        SettingError: if the file cannot be read, has more than 1 MB, more than 10,000 values after expansion of aliases
-            or more than 100 levels, contains tags, or is not YAML. The message is one line with the name of the file
-            and, where possible, the line number.
+        SettingError: if the file cannot be read, is a link, a pipe or a device, has more than 1 MB, more than 10,000
+            values after expansion of aliases or more than 100 levels, contains tags, or is not YAML. The message is one
+            line with the name of the file and, where possible, the line number.
     """
     try:
-        data = read_at_most(file, MAX_CHARACTERS)
+        Budget().spend_text(str(file), regular_size(file), "bytes")
+        data = read_regular(file, MAX_CHARACTERS)
     except OSError as error:
-        raise SettingError(str(file), f": cannot be read: {error.strerror}.") from error
+        raise SettingError(str(file), f": {error.strerror}.") from error
     with yaml_errors(file):
         text = data.decode()
         _check_events(file, text)

@@ -1,23 +1,31 @@
 """`Trust`: the packages whose code the user allows a configuration to run.
 
 The user trusts a package with ``--trust NAME``, or with ``[tool.loopwright] trust = ["my_pkg"]`` in the
-``pyproject.toml`` of the current directory. That file may name only installed packages outside the standard library.
-A configuration cannot trust a package.
+``pyproject.toml`` of the current directory. The current directory may come from an untrusted source, so this file may
+name only the package of its own project, and only if the user has installed the project from this directory. A
+configuration cannot trust a package.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote, urlsplit
 
 from loopwright.errors import refuse
+from loopwright.experiment.console.messages import complain
+from loopwright.regular_files import read_regular
 
+_SETTING = "pyproject.toml: tool.loopwright.trust"
+_MAX_PROJECT_FILE_BYTES = 1_000_000
 _DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -68,21 +76,23 @@ def read_trust(names: Sequence[str], cwd: Path) -> Trust:
 
     Raises:
         SettingError: if a value of ``--trust`` is not a dotted name or its package is not found, if the file is not
-            valid TOML, or if an entry of the file is not an installed package outside the standard library.
+            valid TOML, or if an entry of the file is not the package of the project, installed from ``cwd``.
     """
-    from_cwd = []
     for name in names:
         if not is_dotted_name(name):
             raise refuse("--trust", name, "the dotted name of a package")
+    recorded = _recorded_trust(cwd)
+    from_cwd = []
+    for name in (*names, *recorded):
         top = name.partition(".")[0]
         if not _is_installed(top, cwd):
             if PathFinder.find_spec(top, [str(cwd)]) is None:
                 expected = f"an installed package, or a module or package in {cwd}"
-                raise refuse("--trust", name, expected, "install it, or start from the directory that holds it")
+                setting = "--trust" if name in names else _SETTING
+                raise refuse(setting, name, expected, "install it, or start from the directory that holds it")
             from_cwd.append(top)
-    recorded = _recorded_trust(cwd)
     if recorded:
-        print(f"loopwright: trusted by {cwd / 'pyproject.toml'}: {', '.join(recorded)}", file=sys.stderr)
+        complain(f"loopwright: trusted by {cwd / 'pyproject.toml'}: {', '.join(recorded)}")
     return Trust(packages=tuple(dict.fromkeys([*names, *recorded])), from_cwd=tuple(dict.fromkeys(from_cwd)), cwd=cwd)
 
 
@@ -110,14 +120,17 @@ class _OneNameFinder:
 
 def _is_installed(top: str, cwd: Path) -> bool:
     """Return whether the import system finds the top-level module ``top`` outside the directory ``cwd``."""
-    elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != cwd.resolve()]
     for finder in sys.meta_path:
         if isinstance(finder, _OneNameFinder):
             continue
-        path = elsewhere if finder is PathFinder else None
+        path = _paths_outside(cwd) if finder is PathFinder else None
         if finder.find_spec(top, path) is not None:
             return True
     return False
+
+
+def _paths_outside(cwd: Path) -> list[str]:
+    return [entry for entry in sys.path if entry and Path(entry).resolve() != cwd.resolve()]
 
 
 def _recorded_trust(cwd: Path) -> list[str]:
@@ -125,20 +138,50 @@ def _recorded_trust(cwd: Path) -> list[str]:
     file = cwd / "pyproject.toml"
     if not file.is_file():
         return []
-    setting = "pyproject.toml: tool.loopwright.trust"
     try:
-        names: object = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise refuse("pyproject.toml", str(file), "valid TOML", str(error)) from error
-    for key in ("tool", "loopwright"):
-        names = names.get(key, {}) if isinstance(names, dict) else names
-    names = names.get("trust", []) if isinstance(names, dict) else names
+        content: object = tomllib.loads(read_regular(file, _MAX_PROJECT_FILE_BYTES, follows_links=True).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise refuse("pyproject.toml", str(file), "valid TOML", reason) from error
+    names = _entry(content, "tool", "loopwright", "trust")
+    if names is None:
+        return []
     if not isinstance(names, list) or not all(isinstance(name, str) and is_dotted_name(name) for name in names):
-        raise refuse(setting, names, "a list of dotted names of packages")
+        raise refuse(_SETTING, names, "a list of dotted names of packages")
+    project = _entry(content, "project", "name")
     for name in names:
         top = name.partition(".")[0]
-        # A downloaded folder may contain a pyproject.toml that names `subprocess`, which must not become trusted.
-        if top in sys.stdlib_module_names or not _is_installed(top, cwd):
-            expected = "an installed package outside the standard library"
-            raise refuse(setting, name, expected, f"use --trust {name} instead")
+        remedy = f"to trust another package, use --trust {name}"
+        if not isinstance(project, str) or not project:
+            raise refuse(_SETTING, name, "a package of this project, which has no name under project.name", remedy)
+        own = _module_name(project)
+        if top in sys.stdlib_module_names or _module_name(top) != own or not _is_installed_from(cwd, project):
+            expected = f"{own}, the package of this project, installed from this directory with pip install -e ."
+            raise refuse(_SETTING, name, expected, remedy)
     return names
+
+
+def _entry(content: object, *keys: str) -> object:
+    """Return a value of nested tables, or None if it is missing. A value in place of a table is returned as it is."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else content
+    return content
+
+
+def _module_name(project: str) -> str:
+    """Return the name of a project as the name of a module: ``My-Project`` as ``my_project``."""
+    return re.sub(r"[-_.]+", "_", project).lower()
+
+
+def _is_installed_from(cwd: Path, project: str) -> bool:
+    """Return whether the installed package ``project`` was installed from the directory ``cwd``.
+
+    An installer records this in ``direct_url.json`` beside the package. A directory can call itself ``torch``, but it
+    cannot change the record of the installed torch.
+    """
+    found = next(iter(distributions(name=project, path=_paths_outside(cwd))), None)
+    try:
+        url = urlsplit(json.loads((found and found.read_text("direct_url.json")) or "{}")["url"])
+    except (ValueError, LookupError, TypeError, AttributeError):  # no record, or a damaged record
+        return False
+    return url.scheme == "file" and Path(unquote(url.path)).resolve() == cwd.resolve()

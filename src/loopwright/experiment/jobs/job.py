@@ -17,6 +17,7 @@ from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job_settings import JobSettings, check_names, read_settings, without_training
+from loopwright.experiment.jobs.metric_modes import settle_modes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ def _check_config(
 ) -> Job:
     config = without_training(config, overrides)
     check_targets(config, trust)
+    config = settle_modes(config)
     check_names(config, used, overrides)
     check_finite(config)
     settings = read_settings(config)

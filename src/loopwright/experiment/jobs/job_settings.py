@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from loopwright.errors import SettingError, check_count, did_you_mean, nearest, refuse, refuse_type
+from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
 from loopwright.loop import TrainingLoop
 
 REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
@@ -83,9 +83,6 @@ class JobSettings:
             _check_path("ckpt_paths", path)
         if not isinstance(self.objective, str) or not self.objective:
             raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
-        if self.objective_mode not in ("min", "max"):
-            near = nearest(str(self.objective_mode), ("min", "max"))
-            raise refuse("objective_mode", self.objective_mode, "min or max", f"did you mean {near}?" if near else "")
         if not isinstance(self.deterministic, bool):
             raise refuse_type("deterministic", self.deterministic, "true or false")
         check_count("log_every_n_steps", self.log_every_n_steps)

@@ -22,13 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from loopwright.errors import CheckpointError
 from loopwright.experiment.console.command_line import CommandLine, words_on
 from loopwright.experiment.console.messages import complain
 from loopwright.experiment.launch.restarts import Restarts
 from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
-from loopwright.records import read_record, read_summary
+from loopwright.records import read_summary
+from loopwright.regular_files import read_regular
 
+_MAX_MANIFEST_BYTES = 1 << 20
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 # Exit codes after which a run is not restarted: it completed, a restart would repeat the error, or the user
 # interrupted the run.
@@ -100,16 +101,9 @@ def _is_of_full_size(folder: Path) -> bool:
     The contents of the files are checked later, when the run is resumed.
     """
     try:
-        files = json.loads(read_record(folder / "manifest.json") or b"")["files"]
+        files = json.loads(read_regular(folder / "manifest.json", _MAX_MANIFEST_BYTES))["files"]
         return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
-    except (
-        CheckpointError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ):  # no valid manifest, or a missing file
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no valid manifest, or a missing file
         return False
 
 

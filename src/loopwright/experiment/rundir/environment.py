@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -43,7 +42,6 @@ _OF_KERNELS = (
 )
 _OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # the results of a run do not depend on these variables
 ENVIRONMENT_FILE = "environment.json"
-_GIT_SECONDS = 20.0
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
 
@@ -130,36 +128,6 @@ def recorded_threads(directory: Path) -> int:
         file = directory / ENVIRONMENT_FILE
         raise CheckpointError(f"{file}: num_threads={recorded}: expected a whole number from 1 to {MAX_THREADS:,}.")
     return recorded
-
-
-def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
-    """Return the commit and the uncommitted changes of the git repository that contains ``directory``.
-
-    Returns:
-        A dict with ``commit`` and ``is_dirty`` (whether there are uncommitted changes), and the output of ``git diff``.
-        All three are None if there is no repository, or if git cannot be run.
-    """
-    commit = _git(directory, "rev-parse", "HEAD")
-    if commit is None:
-        return {"commit": None, "is_dirty": None}, None
-    diff = _git(directory, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD")
-    return {"commit": commit.strip(), "is_dirty": None if diff is None else bool(diff)}, diff
-
-
-def _git(directory: Path, *arguments: str) -> str | None:
-    # Git must not run programs that the repository's configuration names, such as a file system monitor or hooks.
-    command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-C", str(directory)]
-    try:
-        done = subprocess.run(
-            [*command, *arguments],
-            capture_output=True,
-            check=True,
-            timeout=_GIT_SECONDS,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode("utf-8", errors="replace")
 
 
 def _packages() -> dict[str, str]:

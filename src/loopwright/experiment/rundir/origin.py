@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loopwright.checkpoint import expand, resolve
+from loopwright.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES
 from loopwright.experiment.jobs.job_settings import JobSettings
-from loopwright.records import read_record
+from loopwright.regular_files import read_regular
 
 
 def origins(settings: JobSettings) -> list[Path]:
@@ -24,16 +25,15 @@ def origins(settings: JobSettings) -> list[Path]:
 
 
 def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
-    """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None if there is no manifest.
+    """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None for an unreadable manifest.
 
     The manifest contains the digests of all other files of the checkpoint. A replaced checkpoint therefore has another
     SHA-256.
-
-    Raises:
-        CheckpointError: if a manifest cannot be read, or is too large.
     """
     found: dict[str, str | None] = {}
     for folder in checkpoints:
-        manifest = read_record(folder / "manifest.json")
-        found[str(folder)] = None if manifest is None else hashlib.sha256(manifest).hexdigest()
+        try:
+            found[str(folder)] = hashlib.sha256(read_regular(folder / MANIFEST, MAX_MANIFEST_BYTES)).hexdigest()
+        except OSError:
+            found[str(folder)] = None
     return found

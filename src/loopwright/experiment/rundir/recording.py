@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -20,6 +20,8 @@ from loopwright.optim import kind_of
 from loopwright.plan import plan_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.optim import Optimizer
 
     from loopwright.trainer import Trainer
@@ -61,10 +63,21 @@ class RecordingCallback(Callback):
         assert trainer.optimizer is not None, "checked by fit"
         self._writer.write_optimizer(_facts(trainer.optimizer))
 
-    def on_enter_train(
-        self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
+    def on_enter_validate_all(
+        self,
+        trainer: Trainer,
+        stack: ExitStack,
+        val_dataloaders: Any,
+        loop: LoopCallback,
+        ckpt_paths: list[Path | None],
     ) -> None:
-        """Once a validation has logged metrics, refuse a setting that names a ``val/…`` metric that was not logged."""
+        """At the end of a round of validations, refuse a setting that names a ``val/…`` metric that was not logged."""
+        if trainer.plan is not None:
+            stack.enter_context(self._checking_afterwards(trainer))
+
+    @contextmanager
+    def _checking_afterwards(self, trainer: Trainer) -> Iterator[None]:
+        yield
         validated = [name for name in trainer.metrics if name.startswith("val/")]
         for setting, name in self._named_metrics.items():
             if validated and name.startswith("val/") and name not in validated:

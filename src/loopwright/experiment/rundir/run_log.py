@@ -6,9 +6,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from loopwright.experiment.console.messages import complain, one_line
+from loopwright.regular_files import open_to_append
 
 LOGGER = logging.getLogger("loopwright")
 _WARNINGS = logging.getLogger("py.warnings")
@@ -29,6 +31,9 @@ class _ToFile(logging.FileHandler):
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")
         self._has_complained = False
+
+    def _open(self) -> TextIOWrapper:
+        return open(open_to_append(self.baseFilename), "a", encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()

@@ -29,9 +29,9 @@ from loopwright.experiment.jobs.rate_curve import learning_rate_course
 from loopwright.experiment.rundir.environment import (
     environment,
     environment_differences,
-    git_state,
     read_environment,
 )
+from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.lock import hold
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.recording import RecordingCallback

@@ -22,10 +22,10 @@ from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usab
 from loopwright.experiment.rundir.environment import (
     comparable,
     environment,
-    git_state,
     read_environment,
     recorded_threads,
 )
+from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.writer import plain
 from loopwright.experiment.runs.ending import RunRequest
@@ -33,9 +33,10 @@ from loopwright.experiment.runs.run import run
 from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
-from loopwright.records import MAX_LOG_BYTES, read_record, read_summary
+from loopwright.records import read_record, read_summary
 from loopwright.seeding import draw_seed
 
+_MAX_DIFF_BYTES = 1 << 30
 _DIRECTORY = "hydra.run.dir"
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
 _MAX_REPEATED = 10  # maximum number of differences that are listed again after the verdict
@@ -160,7 +161,7 @@ def _changes_around(
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:
     """Return a line if ``diff``, the current uncommitted changes, differs from the recorded ``git.diff``."""
-    then = read_record(directory / "git.diff", MAX_LOG_BYTES)
+    then = read_record(directory / "git.diff", _MAX_DIFF_BYTES)
     now = None if diff is None else diff.encode()
     if then == now or (not then and not now):
         return []

@@ -1,0 +1,35 @@
+"""`settle_mode`, which decides whether the smallest or the largest value of a metric is the best."""
+
+from __future__ import annotations
+
+from loopwright.errors import SettingError, nearest, refuse
+
+# Last parts of names of metrics of which a smaller value is better. So is every name that ends in one of the endings.
+_SMALLER_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mean_absolute_error", "mean_squared_error")
+_ENDINGS = ("_loss", "_error")
+
+
+def settle_mode(mode: object, metric: str | None, setting: str = "mode") -> str:
+    """Return ``mode``, or "min" if ``mode`` is None and the name of the metric shows that smaller values are better.
+
+    Args:
+        mode: "min", "max" or None.
+        metric: name of the metric, such as ``val/loss``. None: a loss.
+        setting: name of the setting that contains ``mode``, for the message.
+
+    Raises:
+        SettingError: if ``mode`` is None and the name does not show which values are better, and for other values.
+    """
+    if mode in ("min", "max"):
+        return str(mode)
+    if mode is not None:
+        near = nearest(str(mode), ("min", "max"))
+        raise refuse(setting, mode, "min or max", f"did you mean {near}?" if near else "")
+    last = "loss" if metric is None else metric.rsplit("/", 1)[-1]
+    if last in _SMALLER_IS_BETTER or last.endswith(_ENDINGS):
+        return "min"
+    raise SettingError(
+        setting,
+        f": expected max or min, as {metric} may be better if it is larger or if it is smaller; use {setting}=max or "
+        f"{setting}=min.",
+    )
