@@ -288,6 +288,7 @@ class Fitting:
         finally:
             self.is_running = parts.log.keeps_best = False
             parts.stopping.end()
+            state.batch_idx = None
             if state.is_inside_window:
                 self._leave_broken_step()
             if self._feed is not None:
