@@ -35,8 +35,9 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of this callback for a checkpoint.
 
-        The state may contain tensors, JSON scalars, lists, tuples, and dicts with str or int keys. For any other value,
-        building the trainer raises a `SettingError`.
+        The state may contain tensors, NumPy arrays and scalars of numbers, JSON scalars, lists, tuples, and dicts with
+        str or int keys. For any other value, building the trainer raises a `SettingError`, or `Trainer.fit` if the
+        value is new since then.
         """
         return {}
 

@@ -110,6 +110,8 @@ class Fitting:
             stack.enter_context(training(parts.model))
             parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
+            if self._saver is not None:
+                self._saver.check_state(inputs.plan)
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
                 self._saver.wait()
