@@ -29,7 +29,7 @@ from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.run_state import FitResult, RunState
-from loopwright.seeding import RandomStreams
+from loopwright.seeding import RandomStreams, holding_streams
 from loopwright.trainer import arguments
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
@@ -156,6 +156,7 @@ class Trainer(TrainerView):
             SettingError: if the settings do not fit the data, or if there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
             SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
+            RuntimeError: if another thread of this process is in a fit or a validation.
             KeyboardInterrupt: after SIGINT.
             SystemExit: with code 143, after SIGTERM or SIGUSR1.
         """
@@ -164,11 +165,12 @@ class Trainer(TrainerView):
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, which fit needs.")
         arguments.check_start(ckpt_path, init_from, self.global_step)
-        self._parts.hooks = self._listeners.bind(loop.val_loop)
-        if self._saver is not None:
-            self._saver.prepare()
-        load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
-        return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
+        with holding_streams():  # before anything that a fit in another thread uses is changed
+            self._parts.hooks = self._listeners.bind(loop.val_loop)
+            if self._saver is not None:
+                self._saver.prepare()
+            load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
+            return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
 
     def validate(
         self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
@@ -186,6 +188,7 @@ class Trainer(TrainerView):
         Raises:
             SettingError: if a dataloader is empty, or its length is unknown and ``eval_steps`` is None.
             CheckpointError: if the checkpoint cannot be used.
+            RuntimeError: if another thread of this process is in a fit or a validation.
         """
         chosen = arguments.validation_loop(loop, self._loop)
         val_sets = open_val_sets(val_dataloader, self.seed, self._parts.state.downstream_name or "val")
@@ -220,13 +223,14 @@ class Trainer(TrainerView):
 
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
+            RuntimeError: if another thread of this process is in a fit or a validation.
         """
         chosen = arguments.validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
-        if ckpt_paths is not None and self._saver is not None:
-            self._saver.wait_or_warn()
-        folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
         with parts.streams.active():
+            if ckpt_paths is not None and self._saver is not None:
+                self._saver.wait_or_warn()
+            folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
             return validate_checkpoints(parts, chosen, val_dataloaders, folders)
 
     def save_checkpoint(self, path: str | Path | None = None) -> Path:
