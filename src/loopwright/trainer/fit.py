@@ -29,6 +29,7 @@ from loopwright.trainer.resume import (
     load_model,
     rest_of_run,
     resume_run,
+    saved_groups_added,
     saved_plan,
     saved_seed,
 )
@@ -237,8 +238,9 @@ class Fitting:
                 whole.stop_step,
                 saved["stop_step"],
             )
-        self._make_schedulers(whole)
-        resume_run(self._parts, checkpoint)
+        with saved_groups_added(self._parts, checkpoint):
+            self._make_schedulers(whole)
+            resume_run(self._parts, checkpoint)
         return rest
 
     def _make_schedulers(self, plan: Plan) -> None:
