@@ -6,9 +6,8 @@ A hook is a method that is called at one point of a run. Every method of `Callba
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import check_count
@@ -274,36 +273,3 @@ def implements(callback: Callback, hook: str) -> bool:
     if hook in vars(callback):
         return True
     return getattr(type(callback), hook, None) is not getattr(Callback, hook, None)
-
-
-def misspelt_hooks(callback: Callback, known: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Find methods of ``callback`` that begin with ``on_`` and look like a misspelt hook.
-
-    Args:
-        callback: callback to inspect.
-        known: additional names of hooks, such as the hooks that the ``hook`` of a `ValidationLoop` defines.
-
-    Returns:
-        A pair (method, nearest hook) for each method within edit distance 2 of a hook.
-    """
-    hooks = {*HOOKS, *known}
-    found = []
-    for name in dir(type(callback)):
-        if name.startswith("on_") and name not in hooks and callable(getattr(type(callback), name)):
-            near = [hook for hook in hooks if _is_within_edits(name, hook, 2)]
-            if near:
-                found.append((name, max(near, key=lambda hook: difflib.SequenceMatcher(None, name, hook).ratio())))
-    return found
-
-
-def _is_within_edits(a: str, b: str, limit: int) -> bool:
-    """Return whether at most ``limit`` insertions, deletions and substitutions turn ``a`` into ``b`` (Levenshtein)."""
-    if abs(len(a) - len(b)) > limit:
-        return False
-    previous = list(range(len(b) + 1))
-    for i, char in enumerate(a, start=1):
-        row = [i]
-        for j, other in enumerate(b, start=1):
-            row.append(min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (char != other)))
-        previous = row
-    return previous[-1] <= limit

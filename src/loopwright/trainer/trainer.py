@@ -170,7 +170,9 @@ class Trainer(TrainerView):
             if self._saver is not None:
                 self._saver.prepare()
             load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
-            return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
+            result = self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
+        self._listeners.warn_of_unknown_hooks(has_run=True, stacklevel=3)
+        return result
 
     def validate(
         self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
