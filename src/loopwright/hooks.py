@@ -29,6 +29,10 @@ class Callback:
     ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks enclose the step hooks. The
     step hooks enclose the forward, the backward and, after the last micro-batch of a step, the update. An exception in
     a hook ends the run. The exception keeps its type, and gets a note that names the callback and the hook.
+
+    When a trainer is built, a hook that cannot be called with its arguments is refused, and a method that begins with
+    ``on_`` and is no hook is warned of. If the method may be a hook of a `ValidationLoop` that is given later, the
+    warning comes when a fit has ended without such a loop.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Callback:
         """Called when a fit has ended without an exception."""
 
     def on_fit_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a fit. The exception is raised again afterwards."""
+        """Called when an exception ends a fit, after the contexts of `on_enter_fit`. The exception is raised again."""
 
     # Train loop: the training steps between two validations
 
@@ -89,7 +93,7 @@ class Callback:
         """Called at the end of each train loop."""
 
     def on_train_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a train loop. The exception is raised again afterwards."""
+        """Called when an exception ends a train loop, after its contexts are left. The exception is raised again."""
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each training micro-batch. ``batch_idx`` starts at 0 in each train loop."""
@@ -99,7 +103,7 @@ class Callback:
     ) -> None:
         """Called after each training micro-batch.
 
-        If the micro-batch completed a step, ``trainer.global_step`` includes that step.
+        At a log step, loggers receive the training values of the step just before this hook of its last micro-batch. If the micro-batch completed a step, ``trainer.global_step`` includes that step.
         """
 
     def on_train_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:
@@ -130,7 +134,8 @@ class Callback:
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """Called first for each validation dataloader.
 
-        Context managers entered into ``stack`` exit when the validation of this dataloader ends.
+        If a checkpoint is validated, it is loaded before this hook. Context managers entered into ``stack`` exit when
+        the validation of this dataloader ends, before `on_validate_exception`.
         """
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -143,7 +148,7 @@ class Callback:
         """
 
     def on_validate_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a validation. The exception is raised again afterwards."""
+        """Called when an exception ends a validation, after its contexts are left. The exception is raised again."""
 
     def on_validate_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each validation batch."""
@@ -210,7 +215,11 @@ class Callback:
         """
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Called before the checkpoint ``ckpt_path`` is read."""
+        """Called before the checkpoint ``ckpt_path`` is read.
+
+        ``trainer.global_step`` is the step of the weights in memory here, also between two checkpoints of
+        `Trainer.validate_all`. It is the step of the checkpoint from `on_load_checkpoint` to the end of its validation.
+        """
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Called after a checkpoint is read and before it is used. A hook may change ``state_dict``."""
