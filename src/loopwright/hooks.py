@@ -103,7 +103,8 @@ class Callback:
     ) -> None:
         """Called after each training micro-batch.
 
-        At a log step, loggers receive the training values of the step just before this hook of its last micro-batch. If the micro-batch completed a step, ``trainer.global_step`` includes that step.
+        At a log step, loggers receive the training values of the step just before this hook of its last micro-batch.
+        If the micro-batch completed a step, ``trainer.global_step`` includes that step.
         """
 
     def on_train_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:

@@ -113,6 +113,6 @@ def _check_extends(scheduler: Any, added: Sequence[Mapping[str, Any]]) -> None:
         if isinstance(scheduler, kind) and missing:
             expected = f"expected {', '.join(entries)} in the added group; {missing[0]} is missing"
             raise SettingError("schedulers", f"{problem} {name} needs more than its lr: {expected}.")
-    functions = getattr(scheduler, "lr_lambdas", ())
+    functions: Sequence[Any] = getattr(scheduler, "lr_lambdas", ())
     if any(each is not functions[0] for each in functions):
         raise SettingError("schedulers", f"{problem} {name} has another function for each group; {remedy}.")
