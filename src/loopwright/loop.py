@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import refuse, refuse_type
@@ -111,7 +112,7 @@ class ValidationLoop(LoopCallback):
     @property
     def hook_names(self) -> Mapping[str, str]:
         """Names of the hooks by event: ``start``, ``end``, ``exception``, ``batch_start`` … ``step_end``."""
-        return _name_hooks(self.hook)
+        return MappingProxyType(_name_hooks(self.hook))  # not an attribute, as it cannot be pickled
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Call the model on a batch. Override this method to compute the outputs in another way.
