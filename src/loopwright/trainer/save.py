@@ -28,6 +28,7 @@ from loopwright.checkpoint import (
 )
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
+from loopwright.engine.state import gather_state
 from loopwright.errors import CheckpointError, SaveError
 from loopwright.plan import Plan
 from loopwright.run_state import Best
@@ -105,6 +106,17 @@ class RunSaver:
             raise SaveError(f"{self._root}: {existing} is not a folder in which checkpoints can be written.")
         self._had_run_dir = os.path.isdir(self._run_dir)
         clean_leftovers(self._root)
+
+    def check_state(self, plan: Plan) -> None:
+        """Refuse a state that a checkpoint cannot contain. Called before the first step, so that no step is lost.
+
+        Only entries that a hook adds during a save, and entries that a later step changes, are found by the save.
+
+        Raises:
+            SettingError: if the state of a scheduler, the optimizer, the dataloader or a callback has such a value. The
+                message contains the path of the value.
+        """
+        check_state(gather_state(self._parts, plan.settings()), "")
 
     def resume_from(self, folder: Path, step: int) -> None:
         """Note the checkpoint that the run resumes from.
