@@ -5,6 +5,7 @@ No other function of this package reads such files, which are pickles.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,8 +51,11 @@ def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
 
 def _check_zip(path: Path) -> None:
     """Refuse a file that is not a zip file, has compressed entries, or declares more bytes than it contains."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; expected a file that torch.save wrote.")
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.")
+        near = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.{near}")
     try:
         with zipfile.ZipFile(path) as file:
             entries = file.infolist()
