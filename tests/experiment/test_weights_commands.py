@@ -82,8 +82,16 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["export", "none"], 3, "none: no such folder; expected a checkpoint or a run directory."),
         (["export", "run", "out=x"], 2, "out=x: no such option. Available: output, weights."),
         (["export", "run", "output=run/summary.json"], 2, "output='run/summary.json': exists already; name another"),
-        (["export", "run", "output=w.pt"], 2, "output='w.pt': expected a name that ends in .safetensors, the format of"),
-        (["export", "run/summary.json"], 3, "run/summary.json: a file; expected a checkpoint folder or a run directory."),
+        (
+            ["export", "run", "output=w.pt"],
+            2,
+            "output='w.pt': expected a name that ends in .safetensors, the format of",
+        ),
+        (
+            ["export", "run/summary.json"],
+            3,
+            "run/summary.json: a file; expected a checkpoint folder or a run directory.",
+        ),
         (["export", "run", "output=none/x"], 2, "output='none/x': cannot be written"),
         (["export", "run", "weights=mean"], 2, "weights='mean': expected trained or averaged."),
         (["export", "run", "weights=averaged"], 3, "run/checkpoints/step_00000004: contains no averaged weights;"),
@@ -110,15 +118,30 @@ def test_mistakes_are_reported_in_one_line(words: list[str], code: int, said: st
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["init_from=w.pt"], "init_from='w.pt': a file; expected a checkpoint folder or a run directory. For weights that"),
-        (["ckpt_path=w.pt"], "ckpt_path='w.pt': a file; expected a checkpoint folder or a run directory. For weights that"),
+        (
+            ["init_from=w.pt"],
+            "init_from='w.pt': a file; expected a checkpoint folder or a run directory. For weights that",
+        ),
+        (
+            ["ckpt_path=w.pt"],
+            "ckpt_path='w.pt': a file; expected a checkpoint folder or a run directory. For weights that",
+        ),
         (["loop=validation", "ckpt_path=w.pt"], "ckpt_path='w.pt': a file; expected a checkpoint folder or"),
         (["loop=validation", "ckpt_paths=[run,w.pt]"], "ckpt_paths='w.pt': a file; expected a checkpoint folder or"),
-        (["init_from=run/checkpoints/step_00000004/model.safetensors"], "init_from='run/checkpoints/step_00000004/model."),
-        (["init_from=empty"], "empty: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints."),
+        (
+            ["init_from=run/checkpoints/step_00000004/model.safetensors"],
+            "init_from='run/checkpoints/step_00000004/model.",
+        ),
+        (
+            ["init_from=empty"],
+            "empty: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints.",
+        ),
         (["loop=validation", "ckpt_path=empty"], "empty: contains no checkpoint;"),
         (["loop=validation", "ckpt_paths=[run,empty]"], "empty: contains no checkpoint;"),
-        (["init_from=run", "model.hidden=[5]"], "run/checkpoints/step_00000004: the checkpoint does not fit the model: "),
+        (
+            ["init_from=run", "model.hidden=[5]"],
+            "run/checkpoints/step_00000004: the checkpoint does not fit the model: ",
+        ),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_leaves_no_run_directory(
@@ -145,5 +168,5 @@ def test_the_advice_for_a_torch_file_is_the_command_that_converts_it(small: Cli,
     answer = small("init_from='my weights.pt'")
     advice = answer.err.partition(" For weights that torch.save wrote: loopwright ")[2]
     assert cli(*shlex.split(advice)).code == 0
-    with tiny.trainer() as ours, pytest.raises(CheckpointError, match="loopwright import-weights 'my weights.pt'"):
+    with tiny.trainer() as ours, pytest.raises(CheckpointError, match=r"loopwright import-weights 'my weights.pt'"):
         ours.fit(tiny.batches(), init_from="my weights.pt")
