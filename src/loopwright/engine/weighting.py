@@ -227,9 +227,8 @@ def _without_loss(outputs: Mapping[Any, Any]) -> TypeError:
         return TypeError(f"The model returned a mapping with {given}: {expected}{remedy}.")
     if not outputs:
         return TypeError(f"The model returned an empty mapping: {expected}.")
-    names = [str(name) for name in outputs]
-    near = nearest("loss", names)
-    remedy = f"; rename {near} to loss" if near else ""
-    return TypeError(
-        f"The model returned a mapping without loss, with the keys {', '.join(names)}: {expected}{remedy}."
-    )
+    could_be = [str(name) for name, value in outputs.items() if isinstance(value, Tensor) and not value.ndim]
+    near = nearest("loss", could_be)
+    remedy = f"rename {near} to loss" if near else "compute the loss in the model, and return it as loss"
+    names = ", ".join(str(name) for name in outputs)
+    return TypeError(f"The model returned a mapping without loss, with the keys {names}: {expected}; {remedy}.")

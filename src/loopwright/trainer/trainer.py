@@ -65,7 +65,8 @@ class Trainer(TrainerView):
         loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
-        run_dir: directory of the checkpoints and of the files of loggers; None: a fit saves no checkpoints.
+        run_dir: directory of the checkpoints and of the files of loggers, for one run only; None: a fit saves no
+            checkpoints.
 
     Raises:
         SettingError: if a setting is invalid.
@@ -153,7 +154,8 @@ class Trainer(TrainerView):
 
         Raises:
             TypeError: if the loop is not a `TrainingLoop`.
-            SettingError: if the settings do not fit the data, or if there is no optimizer.
+            SettingError: if the settings do not fit the data, if there is no optimizer, or if ``run_dir`` contains
+                checkpoints of another run.
             CheckpointError: if a checkpoint cannot be used.
             SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
             RuntimeError: if another thread of this process is in a fit or a validation.
@@ -168,7 +170,7 @@ class Trainer(TrainerView):
         with holding_streams():  # before anything that a fit in another thread uses is changed
             self._parts.hooks = self._listeners.bind(loop.val_loop)
             if self._saver is not None:
-                self._saver.prepare()
+                self._saver.prepare(resumes=ckpt_path is not None)
             load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
             result = self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
         self._listeners.warn_of_unknown_hooks(has_run=True, stacklevel=3)
@@ -256,7 +258,10 @@ class Trainer(TrainerView):
             return step_folder(self._run_dir, self.global_step)
         if self._saver is not None:
             self._saver.wait_or_warn()
-        return save_run(self._parts, Path(path), self._fitting.plan)
+        saved = save_run(self._parts, Path(path), self._fitting.plan)
+        if self._saver is not None:
+            self._saver.note_saved_by_hand(saved, self.global_step)
+        return saved
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
         """Stop the running fit, if any, after its step. The fit saves, if ``checkpoint`` is set, and returns normally.

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from loopwright.errors import text_of
-from loopwright.loggers.lines import encodable
+from loopwright.loggers.lines import encodable, fitted
 
 
 def one_line(text: object) -> str:
@@ -41,10 +41,19 @@ def complain(problem: object) -> None:
     print(one_line(problem), file=sys.stderr, flush=True)
 
 
-def tell(text: str) -> None:
-    """Print ``text`` to standard output. If the pipe is closed, discard the output, so that the run does not fail."""
+def show_progress(text: str) -> None:
+    """Print a line to standard error if it is a terminal, so that a user sees that a slow command has begun."""
+    if sys.stderr.isatty():
+        print(encodable(text, sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def tell(text: str, *, wraps: bool = True) -> None:
+    """Print ``text`` to standard output, by default wrapped to the width of a terminal.
+
+    If the pipe is closed, discard the output, so that the run does not fail.
+    """
     try:
-        print(encodable(text, sys.stdout.encoding), flush=True)
+        print(encodable(fitted(text) if wraps else text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         # Buffered output would raise the error again when Python exits. It is written to the null device instead.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
