@@ -103,7 +103,11 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["import-weights", "run"], 3, "run: a folder; expected a file that torch.save wrote."),
         (["resume", "none"], 3, "none: no such folder; expected a run directory."),
         (["resume", "run/summary.json"], 3, "run/summary.json: a file; expected a run directory."),
-        (["validate", "run/checkpoints"], 3, "run/checkpoints: expected a run directory with a regular file config.yaml."),
+        (
+            ["validate", "run/checkpoints"],
+            3,
+            "run/checkpoints: expected a run directory with a regular file config.yaml.",
+        ),
         (["import-weights", "run/summary.json"], 3, "run/summary.json: expected a file that torch.save wrote"),
         (["import-weights", "x.pt", "output=run"], 2, "output='run': exists already; name another directory."),
     ],

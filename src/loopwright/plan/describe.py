@@ -37,7 +37,7 @@ def describe(
     if plan.total_steps:
         lines += _rows("micro-batches", [f"{plan.total_micro_batches:,}, {plan.grad_accum_steps:,} a step"])
         if repeats_first_batch:
-            lines += _rows("samples", ["those of the first micro-batch, which replaces every other one"])
+            lines += _rows("samples", ["the first micro-batch, which replaces every other one"])
         elif batch_size is not None:
             lines += _rows("samples", [_samples(plan, batch_size, num_samples)])
         if columns is not None:

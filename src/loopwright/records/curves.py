@@ -263,6 +263,7 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
     The label is above a falling curve and below a rising curve. If it would leave the axes or cover the legend or
     curves there, it is put at the height and on the side where it covers least.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
     curves = [line.get_path() for line in axes.lines]
@@ -279,12 +280,14 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
     )
     axes.get_ylim()  # computes the limits, which transData needs
     curves = [path.transformed(axes.transData).cleaned(remove_nans=True) for path in curves]
-    renderer, legend = axes.figure.canvas.get_renderer(), axes.get_legend()
+    canvas, legend = axes.figure.canvas, axes.get_legend()
+    assert isinstance(canvas, FigureCanvasAgg)
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
 
     def put(place: tuple[int, int]) -> tuple[bool, bool, int]:
         """Move the label, and return what it covers: things outside the axes, the legend, and a number of curves."""
         label.xyann = place
-        label.set_ha("right" if place[0] < 0 else "left")
+        label.set_horizontalalignment("right" if place[0] < 0 else "left")
         label.update_positions(renderer)
         box = Text.get_window_extent(label, renderer).padded(_LABEL_PADDING)
         is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)

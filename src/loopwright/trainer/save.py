@@ -143,7 +143,7 @@ class RunSaver:
         self._whole_steps = {step} & self._own_steps
 
     def note_saved_by_hand(self, folder: Path, step: int) -> None:
-        """Note that `Trainer.save_checkpoint` saved a checkpoint, which may be in the run directory."""
+        """Note that `Trainer.save_checkpoint` saves a checkpoint, which may be in the run directory."""
         if folder.absolute() == step_folder(self._run_dir, step).absolute():
             self._steps_by_hand.add(step)
 

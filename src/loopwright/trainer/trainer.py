@@ -65,8 +65,7 @@ class Trainer(TrainerView):
         loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
-        run_dir: directory of the checkpoints and of the files of loggers, for one run only; None: a fit saves no
-            checkpoints.
+        run_dir: directory of this run's checkpoints and logger files; None: a fit saves no checkpoints.
 
     Raises:
         SettingError: if a setting is invalid.
@@ -154,8 +153,7 @@ class Trainer(TrainerView):
 
         Raises:
             TypeError: if the loop is not a `TrainingLoop`.
-            SettingError: if the settings do not fit the data, if there is no optimizer, or if ``run_dir`` contains
-                checkpoints of another run.
+            SettingError: if the settings do not fit the data or the files in ``run_dir``; if there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
             SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
             RuntimeError: if another thread of this process is in a fit or a validation.
@@ -258,10 +256,8 @@ class Trainer(TrainerView):
             return step_folder(self._run_dir, self.global_step)
         if self._saver is not None:
             self._saver.wait_or_warn()
-        saved = save_run(self._parts, Path(path), self._fitting.plan)
-        if self._saver is not None:
-            self._saver.note_saved_by_hand(saved, self.global_step)
-        return saved
+            self._saver.note_saved_by_hand(Path(path), self.global_step)
+        return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
         """Stop the running fit, if any, after its step. The fit saves, if ``checkpoint`` is set, and returns normally.

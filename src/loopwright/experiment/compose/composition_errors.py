@@ -171,7 +171,7 @@ def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of:
     if not named:
         return ""
     *first, last = named
-    return f" {', '.join(first)} and {last} have it." if first else f" {last} has it."
+    return f" {', '.join(first)} and {last} have this key." if first else f" {last} has this key."
 
 
 def _holds(config: Mapping[str, Any], key: str) -> bool:
