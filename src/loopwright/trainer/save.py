@@ -152,7 +152,7 @@ class RunSaver:
 
         Otherwise the saves would replace the checkpoints of the other run, and "last" could be a checkpoint of either.
         """
-        others = sorted(steps_in(self._run_dir) - self._steps_by_hand)
+        others = sorted(steps_in(self._run_dir) - self._own_steps - self._steps_by_hand)
         if others and not self._has_begun:
             names = [step_folder(self._run_dir, step).name for step in others]
             listed = ", ".join(names if len(names) < 3 else [names[0], "…", names[-1]])
