@@ -172,7 +172,7 @@ def test_there_are_never_fewer_checkpoints_than_keep_last(tmp_path: Path, monkey
     watching = Watching(tmp_path)
     monkeypatch.setattr(write, "os", watching)
     monkeypatch.setattr(write, "shutil", watching)
-    case = Case(Checkpointing(1, 2, None, "val/score"), [0.5] * 4 + [0.1] + [0.5] * NUM_STEPS)
+    case = Case(Checkpointing(1, 2, None, "val/score", "min"), [0.5] * 4 + [0.1] + [0.5] * NUM_STEPS)
     fit(case.build(tmp_path))
     assert found(tmp_path) == [4, 11, 12]
     counts = watching.counts
@@ -288,7 +288,7 @@ def test_later_checkpoints_are_reported_once_after_a_resume(tmp_path: Path, capl
 
 def test_a_run_resumed_elsewhere_has_its_own_best(tmp_path: Path) -> None:
     scores = [0.5, 0.5, 0.1, 0.5, 0.5, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
-    case = Case(Checkpointing(1, 2, None, "val/score"), scores)
+    case = Case(Checkpointing(1, 2, None, "val/score", "min"), scores)
     with pytest.raises(Killed):
         fit(case.build(tmp_path / "a", killed_at(5)))
     assert found(tmp_path / "a") == [2, 3, 4]
@@ -301,7 +301,7 @@ def test_a_run_resumed_elsewhere_has_its_own_best(tmp_path: Path) -> None:
 
 
 def test_a_trainer_resumed_at_an_earlier_step_forgets_later_steps(tmp_path: Path) -> None:
-    case = Case(Checkpointing(2, 2, None, "val/score"), [0.5] * 13, eval_every=None)
+    case = Case(Checkpointing(2, 2, None, "val/score", "min"), [0.5] * 13, eval_every=None)
     ours = case.build(tmp_path)
     fit(ours)
     assert found(tmp_path) == [10, 12]
@@ -319,7 +319,7 @@ def test_the_best_by_a_training_metric_is_also_kept(tmp_path: Path) -> None:
 
 def test_an_unsaved_best_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
-    ours = Case(Checkpointing(2, None, None, "val/score"), scores).build(tmp_path)
+    ours = Case(Checkpointing(2, None, None, "val/score", "min"), scores).build(tmp_path)
     with pytest.raises(CheckpointError, match="has not logged the monitored metric; expected a path"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
     fit(ours)
@@ -355,7 +355,7 @@ def test_a_step_saved_after_a_stop_in_a_validation_can_be_the_best(tmp_path: Pat
                 ours.stop("enough")
 
     scores = [0.5, 0.5, 0.5, 0.5, 0.5, 0.1, 0.5] + [0.5] * 6
-    case = Case(Checkpointing(4, 1, None, "val/score"), scores)
+    case = Case(Checkpointing(4, 1, None, "val/score", "min"), scores)
     ours = case.build(tmp_path, Stopping())
     assert fit(ours).global_step == 5
     assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.1
