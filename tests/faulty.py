@@ -28,6 +28,7 @@ ANSWERS: dict[str, Callable[[Tensor], Any]] = {
     "tuple": lambda loss: (loss, loss),
     "number": lambda loss: 0.5,
     "misspelt": lambda loss: {"los": loss, "logits": loss},
+    "logits": lambda loss: {"logits": loss.expand(4, 2)},
     "empty": lambda loss: {},
     "number_as_loss": lambda loss: {"loss": loss.item()},
     "None_as_loss": lambda loss: {"loss": None},
@@ -226,6 +227,8 @@ class Dying(Callback):
 
 
 CONFIGS = {
+    "model/empty": "",
+    "experiment/named_option": "# @package _global_\nmodel: mlp\n",
     "experiment/faulty": """\
 # @package _global_
 defaults:

@@ -135,7 +135,7 @@ def val() -> dict[str, Loader]:
     return {"a": Loader(tiny.rows(6), batch_size=4), "b": Loader(tiny.rows(3), batch_size=4)}
 
 
-# The phases. Each acts on a run directory whose newest checkpoint is at step 2.
+# The phases. Each acts on a run directory whose newest checkpoint is at step 2, or begins a new run there.
 
 
 def set_up(run: Run) -> None:
@@ -144,8 +144,14 @@ def set_up(run: Run) -> None:
     trainer.close()
 
 
+def new(run: Run) -> Run:
+    """Remove the checkpoints, because a new run is refused in a directory with checkpoints of another run."""
+    shutil.rmtree(run.run_dir / "checkpoints")
+    return run
+
+
 def fit(run: Run) -> None:
-    with run.build() as trainer, run.listening():
+    with new(run).build() as trainer, run.listening():
         run.fit(trainer)
 
 
@@ -170,7 +176,7 @@ def validate_all(run: Run) -> None:
 
 
 def failing_fit(run: Run) -> None:
-    with run.build() as trainer, run.listening():
+    with new(run).build() as trainer, run.listening():
         trainer.model.fails = True  # type: ignore[assignment]
         run.fit(trainer)
 
@@ -182,7 +188,7 @@ def failing_validation(run: Run) -> None:
 
 
 def close(run: Run) -> None:
-    trainer = run.build()
+    trainer = new(run).build()
     run.fit(trainer)
     with run.listening():
         trainer.close()
@@ -238,13 +244,17 @@ def reached(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Reached:
 
 
 def check_left(run: Run, straight: dict[str, Tensor]) -> None:
-    """Check that all callbacks were closed once, and that a resume from the newest checkpoint ends as usual."""
+    """Check that all callbacks were closed once, and that a resume from the newest checkpoint ends as usual.
+
+    A run without a checkpoint begins again.
+    """
     assert [other.num_finalized for other in run.others] == [1, 1, 1]
-    newest = max((run.run_dir / "checkpoints").glob("step_*"))
-    verify_checkpoint(newest)
+    newest = max((run.run_dir / "checkpoints").glob("step_*"), default=None)
+    if newest is not None:
+        verify_checkpoint(newest)
     again = Run(run.run_dir, Spy())
     with again.build() as trainer:
-        again.fit(trainer, "last")
+        again.fit(trainer, None if newest is None else "last")
     assert tiny.is_bitwise_equal(tiny.weights(trainer), straight)
 
 

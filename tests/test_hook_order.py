@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from loopwright import Callback, Checkpointing, Trainer, TrainingLoop, ValidationCallback, ValidationLoop
+from loopwright import Callback, Checkpointing, Logger, Trainer, TrainingLoop, ValidationCallback, ValidationLoop
 from loopwright.hooks import HOOKS
 from tiny import batches, rows, sgd, trainer
 
@@ -296,3 +296,87 @@ def test_a_loop_whose_hooks_are_not_implemented_gives_a_warning() -> None:
     ours = trainer()
     with pytest.warns(UserWarning, match="ValidationLoop defines the hooks on_mine_"):
         ours.validate(DataLoader(rows(4)), loop=ValidationLoop(hook="mine"))
+
+
+class Noting(Callback):
+    """Notes when its contexts are left, and which hooks are called in between."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def on_enter_fit(self, ours: Any, stack: Any, train_dataloader: Any, val_dataloader: Any, loop: Any) -> None:
+        stack.callback(self.seen.append, "left fit")
+
+    def on_enter_train(self, ours: Any, stack: Any, train_dataloader: Any, loop: Any, loop_idx: int) -> None:
+        stack.callback(self.seen.append, "left train")
+
+    def on_enter_validate(self, ours: Any, stack: Any, val_dataloader: Any, loop: Any) -> None:
+        self.seen.append(f"enter validate {ours.global_step}")
+        stack.callback(self.seen.append, "left validate")
+
+    def on_fit_exception(self, ours: Any, exception: Exception) -> None:
+        self.seen.append("fit exception")
+
+    def on_train_exception(self, ours: Any, exception: Exception) -> None:
+        self.seen.append("train exception")
+
+    def on_validate_exception(self, ours: Any, exception: Exception) -> None:
+        self.seen.append("validate exception")
+
+
+@pytest.mark.parametrize("hook", ["on_validate_batch_start", "on_train_batch_start"])
+def test_contexts_are_left_before_the_exception_hooks(hook: str) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("broken")
+
+    seen: list[str] = []
+    failing = Callback()
+    setattr(failing, hook, fail)
+    with pytest.raises(ValueError, match="broken"):
+        trainer(callbacks=[Noting(seen), failing]).fit(batches(5), DataLoader(rows(4)))
+    kind = "validate" if "validate" in hook else "train"
+    assert seen[-4:] == [f"left {kind}", f"{kind} exception", "left fit", "fit exception"]
+
+
+def test_the_values_of_a_step_reach_loggers_just_before_the_end_of_its_batch() -> None:
+    seen: list[str] = []
+
+    class Writing(Logger):
+        def log_metrics(self, metrics: Any, step: int) -> None:
+            seen.append(f"metrics of step {step}")
+
+    class Listening(Callback):
+        def on_train_step_end(self, *_: Any) -> None:
+            seen.append("step end")
+
+        def on_train_batch_end(self, ours: Any, *_: Any) -> None:
+            seen.append(f"batch end {ours.global_step} {'train/loss' in ours.metrics}")
+
+    trainer(callbacks=[Listening()], loggers=[Writing()], log_every_n_steps=1).fit(batches(1))
+    assert seen[:3] == ["step end", "metrics of step 1", "batch end 1 True"]
+
+
+def test_a_checkpoint_is_loaded_before_a_validation_is_entered(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Loading(Noting):
+        def on_load_checkpoint(self, ours: Any, state_dict: Any) -> None:
+            self.seen.append(f"load {ours.global_step}")
+
+    class Between(Callback):
+        def on_before_load_checkpoint(self, ours: Any, ckpt_path: Path) -> None:
+            seen.append(f"before load {ours.global_step}")
+
+    ours = trainer(callbacks=[Loading(seen), Between()])
+    ours.fit(batches(5))
+    ours.save_checkpoint(tmp_path / "step_00000005")
+    ours.fit(batches(5))
+    ours.save_checkpoint(tmp_path / "step_00000010")
+    ours.fit(batches(5))
+    seen.clear()
+    ours.validate(DataLoader(rows(4)), ckpt_path=tmp_path / "step_00000005")
+    assert seen == ["before load 15", "load 5", "enter validate 5", "left validate"]
+    seen.clear()
+    ours.validate_all(DataLoader(rows(4)), tmp_path / "step_*")
+    one = ["before load 15", "load {0}", "enter validate {0}", "left validate"]
+    assert seen == [line.format(step) for step in (5, 10) for line in one]

@@ -58,7 +58,7 @@ def test_every_resume_reads_the_same_samples_and_ends_the_same(kind: str, tmp_pa
     result = straight.fit(loaders(kind), val())
     for step in range(1, 15):
         whole, samples[:] = list(samples), []
-        again = build(tmp_path / "again", seed=99, callbacks=[record])
+        again = build(tmp_path / f"again_{step}", seed=99, callbacks=[record])
         resumed = again.fit(loaders(kind), val(), ckpt_path=tmp_path / f"checkpoints/step_{step:08d}")
         assert samples == whole[2 * step :]
         samples[:] = whole
@@ -316,9 +316,10 @@ def test_a_resume_at_step_1000000_makes_as_many_calls_as_at_step_10(tmp_path: Pa
     fit(Recorder(lambda trainer, batch, batch_idx: trainer.global_step == 10 and trainer.stop("test")), "run")
     state = read_checkpoint(tmp_path / "run/checkpoints/step_00000010").state
     num_calls = {}
-    for step in (10, 10**6, 10):  # the first call fills caches, and is measured again at the end
+    for number, step in enumerate((10, 10**6, 10)):  # the first call fills caches, and is measured again at the end
         position = {"global_step": step, "pass_index": 0, "micro_batch_index": step, "num_validated": 0}
         path = write_checkpoint(tmp_path / f"at_{step}", {**state, "position": position}, step=step)
-        num_calls[step], batch = calls_and_batch_of_first_step(lambda record, path=path: fit(record, "again", path))
+        run_dir = f"again_{number}"
+        num_calls[step], batch = calls_and_batch_of_first_step(partial(fit, run_dir=run_dir, ckpt_path=path))
         assert is_bitwise_equal(batch, next(as_source(data.train, 0).read(0, step)))
     assert num_calls[10**6] == pytest.approx(num_calls[10], rel=0.01)

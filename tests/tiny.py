@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from loopwright import Callback, LoopCallback, Precision, Trainer, TrainingLoop
+from loopwright.checkpoint import plain_names, unsaved_buffers
 from loopwright.device import Cpu, Single
 from loopwright.engine.hook_table import bind_hooks
 from loopwright.engine.metric_log import MetricLog
@@ -108,6 +109,31 @@ def weights(of: Trainer | nn.Module) -> dict[str, Tensor]:
 def is_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     """Return whether names and bits are the same."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def bits(tensor: Tensor) -> tuple[Any, ...]:
+    """Return all properties of a tensor that must be restored: dtype, shape, strides, bits."""
+    raw = tensor.detach().contiguous().reshape(-1)
+    return tensor.dtype, tensor.shape, tensor.stride(), raw.view(torch.uint8).tolist() if raw.numel() else []
+
+
+def snapshot(of: Any) -> dict[str, Any]:
+    """Return the bits of all weights, buffers, optimizer and scheduler states."""
+
+    def walk(tree: Any) -> Any:
+        if isinstance(tree, Mapping):
+            return {key: walk(value) for key, value in tree.items()}
+        if isinstance(tree, list | tuple):
+            return [walk(value) for value in tree]
+        return bits(tree) if isinstance(tree, Tensor) else tree
+
+    model = of.model
+    return {
+        "model": walk(plain_names(model)),
+        "buffers": walk(unsaved_buffers(model)),
+        "optimizer": walk(of.optimizer.state_dict()),
+        "schedulers": [walk(scheduler.state_dict()) for scheduler in of.schedulers],
+    }
 
 
 def largest_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

@@ -6,9 +6,8 @@ A hook is a method that is called at one point of a run. Every method of `Callba
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import check_count
@@ -30,13 +29,18 @@ class Callback:
     ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks enclose the step hooks. The
     step hooks enclose the forward, the backward and, after the last micro-batch of a step, the update. An exception in
     a hook ends the run. The exception keeps its type, and gets a note that names the callback and the hook.
+
+    When a trainer is built, a hook that cannot be called with its arguments is refused, and a method that begins with
+    ``on_`` and is no hook is warned of. If the method may be a hook of a `ValidationLoop` that is given later, the
+    warning comes when a fit has ended without such a loop.
     """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of this callback for a checkpoint.
 
-        The state may contain tensors, JSON scalars, lists, tuples, and dicts with str or int keys. For any other value,
-        building the trainer raises a `SettingError`.
+        The state may contain tensors, NumPy arrays and scalars of numbers, JSON scalars, lists, tuples, and dicts with
+        str or int keys. For any other value, building the trainer raises a `SettingError`, or `Trainer.fit` if the
+        value is new since then.
         """
         return {}
 
@@ -71,7 +75,7 @@ class Callback:
         """Called when a fit has ended without an exception."""
 
     def on_fit_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a fit. The exception is raised again afterwards."""
+        """Called when an exception ends a fit, after the contexts of `on_enter_fit`. The exception is raised again."""
 
     # Train loop: the training steps between two validations
 
@@ -89,7 +93,7 @@ class Callback:
         """Called at the end of each train loop."""
 
     def on_train_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a train loop. The exception is raised again afterwards."""
+        """Called when an exception ends a train loop, after its contexts are left. The exception is raised again."""
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each training micro-batch. ``batch_idx`` starts at 0 in each train loop."""
@@ -99,6 +103,7 @@ class Callback:
     ) -> None:
         """Called after each training micro-batch.
 
+        At a log step, loggers receive the training values of the step just before this hook of its last micro-batch.
         If the micro-batch completed a step, ``trainer.global_step`` includes that step.
         """
 
@@ -130,7 +135,8 @@ class Callback:
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """Called first for each validation dataloader.
 
-        Context managers entered into ``stack`` exit when the validation of this dataloader ends.
+        If a checkpoint is validated, it is loaded before this hook. Context managers entered into ``stack`` exit when
+        the validation of this dataloader ends, before `on_validate_exception`.
         """
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -143,7 +149,7 @@ class Callback:
         """
 
     def on_validate_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a validation. The exception is raised again afterwards."""
+        """Called when an exception ends a validation, after its contexts are left. The exception is raised again."""
 
     def on_validate_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each validation batch."""
@@ -210,7 +216,11 @@ class Callback:
         """
 
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
-        """Called before the checkpoint ``ckpt_path`` is read."""
+        """Called before the checkpoint ``ckpt_path`` is read.
+
+        ``trainer.global_step`` is the step of the weights in memory here, also between two checkpoints of
+        `Trainer.validate_all`. It is the step of the checkpoint from `on_load_checkpoint` to the end of its validation.
+        """
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Called after a checkpoint is read and before it is used. A hook may change ``state_dict``."""
@@ -273,36 +283,3 @@ def implements(callback: Callback, hook: str) -> bool:
     if hook in vars(callback):
         return True
     return getattr(type(callback), hook, None) is not getattr(Callback, hook, None)
-
-
-def misspelt_hooks(callback: Callback, known: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Find methods of ``callback`` that begin with ``on_`` and look like a misspelt hook.
-
-    Args:
-        callback: callback to inspect.
-        known: additional names of hooks, such as the hooks that the ``hook`` of a `ValidationLoop` defines.
-
-    Returns:
-        A pair (method, nearest hook) for each method within edit distance 2 of a hook.
-    """
-    hooks = {*HOOKS, *known}
-    found = []
-    for name in dir(type(callback)):
-        if name.startswith("on_") and name not in hooks and callable(getattr(type(callback), name)):
-            near = [hook for hook in hooks if _is_within_edits(name, hook, 2)]
-            if near:
-                found.append((name, max(near, key=lambda hook: difflib.SequenceMatcher(None, name, hook).ratio())))
-    return found
-
-
-def _is_within_edits(a: str, b: str, limit: int) -> bool:
-    """Return whether at most ``limit`` insertions, deletions and substitutions turn ``a`` into ``b`` (Levenshtein)."""
-    if abs(len(a) - len(b)) > limit:
-        return False
-    previous = list(range(len(b) + 1))
-    for i, char in enumerate(a, start=1):
-        row = [i]
-        for j, other in enumerate(b, start=1):
-            row.append(min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (char != other)))
-        previous = row
-    return previous[-1] <= limit

@@ -6,6 +6,7 @@ dataloaders.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +24,11 @@ _EVENTS = ("start", "end", "exception", "batch_start", "batch_end", "step_start"
 
 class LoopCallback(Callback):
     """Base class of `TrainingLoop` and `ValidationLoop`.
+
+    ``eval_frequency`` of a `TrainingLoop` is the interval between validations. An integer n, 1 or more: after every n
+    steps. A fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps; so 1 means after every step, and
+    1.0 means once, at the end. None, 0 or 0.0: never. ``eval_steps`` of either loop is the number of batches that a
+    validation reads from each dataloader; None: all. The docstrings of the two classes describe all settings.
 
     A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement
     any hook. A loop has no counters: the trainer counts steps and micro-batches.
@@ -88,7 +94,10 @@ class ValidationLoop(LoopCallback):
     def __init__(self, eval_steps: int | None = None, hook: str = "validate") -> None:
         super().__init__()
         self._settings = _ValidationSettings(eval_steps=eval_steps, hook=hook)
-        self._hook_names = MappingProxyType(_name_hooks(hook))
+
+    def __repr__(self) -> str:
+        """Return the name of the class and the settings that differ from their defaults."""
+        return _show(self, ValidationLoop, self._settings)
 
     @property
     def eval_steps(self) -> int | None:
@@ -103,7 +112,7 @@ class ValidationLoop(LoopCallback):
     @property
     def hook_names(self) -> Mapping[str, str]:
         """Names of the hooks by event: ``start``, ``end``, ``exception``, ``batch_start`` … ``step_end``."""
-        return self._hook_names
+        return MappingProxyType(_name_hooks(self.hook))  # not an attribute, as it cannot be pickled
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Call the model on a batch. Override this method to compute the outputs in another way.
@@ -195,6 +204,10 @@ class TrainingLoop(LoopCallback):
         )
         self._val_loop = ValidationLoop(self._settings.eval_steps)
 
+    def __repr__(self) -> str:
+        """Return the name of the class and the settings that differ from their defaults."""
+        return _show(self, TrainingLoop, self._settings)
+
     @property
     def settings(self) -> TrainingSettings:
         """The settings of this loop, from which `loopwright.plan.plan_fit` computes a plan."""
@@ -239,6 +252,13 @@ class TrainingLoop(LoopCallback):
     def val_loop(self) -> ValidationLoop:
         """The `ValidationLoop` that is used for validations during training."""
         return self._val_loop
+
+
+def _show(loop: LoopCallback, kind: type[LoopCallback], settings: object) -> str:
+    given = {name: (getattr(settings, name), each.default) for name, each in inspect.signature(kind).parameters.items()}
+    # The texts are compared, because an eval_frequency of 1 and the default, 1.0, are equal numbers.
+    shown = [f"{name}={value!r}" for name, (value, default) in given.items() if repr(value) != repr(default)]
+    return f"{type(loop).__name__}({', '.join(shown)})"
 
 
 def _check_hook(hook: object) -> None:

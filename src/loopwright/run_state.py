@@ -6,7 +6,7 @@ A downstream validation is a validation that a callback runs in its hook ``run_v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,10 @@ class RunState:
         is_update_skipped: whether the current step leaves the parameters unchanged: it has no items, a callback called
             `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
         is_log_step: whether the metrics of the current step are read from the device and logged.
+        is_last_micro_batch: whether the current or last training micro-batch is the last of its step.
+        batch_idx: index of the current micro-batch in its train loop, or of the current batch in its validation; None
+            outside both.
+        num_val_batches: number of batches of the validation in progress; None outside a validation.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
         validated: ``global_step`` of the last round of validations, and the number of validations completed in this
             round, including downstream validations.
@@ -46,6 +50,9 @@ class RunState:
     is_updated: bool = False
     is_update_skipped: bool = False
     is_log_step: bool = False
+    is_last_micro_batch: bool = False
+    batch_idx: int | None = None
+    num_val_batches: int | None = None
     window_start: tuple[int, int] = (0, 0)
     validated: tuple[int, int] = (0, 0)
     stop_reason: str | None = None
@@ -87,4 +94,4 @@ class FitResult:
     metrics: Mapping[str, float]
     best: Best | None
     seconds: float
-    plan: Plan
+    plan: Plan = field(repr=False)

@@ -12,6 +12,7 @@ import operator
 import random
 import secrets
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,9 @@ import torch
 from loopwright.protocols import DeviceStream
 
 _MASK = (1 << 64) - 1
+
+# The global generators belong to the process, so only one thread at a time may replace them.
+_GLOBAL_STREAMS = threading.RLock()
 
 
 def draw_seed() -> int:
@@ -164,6 +168,24 @@ def _swap_numpy(bit_generator: Any) -> Any:
     return before
 
 
+@contextmanager
+def holding_streams() -> Iterator[None]:
+    """Keep other threads from replacing the global streams during the context. Contexts of one thread may be nested.
+
+    Raises:
+        RuntimeError: if another thread is in such a context.
+    """
+    if not _GLOBAL_STREAMS.acquire(blocking=False):
+        raise RuntimeError(
+            "Another thread of this process builds a trainer, fits, validates or predicts, and the random streams "
+            "belong to the process: expected one at a time; wait until it has ended, or use another process."
+        )
+    try:
+        yield
+    finally:
+        _GLOBAL_STREAMS.release()
+
+
 class RandomStreams:
     """States of all random generators, separate from the current states of the global generators.
 
@@ -195,9 +217,13 @@ class RandomStreams:
         """Use these streams in the block, and restore the global streams afterwards, also after an exception.
 
         A nested block has no effect.
+
+        Raises:
+            RuntimeError: if another thread uses the global streams; see `holding_streams`.
         """
         if self._is_active:
-            yield
+            with holding_streams():
+                yield
             return
         with self._restored_afterwards():
             restore(self._states, self._device)
@@ -251,11 +277,12 @@ class RandomStreams:
 
     @contextmanager
     def _restored_afterwards(self) -> Iterator[dict[str, Any]]:
-        before = capture(self._device)
-        try:
-            yield before
-        finally:
-            restore(before, self._device)
+        with holding_streams():
+            before = capture(self._device)
+            try:
+                yield before
+            finally:
+                restore(before, self._device)
 
     def _seed_all(self, seed: int) -> None:
         seed_host_streams(seed)

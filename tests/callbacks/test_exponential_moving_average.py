@@ -369,7 +369,7 @@ def test_a_run_resumed_from_any_step_equals_a_straight_run(tmp_path: Path) -> No
     straight = build_with_early_stopping(tmp_path)
     expected = straight.fit(data(), val())
     for step in range(1, 11):
-        again = build_with_early_stopping(tmp_path / "again", seed=99)
+        again = build_with_early_stopping(tmp_path / f"again_{step}", seed=99)
         assert_same_end(again, again.fit(data(), val(), ckpt_path=step_folder(tmp_path, step)), straight, expected)
 
 
@@ -402,7 +402,7 @@ def test_a_run_interrupted_in_or_near_a_round_of_validations_equals_a_straight_r
         result = begun.fit(data(), sets)
         if (hook, step) != ("on_train_start", 10):  # early stopping ends the fit before this hook is called at step 10
             assert (result.state, result.global_step, begun.stop_reason) == ("interrupted", step, "cut")
-        again = build_with_early_stopping(tmp_path / "again", **settings)
+        again = build_with_early_stopping(tmp_path / f"again_{step}", **settings)
         assert_same_end(again, again.fit(data(), sets, ckpt_path=folder), straight, expected)
 
 

@@ -170,7 +170,7 @@ def test_wrong_settings_are_refused(make: Any, message: str) -> None:
         (
             lambda: Metrics({"r2": torchmetrics.R2Score()}, inputs=("predictions", 1)),
             "inputs: predictions was not found; expected an output of the model (loss, prediction) or an entry of the "
-            "batch (0, 1). Did you mean prediction?",
+            "batch (0, 1); return predictions from the model, or name other inputs. Did you mean prediction?",
         ),
         (
             lambda: r2(loss=torchmetrics.R2Score()),

@@ -32,6 +32,8 @@ def round_trip(tree: object) -> Any:
 
 def is_same(a: object, b: object) -> bool:
     """Whether two trees are equal in type, order and every bit."""
+    if isinstance(a, np.ndarray | np.generic) and isinstance(b, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor) and isinstance(b, Tensor):
@@ -66,6 +68,28 @@ def _tensor(dtype: torch.dtype, shape: list[int], seed: int, is_turned: bool) ->
     return tensor.mT if is_turned and tensor.ndim >= 2 else tensor
 
 
+NUMPY_DTYPES = "?bBhHiIlLqQefdgFDG"  # all dtypes of kinds b, i, u, f and c
+
+
+def arrays() -> st.SearchStrategy[np.ndarray[Any, Any]]:
+    return st.builds(
+        _array, st.sampled_from(NUMPY_DTYPES), st.sampled_from("<>"), st.lists(st.integers(0, 3), max_size=3),
+        st.integers(0, 2**31), st.sampled_from(["C", "F", "turned", "reversed"]),
+    )  # fmt: skip
+
+
+def _array(code: str, byte_order: str, shape: list[int], seed: int, order: str) -> np.ndarray[Any, Any]:
+    """Return an array of random bits, or of zeros and ones for bools."""
+    dtype = np.dtype(code).newbyteorder(byte_order)
+    draw = np.random.RandomState(seed)
+    raw = draw.randint(0, 2 if code == "?" else 256, (*shape, dtype.itemsize)).astype(np.uint8)
+    # A long double has bytes without a meaning, which NumPy does not always copy.
+    array = draw.randn(*shape, 1).astype(dtype)[..., 0] if code in "gG" else raw.view(dtype)[..., 0]
+    if order in ("C", "F"):
+        return np.array(array, order=order)  # type: ignore[call-overload]  # a literal of the list above
+    return array[..., ::-1] if order == "reversed" and array.ndim else array.swapaxes(0, -1) if array.ndim else array
+
+
 def trees() -> st.SearchStrategy[object]:
     scalars = st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(),
@@ -74,7 +98,7 @@ def trees() -> st.SearchStrategy[object]:
     )  # fmt: skip
     keys = st.one_of(st.integers(), st.text(st.characters(exclude_categories=[]), max_size=3), st.just("~dict"))
     return st.recursive(
-        st.one_of(scalars, tensors()),
+        st.one_of(scalars, tensors(), arrays(), arrays().filter(lambda array: array.size > 0).map(lambda a: a.flat[0])),
         lambda inner: st.one_of(
             st.lists(inner, max_size=3),
             st.lists(inner, max_size=3).map(tuple),
@@ -170,8 +194,34 @@ def test_negated_and_conjugated_views_keep_their_values() -> None:
 
 
 def test_subclasses_of_plain_types_become_plain() -> None:
-    tree = [OrderedDict(b=1, a=2), np.float64(0.5), torch.Size([2, 3]), nn.Parameter(torch.ones(2))]
-    assert is_same(round_trip(tree), [{"b": 1, "a": 2}, 0.5, (2, 3), torch.ones(2)])
+    tree = [OrderedDict(b=1, a=2), np.str_("text"), torch.Size([2, 3]), nn.Parameter(torch.ones(2))]
+    assert is_same(round_trip(tree), [{"b": 1, "a": 2}, "text", (2, 3), torch.ones(2)])
+
+
+@pytest.mark.parametrize("code", NUMPY_DTYPES)
+def test_scalars_and_arrays_of_numpy_come_back_as_such(code: str) -> None:
+    array = _array(code, "<", [2, 3], 3, "C")
+    tree = {"scalar": array[0, 0], "one": np.array(array[0, 1]), "rows": array, "none": array[:0], "list": [*array[1]]}
+    assert is_same(round_trip(tree), tree)
+    again = round_trip(tree)["rows"]
+    again += again  # its memory is its own
+
+
+def test_equal_arrays_are_not_taken_for_one_array_that_was_freed() -> None:
+    """Catches a cache of memory addresses: the copy of an array is freed before the next array is copied."""
+    tree = [np.full(3, index) for index in range(50)]
+    _, in_place = encode(tree)
+    assert len(in_place) == 50
+    _, copied = encode(tree, on_host=lambda name, tensor: tensor.clone())
+    assert [each.numpy().view("<i8")[0, 0] for each in copied.values()] == [*range(50)]
+
+
+@pytest.mark.parametrize("order", ["C", "F", (1, 2, 0)])
+def test_an_array_keeps_the_order_of_its_dimensions_in_memory(order: Any) -> None:
+    array = np.arange(24.0).reshape(2, 3, 4)
+    array = array.transpose(order) if isinstance(order, tuple) else np.array(array, order=order)
+    again = round_trip([array])[0]
+    assert is_same(again, array) and again.strides == array.strides
 
 
 def test_tensors_with_equal_paths_get_different_names() -> None:
@@ -185,9 +235,10 @@ Point = namedtuple("Point", ["x"])
 @pytest.mark.parametrize(
     "value",
     [
-        {1, 2}, b"bytes", 1j, object(), print, torch.float32, torch.device("cpu"), np.int64(1), np.ones(2),
-        Point(1), defaultdict(int), torch.ones(2).to_sparse(), torch.ones(2, device="meta"), nn.Linear(1, 1),
-        torch.empty(2, dtype=torch.float8_e8m0fnu), 10**5000,
+        {1, 2}, b"bytes", 1j, object(), print, torch.float32, torch.device("cpu"), np.array([{}], dtype=object),
+        np.datetime64(3, "s"), np.array(["a"]), np.zeros(2, "i4,f4"), np.ma.masked_array([1], [True]), np.bytes_(b"a"),
+        np.void(b"a"), np.zeros(1, "i4,O")[0], Point(1), defaultdict(int), torch.ones(2).to_sparse(),
+        torch.ones(2, device="meta"), nn.Linear(1, 1), torch.empty(2, dtype=torch.float8_e8m0fnu), 10**5000,
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -231,6 +282,11 @@ def test_check_state_refuses_a_tensor_without_data() -> None:
         {"~int": "zz"}, {"~int": 5}, {"~tuple": 5}, {"~dict": [[1]]}, {"~dict": [[1.5, 2]]}, {"~dict": 3},
         {"~dict": [[1, 2], [1, 3]]}, {"~dict": [[{"~tuple": []}, 3]]}, {"~counter": {"a": 1}}, {"~str": [2**40]},
         {"~str": "ab"}, {"~complex": "a"}, {"~dict": [[True, 1]]}, {"~permuted": 1}, {"~permuted": [1, [0]]},
+        {"~numpy": ["<i8", "00"]}, {"~numpy": ["|O", "00" * 8]}, {"~numpy": ["<f4", "xx"]}, {"~numpy": "<i8"},
+        {"~numpy": ["|b1", "02"]}, {"~numpy": ["<f5", "00" * 5]}, {"~numpy": ["<i4,O", "00" * 12]}, {"~numpy": [1, ""]},
+        {"~array": ["<f4", {"~tensor": "a"}]}, {"~array": ["<f8", {"~tensor": "bytes"}]}, {"~array": ["<f4", 3]},
+        {"~array": ["|O", {"~tensor": "bytes"}]}, {"~array": ["|b1", {"~tensor": "bytes"}]}, {"~array": []},
+        {"~array": ["<f4", {"~tensor": "one"}]},
         {"~int": hex(10**5000)}, {"~permuted": [{"~tensor": "a"}, []]}, {"~permuted": [{"~tensor": "a"}, [1]]},
         math.inf, math.nan,
         {"~permuted": [{"~tensor": "a"}, ["0"]]}, {"~permuted": [{"~permuted": [{"~tensor": "a"}, [0]]}, [0], 1]},
@@ -239,7 +295,8 @@ def test_check_state_refuses_a_tensor_without_data() -> None:
 )  # fmt: skip
 def test_values_that_encode_does_not_write_are_refused(json_tree: object) -> None:
     with pytest.raises(CheckpointError):
-        decode([json_tree, {"~tensor": "a"}], {"a": torch.ones(3)})
+        tensors = {"a": torch.ones(3), "bytes": torch.full((2, 4), 2, dtype=torch.uint8), "one": torch.tensor(1).byte()}
+        decode([json_tree, *({"~tensor": name} for name in tensors)], tensors)
 
 
 def test_a_tensor_that_no_value_refers_to_is_refused() -> None:

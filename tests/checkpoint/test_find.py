@@ -74,7 +74,7 @@ def test_a_missing_checkpoint_is_one_line_with_the_nearest_name(save: Saver, tmp
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="contains no checkpoint"):
         resolve(tmp_path / "empty")
-    with pytest.raises(CheckpointError, match="not a folder"):
+    with pytest.raises(CheckpointError, match=r"manifest.json: a file; expected .* Did you mean .*step_00000001\?$"):
         resolve(path / "manifest.json")
     with pytest.raises(CheckpointError, match="no such folder"):
         resolve(tmp_path / "no" / "where")

@@ -45,6 +45,9 @@ def test_overfit_reaches_a_loss_close_to_0_and_reports_it(cli: Cli, tmp_path: Pa
     answer = cli(*words, "loggers=default")
     assert answer.code == 0
     assert "The model memorised one micro-batch" in answer.out
+    assert "samples        the first micro-batch, which replaces every other one" in answer.out
+    assert "1,200" not in answer.out and "passes" not in answer.out  # 150 micro-batches of 8 samples
+    assert (run_dirs(tmp_path)[0] / "plan.txt").read_text().splitlines()[2] in cli("plan", *words).out
     assert "loopwright resume" not in answer.out  # no checkpoint contains the micro-batch
     told = summary(tmp_path)
     assert told["objective_name"] == "train/loss" and told["objective"] < 0.01

@@ -68,6 +68,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
     (tmp_path / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'ab'[row % 2]}\n" for row in range(500)))
     (tmp_path / "rare.csv").write_text("size,kind\n1,a\n2,c\n" + "".join(f"{r},{'ab'[r % 2]}\n" for r in range(500)))
+    (tmp_path / "ids.csv").write_text("id,size,kind\n" + "".join(f"u{r},{r},{'ab'[r % 2]}\n" for r in range(20)))
     (tmp_path / "word.csv").write_text("area,price\n1,2\n3,four\n")
     (tmp_path / "short.csv").write_text("area,price\n1,2\n3\n")
     (tmp_path / "blank.csv").write_text("area,price\n1,\n")
@@ -75,6 +76,8 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "latin.csv").write_bytes("area,price\n1,é\n".encode("latin-1"))
     (tmp_path / "folder").mkdir()
+    write_photos(tmp_path / "splits" / "train", size=(8, 8))
+    write_photos(tmp_path / "splits" / "test", size=(8, 8))
     write_photos(tmp_path / "photos", size=(8, 8))
     write_photos(tmp_path / "spoilt", size=(8, 8))
     for photo in (tmp_path / "spoilt").glob("*/0.*"):

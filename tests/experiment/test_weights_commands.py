@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 import tiny
 from command import Answer
 from loopwright.checkpoint import read_checkpoint, resolve
+from loopwright.errors import CheckpointError
 
 Cli = Callable[..., Answer]
 
@@ -25,6 +27,7 @@ def test_weights_are_exported_and_imported_again(small: Cli, cli: Cli, tmp_path:
     file = Path("run/step_00000004.safetensors")
     assert f"File: {file} (4 tensors, " in answer.out
     assert f"weights_sha256: {sha256}\n" in answer.out
+    assert answer.out.endswith(f"Load it in Python: safetensors.torch.load_file({str(file)!r})\n")
     weights = load_file(file)
     kept = read_checkpoint(resolve("run")).state["model"]
     assert weights.keys() == kept.keys() and all(torch.equal(weights[name], kept[name]) for name in kept)
@@ -79,6 +82,16 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["export", "none"], 3, "none: no such folder; expected a checkpoint or a run directory."),
         (["export", "run", "out=x"], 2, "out=x: no such option. Available: output, weights."),
         (["export", "run", "output=run/summary.json"], 2, "output='run/summary.json': exists already; name another"),
+        (
+            ["export", "run", "output=w.pt"],
+            2,
+            "output='w.pt': expected a name that ends in .safetensors, the format of",
+        ),
+        (
+            ["export", "run/summary.json"],
+            3,
+            "run/summary.json: a file; expected a checkpoint folder or a run directory.",
+        ),
         (["export", "run", "output=none/x"], 2, "output='none/x': cannot be written"),
         (["export", "run", "weights=mean"], 2, "weights='mean': expected trained or averaged."),
         (["export", "run", "weights=averaged"], 3, "run/checkpoints/step_00000004: contains no averaged weights;"),
@@ -87,6 +100,14 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
         (["-m", "export", "run"], 2, "--multirun: cannot be used with export."),
         (["import-weights"], 2, "import-weights: expected a file; use loopwright import-weights FILE."),
         (["import-weights", "none.pt"], 3, "none.pt: no such file; expected a file that torch.save wrote."),
+        (["import-weights", "run"], 3, "run: a folder; expected a file that torch.save wrote."),
+        (["resume", "none"], 3, "none: no such folder; expected a run directory."),
+        (["resume", "run/summary.json"], 3, "run/summary.json: a file; expected a run directory."),
+        (
+            ["validate", "run/checkpoints"],
+            3,
+            "run/checkpoints: expected a run directory with a regular file config.yaml.",
+        ),
         (["import-weights", "run/summary.json"], 3, "run/summary.json: expected a file that torch.save wrote"),
         (["import-weights", "x.pt", "output=run"], 2, "output='run': exists already; name another directory."),
     ],
@@ -96,3 +117,60 @@ def test_mistakes_are_reported_in_one_line(words: list[str], code: int, said: st
     assert answer.code == code
     assert answer.err.startswith(said), answer.err
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["init_from=w.pt"],
+            "init_from='w.pt': a file; expected a checkpoint folder or a run directory. For weights that",
+        ),
+        (
+            ["ckpt_path=w.pt"],
+            "ckpt_path='w.pt': a file; expected a checkpoint folder or a run directory. For weights that",
+        ),
+        (["loop=validation", "ckpt_path=w.pt"], "ckpt_path='w.pt': a file; expected a checkpoint folder or"),
+        (["loop=validation", "ckpt_paths=[run,w.pt]"], "ckpt_paths='w.pt': a file; expected a checkpoint folder or"),
+        (
+            ["init_from=run/checkpoints/step_00000004/model.safetensors"],
+            "init_from='run/checkpoints/step_00000004/model.",
+        ),
+        (
+            ["init_from=empty"],
+            "empty: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints.",
+        ),
+        (["loop=validation", "ckpt_path=empty"], "empty: contains no checkpoint;"),
+        (["loop=validation", "ckpt_paths=[run,empty]"], "empty: contains no checkpoint;"),
+        (
+            ["init_from=run", "model.hidden=[5]"],
+            "run/checkpoints/step_00000004: the checkpoint does not fit the model: ",
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_leaves_no_run_directory(
+    words: list[str], said: str, recorded: Path, small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "w.pt")
+    (tmp_path / "empty").mkdir()
+    answer = cli(*words, "model.hidden=[4]") if "loop=validation" in words else small(*words)
+    assert (answer.code, answer.err.count("\n")) == (3, 1)
+    assert answer.err.startswith(said), answer.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_damaged_checkpoint_of_init_from_leaves_no_run_directory(recorded: Path, small: Cli, tmp_path: Path) -> None:
+    file = recorded / "checkpoints" / "step_00000004" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    answer = small("init_from=run/checkpoints/step_00000004")
+    assert (answer.code, answer.err.startswith("run/checkpoints/step_00000004: model.safetensors: ")) == (3, True)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_advice_for_a_torch_file_is_the_command_that_converts_it(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "my weights.pt")
+    answer = small("init_from='my weights.pt'")
+    advice = answer.err.partition(" For weights that torch.save wrote: loopwright ")[2]
+    assert cli(*shlex.split(advice)).code == 0
+    with tiny.trainer() as ours, pytest.raises(CheckpointError, match=r"loopwright import-weights 'my weights.pt'"):
+        ours.fit(tiny.batches(), init_from="my weights.pt")

@@ -49,14 +49,14 @@ def test_a_regression_returns_the_mean_squared_and_mean_absolute_error(shape: tu
             MLPRegressor(in_features=5, hidden=[]),
             {"features": torch.zeros(2, 5), "label": torch.zeros(2).long()},
             "model: expected features (or image) and target in a batch, found features, label; "
-            "model=mlp takes a label, model=mlp_regressor takes a target.",
+            "to classify, use model=mlp; to predict a number, model=mlp_regressor.",
         ),
         (
             MLP(in_features=5, hidden=[]),
             table(),
             "model: expected features (or image) and label in a batch, found features, target; "
-            "model=mlp takes a label, model=mlp_regressor takes a target; for column y of a table, "
-            "'data.types={y: category}' turns the target into a label.",
+            "to predict the number in target, use model=mlp_regressor; to classify the rows of a table by a column y "
+            "of numbers, use 'data.types={y: category}'.",
         ),
         (
             MLP(),

@@ -115,6 +115,35 @@ def test_unusual_values_and_names_are_drawn(tmp_path: Path, entries: list[Entry]
     assert draw_curves(write(tmp_path, entries)) is not None
 
 
+@pytest.mark.parametrize(
+    ("best_step", "names"),
+    [(600, ["val/loss"]), (200, ["val/loss"]), (4000, ["val/loss"]), (600, ["val/a/loss", "val/b/loss", "val/c/loss"])],
+)
+def test_the_label_of_the_best_point_covers_no_title_and_no_legend(
+    tmp_path: Path, figures: list[Figure], best_step: int, names: list[str]
+) -> None:
+    """A validation loss that rises again is near the top of the axes if the training loss falls far below it."""
+    entries = [(s, "train/loss", 2.3 * math.exp(-s / 300)) for s in range(100, 4001, 100)]
+    entries += [(s, n, 0.1 + abs(s - best_step) / 20000) for s in range(200, 4001, 200) for n in names]
+    best = {"name": names[0], "value": 0.1, "step": best_step}
+    draw_curves(write(tmp_path, entries, best=best, global_step=4000))
+    axes = figures[0].axes[0]
+    (label,) = axes.texts
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    frame = label.get_bbox_patch()
+    legend = axes.get_legend()
+    assert frame is not None and legend is not None
+    box = frame.get_window_extent(renderer)
+    assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+    assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+    assert not box.overlaps(legend.get_window_extent(renderer))
+
+
+def test_a_logarithmic_axis_of_many_powers_of_ten_has_few_ticks(tmp_path: Path, figures: list[Figure]) -> None:
+    draw_curves(write(tmp_path, [(s, "train/loss", 10.0**-s) for s in range(7)]))
+    assert len(figures[0].axes[0].get_yticks()) < 12
+
+
 def test_values_that_are_not_finite_are_marked(tmp_path: Path, figures: list[Figure]) -> None:
     draw_curves(write(tmp_path, [(1, "train/loss", 1.0), (2, "train/loss", math.inf), (3, "train/loss", math.nan)]))
     assert "train not finite at step 2" in texts(figures[0])

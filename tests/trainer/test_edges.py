@@ -92,7 +92,7 @@ def test_a_scheduler_with_total_steps_is_extended_to_a_later_end(tmp_path: Path)
     build(4).fit(data)
     longer = build(8)
     longer.fit(data, ckpt_path=tmp_path / "4")
-    straight = build(8)
+    straight = trainer(TrainingLoop(max_steps=8), schedulers=[one_cycle])
     straight.fit(data)
     rates = [each.optimizer.param_groups[0]["lr"] for each in (longer, straight)]
     assert rates[0] == rates[1]

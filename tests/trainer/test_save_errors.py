@@ -227,7 +227,7 @@ def test_a_model_that_takes_its_shape_from_the_data_can_be_saved(tmp_path: Path)
         lambda new: new.validate_all(val, ckpt_paths=tmp_path),
     ):
         with pytest.raises(CheckpointError, match=said):
-            call(trainer(model=Lazy, checkpoint=Checkpointing(), run_dir=tmp_path))
+            call(trainer(model=Lazy, run_dir=tmp_path))
 
 
 def test_saving_by_hand_raises_the_same(tmp_path: Path, disk: Disk) -> None:

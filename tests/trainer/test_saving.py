@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from loopwright import Callback, Checkpointing, TrainingLoop
 from loopwright.checkpoint import step_folder, steps_in, verify_checkpoint, write
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SettingError
 from tiny import Recorder, batches, trainer
 
 NUM_STEPS = 12
@@ -172,7 +172,7 @@ def test_there_are_never_fewer_checkpoints_than_keep_last(tmp_path: Path, monkey
     watching = Watching(tmp_path)
     monkeypatch.setattr(write, "os", watching)
     monkeypatch.setattr(write, "shutil", watching)
-    case = Case(Checkpointing(1, 2, None, "val/score"), [0.5] * 4 + [0.1] + [0.5] * NUM_STEPS)
+    case = Case(Checkpointing(1, 2, None, "val/score", "min"), [0.5] * 4 + [0.1] + [0.5] * NUM_STEPS)
     fit(case.build(tmp_path))
     assert found(tmp_path) == [4, 11, 12]
     counts = watching.counts
@@ -225,31 +225,70 @@ def test_files_that_do_not_belong_to_the_run_are_not_touched(tmp_path: Path) -> 
     with pytest.raises(Killed):
         fit(case.build(tmp_path, killed_at(5)), ckpt_path=root / "step_00000003")
     assert {path.name for path in root.iterdir()} == {"step_00000003", "step_00000004"} | foreign
-    # Another run in the same directory: existing checkpoints do not belong to it, but its saves replace
-    # checkpoints of the same step.
-    with pytest.raises(Killed):
-        fit(case.build(tmp_path, killed_at(4)))
-    names = {path.name for path in root.iterdir()}
-    assert names == {"step_00000002", "step_00000003", "step_00000004"} | foreign - {"step_00000001"}
 
 
-def test_later_checkpoints_of_another_run_are_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def contents(run_dir: Path) -> dict[str, bytes]:
+    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    return {str(path.relative_to(run_dir)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("how", ["new", "init_from", "resumed elsewhere", "folder of a user"])
+def test_a_run_directory_with_checkpoints_of_another_run_is_refused(tmp_path: Path, how: str) -> None:
+    """Otherwise the saves would replace the checkpoints of the other run."""
+    case = Case(Checkpointing(2), [0.5] * 13, eval_every=None)
+    fit(case.build(tmp_path / "a"))
+    fit(case.build(tmp_path / "b"))
+    starts: dict[str, dict[str, Any]] = {
+        "init_from": {"init_from": tmp_path / "b"},
+        "resumed elsewhere": {"ckpt_path": step_folder(tmp_path / "b", 4)},
+    }
+    if how == "folder of a user":
+        shutil.rmtree(tmp_path / "a")
+        step_folder(tmp_path / "a", 4).mkdir(parents=True)
+        (step_folder(tmp_path / "a", 4) / "notes.txt").touch()
+    before = contents(tmp_path / "a")
+    found_there = "step_00000004" if how == "folder of a user" else "step_00000002, …, step_00000012"
+    with pytest.raises(SettingError) as caught, case.build(tmp_path / "a") as ours:
+        fit(ours, **starts.get(how, {}))
+    assert str(caught.value) == (
+        f"run_dir={str(tmp_path / 'a')!r}: expected a directory without checkpoints of another run, found "
+        f'{found_there}; name a new directory, or resume the other run with fit(…, ckpt_path="last").'
+    )
+    assert contents(tmp_path / "a") == before
+
+
+def test_later_fits_of_a_run_continue_in_its_directory(tmp_path: Path) -> None:
+    case = Case(Checkpointing(2), [0.5] * 13, eval_every=None)
+    with case.build(tmp_path) as ours:
+        ours.save_checkpoint(step_folder(tmp_path, 0))
+        with pytest.raises(SettingError, match="micro-batch"):
+            ours.fit([])
+        fit(ours)
+        fit(ours)  # nothing is left to train
+        fit(ours, ckpt_path=step_folder(tmp_path, 6))
+    with case.build(tmp_path) as again:
+        fit(again, ckpt_path=step_folder(tmp_path, 4))
+    assert found(tmp_path) == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_later_checkpoints_are_reported_once_after_a_resume(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     case = Case(Checkpointing(2), [0.5] * 13, eval_every=None)
     fit(case.build(tmp_path))
     assert not caplog.messages
     with pytest.raises(Killed):
-        fit(case.build(tmp_path, killed_at(9)))
+        fit(case.build(tmp_path, killed_at(9)), ckpt_path=step_folder(tmp_path, 4))
     folder = step_folder(tmp_path, 12)
-    assert caplog.messages == [f"{folder} existed before this fit and has a later step: a resume would start from it."]
+    said = "existed before this fit and has a later step: a resume would start from it, unless this fit replaces it."
+    assert caplog.messages == [f"{folder} {said}"]
     (folder / "state.json").unlink()
     with pytest.raises(Killed):
-        fit(case.build(tmp_path, killed_at(11)), ckpt_path=tmp_path)
-    assert [message for message in caplog.messages[1:] if "there before" in message] == []
+        fit(case.build(tmp_path, killed_at(11)), ckpt_path=step_folder(tmp_path, 8))
+    assert [message for message in caplog.messages[1:] if "before this fit" in message] == []
 
 
 def test_a_run_resumed_elsewhere_has_its_own_best(tmp_path: Path) -> None:
     scores = [0.5, 0.5, 0.1, 0.5, 0.5, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
-    case = Case(Checkpointing(1, 2, None, "val/score"), scores)
+    case = Case(Checkpointing(1, 2, None, "val/score", "min"), scores)
     with pytest.raises(Killed):
         fit(case.build(tmp_path / "a", killed_at(5)))
     assert found(tmp_path / "a") == [2, 3, 4]
@@ -262,7 +301,7 @@ def test_a_run_resumed_elsewhere_has_its_own_best(tmp_path: Path) -> None:
 
 
 def test_a_trainer_resumed_at_an_earlier_step_forgets_later_steps(tmp_path: Path) -> None:
-    case = Case(Checkpointing(2, 2, None, "val/score"), [0.5] * 13, eval_every=None)
+    case = Case(Checkpointing(2, 2, None, "val/score", "min"), [0.5] * 13, eval_every=None)
     ours = case.build(tmp_path)
     fit(ours)
     assert found(tmp_path) == [10, 12]
@@ -280,7 +319,7 @@ def test_the_best_by_a_training_metric_is_also_kept(tmp_path: Path) -> None:
 
 def test_an_unsaved_best_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
-    ours = Case(Checkpointing(2, None, None, "val/score"), scores).build(tmp_path)
+    ours = Case(Checkpointing(2, None, None, "val/score", "min"), scores).build(tmp_path)
     with pytest.raises(CheckpointError, match="has not logged the monitored metric; expected a path"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
     fit(ours)
@@ -316,7 +355,7 @@ def test_a_step_saved_after_a_stop_in_a_validation_can_be_the_best(tmp_path: Pat
                 ours.stop("enough")
 
     scores = [0.5, 0.5, 0.5, 0.5, 0.5, 0.1, 0.5] + [0.5] * 6
-    case = Case(Checkpointing(4, 1, None, "val/score"), scores)
+    case = Case(Checkpointing(4, 1, None, "val/score", "min"), scores)
     ours = case.build(tmp_path, Stopping())
     assert fit(ours).global_step == 5
     assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from loopwright import TrainingLoop
-from loopwright.checkpoint import plain_names, unsaved_buffers
-from tiny import Regression, batches, is_bitwise_equal, rows, trainer, weights
+from tiny import Regression, batches, is_bitwise_equal, rows, snapshot, trainer, weights
 
 TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64, torch.complex128]
 
@@ -61,31 +60,6 @@ class Museum(nn.Module):
         for parameter in self.parameters():
             loss = loss + (parameter.abs().float() - features.mean()).square().sum()
         return loss
-
-
-def bits(tensor: Tensor) -> tuple[Any, ...]:
-    """Return all properties of a tensor that must be restored: dtype, shape, strides, bits."""
-    raw = tensor.detach().contiguous().reshape(-1)
-    return tensor.dtype, tensor.shape, tensor.stride(), raw.view(torch.uint8).tolist() if raw.numel() else []
-
-
-def snapshot(of: Any) -> dict[str, Any]:
-    """Return the bits of all weights, buffers, optimizer and scheduler states."""
-
-    def walk(tree: Any) -> Any:
-        if isinstance(tree, Mapping):
-            return {key: walk(value) for key, value in tree.items()}
-        if isinstance(tree, list | tuple):
-            return [walk(value) for value in tree]
-        return bits(tree) if isinstance(tree, Tensor) else tree
-
-    model = of.model
-    return {
-        "model": walk(plain_names(model)),
-        "buffers": walk(unsaved_buffers(model)),
-        "optimizer": walk(of.optimizer.state_dict()),
-        "schedulers": [walk(scheduler.state_dict()) for scheduler in of.schedulers],
-    }
 
 
 def cut(tmp_path: Path, num_before: int, num_after: int, data: Any, **settings: Any) -> tuple[Any, Any]:

@@ -168,7 +168,8 @@ def _find(key: str | int, outputs: Mapping[str, Any], batch: Any) -> Any:
     parts = batch if isinstance(batch, Mapping) else dict(enumerate(batch)) if isinstance(batch, list | tuple) else {}
     if key not in outputs and key not in parts:
         known = f"an output of the model ({', '.join(outputs)}) or an entry of the batch ({', '.join(map(str, parts))})"
-        hint = did_you_mean(str(key), map(str, [*outputs, *parts]))
-        raise SettingError("inputs", f": {key} was not found; expected {known}.{hint}")
+        hint = did_you_mean(str(key), (str(name) for name in [*outputs, *parts] if name != "loss"))
+        remedy = f"return {key} from the model, or name other inputs"
+        raise SettingError("inputs", f": {key} was not found; expected {known}; {remedy}.{hint}")
     found = outputs[str(key)] if key in outputs else parts[key]
     return found.detach() if isinstance(found, Tensor) else found

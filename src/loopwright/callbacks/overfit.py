@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.errors import CheckpointError, refuse, refuse_type
 from loopwright.hooks import Callback
@@ -32,6 +32,8 @@ class OverfitOneBatch(Callback):
     Raises:
         SettingError: if ``goal`` is not a number above 0.
     """
+
+    repeats_first_batch: Literal[True] = True  # the plan of the run says so
 
     def __init__(self, goal: float = 0.01) -> None:
         if isinstance(goal, bool) or not isinstance(goal, int | float):

@@ -3,7 +3,7 @@
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode
 from loopwright.checkpoint.files import Manifest
-from loopwright.checkpoint.find import expand, resolve, step_folder, steps_in
+from loopwright.checkpoint.find import expand, folder_problem, resolve, step_folder, steps_in
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
@@ -39,6 +39,7 @@ __all__ = [
     "decode",
     "encode",
     "expand",
+    "folder_problem",
     "load_weights",
     "pack",
     "parameter_names",

@@ -12,6 +12,9 @@ stored as an object with one key, its tag::
     {"~dict": [[0, "a"], ["b", 1]]}     the items of a dict with a key that is an int, begins with ~, or is not
                                         valid Unicode
     {"~counter": [[30, 1]]}             the items of a `collections.Counter`
+    {"~array": ["<f4", {"~tensor": …}]} a NumPy array, and its dtype. The tensor contains the bytes of the array, and
+                                        has one more dimension, because torch lacks some dtypes
+    {"~numpy": ["<i8", "0300…"]}        a NumPy scalar, and its dtype; the bytes are in hexadecimal
     {"~float": "nan"}                   a float that JSON cannot express: nan, inf, -inf
     {"~int": "0x1f…"}                   an integer of more than 1024 bits, in hexadecimal, because
                                         Python limits the length of decimal integers that it parses
@@ -21,20 +24,26 @@ stored as an object with one key, its tag::
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 from loopwright.checkpoint.safetensors_layout import DTYPE_CODES
 from loopwright.errors import CheckpointError, SettingTypeError
 
-ACCEPTED = "a tensor, None, a bool, int, float or str, or a list, tuple or dict (with str or int keys) of these"
+ACCEPTED = (
+    "a tensor, a NumPy array or scalar of numbers, None, a bool, int, float or str, or a list, tuple or dict (with str "
+    "or int keys) of these"
+)
 
 MAX_DEPTH = 100
 _MAX_DECIMAL_BITS = 1024
+_NUMPY_DTYPES = re.compile("[<>|][biufc][0-9]+")  # bools, integers, floats and complex numbers; no objects
 _MAX_BITS = 14_000  # Python refuses to convert an int of more than 4300 digits to a string.
 
 
@@ -49,10 +58,11 @@ def encode(
     """Split a state into JSON values and tensors.
 
     Args:
-        tree: state to store. It may contain tensors (strided, on any device, of a dtype that can be stored), None,
-            bool, int, float, str, and lists, tuples, dicts and Counters of these values. `decode` returns a value of a
-            subclass of int, float or str as the base type, an `OrderedDict` as a dict, a `torch.Size` as a tuple, and a
-            parameter as a tensor.
+        tree: state to store. It may contain tensors (strided, on any device, of a dtype that can be stored), NumPy
+            arrays and scalars of bools, integers, floats and complex numbers, None, bool, int, float, str, and lists,
+            tuples, dicts and Counters of these values. `decode` returns a value of a subclass of int, float or str
+            as the base type, an `OrderedDict` as a dict, a `torch.Size` as a tuple, and a parameter as a tensor.
+            NumPy's scalars keep their type, also ``numpy.float64``, which is a subclass of float.
         where: prefix of the paths in error messages.
         on_host: function that takes the name of a tensor and the tensor, and returns a contiguous CPU tensor.
 
@@ -102,6 +112,8 @@ class _Encoder:
             raise self._refuse(path, f"at most {MAX_DEPTH} levels of nested lists and dicts")
         if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, numpy.generic) and not isinstance(value, str):
+            return {"~numpy": [self._numpy_dtype(value, path), value.tobytes().hex()]}
         if isinstance(value, str):
             return _encode_str(str.__str__(value))
         if isinstance(value, int):
@@ -113,6 +125,8 @@ class _Encoder:
             return float(value) if math.isfinite(value) else {"~float": repr(float(value))}
         if isinstance(value, Tensor):
             return self._encode_tensor(value, path)
+        if type(value) is numpy.ndarray:
+            return self._encode_array(value, path)
         if type(value) is list:
             return self._encode_items(value, path, depth)
         if type(value) in (tuple, torch.Size):
@@ -157,11 +171,30 @@ class _Encoder:
         tag = "~tensor"
         if tensor.dtype == torch.complex128:
             data, tag = torch.view_as_real(data), "~complex"
+        self._tags[view] = self._store(path, tag, data, _order_in_memory(tensor))
+        return self._tags[view]
+
+    def _encode_array(self, array: numpy.ndarray[Any, Any], path: str) -> dict[str, Any]:
+        dtype = self._numpy_dtype(array, path)
+        if self._on_host is None:
+            return {}
+        # The copy keeps the order of the dimensions in memory. It is not looked up in `_tags`, because its memory may
+        # be freed before the next array is copied, and then the two would seem to be one tensor.
+        raw = torch.from_numpy(numpy.array(array, order="K")[..., numpy.newaxis].view(numpy.uint8))
+        return {"~array": [dtype, self._store(path, "~tensor", raw, _order_in_memory(raw))]}
+
+    def _numpy_dtype(self, value: numpy.ndarray[Any, Any] | numpy.generic, path: str) -> str:
+        dtype: str = value.dtype.str
+        if not _NUMPY_DTYPES.fullmatch(dtype) or value.dtype.isbuiltin == 2:  # 2: a dtype of another library
+            raise self._refuse(path, f"a NumPy dtype of bools, integers, floats or complex numbers, not {value.dtype}")
+        return dtype
+
+    def _store(self, path: str, tag: str, data: Tensor, order: list[int] | None) -> dict[str, Any]:
+        """Add a tensor under a new name, and return its JSON value."""
+        assert self._on_host is not None, "a check stores nothing"
         name = self._free_name(path)
         self.tensors[name] = self._on_host(name, data)
-        order = _order_in_memory(tensor)
-        self._tags[view] = {tag: name} if order is None else {"~permuted": [{tag: name}, order]}
-        return self._tags[view]
+        return {tag: name} if order is None else {"~permuted": [{tag: name}, order]}
 
     def _free_name(self, path: str) -> str:
         """Return a unique name for the tensor at ``path``: the path itself, unless this name is used or reserved."""
@@ -194,6 +227,16 @@ def _order_in_memory(tensor: Tensor) -> list[int] | None:
     return order if tensor.permute(order).is_contiguous() else None
 
 
+def _decode_numpy(dtype: str, raw: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    """Return the array whose bytes are the last dimension of ``raw``, in the memory order of ``raw``."""
+    is_known = _NUMPY_DTYPES.fullmatch(dtype) and raw.dtype == numpy.uint8
+    if not is_known or raw.shape[-1:] != (numpy.dtype(dtype).itemsize,):
+        raise ValueError("expected a dtype of numbers, and as many bytes for each number")
+    if dtype == "|b1" and raw.size and raw.max() > 1:
+        raise ValueError("expected bools of 0 and 1")
+    return raw.view(dtype)[..., 0].copy(order="K")  # a copy is aligned
+
+
 def _decode_int(text: str) -> int:
     number = int(text, 16)
     if number.bit_length() > _MAX_BITS:
@@ -214,6 +257,8 @@ class _Decoder:
             "~tuple": lambda items, depth: tuple(self._items(items, depth)),
             "~dict": self._dict,
             "~counter": lambda pairs, depth: Counter(self._dict(pairs, depth)),
+            "~array": self._array,
+            "~numpy": lambda value, depth: _decode_numpy(value[0], numpy.array([*bytes.fromhex(value[1])], "u1"))[()],
             "~float": lambda text, depth: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text],
             "~int": lambda text, depth: _decode_int(text),
             "~str": lambda codes, depth: "".join(map(chr, codes)),
@@ -271,6 +316,13 @@ class _Decoder:
             tensor = tensor.permute(order).contiguous().permute(inverse)
             self.used[next(iter(tagged.values()))] = tensor
         return tensor
+
+    def _array(self, parts: list[Any], depth: int) -> numpy.ndarray[Any, Any]:
+        dtype, tagged = parts
+        raw = self.decode(tagged, depth + 1)
+        if not isinstance(raw, Tensor):
+            raise ValueError("expected a tensor with the bytes of the array")
+        return _decode_numpy(dtype, raw.numpy())
 
     def _complex(self, name: str) -> Tensor:
         tensor = self._tensor(name)

@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,23 +33,22 @@ def steps_in(run_dir: Path) -> set[int]:
     return {step for step in steps if step_folder(run_dir, step).name in names}
 
 
-def resolve(path: str | Path) -> Path:
+def resolve(path: str | Path, *, is_quiet: bool = False) -> Path:
     """Return the path of the checkpoint to which ``path`` refers.
 
     ``path`` is a checkpoint, a run directory, or the folder of checkpoints in a run directory.
 
     For a run, the result is the newest checkpoint that passes verification. If newer checkpoints fail verification, a
-    warning lists their problems. A path to a checkpoint is returned without verification, because reading the
-    checkpoint verifies it.
+    warning lists their problems, unless ``is_quiet`` is True. A path to a checkpoint is returned without verification,
+    because reading the checkpoint verifies it.
 
     Raises:
         CheckpointError: if there is no checkpoint, or if none passes verification.
     """
     path = Path(path)
-    if not path.is_dir():
-        problem = "not a folder" if os.path.lexists(path) else "no such folder"
-        near = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        raise CheckpointError(f"{path}: {problem}; expected a checkpoint or a run directory.{near}")
+    problem = folder_problem(path)
+    if problem is not None:
+        raise CheckpointError(f"{path}: {problem}")
     is_temporary = path.name.startswith(TEMPORARY_PREFIX)
     if STEP_FOLDER.fullmatch(path.name) or (os.path.lexists(path / MANIFEST) and not is_temporary):
         return path
@@ -66,12 +66,27 @@ def resolve(path: str | Path) -> Path:
         except CheckpointError as error:
             faults.append(str(error))
             continue
-        if faults:
+        if faults and not is_quiet:
             _log.warning("%s; using %s instead.", "; ".join(faults), candidate.name)
         return candidate
     if faults:
         raise CheckpointError(f"{root}: no checkpoint passes verification: {'; '.join(faults)}")
     raise CheckpointError(f"{path}: contains no checkpoint; expected a checkpoint, a run directory or its {_FOLDER}.")
+
+
+def folder_problem(path: Path) -> str | None:
+    """Describe why ``path`` can be neither a checkpoint nor a run directory. Return None if it is a folder."""
+    if path.is_dir():
+        return None
+    if not os.path.lexists(path):
+        near = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        return f"no such folder; expected a checkpoint or a run directory.{near}"
+    problem = "a file; expected a checkpoint folder or a run directory."
+    if os.path.lexists(path.parent / MANIFEST):
+        return f"{problem} Did you mean {path.parent}?"
+    if path.suffix == ".safetensors":
+        return f"{problem} Give the run directory from which the file was exported."
+    return f"{problem} For weights that torch.save wrote: loopwright import-weights {shlex.quote(str(path))}"
 
 
 def expand(paths: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, did_you_mean
 from loopwright.regular_files import is_sparse
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory
@@ -34,8 +34,11 @@ def check_archive(path: Path) -> None:
         CheckpointError: if the file is not a zip file; if it has another layout, compressed or overlapping entries,
             or consists of holes; if its pickle has nested tuples of too many items or builds a ``bytearray``.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; expected a file that torch.save wrote.")
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.")
+        near = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.{near}")
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             status = os.fstat(file.fileno())

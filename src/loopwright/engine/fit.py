@@ -110,6 +110,7 @@ class FitLoop:
         parts, inputs = self._parts, self._inputs
         trainer, hooks, loop = parts.trainer, parts.hooks, inputs.loop
         loop_idx, batch_idx = inputs.plan.loop_position(self._state.global_step)
+        self._state.batch_idx = None
         with ExitStack() as stack:
             stack.enter_context(reporting(hooks["on_train_exception"], trainer))
             call_hooks(hooks["on_enter_train"], trainer, stack, inputs.train_dataloader, loop, loop_idx)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any
 
+import numpy
 from torch import Tensor
 
 from loopwright.engine.parts import Parts
@@ -79,6 +80,7 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
 
     - a finite number accepts finite numbers; inf and NaN accept all numbers; integers must have at most 64 bits;
     - a string accepts strings; a bool accepts bools and None; a tensor accepts tensors of equal shape and dtype;
+    - a NumPy scalar accepts numbers or bools of any type; a NumPy array accepts arrays of equal shape and dtype;
     - a type accepts its instances; a range or frozenset accepts its members; None accepts any value.
 
     Args:
@@ -185,7 +187,7 @@ def _accepts(form: Any, saved: Any) -> bool:
         return isinstance(saved, form)
     if isinstance(saved, int) and abs(saved) >> 64:
         return False  # torch and NumPy have no integers of more than 64 bits
-    is_finite = not isinstance(saved, float) or math.isfinite(saved)
+    is_finite = not isinstance(saved, float | numpy.floating) or math.isfinite(saved)
     return _kind(form) == _kind(saved) and (is_finite or not math.isfinite(form))
 
 
@@ -200,15 +202,19 @@ def _kind(value: Any) -> str:
         return ", ".join(value)
     if isinstance(value, type | UnionType):
         return _WORDS[value]
-    if isinstance(value, Tensor):
-        return f"a tensor of {'x'.join(map(str, value.shape)) or 'no dimensions'}, {value.dtype}"
+    if isinstance(value, Tensor | numpy.ndarray):
+        kind = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{kind} of {'x'.join(map(str, value.shape)) or 'no dimensions'}, {value.dtype}"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | numpy.bool_):
         return "null" if value is None else "true or false"
     if isinstance(value, Mapping):
         return "a mapping"
-    return "a number (finite, below 2**64)" if isinstance(value, int | float) else "a string"
+    if isinstance(value, numpy.complexfloating):
+        return "a complex number"
+    is_number = isinstance(value, int | float | numpy.number)
+    return "a number (finite, below 2**64)" if is_number else "a string"
 
 
 def _refusal(path: str, problem: str) -> CheckpointError:

@@ -92,7 +92,8 @@ class Step:
         return num_taken
 
     def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None) -> None:
-        trainer, model = self._trainer, self._model
+        trainer, model, state = self._trainer, self._model, self._state
+        state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
         if self._move is not None:
             batch = self._move(batch)
         for hook in self._batch_start:
@@ -115,7 +116,7 @@ class Step:
                 (total if self._scaling is None else self._scaling.scale(total)).backward()
             except Exception as error:
                 check_has_gradient(loss)
-                note_model(error, model, self._state, "the backward of model")
+                note_model(error, model, state, "the backward of model")
                 raise
             for hook in self._after_backward:
                 hook(trainer, model, outputs)
@@ -128,7 +129,6 @@ class Step:
         for hook in self._step_end:
             hook(trainer, model, outputs, batch)
         if is_last:
-            state = self._state
             state.global_step += 1
             state.is_inside_window = False
             if state.is_update_skipped:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from loopwright.engine.added_groups import adopt_groups
 from loopwright.engine.parts import Parts
 
 _log = logging.getLogger("loopwright")
@@ -30,6 +31,7 @@ class Update:
         self._trainer, self._model, self._optimizer = parts.trainer, parts.model, optimizer
         self._state = parts.state
         self._schedulers = parts.schedulers
+        self._num_groups = 0  # number of parameter groups at the last update
         self._precision = parts.precision
         self._is_clipping = parts.precision.is_clipping
         self._scaling = parts.scaling
@@ -66,6 +68,9 @@ class Update:
                 if self._scaling is not None:
                     self._scaling.skip()
             else:
+                if self._schedulers and len(optimizer.param_groups) != self._num_groups:
+                    adopt_groups(optimizer, self._schedulers)
+                    self._num_groups = len(optimizer.param_groups)
                 if self._is_clipping:
                     self._precision.clip([p for group in optimizer.param_groups for p in group["params"]])
                 if self._scaling is None:

@@ -73,7 +73,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
     with ExitStack() as stack:
         stack.enter_context(reporting(hooks[names["exception"]], trainer))
         stack.enter_context(parts.streams.branch("validate", parts.state.global_step, data.name))
-        stack.enter_context(_named(parts.state, data.name))
+        stack.enter_context(_current(parts.state, data.name, max_batches))
         metrics = stack.enter_context(parts.log.collecting())
         call_hooks(hooks["on_enter_validate"], trainer, stack, data.dataloader, loop)
         stack.enter_context(evaluating(model))
@@ -107,13 +107,14 @@ def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] |
 
 
 @contextmanager
-def _named(state: RunState, name: str) -> Iterator[None]:
-    """Set ``validation_name`` in the state during the context. One validation may run inside another."""
-    outer, state.validation_name = state.validation_name, name
+def _current(state: RunState, name: str, num_batches: int) -> Iterator[None]:
+    """Set the current validation in the state during the context. One validation may run inside another."""
+    outer = state.validation_name, state.batch_idx, state.num_val_batches
+    state.validation_name, state.batch_idx, state.num_val_batches = name, None, num_batches
     try:
         yield
     finally:
-        state.validation_name = outer
+        state.validation_name, state.batch_idx, state.num_val_batches = outer
 
 
 def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:
@@ -126,6 +127,7 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     mean, weigher = WeightedMean(parts.device.sum_dtype), Weigher(data.source, parts.log.warned)
     weigh = weigher.known if max_batches > 1 else weigher
     for batch_idx, host_batch in enumerate(_read(data, max_batches)):
+        parts.state.batch_idx = batch_idx
         batch = parts.device.move(host_batch)
         call_hooks(batch_start, trainer, model, batch, batch_idx)
         call_hooks(step_start, trainer, model, batch)

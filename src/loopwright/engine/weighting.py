@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from loopwright.errors import DataError, nearest
+from loopwright.errors import DataError, nearest, on_one_line
 from loopwright.protocols import BatchSource
 
 _log = logging.getLogger("loopwright")
@@ -164,7 +164,7 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Return the values as Python floats. The host waits here until the device has computed them.
 
     Raises:
-        TypeError: if a tensor is not a real scalar.
+        TypeError: if a value is neither a number nor a real scalar tensor. The message names the value.
     """
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     for name, value in on_device.items():
@@ -177,7 +177,16 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
             value.to(torch.float64) if value.device.type != "mps" else value.float() for value in on_device.values()
         ]
         read = dict(zip(on_device, torch.stack(wide).tolist(), strict=True))
-    return {name: read[name] if name in read else float(value) for name, value in values.items()}
+    return {name: read[name] if name in read else _number(name, value) for name, value in values.items()}
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        if not isinstance(value, str):  # float("3") is 3.0, but a text is not a value to log
+            return float(value)  # type: ignore[arg-type]  # what has no float is refused below
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise TypeError(f"{name}={on_one_line(repr(value), 80)}: expected a number or a scalar tensor to be logged.")
 
 
 class WeightedMean:
@@ -218,9 +227,8 @@ def _without_loss(outputs: Mapping[Any, Any]) -> TypeError:
         return TypeError(f"The model returned a mapping with {given}: {expected}{remedy}.")
     if not outputs:
         return TypeError(f"The model returned an empty mapping: {expected}.")
-    names = [str(name) for name in outputs]
-    near = nearest("loss", names)
-    remedy = f"; rename {near} to loss" if near else ""
-    return TypeError(
-        f"The model returned a mapping without loss, with the keys {', '.join(names)}: {expected}{remedy}."
-    )
+    could_be = [str(name) for name, value in outputs.items() if isinstance(value, Tensor) and not value.ndim]
+    near = nearest("loss", could_be)
+    remedy = f"rename {near} to loss" if near else "compute the loss in the model, and return it as loss"
+    names = ", ".join(str(name) for name in outputs)
+    return TypeError(f"The model returned a mapping without loss, with the keys {names}: {expected}; {remedy}.")

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loopwright.errors import printable
 from loopwright.plan import Plan, describe, in_ascii
+from loopwright.protocols import RepeatsFirstBatch
+
+_ROW = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # the label of a row, and the spaces before its text
 
 
-def plan_text(plan: Plan, train_dataloader: Any, learning_rate: str | None = None) -> str:
-    """Describe a plan. Samples are counted if the training dataloader has an integer attribute ``batch_size``."""
+def plan_text(
+    plan: Plan, train_dataloader: Any, learning_rate: str | None = None, callbacks: Iterable[object] = ()
+) -> str:
+    """Describe a plan.
+
+    Args:
+        plan: plan of a fit.
+        train_dataloader: training dataloader. Samples are counted if it has an integer attribute ``batch_size``.
+        learning_rate: one line that describes the learning rate; None: the line is left out.
+        callbacks: callbacks of the run. One of them may train on the first micro-batch only.
+    """
     batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
-    return describe(plan, batch_size=batch_size, num_samples=num_samples, learning_rate=learning_rate)
+    return describe(
+        plan,
+        batch_size=batch_size,
+        num_samples=num_samples,
+        columns=columns_of(train_dataloader),
+        learning_rate=learning_rate,
+        repeats_first_batch=any(isinstance(callback, RepeatsFirstBatch) for callback in callbacks),
+    )
 
 
 def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None, int | None]:
@@ -27,6 +51,12 @@ def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None
         return batch_size, None
     reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # False if some samples are not read
     return batch_size, num_samples if reads_all else None
+
+
+def columns_of(dataloader: Any) -> str | None:
+    """Return the attribute ``columns_text`` of the data set, such as a table, in one line; None if there is none."""
+    text = getattr(getattr(dataloader, "dataset", None), "columns_text", None)
+    return text if isinstance(text, str) else None
 
 
 def step_text(step: int, stop_step: int | None) -> str:
@@ -71,6 +101,51 @@ def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
     if steps_per_epoch is not None:
         return (step - plan.start_step) // steps_per_epoch + 1
     return plan.window(step).pass_index + 1
+
+
+def fitted(text: str) -> str:
+    """Wrap text to the width of the terminal. If standard output is not a terminal, return the text unchanged."""
+    return wrapped(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break lines of more than ``width`` characters between words, and indent what follows.
+
+    Words are never broken. In a row such as ``  saves   every step``, the text continues below ``every``. A command
+    after a label moves to its own line, and breaks with a backslash, so that it can be pasted into a shell.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _wrap(line, width))
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    label, is_command, words = line.partition(": loopwright ")
+    if is_command:
+        return [f"{label}:", *_wrap_command(f"loopwright {words}", width)]
+    row = _ROW.match(line)
+    leading = len(line) - len(line.lstrip())
+    return _fill(line, width, indent=row.end() if row and row.end() <= width // 2 else leading + 2)
+
+
+def _wrap_command(command: str, width: int) -> list[str]:
+    """Break a shell command between its arguments."""
+    try:
+        arguments = [shlex.quote(argument) for argument in shlex.split(command)]
+    except ValueError:  # a text that only looks like a command
+        return [f"  {command}"]
+    lines = [f"  {arguments[0]}"]
+    for argument in arguments[1:]:
+        if len(lines[-1]) + len(argument) + 3 > width:  # a space before, and a space and a backslash after it
+            lines[-1] += " \\"
+            lines.append(f"    {argument}")
+        else:
+            lines[-1] += f" {argument}"
+    return lines
+
+
+def _fill(line: str, width: int, indent: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def encodable(text: str, encoding: str | None) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import nearest, refuse, refuse_type
 from loopwright.hooks import Logger
-from loopwright.loggers.lines import encodable, metrics_text, plan_text, step_text
+from loopwright.loggers.lines import encodable, fitted, metrics_text, plan_text, step_text
 from loopwright.loggers.live_line import LiveLine, View
 from loopwright.loggers.views import FitView, ValidationView
 from loopwright.loop import TrainingLoop, ValidationLoop
@@ -76,7 +76,7 @@ class ProgressLogger(Logger):
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Print the plan and start the live line."""
         assert trainer.plan is not None, "a fit that starts has a plan"
-        self._show(plan_text(trainer.plan, train_dataloader))
+        self._show(plan_text(trainer.plan, train_dataloader, callbacks=trainer.callbacks))
         steps_per_epoch = loop.steps_per_epoch if isinstance(loop, TrainingLoop) else None
         self._fit = FitView(trainer, trainer.plan, steps_per_epoch)
         self._start_live(self._fit)
@@ -176,13 +176,13 @@ class ProgressLogger(Logger):
         if self._mode == "off":
             return
         if self._live is not None:
-            self._live.print(text)
+            self._live.print(fitted(text))
         else:
             self._print(text)
 
     def _print(self, text: str) -> None:
         try:
-            print(encodable(text, sys.stdout.encoding), flush=True)
+            print(encodable(fitted(text), sys.stdout.encoding), flush=True)
         except BrokenPipeError:  # for example with `loopwright … | head`; the run continues
             self._mode = "off"
             _log.info("stdout was closed; progress is no longer printed.")

@@ -19,9 +19,10 @@ def not_taken(batch: Any, expected: str) -> SettingError:
     if "tokens" in batch:
         remedy = "; model=gpt takes tokens"
     elif "label" in batch or "target" in batch:
-        remedy = "; model=mlp takes a label, model=mlp_regressor takes a target"
+        remedy = "; to classify, use model=mlp; to predict a number, model=mlp_regressor"
         if "target" in batch and "label" in expected:
-            remedy += "; for column y of a table, 'data.types={y: category}' turns the target into a label"
+            remedy = "; to predict the number in target, use model=mlp_regressor; to classify the rows of a table by a "
+            remedy += "column y of numbers, use 'data.types={y: category}'"
     return SettingError("model", f": expected {expected} in a batch, found {', '.join(map(str, batch))}{remedy}.")
 
 

@@ -16,7 +16,9 @@ def describe(
     *,
     batch_size: int | None = None,
     num_samples: int | None = None,
+    columns: str | None = None,
     learning_rate: str | None = None,
+    repeats_first_batch: bool = False,
 ) -> str:
     """Describe ``plan`` in words: its steps, samples, passes, validations and saves, its notes, and its stages.
 
@@ -24,7 +26,9 @@ def describe(
         plan: plan of a whole fit, or of the rest of a fit.
         batch_size: samples in a full micro-batch, summed over all ranks; None: unknown, and samples are not counted.
         num_samples: number of samples in a pass; None: unknown, and every micro-batch counts as full.
+        columns: one line about the columns of a table; None: the line is left out.
         learning_rate: one line that describes the learning rate over the run; None: the line is left out.
+        repeats_first_batch: whether a callback replaces every micro-batch by the first one.
 
     Returns:
         Lines, without a newline at the end. The number of lines is bounded for a run of any length.
@@ -32,14 +36,19 @@ def describe(
     lines = _head(plan)
     if plan.total_steps:
         lines += _rows("micro-batches", [f"{plan.total_micro_batches:,}, {plan.grad_accum_steps:,} a step"])
-        if batch_size is not None:
+        if repeats_first_batch:
+            lines += _rows("samples", ["the first micro-batch, which replaces every other one"])
+        elif batch_size is not None:
             lines += _rows("samples", [_samples(plan, batch_size, num_samples)])
-        lines += _rows("passes", [_passes(plan)])
+        if columns is not None:
+            lines += _rows("columns", [columns])
+        if not repeats_first_batch:
+            lines += _rows("passes", [_passes(plan)])
         lines += _rows("validates", _validations(plan))
         lines += _rows("saves", [_saves(plan)])
         if learning_rate is not None:
             lines += _rows("learning rate", [learning_rate])
-        lines += _rows("left over", left_over(plan))
+        lines += _rows("left over", left_over(plan) if not repeats_first_batch else [])
     lines += _rows("note", plan.notes)
     stages = _item_lines(plan, encode(plan), indent="    ")
     return "\n".join([*lines, *(["  stages"] if stages else []), *stages])

@@ -174,6 +174,10 @@ class Plan:
             return False
         return step == self.stop_step or (step - self.start_step) % self.eval_every == 0
 
+    def ends_train_loop(self, step: int) -> bool:
+        """Return whether ``step`` is the last step before a round of validations, or the last step of the plan."""
+        return step == self.stop_step or self.validates_at(step)
+
     def saves_at(self, step: int) -> bool:
         """Return whether a save follows ``step``."""
         if step <= self.start_step:

@@ -29,7 +29,10 @@ _MAX_PANELS = 24
 _PANEL_INCHES = (4.4, 2.8)
 _MAX_LEGEND_ABOVE = 2
 _MANY_POINTS = 200  # a training curve with more points is drawn pale, with its moving mean on top
+_ABOVE, _BELOW = (30, 55, 80), (-36, -61, -86)  # heights of the best label over its point, in points
+_LABEL_PADDING = 5  # pixels between the text of the best label and its frame, rounded up
 _LOG_RANGE = 20.0  # a loss has a logarithmic axis if its largest value divided by its smallest is larger
+_WIDE_LOG_RANGE = 2000.0  # a logarithmic axis with a larger ratio has room for powers of 10 only
 _RATE = "learning rate"
 
 
@@ -166,8 +169,9 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
-        # The axis also has ticks between powers of 10, because its range may contain only one power of 10.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        # A short range may contain only one power of 10, so it also has ticks between powers of 10.
+        is_wide = max(finite) / min(finite) > _WIDE_LOG_RANGE
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0)))
     title = f"{panel.title} (log scale)" if is_log else panel.title
     axes.set_title(title, size=11, loc="left", parse_math=False)
     _style(axes, last_step)
@@ -254,25 +258,46 @@ def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
 
 
 def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
-    """Mark the best point with a ring and a label. The label is above a falling curve and below a rising curve."""
-    is_right = best.step > last_step / 2
-    _, height = axes.transAxes.inverted().transform(axes.transData.transform((best.step, best.value)))
-    if best.value <= series.finite[0][1]:
-        points_up = 30 if height > 0.35 else 55
-    else:
-        points_up = -36 if height < 0.65 else -61
+    """Mark the best point with a ring and a label.
+
+    The label is above a falling curve and below a rising curve. If it would leave the axes or cover the legend or
+    curves there, it is put at the height and on the side where it covers least.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    curves = [line.get_path() for line in axes.lines]
     axes.plot([best.step], [best.value], marker="o", markersize=9, fillstyle="none", color="black", zorder=5)
-    axes.annotate(
+    label = axes.annotate(
         f"best {best.value:.4g} at step {best.step:,}",
         (best.step, best.value),
-        xytext=(-16 if is_right else 16, points_up),
+        xytext=(0, 0),
         textcoords="offset points",
-        ha="right" if is_right else "left",
         size=8.5,
         zorder=6,
         bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#BFBFBF", "alpha": 0.9},
         arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.8, "shrinkB": 5},
     )
+    axes.get_ylim()  # computes the limits, which transData needs
+    curves = [path.transformed(axes.transData).cleaned(remove_nans=True) for path in curves]
+    canvas, legend = axes.figure.canvas, axes.get_legend()
+    assert isinstance(canvas, FigureCanvasAgg)
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+
+    def put(place: tuple[int, int]) -> tuple[bool, bool, int]:
+        """Move the label, and return what it covers: things outside the axes, the legend, and a number of curves."""
+        label.xyann = place
+        label.set_horizontalalignment("right" if place[0] < 0 else "left")
+        label.update_positions(renderer)
+        box = Text.get_window_extent(label, renderer).padded(_LABEL_PADDING)
+        is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+        is_inside = is_inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
+        on_legend = legend is not None and box.overlaps(legend.get_window_extent(renderer))
+        return not is_inside, on_legend, sum(path.intersects_bbox(box, filled=False) for path in curves)
+
+    sides = (-16, 16) if best.step > last_step / 2 else (16, -16)
+    heights = (*_ABOVE, 0, *_BELOW) if best.value <= series.finite[0][1] else (*_BELOW, 0, *_ABOVE)
+    put(min(((side, height) for height in heights for side in sides), key=put))
 
 
 def _moving_mean(values: Sequence[float], reach: int) -> list[float]:

@@ -7,6 +7,7 @@ import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 from torch import nn
@@ -67,6 +68,13 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
     if callable(optimizer):
         try:
             made = make_optimizer(optimizer, model)
+        except AttributeError as error:
+            if not isinstance(error.obj, GeneratorType):
+                raise
+            name = getattr(optimizer, "__name__", type(optimizer).__name__)
+            problem = f"={name}: the callable gets model.parameters(), an iterator without {error.name!r}, and not the "
+            remedy = "model; expected a callable such as lambda parameters: AdamW(parameters, lr=0.001)"
+            raise SettingTypeError("optimizer", f"{problem}{remedy}.") from error
         except SettingError as error:
             raise error.under("optimizer") from error
         except ValueError as error:
@@ -247,9 +255,16 @@ def validation_loop(loop: LoopCallback | None, own: LoopCallback) -> ValidationL
 
     Raises:
         SettingTypeError: if ``loop`` is not a loop.
+        SettingError: if ``loop`` is a `TrainingLoop` other than ``own`` with a number of steps, but without
+            ``eval_steps``. Its user may expect that the number of steps limits the validation.
     """
     chosen = own if loop is None else loop
     if isinstance(chosen, TrainingLoop):
+        num_steps = chosen.num_steps or chosen.max_steps
+        if chosen is not own and num_steps is not None and chosen.eval_steps is None:
+            remedy = f"use ValidationLoop(eval_steps={num_steps}), or ValidationLoop() for all batches"
+            expected = "eval_steps, as the steps of a TrainingLoop do not limit a validation"
+            raise SettingError("loop", f"={chosen!r}: expected {expected}; {remedy}.")
         return chosen.val_loop
     if not isinstance(chosen, ValidationLoop):
         raise refuse_type("loop", chosen, "a ValidationLoop or a TrainingLoop")

@@ -29,6 +29,7 @@ from loopwright.trainer.resume import (
     load_model,
     rest_of_run,
     resume_run,
+    saved_groups_added,
     saved_plan,
     saved_seed,
 )
@@ -110,6 +111,8 @@ class Fitting:
             stack.enter_context(training(parts.model))
             parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
+            if self._saver is not None:
+                self._saver.check_state(inputs.plan)
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
                 self._saver.wait()
@@ -236,8 +239,9 @@ class Fitting:
                 whole.stop_step,
                 saved["stop_step"],
             )
-        self._make_schedulers(whole)
-        resume_run(self._parts, checkpoint)
+        with saved_groups_added(self._parts, checkpoint):
+            self._make_schedulers(whole)
+            resume_run(self._parts, checkpoint)
         return rest
 
     def _make_schedulers(self, plan: Plan) -> None:
@@ -289,6 +293,7 @@ class Fitting:
         finally:
             self.is_running = parts.log.keeps_best = False
             parts.stopping.end()
+            state.batch_idx = None
             if state.is_inside_window:
                 self._leave_broken_step()
             if self._feed is not None:

@@ -11,8 +11,9 @@ from loopwright.engine.hook_table import Hook, bind_hooks, call_hooks, close_all
 from loopwright.engine.parts import Parts
 from loopwright.engine.state import stateful_callbacks, stateful_loggers
 from loopwright.errors import refuse_type
-from loopwright.hooks import HOOKS, Callback, Logger, misspelt_hooks
+from loopwright.hooks import HOOKS, Callback, Logger
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
+from loopwright.trainer.hook_checks import check_hooks, unknown_hooks
 
 
 class Listeners:
@@ -34,6 +35,8 @@ class Listeners:
         self._callbacks = _name_callbacks(callbacks, Callback, "callbacks")
         self._loggers = _name_callbacks(loggers, Logger, "loggers")
         self._checkpoint = [] if checkpoint is None else [("Checkpointing", checkpoint)]
+        self._known_hooks = {*HOOKS}
+        self._warned: set[str] = set()
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -51,9 +54,18 @@ class Listeners:
         return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
 
     def bind(self, loop: ValidationLoop) -> dict[str, tuple[Hook, ...]]:
-        """Return the methods to call for each hook, including the hooks that ``loop`` defines."""
+        """Return the methods to call for each hook, including the hooks that ``loop`` defines.
+
+        Raises:
+            SettingTypeError: if a hook cannot be called with its arguments.
+        """
         is_given = not isinstance(self._loop, TrainingLoop) or loop is not self._loop.val_loop
-        return bind_hooks(self.named(loop if is_given else None), {*HOOKS, *loop.hook_names.values()})
+        listeners = self.named(loop if is_given else None)
+        for name, callback in listeners:
+            check_hooks(name, callback, loop.hook_names)
+        own_hooks = {*loop.hook_names.values()}
+        self._known_hooks |= own_hooks
+        return bind_hooks(listeners, {*HOOKS, *own_hooks})
 
     def set_up(self, parts: Parts, loop: ValidationLoop) -> None:
         """Bind the hooks and the loggers to ``parts``, and call the set-up hooks.
@@ -62,9 +74,10 @@ class Listeners:
 
         Raises:
             SettingError: if a state of a listener cannot be saved. The message names the path of the value.
+            SettingTypeError: if a hook cannot be called with its arguments.
         """
-        self._warn_of_misspelt_hooks(loop)
         parts.hooks = self.bind(loop)
+        self.warn_of_unknown_hooks(stacklevel=4)
         bound = bind_hooks(self._loggers, ("log_metrics", "log_timing"))
         parts.log.connect(bound["log_metrics"], bound["log_timing"])
         try:
@@ -75,12 +88,21 @@ class Listeners:
             close_all(parts.hooks["finalize"], error)
             raise
 
-    def _warn_of_misspelt_hooks(self, loop: ValidationLoop) -> None:
+    def warn_of_unknown_hooks(self, *, has_run: bool = False, stacklevel: int) -> None:
+        """Warn once of each method that begins with ``on_`` and is no hook, so that it is never called.
+
+        Args:
+            has_run: whether a fit has ended. Until then, a method that may be a hook of a `ValidationLoop` is not
+                warned of, because the loop may be given to `Trainer.validate`, also inside a fit.
+            stacklevel: number of frames from this method to the user's line.
+        """
         for name, callback in self.named():
-            for method, hook in misspelt_hooks(callback, loop.hook_names.values()):
-                warnings.warn(
-                    f"{name}.{method} is never called: no hook has this name. Did you mean {hook}?", stacklevel=5
-                )
+            for method, hook, may_be_later in unknown_hooks(callback, self._known_hooks):
+                label = f"{name}.{method}"
+                if label not in self._warned and (has_run or not may_be_later):
+                    self._warned.add(label)
+                    hint = "" if hook is None else f" Did you mean {hook}?"
+                    warnings.warn(f"{label} is never called: no hook has this name.{hint}", stacklevel=stacklevel)
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
         """Warn if ``loop`` defines hooks, and no listener implements any of these hooks."""

@@ -14,6 +14,7 @@ from loopwright.checkpoint import (
     load_weights,
     parameter_names,
     plain_names,
+    plain_parameters,
     read_checkpoint,
     refuse_lazy,
     resolve,
@@ -21,6 +22,7 @@ from loopwright.checkpoint import (
     unsaved_buffers,
     write_checkpoint,
 )
+from loopwright.engine.added_groups import add_saved_groups, adopt_groups, drop_groups
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
 from loopwright.engine.recorded_settings import run_settings, settings_differences
@@ -53,10 +55,13 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is saved at the end of a step; this step is not completed.")
     parts.strategy.equalise_buffers()
+    if parts.optimizer is not None:
+        adopt_groups(parts.optimizer, parts.schedulers)  # the next update would do it, and may be in another process
     state = {
         "model": plain_names(parts.model),
         "buffers": unsaved_buffers(parts.model),
         "parameters": parameter_names(parts.model, parts.optimizer),
+        "frozen": [name for name, each in plain_parameters(parts.model).items() if not each.requires_grad],
         **gather_state(parts, None if plan is None else plan.settings()),
     }
     call_hooks(parts.hooks["on_save_checkpoint"], parts.trainer, state)
@@ -181,8 +186,32 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
     return whole.after(checkpoint.step, checkpoint.state["position"]["num_validated"])
 
 
+@contextmanager
+def saved_groups_added(parts: Parts, checkpoint: Checkpoint) -> Iterator[None]:
+    """Add the parameter groups that were added during the saved run. Remove them if the context raises.
+
+    Raises:
+        CheckpointError: if a value of a saved group is not accepted.
+    """
+    optimizer = parts.optimizer
+    assert optimizer is not None, "fit checks that there is an optimizer"
+    num_groups = len(optimizer.param_groups)
+    try:
+        with _naming(checkpoint.path):
+            names = parameter_names(parts.model, optimizer)
+            add_saved_groups(optimizer, names, plain_parameters(parts.model), checkpoint.state)
+        adopt_groups(optimizer, parts.schedulers)
+        yield
+    except BaseException:
+        drop_groups(optimizer, parts.schedulers, num_groups)
+        raise
+
+
 def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
     """Load the whole state of a checkpoint that `read_run` has read.
+
+    Parameters that were frozen or trained when the checkpoint was saved are so again: a callback of the saved run may
+    have changed ``requires_grad`` during the run, and does not do it again.
 
     Raises:
         CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
@@ -191,11 +220,32 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
     with _naming(checkpoint.path):
         check_weights(parts.model, checkpoint.state["model"])
         check_fit_state(parts, parameter_names(parts.model, parts.optimizer), checkpoint.state, checkpoint.step)
+        frozen = _frozen_names(parts, checkpoint.state)
     load_model(parts, checkpoint)
     with _naming(checkpoint.path):
         apply_state(parts, checkpoint.state)
+    if frozen is not None:
+        for name, parameter in plain_parameters(parts.model).items():
+            parameter.requires_grad_(name not in frozen)
     parts.log.note_saved(checkpoint.step)
     call_hooks(parts.hooks["on_load_checkpoint"], parts.trainer, checkpoint.state)
+
+
+def _frozen_names(parts: Parts, saved: Mapping[str, Any]) -> set[str] | None:
+    """Return the names of the frozen parameters in a checkpoint; None for an older checkpoint that lacks them.
+
+    Raises:
+        CheckpointError: if an entry is not a parameter, or if a parameter that is not frozen cannot have a gradient.
+    """
+    if "frozen" not in saved:
+        return None
+    parameters = plain_parameters(parts.model)
+    must_be_frozen = [name for name, each in parameters.items() if not (each.is_floating_point() or each.is_complex())]
+    names = saved["frozen"]
+    check_form({"frozen": [frozenset(parameters)] * len(names) if isinstance(names, list) else []}, saved)
+    if not {*must_be_frozen} <= {*names}:
+        raise CheckpointError(f"frozen: expected {must_be_frozen[0]} too, which cannot have a gradient.")
+    return {*names}
 
 
 def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = False) -> None:

@@ -28,7 +28,8 @@ from loopwright.checkpoint import (
 )
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
-from loopwright.errors import CheckpointError, SaveError
+from loopwright.engine.state import gather_state
+from loopwright.errors import CheckpointError, SaveError, refuse
 from loopwright.plan import Plan
 from loopwright.run_state import Best
 from loopwright.trainer.background import BackgroundTask
@@ -77,17 +78,23 @@ class RunSaver:
         self._root = step_folder(run_dir, 0).parent
         self._own_steps: set[int] = set()  # steps of the checkpoints of this run
         self._whole_steps: set[int] = set()  # steps of the checkpoints that this process has written or verified
+        self._steps_by_hand: set[int] = set()  # steps that `Trainer.save_checkpoint` saved in this run directory
+        self._has_begun = False  # whether a fit has begun in the run directory
         self._has_looked = False
         self._had_run_dir = False
         self._continues = settings.on_save_error == "continue"
         self._copies = HostCopies() if settings.background else None
         self._background: tuple[_Save, BackgroundTask] | None = None  # the save that is in progress
 
-    def prepare(self) -> None:
+    def prepare(self, *, resumes: bool) -> None:
         """Prepare for a fit: check that checkpoints can be saved, and remove unfinished checkpoints of killed runs.
 
+        Args:
+            resumes: whether the fit resumes a run; `resume_from` is then called later.
+
         Raises:
-            SettingError: if the state of the model has a value that a checkpoint cannot contain.
+            SettingError: if the state of the model has a value that a checkpoint cannot contain, or if the run
+                directory contains checkpoints of another run.
             SaveError: if the checkpoints cannot be saved in the run directory.
         """
         try:
@@ -103,18 +110,59 @@ class RunSaver:
         existing = next(path for path in (self._root, *self._root.absolute().parents) if os.path.exists(path))
         if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
             raise SaveError(f"{self._root}: {existing} is not a folder in which checkpoints can be written.")
+        if not resumes:
+            self._begin()
         self._had_run_dir = os.path.isdir(self._run_dir)
         clean_leftovers(self._root)
+
+    def check_state(self, plan: Plan) -> None:
+        """Refuse a state that a checkpoint cannot contain. Called before the first step, so that no step is lost.
+
+        Only entries that a hook adds during a save, and entries that a later step changes, are found by the save.
+
+        Raises:
+            SettingError: if the state of a scheduler, the optimizer, the dataloader or a callback has such a value. The
+                message contains the path of the value.
+        """
+        check_state(gather_state(self._parts, plan.settings()), "")
 
     def resume_from(self, folder: Path, step: int) -> None:
         """Note the checkpoint that the run resumes from.
 
-        If this checkpoint is in the run directory, all checkpoints there up to its step belong to the run. Otherwise,
-        no checkpoint in the run directory belongs to the run.
+        If this checkpoint is in the run directory, all checkpoints there up to its step belong to the run, and later
+        ones are replaced when the run saves their steps again.
+
+        Raises:
+            SettingError: if this checkpoint is elsewhere, and the run directory contains checkpoints of another run.
         """
         is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
+        if is_own:
+            self._has_begun = True
+        self._begin()
         self._own_steps = {each for each in steps_in(self._run_dir) if each <= step} if is_own else set()
         self._whole_steps = {step} & self._own_steps
+
+    def note_saved_by_hand(self, folder: Path, step: int) -> None:
+        """Note that `Trainer.save_checkpoint` saves a checkpoint, which may be in the run directory."""
+        if folder.absolute() == step_folder(self._run_dir, step).absolute():
+            self._steps_by_hand.add(step)
+
+    def _begin(self) -> None:
+        """Refuse a run directory with checkpoints of another run when the first fit begins.
+
+        Otherwise the saves would replace the checkpoints of the other run, and "last" could be a checkpoint of either.
+        """
+        others = sorted(steps_in(self._run_dir) - self._own_steps - self._steps_by_hand)
+        if others and not self._has_begun:
+            names = [step_folder(self._run_dir, step).name for step in others]
+            listed = ", ".join(names if len(names) < 3 else [names[0], "…", names[-1]])
+            raise refuse(
+                "run_dir",
+                str(self._run_dir),
+                f"a directory without checkpoints of another run, found {listed}",
+                'name a new directory, or resume the other run with fit(…, ckpt_path="last")',
+            )
+        self._has_begun = True
 
     def save(self, plan: Plan | None) -> bool:
         """Save the current step, then remove checkpoints that need not be kept.
@@ -213,11 +261,12 @@ class RunSaver:
             self._prune(self._settings.keep_last, save.best)
 
     def _warn_of_later_ones(self, step: int) -> None:
-        """Warn at the first save if another run left a later checkpoint, which a resume would take as the newest."""
+        """Warn at the first save after a resume if a later checkpoint exists, which the next resume would take."""
         later = max(steps_in(self._run_dir), default=step)
         if later > step and not self._has_looked and self._is_whole(later):
             folder = step_folder(self._run_dir, later)
-            _log.warning("%s existed before this fit and has a later step: a resume would start from it.", folder)
+            problem = "a resume would start from it, unless this fit replaces it"
+            _log.warning("%s existed before this fit and has a later step: %s.", folder, problem)
         self._has_looked = True
 
     def _prune(self, keep_last: int, best: int | None) -> None:

@@ -5,19 +5,19 @@ It contains no loop: `plan` computes the stages of a fit, and `engine` carries t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpointing, expand, plain_parameters
+from loopwright.checkpoint import Checkpointing, expand, step_folder
 from loopwright.device import Device, Single, open_device
 from loopwright.engine.hook_table import close_all
 from loopwright.engine.metric_log import MetricLog
@@ -28,17 +28,18 @@ from loopwright.hooks import Callback, Logger
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
-from loopwright.run_state import Best, FitResult, RunState
-from loopwright.seeding import RandomStreams
+from loopwright.run_state import FitResult, RunState
+from loopwright.seeding import RandomStreams, holding_streams
 from loopwright.trainer import arguments
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.resume import find_run, save_run
 from loopwright.trainer.save import RunSaver, read_for_fit
 from loopwright.trainer.validate import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
+from loopwright.trainer.view import TrainerView
 
 
-class Trainer:
+class Trainer(TrainerView):
     """Fits and validates a model.
 
     ::
@@ -64,7 +65,7 @@ class Trainer:
         loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
-        run_dir: directory of the checkpoints and of the files of loggers; None: a fit saves no checkpoints.
+        run_dir: directory of this run's checkpoints and logger files; None: a fit saves no checkpoints.
 
     Raises:
         SettingError: if a setting is invalid.
@@ -117,102 +118,8 @@ class Trainer:
                 self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._saver)
             self._is_closed = False
+            self._scopes: list[str] = []
             self._listeners.set_up(self._parts, arguments.validation_loop(None, self._loop))
-
-    @property
-    def model(self) -> nn.Module:
-        """The model, on its device."""
-        return self._parts.model
-
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters of the model by the names in checkpoints. A tied parameter is listed under all its names."""
-        return plain_parameters(self._parts.model)
-
-    @property
-    def optimizer(self) -> Optimizer | None:
-        """The optimizer; None if the trainer has none."""
-        return self._parts.optimizer
-
-    @property
-    def schedulers(self) -> list[Any]:
-        """The schedulers, with monitored schedulers last. The list is empty until the first fit builds them."""
-        return [*self._parts.schedulers, *(scheduler for scheduler, _ in self._parts.monitored)]
-
-    @property
-    def loop(self) -> LoopCallback:
-        """The loop of the trainer."""
-        return self._loop
-
-    @property
-    def global_step(self) -> int:
-        """Number of steps completed since the beginning of the run, across resumes."""
-        return self._parts.state.global_step
-
-    @property
-    def micro_batch_index(self) -> int:
-        """Index of the next micro-batch in the current pass over the training dataloader."""
-        return self._parts.state.micro_batch_index
-
-    @property
-    def plan(self) -> Plan | None:
-        """The plan of the current or last fit; None before the first. After a resume, the rest of the run's plan."""
-        return self._fitting.plan
-
-    @property
-    def run_dir(self) -> Path | None:
-        """The run directory; None if there is none."""
-        return self._run_dir
-
-    @property
-    def callbacks(self) -> tuple[Callback, ...]:
-        """The callbacks, in order."""
-        return self._listeners.callbacks
-
-    @property
-    def loggers(self) -> tuple[Logger, ...]:
-        """The loggers, in order."""
-        return self._listeners.loggers
-
-    @property
-    def log_every_n_steps(self) -> int:
-        """Number of steps from one log of training values to the next."""
-        return self._parts.log_every_n_steps
-
-    @property
-    def is_log_step(self) -> bool:
-        """Whether the training values of the current step are logged."""
-        return self._parts.state.is_log_step
-
-    @property
-    def seed(self) -> int:
-        """The seed of the random streams."""
-        return self._parts.streams.seed
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The last value of each metric, by name."""
-        return dict(self._parts.log.latest)
-
-    @property
-    def best(self) -> Best | None:
-        """The best value of the monitored metric so far; None if the metric was never logged."""
-        return self._parts.log.best
-
-    @property
-    def stop_reason(self) -> str | None:
-        """Why the current or last fit was stopped; None if it was not stopped."""
-        return self._parts.stopping.reason
-
-    @property
-    def validation_name(self) -> str | None:
-        """Prefix of the metrics of the validation in progress, such as ``val/0``; None outside a validation."""
-        return self._parts.state.validation_name
-
-    @property
-    def validation_checkpoint(self) -> Path | None:
-        """The checkpoint that is being validated; None outside a validation, and for the weights in memory."""
-        return self._parts.state.validation_checkpoint
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
         """Return the plan that `fit` would carry out now, without training.
@@ -246,9 +153,10 @@ class Trainer:
 
         Raises:
             TypeError: if the loop is not a `TrainingLoop`.
-            SettingError: if the settings do not fit the data, or if there is no optimizer.
+            SettingError: if the settings do not fit the data or the files in ``run_dir``; if there is no optimizer.
             CheckpointError: if a checkpoint cannot be used.
             SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
+            RuntimeError: if another thread of this process is in a fit or a validation.
             KeyboardInterrupt: after SIGINT.
             SystemExit: with code 143, after SIGTERM or SIGUSR1.
         """
@@ -257,11 +165,14 @@ class Trainer:
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, which fit needs.")
         arguments.check_start(ckpt_path, init_from, self.global_step)
-        self._parts.hooks = self._listeners.bind(loop.val_loop)
-        if self._saver is not None:
-            self._saver.prepare()
-        load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
-        return self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
+        with holding_streams():  # before anything that a fit in another thread uses is changed
+            self._parts.hooks = self._listeners.bind(loop.val_loop)
+            if self._saver is not None:
+                self._saver.prepare(resumes=ckpt_path is not None)
+            load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
+            result = self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
+        self._listeners.warn_of_unknown_hooks(has_run=True, stacklevel=3)
+        return result
 
     def validate(
         self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
@@ -279,6 +190,7 @@ class Trainer:
         Raises:
             SettingError: if a dataloader is empty, or its length is unknown and ``eval_steps`` is None.
             CheckpointError: if the checkpoint cannot be used.
+            RuntimeError: if another thread of this process is in a fit or a validation.
         """
         chosen = arguments.validation_loop(loop, self._loop)
         val_sets = open_val_sets(val_dataloader, self.seed, self._parts.state.downstream_name or "val")
@@ -314,25 +226,37 @@ class Trainer:
 
         Raises:
             CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
+            RuntimeError: if another thread of this process is in a fit or a validation.
         """
         chosen = arguments.validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
-        if ckpt_paths is not None and self._saver is not None:
-            self._saver.wait_or_warn()
-        folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
         with parts.streams.active():
+            if ckpt_paths is not None and self._saver is not None:
+                self._saver.wait_or_warn()
+            folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]
             return validate_checkpoints(parts, chosen, val_dataloaders, folders)
 
-    def save_checkpoint(self, path: str | Path) -> Path:
-        """Save the run as the checkpoint folder ``path``, and return the path.
+    def save_checkpoint(self, path: str | Path | None = None) -> Path:
+        """Save the run as a checkpoint folder, and return the path of the folder.
+
+        Args:
+            path: path of the folder. None: a folder of the current step in ``run_dir``, to which the settings of
+                ``checkpoint`` apply, as to the checkpoints that a fit saves.
 
         Raises:
             RuntimeError: inside a step. In ``on_train_batch_end``, the step has ended if ``global_step`` has increased.
             SaveError: if the checkpoint cannot be written.
+            SettingError: if there is no path, and the trainer has no ``checkpoint``.
         """
         self._check_open()
+        if path is None:
+            if self._saver is None or self._run_dir is None:
+                raise SettingError("path", "=null: this trainer has no checkpoint=Checkpointing(…); expected a path.")
+            self._saver.save(self._fitting.plan)
+            return step_folder(self._run_dir, self.global_step)
         if self._saver is not None:
             self._saver.wait_or_warn()
+            self._saver.note_saved_by_hand(Path(path), self.global_step)
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
@@ -360,8 +284,22 @@ class Trainer:
         state.is_update_skipped = True
 
     def log_metrics(self, **values: Tensor | float) -> None:
-        """Pass values to the loggers, for the current step. Reading a tensor waits for its device."""
-        self._parts.log.log(values, self.global_step)
+        """Pass values to the loggers, for the current step. Reading a tensor waits for its device.
+
+        Raises:
+            TypeError: for a value that is neither a number nor a real tensor with one element.
+        """
+        prefix = "".join(f"{name}/" for name in self._scopes)
+        self._parts.log.log({f"{prefix}{name}": value for name, value in values.items()}, self.global_step)
+
+    @contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Put ``name/`` before the names of all values that `log_metrics` logs in the ``with`` block."""
+        self._scopes.append(name)
+        try:
+            yield
+        finally:
+            self._scopes.pop()
 
     def close(self) -> None:
         """Wait for a save in the background, then finalize all callbacks and loggers. A second call does nothing."""
@@ -379,6 +317,18 @@ class Trainer:
         finally:  # a reference cycle of trainer and parts would keep the model in memory until a garbage collection
             self._fitting.close()
             self._parts.trainer, self._parts.hooks = None, {}
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, because a copy would share files, workers and random streams of the run.
+
+        Raises:
+            TypeError: always. The message says what can be copied instead.
+        """
+        raise TypeError(
+            "A Trainer cannot be copied or pickled. Copy or pickle trainer.model instead (a model that refers to its "
+            "trainer must drop that attribute first); for a second trainer, build it with the same arguments and "
+            "give it a checkpoint of trainer.save_checkpoint(path): fit(…, ckpt_path=path)."
+        )
 
     def __enter__(self) -> Self:
         """Return the trainer, which is closed at the end of the ``with`` block."""

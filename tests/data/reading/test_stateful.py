@@ -91,9 +91,8 @@ def test_a_run_resumed_at_any_step_is_bitwise_equal(
     for step in range(1, 11):
         data = make(**settings)
         caplog.clear()
-        resumed = fit(
-            tmp_path / "again", data, ckpt_path=tmp_path / f"straight/checkpoints/step_{step:08d}", seed=1 + step
-        )
+        ckpt_path = tmp_path / f"straight/checkpoints/step_{step:08d}"
+        resumed = fit(tmp_path / f"again_{step}", data, ckpt_path, seed=1 + step)
         assert tiny.is_bitwise_equal(tiny.weights(resumed), tiny.weights(straight)), step
         if is_stateful:
             num_left = straight.micro_batch_index
@@ -138,7 +137,7 @@ def test_batches_of_an_iterable_data_set_are_dropped_also_with_workers(num_worke
     for step in (2, 5, 7):
         ckpt_path = tmp_path / f"straight/checkpoints/step_{step:08d}"
         assert tiny.is_bitwise_equal(
-            tiny.weights(fit(tmp_path / "again", data(), ckpt_path=ckpt_path, seed=9)), tiny.weights(straight)
+            tiny.weights(fit(tmp_path / f"again_{step}", data(), ckpt_path, seed=9)), tiny.weights(straight)
         )
 
 

@@ -81,6 +81,38 @@ def test_categories_that_are_numbers_are_sorted_by_value(write: Write) -> None:
     assert classes == tuple(str(number) for number in range(1, 11))
 
 
+def test_the_advice_for_several_faults_repairs_all_of_them(write: Write) -> None:
+    path = write("size,kind,city,y\n1,a,,1\nbig,b,Rome,2\n3,7,,2\n")
+    types = {"city": "ignore", "size": "category", "kind": "category"}
+    assert csv(path, "y", types=types, val_fraction=0.4).train.dataset.columns_text == (  # type: ignore[arg-type]
+        "size: 2 categories, kind: 2 categories; target y: number"
+    )
+
+
+def test_a_column_with_many_categories_is_accepted_if_its_type_is_given_or_they_repeat(write: Write) -> None:
+    unique = "".join(f"u{row},{row}\n" for row in range(20))
+    ids = csv(write("x,y\n" + unique), "y", types={"x": "category"})
+    assert ids.train.dataset.columns_text == "x: 16 categories; target y: number"
+    repeated = csv(write("x,y\n" + 2 * unique), "y")
+    assert repeated.train.dataset.columns_text == "x: 16 categories; target y: number"
+    few = csv(write("x,y\n" + "".join(f"u{row},{row}\n" for row in range(10))), "y")
+    assert few.train.dataset.columns_text == "x: 8 categories; target y: number"
+
+
+def test_a_table_of_validation_rows_may_have_other_categories_in_each_row(write: Write) -> None:
+    rows = "".join(f"u{row},{row}\n" for row in range(20))
+    write("x,y\n" + rows, "val.csv")
+    assert len(csv(write("x,y\n" + 3 * rows), "y", val_path="val.csv").val.dataset) == 20
+
+
+def test_the_first_columns_of_a_wide_table_are_described(write: Write) -> None:
+    names = [f"c{number}" for number in range(25)]
+    path = write("\n".join([",".join([*names, "y"]), *[",".join(["1"] * 25 + [kind]) for kind in "abab"]]))
+    text = csv(path, "y", val_fraction=0.5).val.dataset.columns_text
+    assert text.startswith("c0: number, c1: number, ")
+    assert text.endswith("c19: number, and 5 more columns; target y: 2 classes")
+
+
 def test_a_constant_column_becomes_zero(write: Write) -> None:
     train = everything(csv(write("x,z,y\n" + "7,0.1,1\n7,0.1,2\n" * 4), "y").train)
     assert len(train["features"]) == 7  # the computed mean of seven values 0.1 is not 0.1
@@ -124,8 +156,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "one row": (
         "x,y\n1,2\n",
         {},
-        "val_fraction=0.2: expected a fraction that leaves at least one row for training and one for validation, "
-        "out of 1.",
+        "path: contains 1 sample; expected at least 2, one for training and one for validation.",
     ),
     "no names": (
         "1,2\n3,4\n",
@@ -274,10 +305,68 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "notes": (
         "x,y\n" + "".join(f"note {row},{row}\n" for row in range(400)),
         {},
-        "path='houses.csv', column x: expected at most 256 categories, found 320; "
+        "path='houses.csv', column x: expected numbers, or categories that repeat, found 400 different texts in 400 "
+        "rows; use 'data.types={x: ignore}' to leave the column out, or use 'data.types={x: category}' to read its "
+        "cells as categories.",
+    ),
+    "classes that are ids": (
+        "x,y\n" + "".join(f"{row},u{row % 19}\n" for row in range(30)),
+        {},
+        "path='houses.csv', column y: expected numbers, or categories that repeat, found 19 different texts in 30 "
+        "rows; use 'data.types={y: category}' to read its cells as categories.",
+    ),
+    "decimal commas": (
+        "x;y\n0,5;1\n-1.234,75;2\n,5;3\n",
+        {"delimiter": ";"},
+        "path='houses.csv', row 2, column x='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
+        "decimal commas of the column, or use 'data.types={x: category}' to read its cells as categories.",
+    ),
+    "decimal commas below whole numbers": (
+        "x;y\n5;1\n0,5;2\n",
+        {"delimiter": ";"},
+        "path='houses.csv', row 3, column x='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
+        "decimal commas of the column, or use 'data.types={x: ignore}' to leave the column out.",
+    ),
+    "decimal commas of the target": (
+        "x;y\n1;0,5\n2;0,7\n",
+        {"delimiter": ";"},
+        "path='houses.csv', row 2, column y='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
+        "decimal commas of the column, or use 'data.types={y: category}' to read its cells as categories.",
+    ),
+    "several faults": (
+        "size,kind,city,y\n1,a,,1\nbig,b,Rome,n/a\n3,7,,2\n4,c\n",
+        {},
+        "path='houses.csv', row 2, column city: is empty; expected a value; use 'data.types={city: ignore}' to leave "
+        "the column out. Also: row 3, column size='big': expected a number, because row 2 has '1'; "
+        "use 'data.types={city: ignore, size: category}' to read both as categories. Also: row 3, column y='n/a': "
+        "stands for a missing value; expected a number; change it, or remove its row. Also: row 4, column kind='7': "
+        "expected text, because row 2 has 'a'; use 'data.types={city: ignore, size: category, kind: category}' to read "
+        "both as categories. Also: row 5: expected 4 cells, one for each column name, found 2.",
+    ),
+    "a fault and an id": (
+        "id,x,y\n" + "".join(f"u{row},{row or ''},{row}\n" for row in range(20)),
+        {},
+        "path='houses.csv', row 2, column x: is empty; expected a value; use 'data.types={x: ignore}' to leave the "
+        "column out. Also: column id: expected numbers, or categories that repeat, found 20 different texts in 20 "
+        "rows; use 'data.types={x: ignore, id: ignore}' to leave the column out, or use 'data.types={x: ignore, id: "
+        "category}' to read its cells as categories.",
+    ),
+    "many categories": (
+        "x,y\n" + "".join(f"note {row // 3},{row}\n" for row in range(1200)),
+        {},
+        "path='houses.csv', column x: expected at most 256 categories, found 400; "
         "use 'data.types={x: ignore}' to leave the column out.",
     ),
-    "delimiters": ("", {"delimiter": ", "}, "delimiter=', ': expected one character."),
+    "delimiters": (
+        "",
+        {"delimiter": ", "},
+        "delimiter=', ': expected one character other than a quotation mark or a line break.",
+    ),
+    "quotation mark": (
+        "",
+        {"delimiter": '"'},
+        """delimiter='"': expected one character other than a quotation mark or a line break.""",
+    ),
 }
 
 

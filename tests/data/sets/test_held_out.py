@@ -37,6 +37,7 @@ def test_rows_of_a_huge_set_are_computed_without_a_list() -> None:
 @pytest.mark.parametrize(
     ("num_rows", "fraction", "line"),
     [
+        (1, 0.2, "path: contains 1 sample; expected at least 2, one for training and one for validation."),
         (10, 0, "val_fraction=0: expected a fraction in (0, 1)."),
         (10, 1.0, "val_fraction=1.0: expected a fraction in (0, 1)."),
         (10, float("nan"), "val_fraction=nan: expected a fraction in (0, 1)."),
@@ -56,6 +57,6 @@ def test_rows_of_a_huge_set_are_computed_without_a_list() -> None:
     ],
 )
 def test_a_fraction_that_leaves_a_part_empty_is_refused(num_rows: int, fraction: float, line: str) -> None:
-    with pytest.raises(ValueError, match="val_fraction") as caught:
+    with pytest.raises(ValueError) as caught:
         hold_out(num_rows, fraction)
     assert str(caught.value) == line

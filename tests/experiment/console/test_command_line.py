@@ -45,6 +45,14 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
             "plna: no such command. Available: config, export, import-weights, plan, reproduce, resume, validate, ",
         ),
         (["report", "DIR"], "report: no such command."),
+        (["train"], "train: no such command; to train, give no command: loopwright, or loopwright loop.max_steps=500."),
+        (["version"], "version: no such command; use loopwright --version."),
+        (["help"], "help: no such command; use loopwright --help."),
+        (["a=1", "plan"], "plan: a command comes before the overrides: loopwright plan …"),
+        (["-m", "a=1,2", "plan"], "plan: a command comes before the overrides: loopwright plan …"),
+        (["a=[b,", "c]"], "a=[b,: a shell splits words at spaces; use 'a=[b,c]'."),
+        (["a={b:", "1,", "c: 2}", "d=1"], "a={b:: a shell splits words at spaces; use 'a={b:1,c:2}'."),
+        (["--max-steps", "100"], "--max-steps: no such flag. A setting is typed as max_steps=VALUE, without dashes."),
         (["plan", "model"], "model: expected an override of the form key=value."),
         (["validate"], "validate: expected a run directory"),
         (["validate", "loop.eval_steps=3"], "validate: expected a run directory"),
@@ -76,3 +84,7 @@ def test_invalid_command_lines_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(SettingError) as caught:
         read_command_line(words)
     assert str(caught.value).startswith(said)
+
+
+def test_a_list_that_is_not_split_is_left_to_the_grammar_of_overrides() -> None:
+    assert read_command_line(["a=[b,", "c=1"]).overrides == ("a=[b,", "c=1")

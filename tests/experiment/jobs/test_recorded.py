@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loopwright.errors import SettingError
+from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_differences
 
 
@@ -62,11 +62,11 @@ def test_long_texts_and_numbers_of_ordinary_length_are_read(tmp_path: Path) -> N
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"with a regular file config\.yaml"):
+    with pytest.raises(CheckpointError, match=r"with a regular file config\.yaml"):
         read_recorded(tmp_path)
     (tmp_path / "elsewhere.yaml").write_text("a: 1")
     (tmp_path / "config.yaml").symlink_to(tmp_path / "elsewhere.yaml")
-    with pytest.raises(SettingError, match=r"with a regular file config\.yaml"):
+    with pytest.raises(CheckpointError, match=r"with a regular file config\.yaml"):
         read_recorded(tmp_path)
 
 

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from loopwright.data.sets.csv_table import Column, Table, as_number
 from loopwright.data.sets.tensors import TensorData
-from loopwright.errors import did_you_mean
+from loopwright.errors import did_you_mean, on_one_line
 
 # Largest number of categories in a column. A column with more distinct strings contains names or notes, not categories.
 # Each string would become a feature.
 _MAX_CATEGORIES = 256
+
+_MAX_DESCRIBED = 20  # largest number of columns in the description of a table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +47,20 @@ class Encoding:
 class TableData(TensorData):
     """Rows of a table as tensors: ``features`` (float32), and either ``label`` (int64) or ``target`` (float32)."""
 
-    def __init__(self, tensors: dict[str, Tensor], encoding: Encoding) -> None:
+    def __init__(self, tensors: dict[str, Tensor], encoding: Encoding, columns_text: str) -> None:
         super().__init__(tensors)
         self._encoding = encoding
+        self._columns_text = columns_text
 
     @property
     def encoding(self) -> Encoding:
         """Names and constants with which the table was converted to these tensors."""
         return self._encoding
+
+    @property
+    def columns_text(self) -> str:
+        """What the columns were taken for, on one line: ``age: number, city: 3 categories; target price: number``."""
+        return self._columns_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,7 @@ class Encoder:
             # The classes come from the whole table, because a class that occurs only in validation rows needs a label,
             # too.
             self.encoding = Encoding(feature_names=names, target=target, classes=_in_order(column.categories))
+        self._columns_text = _describe_columns(self._parts, target, self.encoding.classes)
 
     def encode(self, table: Table, rows_N: Tensor) -> TableData:
         """Convert the rows of ``table`` at the positions ``rows_N``, which count from 0.
@@ -136,7 +145,7 @@ class Encoder:
         column = table.columns[self.encoding.target]
         if self._target is not None:
             target_N = self._target.encode(table, rows_N)[:, 0]
-            return TableData({"features": features_NF, "target": target_N}, self.encoding)
+            return TableData({"features": features_NF, "target": target_N}, self.encoding, self._columns_text)
         label = {name: number for number, name in enumerate(self.encoding.classes)}
         for name, code in column.categories.items():
             if name not in label:
@@ -145,7 +154,26 @@ class Encoder:
                 where = f", row {row}, column {column.name}={name!r}"
                 raise table.fault(f"{where}: expected {expected}.{did_you_mean(name, label)}")
         labels = torch.tensor([label[name] for name in column.categories])
-        return TableData({"features": features_NF, "label": labels[torch.tensor(column.codes)[rows_N]]}, self.encoding)
+        label_N = labels[torch.tensor(column.codes)[rows_N]]
+        return TableData({"features": features_NF, "label": label_N}, self.encoding, self._columns_text)
+
+
+def _describe_columns(parts: Sequence[_Number | _Category], target: str, classes: Sequence[str]) -> str:
+    """Describe the kind of each column on one line. Of many columns, the first ones are described."""
+    shown = [f"{_shown(part.name)}: {_kind(part)}" for part in parts[:_MAX_DESCRIBED]]
+    more = [f"and {len(parts) - len(shown):,} more columns"] if len(parts) > len(shown) else []
+    target_kind = f"{len(classes):,} classes" if classes else "number"
+    return f"{', '.join(shown + more)}; target {_shown(target)}: {target_kind}"
+
+
+def _kind(part: _Number | _Category) -> str:
+    if isinstance(part, _Number):
+        return "number"
+    return f"{len(part.categories):,} categor{'y' if len(part.categories) == 1 else 'ies'}"
+
+
+def _shown(name: str) -> str:
+    return on_one_line(name, 40)
 
 
 def _fit(table: Table, column: Column, rows_N: Tensor, standardizes: bool) -> _Number | _Category:

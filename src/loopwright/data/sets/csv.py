@@ -51,7 +51,8 @@ def csv(
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
         types: types of columns by column name: ``number``, ``category`` or ``ignore``. For any other column, the first
-            cell determines the type, and a cell of the other type is refused.
+            cell determines the type, and a cell of the other type is refused. A column of text is also refused if more
+            than half of its cells, and more than 10, are different, or if its cells are numbers with decimal commas.
         val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
             if ``val_path`` is given.
@@ -59,7 +60,8 @@ def csv(
         delimiter: character between two cells.
 
     Raises:
-        SettingError: for a missing or malformed table, with row and column in the message; for an unknown column.
+        SettingError: for a missing or malformed table, with row and column in the message; for an unknown column. If
+            several columns have faults, the message names the first fault of up to five of them.
     """
     if not isinstance(target, str):
         raise refuse_type("target", target, "the name of a column")
@@ -67,8 +69,9 @@ def csv(
         raise refuse_type("standardizes", standardizes, "true or false")
     types = _check_types(types)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        raise refuse("delimiter", delimiter, "one character")
-    table = read_table("path", path, _find("path", path), target, types, delimiter)
+        raise refuse("delimiter", delimiter, "one character other than a quotation mark or a line break")
+    file = _find("path", path)
+    table = read_table("path", path, file, target, types, delimiter, checks_categories=True)
     _check_target(table)
     hashes = {"sha256": table.sha256}
     if val_path is None:

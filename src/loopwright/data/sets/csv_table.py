@@ -29,6 +29,16 @@ _MAX_LISTED = 50  # largest number of column names in a message
 # Cells that represent a missing value. Cells are compared without regard to case.
 _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
 
+# Cells that are numbers for people who write decimal commas, such as 0,5 and 1.234,5.
+_HAS_COMMA = re.compile(r"[+-]?(?:\d*|\d+(?:\.\d{3})*),\d+", re.ASCII)
+_POINT = "expected numbers with a decimal point, such as 1234.5; replace the decimal commas of the column"
+
+_MAX_FAULTS = 5  # largest number of columns whose faults a message lists
+
+# A column of text is refused if its number of different cells is above both limits.
+_FEW_CATEGORIES = 10
+_MAX_CATEGORY_FRACTION = 0.5
+
 # Column names that can be typed in an override, because Hydra parses them as strings.
 _TYPABLE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w %*@?|/+\-.()\[\]{}:=,\\]*", re.ASCII | re.IGNORECASE)
 # Characters that need a backslash in a column name in an override.
@@ -110,7 +120,24 @@ class Table:
         return self.fault(f", row {row}, column {name}{problem}; {self.without(name)}.")
 
 
-def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[str, Kind], delimiter: str) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """An unusable cell of a column, and the type that the column can be given instead."""
+
+    error: SettingError
+    remedy: Kind
+
+
+def read_table(
+    setting: str,
+    path: str,
+    file: Path,
+    target: str,
+    types: Mapping[str, Kind],
+    delimiter: str,
+    *,
+    checks_categories: bool = False,
+) -> Table:
     """Read a table whose first row contains the column names.
 
     If ``types`` does not contain a column, the first cell determines whether the column has numbers or categories. A
@@ -124,10 +151,12 @@ def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[
         target: name of the target column, for messages.
         types: types of some or all columns, by column name.
         delimiter: character between two cells.
+        checks_categories: whether a column of text is refused if nearly every cell is another category, or if its cells
+            are numbers with decimal commas. A column that ``types`` declares as categories is always accepted.
 
     Raises:
         SettingError: for a table that cannot be read, with row and column in the message; for more than 50,000 columns;
-            for an unknown column in ``types``.
+            for an unknown column in ``types``. The message names the first fault of up to five columns.
     """
     try:
         content = read_regular(file, _MAX_BYTES, follows_links=True)
@@ -135,7 +164,7 @@ def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[
         if b"\0" in content:  # a file with holes, or text in UTF-16
             raise empty.fault(": expected text in UTF-8, found a null character; save the table as UTF-8.")
         with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="") as text:
-            return _read(empty, text, delimiter)
+            return _read(empty, text, delimiter, checks_categories=checks_categories)
     except UnicodeDecodeError as error:
         problem = f": expected text in UTF-8, found a byte {error.object[error.start]:#04x}; save the table as UTF-8."
         raise SettingError(setting, f"={path!r}{problem}") from None
@@ -143,7 +172,7 @@ def read_table(setting: str, path: str, file: Path, target: str, types: Mapping[
         raise SettingError(setting, f"={path!r}: cannot be read: {error.strerror}.") from None
 
 
-def _read(empty: Table, text: TextIO, delimiter: str) -> Table:
+def _read(empty: Table, text: TextIO, delimiter: str, *, checks_categories: bool) -> Table:
     lines = _cells(empty, text, delimiter)
     names = next((cells for _, cells in lines), None)
     if names is None:
@@ -151,18 +180,42 @@ def _read(empty: Table, text: TextIO, delimiter: str) -> Table:
     _check_number(empty, len(names))
     _check_names(empty, names, delimiter)
     columns = [Column(name, empty.types.get(name)) for name in names]
+    faults: list[SettingError] = []
+    # The advice of each fault includes the advice of the earlier ones, so that the last advice repairs all columns.
+    advised = empty
     for row, cells in lines:
         if len(cells) != len(names):
             expected = f"expected {len(names)} cells, one for each column name, found {len(cells)}"
-            raise empty.fault(f", row {row}: {expected}.")
+            faults.append(empty.fault(f", row {row}: {expected}."))
+            break
         empty.rows.append(row)
         for column, cell in zip(columns, cells, strict=True):
-            if column.kind != "ignore":
-                _add(empty, column, row, cell)
+            if column.kind != "ignore" and (fault := _add(advised, column, row, cell)) is not None:
+                advised = _note(advised, column, fault, faults)
+        if len(faults) >= _MAX_FAULTS:
+            break
+    else:
+        for column in columns if checks_categories else ():
+            if len(faults) < _MAX_FAULTS and (fault := _category_fault(advised, column)) is not None:
+                advised = _note(advised, column, fault, faults)
+    if faults:
+        raise _all_faults(empty, faults)
     if not empty.rows:
         raise empty.fault(": has no rows below the column names; expected at least one.")
     kept = {column.name: column for column in columns if column.kind != "ignore"}
     return replace(empty, columns=kept)
+
+
+def _note(table: Table, column: Column, fault: _Fault, faults: list[SettingError]) -> Table:
+    """Add the fault to the list, ignore the rest of its column, and return the table with the advised type."""
+    faults.append(fault.error)
+    column.kind = "ignore"
+    return table if column.name == table.target else replace(table, types={**table.types, column.name: fault.remedy})
+
+
+def _all_faults(table: Table, faults: Sequence[SettingError]) -> SettingError:
+    first, *others = (fault.problem.removeprefix(f"={table.path!r}") for fault in faults)
+    return table.fault(first + "".join(f" Also: {problem.removeprefix(', ')}" for problem in others))
 
 
 def _cells(table: Table, text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -211,34 +264,56 @@ def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
             raise SettingError(f"types.{name}", f": no such column. Available: {listed(names)}.{hint}")
 
 
-def _add(table: Table, column: Column, row: int, cell: str) -> None:
+def _add(table: Table, column: Column, row: int, cell: str) -> _Fault | None:
+    """Add a cell to its column, or return why the cell is unusable."""
     number = None if column.kind == "category" else as_number(cell)
     if column.kind is None:
         column.kind = "category" if number is None else "number"
         column.first = (row, cell)
     if column.kind == "number":
         if number is None:
-            raise _odd_cell(table, column, row, cell)
+            return _odd_cell(table, column, row, cell)
         column.numbers.append(number)
-        return
+        return None
     is_inferred = column.first[0] > 0
     if is_inferred and (not cell or as_number(cell) is not None):
-        raise _odd_cell(table, column, row, cell)
+        return _odd_cell(table, column, row, cell)
     column.codes.append(column.categories.setdefault(cell, len(column.categories)))
+    return None
 
 
-def _odd_cell(table: Table, column: Column, row: int, cell: str) -> SettingError:
+def _odd_cell(table: Table, column: Column, row: int, cell: str) -> _Fault:
     first_row, first_cell = column.first
     if cell and column.kind == "category" and all(table.no_value(column.name, 0, text) for text in column.categories):
         row, cell = column.first  # All earlier cells represent missing values, so report the first cell.
     if no_value := table.no_value(column.name, row, cell):
-        return no_value
+        return _Fault(no_value, "ignore")
     where = f", row {row}, column {column.name}={cell!r}"
+    if column.kind == "number" and _HAS_COMMA.fullmatch(cell):
+        return _Fault(table.fault(f"{where}: {_POINT}, or {table.without(column.name)}."), "ignore")
     if not first_row:
-        return table.fault(f"{where}: expected a number; {table.without(column.name)}.")
+        return _Fault(table.fault(f"{where}: expected a number; {table.without(column.name)}."), "ignore")
     expected = "a number" if column.kind == "number" else "text"
     remedy = f"use {table.typed(column.name, 'category')} to read both as categories"
-    return table.fault(f"{where}: expected {expected}, because row {first_row} has {first_cell!r}; {remedy}.")
+    problem = f"{where}: expected {expected}, because row {first_row} has {first_cell!r}; {remedy}."
+    return _Fault(table.fault(problem), "category")
+
+
+def _category_fault(table: Table, column: Column) -> _Fault | None:
+    """Return why a column that was taken for categories contains numbers, names or notes instead; otherwise None."""
+    row, cell = column.first
+    if column.kind != "category" or not row:
+        return None
+    keeps = f"use {table.typed(column.name, 'category')} to read its cells as categories"
+    if all(_HAS_COMMA.fullmatch(text) or as_number(text) is not None for text in column.categories):
+        where = f", row {row}, column {column.name}={cell!r}"
+        return _Fault(table.fault(f"{where}: {_POINT}, or {keeps}."), "category")
+    num_rows, num_categories = len(table.rows), len(column.categories)
+    if num_categories <= _FEW_CATEGORIES or num_categories <= num_rows * _MAX_CATEGORY_FRACTION:
+        return None
+    found = f", column {column.name}: expected numbers, or categories that repeat, found {num_categories:,} different"
+    advice = keeps if column.name == table.target else f"{table.without(column.name)}, or {keeps}"
+    return _Fault(table.fault(f"{found} texts in {num_rows:,} rows; {advice}."), "ignore")
 
 
 def _is_not_finite(cell: str) -> bool:

@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from loopwright.errors import refuse, refuse_type
+from loopwright.errors import SettingError, refuse, refuse_type
 
 # Largest denominator of a fraction. Products of row numbers and denominators are then far below the limit of int64.
 _MAX_DENOMINATOR = 1_000_000
@@ -54,12 +54,16 @@ def hold_out(num_rows: int, val_fraction: float) -> tuple[Part, Part]:
     """Split ``num_rows`` rows into a training part and a validation part.
 
     Raises:
-        SettingError: for a fraction outside (0, 1), and for a fraction that leaves one part empty.
+        SettingError: for fewer than two rows, for a fraction outside (0, 1), and for a fraction that leaves one part
+            empty.
     """
     if isinstance(val_fraction, bool) or not isinstance(val_fraction, int | float):
         raise refuse_type("val_fraction", val_fraction, "a fraction in (0, 1)")
     if not 0 < val_fraction < 1:
         raise refuse("val_fraction", val_fraction, "a fraction in (0, 1)")
+    if num_rows < 2:
+        count = f"{num_rows} sample{'' if num_rows == 1 else 's'}"
+        raise SettingError("path", f": contains {count}; expected at least 2, one for training and one for validation.")
     fraction = Fraction(repr(val_fraction)).limit_denominator(_MAX_DENOMINATOR)
     train, val = Part(num_rows, fraction, is_val=False), Part(num_rows, fraction, is_val=True)
     if not len(train) or not len(val):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from loopwright.regular_files import open_regular, regular_size
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Formats by Pillow's names. Pillow knows others, such as PostScript, for which it runs programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_SPLITS = frozenset({"test", "train", "val", "valid", "validation"})  # names of folders that are not classes
 _MODES = {1: "L", 3: "RGB"}  # Pillow's image mode by number of channels
 
 
@@ -202,6 +204,11 @@ def _list_images(
     if not found:
         problem = f"={path!r}: expected a folder for each class, with images in it; found no folders."
         raise SettingError(setting, problem)
+    if classes is None and len(found) > 1 and _SPLITS.issuperset(found) and "train" in found:
+        val = next(name for name in ("val", "valid", "validation", "test") if name in found)
+        problem = f"={path!r}: contains the folders {', '.join(found)}, which look like splits; expected a folder for "
+        remedy = shlex.join([f"data.path={path}/train", f"data.val_path={path}/{val}"])
+        raise SettingError(setting, f"{problem}each class. Use {remedy}")
     classes = found if classes is None else classes
     files: list[str] = []
     labels: list[int] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml  # a dependency of omegaconf
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +27,7 @@ from loopwright.experiment.compose.composition_errors import composition_error
 from loopwright.experiment.compose.overrides import parse_overrides, quoted
 from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line
+from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.resolve import resolve
 from loopwright.experiment.gate.resolvers import lock_resolvers
@@ -99,7 +101,7 @@ class Composer:
         except SettingError:
             raise
         except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
-            raise composition_error(error, overrides, self.groups, self._keys_under) from None
+            raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
         task = whole.copy()
         OmegaConf.set_struct(task, False)
         del task["hydra"]
@@ -130,6 +132,20 @@ class Composer:
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
+
+    def _contents_of(self, group: str) -> dict[str, dict[str, Any]]:
+        """Return the values in the files of a group's options, by option. Files that are not mappings are left out."""
+        contents = {}
+        for directory in self._directories:
+            for file in sorted((directory / group).glob("*.yaml")):
+                try:
+                    with yaml_errors(file):
+                        values = yaml.safe_load(check_config_file(file))
+                except SettingError:
+                    continue  # the file is not chosen, so its faults are not reported
+                if isinstance(values, dict):
+                    contents[file.stem] = values
+        return contents
 
     def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
         """Compose the configuration with the given overrides of groups only. Return None if this composition fails."""

@@ -5,6 +5,7 @@ A message about an unknown key or option names the nearest known key or option.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.messages import joined, one_line
 
 Groups = Mapping[str, Sequence[str]]
+Contents = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
 
 def composition_error(
@@ -23,6 +25,7 @@ def composition_error(
     overrides: Sequence[str],
     groups: Groups,
     compose_options: Callable[[Sequence[str]], Mapping[str, Any] | None],
+    contents_of: Contents,
 ) -> SettingError:
     """Return one error that explains why a composition failed with ``error``.
 
@@ -35,6 +38,7 @@ def composition_error(
         groups: names of the options of each configuration group.
         compose_options: function that composes the configuration with only those overrides that choose an option. It
             returns None if this composition fails.
+        contents_of: function that returns the values in the files of a group's options, by option.
     """
     if isinstance(error, yaml.MarkedYAMLError):
         return SettingError(_yaml_place(error), f": {one_line(error.problem or 'cannot be read')}.")
@@ -56,7 +60,8 @@ def composition_error(
             values.append(override)
     known = compose_options(options)
     if known is not None:
-        problems += [fault for override in values if (fault := _value_problem(override, known, groups))]
+        found = [_value_problem(override, known, groups, options, contents_of) for override in values]
+        problems += [fault for fault in found if fault is not None]
     if problems:
         return SettingError(joined(problems), "")
     cause = error if error.__cause__ is None or str(error) else error.__cause__
@@ -79,6 +84,11 @@ def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = Non
         names = [str(name) for name in section] if isinstance(section, Mapping) else []
         names = [name for name in names if not name.startswith("_") and name != "hydra"]
         near = nearest(part, names + ([] if prefix else list(groups or ())))
+        if near is None and not prefix and depth + 1 < len(parts):  # the name was typed with an unknown section
+            last = parts[-1]
+            section_hint = unknown_key(last, config) if last not in config else f" Did you mean {last}?"
+            if "Did you mean" in section_hint:
+                return section_hint
         elsewhere = [path for path in _paths(config) if path.endswith(f".{key}") and not path.startswith("hydra.")]
         if len(elsewhere) == 1:  # the name was typed without its section
             return f" Did you mean {elsewhere[0]}?"
@@ -124,7 +134,9 @@ def _option_problem(override: Override, groups: Groups) -> str | None:
     return None
 
 
-def _value_problem(override: Override, known: Mapping[str, Any], groups: Groups) -> str | None:
+def _value_problem(
+    override: Override, known: Mapping[str, Any], groups: Groups, chosen: Sequence[str], contents_of: Contents
+) -> str | None:
     key, line = override.key_or_group, override.input_line
     exists = _holds(known, key)
     if override.is_force_add():
@@ -133,8 +145,33 @@ def _value_problem(override: Override, known: Mapping[str, Any], groups: Groups)
         return f"{line}: {key} exists already; write it without the plus." if exists else None
     if exists:
         return None
-    hint = unknown_key(key, known, groups)
+    hint = _other_options(key, groups, chosen, contents_of) or unknown_key(key, known, groups)
     return f"{line}: {'no such key to remove' if override.is_delete() else 'no such key'}.{hint}"
+
+
+def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of: Contents) -> str:
+    """Return a hint that names the options of a group that have ``key``. It is empty if there are none.
+
+    Args:
+        key: path that the chosen options do not have, such as ``data.path``.
+        groups: names of the options of each configuration group.
+        chosen: overrides that choose options.
+        contents_of: function that returns the values in the files of a group's options, by option.
+    """
+    group, _, path = key.partition(".")
+    if group not in groups or not path:
+        return ""
+    contents = contents_of(group)
+    entry = path.split(".")[0]
+    if entry in contents.get(entry, {}):  # the option adds an entry of its own name, such as a callback
+        typed = next((word for word in chosen if word.startswith(f"{group}=")), f"{group}=default")
+        others = typed.partition("=")[2].strip("[]")
+        return f" {shlex.quote(f'{group}=[{others},{entry}]')} adds {group}.{entry}."
+    named = [f"{group}={option}" for option, values in contents.items() if _holds(values, path)]
+    if not named:
+        return ""
+    *first, last = named
+    return f" {', '.join(first)} and {last} have this key." if first else f" {last} has this key."
 
 
 def _holds(config: Mapping[str, Any], key: str) -> bool:

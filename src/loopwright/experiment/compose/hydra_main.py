@@ -60,7 +60,7 @@ def run_nothing(words: Sequence[str]) -> int:
     with redirect_stdout(io.StringIO()) as printed:
         code = run_hydra(words, _refuse)
     if printed.getvalue():
-        tell(printed.getvalue().removesuffix("\n"))
+        tell(printed.getvalue().removesuffix("\n"), wraps=False)
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 # Hydra's own function splits a sweep into jobs, so that Loopwright runs exactly the jobs that Hydra would run.
@@ -36,11 +37,28 @@ def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None
             parsed.append(override)
         except (HydraException, RecursionError) as error:
             detail = one_line(str(error).split("\nSee https")[0]) or "too deeply nested"
-            problems.append(f"{one_line(word)}: cannot be read ({detail}); expected key=value, quoted where needed.")
+            remedy = _quoted_word(word, parser)
+            expected = "expected key=value, quoted where needed" if remedy is None else f"use {remedy}"
+            problems.append(f"{one_line(word)}: cannot be read ({detail}); {expected}.")
     problems += _given_twice(parsed)
     if problems:
         raise SettingError(joined(problems), "")
     return parsed
+
+
+def _quoted_word(word: str, parser: OverridesParser) -> str | None:
+    """Return what to type in a shell for a word whose value must be quoted; None for a value such as a list."""
+    key, _, value = word.partition("=")
+    if not value or not word.isprintable() or any(char in value for char in "[]{}'\"\\"):
+        return None
+    if value == "~" or value.startswith("~/"):  # the shell expands the variable, and no longer the tilde
+        return f'"{key}=$HOME{value[1:]}"'
+    quoted_word = f'{key}="{value}"'
+    try:
+        parser.parse_override(quoted_word)
+    except (HydraException, RecursionError):
+        return None
+    return shlex.quote(quoted_word)
 
 
 def _given_twice(parsed: Sequence[Override]) -> list[str]:

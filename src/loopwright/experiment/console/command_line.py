@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -29,7 +31,9 @@ VERBS = {
 
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
 
-_WITH_PATH = {"resume": "DIR", "validate": "DIR", "reproduce": "DIR", "export": "DIR", "import-weights": "FILE"}
+WITH_PATH = {"resume": "DIR", "validate": "DIR", "reproduce": "DIR", "export": "DIR", "import-weights": "FILE"}
+
+FLAGS = ("--cfg", "--config-dir", "--help", "--hydra-help", "--info", "--multirun", "--trust", "--version")
 
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
@@ -37,6 +41,13 @@ _REFUSED = {
     "--experimental-rerun": "it would run code from a pickle file; use loopwright validate DIR",
     "--config-name": "the root configuration is fixed; choose options with group=option",
     "--config-path": "the root configuration is fixed; add a directory of your own with --config-dir DIR",
+}
+_TRAINS = "to train, give no command: loopwright, or loopwright loop.max_steps=500"
+_NOT_VERBS = {
+    **dict.fromkeys(("fit", "run", "start", "train"), _TRAINS),
+    "help": "use loopwright --help",
+    "version": "use loopwright --version",
+    "sweep": "use loopwright -m with values separated by commas, such as loopwright -m optimizer.lr=0.001,0.01",
 }
 _NOT_TO_BE_SET = {
     "hydra": "set one value in it, such as hydra.run.dir=DIR",
@@ -93,20 +104,21 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     verb, directory, what, overrides = None, None, None, list(flags.overrides)
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
-        if verb in _WITH_PATH and action == "run":
+        if verb in WITH_PATH and action == "run":
             if not overrides or _is_override(overrides[0]):
-                what = "a run directory" if _WITH_PATH[verb] == "DIR" else "a file"
-                raise SettingError(verb, f": expected {what}; use loopwright {verb} {_WITH_PATH[verb]}.")
+                what = "a run directory" if WITH_PATH[verb] == "DIR" else "a file"
+                raise SettingError(verb, f": expected {what}; use loopwright {verb} {WITH_PATH[verb]}.")
             directory = overrides.pop(0)
         if verb == "verify" and action == "run":
             what = _take_what(overrides)
     if verb is not None and action not in ("run", "help", "version"):
         raise SettingError(f"--{action.replace('_', '-')}", f": cannot be used with the command {verb}.")
-    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *_WITH_PATH)):
+    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *WITH_PATH)):
         raise SettingError("--multirun", f": cannot be used with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
     if action != "completion":
+        _check_split_list(overrides)
         for word in overrides:
             _check_override(word, flags.multirun)
     return CommandLine(
@@ -164,6 +176,9 @@ def _is_override(word: str) -> bool:
 def _check_verb(word: str) -> str:
     if word in VERBS:
         return word
+    remedy = _NOT_VERBS.get(word)
+    if remedy is not None:
+        raise SettingError(word, f": no such command; {remedy}.")
     raise SettingError(
         word,
         f": no such command. Available: {', '.join(sorted(VERBS))}; an override has the form key=value."
@@ -185,7 +200,20 @@ def _take_what(words: list[str]) -> str:
     return what
 
 
+def _check_split_list(words: Sequence[str]) -> None:
+    """Refuse a list or mapping that the shell has split at a space, with the quoted override."""
+    for index, word in enumerate(words):
+        if not any(word.count(left) > word.count(right) for left, right in ("[]", "{}")):
+            continue
+        rest = list(takewhile(lambda other: not _is_override(other), words[index + 1 :]))
+        if rest:
+            whole = re.sub(r"([,:]) ", r"\1", " ".join([word, *rest]))
+            raise SettingError(word, f": a shell splits words at spaces; use {shlex.quote(whole)}.")
+
+
 def _check_override(word: str, multirun: bool) -> None:
+    if word in VERBS:
+        raise SettingError(word, f": a command comes before the overrides: loopwright {word} …")
     if not _is_override(word):
         raise SettingError(word, ": expected an override of the form key=value.")
     key = word.lstrip("+~").partition("=")[0].partition("@")[0].strip()
@@ -205,7 +233,9 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             flag = unknown[1].split("=")[0]
             known = [name for name in self._option_string_actions if name.startswith("--") and name not in _REFUSED]
-            raise SettingError(flag, f": no such flag.{did_you_mean(flag, known) or ' See loopwright --help.'}")
+            setting = flag.lstrip("-").replace("-", "_")
+            others = f" A setting is typed as {setting}=VALUE, without dashes. See loopwright --help."
+            raise SettingError(flag, f": no such flag.{did_you_mean(flag, known) or others}")
         raise SettingError("command line", f": {message}.")
 
 

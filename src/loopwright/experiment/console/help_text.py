@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loopwright.errors import printable
-from loopwright.experiment.console.command_line import VERBS
+from loopwright.experiment.console.command_line import VERBS, WITH_PATH
 
 _HEAD = """\
 loopwright: train PyTorch models from composed configurations
@@ -28,6 +28,18 @@ Flags
   --hydra-help          print Hydra's own help
   --version, -h, --help
 """
+
+# The overrides and flags that the commands on a path accept.
+_VERB_USAGE = {
+    "resume": "[loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME]",
+    "validate": "[SECTION.KEY=VALUE …] [ckpt_path=DIR] [--trust NAME]",
+    "reproduce": "[SECTION.KEY=VALUE …] [hydra.run.dir=DIR] [--trust NAME]",
+    "export": "[output=FILE] [weights=averaged]",
+    "import-weights": "[output=DIR] [key=NAME]",
+    "verify": "[OVERRIDE …] [--config-dir DIR] [--trust NAME]",
+    "plan": "[OVERRIDE …] [-m] [--config-dir DIR] [--trust NAME]",
+    "config": "[OVERRIDE …] [--config-dir DIR] [--trust NAME]",
+}
 
 _NO_GROUPS = (".", "downstream")  # folders that are not groups: the files in downstream/ describe tasks
 
@@ -51,4 +63,13 @@ def help_text(directories: Sequence[Path]) -> str:
     return (
         f"{_HEAD}\nCommands\n{verbs}\n{_FLAGS}\nConfiguration groups (group=option)\n{groups}\n"
         "Override any value by its path, such as optimizer.lr=0.01; loopwright config prints all values.\n"
+    )
+
+
+def verb_help(verb: str) -> str:
+    """Return the help text of one command: what it does, its arguments, and the flags that it takes."""
+    argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else " WHAT" if verb == "verify" else ""
+    meaning = VERBS[verb].removeprefix(f"{verb}{argument}: ")
+    return (
+        f"loopwright {verb}{argument} {_VERB_USAGE[verb]}\n\n  {meaning}\n\nAll commands and flags: loopwright --help\n"
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from loopwright.errors import text_of
-from loopwright.loggers.lines import encodable
+from loopwright.loggers.lines import encodable, fitted
 
 _MAX_CHARACTERS = 10_000  # of a problem; a longer line quotes a file of unknown origin
 
@@ -70,10 +70,19 @@ class _ToStderr(logging.Handler):
         complain(record.getMessage())
 
 
-def tell(text: str) -> None:
-    """Print ``text`` to standard output. If the pipe is closed, discard the output, so that the run does not fail."""
+def show_progress(text: str) -> None:
+    """Print a line to standard error if it is a terminal, so that a user sees that a slow command has begun."""
+    if sys.stderr.isatty():
+        print(encodable(text, sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def tell(text: str, *, wraps: bool = True) -> None:
+    """Print ``text`` to standard output, by default wrapped to the width of a terminal.
+
+    If the pipe is closed, discard the output, so that the run does not fail.
+    """
     try:
-        print(encodable(text, sys.stdout.encoding), flush=True)
+        print(encodable(fitted(text) if wraps else text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         # Buffered output would raise the error again when Python exits. It is written to the null device instead.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

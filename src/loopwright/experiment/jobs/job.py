@@ -16,7 +16,13 @@ from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.job_settings import JobSettings, check_names, read_settings, without_training
+from loopwright.experiment.jobs.job_settings import (
+    JobSettings,
+    check_names,
+    check_sections,
+    read_settings,
+    without_training,
+)
 from loopwright.experiment.jobs.metric_modes import settle_modes
 
 
@@ -103,6 +109,7 @@ def _check_config(
     check_names(config, used, overrides)
     check_finite(config)
     settings = read_settings(config)
+    check_sections(config, {} if source is None else source.hydra.runtime.choices)
     node = config["loop"]
     is_own = isinstance(node, dict) and str(node.get(TARGET)).startswith("loopwright.")
     return Job(

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
+from loopwright.checkpoint import check_weights, expand, folder_problem, read_checkpoint, resolve
 from loopwright.device import Device, open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.gate.allow import NEEDS
@@ -101,6 +102,10 @@ class JobChecker:
         )
         schedulers = self._once(job, ["scheduler", "optimizer"], lambda: _usable_schedulers(config, trust, optimizer))
         model = self._model(job)
+        if job.settings.init_from is not None or not isinstance(loop, TrainingLoop):
+            # A callback of a trusted package may change the names of the weights before they are loaded.
+            comparable = model if _is_ours(config.get("callbacks")) else None
+            self._once(job, ["init_from", "ckpt_path", "ckpt_paths", "model"], lambda: _check_weights(job, comparable))
         if not self._builds(config["data"]) or len(collected) < len(_COLLECTED):
             return None
         objects = JobObjects(
@@ -204,11 +209,38 @@ def _check_paths(job: Job, *, is_training: bool) -> None:
         raise SettingError("init_from", ": a validation loads its weights from ckpt_path; use ckpt_path=… instead.")
     given = settings.ckpt_paths or settings.ckpt_path or settings.init_from or []
     for path in [given] if isinstance(given, str) else given:
-        if not os.path.lexists(path) and not (settings.ckpt_paths and glob.glob(path, recursive=True)):
-            setting = "init_from" if settings.init_from else "ckpt_paths" if settings.ckpt_paths else "ckpt_path"
+        setting = "init_from" if settings.init_from else "ckpt_paths" if settings.ckpt_paths else "ckpt_path"
+        is_pattern = settings.ckpt_paths is not None and not os.path.lexists(path) and glob.has_magic(path)
+        if is_pattern and not glob.glob(path, recursive=True):
             raise CheckpointError(f"{setting}={path!r}: no such checkpoint or run directory.")
+        problem = None if is_pattern else folder_problem(Path(path))
+        if problem is not None:
+            raise CheckpointError(f"{setting}={path!r}: {problem}")
         if settings.init_from is None and os.path.isdir(path):
             _check_same_run(job, path, is_training=is_training)
+
+
+def _check_weights(job: Job, model: nn.Module | None) -> None:
+    """Refuse a checkpoint whose weights cannot be read or do not fit, before a run directory is created.
+
+    ``ckpt_path`` of a training is checked when its plan is computed.
+
+    Args:
+        job: job that starts from ``init_from``, or validates ``ckpt_path`` or ``ckpt_paths``.
+        model: model without its weights; None: the weights are not compared with a model.
+    """
+    path = job.settings.init_from or job.settings.ckpt_path
+    if path is None:
+        if job.settings.ckpt_paths is not None:
+            expand(job.settings.ckpt_paths)
+        return
+    folder = resolve(path, is_quiet=True)
+    weights = read_checkpoint(folder, weights_only=True).state["model"]
+    if model is not None:
+        try:
+            check_weights(model, weights)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:

@@ -12,9 +12,9 @@ from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
 from loopwright.hooks import ValidationCallback
-from loopwright.loggers.lines import sizes_of
+from loopwright.loggers.lines import plan_text, sizes_of
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
-from loopwright.plan import Plan, describe, plan_fit, validation_batches
+from loopwright.plan import Plan, plan_fit, validation_batches
 from loopwright.trainer.arguments import check_monitored, read_schedulers
 from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.resume import rest_of_run, saved_plan
@@ -50,7 +50,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
     plan = _plan_fit(settings, objects, loop)
     batch_size, num_samples = sizes_of(data.train, plan.num_micro_batches)
     course = learning_rate_course(objects.optimizer, objects.schedulers)(plan) if plan.total_steps else None
-    text = describe(plan, batch_size=batch_size, num_samples=num_samples, learning_rate=course)
+    text = plan_text(plan, data.train, course, objects.callbacks.values())
     return JobPlan(text, plan, batch_size, num_samples)
 
 

@@ -114,6 +114,30 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
     return JobSettings(**{name: config[name] for name in (*names, *later)})
 
 
+def check_sections(config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+    """Refuse a required section that does not name a class or function, and an optimizer that is built too early.
+
+    Args:
+        config: resolved configuration.
+        choices: chosen option of each configuration group; empty for a recorded configuration.
+
+    Raises:
+        SettingError: for the first such section.
+    """
+    for name in REQUIRED_SECTIONS:
+        node = config.get(name)
+        if isinstance(node, str):
+            remedy = f"to choose an option in a file, write under defaults: - override /{name}: {node}"
+            raise refuse_type(name, node, "a mapping with a _target_", remedy)
+        if isinstance(node, Mapping) and "_target_" not in node:
+            file = f"{name}/{choices[name]}.yaml has" if isinstance(choices.get(name), str) else "has"
+            raise SettingError(name, f": {file} no _target_; expected _target_: and the name of a class or function.")
+    optimizer = config.get("optimizer")
+    if isinstance(optimizer, Mapping) and optimizer.get("_partial_") is not True:
+        reason = "because the trainer gives an optimizer its parameters"
+        raise SettingError("optimizer._partial_", f": expected true, {reason}; add _partial_: true beside _target_.")
+
+
 def at_config_path(error: SettingError) -> SettingError:
     """Return the error with the configuration path of its setting.
 

@@ -9,9 +9,11 @@ from torch.utils.data import default_collate
 
 from loopwright.data import Loader, Splits
 from loopwright.errors import DataError, SettingError
+from loopwright.loggers.lines import columns_of
 from loopwright.protocols import ChecksBatches
 
 _NUM_ROWS = 64
+_ABOUT_COLUMNS = ("in_features", "model")  # settings whose error can be that a column was taken for something else
 
 
 def check_takes(model: nn.Module, data: Splits) -> None:
@@ -27,7 +29,8 @@ def check_takes(model: nn.Module, data: Splits) -> None:
         data: dataloaders of the run.
 
     Raises:
-        SettingError: for the setting of ``model`` that does not fit the data.
+        SettingError: for the setting of ``model`` that does not fit the data. For a table, the message says what each
+            column was taken for.
     """
     if not isinstance(model, ChecksBatches) or not isinstance(data.train, Loader):
         return
@@ -38,7 +41,9 @@ def check_takes(model: nn.Module, data: Splits) -> None:
     try:
         model.check_batch(batch)
     except SettingError as error:
-        raise error.under("model") from None
+        columns = columns_of(data.train) if error.setting in _ABOUT_COLUMNS else None
+        problem = error.problem if columns is None else f"{error.problem.removesuffix('.')} (columns: {columns})."
+        raise SettingError(error.setting, problem).under("model") from None
 
 
 def _some_rows(dataset: Any) -> Any:

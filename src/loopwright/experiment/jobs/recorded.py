@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml  # comes with omegaconf
 
-from loopwright.errors import SettingError
+from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.compose.composition_errors import unknown_key
 from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.messages import joined
@@ -26,15 +26,17 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
     """Read the configuration that a run recorded in its ``config.yaml``.
 
     Raises:
-        SettingError: if the file does not exist, or does not contain one mapping with string keys. Also if the file
-            contains tags, aliases, repeated keys or values that cannot be read, or exceeds the limits on size and depth
-            in `loopwright.experiment.gate.budget`.
+        CheckpointError: if ``run_dir`` is not a folder with a ``config.yaml``.
+        SettingError: if the file does not contain one mapping with string keys. Also if the file contains tags,
+            aliases, repeated keys or values that cannot be read, or exceeds the limits on size and depth in
+            `loopwright.experiment.gate.budget`.
     """
     file = run_dir / "config.yaml"
     if not run_dir.is_dir():
-        raise SettingError(str(run_dir), ": no such folder; expected a run directory.")
+        problem = "a file" if run_dir.exists() else "no such folder"
+        raise CheckpointError(f"{run_dir}: {problem}; expected a run directory.")
     if not file.is_file() or file.is_symlink():
-        raise SettingError(str(run_dir), ": expected a run directory with a regular file config.yaml.")
+        raise CheckpointError(f"{run_dir}: expected a run directory with a regular file config.yaml.")
     text = check_config_file(file)
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):

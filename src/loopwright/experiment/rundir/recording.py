@@ -59,7 +59,7 @@ class RecordingCallback(Callback):
         if self._writer.is_resumed:
             plan = plan.whole()
         course = self._course(plan) if plan.total_steps else None
-        self._writer.write_plan(plan_text(plan, train_dataloader, course), plan_json(plan))
+        self._writer.write_plan(plan_text(plan, train_dataloader, course, trainer.callbacks), plan_json(plan))
         assert trainer.optimizer is not None, "checked by fit"
         self._writer.write_optimizer(_facts(trainer.optimizer))
 

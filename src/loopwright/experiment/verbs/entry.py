@@ -6,6 +6,7 @@ composed. Importing torch takes seconds, and wrong overrides are reported withou
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
 from loopwright.experiment.compose.overrides import split_jobs
 from loopwright.experiment.console.command_line import CommandLine
-from loopwright.experiment.console.messages import tell
+from loopwright.experiment.console.completion import completions
+from loopwright.experiment.console.messages import show_progress, tell
 from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.jobs.job import Job, compose_jobs
@@ -38,8 +40,12 @@ def execute(line: CommandLine) -> int:
     lock_resolvers()
     check_loaded_files()
     supervised = join_supervisor()
-    if line.action in ("completion", "hydra_help"):
-        return run_nothing([*line.hydra_flags, *(line.overrides if line.action == "completion" else ())])
+    if line.action == "completion":
+        return _complete(line)
+    if line.action == "hydra_help":
+        return run_nothing(line.hydra_flags)
+    if line.action == "run" and line.verb != "config" and supervised is None:
+        show_progress("loopwright: reading the configuration and importing torch …")
     trust = read_trust(line.trust, Path.cwd())
     if line.directory is not None:
         return _execute_on_path(line, trust, supervised)
@@ -62,6 +68,18 @@ def execute(line: CommandLine) -> int:
     from loopwright.experiment.launch.one_run import launch
 
     return launch(line, jobs[0], trust, supervised)
+
+
+def _complete(line: CommandLine) -> int:
+    """Print the completions of the command line that is being typed, or a script that installs completion."""
+    if any(word.startswith("query=") for word in line.overrides):
+        own, for_hydra = completions(os.environ.get("COMP_LINE", ""))
+        if own:
+            tell("\n".join(own))
+        if for_hydra is None:
+            return 0
+        os.environ["COMP_LINE"] = for_hydra
+    return run_nothing([*line.hydra_flags, *line.overrides])
 
 
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
@@ -93,7 +111,7 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     """Carry out ``config``, ``plan`` or ``verify`` on composed jobs."""
     if line.verb == "config":
-        tell(_yaml_text(jobs[0].config))
+        tell(_yaml_text(jobs[0].config), wraps=False)
         return 0
     if line.verb == "plan":
         from loopwright.experiment.verbs.plan_verb import print_plans

@@ -18,6 +18,7 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
 
+_SUFFIX = ".safetensors"
 _AVERAGED = "averaged_weights"  # key of the weights in the saved state of an `ExponentialMovingAverage`
 
 
@@ -29,8 +30,8 @@ def export(line: CommandLine) -> int:
     `ExponentialMovingAverage` has averaged.
 
     Raises:
-        SettingError: for an unknown option or a wrong value, if the file already exists, or if the file cannot be
-            written.
+        SettingError: for an unknown option or a wrong value, if the file already exists or cannot be written, or
+            if its name ends like the name of a file in another format, such as ``.pt``.
         CheckpointError: if there is no valid checkpoint, if averaged weights are requested but the checkpoint contains
             none, or if the weights contain a tensor of dtype complex128.
     """
@@ -42,6 +43,8 @@ def export(line: CommandLine) -> int:
     output = Path(options["output"] or _beside(folder))
     if output.exists():
         raise SettingError("output", f"={str(output)!r}: exists already; name another file.")
+    if output.suffix not in ("", _SUFFIX):
+        raise refuse("output", str(output), f"a name that ends in {_SUFFIX}, the format of the file")
     checkpoint = read_checkpoint(folder)
     weights = checkpoint.state["model"] if options["weights"] == "trained" else _averaged(checkpoint.state, folder)
     # A safetensors file cannot contain tied or strided tensors, so each tensor is copied in contiguous form.
@@ -62,14 +65,15 @@ def export(line: CommandLine) -> int:
     tell(
         f"Exported: {options['weights']} weights of {folder}\n"
         f"File: {output} ({len(tensors)} tensors, {num_values:,} values, {output.stat().st_size:,} bytes)\n"
-        f"weights_sha256: {weights_digest(tensors)}"
+        f"weights_sha256: {weights_digest(tensors)}\n"
+        f"Load it in Python: safetensors.torch.load_file({str(output)!r})"
     )
     return 0
 
 
 def _beside(folder: Path) -> Path:
     parent = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
-    return parent / f"{folder.name}.safetensors"
+    return parent / f"{folder.name}{_SUFFIX}"
 
 
 def _averaged(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Functions for parameter groups that are added to an optimizer during a fit: schedules extend to them, runs resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torch.optim.swa_utils import SWALR
+
+from loopwright.engine.state_check import check_form
+from loopwright.errors import CheckpointError, SettingError, on_one_line
+
+# Schedulers that need more than the rate of a group, by the entries that they keep in a group.
+_NEED_ENTRIES = ((OneCycleLR, ("initial_lr", "max_lr", "min_lr")), (SWALR, ("initial_lr", "swa_lr")))
+
+
+def adopt_groups(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
+    """Extend schedulers to the parameter groups that were added to their optimizer after they were built.
+
+    The ``lr`` of an added group is the rate that it would have at the start of the schedule, as for the other groups.
+    So ``lr`` is kept as ``initial_lr``, and multiplied by the present factor of the first group. If the added group
+    has an ``initial_lr``, its ``lr`` is its present rate, and is not changed.
+
+    Raises:
+        SettingError: if a scheduler has settings for each group that the trainer cannot know for the added group.
+    """
+    groups = optimizer.param_groups
+    waiting = [each for each in _with_base_rates(schedulers) if len(each.base_lrs) < len(groups)]
+    if not waiting:
+        return
+    for scheduler in waiting:
+        _check_extends(scheduler, groups[len(scheduler.base_lrs) :])
+    first = groups[0]
+    for group in groups:
+        if "initial_lr" not in group:
+            rate = group["lr"]
+            if isinstance(rate, Tensor):  # the default rate is one tensor, which a scheduler has changed in place
+                rate = (first["initial_lr"] if rate is first["lr"] and group is not first else rate).clone()
+            group["initial_lr"] = rate
+            group["lr"] = rate * (first["lr"] / first["initial_lr"]) if first["initial_lr"] else rate * 1
+    for scheduler in waiting:
+        added = groups[len(scheduler.base_lrs) :]
+        scheduler.base_lrs.extend(group["initial_lr"] for group in added)
+        if hasattr(scheduler, "lr_lambdas"):
+            scheduler.lr_lambdas.extend(scheduler.lr_lambdas[0] for _ in added)
+
+
+def drop_groups(optimizer: Optimizer, schedulers: Sequence[Any], num_groups: int) -> None:
+    """Remove the parameter groups after the first ``num_groups`` from the optimizer and its schedulers."""
+    del optimizer.param_groups[num_groups:]
+    for scheduler in _with_base_rates(schedulers):
+        del scheduler.base_lrs[num_groups:]
+        if hasattr(scheduler, "lr_lambdas"):
+            del scheduler.lr_lambdas[num_groups:]
+
+
+def add_saved_groups(
+    optimizer: Optimizer, names: list[list[str]], parameters: Mapping[str, nn.Parameter], saved: Mapping[str, Any]
+) -> None:
+    """Add the parameter groups that a checkpoint has in addition to the groups of this run.
+
+    Nothing is added if the first groups differ, or if the other groups have parameters that this run cannot add; the
+    check of the whole state then refuses the checkpoint.
+
+    Args:
+        optimizer: optimizer of this run.
+        names: for each group of ``optimizer``, the names of its parameters.
+        parameters: parameters of the model by name.
+        saved: state of the checkpoint.
+
+    Raises:
+        CheckpointError: if a value of a group is not accepted. The message names the value.
+    """
+    num_groups, saved_names = len(names), saved.get("parameters")
+    if not isinstance(saved_names, list) or saved_names[:num_groups] != names:
+        return
+    used = {name for group in names for name in group}
+    added = saved_names[num_groups:]
+    flat = [name for group in added if isinstance(group, list) for name in group]
+    is_known = all(isinstance(name, str) and name in parameters and name not in used for name in flat)
+    if not all(isinstance(group, list) and group for group in added) or not is_known or len({*flat}) < len(flat):
+        return
+    options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
+    form = {"optimizer": {"param_groups": [None] * num_groups + [options] * len(added)}}
+    check_form(form, saved, may_hold_more=["optimizer"])
+    for group_names, group in zip(added, saved["optimizer"]["param_groups"][num_groups:], strict=True):
+        try:
+            optimizer.add_param_group({**group, "params": [parameters[name] for name in group_names]})
+        except (TypeError, ValueError, LookupError) as error:
+            problem = on_one_line(f"{type(error).__name__}: {error}", 200)
+            raise CheckpointError(f"optimizer: a parameter group cannot be added ({problem}).") from error
+
+
+def _with_base_rates(schedulers: Sequence[Any]) -> Iterator[Any]:
+    """Yield the schedulers that keep a rate for each group, also inside a `SequentialLR` or `ChainedScheduler`."""
+    for scheduler in schedulers:
+        if isinstance(getattr(scheduler, "base_lrs", None), list):
+            yield scheduler
+        yield from _with_base_rates(getattr(scheduler, "_schedulers", ()))  # torch has no public name for them
+
+
+def _check_extends(scheduler: Any, added: Sequence[Mapping[str, Any]]) -> None:
+    name = type(scheduler).__name__
+    problem = f"={name}(…): a parameter group was added during the fit, and"
+    remedy = "give all groups to the optimizer before the fit, the later ones with requires_grad=False parameters"
+    if isinstance(scheduler, CyclicLR):
+        raise SettingError("schedulers", f"{problem} {name} has other rates for each group; {remedy}.")
+    for kind, entries in _NEED_ENTRIES:
+        missing = [entry for group in added for entry in entries if entry not in group]
+        if isinstance(scheduler, kind) and missing:
+            expected = f"expected {', '.join(entries)} in the added group; {missing[0]} is missing"
+            raise SettingError("schedulers", f"{problem} {name} needs more than its lr: {expected}.")
+    functions: Sequence[Any] = getattr(scheduler, "lr_lambdas", ())
+    if any(each is not functions[0] for each in functions):
+        raise SettingError("schedulers", f"{problem} {name} has another function for each group; {remedy}.")

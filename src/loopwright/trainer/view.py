@@ -1,0 +1,185 @@
+"""`TrainerView`: the read-only properties of a trainer, and the lookup of its callbacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from loopwright.checkpoint import Checkpointing, plain_parameters
+from loopwright.engine.parts import Parts
+from loopwright.hooks import Callback, Logger
+from loopwright.loop import LoopCallback
+from loopwright.plan import Plan
+from loopwright.precision import Precision
+from loopwright.run_state import Best
+from loopwright.trainer.fit import Fitting
+from loopwright.trainer.listeners import Listeners
+
+_Kind = TypeVar("_Kind", bound=Callback)
+
+
+class TrainerView:
+    """What a trainer shows to callbacks. Abstract base class of `Trainer`, which sets the attributes."""
+
+    _loop: LoopCallback
+    _checkpoint: Checkpointing | None
+    _run_dir: Path | None
+    _parts: Parts
+    _listeners: Listeners
+    _fitting: Fitting
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, on its device."""
+        return self._parts.model
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters of the model by the names in checkpoints. A tied parameter is listed under all its names."""
+        return plain_parameters(self._parts.model)
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer; None if the trainer has none."""
+        return self._parts.optimizer
+
+    @property
+    def schedulers(self) -> list[Any]:
+        """The schedulers, with monitored schedulers last. The list is empty until the first fit builds them."""
+        return [*self._parts.schedulers, *(scheduler for scheduler, _ in self._parts.monitored)]
+
+    @property
+    def loop(self) -> LoopCallback:
+        """The loop of the trainer."""
+        return self._loop
+
+    @property
+    def global_step(self) -> int:
+        """Number of steps completed since the beginning of the run, across resumes."""
+        return self._parts.state.global_step
+
+    @property
+    def micro_batch_index(self) -> int:
+        """Index of the next micro-batch in the current pass over the training dataloader."""
+        return self._parts.state.micro_batch_index
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of the current or last fit; None before the first. After a resume, the rest of the run's plan."""
+        return self._fitting.plan
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run directory; None if there is none."""
+        return self._run_dir
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks, in order."""
+        return self._listeners.callbacks
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """The loggers, in order."""
+        return self._listeners.loggers
+
+    @property
+    def log_every_n_steps(self) -> int:
+        """Number of steps from one log of training values to the next."""
+        return self._parts.log_every_n_steps
+
+    @property
+    def is_log_step(self) -> bool:
+        """Whether the training values of the current step are logged."""
+        return self._parts.state.is_log_step
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random streams."""
+        return self._parts.streams.seed
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last value of each metric, by name."""
+        return dict(self._parts.log.latest)
+
+    @property
+    def best(self) -> Best | None:
+        """The best value of the monitored metric so far; None if the metric was never logged."""
+        return self._parts.log.best
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the current or last fit was stopped; None if it was not stopped."""
+        return self._parts.stopping.reason
+
+    @property
+    def validation_name(self) -> str | None:
+        """Prefix of the metrics of the validation in progress, such as ``val/0``; None outside a validation."""
+        return self._parts.state.validation_name
+
+    @property
+    def validation_checkpoint(self) -> Path | None:
+        """The checkpoint that is being validated; None outside a validation, and for the weights in memory."""
+        return self._parts.state.validation_checkpoint
+
+    @property
+    def precision(self) -> Precision:
+        """The dtype of the computations, and gradient clipping."""
+        return self._parts.precision
+
+    @property
+    def checkpoint(self) -> Checkpointing | None:
+        """The settings that say when a fit saves checkpoints; None: it saves none."""
+        return self._checkpoint
+
+    @property
+    def logger(self) -> logging.Logger:
+        """Python's logger of Loopwright, for messages. `loggers` are the objects that record metrics."""
+        return logging.getLogger("loopwright")
+
+    @property
+    def is_first_iteration(self) -> bool:
+        """Whether the current micro-batch is the first of its train loop, or of the validation of its dataloader."""
+        return self._parts.state.batch_idx == 0
+
+    @property
+    def is_final_iteration(self) -> bool:
+        """Whether the current micro-batch is the last of its train loop, or of the validation of its dataloader.
+
+        False for the last batch of a dataloader of unknown length, if that batch comes before the planned end.
+        """
+        state, plan = self._parts.state, self._fitting.plan
+        if state.batch_idx is None:
+            return False
+        if state.num_val_batches is not None:
+            return state.batch_idx + 1 == state.num_val_batches
+        step = state.global_step + state.is_inside_window  # the current step, which its last hooks count as completed
+        return state.is_last_micro_batch and plan is not None and plan.ends_train_loop(step)
+
+    @property
+    def should_run_optimizer_step(self) -> bool:
+        """Whether the current training micro-batch is the last of its step, so that the update follows it."""
+        return self._parts.state.is_last_micro_batch
+
+    def get_callbacks(self, kind: type[_Kind]) -> tuple[_Kind, ...]:
+        """Return the callbacks and loggers of a class or its subclasses, in order."""
+        return tuple(each for each in (*self.callbacks, *self.loggers) if isinstance(each, kind))
+
+    def get_callback(self, kind: type[_Kind]) -> _Kind | None:
+        """Return the first callback or logger of a class or its subclasses; None if there is none."""
+        return next(iter(self.get_callbacks(kind)), None)
+
+    def __repr__(self) -> str:
+        """Return the main settings and the step on one line."""
+        optimizer = None if self.optimizer is None else type(self.optimizer).__name__
+        run_dir = None if self._run_dir is None else str(self._run_dir)
+        return (
+            f"{type(self).__name__}(model={type(self.model).__name__}, optimizer={optimizer}, loop={self._loop!r}, "
+            f"device={str(self._parts.device.torch_device)!r}, run_dir={run_dir!r}, global_step={self.global_step})"
+        )
