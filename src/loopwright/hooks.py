@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from loopwright.errors import check_count
 
@@ -283,3 +283,10 @@ def implements(callback: Callback, hook: str) -> bool:
     if hook in vars(callback):
         return True
     return getattr(type(callback), hook, None) is not getattr(Callback, hook, None)
+
+
+@runtime_checkable
+class RepeatsFirstBatch(Protocol):
+    """A callback that replaces every training micro-batch by the first one."""
+
+    repeats_first_batch: Literal[True]

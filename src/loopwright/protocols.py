@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -258,13 +258,6 @@ class ChecksBatches(Protocol):
             SettingError: if the batch does not fit the model; the message names the setting to change.
         """
         ...
-
-
-@runtime_checkable
-class RepeatsFirstBatch(Protocol):
-    """A callback that replaces every training micro-batch by the first one."""
-
-    repeats_first_batch: Literal[True]
 
 
 @runtime_checkable

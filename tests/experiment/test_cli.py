@@ -369,12 +369,12 @@ def test_a_run_is_not_resumed_with_other_settings(
 
 
 def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tmp_path: Path) -> None:
-    answer = small("objective=val/los", "hydra.run.dir=out")
+    answer = small("objective=val/los", "objective_mode=min", "hydra.run.dir=out")
     assert answer.code == 2 and "objective='val/los': no such metric." in answer.err
     assert answer.err.endswith("Did you mean val/loss? (traceback in out/run.log)\n")
     summary = _summary(tmp_path / "out")
     assert (summary["global_step"], summary["objective"]) == (2, None)
-    answer = small("checkpoint.monitor=foo", "hydra.run.dir=other")
+    answer = small("checkpoint.monitor=foo", "checkpoint.mode=min", "hydra.run.dir=other")
     assert answer.code == 0 and "checkpoint.monitor='foo': no such metric was logged." in answer.err
 
 

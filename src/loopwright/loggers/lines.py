@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loopwright.errors import printable
+from loopwright.hooks import RepeatsFirstBatch
 from loopwright.plan import Plan, describe, in_ascii
-from loopwright.protocols import RepeatsFirstBatch
 
 _ROW = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # the label of a row, and the spaces before its text
 
