@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, SaveError, SettingError
-from loopwright.experiment.console.closing import closing_text, command_on
+from loopwright.experiment.console.closing import closing_text
+from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
@@ -145,7 +146,7 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
         pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
     elif state == "completed":
         longer = _longer(request.job.config["loop"])
-        commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
+        commands = {} if longer is None else {"Train it for longer": command_on("resume", directory, trusted, longer)}
     elif state != "stopped":
         commands = {"Resume it": resume}
     return directory, {**commands, "Validate it": command_on("validate", directory, trusted)}
