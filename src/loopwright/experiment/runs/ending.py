@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loopwright.checkpoint import steps_in
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.closing import closing_text
 from loopwright.experiment.console.command_line import command_on
@@ -139,7 +140,7 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
             state, the run can be resumed.
     """
     directory, trusted = request.directory, request.trust.packages
-    if not any((directory / "checkpoints").glob("step_*")):
+    if not steps_in(directory):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
     if callbacks_of(request.job.config, OVERFITS):

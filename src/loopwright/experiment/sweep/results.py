@@ -12,7 +12,7 @@ from rich.table import Table
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_table, show
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.rundir.writer import plain
+from loopwright.loggers.append_only import plain
 from loopwright.records import read_summary
 
 _NOT_RUN: Mapping[str, Any] = {"state": "not run", "objective": None, "error": None}

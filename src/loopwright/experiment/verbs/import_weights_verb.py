@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from loopwright.checkpoint import read_torch_weights, weights_digest, write_checkpoint
@@ -27,7 +28,7 @@ def import_weights(line: CommandLine) -> int:
     file = Path(line.directory)
     options = read_options(line.overrides, {"output": None, "key": None})
     output = Path(options["output"] or f"{file.stem}_weights")
-    if output.exists():
+    if os.path.lexists(output):
         raise SettingError("output", f"={str(output)!r}: exists already; name another directory.")
     weights = read_torch_weights(file, options["key"])
     write_checkpoint(output, {"model": weights}, step=0)
