@@ -6,8 +6,6 @@ come from an untrusted source.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,20 +60,6 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _check_keys(file, value)
-
-
-def check_files(directory: Path) -> None:
-    """Refuse symbolic links and special files in a run directory. A link could lead out of the directory."""
-    for here, folders, files in os.walk(directory):
-        for path in (Path(here, name) for name in sorted((*folders, *files))):
-            mode = path.lstat().st_mode
-            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-                name = path.relative_to(directory)
-                raise SettingError(
-                    str(directory), f": {name} is neither a file nor a folder; expected a run directory without links."
-                )
-        # The files of a checkpoint are checked when the checkpoint is read.
-        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]
 
 
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
 from loopwright.records import read_summary
-from loopwright.regular_files import read_regular
+from loopwright.regular_files import read_regular, replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
@@ -137,7 +137,8 @@ class DirectoryWriter:
         self._resumption, self._is_begun = None, True
         for left in self.directory.glob(".*.*-*"):  # partial files that a killed process has left
             if _PARTIAL.fullmatch(left.name):
-                left.unlink(missing_ok=True)
+                with suppress(OSError):  # a folder that another program made
+                    left.unlink()
         self._write_config(config_text)
         try:
             earlier = read_regular(self.directory / "command.txt", _MAX_COMMAND_BYTES).decode("utf-8", errors="replace")
@@ -193,13 +194,10 @@ class DirectoryWriter:
 
     def _write(self, name: str, text: str) -> None:
         """Replace a file as a whole. If the new file cannot be written, the old file is unchanged."""
-        path, partial = self.directory / name, self.directory / f".{name}-{os.getpid()}"
+        path = self.directory / name
         try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            replace_file(path, text.encode())
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
             raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

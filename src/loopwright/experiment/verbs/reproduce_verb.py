@@ -13,10 +13,11 @@ from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
+from loopwright.experiment.gate.budget import MAX_CHARACTERS
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.recorded import apply_overrides, check_files, differences, read_recorded
+from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.jobs.recorded_data import data_differences, started_in
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
 from loopwright.experiment.rundir.environment import (
@@ -62,15 +63,16 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     assert line.directory is not None
     directory = Path(line.directory)
     recorded = read_recorded(directory)
-    check_files(directory)
     overrides, typed = _without_directory(line.overrides)
     config = _with_overrides(recorded, overrides)
     summary = read_summary(directory)
 
     def make_job(located: dict[str, Any]) -> Job:
-        return make_recorded_job(_with_overrides(located, overrides, config["seed"]), line.overrides, trust)
+        made = _with_overrides(located, overrides, config.get("seed"))
+        job = make_recorded_job(made, line.overrides, trust)
+        _check_place(directory, typed, job.settings.name)
+        return job
 
-    _check_place(directory, typed, make_job(recorded).settings.name)
     num_threads = recorded_threads(directory)
     with checked_again(make_job, recorded, summary, trust, num_threads, compares_data=False) as ready:
         is_training, data = isinstance(ready.objects.loop, TrainingLoop), ready.objects.data
@@ -133,7 +135,7 @@ def _check_place(directory: Path, typed: str | None, name: str) -> None:
 def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     """Return a line if the recorded configuration has been changed since the run wrote it."""
     digest = summary.get("config_sha256")
-    text = (directory / "config.yaml").read_bytes()
+    text = read_regular(directory / "config.yaml", MAX_CHARACTERS)
     is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
     return [] if is_own else ["config.yaml: changed since the run wrote it; the changed file is used"]
 

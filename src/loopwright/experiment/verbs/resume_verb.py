@@ -16,7 +16,7 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.recorded import apply_overrides, check_files, differences, read_recorded
+from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.rundir.environment import recorded_threads
 from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import carry_out, opened
@@ -45,7 +45,6 @@ def resume(line: CommandLine, trust: Trust) -> int:
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
     changes = _check_changes(recorded, config)
-    check_files(directory)
     summary = read_summary(directory)
     make_job = partial(_make_job, config, line.overrides, trust)
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
