@@ -16,6 +16,7 @@ from command import Answer
 from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.command_line import read_command_line, shell_line, words_on
 from loopwright.experiment.console.messages import one_line
+from loopwright.loggers.lines import wrapped
 
 Cli = Callable[..., Answer]
 
@@ -43,6 +44,12 @@ def test_a_shell_reads_the_same_words(words: list[str]) -> None:
     line = shell_line(words)
     assert shell_words(line) == words
     assert one_line(f"type {line}") == f"type {line}"  # a message does not change it
+
+
+@given(st.lists(TEXT, min_size=1, max_size=5), st.integers(10, 60))
+def test_a_shell_reads_the_same_words_from_a_wrapped_command(words: list[str], width: int) -> None:
+    shown = wrapped(f"Label: {shell_line(['loopwright', *words])}", width)
+    assert shell_words(shown.removeprefix("Label:").lstrip()) == ["loopwright", *words]
 
 
 def test_a_shell_reads_bytes_that_are_no_text() -> None:

@@ -210,7 +210,7 @@ def _check_split_list(words: Sequence[str]) -> None:
         rest = list(takewhile(lambda other: not _is_override(other), words[index + 1 :]))
         if rest:
             whole = re.sub(r"([,:]) ", r"\1", " ".join([word, *rest]))
-            raise SettingError(word, f": a shell splits words at spaces; use {shlex.quote(whole)}.")
+            raise SettingError(word, f": a shell splits words at spaces; use {shell_line([whole])}.")
 
 
 def _check_override(word: str, multirun: bool) -> None:
