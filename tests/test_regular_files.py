@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import special
+from limited import limited
 from loopwright.regular_files import open_regular, read_regular, replace_file
 
 pytestmark = pytest.mark.timeout(20)
@@ -60,6 +61,23 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     special.make(tmp_path / "x", "holes")
     with pytest.raises(OSError, match=r"1,099,511,627,776 bytes; expected at most 10"):
         read_regular(tmp_path / "x", 10)
+
+
+def test_a_small_file_is_read_and_a_larger_one_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 100)
+    assert read_regular(file, 100) == b"x" * 100
+    with pytest.raises(OSError, match="100 bytes; expected at most 99"):
+        read_regular(file, 99)
+
+
+@pytest.mark.parametrize("size", [1 << 27, 1 << 30, 3 << 40])
+def test_a_file_of_holes_is_not_read(size: int, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"{}")
+    os.truncate(file, size)
+    with pytest.raises(OSError, match="almost none of its"):
+        limited(read_regular, file, 1 << 60, timeout_seconds=10)
 
 
 def test_a_file_without_a_size_yields_nothing() -> None:

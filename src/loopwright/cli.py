@@ -15,7 +15,7 @@ from loopwright import __version__
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.command_line import CommandLine, read_command_line
 from loopwright.experiment.console.help_text import help_text, verb_help
-from loopwright.experiment.console.messages import complain, one_line_of, tell
+from loopwright.experiment.console.messages import complain, one_line_of, tell, warnings_on_one_line
 from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.shipped import conf_dir
 
@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing, is damaged or does not fit; 130 after SIGINT; 143 after SIGTERM.
     """
     _open_closed_streams()
+    with warnings_on_one_line():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         leave_current_directory()
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,9 @@ def refuse_type(setting: str, given: object, expected: str, remedy: str = "") ->
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
-def check_count(setting: str, value: object, meaning: str | None = None, *, least: int = 1) -> int:
+def check_count(
+    setting: str, value: object, meaning: str | None = None, *, least: int = 1, most: int | None = None
+) -> int:
     """Return ``value`` as an int if it is an integer of at least ``least``.
 
     Args:
@@ -93,16 +96,19 @@ def check_count(setting: str, value: object, meaning: str | None = None, *, leas
         value: value of the setting: an int, or an integer of another library, such as NumPy.
         meaning: description of the accepted values; None: "a whole number, ``least`` or more".
         least: smallest accepted value.
+        most: largest accepted value; None: any. A larger value gets its own description.
 
     Raises:
         SettingTypeError: if ``value`` is not an integer; True and "5" are not integers.
-        SettingError: if ``value`` is below ``least``.
+        SettingError: if ``value`` is below ``least`` or above ``most``.
     """
     meaning = meaning or f"a whole number, {least} or more"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise refuse_type(setting, value, meaning)
     if value < least:
         raise refuse(setting, value, meaning)
+    if most is not None and int(value) > most:
+        raise refuse(setting, value, f"a whole number from {least} to {most:,}")
     return int(value)
 
 
@@ -128,6 +134,19 @@ def on_one_line(text: str, limit: int | None = None) -> str:
         text = f"{text[: limit - 1]}…"
     joined = " ".join(text.split())
     return joined if joined.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
+
+
+def printable(text: str, *, keeps_newlines: bool = True) -> str:
+    """Return ``text`` with control characters, and characters that change the direction of text, as escape sequences.
+
+    A terminal would interpret these characters. Spaces of all kinds and, if ``keeps_newlines``, newlines are kept.
+    """
+    kept = "\n" if keeps_newlines else ""
+    if text.replace("\n", "" if keeps_newlines else "\n").isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in kept or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text
+    )
 
 
 def room(num_bytes: int, folder: Path) -> str:

@@ -8,6 +8,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+_LEAST_SPARSE_BYTES = 1 << 27  # smaller files are read quickly, also if they consist of holes
+
 
 def open_regular(path: str | bytes | os.PathLike[str], *, follows_links: bool = False) -> int:
     """Open a regular file for reading, and return its descriptor.
@@ -58,13 +60,30 @@ def read_regular(path: str | bytes | os.PathLike[str], max_bytes: int, *, follow
         follows_links: as in `open_regular`.
 
     Raises:
-        OSError: if the file is missing, is not a regular file, is larger than ``max_bytes``, or cannot be read.
+        OSError: if the file is missing, is not a regular file, is larger than ``max_bytes``, consists of holes, or
+            cannot be read.
     """
     with open(open_regular(path, follows_links=follows_links), "rb") as file:
-        num_bytes = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        num_bytes = status.st_size
         if num_bytes > max_bytes:
             raise OSError(errno.EFBIG, f"{num_bytes:,} bytes; expected at most {max_bytes:,}", os.fspath(path))
+        if is_sparse(file.fileno(), status, _LEAST_SPARSE_BYTES):
+            raise OSError(errno.EFBIG, f"almost none of its {num_bytes:,} bytes are on the disk", os.fspath(path))
         return file.read(num_bytes)
+
+
+def is_sparse(descriptor: int, status: os.stat_result, least_bytes: int) -> bool:
+    """Return whether a file of at least ``least_bytes`` bytes consists almost entirely of holes.
+
+    Such a file takes little time to create, but hours to read. The number of allocated blocks alone does not show
+    holes: some network file systems report 0 blocks for every file.
+    """
+    if status.st_size < least_bytes or status.st_blocks * 512 > status.st_size // 1000:
+        return False
+    has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return has_hole
 
 
 def replace_file(file: Path, content: bytes) -> None:

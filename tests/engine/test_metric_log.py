@@ -42,19 +42,17 @@ def test_the_best_is_the_first_of_equals_and_never_nan(values: tuple[float, ...]
 
 
 @pytest.mark.parametrize(
-    ("names", "monitored"),
-    [
-        (["train/loss", "val/loss"], "val/loss"),
-        (["val/a/accuracy", "val/a/loss", "val/b/loss"], "val/a/loss"),
-        (["train/loss", "validated/loss", "val/losses"], None),
-    ],
+    ("val_sets", "monitored"),
+    [(["val"], "val/loss"), (["val/a"], "val/a/loss"), (["val/a", "val/b"], "val/loss"), ([], None)],
 )
-def test_without_a_monitor_the_first_validation_loss_is_monitored(names: list[str], monitored: str | None) -> None:
+def test_without_a_monitor_the_loss_of_the_validation_is_monitored(val_sets: list[str], monitored: str | None) -> None:
     """Catches a training loss that is taken for a validation's, and a monitor that changes between validations."""
     log = log_of(monitor=None)
-    log.log(dict.fromkeys(names, 1.0), 1)
-    log.log(dict.fromkeys(reversed(names), 0.5), 2)
-    assert (None if log.best is None else log.best.name) == monitored
+    log.set_default_monitor(val_sets)
+    log.log(dict.fromkeys(["train/loss", "val/a/loss", "val/b/loss", "val/loss", "val/losses"], 1.0), 1)
+    log.set_default_monitor(["val/c"])
+    log.log(dict.fromkeys(["val/c/loss", "val/loss", "val/a/loss"], 0.5), 2)
+    assert (None if log.best is None else log.best.name) == (monitored or "val/c/loss")
 
 
 def test_a_validation_outside_a_fit_is_never_the_best() -> None:
@@ -117,7 +115,7 @@ def test_every_logger_is_given_floats() -> None:
 
 def test_the_state_goes_round_and_keeps_the_metric_that_was_chosen() -> None:
     """Catches a resumed run that monitors another metric than before."""
-    log = log_of(3.0, 1.0, 2.0, monitor=None)
+    log = log_of(3.0, 1.0, 2.0)
     log.note_saved(3)
     again = log_of(monitor=None)
     again.load_state_dict(log.state_dict())

@@ -472,8 +472,8 @@ def test_a_folder_instead_of_the_metrics_file_is_named(recorded: Path, cli: Cli,
     (recorded / "metrics.jsonl").mkdir()
     answer = cli("reproduce", "run")
     problem = "not a regular file; folders, links, pipes and devices are not opened"
-    said = f"run/metrics.jsonl: cannot be read: {problem}; expected the metrics of a run, or no file.\n"
-    assert (answer.code, answer.out, answer.err) == (2, "", said)
+    said = f"run/metrics.jsonl: cannot be read: {problem}; expected the file that a run recorded, or no file.\n"
+    assert (answer.code, answer.out, answer.err) == (3, "", said)
     assert run_dirs(tmp_path) == []
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
 import special
 import tiny
+from limited import limited
 from loopwright import TrainingLoop
+from loopwright.errors import CheckpointError
 from loopwright.loggers import JSONLinesLogger
-from loopwright.records import Series, draw_curves, read_series, read_summary
+from loopwright.records import Series, draw_curves, read_mapping, read_record, read_series, read_summary
 
 
 def test_metrics_that_a_logger_wrote_are_read_back(tmp_path: Path) -> None:
@@ -59,7 +62,34 @@ def test_the_best_value_is_finite_and_the_first_of_equal_ones() -> None:
 def test_records_that_are_no_regular_files_or_have_no_end_are_not_read(kind: str, tmp_path: Path) -> None:
     special.make(tmp_path / "metrics.jsonl", kind)
     special.make(tmp_path / "summary.json", kind)
-    assert read_summary(tmp_path) == {}
-    for read in (read_series, draw_curves):
-        with pytest.raises(OSError, match=r"not a regular file|bytes; expected at most"):
-            read(tmp_path)
+    for read in (read_summary, read_series, draw_curves):
+        with pytest.raises(CheckpointError, match=r"cannot be read: (not a regular file|.* bytes; expected at most)"):
+            limited(read, tmp_path, timeout_seconds=10)
+
+
+def test_pipes_links_and_devices_are_no_records(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    for file in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), tmp_path):
+        with pytest.raises(CheckpointError, match=r"cannot be read: .*; expected the file that a run recorded"):
+            limited(read_record, file, timeout_seconds=10)
+    assert read_record(tmp_path / "none") is None
+
+
+def test_records_of_holes_are_refused_in_one_line(tmp_path: Path) -> None:
+    for name, size, read in (
+        ("summary.json", 3 << 40, read_summary),
+        ("metrics.jsonl", 3 << 40, read_series),
+        ("metrics.jsonl", 3 << 30, read_series),
+    ):
+        file = tmp_path / name
+        file.touch()
+        os.truncate(file, size)
+        with pytest.raises(CheckpointError) as caught:
+            limited(read, tmp_path, timeout_seconds=10)
+        assert str(caught.value).startswith(f"{file}: cannot be read: ") and "\n" not in str(caught.value)
+    file = tmp_path / "environment.json"
+    file.touch()
+    os.truncate(file, 20_000_000)
+    with pytest.raises(CheckpointError, match="20,000,000 bytes; expected at most 16,777,216"):
+        limited(read_mapping, file, timeout_seconds=10)

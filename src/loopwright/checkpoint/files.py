@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
+from loopwright.regular_files import is_sparse
 
 SCHEMA = 1
 
@@ -33,7 +34,8 @@ MAX_STATE_BYTES = 256 << 20
 MAX_STATE_COMMAS = 4 << 20
 
 _CHUNK_BYTES = 1 << 22
-_LARGE_BYTES = 1 << 34
+# An optimizer state of zeros is a hole on some file systems, so smaller tensor files may consist of holes.
+_LEAST_SPARSE_BYTES = 1 << 34
 _MAX_PROBLEM = 500  # largest number of characters of a problem's description in an error message
 
 
@@ -199,25 +201,12 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
         problem = f"{num_bytes} bytes; the manifest says {record.num_bytes}"
     elif max_bytes is not None and num_bytes > max_bytes:
         problem = f"{num_bytes} bytes; expected at most {max_bytes}"
-    elif _is_sparse(descriptor, status):
+    elif is_sparse(descriptor, status, _LEAST_SPARSE_BYTES):
         problem = f"a sparse file: almost none of its {num_bytes} bytes are on the disk"
     if problem:
         os.close(descriptor)
         raise fault(folder, name, problem)
     return descriptor, num_bytes
-
-
-def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
-    """Whether a large file consists almost entirely of holes.
-
-    Such a file takes little time to create, but hours to read. The number of allocated blocks alone does not show
-    holes: some network file systems report 0 blocks for every file.
-    """
-    if status.st_size < _LARGE_BYTES or status.st_blocks * 512 > status.st_size // 1000:
-        return False
-    has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return has_hole
 
 
 def _sign(values: Mapping[str, object]) -> bytes:

@@ -5,8 +5,6 @@ No other function of this package reads such files, which are pickles.
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.errors import CheckpointError, did_you_mean
+from loopwright.checkpoint.torch_archive import check_archive
+from loopwright.errors import CheckpointError, did_you_mean, on_one_line
 
 _MAX_KEYS_SHOWN = 8
+# Largest number of bytes of all tensors, relative to the size of the file. A buffer may be an expanded number, and many
+# layers may share one tensor.
+_MAX_EXPANSION = 4
+_MAX_SHARING = 100
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
@@ -36,9 +39,10 @@ def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: if the file has another format or contains other objects; if ``key`` does not lead to weights;
-            or, without ``key``, if no value or more than one value could be the weights.
+            or, without ``key``, if no value or more than one value could be the weights. Also if the tensors have far
+            more bytes than the file.
     """
-    _check_zip(path)
+    check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (torch raises many types here; the file is refused for each)
@@ -46,24 +50,22 @@ def read_torch_weights(path: Path, key: str | None = None) -> dict[str, Tensor]:
         problem = f"cannot be read with weights_only=True ({type(error).__name__}: {reason}); expected a state_dict."
         raise CheckpointError(f"{path}: {problem}") from None
     weights = _weights_at(content, key, path) if key else _only_weights_in(content, path)
+    _check_sizes(weights, path)
     return {_plain(name): tensor.detach() for name, tensor in weights.items()}
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse a file that is not a zip file, has compressed entries, or declares more bytes than it contains."""
-    if path.is_dir():
-        raise CheckpointError(f"{path}: a folder; expected a file that torch.save wrote.")
-    if not path.is_file():
-        near = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        raise CheckpointError(f"{path}: no such file; expected a file that torch.save wrote.{near}")
-    try:
-        with zipfile.ZipFile(path) as file:
-            entries = file.infolist()
-    except (zipfile.BadZipFile, OSError):
-        raise CheckpointError(f"{path}: expected a file that torch.save wrote in its zip format.") from None
-    is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    if is_compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise CheckpointError(f"{path}: has compressed or overlapping entries, which torch.save does not write.")
+def _check_sizes(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that have far more bytes than the file, because they are views of few numbers."""
+    for name, tensor in weights.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+            kind = f"{str(tensor.layout).removeprefix('torch.')} tensor on {tensor.device.type}"
+            raise CheckpointError(f"{path}: {on_one_line(name, 80)} is a {kind}; expected dense tensors on the CPU.")
+    views = {(each.data_ptr(), each.dtype, each.shape, each.stride()): each.nbytes for each in weights.values()}
+    num_bytes, num_shared = sum(views.values()), sum(each.nbytes for each in weights.values())
+    size = path.stat().st_size
+    if num_bytes > _MAX_EXPANSION * size or num_shared > _MAX_SHARING * size:
+        problem = f"its tensors have {max(num_bytes, num_shared):,} bytes, but the file has {size:,}"
+        raise CheckpointError(f"{path}: {problem}; expected tensors that are not views of a few numbers.")
 
 
 def _weights_at(content: Any, key: str, path: Path) -> Mapping[str, Tensor]:

@@ -2,11 +2,12 @@
 
 from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
-from loopwright.device.device import Device, open_device
+from loopwright.device.device import MAX_THREADS, Device, open_device
 from loopwright.device.ranks import Alone
 from loopwright.device.strategies import Single
 
 __all__ = [
+    "MAX_THREADS",
     "Alone",
     "Cpu",
     "CudaGpu",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu
 from loopwright.errors import check_count, did_you_mean, refuse, refuse_type
 from loopwright.protocols import Accelerator
 
+# No machine has more threads than its number of CPUs, and only few machines have a thousand CPUs.
+MAX_THREADS = max(1_024, os.cpu_count() or 1)
 KINDS = ("auto", "cpu", "gpu", "mps")
 
 
@@ -25,7 +28,8 @@ class Device:
             its process; the `Trainer` does not.
 
     Raises:
-        SettingError: if ``kind`` is unknown, a count is not an integer of at least 1, or ``num_processes`` is not 1.
+        SettingError: if ``kind`` is unknown, a count is not an integer of at least 1, ``num_processes`` is not 1, or
+            ``num_threads`` is larger than 1,024 and than the number of CPUs.
     """
 
     kind: str = "auto"
@@ -39,7 +43,7 @@ class Device:
         if check_count("num_processes", self.num_processes) > 1:
             raise refuse("num_processes", self.num_processes, "1", "several processes are not supported yet")
         if self.num_threads is not None:
-            check_count("num_threads", self.num_threads)
+            check_count("num_threads", self.num_threads, most=MAX_THREADS)
 
 
 def open_device(device: str | torch.device | Device) -> Accelerator:

@@ -95,6 +95,7 @@ class Weigher:
     def __init__(self, source: BatchSource, warned: set[str]) -> None:
         self._source = source
         self._warned = warned
+        self._per_sample: set[str] = set()  # names of outputs that had several numbers in another batch
         self._batch_size = source.facts.batch_size
 
     def __call__(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor | None:
@@ -117,7 +118,8 @@ class Weigher:
         """Return the metrics in ``outputs``: numbers, and tensors and arrays with one number, except ``num_items``.
 
         If the batch has one sample, an entry of shape (1,) may be a value for each sample. Such an entry is not a
-        metric, and a warning is logged once. The arguments are the same as of `__call__`.
+        metric. If no batch with several samples shows what it is, a warning is logged once. The arguments are the same
+        as of `__call__`.
         """
         found: dict[str, Tensor | float] = {}
         for name, value in outputs.items():
@@ -126,6 +128,8 @@ class Weigher:
             if isinstance(value, Tensor | numpy.ndarray):
                 if value.shape == (1,) and self._has_one_sample(batch, index):
                     self._warn_of(name)
+                elif len(value.shape) == 1 and value.shape != (1,):
+                    self._per_sample.add(name)
                 elif value.shape in ((), (1,)) and (isinstance(value, Tensor) or value.dtype.kind in "biuf"):
                     found[name] = value.detach().reshape(()) if isinstance(value, Tensor) else float(value.reshape(()))
             elif isinstance(value, numbers.Real):
@@ -137,7 +141,8 @@ class Weigher:
         return (num_samples(batch, self._batch_size) if num_read is None else num_read) == 1
 
     def _warn_of(self, name: str) -> None:
-        if name not in self._warned:
+        is_last = self._batch_size is not None and self._batch_size > 1  # a smaller batch at the end of a pass
+        if not is_last and name not in self._warned | self._per_sample:
             self._warned.add(name)
             _log.warning(
                 "The model returned %s of shape (1,) for a batch of one sample: it is not logged, as it may be a value "

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loopwright.errors import printable
 from loopwright.plan import Plan, describe, in_ascii
 from loopwright.protocols import RepeatsFirstBatch
 
@@ -148,8 +149,12 @@ def _fill(line: str, width: int, indent: int) -> list[str]:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes."""
-    encoding = encoding or "utf-8"
+    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes.
+
+    Control characters, and characters that change the direction of text, are replaced by escapes as well. They may come
+    from data or files of unknown origin.
+    """
+    encoding, text = encoding or "utf-8", printable(text)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

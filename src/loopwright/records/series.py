@@ -1,4 +1,4 @@
-"""The class `Series`, and functions that read a run's ``metrics.jsonl`` and ``summary.json``."""
+"""The class `Series`, and functions that read a run's ``metrics.jsonl``, ``summary.json`` and other files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopwright.errors import CheckpointError, on_one_line
 from loopwright.regular_files import read_regular
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
-MAX_METRICS_BYTES = 4 << 30
-_MAX_MAPPING_BYTES = 64 << 20
+MAX_LOG_BYTES = 4 << 30  # for a file that grows during a run, such as metrics.jsonl
+_MAX_RECORD_BYTES = 16 << 20  # for a file that a run writes once, such as summary.json
 _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 
 
@@ -54,14 +55,14 @@ def read_series(run_dir: Path) -> dict[str, Series]:
     incomplete last line after a power loss, are skipped. The result is empty if the run has logged no metrics.
 
     Raises:
-        OSError: if the file cannot be read, is a link or another file that is not regular, or has more than 4 GiB.
+        CheckpointError: if the file cannot be read, is a link or another file that is not regular, consists of holes,
+            or has more than 4 GiB.
     """
     found: dict[str, dict[int, float]] = {}
-    try:
-        text = read_regular(run_dir / METRICS_FILE, MAX_METRICS_BYTES).decode("utf-8", errors="replace")
-    except FileNotFoundError:
+    data = read_record(run_dir / METRICS_FILE, MAX_LOG_BYTES)
+    if data is None:
         return {}
-    for line in text.splitlines():
+    for line in data.decode(errors="replace").splitlines():
         entry = _entry(line)
         if entry is not None:
             name, step, value = entry
@@ -70,20 +71,40 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Read the ``summary.json`` of a run. The result is empty if the file is missing or invalid."""
+    """Read the ``summary.json`` of a run with `read_mapping`. The result is empty if the file is missing or invalid."""
     return read_mapping(run_dir / SUMMARY_FILE)
+
+
+def read_record(file: Path, max_bytes: int = _MAX_RECORD_BYTES) -> bytes | None:
+    """Return the content of a file that a run recorded, or None if there is no such file.
+
+    Raises:
+        CheckpointError: if the file cannot be read, is a link or another file that is not regular, consists of holes,
+            or has more than ``max_bytes`` bytes.
+    """
+    try:
+        return read_regular(file, max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}; expected the file that a run recorded, or no file."
+        raise CheckpointError(f"{on_one_line(str(file))}: {problem}") from None
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file.
 
-    The result is empty if the file is missing, cannot be read or contains no mapping. The result is also empty if the
-    file is a link or has more than 64 MiB, or if the mapping is nested more than 50 levels deep, because no run writes
-    such a file.
+    The result is empty if the file is missing or contains no mapping. The result is also empty if the mapping is nested
+    more than 50 levels deep, because no run writes such a file.
+
+    Raises:
+        CheckpointError: if the file cannot be read, is a link or another file that is not regular, or has more than 16
+            MiB.
     """
+    data = read_record(file)
     try:
-        found = json.loads(read_regular(file, _MAX_MAPPING_BYTES).decode())
-    except (OSError, ValueError, RecursionError):
+        found = None if data is None else json.loads(data.decode())
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and not _is_deeper(found, _MAX_DEPTH) else {}
 

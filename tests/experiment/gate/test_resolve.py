@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from loopwright.errors import SettingError
-from loopwright.experiment.gate.config_files import check_config_files
+from loopwright.experiment.gate.config_files import check_config_file
 from loopwright.experiment.gate.resolve import resolve
 from loopwright.experiment.gate.resolvers import lock_resolvers, register_resolver
 
@@ -155,7 +155,7 @@ def test_files_are_refused_before_they_are_loaded(body: str, reason: str, tmp_pa
     (tmp_path / "model" / "stranger.yaml").write_bytes(body.encode("utf-8", "surrogateescape"))
     start = time.process_time()
     with pytest.raises(SettingError, match=reason) as caught:
-        check_config_files(tmp_path)
+        check_config_file(tmp_path / "model" / "stranger.yaml")
     assert len(str(caught.value).splitlines()) == 1
     assert time.process_time() - start < 5
 
@@ -164,5 +164,11 @@ def test_ordinary_files_are_accepted(tmp_path: Path) -> None:
     body = "# @package _global_\ndefaults: [/model: mlp]\na: &a {b: 1}\nc: *a\nd: {<<: *a, e: !!str 1}\nf: [1e-3, ~]\n"
     (tmp_path / "mine.yaml").write_text(body)
     (tmp_path / "empty.yaml").write_text("")
-    (tmp_path / "notes.txt").write_text("[" * 1000)
-    check_config_files(tmp_path)
+    assert check_config_file(tmp_path / "mine.yaml") == body
+    assert check_config_file(tmp_path / "empty.yaml") == ""
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
+def test_a_text_that_cannot_be_written_to_a_file_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match=r"^a='.*': expected text that can be encoded in UTF-8\.$"):
+        resolve(OmegaConf.create({"a": text}))

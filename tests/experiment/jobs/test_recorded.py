@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from loopwright.errors import SettingError
+from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_differences
 
 
@@ -27,19 +28,45 @@ def _write(run_dir: Path, text: str) -> Path:
         ("", "expected a mapping of names to values"),
         ("a: " + "[" * 200 + "]" * 200, "levels of nesting"),
         ("a: " + "x" * 1_100_000, "at most"),
+        ("a: 2024-99-99", r"config\.yaml: has a value that cannot be read as YAML \(ValueError: month must be in"),
+        ("a: 2024-01-01T00:00:00+99:99", "cannot be read as YAML"),
+        ("a: 0x_", "cannot be read as YAML"),
+        ("a: !!int x", "cannot be read as YAML"),
+        ("a: !!int ''", "cannot be read as YAML"),
+        ("a: !!bool x", "cannot be read as YAML"),
+        ('a: "\\U00110000"', "cannot be read as YAML"),
+        ("a: =", r"config\.yaml:1: could not determine a constructor"),
+        ("a: {<<: 3}", r"config\.yaml:1: expected a mapping or list of mappings"),
+        ("a: !!str [1]", r"config\.yaml:1: expected a scalar node"),
+        ("? [1, 2]\n: 3", r"config\.yaml:1: expected keys that are words or numbers"),
+        ("? {a: b}\n: 3", r"config\.yaml:1: expected keys that are words or numbers"),
+        ("a: 1\n---\nb: 2", r"config\.yaml:2: but found another document"),
+        ("a: " + "1" * 5_000, r"config\.yaml:1: a number of 5,000 characters"),
+        ("a: 0x" + "f" * 5_000, r"config\.yaml:1: a number of 5,002 characters"),
+        ("a: " + "9:" * 400_000 + "9", r"config\.yaml:1: a number of 800,001 characters"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_file_other_than_a_plain_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+    start = time.process_time()
+    with pytest.raises(SettingError, match=said) as caught:
         read_recorded(_write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert time.process_time() - start < 5
+
+
+def test_long_texts_and_numbers_of_ordinary_length_are_read(tmp_path: Path) -> None:
+    text = f"a: {'1' * 300}\nb: '{'1' * 5_000}'\nc: {'1f' * 2_000}\nd: 2024-01-32x\n"
+    found = read_recorded(_write(tmp_path, text))
+    assert found == {"a": int("1" * 300), "b": "1" * 5_000, "c": "1f" * 2_000, "d": "2024-01-32x"}
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"it has no config\.yaml"):
+    with pytest.raises(CheckpointError, match=r"with a regular file config\.yaml"):
         read_recorded(tmp_path)
     (tmp_path / "elsewhere.yaml").write_text("a: 1")
     (tmp_path / "config.yaml").symlink_to(tmp_path / "elsewhere.yaml")
-    with pytest.raises(SettingError, match=r"it has no config\.yaml"):
+    with pytest.raises(CheckpointError, match=r"with a regular file config\.yaml"):
         read_recorded(tmp_path)
 
 

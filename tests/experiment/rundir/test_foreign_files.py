@@ -10,7 +10,7 @@ import pytest
 import special
 import tiny
 from loopwright import Checkpointing, TrainingLoop
-from loopwright.errors import SaveError, SettingError
+from loopwright.errors import CheckpointError, SaveError
 from loopwright.experiment.launch.supervisor import newest_step
 from loopwright.experiment.rundir.environment import read_environment
 from loopwright.experiment.rundir.origin import origin_digests
@@ -39,15 +39,16 @@ def test_a_manifest_that_never_ends_is_no_manifest(kind: str, checkpoint: Path) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_environment_that_never_ends_counts_as_missing(kind: str, tmp_path: Path) -> None:
+def test_an_environment_that_never_ends_is_refused(kind: str, tmp_path: Path) -> None:
     special.make(tmp_path / "environment.json", kind)
-    assert read_environment(tmp_path) == {}
+    with pytest.raises(CheckpointError, match=r"environment\.json: cannot be read: "):
+        read_environment(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_that_never_end_are_refused_in_a_comparison(kind: str, tmp_path: Path) -> None:
     special.make(tmp_path / "metrics.jsonl", kind)
-    with pytest.raises(SettingError, match=r"metrics\.jsonl: cannot be read: "):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be read: "):
         read_outcome(tmp_path, is_training=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch.utils.data import default_collate
 from loopwright.data.reading.indexed import IndexedSource, SampleReader, Workers
 from loopwright.data.reading.order import num_batches
 from loopwright.errors import check_count, refuse_type
+
+MAX_WORKERS = max(1_024, os.cpu_count() or 1)  # more processes would end on any machine in an error of the system
 
 
 class Loader:
@@ -47,8 +50,8 @@ class Loader:
             with generators seeded with (seed, pass, first index of the batch).
 
     Raises:
-        SettingError: if ``batch_size`` or ``num_workers`` is invalid, or the data set lacks ``__len__`` or
-            ``__getitem__``.
+        SettingError: if ``batch_size`` or ``num_workers`` is invalid, such as more workers than any machine has CPUs.
+            Also if the data set lacks ``__len__`` or ``__getitem__``.
     """
 
     def __init__(
@@ -62,8 +65,7 @@ class Loader:
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise refuse_type("dataset", dataset, "an object with __len__ and __getitem__")
-        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
-            raise refuse_type("num_workers", num_workers, "a whole number, 0 or more")
+        num_workers = check_count("num_workers", num_workers, least=0, most=MAX_WORKERS)
         self._dataset = dataset
         self._batch_size = check_count("batch_size", batch_size)
         self._is_shuffled = shuffle

@@ -10,7 +10,7 @@ import torch
 
 from loopwright.data.reading.loader import Loader
 from loopwright.data.sets.columns import Encoder
-from loopwright.data.sets.csv_table import KINDS, Kind, Table, read_table
+from loopwright.data.sets.csv_table import KINDS, Kind, Table, listed, read_table
 from loopwright.data.sets.held_out import hold_out
 from loopwright.data.sets.paths import find_file
 from loopwright.data.sets.splits import Splits
@@ -117,9 +117,10 @@ def _check_target(table: Table) -> None:
         raise refuse("target", target, "a column that is not ignored", f"remove types.{target}=ignore")
     if target not in table.columns:
         columns = list(table.columns)
-        listed = ", ".join(columns)
         hint = did_you_mean(target, columns)
-        raise SettingError("target", f"={target!r}: no such column in {table.path!r}. Available: {listed}.{hint}")
+        raise SettingError(
+            "target", f"={target!r}: no such column in {table.path!r}. Available: {listed(columns)}.{hint}"
+        )
 
 
 def _read_matching(table: Table, val_path: str, delimiter: str) -> Table:

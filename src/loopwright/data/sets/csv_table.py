@@ -10,8 +10,9 @@ import math
 import re
 import shlex
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -21,6 +22,9 @@ from loopwright.regular_files import read_regular
 Kind = Literal["number", "category", "ignore"]
 _MAX_BYTES = 4 << 30  # the whole table is read into memory
 KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
+
+MAX_COLUMNS = 50_000  # reading this number of columns takes seconds
+_MAX_LISTED = 50  # largest number of column names in a message
 
 # Cells that represent a missing value. Cells are compared without regard to case.
 _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
@@ -151,8 +155,8 @@ def read_table(
             are numbers with decimal commas. A column that ``types`` declares as categories is always accepted.
 
     Raises:
-        SettingError: for a table that cannot be read, with row and column in the message; for an unknown column in
-            ``types``. The message names the first fault of up to five columns.
+        SettingError: for a table that cannot be read, with row and column in the message; for more than 50,000 columns;
+            for an unknown column in ``types``. The message names the first fault of up to five columns.
     """
     try:
         content = read_regular(file, _MAX_BYTES, follows_links=True)
@@ -173,6 +177,7 @@ def _read(empty: Table, text: TextIO, delimiter: str, *, checks_categories: bool
     names = next((cells for _, cells in lines), None)
     if names is None:
         raise empty.fault(": is empty; expected a row of column names, and rows below it.")
+    _check_number(empty, len(names))
     _check_names(empty, names, delimiter)
     columns = [Column(name, empty.types.get(name)) for name in names]
     faults: list[SettingError] = []
@@ -229,12 +234,25 @@ def _cells(table: Table, text: TextIO, delimiter: str) -> Iterator[tuple[int, li
             yield row, [cell.strip() for cell in cells]
 
 
+def _check_number(table: Table, num_columns: int) -> None:
+    if num_columns > MAX_COLUMNS:
+        raise table.fault(f", row 1: names {num_columns:,} columns; expected at most {MAX_COLUMNS:,}.")
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names for a message. Of many names, only the first are listed."""
+    more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(islice(names, _MAX_LISTED)) + more
+
+
 def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
+    seen: set[str] = set()
     for number, name in enumerate(names, 1):
         if not name:
             raise table.fault(f", row 1: column {number} has no name; expected a name for each column.")
-        if name in names[: number - 1]:
+        if name in seen:
             raise table.fault(f", row 1: two columns are called {name!r}; expected different names.")
+        seen.add(name)
     if all(as_number(name) is not None for name in names):
         raise table.fault(", row 1: expected the names of the columns, found numbers; add a first row with names.")
     if len(names) == 1:
@@ -243,7 +261,7 @@ def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
     for name in table.types:
         if name not in names:
             hint = did_you_mean(name, names)
-            raise SettingError(f"types.{name}", f": no such column. Available: {', '.join(names)}.{hint}")
+            raise SettingError(f"types.{name}", f": no such column. Available: {listed(names)}.{hint}")
 
 
 def _add(table: Table, column: Column, row: int, cell: str) -> _Fault | None:

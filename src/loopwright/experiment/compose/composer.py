@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from loopwright.errors import SettingError, refuse
+from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composition_errors import composition_error
 from loopwright.experiment.compose.overrides import in_quotes, parse_overrides
 from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line
-from loopwright.experiment.gate.config_files import check_config_file, check_config_files
+from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.resolve import resolve
 from loopwright.experiment.gate.resolvers import lock_resolvers
@@ -97,6 +98,8 @@ class Composer:
         parse_overrides(overrides)
         try:
             whole = self._compose(overrides)
+        except SettingError:
+            raise
         except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
             raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
         task = whole.copy()
@@ -136,9 +139,9 @@ class Composer:
         for directory in self._directories:
             for file in sorted((directory / group).glob("*.yaml")):
                 try:
-                    check_config_file(file)
-                    values = yaml.safe_load(file.read_text(encoding="utf-8"))
-                except (SettingError, OSError, ValueError):
+                    with yaml_errors(file):
+                        values = yaml.safe_load(check_config_file(file))
+                except SettingError:
                     continue  # the file is not chosen, so its faults are not reported
                 if isinstance(values, dict):
                     contents[file.stem] = values
@@ -160,16 +163,15 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
     """Prepare the composition of configurations from the shipped files and the files in ``config_dir``.
 
     Raises:
-        SettingError: if ``config_dir`` is not a directory, or contains a file that is malformed or too large, or that
-            Hydra would never read.
+        SettingError: if ``config_dir`` is not a directory, or contains a file that Hydra would never read.
     """
     directory = None if config_dir is None else Path(config_dir).resolve()
     if directory is not None and not directory.is_dir():
         raise SettingError("--config-dir", f"={config_dir!r}: no such directory.")
     if directory is not None:
-        check_config_files(directory)
         _check_names(directory)
     lock_resolvers()
+    check_loaded_files()
     with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
         yield Composer(directory)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import hydra
 
 from loopwright.errors import SaveError
 from loopwright.experiment.compose.composer import CONFIG_NAME, VERSION_BASE
+from loopwright.experiment.console.messages import tell
 from loopwright.shipped import conf_dir
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -50,8 +53,15 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
 
 
 def run_nothing(words: Sequence[str]) -> int:
-    """Call Hydra with a command line that only prints information and runs no job."""
-    return run_hydra(words, _refuse)
+    """Call Hydra with a command line that only prints information and runs no job.
+
+    The output may contain names and values of configuration files of unknown origin, so `tell` prints it.
+    """
+    with redirect_stdout(io.StringIO()) as printed:
+        code = run_hydra(words, _refuse)
+    if printed.getvalue():
+        tell(printed.getvalue().removesuffix("\n"), wraps=False)
+    return code
 
 
 def _refuse(config: Any) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loopwright.errors import printable
 from loopwright.experiment.console.tables import show
 from loopwright.records import CURVES_FILE
 
@@ -39,4 +40,4 @@ def closing_text(
         lines.append(f"Curves: {directory / CURVES_FILE}")
     lines.append(f"Run directory: {directory}")
     lines += [f"{label}: {command}" for label, command in commands.items()]
-    return "\n".join(lines)
+    return "\n".join(printable(line, keeps_newlines=False) for line in lines)

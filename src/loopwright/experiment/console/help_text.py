@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from loopwright.errors import printable
 from loopwright.experiment.console.command_line import VERBS, WITH_PATH
 
 _HEAD = """\
@@ -57,7 +58,8 @@ def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
 def help_text(directories: Sequence[Path]) -> str:
     """Return the help text. It lists the options of the configuration groups in ``directories``."""
     verbs = "".join(f"  loopwright {verb:<15} {meaning}\n" for verb, meaning in VERBS.items())
-    groups = "".join(f"  {group}: {', '.join(options)}\n" for group, options in config_groups(directories).items())
+    listed = [f"{group}: {', '.join(options)}" for group, options in config_groups(directories).items()]
+    groups = "".join(f"  {printable(line, keeps_newlines=False)}\n" for line in listed)
     return (
         f"{_HEAD}\nCommands\n{verbs}\n{_FLAGS}\nConfiguration groups (group=option)\n{groups}\n"
         "Override any value by its path, such as optimizer.lr=0.01; loopwright config prints all values.\n"

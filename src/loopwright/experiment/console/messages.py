@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from loopwright.errors import text_of
 from loopwright.loggers.lines import encodable, fitted
+
+_MAX_CHARACTERS = 10_000  # of a problem; a longer line quotes a file of unknown origin
 
 
 def one_line(text: object) -> str:
@@ -38,7 +43,31 @@ def joined(problems: Sequence[str]) -> str:
 
 def complain(problem: object) -> None:
     """Print ``problem`` as one line to standard error."""
-    print(one_line(problem), file=sys.stderr, flush=True)
+    line = one_line(problem)
+    print(line if len(line) <= _MAX_CHARACTERS else f"{line[: _MAX_CHARACTERS - 1]}…", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """While the context is open, print warnings that no log handles as one line to standard error.
+
+    Without it, Python prints a warning or a log message as it stands. It may contain control characters from the name
+    or content of a file of unknown origin.
+    """
+    shown_before, handler_before = warnings.showwarning, logging.lastResort
+    warnings.showwarning = lambda message, category, *_: complain(f"{category.__name__}: {message}")
+    logging.lastResort = _ToStderr(logging.WARNING)
+    try:
+        yield
+    finally:
+        warnings.showwarning, logging.lastResort = shown_before, handler_before
+
+
+class _ToStderr(logging.Handler):
+    """Prints each record as one line to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def show_progress(text: str) -> None:

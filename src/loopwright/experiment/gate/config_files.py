@@ -6,43 +6,62 @@ produces events, and the number of events is proportional to the size of the fil
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from loopwright.errors import SettingError
+from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
 from loopwright.regular_files import read_regular, regular_size
+
+# Longer whole numbers do not fit a float. The conversion of a number of 5,000 digits to a string raises an error, and a
+# number such as 1:2:3 takes a time proportional to the square of its length.
+_MAX_NUMBER = 320
+_MAX_REASON = 200  # largest number of characters of a loader's reason in a message
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
 
-def check_config_files(directory: Path) -> None:
-    """Refuse a directory with a ``.yaml`` file that is too large, too deeply nested or malformed, or contains tags.
+def check_config_file(file: Path) -> str:
+    """Refuse a file that is too large, too deeply nested or malformed, or contains tags. Return its text.
 
     Raises:
-        SettingError: if a file has more than 1 MB, more than 10,000 values after expansion of aliases or more than 100
-            levels, contains tags, is not YAML, or is a pipe or a device. The message is one line with the name of the
-            file and, where possible, the line number.
+        SettingError: if the file cannot be read, is a link, a pipe or a device, has more than 1 MB, more than 10,000
+            values after expansion of aliases or more than 100 levels, contains tags, or is not YAML. The message is one
+            line with the name of the file and, where possible, the line number.
     """
-    for file in sorted(directory.rglob("*.yaml")):
-        if file.exists() and not file.is_dir():
-            check_config_file(file)
-
-
-def check_config_file(file: Path) -> None:
-    """Check one file in the same way as `check_config_files`."""
     try:
         Budget().spend_text(str(file), regular_size(file), "bytes")
-        _check_events(file, read_regular(file, MAX_CHARACTERS, follows_links=True).decode())
+        data = read_regular(file, MAX_CHARACTERS)
     except OSError as error:
         raise SettingError(str(file), f": {error.strerror}.") from error
+    with yaml_errors(file):
+        text = data.decode()
+        _check_events(file, text)
+        return text
+
+
+@contextmanager
+def yaml_errors(file: Path) -> Iterator[None]:
+    """Convert the errors of a YAML parser or loader to a `SettingError` of one line that names the file.
+
+    A loader raises errors of many types for values such as ``2024-99-99`` or a number of 5,000 digits.
+    """
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        mark = error.problem_mark or error.context_mark
         place = str(file) if mark is None else f"{file}:{mark.line + 1}"
-        raise SettingError(place, f": {error.problem or error.context}.") from error
+        raise SettingError(place, f": {on_one_line(str(error.problem or error.context))}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(str(file), f": expected YAML in UTF-8; {str(error).splitlines()[0]}.") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        reason = on_one_line(f"{type(error).__name__}: {error}", _MAX_REASON)
+        raise SettingError(str(file), f": has a value that cannot be read as YAML ({reason}).") from error
 
 
 def _check_events(file: Path, text: str) -> None:
@@ -59,6 +78,8 @@ def _check_events(file: Path, text: str) -> None:
         elif isinstance(event, (yaml.CollectionStartEvent, yaml.ScalarEvent)):
             if event.tag is not None and event.tag not in _PLAIN_TAGS:
                 raise SettingError(where, f": tag {event.tag!r}: expected values without tags.")
+            if isinstance(event, yaml.ScalarEvent) and _is_long_number(event):
+                raise SettingError(where, f": a number of {len(event.value):,} characters; expected a shorter one.")
             if isinstance(event, yaml.CollectionStartEvent):
                 open_containers.append((event.anchor, budget.num_values))
                 budget.check_depth(where, len(open_containers))
@@ -69,3 +90,10 @@ def _check_events(file: Path, text: str) -> None:
             anchor, num_left_before = open_containers.pop()
             if anchor is not None:
                 sizes[anchor] = num_left_before - budget.num_values
+
+
+def _is_long_number(event: yaml.ScalarEvent) -> bool:
+    if len(event.value) <= _MAX_NUMBER:
+        return False
+    tag = event.tag or yaml.resolver.Resolver().resolve(yaml.ScalarNode, event.value, event.implicit)
+    return str(tag).endswith((":int", ":float"))

@@ -82,7 +82,9 @@ def check_key(key: object, path: str) -> None:
 
 
 def check_scalar(value: object, path: str) -> None:
-    """Refuse a value that is not a string, a number, a bool or None."""
+    """Refuse a value that is not a string, a number, a bool or None, and a string that cannot be encoded in UTF-8."""
     if type(value) not in _SCALARS:
         given = type(value).__name__
         raise refuse_type(path or "configuration", given, "plain data: a mapping, a list, a string, a number or null")
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value if not char.isascii()):
+        raise refuse(path or "configuration", value, "text that can be encoded in UTF-8")

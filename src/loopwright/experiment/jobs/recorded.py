@@ -17,7 +17,7 @@ from loopwright.experiment.compose.composition_errors import unknown_key
 from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined
-from loopwright.experiment.gate.config_files import check_config_file
+from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.tree import TARGET
 
 
@@ -27,7 +27,7 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if ``run_dir`` is not a folder with a ``config.yaml``.
         SettingError: if the file does not contain one mapping with string keys. Also if the file contains tags,
-            aliases or repeated keys, or exceeds the limits on size and depth in
+            aliases, repeated keys or values that cannot be read, or exceeds the limits on size and depth in
             `loopwright.experiment.gate.budget`.
     """
     file = run_dir / "config.yaml"
@@ -36,13 +36,13 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
         raise CheckpointError(f"{run_dir}: {problem}; expected a run directory.")
     if not file.is_file() or file.is_symlink():
         raise CheckpointError(f"{run_dir}: expected a run directory with a regular file config.yaml.")
-    check_config_file(file)
-    text = file.read_text(encoding="utf-8")
+    text = check_config_file(file)
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise SettingError(f"{file}:{event.start_mark.line + 1}", ": aliases are not accepted.")
-    _check_keys(file, yaml.compose(text, Loader=yaml.SafeLoader))
-    config = yaml.safe_load(text)
+    with yaml_errors(file):
+        _check_keys(file, yaml.compose(text, Loader=yaml.SafeLoader))
+        config = yaml.safe_load(text)
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise SettingError(str(file), ": expected a mapping of names to values.")
     return config
@@ -53,6 +53,8 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise SettingError(f"{file}:{key.start_mark.line + 1}", ": expected keys that are words or numbers.")
             if key.value in seen:
                 raise SettingError(f"{file}:{key.start_mark.line + 1}", f": {key.value} is given twice.")
             seen.add(key.value)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from loopwright.device import MAX_THREADS
+from loopwright.errors import CheckpointError
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.records import read_mapping
@@ -39,6 +41,7 @@ _OF_KERNELS = (
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 _OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # the results of a run do not depend on these variables
+ENVIRONMENT_FILE = "environment.json"
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
 
@@ -108,14 +111,23 @@ def _section(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
-    """Return the environment that a run recorded, or an empty dict if it cannot be read."""
-    return read_mapping(directory / "environment.json")
+    """Return the environment that a run recorded, or an empty dict if none was recorded."""
+    return read_mapping(directory / ENVIRONMENT_FILE)
 
 
 def recorded_threads(directory: Path) -> int:
-    """Return the recorded number of CPU threads. If it was not recorded, return torch's current number."""
+    """Return the recorded number of CPU threads. If it was not recorded, return torch's current number.
+
+    Raises:
+        CheckpointError: if no machine has the recorded number of threads.
+    """
     recorded = read_environment(directory).get("num_threads")
-    return recorded if type(recorded) is int and recorded > 0 else torch.get_num_threads()
+    if type(recorded) is not int or recorded < 1:
+        return torch.get_num_threads()
+    if recorded > MAX_THREADS:
+        file = directory / ENVIRONMENT_FILE
+        raise CheckpointError(f"{file}: num_threads={recorded}: expected a whole number from 1 to {MAX_THREADS:,}.")
+    return recorded
 
 
 def _packages() -> dict[str, str]:

@@ -19,8 +19,8 @@ import yaml
 from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
-from loopwright.records import read_summary
-from loopwright.regular_files import read_regular, replace_file
+from loopwright.records import read_record, read_summary
+from loopwright.regular_files import replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
@@ -36,7 +36,6 @@ _KEPT = (
     "optimizer",
 )
 
-_MAX_COMMAND_BYTES = 1 << 20  # size of command.txt
 _PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
 _log = logging.getLogger("loopwright")
 
@@ -69,7 +68,7 @@ class DirectoryWriter:
             _log.warning(
                 "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
             )
-        self._resumption: tuple[str, str] | None = None  # configuration and command, not yet written
+        self._resumption: tuple[str, str] | None = None  # texts of config.yaml and command.txt, not yet written
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
         self._summary: dict[str, Any] = {
@@ -125,8 +124,12 @@ class DirectoryWriter:
             words: words of the command line that resumes the run.
             checkpoint: checkpoint from which the run resumes.
             differences: differences between the recorded environment and the current environment.
+
+        Raises:
+            CheckpointError: if ``command.txt`` cannot be read, or is too large.
         """
-        self._resumption = _config_text(config), shlex.join(words) + "\n"
+        before = (read_record(self.directory / "command.txt") or b"").decode(errors="replace")
+        self._resumption = _config_text(config), before + shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def write_resumption(self) -> None:
@@ -140,11 +143,7 @@ class DirectoryWriter:
                 with suppress(OSError):  # a folder that another program made
                     left.unlink()
         self._write_config(config_text)
-        try:
-            earlier = read_regular(self.directory / "command.txt", _MAX_COMMAND_BYTES).decode("utf-8", errors="replace")
-        except OSError:  # there is no such file, or it is not a file that a run wrote
-            earlier = ""
-        self._write("command.txt", earlier + command)
+        self._write("command.txt", command)
         self._write_summary()
 
     def _write_config(self, text: str) -> None:

@@ -7,12 +7,15 @@ composed. Importing torch takes seconds, and wrong overrides are reported withou
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml  # a dependency of omegaconf
 
-from loopwright.errors import refuse
+from loopwright.errors import printable, refuse
+from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
 from loopwright.experiment.compose.overrides import split_jobs
@@ -35,6 +38,7 @@ def execute(line: CommandLine) -> int:
         CheckpointError: for a checkpoint that cannot be used, before a run starts.
     """
     lock_resolvers()
+    check_loaded_files()
     supervised = join_supervisor()
     if line.action == "completion":
         return _complete(line)
@@ -107,8 +111,7 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     """Carry out ``config``, ``plan`` or ``verify`` on composed jobs."""
     if line.verb == "config":
-        text = yaml.safe_dump(jobs[0].config, sort_keys=False, allow_unicode=True, width=120).rstrip("\n")
-        tell(text, wraps=False)
+        tell(_yaml_text(jobs[0].config), wraps=False)
         return 0
     if line.verb == "plan":
         from loopwright.experiment.verbs.plan_verb import print_plans
@@ -117,3 +120,10 @@ def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> in
     from loopwright.experiment.verbs.verify_verb import verify
 
     return verify(line, jobs[0], trust)
+
+
+def _yaml_text(config: Mapping[str, Any]) -> str:
+    """Return a configuration as YAML. If it contains characters that cannot be printed, all are escaped in YAML."""
+    dump = partial(yaml.safe_dump, dict(config), sort_keys=False, width=120)
+    text: str = dump(allow_unicode=True)
+    return (text if printable(text) == text else str(dump(allow_unicode=False))).rstrip("\n")

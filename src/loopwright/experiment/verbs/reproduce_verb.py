@@ -33,8 +33,7 @@ from loopwright.experiment.runs.run import run
 from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
-from loopwright.records import read_summary
-from loopwright.regular_files import read_regular
+from loopwright.records import read_record, read_summary
 from loopwright.seeding import draw_seed
 
 _MAX_DIFF_BYTES = 1 << 30
@@ -58,7 +57,8 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     Raises:
         SettingError: if the directory contains no run, if a setting is wrong, or if the new directory is inside the
             recorded run or contains another run.
-        CheckpointError: if a checkpoint from which the recorded run started does not exist.
+        CheckpointError: if a checkpoint from which the recorded run started does not exist, or if a recorded file
+            cannot be read or is too large.
     """
     assert line.directory is not None
     directory = Path(line.directory)
@@ -135,7 +135,7 @@ def _check_place(directory: Path, typed: str | None, name: str) -> None:
 def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     """Return a line if the recorded configuration has been changed since the run wrote it."""
     digest = summary.get("config_sha256")
-    text = read_regular(directory / "config.yaml", MAX_CHARACTERS)
+    text = read_record(directory / "config.yaml", MAX_CHARACTERS) or b""
     is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
     return [] if is_own else ["config.yaml: changed since the run wrote it; the changed file is used"]
 
@@ -169,17 +169,17 @@ def _changes_around(directory: Path, trust: Trust, num_threads: int) -> list[str
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:
     """Return a line if ``diff``, the current uncommitted changes, differs from the recorded ``git.diff``."""
-    try:
-        then = read_regular(directory / "git.diff", _MAX_DIFF_BYTES)
-    except FileNotFoundError:
-        then = None
-    except OSError as error:
-        return [f"uncommitted changes: git.diff cannot be read: {error.strerror}"]
+    then = read_record(directory / "git.diff", _MAX_DIFF_BYTES)
     now = None if diff is None else diff.encode()
     if then == now or (not then and not now):
         return []
-    recorded = f"{count(len(then.splitlines()), 'line')} in the recorded git.diff" if then else "none recorded"
-    return [f"uncommitted changes differ: {recorded}, {count(len(now.splitlines()), 'line') if now else 'none'} now"]
+    recorded = f"{count(_num_lines(then), 'line')} in the recorded git.diff" if then else "none recorded"
+    return [f"uncommitted changes differ: {recorded}, {count(_num_lines(now), 'line') if now else 'none'} now"]
+
+
+def _num_lines(text: bytes) -> int:
+    """Return the number of lines, without the memory for a list of them."""
+    return text.count(b"\n") + (not text.endswith(b"\n"))
 
 
 def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:

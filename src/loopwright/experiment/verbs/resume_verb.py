@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import resolve
-from loopwright.errors import SettingError
+from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.console.command_line import CommandLine, command_on
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
@@ -50,8 +50,9 @@ def resume(line: CommandLine, trust: Trust) -> int:
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
         with checked_again(partial(make_job, None), recorded, summary, trust):
             pass  # only the checks are needed: they refuse a wrong value
+        step = on_one_line(str(summary.get("global_step")), 80)
         tell(
-            f"{directory}: completed at global_step {summary.get('global_step')}; nothing is left to do. "
+            f"{directory}: completed at global_step {step}; nothing is left to do. "
             f"To train it for longer: {command_on('resume', directory, trust.packages, 'loop.max_steps=N')}"
         )
         return 0

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopwright.errors import SettingError, on_one_line
-from loopwright.records import MAX_METRICS_BYTES, METRICS_FILE, read_summary
-from loopwright.regular_files import read_regular
+from loopwright.errors import on_one_line
+from loopwright.records import MAX_LOG_BYTES, METRICS_FILE, read_record, read_summary
 
 _MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
@@ -72,17 +71,15 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
     If a validation wrote no file of metrics, its metrics are read from its summary.
 
     Raises:
-        SettingError: if the file of metrics exists but cannot be read.
+        CheckpointError: if a file of the run exists but cannot be read, or is too large.
     """
     summary = read_summary(run_dir)
     state = str(summary.get("state"))
-    try:
-        lines = read_regular(run_dir / METRICS_FILE, MAX_METRICS_BYTES).splitlines(keepends=True)
-    except FileNotFoundError:
+    data = read_record(run_dir / METRICS_FILE, MAX_LOG_BYTES)
+    if data is not None:
+        lines = data.splitlines(keepends=True)
+    else:
         lines = [] if is_training else _validated(summary)
-    except OSError as error:
-        problem = f": cannot be read: {error.strerror}; expected the metrics of a run, or no file."
-        raise SettingError(str(run_dir / METRICS_FILE), problem) from None
     if state != "completed" and lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     return Outcome(

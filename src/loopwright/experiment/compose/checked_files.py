@@ -1,0 +1,82 @@
+"""`check_loaded_files`: makes Hydra check each configuration file when it loads the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hydra._internal import config_loader_impl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+
+from loopwright.errors import SettingError, on_one_line
+from loopwright.experiment.gate.config_files import check_config_file
+from loopwright.shipped import conf_dir
+
+# Hydra asks about twice for each file that a defaults list names. The default experiment has about 20 files. Files that
+# each name the next file twice double the number with each file.
+MAX_LOADS = 500
+
+_MAX_REASON = 200  # largest number of characters of Hydra's or YAML's reason in a message
+
+
+class CheckedRepository(CachingConfigRepository):
+    """Hydra's repository of configuration files for one composition, with a check before a file is loaded.
+
+    The check covers every file that Hydra loads, also a file behind a linked folder. It does not cover files that the
+    composition does not need.
+
+    This class replaces a private class of Hydra, because a `ConfigSource` of Hydra's plugin interface cannot do the
+    same. A source is asked once for each file, and cannot count how often defaults lists name the file. Hydra reads the
+    shipped files and ``--config-dir`` with its own source for ``file://``, which plugins cannot replace. A check before
+    the composition would need a second implementation of defaults lists, and a check afterwards would be too late.
+    """
+
+    _num_loads = 0
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Check and load a file.
+
+        Raises:
+            SettingError: if the file is outside the directory of its source, exceeds the limits of
+                `check_config_file`, or if defaults lists load too many files. A file counts each time that it is named.
+        """
+        self._num_loads += 1
+        if self._num_loads > MAX_LOADS:
+            problem = f": expected defaults lists that load at most {MAX_LOADS:,} files in all."
+            raise SettingError(config_path, problem)
+        if f"config_path={config_path}" not in self.cache:
+            self._check(config_path)
+        try:
+            return super().load_config(config_path)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            problem = f": cannot be loaded ({on_one_line(f'{type(error).__name__}: {error}', _MAX_REASON)})."
+            raise SettingError(config_path, problem) from error
+
+    def _check(self, config_path: str) -> None:
+        if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
+            problem = ": leads out of the configuration directory; name a file in it, such as /model: mlp."
+            raise SettingError(config_path, problem)
+        source = next((each for each in self.delegate.get_sources() if _contains(each, config_path)), None)
+        if source is None or source.scheme() != "file" or Path(source.path) == conf_dir():
+            return
+        root = os.path.realpath(source.path)
+        file = os.path.realpath(os.path.join(root, source._normalize_file_name(config_path)))
+        if not file.startswith(os.path.join(root, "")):
+            problem = f": a link leads from it out of {root}; copy the file {file} into this directory."
+            raise SettingError(os.path.join(source.path, config_path), problem)
+        check_config_file(Path(file))
+
+
+def _contains(source: ConfigSource, config_path: str) -> bool:
+    """Return whether a source contains a file of this name, also if the file is a pipe or a device."""
+    if source.scheme() != "file":
+        return source.is_config(config_path)
+    file = os.path.join(source.path, source._normalize_file_name(config_path))
+    return os.path.exists(file) and not os.path.isdir(file)
+
+
+def check_loaded_files() -> None:
+    """Make Hydra use `CheckedRepository` in this process. Further calls have no effect."""
+    assert hasattr(config_loader_impl, "CachingConfigRepository"), "another version of Hydra loads files elsewhere"
+    config_loader_impl.CachingConfigRepository = CheckedRepository
