@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def build(run_dir: Path, **settings: Any) -> Trainer:
 
 
 def resume(path: Path, **settings: Any) -> Trainer:
-    ours = build(path.parent / "resumed", **settings)
+    ours = build(Path(tempfile.mkdtemp(dir=path.parent)), **settings)
     ours.fit(batches(8), [batches(3)], ckpt_path=path)
     return ours
 

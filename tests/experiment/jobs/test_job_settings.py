@@ -31,7 +31,6 @@ CONFIG: dict[str, Any] = {
         *(("ckpt_path", value) for value in ("", 3, "a\x1bb", [])),
         *(("ckpt_paths", value) for value in ("", [], [3], 3, {"a": "b"})),
         *(("objective", value) for value in ("", None, 3)),
-        *(("objective_mode", value) for value in ("", None, "max ", "minimise")),
         *(("deterministic", value) for value in (None, 1, "true")),
         *(("log_every_n_steps", value) for value in (0, -1, 1.0, None, True, "5")),
         *(("max_restarts", value) for value in (-1, 1.0, None, True, "5")),
