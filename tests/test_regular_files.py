@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 import special
 from limited import limited
-from loopwright.regular_files import open_regular, read_regular
+from loopwright.regular_files import open_regular, read_regular, replace_file
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -81,3 +82,14 @@ def test_a_file_of_holes_is_not_read(size: int, tmp_path: Path) -> None:
 
 def test_a_file_without_a_size_yields_nothing() -> None:
     assert read_regular("/proc/self/maps", 10) == b""  # the kernel makes up the content of such a file
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    replace_file(file, b"one")
+    (tmp_path / f".a.json-{os.getpid()}").write_text("left")
+    replace_file(file, b"two")
+    assert file.read_bytes() == b"two"
+    shutil.rmtree(tmp_path)
+    with pytest.raises(OSError, match="No such file"):
+        replace_file(file, b"three")

@@ -1,10 +1,12 @@
-"""Functions that open and read only regular files. Pipes and devices can block forever, or yield bytes without end."""
+"""Functions that open, read and replace only regular files. Pipes and devices can block, or yield bytes without end."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from contextlib import suppress
+from pathlib import Path
 
 _LEAST_SPARSE_BYTES = 1 << 27  # smaller files are read quickly, also if they consist of holes
 
@@ -82,6 +84,26 @@ def is_sparse(descriptor: int, status: os.stat_result, least_bytes: int) -> bool
     has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
     os.lseek(descriptor, 0, os.SEEK_SET)
     return has_hole
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Replace a file as a whole. If it is a link, the link is replaced. If this fails, the old file is unchanged.
+
+    Raises:
+        OSError: if the new file cannot be written.
+    """
+    partial = file.with_name(f".{file.name}-{os.getpid()}")
+    with suppress(FileNotFoundError):  # left by a killed process with the same ID, or made by another program
+        os.unlink(partial)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as opened:
+            opened.write(content)
+        os.replace(partial, file)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 def _opened(path: str | bytes | os.PathLike[str], flags: int) -> int:

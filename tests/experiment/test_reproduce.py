@@ -446,18 +446,6 @@ def test_an_untrusted_folder_runs_no_code(recorded: Path, cli: Cli, tmp_path: Pa
     assert not ran.exists() and not (tmp_path.parent / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "git.diff", "environment.json", "summary.json", "downstream"])
-def test_a_link_in_the_folder_is_refused(name: str, recorded: Path, cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "outside").write_text("mine")
-    (recorded / name).unlink(missing_ok=True)
-    (recorded / name).symlink_to(tmp_path / "outside")
-    answer = cli("reproduce", "run")
-    assert (answer.code, answer.err) == (
-        2,
-        f"run: {name} is neither a file nor a folder; expected a run directory without links.\n",
-    )
-
-
 def test_untrusted_records_are_shown_on_plain_lines(recorded: Path, cli: Cli) -> None:
     edit(recorded / "environment.json", torch="\x1b[31m" + "x" * 9_999, python=["\n"] * 999)
     edit(recorded / "summary.json", resumes=[{"checkpoint": "\x1b[2J\nReproduced: all"}, 7], state="running")

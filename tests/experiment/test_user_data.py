@@ -94,9 +94,8 @@ def test_a_run_is_not_resumed_with_changed_content_unless_it_has_no_hash(cli: Cl
     summary.write_text(json.dumps(found))
     answer = cli("resume", "run", "loop.max_steps=6")
     assert answer.code == 2
-    assert (
-        "differs from the start of the run (train_content_sha256, val_content_sha256); expected the data" in answer.err
-    )
+    assert answer.err.startswith("data: not the data that the run read (data.train_content_sha256: '")
+    assert "; data.val_content_sha256: '" in answer.err
     summary.write_text(json.dumps(found | {"data": {}}))  # as runs of older versions were recorded
     assert cli("resume", "run", "loop.max_steps=6").code == 0
     assert len(json.loads(summary.read_text())["data"]["train_content_sha256"]) == 64

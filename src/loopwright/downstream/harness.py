@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -20,6 +21,7 @@ from loopwright.downstream.tokenizers import ByteTokenizer
 from loopwright.errors import check_count, on_one_line, refuse, refuse_type
 from loopwright.hooks import ValidationCallback
 from loopwright.protocols import LanguageModel, Tokenizer
+from loopwright.regular_files import replace_file
 from loopwright.shipped import task_dir as shipped_task_dir
 
 if TYPE_CHECKING:
@@ -208,18 +210,17 @@ class EleutherEvalHarness(ValidationCallback):
             "higher_is_better": results["higher_is_better"],
         }
         path, number = folder / f"step_{trainer.global_step:08d}.json", 1
-        while checkpoint is not None and path.exists():
+        while checkpoint is not None and os.path.lexists(path):
             number += 1
             path = folder / f"step_{trainer.global_step:08d}_{number}.json"
-        part = path.with_name(f".{path.name}")
         try:
+            for place in (folder.parent, folder):
+                if place.is_symlink():
+                    raise OSError(errno.ELOOP, f"{place.name} is a link; remove it or move it away")
             folder.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(kept, indent=1, default=str) + "\n", encoding="utf-8")
-            part.replace(path)
+            replace_file(path, (json.dumps(kept, indent=1, default=str) + "\n").encode())
         except OSError as error:  # the metrics are already logged; if the disk is full, the next checkpoint fails
             _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
-            with suppress(OSError):
-                part.unlink()
 
 
 def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:

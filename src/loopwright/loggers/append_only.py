@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 from abc import ABC
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,13 +55,16 @@ class AppendedFiles:
         """Append lines to the file ``name``.
 
         If the file cannot be written, a warning is logged, and the lines are kept in memory and written by a later
-        call. This method does not raise an error. If the lines still cannot be written, `size` raises an error at the
-        next checkpoint, and `write_waiting` raises an error at the end of the fit.
+        call. This method does not raise an error for a full disk. If the lines still cannot be written, `size` raises
+        an error at the next checkpoint, and `write_waiting` raises an error at the end of the fit.
 
         Args:
             name: file name.
             lines: lines, each including its newline.
             header: first line of the file, including its newline, written if the file is empty.
+
+        Raises:
+            SaveError: if the file is a link or another file that is not regular.
         """
         was_waiting = name in self._waiting
         data = self._waiting.pop(name, b"") + "".join(lines).encode()
@@ -113,16 +117,20 @@ class AppendedFiles:
                 raise SaveError(f"{self._run_dir / name}: cannot be written; {needed}")
 
     def cut_back(self, name: str, size: int) -> None:
-        """Truncate the file ``name`` to ``size`` bytes, or log a warning if the file is shorter."""
+        """Truncate the file ``name`` to ``size`` bytes, or log a warning if the file is shorter.
+
+        Raises:
+            SaveError: if the file is a link or another file that is not regular.
+        """
         path = self._run_dir / name
-        present = path.stat().st_size if path.exists() else 0
+        present = os.fstat(self._open(name)).st_size if os.path.lexists(path) else 0
         if present < size:
             problem = "%s: is %d bytes shorter than when the checkpoint was saved; earlier lines are missing."
             _log.warning(problem, path, size - present)
         elif present > size:
             os.ftruncate(self._open(name), size)
-            if not self._is_kept_open:
-                self._close_files()
+        if not self._is_kept_open:
+            self._close_files()
 
     def rest(self) -> None:
         """Close the files after a fit. `append` opens a file again. Waiting lines stay in memory."""
@@ -150,7 +158,13 @@ class AppendedFiles:
             if not self._has_begun:
                 self._run_dir.mkdir(parents=True, exist_ok=True)
                 self._has_begun = True
-            self._descriptors[name] = open_to_append(self._run_dir / name)
+            path = self._run_dir / name
+            try:
+                self._descriptors[name] = open_to_append(path)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # a link, which no later attempt can write to
+                    raise SaveError(f"{path}: cannot be written: {error.strerror}.") from error
+                raise
         return self._descriptors[name]
 
     def _close_files(self) -> None:
@@ -226,3 +240,14 @@ def number(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def plain(value: Any) -> Any:
+    """Convert a nested value for strict JSON. Infinite numbers and NaN become strings, as in ``metrics.jsonl``."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -15,6 +14,8 @@ from loopwright.errors import printable
 from loopwright.hooks import RepeatsFirstBatch
 from loopwright.plan import Plan, describe, in_ascii
 
+# One word of a shell command: text in $'…', in '…' or in "…", and other characters.
+_SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
 _ROW = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # the label of a row, and the spaces before its text
 
 
@@ -130,9 +131,8 @@ def _wrap(line: str, width: int) -> list[str]:
 
 def _wrap_command(command: str, width: int) -> list[str]:
     """Break a shell command between its arguments."""
-    try:
-        arguments = [shlex.quote(argument) for argument in shlex.split(command)]
-    except ValueError:  # a text that only looks like a command
+    arguments = _SHELL_WORD.findall(command)
+    if " ".join(arguments) != command:  # a text that only looks like a command
         return [f"  {command}"]
     lines = [f"  {arguments[0]}"]
     for argument in arguments[1:]:

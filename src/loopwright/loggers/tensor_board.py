@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopwright.errors import refuse
+from loopwright.errors import SaveError, refuse
 from loopwright.hooks import Logger
 from loopwright.loggers.append_only import is_of_run
 
@@ -102,11 +103,20 @@ class TensorBoardLogger(Logger):
 
     def _event_files(self) -> list[Path]:
         assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
-        return sorted((self._run_dir / FOLDER).glob("events.out.tfevents.*"))
+        self._check_folder()
+        found = sorted((self._run_dir / FOLDER).glob("events.out.tfevents.*"))
+        return [file for file in found if stat.S_ISREG(file.lstat().st_mode)]
+
+    def _check_folder(self) -> None:
+        """Refuse a link in place of the folder, because events would be written to another place."""
+        assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
+        if (self._run_dir / FOLDER).is_symlink():
+            raise SaveError(f"{self._run_dir / FOLDER}: a link, and not written to; remove it or move it away.")
 
     def _open(self) -> SummaryWriter:
         assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
         if self._writer is None:
+            self._check_folder()
             self._writer = _summary_writer()(self._run_dir / FOLDER)
         return self._writer
 

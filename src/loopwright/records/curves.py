@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.records.series import Series, read_series, read_summary
+from loopwright.regular_files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,15 +74,13 @@ def draw_curves(run_dir: Path) -> Path | None:
     # matplotlib is imported here because the import takes half a second, which would delay the start of every command.
     import matplotlib
 
-    partial = run_dir / f".curves-{os.getpid()}.png"
+    picture = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # the user's own settings could run programs, such as latex
         warnings.simplefilter("ignore")  # matplotlib warns if the font lacks a character, and draws a box
-        try:
-            _figure(run_dir, series).savefig(partial, metadata={"Software": None})
-            return partial.replace(run_dir / CURVES_FILE)
-        finally:
-            partial.unlink(missing_ok=True)
+        _figure(run_dir, series).savefig(picture, format="png", metadata={"Software": None})
+    replace_file(run_dir / CURVES_FILE, picture.getvalue())
+    return run_dir / CURVES_FILE
 
 
 def _figure(run_dir: Path, series: Mapping[str, Series]) -> Figure:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from loopwright.errors import SettingError
-from loopwright.experiment.compose.overrides import quoted, split_jobs, with_value
+from loopwright.experiment.compose.hydra_files import write_hydra_files
+from loopwright.experiment.compose.overrides import override_text, quoted, split_jobs
 
 pytestmark = pytest.mark.hydra
 
@@ -28,11 +33,30 @@ def test_sweeps_that_cannot_be_split_are_refused(word: str) -> None:
         split_jobs([word])
 
 
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
-def test_a_quoted_text_is_parsed_to_the_same_text(text: str) -> None:
-    value = OverridesParser.create().parse_override(f"key={quoted(text)}").value()
-    assert str(value).replace("\\${", "${") == text
+# Strings of characters that mean something to a shell, to Hydra's grammar or to OmegaConf.
+ODD_TEXT = st.text(st.sampled_from("ab1 \\${}'\",[]()=~:@|?*+-;&<>#%!^`./ é☃\u00a0\n\t"), min_size=1, max_size=12)
 
 
-def test_a_value_replaces_the_earlier_value_of_its_key() -> None:
-    assert with_value(["a=1", "++b.c=2"], "b.c", "x y") == ["a=1", "b.c='x y'"]
+@pytest.mark.parametrize("make", [override_text, lambda key, text: f"{key}={quoted(text)}"])
+@given(
+    text=ODD_TEXT | st.sampled_from(["1", "null", "true", "1e3", "a,b", "[a]", "choice(a,b)", "${seed}", "\\${seed}"])
+)
+def test_a_string_is_composed_as_it_was(make: Callable[[str, str], str], text: str) -> None:
+    override = OverridesParser.create().parse_override(make("key", text))
+    config = OmegaConf.create({"key": None, "seed": 7})
+    OmegaConf.update(config, "key", override.value())
+    assert not override.is_sweep_override()
+    assert config.key == text
+
+
+def test_a_run_directory_is_recorded_for_hydra_as_it_is(tmp_path: Path) -> None:
+    directory = tmp_path / "\\${seed}"
+    source = OmegaConf.create({"seed": 7, "hydra": {"run": {}, "job": {}, "runtime": {}, "overrides": {"task": []}}})
+    write_hydra_files(directory, source)
+    recorded = OmegaConf.load(directory / ".hydra" / "hydra.yaml")
+    assert (recorded.hydra.run.dir, recorded.hydra.runtime.output_dir) == (str(directory), str(directory))
+
+
+def test_plain_strings_are_not_quoted() -> None:
+    assert override_text("a.b", "runs/one two/step_7") == "a.b=runs/one two/step_7"
+    assert override_text("a.b", "x=y") == "a.b='x=y'"

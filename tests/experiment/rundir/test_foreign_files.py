@@ -66,6 +66,6 @@ def test_metrics_are_not_written_into_other_files(kind: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", special.KINDS)
 def test_messages_are_not_written_into_other_files(kind: str, tmp_path: Path) -> None:
     special.make(tmp_path / "run.log", kind)
-    with pytest.raises(OSError):
+    with pytest.raises(SaveError, match=r"run\.log: cannot be written: not a regular file"):
         with run_log(tmp_path / "run.log"):
             logging.getLogger("loopwright").warning("x" * 100_000)

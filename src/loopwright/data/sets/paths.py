@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from loopwright.errors import SettingError, did_you_mean, refuse_type
 
 
 def find_file(setting: str, given: str | os.PathLike[str]) -> Path:
-    """Return the path of an existing file. ``given`` is relative to the current directory; ``~`` is the home directory.
+    """Return the path of an existing file. ``given`` is relative to the current directory.
+
+    A leading ``~`` is the home directory, unless the path exists as it is written.
 
     Raises:
         SettingError: if the file does not exist, with the nearest name in its folder in the message; if the path is a
@@ -32,7 +35,10 @@ def find_folder(setting: str, given: str | os.PathLike[str]) -> Path:
 def _find(setting: str, given: str | os.PathLike[str], kind: str, is_kind: Callable[[Path], bool]) -> Path:
     if not isinstance(given, str | os.PathLike) or not os.fspath(given):
         raise refuse_type(setting, given, f"the path of a {kind}")
-    path = Path(given).expanduser()
+    path = Path(given)
+    if not is_kind(path) and str(path).startswith("~"):
+        with suppress(RuntimeError):  # there is no such user
+            path = path.expanduser()
     if is_kind(path):
         return path
     if path.exists():

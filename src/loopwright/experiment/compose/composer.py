@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composition_errors import composition_error
-from loopwright.experiment.compose.overrides import parse_overrides, quoted
+from loopwright.experiment.compose.overrides import in_quotes, parse_overrides
 from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line
 from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
@@ -73,7 +73,7 @@ class Composer:
 
     def __init__(self, config_dir: Path | None) -> None:
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
-        self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{config_dir}')}]"]
+        self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
 
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from loopwright.errors import SaveError
+from loopwright.experiment.compose.overrides import without_interpolation
 
 
 def write_hydra_files(directory: Path, source: DictConfig, job_number: int | None = None) -> None:
@@ -28,12 +29,12 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
     hydra = source.hydra
     with read_write(source), open_dict(source):
         if job_number is None:
-            hydra.run.dir = str(directory)
+            hydra.run.dir = without_interpolation(str(directory))
         else:
-            hydra.sweep.dir = str(directory.parent)
+            hydra.sweep.dir = without_interpolation(str(directory.parent))
             hydra.job.num, hydra.job.id = job_number, str(job_number)
         hydra.mode = "RUN" if job_number is None else "MULTIRUN"
-        hydra.runtime.output_dir = str(directory.resolve())
+        hydra.runtime.output_dir = without_interpolation(str(directory.resolve()))
         task = source.copy()
         del task["hydra"]
     texts = {

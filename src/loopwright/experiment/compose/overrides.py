@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Sequence
+from typing import Any
 
 # Hydra's own function splits a sweep into jobs, so that Loopwright runs exactly the jobs that Hydra would run.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -11,9 +12,12 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from loopwright.errors import SettingError
+from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined, one_line
+from loopwright.experiment.gate.resolve import resolve
 
 
 def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
@@ -58,7 +62,7 @@ def _quoted_word(word: str, parser: OverridesParser) -> str | None:
         parser.parse_override(quoted_word)
     except (HydraException, RecursionError):
         return None
-    return shlex.quote(quoted_word)
+    return shell_line([quoted_word])
 
 
 def _given_twice(parsed: Sequence[Override]) -> list[str]:
@@ -100,11 +104,43 @@ def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = No
 
 
 def quoted(text: str) -> str:
-    """Quote a string for use as a value in an override. Hydra parses the result to exactly the same string."""
-    return str(QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes())
+    """Quote a string for use as a value in an override. Hydra composes a configuration with exactly the same string."""
+    return in_quotes(without_interpolation(text))
 
 
-def with_value(overrides: Sequence[str], key: str, value: str) -> list[str]:
-    """Return the overrides without any value of ``key``, followed by ``key=value`` with the value quoted."""
-    kept = [word for word in overrides if word.lstrip("+").split("=", 1)[0] != key]
-    return [*kept, f"{key}={quoted(value)}"]
+def without_interpolation(text: str) -> str:
+    """Return what OmegaConf reads as exactly the string ``text``, even if ``text`` looks like an interpolation."""
+    # A backslash before ``${`` escapes it, and each backslash before that one is doubled.
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def in_quotes(text: str) -> str:
+    """Quote a string for Hydra's grammar alone. OmegaConf still reads ``${`` in it as an interpolation."""
+    return str(QuotedString(text=text, quote=Quote.single).with_quotes())
+
+
+def typed_value(override: Override) -> Any:
+    """Return the value that Hydra would compose for an override of a single value.
+
+    Raises:
+        SettingError: for an interpolation of another setting.
+    """
+    value = override.value()
+    if "${" not in str(override.input_line):
+        return value
+    try:
+        return resolve(OmegaConf.create({"value": value}))["value"]
+    except SettingError:
+        problem = ": expected a value that refers to no other setting; a backslash before ${ keeps it as text."
+        raise SettingError(str(override.input_line), problem) from None
+
+
+def override_text(key: str, value: str) -> str:
+    """Return an override that sets ``key`` to a string. The value is only quoted if Hydra's grammar needs quotes."""
+    plain = f"{key}={value}"
+    try:
+        override = OverridesParser.create().parse_override(plain)
+        is_same = not override.is_sweep_override() and override.value() == value and "${" not in value
+    except HydraException:
+        is_same = False
+    return plain if is_same else f"{key}={quoted(value)}"

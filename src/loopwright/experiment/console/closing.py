@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from loopwright.errors import printable
-from loopwright.experiment.console.command_line import words_on
 from loopwright.experiment.console.tables import show
 from loopwright.records import CURVES_FILE
 
@@ -43,8 +41,3 @@ def closing_text(
     lines.append(f"Run directory: {directory}")
     lines += [f"{label}: {command}" for label, command in commands.items()]
     return "\n".join(printable(line, keeps_newlines=False) for line in lines)
-
-
-def command_on(verb: str, directory: Path, trusted: Sequence[str]) -> str:
-    """Return the shell command that applies a verb to a run directory, with ``--trust`` for each trusted package."""
-    return shlex.join(["loopwright", *words_on(verb, directory, trusted)])

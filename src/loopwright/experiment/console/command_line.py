@@ -8,6 +8,7 @@ that this module did not parse. This module imports only the standard library an
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -105,7 +106,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
         if verb in WITH_PATH and action == "run":
-            if not overrides or _is_override(overrides[0]):
+            if not overrides or (_is_override(overrides[0]) and not os.path.lexists(overrides[0])):
                 what = "a run directory" if WITH_PATH[verb] == "DIR" else "a file"
                 raise SettingError(verb, f": expected {what}; use loopwright {verb} {WITH_PATH[verb]}.")
             directory = overrides.pop(0)
@@ -170,7 +171,8 @@ def _hydra_flags(flags: argparse.Namespace, action: Action) -> tuple[str, ...]:
 
 
 def _is_override(word: str) -> bool:
-    return "=" in word or word.startswith(("+", "~"))
+    """Return whether a word is an override. A path that begins with a slash or dots is none."""
+    return ("=" in word or word.startswith(("+", "~"))) and not word.startswith(("/", "./", "../"))
 
 
 def _check_verb(word: str) -> str:
@@ -208,7 +210,7 @@ def _check_split_list(words: Sequence[str]) -> None:
         rest = list(takewhile(lambda other: not _is_override(other), words[index + 1 :]))
         if rest:
             whole = re.sub(r"([,:]) ", r"\1", " ".join([word, *rest]))
-            raise SettingError(word, f": a shell splits words at spaces; use {shlex.quote(whole)}.")
+            raise SettingError(word, f": a shell splits words at spaces; use {shell_line([whole])}.")
 
 
 def _check_override(word: str, multirun: bool) -> None:
@@ -270,10 +272,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def command_on(verb: str, directory: Path, trusted: Sequence[str] = (), *overrides: str) -> str:
+    """Return the shell command that applies a verb to a run directory, with ``--trust`` for each trusted package."""
+    return shell_line(["loopwright", *words_on(verb, directory, trusted), *overrides])
+
+
 def words_on(verb: str, directory: Path, trusted: Sequence[str]) -> list[str]:
     """Return the words of a command on a run directory, with ``--trust`` for the packages that the run trusted.
 
-    If the directory begins with a dash, it gets the prefix ``./``, so that it is not parsed as a flag.
+    If the directory looks like a flag or an override, it gets the prefix ``./``.
     """
     shown = str(directory)
-    return [verb, *(f"--trust={name}" for name in trusted), f"./{shown}" if shown.startswith("-") else shown]
+    is_ambiguous = shown.startswith("-") or _is_override(shown)
+    return [verb, *(f"--trust={name}" for name in trusted), f"./{shown}" if is_ambiguous else shown]
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """Return words as they are typed in a shell.
+
+    Characters that a terminal does not print, and repeated spaces, are written as hexadecimal escapes in ``$'…'``,
+    because messages replace these characters.
+    """
+    return " ".join(_shell_word(word) for word in words)
+
+
+def _shell_word(word: str) -> str:
+    if word.isprintable() and "  " not in word and word == word.strip():
+        return shlex.quote(word)
+    characters = []
+    for place, char in enumerate(word):
+        if char in "\\'":
+            characters.append(f"\\{char}")
+        elif not char.isprintable() or (char == " " and word[place - 1 : place] in ("", " ")) or word[place:] == char:
+            characters.append("".join(f"\\x{byte:02x}" for byte in os.fsencode(char)))
+        else:
+            characters.append(char)
+    return f"$'{''.join(characters)}'"

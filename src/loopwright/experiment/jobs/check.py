@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 
-from loopwright.errors import SettingError
+from loopwright.errors import DataError, SettingError
 from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs import objects as build
@@ -17,11 +18,20 @@ from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_checker import CheckedJob, JobChecker
 from loopwright.experiment.jobs.job_plan import JobPlan
 from loopwright.experiment.jobs.process import process_settings
+from loopwright.experiment.jobs.recorded_data import (
+    data_differences,
+    located,
+    started_in,
+    types_data,
+    with_directories,
+)
 from loopwright.seeding import draw_seed
 
 
 @contextmanager
-def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> Iterator[CheckedJob]:
+def checked(
+    job: Job, trust: Trust, default_num_threads: int | None = None, *, compares_data: bool = True
+) -> Iterator[CheckedJob]:
     """Check a job and build its objects. The context applies the job's number of threads and determinism to torch.
 
     Args:
@@ -29,6 +39,7 @@ def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> I
         trust: packages that the user trusts.
         default_num_threads: number of threads for CPU operations, used if the configuration sets no number. None means
             torch's current number.
+        compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
 
     Raises:
         SettingError: for a wrong setting.
@@ -37,7 +48,59 @@ def checked(job: Job, trust: Trust, default_num_threads: int | None = None) -> I
     settled = settle(job, trust, default_num_threads)
     with applied(settled):
         # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
-        yield cast(CheckedJob, JobChecker(trust, builds_trusted=True).check(settled))
+        yield cast(CheckedJob, JobChecker(trust, builds_trusted=True, compares_data=compares_data).check(settled))
+
+
+@contextmanager
+def checked_again(
+    make_job: Callable[[dict[str, Any]], Job],
+    config: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    trust: Trust,
+    default_num_threads: int | None = None,
+    *,
+    compares_data: bool = True,
+) -> Iterator[CheckedJob]:
+    """Check the job of a recorded run and build its objects, as `checked` does.
+
+    Args:
+        make_job: function that applies the overrides to a copy of the configuration, and returns the job.
+        config: recorded configuration, without overrides.
+        summary: summary of the recorded run.
+        trust: packages that the user trusts.
+        default_num_threads: number of threads for CPU operations, used if the configuration sets no number.
+        compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
+
+    Raises:
+        SettingError: for a wrong setting. If a data file does not exist, the message names both directories.
+        CheckpointError: for a checkpoint that does not exist.
+    """
+    job = make_job(_with_recorded_data(make_job, config, summary, trust))
+    try:
+        with ExitStack() as stack:
+            # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
+            yield stack.enter_context(checked(job, trust, default_num_threads, compares_data=compares_data))
+    except SettingError as error:
+        raise with_directories(error, summary) from error.__cause__
+
+
+def _with_recorded_data(
+    make_job: Callable[[dict[str, Any]], Job], config: Mapping[str, Any], summary: Mapping[str, Any], trust: Trust
+) -> dict[str, Any]:
+    """Return the configuration with absolute paths that lead to the recorded data.
+
+    The data are only built here if they may be in one of two directories, and if no override chooses other data.
+    """
+    there, here = located(config, started_in(summary)), copy.deepcopy(dict(config))
+    if there.get("data") == here.get("data") or types_data(make_job(there).overrides):
+        return there
+    for candidate in (there, here):
+        try:
+            if not data_differences(summary, build.build_data(settle(make_job(candidate), trust), trust)):
+                return candidate
+        except (SettingError, DataError):  # raised again if neither directory contains the recorded data
+            continue
+    return there
 
 
 def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
@@ -41,6 +41,8 @@ class Job:
         device: device settings; None until `loopwright.experiment.jobs.check.settle` has built them.
         source: configuration that Hydra composed, with unresolved interpolations; None for a recorded configuration.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
+        located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
+            from these sections, but ``config`` is recorded.
     """
 
     number: int
@@ -53,6 +55,12 @@ class Job:
     device: object = None
     source: DictConfig | None = None
     num_threads: int = 0
+    located: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def built_from(self) -> dict[str, Any]:
+        """Configuration from which the objects of the job are built."""
+        return {**self.config, **self.located}
 
 
 def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:

@@ -20,6 +20,7 @@ from torch import nn
 from loopwright.checkpoint import check_weights, expand, folder_problem, read_checkpoint, resolve
 from loopwright.device import Device, open_device
 from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.gate.allow import NEEDS
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.tree import TARGET, walk
@@ -30,11 +31,14 @@ from loopwright.experiment.jobs.job_plan import JobPlan, plan_job
 from loopwright.experiment.jobs.model_check import check_takes
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.rate_curve import sketch_optimizer
-from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences
+from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
+from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
+from loopwright.records import read_summary
 from loopwright.trainer.arguments import make_optimizer
 
+_CHECKPOINTS = ("ckpt_path", "ckpt_paths")
 _COLLECTED = ("callbacks", "loggers")  # sections that are mappings of names to objects
 
 T = TypeVar("T")
@@ -61,10 +65,12 @@ class JobChecker:
     Args:
         trust: packages that the user trusts.
         builds_trusted: whether sections that name classes of trusted packages are built as well.
+        compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
     """
 
-    def __init__(self, trust: Trust, *, builds_trusted: bool) -> None:
+    def __init__(self, trust: Trust, *, builds_trusted: bool, compares_data: bool = True) -> None:
         self._trust = trust
+        self._compares_data = compares_data
         self._builds_trusted = builds_trusted
         self._built: dict[str, tuple[str, Any]] = {}  # for section names: configuration as JSON, and result
 
@@ -83,7 +89,7 @@ class JobChecker:
             SettingError: for a wrong setting.
             CheckpointError: for a checkpoint that does not exist.
         """
-        config, trust = job.config, self._trust
+        config, trust = job.built_from, self._trust
         _check_installed(config)
         loop = build.build_loop(job, trust)
         _check_paths(job, is_training=isinstance(loop, TrainingLoop))
@@ -119,6 +125,8 @@ class JobChecker:
             loggers=collected["loggers"],
             data=self._once(job, ["data"], lambda: build.build_data(job, trust)),
         )
+        if self._compares_data:
+            self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects))
         plan = plan_job(job.settings, objects)
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
@@ -130,12 +138,12 @@ class JobChecker:
 
     def _model(self, job: Job) -> nn.Module | None:
         """Return the model without its weights, or None if the model section names a class of a trusted package."""
-        node = job.config["model"]
+        node = job.built_from["model"]
         return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
         """Return the result of ``make``. If these sections have not changed since the job before, reuse its result."""
-        name, key = " ".join(sections), json.dumps([job.config.get(name) for name in sections], sort_keys=True)
+        name, key = " ".join(sections), json.dumps([job.built_from.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
             if self._built.pop(name, None) is not None and name == "data":
                 gc.collect()  # free the old data set, even one in a reference cycle, before the new one is built
@@ -248,11 +256,33 @@ def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
     if found is None:
         return
     run_dir, differences = found
-    what, remedy = "another model", f"to validate it with the recorded model: loopwright validate {run_dir}"
+    what, remedy = "another model", f"to validate it with the recorded model: {command_on('validate', run_dir)}"
     if is_training:
         what = "other settings"
         remedy = f"a resumed run keeps its settings. To begin a new run with these weights, use init_from; {remedy}"
     raise SettingError("ckpt_path", f"={path!r}: its run had {what} ({'; '.join(differences)}); {remedy}.")
+
+
+def _check_same_data(job: Job, objects: JobObjects) -> None:
+    """Compare the data with the recorded data of each run whose checkpoint is used, if its section ``data`` is equal.
+
+    A resumed run keeps its data. A validation may use other data if an override chooses the data.
+    """
+    is_training = isinstance(objects.loop, TrainingLoop)
+    if not is_training and types_data(job.overrides):
+        return
+    remedy = "a resumed run keeps its data; to begin a new run with its weights, use init_from"
+    for run_dir in {run_of(path) for path in _checkpoints(job)} - {None}:
+        if run_dir is not None and run_differences(run_dir, job.config, ["data"]) is None:
+            node = job.config["data"]
+            refuse_other_data(read_summary(run_dir), objects.data, remedy if is_training else to_use_them(node))
+
+
+def _checkpoints(job: Job) -> list[Path]:
+    given = job.settings.ckpt_paths or job.settings.ckpt_path or []
+    paths = [given] if isinstance(given, str) else given
+    found = [[path] if os.path.lexists(path) else glob.glob(path, recursive=True) for path in paths]
+    return [Path(path) for each in found for path in each]
 
 
 def _is_ours(node: Any) -> bool:

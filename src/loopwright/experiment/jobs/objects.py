@@ -61,7 +61,7 @@ def build_objects(job: Job, trust: Trust) -> JobObjects:
         SettingError: if a class or function named by a ``_target_`` refuses its arguments, or returns an object of a
             wrong class.
     """
-    config = job.config
+    config = job.built_from
     return JobObjects(
         loop=build_loop(job, trust),
         device=build_device(job, trust),
@@ -91,7 +91,7 @@ def make_trainer(
         run_dir: directory to which the run writes its files. None writes no files and uses no loggers.
         callbacks: additional callbacks by name.
     """
-    make_model = factory(job.config["model"], trust, "model")
+    make_model = factory(job.built_from["model"], trust, "model")
     return Trainer(
         model=cast(Callable[[], nn.Module], make_model),  # the trainer checks the class of the model
         optimizer=objects.optimizer,
@@ -115,7 +115,7 @@ def build_data(job: Job, trust: Trust) -> Splits:
     """
     assert job.settings.seed is not None, "settle() chooses a seed"
     with RandomStreams(derive(job.settings.seed, "build data")).active():
-        splits = instantiate(job.config["data"], trust, "data")
+        splits = instantiate(job.built_from["data"], trust, "data")
     if not isinstance(splits, Splits):
         raise refuse_type("data", type(splits).__name__, "a _target_ that returns loopwright.data.Splits(train, val)")
     return splits

@@ -6,8 +6,6 @@ come from an untrusted source.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import yaml  # comes with omegaconf
 
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.compose.composition_errors import unknown_key
-from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.compose.overrides import parse_overrides, typed_value
+from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined
 from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.tree import TARGET
@@ -65,20 +64,6 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
             _check_keys(file, value)
 
 
-def check_files(directory: Path) -> None:
-    """Refuse symbolic links and special files in a run directory. A link could lead out of the directory."""
-    for here, folders, files in os.walk(directory):
-        for path in (Path(here, name) for name in sorted((*folders, *files))):
-            mode = path.lstat().st_mode
-            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-                name = path.relative_to(directory)
-                raise SettingError(
-                    str(directory), f": {name} is neither a file nor a folder; expected a run directory without links."
-                )
-        # The files of a checkpoint are checked when the checkpoint is read.
-        folders[:] = [name for name in folders if Path(here, name) != directory / "checkpoints"]
-
-
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Set values in a recorded configuration, in place.
 
@@ -98,9 +83,9 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
         elif isinstance(_get(config, key.split(".")), dict):
             problems.append(
                 f"{line}: a recorded run keeps its option of {key}; change one value of it with {key}.NAME=VALUE, or "
-                f"start a new run with: loopwright {line}"
+                f"start a new run with: {shell_line(['loopwright', str(line)])}"
             )
-        elif not _set(config, key.split("."), override.value()):
+        elif not _set(config, key.split("."), typed_value(override)):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")
     if problems:
         raise SettingError(joined(problems), "")
@@ -134,13 +119,19 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
         The run directory and one line for each difference, except in ``data.num_workers``. None if there is no
         difference, or if the checkpoint is not in a run directory.
     """
-    for run_dir in (path, path.parent, path.parent.parent):
-        if (run_dir / "config.yaml").is_file() and (run_dir / "checkpoints").is_dir():
-            theirs = read_recorded(run_dir)
-            lines = [line for name in sections for line in differences(theirs.get(name), config.get(name), name)]
-            lines = [line for line in lines if not line.startswith("data.num_workers:")]
-            return (run_dir, lines) if lines else None
-    return None
+    run_dir = run_of(path)
+    if run_dir is None:
+        return None
+    theirs = read_recorded(run_dir)
+    lines = [line for name in sections for line in differences(theirs.get(name), config.get(name), name)]
+    lines = [line for line in lines if not line.startswith("data.num_workers:")]
+    return (run_dir, lines) if lines else None
+
+
+def run_of(path: Path) -> Path | None:
+    """Return the run directory that contains a checkpoint, or None. ``path`` may also be the run directory itself."""
+    places = (path, path.parent, path.parent.parent)
+    return next((p for p in places if (p / "config.yaml").is_file() and (p / "checkpoints").is_dir()), None)
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -91,8 +92,9 @@ def newest_step(run_dir: Path | None) -> int | None:
 
 def _folders(run_dir: Path) -> dict[int, Path]:
     """Return the folders of a run that are named like checkpoints, by step."""
-    found = run_dir.glob("checkpoints/step_*")
-    return {int(path.name[5:]): path for path in found if re.fullmatch(r"step_\d+", path.name)}
+    found = [] if (run_dir / "checkpoints").is_symlink() else run_dir.glob("checkpoints/step_*")
+    folders = [path for path in found if re.fullmatch(r"step_\d+", path.name) and stat.S_ISDIR(path.lstat().st_mode)]
+    return {int(path.name[5:]): path for path in folders}
 
 
 def _is_of_full_size(folder: Path) -> bool:
@@ -102,7 +104,7 @@ def _is_of_full_size(folder: Path) -> bool:
     """
     try:
         files = json.loads(read_regular(folder / "manifest.json", _MAX_MANIFEST_BYTES))["files"]
-        return all((folder / name).stat().st_size == record["num_bytes"] for name, record in files.items())
+        return all((folder / name).lstat().st_size == record["num_bytes"] for name, record in files.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no valid manifest, or a missing file
         return False
 

@@ -74,7 +74,7 @@ def check_usable(setting: str, path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise SettingError(setting, f"={str(path)!r}: expected a directory, found a file.")
     held = [name for name in _RUN_FILES if (path / name).exists()]
-    if held or (path.is_dir() and any((child / "summary.json").exists() for child in path.iterdir())):
+    if held or (path.is_dir() and any(os.path.exists(child / "summary.json") for child in path.iterdir())):
         raise SettingError(setting, f"={str(path)!r}: contains a run already; name a new directory.")
 
 

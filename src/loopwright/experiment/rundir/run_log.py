@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 
+from loopwright.errors import SaveError
 from loopwright.experiment.console.messages import complain, one_line
 from loopwright.regular_files import open_to_append
 
@@ -60,8 +61,14 @@ def run_log(file: Path) -> Iterator[None]:
     """While the context is open, append messages of the logger ``loopwright`` to ``file``.
 
     Warnings and errors are also printed to stderr. Warnings of Python's `warnings` module are logged in the same way.
+
+    Raises:
+        SaveError: if the file cannot be opened, or is a link or another file that is not regular.
     """
-    to_file = _ToFile(file)
+    try:
+        to_file = _ToFile(file)
+    except OSError as error:
+        raise SaveError(f"{file}: cannot be written: {error.strerror or error}") from error
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_stderr = _ToStderr()
     to_stderr.setLevel(logging.WARNING)

@@ -18,11 +18,13 @@ import yaml
 
 from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
-from loopwright.loggers.append_only import number
+from loopwright.loggers.append_only import plain
 from loopwright.records import read_record, read_summary
+from loopwright.regular_files import replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
+    "cwd",
     "global_step",
     "metrics",
     "best",
@@ -66,7 +68,6 @@ class DirectoryWriter:
             _log.warning(
                 "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
             )
-        self._data_before = before["data"] if isinstance(before.get("data"), dict) else {}
         self._resumption: tuple[str, str] | None = None  # texts of config.yaml and command.txt, not yet written
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
@@ -82,6 +83,7 @@ class DirectoryWriter:
             "objective_name": settings.objective,
             "objective_mode": settings.objective_mode,
             "seconds": 0.0,
+            "cwd": os.getcwd(),  # relative paths in the configuration are relative to this directory
             "weights_sha256": None,
             "config_sha256": None,
             "data": {},
@@ -138,7 +140,8 @@ class DirectoryWriter:
         self._resumption, self._is_begun = None, True
         for left in self.directory.glob(".*.*-*"):  # partial files that a killed process has left
             if _PARTIAL.fullmatch(left.name):
-                left.unlink(missing_ok=True)
+                with suppress(OSError):  # a folder that another program made
+                    left.unlink()
         self._write_config(config_text)
         self._write("command.txt", command)
         self._write_summary()
@@ -153,19 +156,7 @@ class DirectoryWriter:
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Write properties of the data, such as digests, to the summary.
-
-        Raises:
-            SettingError: if the run is resumed and a recorded property of its data has another value now.
-        """
-        found = json.loads(json.dumps(plain(facts)))
-        changed = [name for name, value in self._data_before.items() if found.get(name) != value]
-        if changed:
-            raise SettingError(
-                "data",
-                f": differs from the start of the run ({', '.join(changed)}); expected the data that the run started "
-                "with.",
-            )
+        """Write properties of the data, such as digests, to the summary."""
         self._summary["data"] = dict(facts)
         self._write_summary()
 
@@ -202,27 +193,13 @@ class DirectoryWriter:
 
     def _write(self, name: str, text: str) -> None:
         """Replace a file as a whole. If the new file cannot be written, the old file is unchanged."""
-        path, partial = self.directory / name, self.directory / f".{name}-{os.getpid()}"
+        path = self.directory / name
         try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            replace_file(path, text.encode())
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
             raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
     text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
     return text
-
-
-def plain(value: Any) -> Any:
-    """Convert a nested value for strict JSON. Infinite numbers and NaN become strings, as in metrics.jsonl."""
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value

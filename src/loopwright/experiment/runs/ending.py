@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loopwright.checkpoint import steps_in
 from loopwright.errors import CheckpointError, SaveError, SettingError
-from loopwright.experiment.console.closing import closing_text, command_on
+from loopwright.experiment.console.closing import closing_text
+from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
@@ -138,14 +140,14 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
             state, the run can be resumed.
     """
     directory, trusted = request.directory, request.trust.packages
-    if not any((directory / "checkpoints").glob("step_*")):
+    if not steps_in(directory):
         return directory, {}
     resume, commands = command_on("resume", directory, trusted), {}
     if callbacks_of(request.job.config, OVERFITS):
         pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
     elif state == "completed":
         longer = _longer(request.job.config["loop"])
-        commands = {} if longer is None else {"Train it for longer": f"{resume} {longer}"}
+        commands = {} if longer is None else {"Train it for longer": command_on("resume", directory, trusted, longer)}
     elif state != "stopped":
         commands = {"Resume it": resume}
     return directory, {**commands, "Validate it": command_on("validate", directory, trusted)}

@@ -12,8 +12,9 @@ from rich.table import Table
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_table, show
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.rundir.writer import plain
+from loopwright.loggers.append_only import plain
 from loopwright.records import read_summary
+from loopwright.regular_files import replace_file
 
 _NOT_RUN: Mapping[str, Any] = {"state": "not run", "objective": None, "error": None}
 
@@ -30,7 +31,7 @@ def write_sweep(directory: Path, jobs: Sequence[Job], results: Results) -> None:
     """Write the state, overrides, objective and error of each job to ``sweep.json``, in the order of the jobs."""
     entries = [{**result, "overrides": list(job.overrides)} for job, result in zip(jobs, results, strict=True)]
     text = json.dumps(plain({"jobs": entries}), indent=2, allow_nan=False) + "\n"
-    (directory / "sweep.json").write_text(text, encoding="utf-8")
+    replace_file(directory / "sweep.json", text.encode())
 
 
 def print_sweep(jobs: Sequence[Job], results: Results, directory: Path) -> None:

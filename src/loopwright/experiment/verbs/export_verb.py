@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def export(line: CommandLine) -> int:
         raise refuse("weights", options["weights"], "trained or averaged")
     folder = resolve(line.directory)
     output = Path(options["output"] or _beside(folder))
-    if output.exists():
+    if os.path.lexists(output):
         raise SettingError("output", f"={str(output)!r}: exists already; name another file.")
     if output.suffix not in ("", _SUFFIX):
         raise refuse("output", str(output), f"a name that ends in {_SUFFIX}, the format of the file")

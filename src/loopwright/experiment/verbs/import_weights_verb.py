@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from loopwright.checkpoint import read_torch_weights, weights_digest, write_checkpoint
 from loopwright.errors import SettingError
-from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.compose.overrides import override_text
+from loopwright.experiment.console.command_line import CommandLine, shell_line
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
 
@@ -26,7 +28,7 @@ def import_weights(line: CommandLine) -> int:
     file = Path(line.directory)
     options = read_options(line.overrides, {"output": None, "key": None})
     output = Path(options["output"] or f"{file.stem}_weights")
-    if output.exists():
+    if os.path.lexists(output):
         raise SettingError("output", f"={str(output)!r}: exists already; name another directory.")
     weights = read_torch_weights(file, options["key"])
     write_checkpoint(output, {"model": weights}, step=0)
@@ -34,6 +36,6 @@ def import_weights(line: CommandLine) -> int:
     tell(
         f"Imported: {len(weights)} tensors, {num_values:,} values, from {file}\n"
         f"weights_sha256: {weights_digest(weights)}\n"
-        f"Train from them: loopwright init_from={output}"
+        f"Train from them: {shell_line(['loopwright', override_text('init_from', str(output))])}"
     )
     return 0

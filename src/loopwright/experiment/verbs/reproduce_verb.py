@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import SettingError, on_one_line
-from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
+from loopwright.experiment.gate.budget import MAX_CHARACTERS
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.check import checked
+from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.objects import facts_of
-from loopwright.experiment.jobs.recorded import apply_overrides, check_files, differences, read_recorded
+from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
+from loopwright.experiment.jobs.recorded_data import data_differences, started_in
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
 from loopwright.experiment.rundir.environment import (
     comparable,
@@ -27,7 +28,6 @@ from loopwright.experiment.rundir.environment import (
 )
 from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
-from loopwright.experiment.rundir.writer import plain
 from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import run
 from loopwright.experiment.verify.found import count
@@ -63,16 +63,23 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     assert line.directory is not None
     directory = Path(line.directory)
     recorded = read_recorded(directory)
-    check_files(directory)
-    config, typed = _with_overrides(recorded, line.overrides)
-    job = make_recorded_job(config, line.overrides, trust)
-    _check_place(directory, typed, job.settings.name)
-    with checked(job, trust, recorded_threads(directory)) as ready:
+    overrides, typed = _without_directory(line.overrides)
+    config = _with_overrides(recorded, overrides)
+    summary = read_summary(directory)
+
+    def make_job(located: dict[str, Any]) -> Job:
+        made = _with_overrides(located, overrides, config.get("seed"))
+        job = make_recorded_job(made, line.overrides, trust)
+        _check_place(directory, typed, job.settings.name)
+        return job
+
+    num_threads = recorded_threads(directory)
+    with checked_again(make_job, recorded, summary, trust, num_threads, compares_data=False) as ready:
         is_training, data = isinstance(ready.objects.loop, TrainingLoop), ready.objects.data
         there = read_outcome(directory, is_training=is_training)
-        summary = read_summary(directory)
-        changes = [*_edits(directory, summary), *differences(recorded, config), *_changed_origins(summary, job)]
-        changes += _changes_around(directory, summary, plain(facts_of(data)), trust, ready.job.num_threads)
+        changes = [*_edits(directory, summary), *differences(recorded, config), *_changed_origins(summary, ready.job)]
+        changes += data_differences(summary, data)
+        changes += _changes_around(directory, trust, ready.job.num_threads)
         notes = _notes(summary, trains=is_training, validates=data.val is not None)
         changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
         head = (
@@ -81,7 +88,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
             else f"The configuration, data and environment recorded in {directory} are unchanged."
         )
         tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
-        place = allocate(job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
+        place = allocate(ready.job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
         request = RunRequest(
             job=ready.job, directory=place, words=["loopwright", *line.words], trust=trust, objects=ready.objects
         )
@@ -97,17 +104,22 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     return 1
 
 
-def _with_overrides(recorded: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str | None]:
-    """Return the recorded configuration with overrides applied and a seed set, and ``hydra.run.dir`` if it is given."""
+def _without_directory(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the overrides without ``hydra.run.dir``, and the value of ``hydra.run.dir`` if it is given."""
     own = [word for word in words if word.startswith(f"{_DIRECTORY}=")]
     typed = parse_overrides(own)
     if any(each.is_sweep_override() or not each.value() for each in typed):
         raise SettingError(own[0], f": expected one directory; {_DIRECTORY}=DIR.")
+    return [word for word in words if word not in own], str(typed_value(typed[0])) if typed else None
+
+
+def _with_overrides(recorded: Mapping[str, Any], overrides: Sequence[str], seed: int | None = None) -> dict[str, Any]:
+    """Return a copy of a configuration with overrides applied. If it sets no seed, set ``seed``, or a random seed."""
     config = copy.deepcopy(dict(recorded))
-    apply_overrides(config, [word for word in words if word not in own])
+    apply_overrides(config, overrides)
     if config.get("seed", 0) is None:
-        config["seed"] = draw_seed()
-    return config, str(typed[0].value()) if typed else None
+        config["seed"] = draw_seed() if seed is None else seed
+    return config
 
 
 def _check_place(directory: Path, typed: str | None, name: str) -> None:
@@ -123,7 +135,7 @@ def _check_place(directory: Path, typed: str | None, name: str) -> None:
 def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     """Return a line if the recorded configuration has been changed since the run wrote it."""
     digest = summary.get("config_sha256")
-    text = (directory / "config.yaml").read_bytes()
+    text = read_record(directory / "config.yaml", MAX_CHARACTERS) or b""
     is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
     return [] if is_own else ["config.yaml: changed since the run wrote it; the changed file is used"]
 
@@ -133,30 +145,26 @@ def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
     before = summary.get("origins")
     if not isinstance(before, dict) or not before:
         return []
-    return differences(before, origin_digests(origins(job.settings)), "origins")
+    now = origin_digests(origins(job.settings))
+    directory = started_in(summary) or Path()
+    absolute = {str(directory / name): name for name in before}  # the recorded paths may be relative
+    return differences(before, {absolute.get(name, name): digest for name, digest in now.items()}, "origins")
 
 
-def _changes_around(
-    directory: Path, summary: Mapping[str, Any], now: Mapping[str, Any], trust: Trust, num_threads: int
-) -> list[str]:
-    """Return a line for each difference in the data, the environment and the uncommitted changes.
+def _changes_around(directory: Path, trust: Trust, num_threads: int) -> list[str]:
+    """Return a line for each difference in the environment and the uncommitted changes.
 
     Args:
         directory: recorded run directory.
-        summary: summary of the recorded run.
-        now: current properties of the data, such as a length or a SHA-256, by name.
         trust: packages that the user trusts.
         num_threads: number of threads for CPU operations in the new run.
     """
-    before = summary.get("data")
-    before = before if isinstance(before, dict) else {}
-    changes = differences(before, {name: now.get(name) for name in before}, "data")
     there = read_environment(directory)
     if not there:
-        return [*changes, "environment: not recorded"]
+        return ["environment: not recorded"]
     git, diff = git_state(Path.cwd())
     here = json.loads(json.dumps(environment(num_threads, git, trust)))
-    return [*changes, *differences(*comparable(there, here)), *_source_changes(directory, diff)]
+    return [*differences(*comparable(there, here)), *_source_changes(directory, diff)]
 
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import resolve
 from loopwright.errors import SettingError, on_one_line
-from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.command_line import CommandLine, command_on
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.check import checked
+from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.recorded import apply_overrides, check_files, differences, read_recorded
+from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.rundir.environment import recorded_threads
 from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import carry_out, opened
@@ -26,6 +27,7 @@ from loopwright.records import read_summary
 _LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
 _KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
+_BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
 
 
@@ -43,21 +45,21 @@ def resume(line: CommandLine, trust: Trust) -> int:
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
     changes = _check_changes(recorded, config)
-    check_files(directory)
     summary = read_summary(directory)
+    make_job = partial(_make_job, config, line.overrides, trust)
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
-        with checked(_job_from(config, None, line, trust), trust):
+        with checked_again(partial(make_job, None), recorded, summary, trust):
             pass  # only the checks are needed: they refuse a wrong value
         step = on_one_line(str(summary.get("global_step")), 80)
         tell(
             f"{directory}: completed at global_step {step}; nothing is left to do. "
-            f"To train it for longer: loopwright resume {directory} loop.max_steps=N"
+            f"To train it for longer: {command_on('resume', directory, trust.packages, 'loop.max_steps=N')}"
         )
         return 0
     with opened(directory):
         checkpoint = resolve(directory)
-        job = _job_from(config, str(checkpoint), line, trust)
-        with checked(job, trust, recorded_threads(directory)) as ready:
+        num_threads = recorded_threads(directory)
+        with checked_again(partial(make_job, str(checkpoint)), recorded, summary, trust, num_threads) as ready:
             starts = {name: config[name] for name in _STARTS}
             request = RunRequest(
                 job=replace(
@@ -75,9 +77,21 @@ def resume(line: CommandLine, trust: Trust) -> int:
             return carry_out(request).exit_code
 
 
-def _job_from(config: Mapping[str, Any], checkpoint: str | None, line: CommandLine, trust: Trust) -> Job:
-    """Return a job that starts from ``checkpoint`` instead of the checkpoint from which the original run started."""
-    return make_recorded_job({**config, **dict.fromkeys(_STARTS), "ckpt_path": checkpoint}, line.overrides, trust)
+def _make_job(
+    config: Mapping[str, Any], overrides: Sequence[str], trust: Trust, checkpoint: str | None, located: dict[str, Any]
+) -> Job:
+    """Return a job that starts from ``checkpoint`` instead of the checkpoint from which the original run started.
+
+    Args:
+        config: recorded configuration with the overrides, which the resumed run records again.
+        overrides: overrides as typed.
+        trust: packages that the user trusts.
+        checkpoint: checkpoint from which the run resumes.
+        located: recorded configuration with absolute paths, without the overrides. It is changed in place.
+    """
+    apply_overrides(located, overrides)
+    job = make_recorded_job({**config, **dict.fromkeys(_STARTS), "ckpt_path": checkpoint}, overrides, trust)
+    return replace(job, located={name: located.get(name) for name in _BUILT})
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 from loopwright.checkpoint import resolve
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import show
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.check import checked
-from loopwright.experiment.jobs.job import make_recorded_job
+from loopwright.experiment.jobs.check import checked_again
+from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.objects import make_trainer
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded
+from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
+from loopwright.records import read_summary
 
 
 def validate(line: CommandLine, trust: Trust) -> int:
@@ -21,19 +25,26 @@ def validate(line: CommandLine, trust: Trust) -> int:
     Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint.
 
     Raises:
-        SettingError: if the directory contains no run, and for a wrong setting.
+        SettingError: if the directory contains no run, for a wrong setting, and if the data are not the recorded data
+            although no override chooses other data.
         CheckpointError: if the run has no valid checkpoint.
     """
     assert line.directory is not None
     directory = Path(line.directory)
-    config = read_recorded(directory)
-    config |= {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
-    apply_overrides(config, line.overrides)
-    config["loggers"] = None  # loggers would write nothing, and the packages that they need may be missing
-    chosen, config["ckpt_path"] = config["ckpt_path"], None
-    job = make_recorded_job(config, line.overrides, trust)
-    with checked(job, trust) as ready:
-        checkpoint = resolve(chosen or directory)
+    recorded = read_recorded(directory) | {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
+    changed = copy.deepcopy(recorded)
+    apply_overrides(changed, line.overrides)
+
+    def make_job(config: dict[str, Any]) -> Job:
+        apply_overrides(config, line.overrides)
+        # Loggers would write nothing, and the packages that they need may be missing.
+        return make_recorded_job(config | {"loggers": None, "ckpt_path": None}, line.overrides, trust)
+
+    summary = read_summary(directory)
+    with checked_again(make_job, recorded, summary, trust) as ready:
+        if not types_data(line.overrides):
+            refuse_other_data(summary, ready.objects.data, to_use_them(recorded["data"]))
+        checkpoint = resolve(changed["ckpt_path"] or directory)
         with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
             metrics = trainer.validate(ready.objects.data.val, ckpt_path=checkpoint)
     shown = [f"{name} {show(value)}" for name, value in metrics.items()]

@@ -14,13 +14,16 @@ from typing import Any
 
 from torch import nn
 
+from loopwright.data import Splits
 from loopwright.errors import SettingError
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_settings import at_callback_path, callbacks_of
-from loopwright.experiment.jobs.objects import build_objects, make_trainer
+from loopwright.experiment.jobs.objects import build_objects, facts_of, make_trainer
+from loopwright.experiment.jobs.recorded import differences
 from loopwright.hooks import Callback
+from loopwright.loggers.append_only import plain
 
 _TIME_LIMIT = "loopwright.callbacks.TimeLimit"
 _log = logging.getLogger("loopwright")
@@ -45,15 +48,16 @@ class Trials:
         job: checked job whose seed has been decided.
         trust: packages that the user trusts.
         num_steps: number of steps to compare.
-        has_validation: whether the job has validation data.
+        data: data that were built to check the job. The data of each run must be equal.
     """
 
-    def __init__(self, job: Job, trust: Trust, num_steps: int, *, has_validation: bool) -> None:
+    def __init__(self, job: Job, trust: Trust, num_steps: int, data: Splits) -> None:
         left_out = callbacks_of(job.config, _TIME_LIMIT)
         callbacks = {name: node for name, node in (job.config.get("callbacks") or {}).items() if name not in left_out}
         self.config = {**job.config, "loggers": None, "checkpoint": None, "callbacks": callbacks}
         self.num_steps = num_steps
-        self.has_validation = has_validation
+        self.has_validation = data.val is not None
+        self._facts = plain(facts_of(data))
         self._job = job
         self._trust = trust
 
@@ -94,6 +98,10 @@ class Trials:
         with _in_silence() as said:
             objects = build_objects(job, self._trust)
             data = objects.data
+            if changes := differences(self._facts, plain(facts_of(data)), "data"):
+                raise SettingError(
+                    "data", f": changed during verify ({'; '.join(changes)}); try again without changes."
+                )
             with make_trainer(job, objects, self._trust, run_dir, {"verify": callback}) as trainer:
                 try:
                     trainer.fit(data.train, data.val, **(start or {"init_from": job.settings.init_from}))

@@ -116,8 +116,7 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
     if job.settings.ckpt_path is not None:
         raise SettingError("ckpt_path", f"={job.settings.ckpt_path!r}: expected null; verify starts at step 0.")
     with checked(job, trust) as ready:
-        has_validation = ready.objects.data.val is not None
-        trials = Trials(ready.job, trust, _num_steps(job), has_validation=has_validation)
+        trials = Trials(ready.job, trust, _num_steps(job), ready.objects.data)
         del ready  # each trial builds its own objects
         found = VERIFIABLE[what](trials)
     return Verdict(
