@@ -87,7 +87,8 @@ def test_no_path_in_a_defaults_list_leads_past_the_check(
     assert answer.code == 2, answer
     assert answer.out == ""
     assert answer.err.count("\n") == 1
-    assert "leads" in answer.err or "expected at most 10,000 values" in answer.err
+    # Hydra 1.4 refuses ".." itself.
+    assert any(words in answer.err for words in ("leads", "expected at most 10,000 values", "Parent traversal"))
 
 
 def test_a_value_outside_the_directory_is_not_shown(tmp_path: Path) -> None:

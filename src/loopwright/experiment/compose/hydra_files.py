@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from loopwright.errors import SaveError
@@ -33,7 +34,7 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
         else:
             hydra.sweep.dir = without_interpolation(str(directory.parent))
             hydra.job.num, hydra.job.id = job_number, str(job_number)
-        hydra.mode = "RUN" if job_number is None else "MULTIRUN"
+        hydra.mode = RunMode.RUN if job_number is None else RunMode.MULTIRUN
         hydra.runtime.output_dir = without_interpolation(str(directory.resolve()))
         task = source.copy()
         del task["hydra"]
