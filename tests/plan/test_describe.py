@@ -44,6 +44,7 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
         "  passes         2, each of 45 micro-batches (12 steps), and 5 micro-batches of the next, "
         "beginning at micro-batch 40",
         "  validates      after every 10 steps and after the last, 4 times: val/dev (5), val/old (all 3)",
+        "                 val/<metric> is the mean over the 2 sets",
         "                 downstream cloze: every 2nd time and the last",
         "                 downstream bits: each time",
         "  saves          after the last step",
