@@ -111,7 +111,7 @@ def test_a_resumed_fit_has_the_same_results(folder: Path, tmp_path: Path) -> Non
         straight.fit(data(), data())
     for step in (3, 4, 5):
         run_dir = tmp_path / f"cut_{step}"
-        with build(run_dir, harness(folder), num_steps=step, **saving) as begun:  # type: ignore[arg-type]
+        with build(run_dir, harness(folder), num_steps=step) as begun:
             begun.fit(data(), data())
         with build(run_dir, harness(folder), **saving) as ours:  # type: ignore[arg-type]
             ours.fit(data(), data(), ckpt_path=tmp_path / "straight" / "checkpoints" / f"step_{step:08d}")
