@@ -66,7 +66,10 @@ def test_numpy_values_in_schedules_callbacks_and_loaders_are_saved_and_resumed_b
     def run(max_steps: int, **start: Any) -> tuple[Any, Counting]:
         counting = Counting()
         settings: dict[str, Any] = {"schedulers": [halving], "callbacks": [counting], "optimizer": adamw}
-        saves: dict[str, Any] = {"checkpoint": Checkpointing(), "run_dir": tmp_path / str(max_steps)}
+        saves: dict[str, Any] = {
+            "checkpoint": Checkpointing(),
+            "run_dir": tmp_path / f"{max_steps}{'_resumed' if start else ''}",
+        }
         ours = trainer(TrainingLoop(max_steps=max_steps), **settings, **saves)
         ours.fit(Order(), **start)
         return ours, counting

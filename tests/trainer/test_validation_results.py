@@ -39,7 +39,8 @@ def test_a_callback_learns_the_name_and_its_values_are_returned() -> None:
         rows = trainer.validate_all(sets)
     assert names.seen == [None, *["val/a", "val/b"] * 3]
     assert (result.metrics["val/a/own"], result.metrics["val/b/own"]) == (2, 3)
-    assert list(validated) == ["val/a/loss", "val/a/error", "val/a/own", "val/b/loss", "val/b/error", "val/b/own"]
+    names_of_sets = [f"val/{name}/{key}" for name in "ab" for key in ("loss", "error", "own")]
+    assert list(validated) == [*names_of_sets, "val/loss", "val/error", "val/own"]
     assert [row.metrics["val/a/own" if row.dataloader == "val/a" else "val/b/own"] for row in rows] == [6, 7]
 
 
