@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
-from loopwright.regular_files import is_sparse
+from loopwright.regular_files import is_sparse, open_regular
 
 SCHEMA = 1
 
@@ -181,13 +181,8 @@ def fault(folder: Path, name: str, problem: str) -> CheckpointError:
 
 def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | None) -> tuple[int, int]:
     """Open a regular file for reading, and return its descriptor and size."""
-    path = folder / name
     try:
-        # The type is checked first, because opening a pipe can block forever, and opening a device can have side
-        # effects.
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise fault(folder, name, "not a regular file; links, pipes and devices are not opened")
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_regular(folder / name)
     except FileNotFoundError as error:
         raise fault(folder, name, "missing") from error
     except OSError as error:
@@ -195,9 +190,7 @@ def _open(folder: Path, name: str, record: FileRecord | None, max_bytes: int | N
     status = os.fstat(descriptor)
     num_bytes = status.st_size
     problem = ""
-    if not stat.S_ISREG(status.st_mode):  # The file was replaced after the check above.
-        problem = "not a regular file"
-    elif record is not None and num_bytes != record.num_bytes:
+    if record is not None and num_bytes != record.num_bytes:
         problem = f"{num_bytes} bytes; the manifest says {record.num_bytes}"
     elif max_bytes is not None and num_bytes > max_bytes:
         problem = f"{num_bytes} bytes; expected at most {max_bytes}"

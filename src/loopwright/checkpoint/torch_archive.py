@@ -58,9 +58,10 @@ def check_archive(path: Path) -> None:
             if any(entry.file_size > _MAX_PICKLE_BYTES for entry in pickles):
                 raise CheckpointError(f"{path}: expected at most {_MAX_PICKLE_BYTES:,} bytes of names and shapes.")
             problems = [_pickle_problem(archive.read(entry)) for entry in pickles]
-    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError, ValueError, struct.error) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    # zipfile and struct raise all of these for a damaged zip file.
+    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError, ValueError, struct.error):
         raise CheckpointError(f"{path}: expected a file that torch.save wrote in its zip format.") from None
     for problem in problems:
         if problem is not None:

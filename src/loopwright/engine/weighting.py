@@ -111,6 +111,9 @@ class Weigher:
         """
         if outputs.get("num_items") is not None:
             return given_items(outputs)
+        return self._num_samples(batch, index)
+
+    def _num_samples(self, batch: Any, index: int) -> int | None:
         num_read = self._source.num_samples(index)
         return num_samples(batch, self._batch_size) if num_read is None else num_read
 
@@ -126,7 +129,7 @@ class Weigher:
             if name == "num_items":
                 continue
             if isinstance(value, Tensor | numpy.ndarray):
-                if value.shape == (1,) and self._has_one_sample(batch, index):
+                if value.shape == (1,) and self._num_samples(batch, index) == 1:
                     self._warn_of(name)
                 elif len(value.shape) == 1 and value.shape != (1,):
                     self._per_sample.add(name)
@@ -135,10 +138,6 @@ class Weigher:
             elif isinstance(value, numbers.Real):
                 found[name] = float(value)
         return found
-
-    def _has_one_sample(self, batch: Any, index: int) -> bool:
-        num_read = self._source.num_samples(index)
-        return (num_samples(batch, self._batch_size) if num_read is None else num_read) == 1
 
     def _warn_of(self, name: str) -> None:
         is_last = self._batch_size is not None and self._batch_size > 1  # a smaller batch at the end of a pass
@@ -185,10 +184,10 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     return {name: read[name] if name in read else _number(name, value) for name, value in values.items()}
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: Any) -> float:
     try:
         if not isinstance(value, str):  # float("3") is 3.0, but a text is not a value to log
-            return float(value)  # type: ignore[arg-type]  # what has no float is refused below
+            return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
     raise TypeError(f"{name}={on_one_line(repr(value), 80)}: expected a number or a scalar tensor to be logged.")

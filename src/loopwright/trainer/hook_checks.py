@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from loopwright.errors import SettingTypeError
+from loopwright.errors import SettingTypeError, nearest
 from loopwright.hooks import HOOKS, Callback, Logger, implements
 
 # Hooks of other frameworks, with the hook that is called at the most similar point. All other suggestions are the
@@ -54,8 +53,7 @@ def unknown_hooks(callback: Callback, known: Collection[str]) -> Iterator[tuple[
         if not name.startswith("on_") or name in known or not callable(inspect.getattr_static(type(callback), name)):
             continue
         near = [hook for hook in known if _is_within_edits(name, hook, 2)]
-        match = difflib.get_close_matches(name, near or known, n=1, cutoff=0.6)
-        meant = _ELSEWHERE.get(name) or (match[0] if match else None)
+        meant = _ELSEWHERE.get(name) or nearest(name, near or known)
         may_be_later = not near and name not in _ELSEWHERE and _OF_A_LOOP.fullmatch(name) is not None
         yield name, meant, may_be_later
 

@@ -127,7 +127,7 @@ def _process(make: Callable[..., Any], **arguments: Any) -> Any:
     return process
 
 
-class _Queue(queues.Queue):  # type: ignore[type-arg]
+class _Queue(queues.Queue):  # type: ignore[type-arg]  # `queues.Queue[Any]` raises in Python 3.11
     """Sends a failure instead of a batch that cannot be pickled, for which the main process would wait forever."""
 
     def _on_queue_feeder_error(self, error: Exception, item: tuple[int, Any]) -> None:  # private: no public hook exists

@@ -57,7 +57,7 @@ class Single:
     def backward(self, total: Tensor | None, word: Tensor) -> None:
         """Run the backward of ``total``, and add ``word`` to the sum that `agreed` returns."""
         if total is not None:
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self._words = word.clone() if self._words is None else self._words + word
 
     def agreed(self) -> Tensor:
