@@ -74,7 +74,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except Exception as error:  # for example, the constructor of a user's class raised it
+    except Exception as error:  # for example, raised by the constructor of a trusted class
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         complain(f"{one_line_of(error)} (HYDRA_FULL_ERROR=1 shows the traceback)")

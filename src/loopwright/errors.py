@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def text_of(error: BaseException) -> str:
     """Return the message of an exception, or an empty string if its ``__str__`` raises.
 
-    The ``__str__`` of a user's exception class may raise.
+    An exception class that the user wrote may raise in ``__str__``.
     """
     try:
         return str(error)

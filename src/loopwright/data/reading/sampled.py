@@ -1,4 +1,4 @@
-"""`SampledSource`, a batch source that reads a data set in the order of the user's sampler."""
+"""`SampledSource`, a batch source that reads the samples that the user's sampler chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUM_BATCHES_KEPT = 1024
 
 
 class SampledSource:
-    """Reads a data set in the order of the user's sampler.
+    """Reads the samples of a data set that the user's sampler chooses, in its order.
 
     To start later in a pass, keys are drawn and skipped without reading data.
 

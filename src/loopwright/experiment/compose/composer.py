@@ -68,7 +68,7 @@ class Composer:
     """Composes the configurations of jobs. Created by `composing`.
 
     Args:
-        config_dir: directory of the user's configuration files; None for the shipped files alone.
+        config_dir: directory that ``--config-dir`` names; None for the shipped files alone.
     """
 
     def __init__(self, config_dir: Path | None) -> None:

@@ -1,7 +1,7 @@
 """Functions that read, override and compare the configurations that runs recorded in ``config.yaml``.
 
-The checks of the user's configuration files are applied to recorded configurations as well, because a run directory may
-come from an untrusted source.
+Recorded configurations are checked in the same way as configuration files that the user wrote, because a run directory
+may come from an untrusted source.
 """
 
 from __future__ import annotations

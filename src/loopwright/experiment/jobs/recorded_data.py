@@ -43,8 +43,9 @@ def started_in(summary: Mapping[str, Any]) -> Path | None:
 def located(config: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
     """Return a copy of a configuration in which relative paths to existing files in ``directory`` are absolute.
 
-    A string is a path if its setting has a name such as ``path``, ``val_path`` or ``root``. In the settings of a user's
-    class, a string is also a path if it contains a dot or a slash and names a file. Other values are not changed.
+    A string is a path if its setting has a name such as ``path``, ``val_path`` or ``root``. In the settings of a
+    class that the user wrote, a string is also a path if it contains a dot or a slash and names a file. Other values
+    are not changed.
 
     Args:
         config: recorded configuration.

@@ -63,7 +63,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
         children = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
         children = [(str(index), value) for index, value in enumerate(tree)]
-    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # such as a batch of the user's class
+    elif depth > 0 and getattr(tree, "__dict__", None) and not callable(tree):  # such as a user-defined batch
         children = [*vars(tree).items()]
     else:
         return {path: tree}

@@ -84,7 +84,7 @@ def verify(
         what: name of the property to check, one of the keys of `VERIFIABLE`.
         overrides: overrides as on the command line, such as ``experiment=digits``. The number of steps to compare is
             the value of ``loop.num_steps`` or ``loop.max_steps`` in these overrides, otherwise 8.
-        config_dir: directory of the user's configuration files; None for the shipped files alone.
+        config_dir: directory that ``--config-dir`` names; None for the shipped files alone.
         trust: dotted names of packages whose code may be run.
 
     Raises:
