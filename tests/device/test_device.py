@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,11 +13,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from loopwright import Trainer, TrainingLoop
-from loopwright.device import Device, move_tensors, open_device
+from loopwright.device import Device, choose_num_threads, move_tensors, open_device
 from loopwright.errors import SettingError
 from tiny import Regression, batches, rows, sgd
 
 META = torch.device("meta")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Set torch's number of threads to 2 for a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 class Pair(NamedTuple):
@@ -33,6 +43,14 @@ def test_the_cpu_does_not_move_batches(name: Any) -> None:
 
 def test_auto_opens_a_device() -> None:
     assert open_device("auto").torch_device.type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize(("num_parameters", "num_threads"), [(0, 1), (24_999, 1), (25_000, 2), (10**9, 2), (None, 2)])
+def test_a_small_model_computes_with_one_thread(
+    two_threads: None, num_parameters: int | None, num_threads: int
+) -> None:
+    assert choose_num_threads(Device(kind="cpu"), num_parameters) == num_threads
+    assert choose_num_threads(Device(kind="cpu", num_threads=3), num_parameters) == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

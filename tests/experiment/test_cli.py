@@ -285,6 +285,21 @@ def test_threads_and_determinism_are_set_only_during_the_run(small: Cli, tmp_pat
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize(("hidden", "num_threads"), [("[8]", 1), ("[1000]", 2)])
+def test_the_default_number_of_threads_depends_on_the_size_of_the_model(
+    small: Cli, tmp_path: Path, hidden: str, num_threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert small(f"model.hidden={hidden}", "hydra.run.dir=out").code == 0
+    finally:
+        torch.set_num_threads(before)
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert config["device"]["num_threads"] == num_threads
+    assert json.loads((tmp_path / "out" / "environment.json").read_text())["num_threads"] == num_threads
+
+
 def test_a_directory_that_holds_a_run_is_refused(small: Cli, recorded: Path) -> None:
     before = _summary(recorded)
     answer = small("hydra.run.dir=run")

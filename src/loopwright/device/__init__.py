@@ -2,7 +2,7 @@
 
 from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
-from loopwright.device.device import MAX_THREADS, Device, open_device
+from loopwright.device.device import MAX_THREADS, Device, choose_num_threads, open_device
 from loopwright.device.ranks import Alone
 from loopwright.device.strategies import Single
 
@@ -14,6 +14,7 @@ __all__ = [
     "Device",
     "MpsGpu",
     "Single",
+    "choose_num_threads",
     "deterministic_operations",
     "deterministic_workspace",
     "move_tensors",

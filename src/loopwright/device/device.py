@@ -13,6 +13,10 @@ from loopwright.protocols import Accelerator
 
 # No machine has more threads than its number of CPUs, and only few machines have a thousand CPUs.
 MAX_THREADS = max(1_024, os.cpu_count() or 1)
+# Below this number of parameters, a second thread saved at most 10 % of the time of a step for each measured model, and
+# on a busy machine it made runs up to 16 times slower. The number was measured once with bench/threads.py. It is not
+# measured again for each run, because the number of threads changes the rounding of results.
+FEW_PARAMETERS = 25_000
 KINDS = ("auto", "cpu", "gpu", "mps")
 
 
@@ -23,9 +27,9 @@ class Device:
     Args:
         kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto". "auto" chooses a GPU if available, else MPS, else the CPU.
         num_processes: number of processes that share the work; this version supports only 1.
-        num_threads: number of threads for operations on the CPU; None: torch's default. A run records the number,
-            because rounding in the results depends on it. The command ``loopwright`` applies the number to
-            its process; the `Trainer` does not.
+        num_threads: number of threads for operations on the CPU; None: `choose_num_threads` chooses the number. A run
+            records the number, because rounding in the results depends on it. The command ``loopwright`` applies the
+            number to its process; the `Trainer` does not.
 
     Raises:
         SettingError: if ``kind`` is unknown, a count is not an integer of at least 1, ``num_processes`` is not 1, or
@@ -44,6 +48,26 @@ class Device:
             raise refuse("num_processes", self.num_processes, "1", "several processes are not supported yet")
         if self.num_threads is not None:
             check_count("num_threads", self.num_threads, most=MAX_THREADS)
+
+
+def choose_num_threads(device: Device, num_parameters: int | None) -> int:
+    """Return the number of threads for operations on the CPU.
+
+    Args:
+        device: device settings of the run.
+        num_parameters: number of parameters of the model; None: unknown.
+
+    Returns:
+        ``device.num_threads`` if it is given. Otherwise 1 for a model with fewer than 25,000 parameters on the CPU, and
+        torch's number of threads for every other run.
+
+    Raises:
+        SettingError: if the device is not available on this machine.
+    """
+    if device.num_threads is not None:
+        return device.num_threads
+    is_small = num_parameters is not None and num_parameters < FEW_PARAMETERS
+    return 1 if is_small and open_device(device).is_host else torch.get_num_threads()
 
 
 def open_device(device: str | torch.device | Device) -> Accelerator:

@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
-import torch
-
+from loopwright.device import choose_num_threads
 from loopwright.errors import DataError, SettingError
 from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.trust import Trust
@@ -37,18 +36,19 @@ def checked(
     Args:
         job: job with a composed or recorded configuration.
         trust: packages that the user trusts.
-        default_num_threads: number of threads for CPU operations, used if the configuration sets no number. None means
-            torch's current number.
+        default_num_threads: number of threads for CPU operations, used if the configuration sets no number. If it is
+            None, `loopwright.device.choose_num_threads` chooses the number.
         compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
 
     Raises:
         SettingError: for a wrong setting.
         CheckpointError: for a checkpoint that does not exist.
     """
-    settled = settle(job, trust, default_num_threads)
+    checker = JobChecker(trust, builds_trusted=True, compares_data=compares_data)
+    settled = settle(job, checker, default_num_threads)
     with applied(settled):
         # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
-        yield cast(CheckedJob, JobChecker(trust, builds_trusted=True, compares_data=compares_data).check(settled))
+        yield cast(CheckedJob, checker.check(settled))
 
 
 @contextmanager
@@ -94,9 +94,10 @@ def _with_recorded_data(
     there, here = located(config, started_in(summary)), copy.deepcopy(dict(config))
     if there.get("data") == here.get("data") or types_data(make_job(there).overrides):
         return there
+    checker = JobChecker(trust, builds_trusted=True)
     for candidate in (there, here):
         try:
-            if not data_differences(summary, build.build_data(settle(make_job(candidate), trust), trust)):
+            if not data_differences(summary, build.build_data(settle(make_job(candidate), checker), trust)):
                 return candidate
         except (SettingError, DataError):  # raised again if neither directory contains the recorded data
             continue
@@ -130,7 +131,7 @@ def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> It
     checker = JobChecker(trust, builds_trusted=builds_trusted)
     for job in jobs:
         try:
-            settled = settle(job, trust)
+            settled = settle(job, checker)
             with applied(settled):
                 plan = _plan_of(checker.check(settled))
         except SettingError as error:
@@ -144,17 +145,26 @@ def _plan_of(found: CheckedJob | None) -> JobPlan | None:
     return None if found is None else found.plan
 
 
-def settle(job: Job, trust: Trust, default_num_threads: int | None = None) -> Job:
+def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job:
     """Build the device settings of a job. Draw a seed and choose a number of threads if the configuration sets none.
+
+    Args:
+        job: job with a composed or recorded configuration.
+        checker: checker that will check the job. It builds the model without its weights, because the default number of
+            threads depends on the number of parameters.
+        num_threads: number of threads if the configuration sets none; None: `choose_num_threads` chooses it.
 
     Raises:
         SettingError: for arguments that a class or function named by a ``_target_`` does not accept, and for a wrong
-            section ``device``.
+            section ``device`` or ``model``.
     """
     config = job.config
-    check_arguments(config, trust)
-    built = build.build_device(job, trust)
-    num_threads = built.num_threads or default_num_threads or torch.get_num_threads()
+    check_arguments(config, checker.trust)
+    built = build.build_device(job, checker.trust)
+    num_threads = built.num_threads or num_threads
+    if num_threads is None:
+        usable = checker.usable_device(replace(job, device=built))
+        num_threads = choose_num_threads(usable, checker.num_parameters(job))
     seed = draw_seed() if job.settings.seed is None else job.settings.seed
     device = config["device"]
     if "num_threads" in device:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from loopwright.checkpoint import check_weights, expand, folder_problem, read_checkpoint, resolve
 from loopwright.device import Device, open_device
@@ -69,10 +70,32 @@ class JobChecker:
     """
 
     def __init__(self, trust: Trust, *, builds_trusted: bool, compares_data: bool = True) -> None:
-        self._trust = trust
+        self.trust = trust
         self._compares_data = compares_data
         self._builds_trusted = builds_trusted
         self._built: dict[str, tuple[str, Any]] = {}  # for section names: configuration as JSON, and result
+
+    def usable_device(self, job: Job) -> Device:
+        """Return the device settings of a job.
+
+        Raises:
+            SettingError: if the device is not available on this machine, or if a section needs a package that is not
+                installed.
+        """
+        _check_installed(job.built_from)
+        return self._once(job, ["device"], partial(_usable_device, job, self.trust))
+
+    def num_parameters(self, job: Job) -> int | None:
+        """Return the number of parameters of the model.
+
+        None if the model section names a class of a trusted package, which is not built for a check, or if the first
+        batch determines the shapes of the parameters.
+        """
+        model = self._model(job)
+        parameters = [] if model is None else list(model.parameters())
+        if model is None or any(is_lazy(parameter) for parameter in parameters):
+            return None
+        return sum(parameter.numel() for parameter in parameters)
 
     def check(self, job: Job) -> CheckedJob | None:
         """Refuse wrong values, missing packages, missing checkpoints, and a model or plan that does not fit the data.
@@ -89,11 +112,10 @@ class JobChecker:
             SettingError: for a wrong setting.
             CheckpointError: for a checkpoint that does not exist.
         """
-        config, trust = job.built_from, self._trust
-        _check_installed(config)
+        config, trust = job.built_from, self.trust
         loop = build.build_loop(job, trust)
         _check_paths(job, is_training=isinstance(loop, TrainingLoop))
-        device = self._once(job, ["device"], partial(_usable_device, job, trust))
+        device = self.usable_device(job)
         precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
         checkpointing = self._once(
             job, ["checkpoint"], lambda: build.build_checkpointing(config.get("checkpoint"), trust)
@@ -139,7 +161,7 @@ class JobChecker:
     def _model(self, job: Job) -> nn.Module | None:
         """Return the model without its weights, or None if the model section names a class of a trusted package."""
         node = job.built_from["model"]
-        return self._once(job, ["model"], lambda: _weightless(node, self._trust)) if _is_ours(node) else None
+        return self._once(job, ["model"], lambda: _weightless(node, self.trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
         """Return the result of ``make``. If these sections have not changed since the job before, reuse its result."""
