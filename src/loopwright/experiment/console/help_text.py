@@ -41,6 +41,10 @@ _VERB_USAGE = {
     "config": "[OVERRIDE …] [--config-dir DIR] [--trust NAME]",
 }
 
+_ABOUT_DIR = (
+    "DIR is a run directory: its path, its last six digits, or last for the run that was started or resumed last."
+)
+
 _NO_GROUPS = (".", "downstream")  # folders that are not groups: the files in downstream/ describe tasks
 
 
@@ -62,6 +66,7 @@ def help_text(directories: Sequence[Path]) -> str:
     groups = "".join(f"  {printable(line, keeps_newlines=False)}\n" for line in listed)
     return (
         f"{_HEAD}\nCommands\n{verbs}\n{_FLAGS}\nConfiguration groups (group=option)\n{groups}\n"
+        f"{_ABOUT_DIR}\n"
         "Override any value by its path, such as optimizer.lr=0.01; loopwright config prints all values.\n"
     )
 
@@ -70,6 +75,6 @@ def verb_help(verb: str) -> str:
     """Return the help text of one command: what it does, its arguments, and the flags that it takes."""
     argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else " WHAT" if verb == "verify" else ""
     meaning = VERBS[verb].removeprefix(f"{verb}{argument}: ")
-    return (
-        f"loopwright {verb}{argument} {_VERB_USAGE[verb]}\n\n  {meaning}\n\nAll commands and flags: loopwright --help\n"
-    )
+    where = f"  {_ABOUT_DIR}\n" if argument == " DIR" else ""
+    usage = f"loopwright {verb}{argument} {_VERB_USAGE[verb]}"
+    return f"{usage}\n\n  {meaning}\n{where}\nAll commands and flags: loopwright --help\n"

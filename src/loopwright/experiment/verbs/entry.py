@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
 from loopwright.experiment.compose.overrides import split_jobs
-from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
 from loopwright.experiment.gate.resolvers import lock_resolvers
@@ -28,6 +29,7 @@ from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.recorded import recorded_max_restarts
 from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
+from loopwright.experiment.rundir.find_run import find_run
 
 
 def execute(line: CommandLine) -> int:
@@ -48,7 +50,7 @@ def execute(line: CommandLine) -> int:
         show_progress("loopwright: reading the configuration and importing torch …")
     trust = read_trust(line.trust, Path.cwd())
     if line.directory is not None:
-        return _execute_on_path(line, trust, supervised)
+        return _execute_on_path(_with_found_run(line), trust, supervised)
     with composing(line.config_dir) as composer:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
@@ -80,6 +82,18 @@ def _complete(line: CommandLine) -> int:
             return 0
         os.environ["COMP_LINE"] = for_hydra
     return run_nothing([*line.hydra_flags, *line.overrides])
+
+
+def _with_found_run(line: CommandLine) -> CommandLine:
+    """Return the command line with the path of the run that ``last`` or six digits refer to.
+
+    The path also replaces the typed word in ``line.words``, which are recorded, and typed again after a restart.
+    """
+    given, verb = line.directory, line.verb
+    assert given is not None and verb is not None
+    path = find_run(given) if WITH_PATH[verb] == "DIR" else given
+    index = line.words.index(given, line.words.index(verb) + 1)
+    return replace(line, directory=path, words=(*line.words[:index], path, *line.words[index + 1 :]))
 
 
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:

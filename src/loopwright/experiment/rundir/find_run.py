@@ -1,0 +1,62 @@
+"""`find_run`: finds the run directory that ``last`` or the six digits at the end of its name refer to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from loopwright.errors import CheckpointError
+from loopwright.experiment.rundir.directory import OUTPUTS
+
+_LAST = "last"
+_ID = re.compile(r"([0-9a-f]{6})(/\d+)?")
+_CONFIG = "config.yaml"
+
+
+def find_run(given: str) -> str:
+    """Return the path of the run directory to which ``given`` refers.
+
+    Args:
+        given: path of a run directory or checkpoint; or ``last``, the run in ``outputs/`` that was started or resumed
+            last, without the jobs of sweeps; or the six digits at the end of the name of a run directory in
+            ``outputs/``. ``1a2b3c/0`` is job 0 of the sweep whose name contains these digits. An existing path is
+            returned unchanged, and so is any other text.
+
+    Raises:
+        CheckpointError: if no run, or more than one run, is found for ``last`` or for six digits.
+    """
+    if os.path.lexists(given):
+        return given
+    if given == _LAST:
+        runs = [path for path in _directories() if (path / _CONFIG).is_file()]
+        if not runs:
+            raise CheckpointError(f"{given}: no run in {OUTPUTS}/; expected the path of a run directory.")
+        return str(max(runs, key=lambda path: (path / _CONFIG).stat().st_mtime_ns))
+    typed = _ID.fullmatch(given)
+    if typed is None:
+        return given
+    ends = (f"_{typed[1]}", f"_{typed[1]}_sweep")
+    found = [path for path in _directories() if path.name.endswith(ends)]
+    if len(found) != 1:
+        listed = "; ".join(map(str, sorted(found)))
+        problem = (
+            f"several runs end with it: {listed}" if found else f"no such path, and no run in {OUTPUTS}/ ends with it"
+        )
+        raise CheckpointError(f"{given}: {problem}.")
+    return f"{found[0]}{typed[2] or ''}"
+
+
+def _directories() -> Iterator[Path]:
+    """Yield the directories in ``outputs/`` and in its directories. Symbolic links in them are not followed."""
+    for parent in _subdirectories(OUTPUTS):
+        yield parent
+        yield from _subdirectories(parent)
+
+
+def _subdirectories(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    with os.scandir(parent) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
