@@ -28,7 +28,7 @@ def test_a_run_writes_a_complete_run_directory(small: Cli, tmp_path: Path) -> No
     answer = small()
     assert (answer.code, answer.err) == (0, "")
     (run_dir,) = run_dirs(tmp_path)
-    assert run_dir.parent == tmp_path / "outputs" / "digits"
+    assert run_dir.parent == tmp_path / "outputs" / "digits-synthetic"
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["state"] == "completed"
     assert summary["error"] is None

@@ -274,10 +274,10 @@ def test_a_wrong_word_is_refused_before_any_file_is_written(
 
 
 def test_a_run_in_the_folder_of_its_name_is_not_changed(small: Cli, cli: Cli) -> None:
-    assert small("hydra.run.dir=outputs/digits").code == 0
-    answer = cli("reproduce", "outputs/digits")
+    assert small("hydra.run.dir=outputs/digits-synthetic").code == 0
+    answer = cli("reproduce", "outputs/digits-synthetic")
     assert answer.code == 2
-    assert answer.err.startswith("hydra.run.dir='outputs/digits': is inside the run to reproduce; ")
+    assert answer.err.startswith("hydra.run.dir='outputs/digits-synthetic': is inside the run to reproduce; ")
 
 
 def test_changed_metrics_are_found(recorded: Path, cli: Cli) -> None:

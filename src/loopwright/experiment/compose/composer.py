@@ -40,6 +40,7 @@ CONFIG_NAME = "config"
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
 
 
@@ -88,8 +89,13 @@ class Composer:
         """
         return None if self._search_path else GlobalHydra.instance().config_loader()
 
-    def compose(self, overrides: Sequence[str]) -> Composed:
+    def compose(self, overrides: Sequence[str], naming_groups: Sequence[str] = ()) -> Composed:
         """Compose and resolve the configuration of one job.
+
+        Args:
+            overrides: overrides of the job.
+            naming_groups: groups whose option becomes a part of ``name`` if the option was typed, as in ``digits-cnn``
+                for ``model=cnn``. A typed ``name`` is not changed.
 
         Raises:
             SettingError: for wrong overrides and for an error in a configuration file. The message is one line, which
@@ -102,6 +108,7 @@ class Composer:
             raise
         except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
             raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
+        _extend_name(whole, overrides, naming_groups)
         task = whole.copy()
         OmegaConf.set_struct(task, False)
         del task["hydra"]
@@ -190,6 +197,18 @@ def _check_names(directory: Path) -> None:
             )
         if (shipped / name).exists():
             raise SettingError(str(file), f": the shipped {name} would be read instead; rename this file.")
+
+
+def _extend_name(whole: DictConfig, overrides: Sequence[str], groups: Sequence[str]) -> None:
+    """Append the typed option of each group to the name of the run, unless the name was typed or is that option."""
+    typed = {override_key(word) for word in overrides if not word.startswith("~")}
+    name = OmegaConf.select(whole, "name", throw_on_resolution_failure=False)
+    if "name" in typed or not isinstance(name, str):
+        return
+    choices = whole.hydra.runtime.choices
+    options = [choices[group] for group in groups if group in typed and isinstance(choices.get(group), str)]
+    parts = [_NOT_IN_NAMES.sub("-", option) for option in options if option != name]
+    whole.name = "-".join([name, *parts])
 
 
 def _typed_directory(whole: DictConfig, overrides: Sequence[str]) -> str | None:

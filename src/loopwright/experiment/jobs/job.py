@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from loopwright.errors import SettingError, refuse, refuse_type
 from loopwright.experiment.compose.composer import Composer
-from loopwright.experiment.gate.hydra_tree import check_hydra_tree
+from loopwright.experiment.gate.hydra_tree import check_hydra_tree, override_key
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
@@ -24,6 +24,8 @@ from loopwright.experiment.jobs.job_settings import (
     without_training,
 )
 from loopwright.experiment.jobs.metric_modes import settle_modes
+
+_NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +73,10 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
     """
     pristine = composer.pristine()
     made = []
+    naming_groups = [group for group in _NAMING_GROUPS if len({_typed(group, overrides) for overrides in jobs}) == 1]
     for number, overrides in enumerate(jobs):
         try:
-            composed = composer.compose(overrides)
+            composed = composer.compose(overrides, naming_groups)
             check_hydra_tree(composed.hydra, pristine, composed.overrides)
             _check_verbose(composed.hydra["verbose"])
             made.append(
@@ -138,6 +141,11 @@ def _check_verbose(value: object) -> None:
     names = value if isinstance(value, list) else [value]
     if not isinstance(value, bool) and not all(isinstance(name, str) and name for name in names):
         raise refuse_type("hydra.verbose", value, "true, false, or names of Python loggers")
+
+
+def _typed(group: str, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides that choose an option of a group."""
+    return tuple(word for word in overrides if override_key(word) == group)
 
 
 def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
