@@ -25,3 +25,10 @@ def test_data_of_a_task_that_never_end_are_refused(kind: str, tmp_path: Path) ->
     special.make(tmp_path / "letters.jsonl", kind)
     with pytest.raises(SettingError, match=r"letters\.jsonl: (not a regular file|.*expected at most)"):
         tasks._read_rows(tmp_path / "letters.jsonl", ": task letters")
+
+
+@pytest.mark.parametrize("value", ["2024-99-99", "1" * 5_000, "!!int x", "[" * 2_000, "{[1]: 2}"])
+def test_a_value_at_which_the_yaml_loader_fails_is_refused(value: str, tmp_path: Path) -> None:
+    (tmp_path / "letters.yaml").write_text(f"task: {value}\n")
+    with pytest.raises(SettingError, match=r"task_dir: .*letters\.yaml: "):
+        tasks.read_tasks(tmp_path)

@@ -145,7 +145,16 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
         config = yaml.safe_load(read_regular(file, _MAX_YAML_BYTES, follows_links=True).decode())
     except OSError as error:
         raise SettingError("task_dir", f": {file}: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    # A YAML loader raises errors of many types for values such as ``2024-99-99`` or a number of 5,000 digits.
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise SettingError("task_dir", f": {file}: {on_one_line(str(error))}") from error
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise SettingError("task_dir", f": {file}: expected a mapping with the settings of a task.")
