@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from loopwright import Callback
 from loopwright.engine.forward import Forward
+from loopwright.engine.weighting import as_outputs
 from loopwright.errors import SettingError
 from tiny import batches, parts
 
@@ -54,7 +56,7 @@ def test_hooks_after_it_are_given_the_outputs_as_a_mapping() -> None:
 def test_what_is_called_in_place_of_the_model_need_not_return_a_loss() -> None:
     """Catches a loss that is required of the `predict` of a validation loop; of a model it is."""
     answer: Any = lambda batch: {"accuracy": torch.ones(())}  # noqa: E731
-    assert set(Forward(parts(), answer, needs_loss=False)(batches(1)[0])) == {"accuracy"}
+    assert set(Forward(parts(), answer, partial(as_outputs, needs_loss=False))(batches(1)[0])) == {"accuracy"}
     ours = parts()
     ours.model.forward = answer
     with pytest.raises(TypeError, match="the keys accuracy: expected a scalar tensor as loss"):

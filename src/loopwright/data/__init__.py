@@ -1,7 +1,7 @@
 """Public names for data: data sets, the dataloader `Loader`, and `as_source`, which wraps any dataloader."""
 
 from loopwright.data.reading.loader import Loader
-from loopwright.data.reading.source import as_source
+from loopwright.data.reading.source import as_ordered_source, as_source
 from loopwright.data.sets.content import hash_content
 from loopwright.data.sets.csv import csv
 from loopwright.data.sets.digits import digits
@@ -20,6 +20,7 @@ __all__ = [
     "TensorData",
     "TensorFile",
     "TextWindows",
+    "as_ordered_source",
     "as_source",
     "csv",
     "digits",

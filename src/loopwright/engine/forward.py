@@ -11,6 +11,8 @@ from loopwright.engine.weighting import as_outputs
 from loopwright.errors import SettingError
 from loopwright.precision import forward_context
 
+Read = Callable[[Any], dict[str, Any]]
+
 
 class Forward:
     """Calls the model on a batch.
@@ -18,15 +20,15 @@ class Forward:
     Args:
         parts: objects of this run, including the hook methods of its callbacks.
         call: function that computes the outputs: a forward of the strategy, or ``predict`` of a validation loop.
-        needs_loss: whether ``call`` must return a loss.
+        read: function that converts what ``call`` returns to a mapping. By default it must contain a loss.
     """
 
-    __slots__ = ("_after", "_before", "_call", "_context", "_model", "_needs_loss", "_state", "_trainer")
+    __slots__ = ("_after", "_before", "_call", "_context", "_model", "_read", "_state", "_trainer")
 
-    def __init__(self, parts: Parts, call: Callable[..., Any], *, needs_loss: bool = True) -> None:
+    def __init__(self, parts: Parts, call: Callable[..., Any], read: Read = as_outputs) -> None:
         self._call = call
+        self._read = read
         self._context = forward_context(parts.device.torch_device.type, parts.precision.autocast_dtype)
-        self._needs_loss = needs_loss
         self._trainer = parts.trainer
         self._model = parts.model
         self._state = parts.state
@@ -34,10 +36,10 @@ class Forward:
         self._after = parts.hooks["on_after_forward"]
 
     def __call__(self, batch: Any) -> dict[str, Any]:
-        """Return the outputs of the model as a mapping, with a scalar tensor ``loss`` if one is needed.
+        """Return the outputs of the model as a mapping.
 
         Raises:
-            TypeError: if the model returns neither a scalar tensor nor a mapping, or if a needed ``loss`` is missing.
+            TypeError: if ``read`` refuses what the model returns, such as a mapping without ``loss``.
             SettingError: if the model raises a SettingError. ``model.`` is put before the name of the setting. To other
                 exceptions of the model, a note is added.
         """
@@ -56,7 +58,7 @@ class Forward:
         except Exception as error:
             note_model(error, self._model, self._state)
             raise
-        outputs = as_outputs(returned, needs_loss=self._needs_loss)
+        outputs = self._read(returned)
         for hook in self._after:
             hook(self._trainer, self._model, outputs, batch)
         return outputs

@@ -26,7 +26,7 @@ from loopwright.engine.hook_table import call_hooks, reporting
 from loopwright.engine.modes import evaluating
 from loopwright.engine.parts import Parts
 from loopwright.engine.user_errors import naming_dead_workers, note_reading
-from loopwright.engine.weighting import Weigher, WeightedMean
+from loopwright.engine.weighting import Weigher, WeightedMean, as_outputs
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.plan import mean_prefix
@@ -123,10 +123,11 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     batch_start, batch_end = hooks[names["batch_start"]], hooks[names["batch_end"]]
     step_start, step_end = hooks[names["step_start"]], hooks[names["step_end"]]
     predict = _own_predict(loop, model)
-    forward = Forward(parts, predict or parts.strategy.evaluate, needs_loss=predict is None)
+    read = partial(as_outputs, needs_loss=False) if predict else as_outputs
+    forward = Forward(parts, predict or parts.strategy.evaluate, read)
     mean, weigher = WeightedMean(parts.device.sum_dtype), Weigher(data.source, parts.log.warned)
     weigh = weigher.known if max_batches > 1 else weigher
-    for batch_idx, host_batch in enumerate(_read(data, max_batches)):
+    for batch_idx, host_batch in enumerate(read_batches(data, max_batches)):
         parts.state.batch_idx = batch_idx
         batch = parts.device.move(host_batch)
         call_hooks(batch_start, trainer, model, batch, batch_idx)
@@ -142,8 +143,12 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     return mean.result()
 
 
-def _read(data: ValidationSet, max_batches: int) -> Iterator[Any]:
-    """Yield up to ``max_batches`` batches. If the dataloader has this length, check that it has no more batches."""
+def read_batches(data: ValidationSet, max_batches: int | None) -> Iterator[Any]:
+    """Yield up to ``max_batches`` batches (None: all) of a dataloader, from its beginning.
+
+    Raises:
+        DataError: if the dataloader is empty, or has fewer or more batches than its length.
+    """
     num_done, has_more = 0, False
     try:
         batches = data.source.read(0, 0)
@@ -155,19 +160,25 @@ def _read(data: ValidationSet, max_batches: int) -> Iterator[Any]:
     except Exception as error:
         note_reading(error, f"dataloader of {data.name}", f"batch {num_done}")
         raise
-    if num_done < max_batches:
+    if max_batches == 0:
+        raise _empty(data)
+    if max_batches is None or num_done < max_batches:
         _check_early_end(data, num_done, max_batches)
     if has_more:
         raise DataError(f"{data.name}: the dataloader has more than the {max_batches} batches of its length.")
 
 
-def _check_early_end(data: ValidationSet, num_done: int, max_batches: int) -> None:
+def _empty(data: ValidationSet) -> DataError:
+    return DataError(f"{data.name}: the dataloader is empty; expected at least one batch.")
+
+
+def _check_early_end(data: ValidationSet, num_done: int, max_batches: int | None) -> None:
     if data.source.num_batches is not None:
         raise DataError(
             f"{data.name}: the dataloader ended after {num_done} of the {max_batches} batches of its length."
         )
     if not num_done:
-        raise DataError(f"{data.name}: the dataloader is empty; expected at least one batch.")
+        raise _empty(data)
     if max_batches == data.source.max_batches:
         return  # the length of a pass is only known to be at most this
     _log.warning("%s: the dataloader ended after %d of %d batches.", data.name, num_done, max_batches)

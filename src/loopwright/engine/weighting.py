@@ -18,7 +18,7 @@ from loopwright.protocols import BatchSource
 _log = logging.getLogger("loopwright")
 
 
-def as_outputs(returned: Any, *, needs_loss: bool = True) -> dict[str, Any]:
+def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
     """Return the outputs of a model as a mapping, with ``loss`` if one is needed.
 
     Raises:

@@ -1,10 +1,14 @@
-"""Functions that build or raise errors for batches that a model does not accept."""
+"""Functions for batches: errors for batches that a model does not accept, and the next token of a language model.
+
+Shape suffixes: B batch, S tokens of a row, T positions that a model reads, V vocabulary.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from loopwright.errors import SettingError
@@ -35,3 +39,51 @@ def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
     if given.dtype != weight.dtype:
         problem = f": expected {name} in {weight.dtype}, the data has {name} in {given.dtype}; convert the data."
         raise SettingError("model", problem)
+
+
+def tokens_of(batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the tokens of a batch, B x S.
+
+    Raises:
+        SettingError: for a batch without tokens, or with tokens of another shape.
+    """
+    try:
+        tokens_BS = batch["tokens"]
+    except (LookupError, TypeError):
+        raise not_taken(batch, "tokens") from None
+    if tokens_BS.ndim != 2 or not tokens_BS.shape[1]:
+        expected = "tokens of shape batch x (1 or more)"
+        raise SettingError("model", f": expected {expected}, the data has tokens of shape {tuple(tokens_BS.shape)}.")
+    return tokens_BS
+
+
+def last_tokens(tokens_BS: Tensor, length: int, ignored: int) -> tuple[Tensor, Tensor]:
+    """Return the last tokens of each row, and the index of the last one that is not padding.
+
+    Args:
+        tokens_BS: tokens of B rows. Padding may only follow the tokens of a row.
+        length: largest number of tokens to return.
+        ignored: value of padding, which is replaced by 0.
+
+    Returns:
+        Tokens of shape B x T with T of at most ``length``, and indices of shape B.
+    """
+    num_tokens_B = (tokens_BS != ignored).sum(dim=1)
+    first_B = (num_tokens_B - length).clamp_min(0)
+    index_BT = first_B[:, None] + torch.arange(min(length, tokens_BS.shape[1]), device=tokens_BS.device)
+    read_BT = tokens_BS.gather(1, index_BT.clamp_max(tokens_BS.shape[1] - 1))
+    return read_BT.masked_fill(read_BT == ignored, 0), (num_tokens_B - first_B - 1).clamp_min(0)
+
+
+def predict_next(logits_BTV: Tensor, last_B: Tensor) -> dict[str, Tensor]:
+    """Return the predictions of a language model for the token after each row.
+
+    Args:
+        logits_BTV: logits of the next token at each position.
+        last_B: index of the last token of each row.
+
+    Returns:
+        ``prediction``: the most likely token, of shape B. ``probability``: B x V.
+    """
+    logits_BV = logits_BTV[torch.arange(len(last_B), device=last_B.device), last_B]
+    return {"prediction": logits_BV.argmax(dim=-1), "probability": logits_BV.softmax(dim=-1)}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import SettingError, did_you_mean, on_one_line, refuse, refuse_type
-from loopwright.models.batches import not_taken
+from loopwright.models.batches import last_tokens, not_taken, predict_next, tokens_of
 
 _IGNORED = -100
 
@@ -76,6 +76,17 @@ class CausalLM(nn.Module):
         )
         loss = total / num_items.clamp_min(1)
         return {"loss": loss, "num_items": num_items, "logits": logits_BTV, "targets": targets_BT}
+
+    def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predict the token after each row: ``prediction``, of shape B, and ``probability``, B x V.
+
+        At most the last ``context_length`` tokens of a row are read. Tokens of -100 at the end of a row are padding.
+
+        Raises:
+            SettingError: for a batch without tokens, or with tokens of another shape.
+        """
+        tokens_BT, last_B = last_tokens(tokens_of(batch), self.context_length, _IGNORED)
+        return predict_next(self.logits(tokens_BT), last_B)
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Return the logits of the next token at each position, B x T x V."""

@@ -28,12 +28,25 @@ def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, 
             If ``in_channels`` or ``image_size`` is wrong, the message names this setting and the correct value.
     """
     try:
-        image_BIHW, label_B = batch["image"], batch["label"]
+        label_B, _ = batch["label"], batch["image"]
     except (LookupError, TypeError):
         raise not_taken(batch, "image and label") from None
+    return images_of(batch, image_shape), label_B
+
+
+def images_of(batch: Mapping[str, Tensor], image_shape: tuple[int, int, int]) -> Tensor:
+    """Return the images of a batch, and check their shape. The batch needs no labels.
+
+    Raises:
+        SettingError: as `images_and_labels` does.
+    """
+    try:
+        image_BIHW = batch["image"]
+    except (LookupError, TypeError):
+        raise not_taken(batch, "image") from None
     given = tuple(image_BIHW.shape[1:])
     if given == image_shape:
-        return image_BIHW, label_B
+        return image_BIHW
     if len(given) != len(image_shape) or given[1] != given[2]:
         problem = ": expected square images of shape channels x size x size, the data has images of shape "
         raise SettingError("model", f"{problem}{given}.")
@@ -71,6 +84,11 @@ def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
         "accuracy": is_correct_B.to(logits_BC.dtype).mean(),
         "logits": logits_BC,
     }
+
+
+def predict_classes(logits_BC: Tensor) -> dict[str, Tensor]:
+    """Return the predictions for a batch: ``prediction``, the most likely class, and ``probability``, B x C."""
+    return {"prediction": logits_BC.argmax(dim=-1), "probability": logits_BC.softmax(dim=-1)}
 
 
 def _cross_entropy(logits_BC: Tensor, label_B: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loopwright.errors import check_count, refuse
 from loopwright.models.batches import check_floats
-from loopwright.models.classification import check_labels, classify, images_and_labels
+from loopwright.models.classification import check_labels, classify, images_and_labels, images_of, predict_classes
 from loopwright.models.setting_checks import check_counts, check_dropout
 
 
@@ -81,3 +81,11 @@ class CNN(nn.Module):
         """Classify the images of a batch and compute the loss and the accuracy."""
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
         return classify(self.layers(image_BIHW), label_B)
+
+    def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``prediction``, the most likely class of each image, and ``probability``, B x C. No label is needed.
+
+        Raises:
+            SettingError: for a batch without images, or with images of another shape.
+        """
+        return predict_classes(self.layers(images_of(batch, self.image_shape)))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import SettingError, check_count, nearest, refuse
-from loopwright.models.batches import not_taken
+from loopwright.models.batches import last_tokens, not_taken, predict_next, tokens_of
 from loopwright.models.transformer import Rotation, Transformer, initialise, rotary_angles
 
 POSITIONS = ("learned", "rotary")
@@ -120,6 +120,17 @@ class GPT(nn.Module):
         if self.vocab_size == _BYTES:
             outputs["bits_per_byte"] = loss.detach() / math.log(2)
         return outputs
+
+    def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predict the token after each row: ``prediction``, of shape B, and ``probability``, B x V.
+
+        At most the last ``context_length`` tokens of a row are read. Tokens of -100 at the end of a row are padding.
+
+        Raises:
+            SettingError: for a batch without tokens, or with tokens of another shape.
+        """
+        tokens_BT, last_B = last_tokens(tokens_of(batch), self.context_length, _IGNORED)
+        return predict_next(self.logits(tokens_BT), last_B)
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Return the logits of the next token at each position, B x T x V."""

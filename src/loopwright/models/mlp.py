@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from loopwright.errors import SettingError, check_count
 from loopwright.models.batches import check_floats, not_taken
-from loopwright.models.classification import check_labels, classify
+from loopwright.models.classification import check_labels, classify, predict_classes
 from loopwright.models.setting_checks import check_counts, check_dropout
 
 
@@ -62,6 +62,14 @@ class MLP(nn.Module):
         """Classify the samples of a batch and compute the loss and the accuracy."""
         features_BF, label_B = _features(batch, "label", self.in_features)
         return classify(self.layers(features_BF), label_B)
+
+    def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``prediction``, the most likely class of each sample, and ``probability``, B x C. No label is needed.
+
+        Raises:
+            SettingError: for a batch without samples, or if a sample does not have ``in_features`` values.
+        """
+        return predict_classes(self.layers(_samples(batch, self.in_features)))
 
 
 class MLPRegressor(nn.Module):
@@ -118,6 +126,15 @@ class MLPRegressor(nn.Module):
             "prediction": prediction,
         }
 
+    def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``prediction``, of shape B, or B x T for several targets. No target is needed.
+
+        Raises:
+            SettingError: for a batch without samples, or if a sample does not have ``in_features`` values.
+        """
+        prediction_BT = self.layers(_samples(batch, self.in_features))
+        return {"prediction": prediction_BT.squeeze(1) if self.num_targets == 1 else prediction_BT}
+
     def _features_and_targets(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         features_BF, target = _features(batch, "target", self.in_features)
         num_targets = target.shape[1:].numel()
@@ -147,8 +164,17 @@ def _features(batch: Mapping[str, Tensor], answer: str, in_features: int) -> tup
     if not sample.ndim or sample.shape[:1] != answers.shape[:1]:
         shapes = f"samples of shape {tuple(sample.shape)} and {answer}s of shape {tuple(answers.shape)}"
         raise SettingError("model", f": expected one {answer} for each sample, the data has {shapes}.")
+    return _samples(batch, in_features), answers
+
+
+def _samples(batch: Mapping[str, Tensor], in_features: int) -> Tensor:
+    """Return the flattened samples of a batch, which needs no labels or targets."""
+    try:
+        sample = batch["features"] if "features" in batch else batch["image"]
+    except (LookupError, TypeError):
+        raise not_taken(batch, "features (or image)") from None
     features_BF = sample.flatten(start_dim=1) if sample.ndim > 1 else sample.unsqueeze(1)
     if features_BF.shape[1] != in_features:
         problem = f"={in_features}: expected {features_BF.shape[1]}, the number of values in a sample."
         raise SettingError("in_features", problem)
-    return features_BF, answers
+    return features_BF

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loopwright.errors import check_count, refuse
 from loopwright.models.batches import check_floats
-from loopwright.models.classification import check_labels, classify, images_and_labels
+from loopwright.models.classification import check_labels, classify, images_and_labels, images_of, predict_classes
 from loopwright.models.transformer import Transformer, initialise
 
 
@@ -82,6 +82,19 @@ class ViT(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Classify the images of a batch and compute the loss and the accuracy."""
         image_BIHW, label_B = images_and_labels(batch, self.image_shape)
+        return classify(self._logits(image_BIHW), label_B)
+
+    def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``prediction``, the most likely class of each image, and ``probability``, B x C. No label is needed.
+
+        Raises:
+            SettingError: for a batch without images, or with images of another shape.
+        """
+        return predict_classes(self._logits(images_of(batch, self.image_shape)))
+
+    def _logits(self, image_BIHW: Tensor) -> Tensor:
+        """Return the logits of the classes, B x C."""
         x_BTD = self.patch_embedding(image_BIHW).flatten(start_dim=2).transpose(1, 2)
         x_BTD = self.transformer(self.dropout(x_BTD + self.position_embedding.weight))
-        return classify(self.head(torch.mean(x_BTD, dim=1)), label_B)
+        logits_BC: Tensor = self.head(torch.mean(x_BTD, dim=1))
+        return logits_BC

@@ -22,6 +22,7 @@ from loopwright.device import Device, Single, open_device
 from loopwright.engine.hook_table import close_all
 from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
+from loopwright.engine.predict import Array, predict
 from loopwright.engine.stopping import Stopping
 from loopwright.errors import SettingError, check_count, refuse_type
 from loopwright.hooks import Callback, Logger
@@ -35,7 +36,14 @@ from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.resume import find_run, save_run
 from loopwright.trainer.save import RunSaver, read_for_fit
-from loopwright.trainer.validate import ValidationRow, open_val_sets, validate_checkpoints, validate_sets, weights_of
+from loopwright.trainer.validate import (
+    ValidationRow,
+    open_set_in_order,
+    open_val_sets,
+    validate_checkpoints,
+    validate_sets,
+    weights_of,
+)
 from loopwright.trainer.view import TrainerView
 
 
@@ -197,15 +205,40 @@ class Trainer(TrainerView):
         if not val_sets:
             raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
         parts = self._bound_for(chosen)
-        with ExitStack() as stack:
-            stack.enter_context(parts.streams.active())
-            if ckpt_path is not None:
-                if self._saver is not None:
-                    self._saver.wait_or_warn()
-                stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
-            metrics = stack.enter_context(parts.log.collecting())
+        with self._with_weights(parts, ckpt_path), parts.log.collecting() as metrics:
             validate_sets(parts, chosen, val_sets)
         return metrics
+
+    def predict(self, dataloader: Any, ckpt_path: str | Path | None = None) -> dict[str, Array]:
+        """Predict for all samples of a dataloader, in evaluation mode and without gradients.
+
+        A model may have a method ``predict(batch)``. It returns a tensor, or a mapping of tensors, with one row per
+        sample, and needs no target. Without this method, the outputs of ``model(batch)`` with one row per sample are
+        returned, except ``loss``.
+
+        A `loopwright.data.Loader`, and a torch dataloader with torch's own sampler, are read in the order of their data
+        set, with an incomplete last batch. Other dataloaders are read in their own order. The weights are those that a
+        validation uses, such as an average.
+
+        Args:
+            dataloader: any iterable of batches. It is read once from its beginning.
+            ckpt_path: checkpoint to use; afterwards the weights in memory are restored. None: weights in memory.
+
+        Returns:
+            An array with one row per sample for each name. If ``predict`` returns a tensor, its name is ``prediction``.
+
+        Raises:
+            DataError: if the dataloader is empty, or the shapes of two batches differ.
+            TypeError: if the model returns no predictions.
+            CheckpointError: if the checkpoint cannot be used.
+            RuntimeError: if another thread of this process is in a fit or a validation.
+        """
+        loop = arguments.validation_loop(None, self._loop)
+        self._check_open()
+        data = open_set_in_order(dataloader, self.seed)
+        parts = replace(self._parts, hooks=self._listeners.bind(loop))
+        with self._with_weights(parts, ckpt_path):
+            return predict(parts, loop, data)
 
     def validate_all(
         self,
@@ -337,6 +370,17 @@ class Trainer(TrainerView):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the trainer. If an exception ended the block, errors during closing are added to it as notes."""
         self._close(error)
+
+    @contextmanager
+    def _with_weights(self, parts: Parts, ckpt_path: str | Path | None) -> Iterator[None]:
+        """Activate the random streams. Use the weights of a checkpoint during the context; None: those in memory."""
+        with ExitStack() as stack:
+            stack.enter_context(parts.streams.active())
+            if ckpt_path is not None:
+                if self._saver is not None:
+                    self._saver.wait_or_warn()
+                stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
+            yield
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
         """Return a copy of the parts that contains the hooks of ``loop``. A fit in progress keeps its own hooks."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from loopwright.checkpoint import load_weights, plain_names, refuse_lazy, unsaved_buffers
-from loopwright.data import as_source
+from loopwright.data import as_ordered_source, as_source
 from loopwright.engine.downstream import downstream_validations, run_downstream
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
@@ -61,6 +61,20 @@ def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str
         )
         for name, loader in loaders.items()
     }
+
+
+def open_set_in_order(dataloader: Any, seed: int) -> ValidationSet:
+    """Return a dataloader as a set that is read in order, for predictions.
+
+    Raises:
+        SettingTypeError: if it is not one dataloader.
+    """
+    loaders = name_dataloaders(dataloader, "predict")
+    if list(loaders) != ["predict"]:
+        raise refuse_type("dataloader", dataloader, "one dataloader")
+    loader = loaders["predict"]
+    source = as_ordered_source(loader, derive(seed, "validate", "predict"), "dataloader")
+    return ValidationSet(name="predict", dataloader=loader, source=source)
 
 
 def validate_sets(

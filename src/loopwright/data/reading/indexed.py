@@ -280,6 +280,8 @@ class IndexedSource:
         workers: Workers,
         seed: int,
     ) -> None:
+        self._reader = reader
+        self._workers = workers
         self._num_samples = len(reader.dataset)
         self._blocks = BlockReader(reader, workers)
         self._batch_size = batch_size or 1
@@ -287,6 +289,18 @@ class IndexedSource:
         self._is_shuffled = is_shuffled
         self._drop_last = drop_last
         self._seed = seed
+
+    def in_order(self) -> IndexedSource:
+        """Return a source that reads all samples in the order of the data set, in batches of the same size."""
+        batch_size = self._batch_size if self._is_batched else None
+        return IndexedSource(
+            self._reader,
+            batch_size=batch_size,
+            is_shuffled=False,
+            drop_last=False,
+            workers=self._workers,
+            seed=self._seed,
+        )
 
     @property
     def num_batches(self) -> int | None:

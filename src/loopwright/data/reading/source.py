@@ -53,6 +53,19 @@ def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSour
     return ForeignSource(dataloader, seed)
 
 
+def as_ordered_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
+    """Return a batch source, as `as_source` does, but one that reads all samples in order where this is possible.
+
+    A `Loader`, and a `torch.utils.data.DataLoader` with torch's sequential or random sampler, are read in the order of
+    their data set, with an incomplete last batch. Other dataloaders are read in their own order.
+
+    Raises:
+        SettingTypeError: if ``dataloader`` is not iterable.
+    """
+    source = as_source(dataloader, seed, name)
+    return source.in_order() if isinstance(source, IndexedSource) else source
+
+
 def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
     reader = SampleReader(loader.dataset, loader.collate_fn, seed=seed, is_batched=loader.batch_sampler is not None)
     workers = Workers(num_workers=loader.num_workers, options=_worker_options(loader))
