@@ -160,7 +160,7 @@ def test_rows_of_two_shapes_are_refused() -> None:
         each.predict(ragged)
 
 
-@pytest.mark.parametrize("empty", [[], DataLoader(rows(0), batch_size=8)])
+@pytest.mark.parametrize("empty", [iter([]), DataLoader(rows(0), batch_size=8)])
 def test_an_empty_dataloader_is_refused(empty: Any) -> None:
     with trainer(model=Predictor) as each, pytest.raises(DataError, match="the dataloader is empty"):
         each.predict(empty)

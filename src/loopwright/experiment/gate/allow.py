@@ -14,7 +14,7 @@ _LOOPWRIGHT = """
     loop.TrainingLoop loop.ValidationLoop
     checkpoint.Checkpointing
     precision.Precision
-    models.MLP models.MLPRegressor models.CNN models.GPT models.ViT models.CausalLM
+    models.MLP models.MLPRegressor models.CNN models.GPT models.ViT models.CausalLM models.Supervised
     data.digits data.stdlib_text data.synthetic data.synthetic_regression data.synthetic_tokens
     data.csv data.image_folder data.tensor_file data.Loader data.Splits data.TensorData
     device.Device

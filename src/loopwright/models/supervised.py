@@ -1,0 +1,158 @@
+"""`Supervised`: trains any module with any loss function, as a model of Loopwright."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
+
+Key = int | str
+_LABELS = "labels"  # name of the targets in a batch for ``transformers``
+
+
+class Supervised(nn.Module):
+    """Makes a model of a module that knows nothing of batches and losses, such as one of ``torchvision`` or ``timm``.
+
+    With a loss function, ``model(batch)`` computes ::
+
+        output = net(*inputs)              # parts of the batch
+        loss = loss(output, *targets)      # other parts of the batch
+
+    and returns ``loss``, ``output`` and ``target``. The loss must be a mean over the samples of the batch.
+
+    Without a loss function, the module computes the loss itself, as the models of ``transformers`` do:
+    ``net(**batch)`` returns a mapping with ``loss``. The model returns this mapping's tensors.
+
+    ``model.predict(batch)`` returns the output of ``net`` and needs no targets.
+
+    Args:
+        net: module to train.
+        loss: function of the output and the targets, such as ``torch.nn.CrossEntropyLoss()``; None: ``net`` returns its
+            loss.
+        inputs: position in a batch that is a tuple, or name in a batch that is a mapping; a sequence of them for
+            several arguments of ``net``. Ignored without ``loss``.
+        targets: the same for the targets, which are passed to ``loss`` after the output. Without ``loss``, the name of
+            the targets, which `predict` leaves out; the default is then ``labels``.
+
+    Raises:
+        SettingError: for an invalid argument, such as a loss that is a sum over the samples. `forward` raises this
+            error if a batch does not have a part that ``inputs`` or ``targets`` names.
+
+    >>> import torch
+    >>> model = Supervised(nn.Linear(4, 3), nn.CrossEntropyLoss())
+    >>> sorted(model((torch.ones(2, 4), torch.tensor([0, 2]))))
+    ['loss', 'output', 'target']
+    >>> model.predict((torch.ones(2, 4),)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Callable[..., Tensor] | None = None,
+        inputs: Key | Sequence[Key] = 0,
+        targets: Key | Sequence[Key] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(net, nn.Module):
+            raise refuse_type("net", net, "a torch.nn.Module")
+        if loss is not None and not callable(loss):
+            raise refuse_type("loss", loss, "a function of the output and the target, or null")
+        _check_mean(loss)
+        self.net = net
+        self.loss = loss
+        self._inputs = _check_keys("inputs", inputs)
+        self._targets = _check_keys("targets", (_LABELS if loss is None else 1) if targets is None else targets)
+
+    def forward(self, batch: Any) -> dict[str, Any]:
+        """Compute the output and the loss of a batch."""
+        if self.loss is None:
+            return _with_loss(self.net(**_as_arguments(batch)))
+        targets = [_part(batch, key, "targets") for key in self._targets]
+        output = self.net(*self._parts_of(batch))
+        return {
+            "loss": self.loss(output, *targets),
+            "output": output,
+            "target": targets[0] if len(targets) == 1 else tuple(targets),
+        }
+
+    def predict(self, batch: Any) -> Any:
+        """Return the output of ``net`` for a batch, which needs no targets.
+
+        Without ``loss``, the result is a mapping with those tensors that ``net`` returns, except ``loss``.
+        """
+        if self.loss is not None:
+            return self.net(*self._parts_of(batch))
+        given = {name: value for name, value in _as_arguments(batch).items() if name not in self._targets}
+        return {name: value for name, value in _tensors(self.net(**given)).items() if name != "loss"}
+
+    def _parts_of(self, batch: Any) -> list[Any]:
+        return [_part(batch, key, "inputs") for key in self._inputs]
+
+
+def _check_mean(loss: Callable[..., Tensor] | None) -> None:
+    """Refuse a loss that is known not to be a mean, because losses of micro-batches are averaged."""
+    reduction = getattr(loss, "reduction", None)
+    if isinstance(loss, partial):
+        reduction = loss.keywords.get("reduction")
+    if reduction in ("none", "sum"):
+        problem = f": expected a mean over the samples, found reduction={reduction!r}; use reduction=mean"
+        raise SettingError("loss", f"{problem}, because the losses of micro-batches are averaged.")
+
+
+def _check_keys(setting: str, given: Key | Sequence[Key]) -> tuple[Key, ...]:
+    expected = "a position such as 0, a name such as image, or a list of them"
+    keys = (given,) if isinstance(given, int | str) else given
+    if not isinstance(keys, Sequence) or not keys:
+        raise refuse_type(setting, given, expected)
+    for key in keys:
+        if isinstance(key, bool) or not isinstance(key, int | str):
+            raise refuse_type(setting, given, expected)
+        if isinstance(key, int) and key < 0:
+            raise refuse(setting, given, expected)
+    return tuple(keys)
+
+
+def _part(batch: Any, key: Key, setting: str) -> Any:
+    """Return a part of a batch. A batch that is one tensor is part 0 of itself."""
+    if isinstance(batch, Mapping):
+        if key in batch:
+            return batch[key]
+        hint = did_you_mean(str(key), map(str, batch))
+        problem = f"a name in the batch, which has {', '.join(map(str, batch))}.{hint}"
+    elif isinstance(batch, tuple | list):
+        if isinstance(key, int) and key < len(batch):
+            return batch[key]
+        problem = f"a position in the batch, which has {len(batch)} parts, from 0 to {len(batch) - 1}."
+    else:
+        if key == 0:
+            return batch
+        problem = f"0, because the batch is one object of class {type(batch).__name__}."
+    raise SettingError(setting, f"={key!r}: expected {problem}")
+
+
+def _as_arguments(batch: Any) -> Mapping[str, Any]:
+    if not isinstance(batch, Mapping):
+        problem = f": must be given for a batch of class {type(batch).__name__}; without it, net(**batch) is called"
+        raise SettingError("loss", f"{problem}, which needs a batch that is a mapping.")
+    return batch
+
+
+def _tensors(returned: Any) -> dict[str, Any]:
+    if not isinstance(returned, Mapping):
+        problem = f": must be given, because net returned {type(returned).__name__}; expected a mapping with loss."
+        raise SettingError("loss", problem)
+    return {str(name): value for name, value in returned.items() if isinstance(value, Tensor)}
+
+
+def _with_loss(returned: Any) -> dict[str, Any]:
+    outputs = _tensors(returned)
+    if "loss" not in outputs:
+        listed = ", ".join(outputs) or "no tensors"
+        problem = f": must be given, because net returned no loss, but {listed}; does the batch have targets?"
+        raise SettingError("loss", problem)
+    return outputs

@@ -1,0 +1,167 @@
+"""`Supervised` trains any module with any loss, by positions or names of the batch."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from command import run_in
+from loopwright import Trainer, TrainingLoop
+from loopwright.errors import SettingError
+from loopwright.models import Supervised
+from tiny import is_bitwise_equal, sgd, weights
+
+FEATURES = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.randint(3, (24,), generator=torch.Generator().manual_seed(1))
+
+
+class Pair(nn.Module):
+    """Takes two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.layer(left) + self.layer(right)
+
+
+class Own(nn.Module):
+    """Computes its loss itself if there are labels, as models of ``transformers`` do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Any]:
+        logits = self.layer(x)
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        return {"loss": loss, "logits": logits, "past": None}
+
+
+def test_it_trains_as_a_loop_by_hand() -> None:
+    torch.manual_seed(0)
+    net, by_hand = nn.Linear(4, 3), nn.Linear(4, 3)
+    by_hand.load_state_dict(net.state_dict())
+    loader = DataLoader(TensorDataset(FEATURES, LABELS), batch_size=8)
+    with Trainer(Supervised(net, nn.CrossEntropyLoss()), sgd, loop=TrainingLoop(num_epochs=2), device="cpu") as trainer:
+        trainer.fit(loader)
+    optimizer = sgd(by_hand.parameters())
+    for _ in range(2):
+        for features, labels in loader:
+            functional.cross_entropy(by_hand(features), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert is_bitwise_equal(weights(net), weights(by_hand))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "batch"),
+    [
+        (0, 1, (FEATURES, LABELS)),
+        (0, 1, [FEATURES, LABELS]),
+        (1, 0, (LABELS, FEATURES)),
+        ("x", "y", {"x": FEATURES, "y": LABELS}),
+        (["x"], ["y"], {"y": LABELS, "x": FEATURES}),
+    ],
+)
+def test_inputs_and_targets_are_positions_or_names(inputs: Any, targets: Any, batch: Any) -> None:
+    net = nn.Linear(4, 3)
+    outputs = Supervised(net, functional.cross_entropy, inputs, targets)(batch)
+    assert torch.equal(outputs["output"], net(FEATURES)) and outputs["target"] is LABELS
+    assert torch.equal(outputs["loss"], functional.cross_entropy(net(FEATURES), LABELS))
+
+
+def test_several_inputs_and_targets_are_passed_in_order() -> None:
+    def loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return (weight * (output - target).square()).mean()
+
+    model = Supervised(Pair(), loss, inputs=("a", "b"), targets=("t", "w"))
+    batch = {"a": FEATURES, "b": 2 * FEATURES, "t": torch.zeros(24, 1), "w": torch.ones(24, 1)}
+    outputs = model(batch)
+    assert torch.equal(outputs["loss"], model.net(FEATURES, 2 * FEATURES).square().mean())
+    assert torch.equal(model.predict({"a": FEATURES, "b": FEATURES}), model.net(FEATURES, FEATURES))
+
+
+@pytest.mark.parametrize("batch", [FEATURES, (FEATURES,), [FEATURES], {"x": FEATURES}])
+def test_predict_needs_no_target(batch: Any) -> None:
+    model = Supervised(nn.Linear(4, 3), nn.CrossEntropyLoss(), "x" if isinstance(batch, dict) else 0)
+    assert torch.equal(model.predict(batch), model.net(FEATURES))
+
+
+def test_without_a_loss_the_module_gets_the_batch_by_name() -> None:
+    model = Supervised(Own())
+    outputs = model({"x": FEATURES, "labels": LABELS})
+    assert outputs.keys() == {"loss", "logits"}
+    assert outputs["loss"] == functional.cross_entropy(outputs["logits"], LABELS)
+    for batch in ({"x": FEATURES}, {"x": FEATURES, "labels": LABELS}):
+        predictions = model.predict(batch)
+        assert predictions.keys() == {"logits"} and torch.equal(predictions["logits"], outputs["logits"])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Supervised("net"), "net='net': expected a torch.nn.Module"),  # type: ignore[arg-type]
+        (lambda: Supervised(Pair(), "mse"), "loss='mse': expected a function"),  # type: ignore[arg-type]
+        (lambda: Supervised(Pair(), nn.MSELoss(reduction="sum")), "found reduction='sum'; use reduction=mean"),
+        (lambda: Supervised(Pair(), nn.MSELoss(reduction="none")), "found reduction='none'"),
+        (lambda: Supervised(Pair(), partial(functional.mse_loss, reduction="sum")), "found reduction='sum'"),
+        (lambda: Supervised(Pair(), nn.MSELoss(), inputs=-1), "inputs=-1: expected a position"),
+        (lambda: Supervised(Pair(), nn.MSELoss(), inputs=[]), r"inputs=\[\]: expected a position"),
+        (lambda: Supervised(Pair(), nn.MSELoss(), targets=True), "targets=True: expected a position"),
+    ],
+)
+def test_invalid_arguments_are_refused(make: Any, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "said"),
+    [
+        (
+            Supervised(Own(), nn.MSELoss()),
+            (FEATURES,),
+            "targets=1: expected a position in the batch, which has 1 parts",
+        ),
+        (Supervised(Own(), nn.MSELoss()), FEATURES, "targets=1: expected 0, because the batch is one object of class"),
+        (Supervised(Own(), nn.MSELoss()), {"x": 1, "y": 2}, "targets=1: expected a name in the batch, which has x, y"),
+        (Supervised(Own(), nn.MSELoss(), "imag", "y"), {"image": 1, "y": 2}, "inputs='imag': .* Did you mean image"),
+        (Supervised(Own()), (FEATURES, LABELS), "loss: must be given for a batch of class tuple"),
+        (Supervised(nn.Identity()), {"input": FEATURES}, "loss: must be given, because net returned Tensor"),
+        (Supervised(Own()), {"x": FEATURES}, "loss: must be given, because net returned no loss, but logits"),
+    ],
+)
+def test_a_batch_without_these_parts_is_refused(model: Any, batch: Any, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        model(batch)
+
+
+def test_a_module_of_torch_trains_from_yaml_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "model"
+    folder.mkdir(parents=True)
+    (folder / "plain.yaml").write_text(
+        "_target_: loopwright.models.Supervised\n"
+        "net:\n"
+        "  _target_: torch.nn.Sequential\n"
+        "  _args_:\n"
+        "    - {_target_: torch.nn.Flatten}\n"
+        "    - {_target_: torch.nn.Linear, in_features: 64, out_features: 10}\n"
+        "loss: {_target_: torch.nn.CrossEntropyLoss}\n"
+        "inputs: image\n"
+        "targets: label\n"
+    )
+    words = ["--config-dir=conf", "model=plain", "loop.max_steps=20", "hydra.run.dir=run", "loggers=none"]
+    answer = run_in(tmp_path, *words)
+    assert (answer.code, answer.err) == (0, "")
+    assert run_in(tmp_path, "validate", "run").code == 0
+    refused = run_in(tmp_path, *[word for word in words if "run.dir" not in word], "model.inputs=imag")
+    assert refused.code != 0 and refused.err.startswith("model.inputs='imag': ") and "image" in refused.err
