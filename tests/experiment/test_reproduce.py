@@ -26,7 +26,14 @@ Cli = Callable[..., Answer]
 QUICK = ("loop.max_steps=6", "loop.eval_frequency=3", "log_every_n_steps=2", "loggers=json_lines")
 GPT = ("model=gpt", "model.width=16", "model.num_layers=1", "model.num_heads=2", "model.dropout=0.1")
 ROWS = ("data=tensor_file", "data.path=rows.safetensors", "model=mlp_regressor", "model.in_features=3")
-PHOTOS = ("data=image_folder", "data.path=photos", "data.image_size=8", "data.channels=1", "data.batch_size=2")
+PHOTOS = (
+    "data=image_folder",
+    "data.path=photos",
+    "data.image_size=8",
+    "data.channels=1",
+    "data.batch_size=2",
+    "model.num_classes=2",
+)
 TABLE = ("data=csv", "data.path=houses.csv", "data.target=price", "model=mlp_regressor", "model.in_features=1")
 UNCHANGED = "The configuration, data and environment recorded in run are unchanged."
 

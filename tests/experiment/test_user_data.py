@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from command import Answer, run_dirs
+from loopwright.records import read_encoding
 from photos import write_photos
 
 Cli = Callable[..., Answer]
@@ -46,6 +48,53 @@ def test_a_model_trains_on_each_kind_of_data(cli: Cli, files: Path, words: list[
     assert (answer.code, answer.err) == (0, "")
     (run_dir,) = run_dirs(files)
     assert json.loads((run_dir / "summary.json").read_text())["metrics"]["val/loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data=csv", "data.path=kinds.csv", "data.target=kind"],
+        ["data=csv", "data.path=kinds.csv", "data.target=kind", "model=cnn"],
+        ["data=csv", "data.path=houses.csv", "data.target=price"],
+        ["data=image_folder", "data.path=photos"],
+        ["data=tensor_file", "data.path=rows.safetensors"],
+        ["data=stdlib_text"],
+        ["data=synthetic", "data.shape=[8,12]", "data.num_classes=3"],
+    ],
+    ids=" ".join,
+)
+def test_the_line_that_an_error_proposes_makes_the_model_fit(cli: Cli, files: Path, words: list[str]) -> None:
+    (files / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'abc'[row % 3]}\n" for row in range(20)))
+    first = cli("plan", *words)
+    proposed = shlex.split(re.split(r", or |;|\.$| \(columns", re.split(r"[Tt]ype ", first.err.strip())[1])[0])
+    kept = [word for word in words if not (word.startswith("model=") and proposed[0].startswith("model="))]
+    second = cli("plan", *kept, *proposed)
+    assert (first.code, second.code, second.err) == (2, 0, "")
+
+
+def test_the_encoding_of_the_data_is_recorded_and_equal_runs_record_equal_bytes(cli: Cli, files: Path) -> None:
+    words = ["data=csv", "data.path=houses.csv", "data.target=price", "model=mlp_regressor", "model.in_features=1"]
+    for name in ("a", "b"):
+        assert cli(*words, "loop.max_steps=2", "loggers=none", f"hydra.run.dir={name}").code == 0
+    text = (files / "a" / "data.json").read_bytes()
+    assert text == (files / "b" / "data.json").read_bytes()
+    found = read_encoding(files / "a")
+    assert found is not None
+    assert [column["name"] for column in found["columns"]] == ["area"]
+    assert found["target"]["unit"] == "standard deviations of price (1 = 11.4)"
+    (files / "b" / "data.json").unlink()  # as in a run of an older version
+    (files / "a" / "data.json").write_text("kept")
+    for name in ("a", "b"):
+        assert cli("resume", name, "loop.max_steps=3").code == 0
+    assert (files / "a" / "data.json").read_text() == "kept"
+    assert (files / "b" / "data.json").read_bytes() == text
+
+
+def test_a_larger_recorded_number_of_classes_is_kept(cli: Cli, files: Path) -> None:
+    words = ["data=image_folder", "data.path=photos", "data.image_size=8", "data.channels=1", "loggers=none"]
+    assert cli(*words, "model.num_classes=5", "loop.max_steps=1", "hydra.run.dir=run").code == 0
+    assert cli("resume", "run", "loop.max_steps=2").code == 0
+    assert cli("validate", "run").code == 0
 
 
 def test_a_plan_for_data_larger_than_memory_computes_no_samples(cli: Cli) -> None:

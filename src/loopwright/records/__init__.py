@@ -1,6 +1,7 @@
-"""Functions that read a run's metrics and summary, and draw its curves. None of them imports torch."""
+"""Functions that read a run's metrics, summary and encoding, and draw its curves. None of them imports torch."""
 
 from loopwright.records.curves import CURVES_FILE, draw_curves
+from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding
 from loopwright.records.series import (
     MAX_LOG_BYTES,
     METRICS_FILE,
@@ -13,10 +14,13 @@ from loopwright.records.series import (
 
 __all__ = [
     "CURVES_FILE",
+    "DATA_FILE",
     "MAX_LOG_BYTES",
     "METRICS_FILE",
     "Series",
     "draw_curves",
+    "encoding_text",
+    "read_encoding",
     "read_mapping",
     "read_record",
     "read_series",

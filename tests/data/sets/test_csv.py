@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 import special
-from loopwright.data import Loader, csv
+from loopwright.data import Loader, Splits, csv
+from loopwright.data.sets.column_encoding import NumberEncoding
+from loopwright.data.sets.csv_table import Kind
+from loopwright.data.sets.table_encoding import TableEncoding, read_table_encoding
 from loopwright.errors import SettingError
 
 Write = Callable[..., str]
@@ -44,17 +47,29 @@ def everything(loader: Loader) -> dict[str, Tensor]:
     return batch
 
 
+def encoding_of(splits: Splits) -> TableEncoding:
+    assert splits.encoding is not None
+    return read_table_encoding(splits.encoding)
+
+
+def classes_of(splits: Splits) -> list[str]:
+    assert splits.encoding is not None
+    classes: list[str] = splits.encoding["target"]["classes"]
+    return classes
+
+
 def test_numbers_are_standardised_with_the_training_rows_only(write: Write) -> None:
     splits = csv(write(HOUSES), "price")
     train, val = everything(splits.train), everything(splits.val)
-    encoding = splits.train.dataset.encoding
-    assert encoding.feature_names == ("area", "city=Bern", "city=Oslo", "city=Rome", "rooms")
+    encoding = encoding_of(splits)
+    assert encoding.feature_names == ["area", "city=Bern", "city=Oslo", "city=Rome", "rooms"]
+    assert isinstance(encoding.target, NumberEncoding)
     area = torch.tensor([10.0, 20, 30, 40])
     expected = (area - 25) / area.std(correction=0)
     assert torch.allclose(train["features"][:, 0], expected)
     assert torch.allclose(train["target"], expected)
     assert val["features"][0, 0].item() == pytest.approx((60 - 25) / area.std(correction=0).item())
-    assert (val["target"] * encoding.target_scale + encoding.target_mean).item() == pytest.approx(900)
+    assert (val["target"] * encoding.target.deviation + encoding.target.mean).item() == pytest.approx(900)
     assert train["features"][:, 1:4].tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
     assert {value.dtype for value in train.values()} == {torch.float32}
 
@@ -67,35 +82,34 @@ def test_numbers_are_unchanged_without_standardizes(write: Write) -> None:
 
 def test_a_category_as_target_becomes_labels(write: Write) -> None:
     splits = csv(write(HOUSES), "city", types={"rooms": "category", "area": "ignore"})
-    assert splits.train.dataset.encoding.classes == ("Bern", "Oslo", "Rome")
+    assert classes_of(splits) == ["Bern", "Oslo", "Rome"]
     assert everything(splits.train)["label"].tolist() == [2, 0, 2, 1]
     assert everything(splits.val)["label"].tolist() == [0]
-    assert splits.train.dataset.encoding.feature_names == ("rooms=1", "rooms=2", "rooms=3", "rooms=4", "price")
+    assert encoding_of(splits).feature_names == ["rooms=1", "rooms=2", "rooms=3", "rooms=4", "price"]
     assert everything(splits.val)["features"][0, :4].tolist() == [0, 0, 0, 0]  # no training row has 9 rooms
     assert splits.facts["num_features"] == 5
 
 
 def test_categories_that_are_numbers_are_sorted_by_value(write: Write) -> None:
     rows = "".join(f"{10 - row},{row}\n" for row in range(10))
-    classes = csv(write("y,x\n" + rows), "y", types={"y": "category"}).train.dataset.encoding.classes
-    assert classes == tuple(str(number) for number in range(1, 11))
+    splits = csv(write("y,x\n" + rows), "y", types={"y": "category"})
+    assert classes_of(splits) == [str(number) for number in range(1, 11)]
 
 
 def test_the_advice_for_several_faults_repairs_all_of_them(write: Write) -> None:
     path = write("size,kind,city,y\n1,a,,1\nbig,b,Rome,2\n3,7,,2\n")
-    types = {"city": "ignore", "size": "category", "kind": "category"}
-    assert csv(path, "y", types=types, val_fraction=0.4).train.dataset.columns_text == (  # type: ignore[arg-type]
-        "size: 2 categories, kind: 2 categories; target y: number"
-    )
+    types: dict[str, Kind] = {"city": "ignore", "size": "category", "kind": "category"}
+    splits = csv(path, "y", types=types, val_fraction=0.4, standardizes=False)
+    assert splits.train.dataset.columns_text == "size: 2 categories, kind: 2 categories; target y: number"
 
 
 def test_a_column_with_many_categories_is_accepted_if_its_type_is_given_or_they_repeat(write: Write) -> None:
     unique = "".join(f"u{row},{row}\n" for row in range(20))
     ids = csv(write("x,y\n" + unique), "y", types={"x": "category"})
-    assert ids.train.dataset.columns_text == "x: 16 categories; target y: number"
-    repeated = csv(write("x,y\n" + 2 * unique), "y")
+    assert ids.train.dataset.columns_text == "x: 16 categories; target y: number in standard deviations (1 = 5.701)"
+    repeated = csv(write("x,y\n" + 2 * unique), "y", standardizes=False)
     assert repeated.train.dataset.columns_text == "x: 16 categories; target y: number"
-    few = csv(write("x,y\n" + "".join(f"u{row},{row}\n" for row in range(10))), "y")
+    few = csv(write("x,y\n" + "".join(f"u{row},{row}\n" for row in range(10))), "y", standardizes=False)
     assert few.train.dataset.columns_text == "x: 8 categories; target y: number"
 
 
@@ -122,8 +136,8 @@ def test_a_constant_column_becomes_zero(write: Write) -> None:
 def test_quotes_blanks_delimiters_and_a_byte_order_mark_are_read(write: Write) -> None:
     text = '\ufeff"a; b"; y\n 1 ; "two\nlines"\n\n2;B\n3;B\n4;B\n5;B\n'
     splits = csv(write(text), "y", delimiter=";", standardizes=False)
-    assert splits.train.dataset.encoding.feature_names == ("a; b",)
-    assert splits.train.dataset.encoding.classes == ("B", "two\nlines")
+    assert encoding_of(splits).feature_names == ["a; b"]
+    assert classes_of(splits) == ["B", "two\nlines"]
     assert everything(splits.train)["features"][:, 0].tolist() == [1, 2, 3, 4]
 
 
@@ -156,7 +170,8 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "one row": (
         "x,y\n1,2\n",
         {},
-        "path: contains 1 sample; expected at least 2, one for training and one for validation.",
+        "path='houses.csv': has 1 row below the column names; expected at least 2, one for training and one for "
+        "validation.",
     ),
     "no names": (
         "1,2\n3,4\n",

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from loopwright.data.reading.loader import Loader
-from loopwright.data.sets.columns import Encoder
 from loopwright.data.sets.csv_table import KINDS, Kind, Table, listed, read_table
 from loopwright.data.sets.held_out import hold_out
 from loopwright.data.sets.paths import find_file
 from loopwright.data.sets.splits import Splits
+from loopwright.data.sets.table_encoding import fit_table
 from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 
 # wine.csv: S. Aeberhard and M. Forina, "Wine", UCI Machine Learning Repository, 1992, CC BY 4.0. The column names are
@@ -41,9 +41,9 @@ def csv(
     column of categories becomes one feature, 0 or 1, for each category in the training rows.
 
     Numbers, including a numeric target, are standardised with the mean and standard deviation of the training rows.
-    A model that always predicts the mean then has a mean squared error of 1 on the training rows.
-    ``splits.train.dataset.encoding`` contains the names of features and classes, and the mean and scale that convert a
-    prediction to the unit of the target column.
+    A model that always predicts the mean then has a mean squared error of 1 on the training rows. Predictions of a
+    numeric target and their errors are in standard deviations of the target column. ``splits.encoding``, which a run
+    records as ``data.json``, contains the kinds, means, standard deviations, categories and classes of the columns.
 
     Args:
         path: path of the table, relative to the current directory; ``loopwright:wine.csv`` is part of the package.
@@ -75,18 +75,22 @@ def csv(
     _check_target(table)
     hashes = {"sha256": table.sha256}
     if val_path is None:
+        if len(table.rows) == 1:
+            expected = "expected at least 2, one for training and one for validation"
+            raise table.fault(f": has 1 row below the column names; {expected}.")
         train_part, val_part = hold_out(len(table.rows), val_fraction)
         val_table, train_rows, val_rows = table, train_part.all_rows(), val_part.all_rows()
     else:
         val_table = _read_matching(table, val_path, delimiter)
         hashes["val_sha256"] = val_table.sha256
         train_rows, val_rows = torch.arange(len(table.rows)), torch.arange(len(val_table.rows))
-    encoder = Encoder(table, target, train_rows, standardizes=standardizes)
-    train, val = encoder.encode(table, train_rows), encoder.encode(val_table, val_rows)
+    encoding = fit_table(table, train_rows, standardizes=standardizes)
+    train, val = encoding.encode(table, train_rows), encoding.encode(val_table, val_rows)
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
-        facts={"path": path, **hashes, "num_features": len(encoder.encoding.feature_names)},
+        facts={"path": path, **hashes, "num_features": len(encoding.feature_names)},
+        encoding=encoding.to_json(),
     )
 
 

@@ -77,6 +77,7 @@ class Table:
         types: column types that the user gave, by column name.
         sha256: SHA-256 of the file, hexadecimal.
         columns: columns by name, in the order of the table, without ignored columns.
+        ignored: names of the ignored columns, in the order of the table.
         rows: row number in the file of each row below the column names. Row numbers count from 1, as in a spreadsheet.
     """
 
@@ -86,6 +87,7 @@ class Table:
     types: Mapping[str, Kind]
     sha256: str
     columns: Mapping[str, Column] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     rows: array[int] = field(default_factory=lambda: array("q"))
 
     def fault(self, problem: str) -> SettingError:
@@ -94,12 +96,7 @@ class Table:
 
     def typed(self, name: str, kind: Kind) -> str:
         """Return what to type to give a column the type ``kind``: an override, or a line of a configuration file."""
-        types = {**self.types, name: kind}
-        if all(_TYPABLE.fullmatch(column) for column in types):
-            pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
-            return shlex.quote(f"data.types={{{', '.join(pairs)}}}")
-        quoted = (f"{json.dumps(column, ensure_ascii=False)}: {given}" for column, given in types.items())
-        return f"types: {{{', '.join(quoted)}}} in a configuration file"
+        return typed({**self.types, name: kind})
 
     def without(self, name: str) -> str:
         """Return the advice for a message about an unusable value in a column."""
@@ -203,7 +200,7 @@ def _read(empty: Table, text: TextIO, delimiter: str, *, checks_categories: bool
     if not empty.rows:
         raise empty.fault(": has no rows below the column names; expected at least one.")
     kept = {column.name: column for column in columns if column.kind != "ignore"}
-    return replace(empty, columns=kept)
+    return replace(empty, columns=kept, ignored=tuple(name for name in names if name not in kept))
 
 
 def _note(table: Table, column: Column, fault: _Fault, faults: list[SettingError]) -> Table:
@@ -325,6 +322,15 @@ def _is_not_finite(cell: str) -> bool:
 
 def _escape(found: re.Match[str]) -> str:
     return "\\" + found[0]
+
+
+def typed(types: Mapping[str, Kind]) -> str:
+    """Return what to type to give columns these types: an override, or a line of a configuration file."""
+    if all(_TYPABLE.fullmatch(column) for column in types):
+        pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
+        return shlex.quote(f"data.types={{{', '.join(pairs)}}}")
+    quoted = (f"{json.dumps(column, ensure_ascii=False)}: {given}" for column, given in types.items())
+    return f"types: {{{', '.join(quoted)}}} in a configuration file"
 
 
 def as_number(cell: str) -> float | None:

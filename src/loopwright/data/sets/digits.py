@@ -16,6 +16,7 @@ from loopwright.data.sets.tensors import TensorData
 # settings on the validation rows.
 _VALIDATION_EVERY_ROWS = 5
 _MAX_INTENSITY = 16
+_NUM_CLASSES = 10
 
 
 def digits(batch_size: int = 32, num_workers: int = 0) -> Splits:
@@ -45,6 +46,11 @@ def digits(batch_size: int = 32, num_workers: int = 0) -> Splits:
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
+        encoding={
+            "data": "digits",
+            "image": {"channels": 1, "image_size": 8, "pixels": f"divided by {_MAX_INTENSITY}"},
+            "target": {"name": "label", "kind": "category", "classes": [str(digit) for digit in range(_NUM_CLASSES)]},
+        },
     )
 
 

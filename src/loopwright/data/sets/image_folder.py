@@ -188,6 +188,15 @@ def image_folder(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
         facts={"path": path, "classes": ", ".join(classes), **hashes},
+        encoding={
+            "data": "image_folder",
+            "image": {
+                "channels": channels,
+                "image_size": image_size,
+                "pixels": "divided by the value of white: 255, or 65535 for grey images of 16 bits",
+            },
+            "target": {"name": "label", "kind": "category", "classes": list(classes)},
+        },
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopwright.records import encoding_text
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:
@@ -15,8 +17,20 @@ class Splits:
         train: training dataloader.
         val: validation dataloader, or a mapping of names to validation dataloaders; None: no validation.
         facts: properties of the data by name, such as the hash of a file; ``summary.json`` records these properties.
+        encoding: how the samples were converted to tensors, as JSON values by name, which a run records as
+            ``data.json``; None: no file. The entry ``target`` may contain ``name``, ``kind`` (category or number), the
+            ``classes`` by label, and the ``unit`` of a number.
+
+    Raises:
+        SettingError: if ``encoding`` contains a value that JSON cannot represent.
     """
 
     train: Any
     val: Any | Mapping[str, Any] | None = None
     facts: Mapping[str, str | int] = field(default_factory=dict)
+    encoding: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an encoding that a run could not record."""
+        if self.encoding is not None:
+            encoding_text(self.encoding)

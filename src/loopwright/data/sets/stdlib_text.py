@@ -64,6 +64,7 @@ def stdlib_text(
             "val_bytes": len(val),
             "val_sha256": hashlib.sha256(val).hexdigest(),
         },
+        encoding={"data": "stdlib_text", "tokens": {"vocabulary": "bytes", "vocab_size": 256, "padding": -100}},
     )
 
 

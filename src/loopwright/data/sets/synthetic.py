@@ -6,8 +6,9 @@ Each sample is computed from its index.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,12 @@ def synthetic(
     num_values = math.prod(shape)
     scale = separation / math.sqrt(2 * num_values)
     mean = scale * normal_numbers(seed, "mean", torch.arange(num_classes), num_values)
-    return _splits(_Images(mean, shape, seed), num_values, num_train, num_val, batch_size, num_workers)
+    encoding = {
+        "data": "synthetic",
+        "image": {"shape": list(shape)},
+        "target": {"name": "label", "kind": "category", "num_classes": num_classes},
+    }
+    return _splits(_Images(mean, shape, seed), num_values, num_train, num_val, batch_size, num_workers, encoding)
 
 
 def synthetic_regression(
@@ -92,7 +98,12 @@ def synthetic_regression(
     """
     weight = regression_weights(num_features, seed)
     formula = _Regression(weight, _check_amount("noise", noise), seed)
-    return _splits(formula, len(weight) + 1, num_train, num_val, batch_size, num_workers)
+    encoding = {
+        "data": "synthetic_regression",
+        "features": {"num_features": len(weight)},
+        "target": {"name": "target", "kind": "number", "mean": 0.0, "deviation": 1.0, "unit": "target"},
+    }
+    return _splits(formula, len(weight) + 1, num_train, num_val, batch_size, num_workers, encoding)
 
 
 def regression_weights(num_features: int = 16, seed: int = 0) -> Tensor:
@@ -141,7 +152,8 @@ def synthetic_tokens(
     """
     num_tokens, vocab_size = check_count("num_tokens", num_tokens), check_count("vocab_size", vocab_size)
     formula = _Tokens(num_tokens, vocab_size, _check_noise(noise), _check_seed(seed))
-    return _splits(formula, num_tokens + 1, num_train, num_val, batch_size, num_workers)
+    encoding = {"data": "synthetic_tokens", "tokens": {"vocab_size": vocab_size}}
+    return _splits(formula, num_tokens + 1, num_train, num_val, batch_size, num_workers, encoding)
 
 
 def token_entropy(vocab_size: int = 64, noise: float = 0.25) -> float:
@@ -199,7 +211,13 @@ class _Tokens:
 
 
 def _splits(
-    formula: Formula, num_values: int, num_train: int, num_val: int, batch_size: int, num_workers: int
+    formula: Formula,
+    num_values: int,
+    num_train: int,
+    num_val: int,
+    batch_size: int,
+    num_workers: int,
+    encoding: Mapping[str, Any],
 ) -> Splits:
     num_train, num_val = check_count("num_train", num_train), check_count("num_val", num_val)
     if num_train + num_val >= 2**63:
@@ -209,6 +227,7 @@ def _splits(
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
+        encoding=encoding,
     )
 
 

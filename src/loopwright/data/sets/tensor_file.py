@@ -117,7 +117,16 @@ def tensor_file(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
         facts=hashes,
+        encoding={"data": "tensor_file", "tensors": _layout(train)},
     )
+
+
+def _layout(rows: TensorFile) -> dict[str, dict[str, Any]]:
+    """Return the shape and the dtype of one row of each tensor, by name."""
+    return {
+        name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+        for name, value in rows[0].items()
+    }
 
 
 def _open(setting: str, files: Files) -> TensorData:

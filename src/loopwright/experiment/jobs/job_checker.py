@@ -152,7 +152,7 @@ class JobChecker:
         plan = plan_job(job.settings, objects)
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
-            self._once(job, ["data", "model"], lambda: check_takes(model, objects.data))
+            self._once(job, ["data", "model"], lambda: check_takes(model, objects.data, job))
         return CheckedJob(job=job, objects=objects, plan=plan)
 
     def _builds(self, node: Any) -> bool:

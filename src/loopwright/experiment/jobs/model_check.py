@@ -9,6 +9,8 @@ from torch.utils.data import default_collate
 
 from loopwright.data import Loader, Splits
 from loopwright.errors import DataError, SettingError
+from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.jobs.model_demands import check_demands
 from loopwright.loggers.lines import columns_of
 from loopwright.protocols import ChecksBatches
 
@@ -16,7 +18,7 @@ _NUM_ROWS = 64
 _ABOUT_COLUMNS = ("in_features", "model")  # settings whose error can be that a column was taken for something else
 
 
-def check_takes(model: nn.Module, data: Splits) -> None:
+def check_takes(model: nn.Module, data: Splits, job: Job) -> None:
     """Refuse a model that does not accept a sample of its training data.
 
     All rows have equal shapes and dtypes, so the shapes and dtypes of any row suffice. Labels and tokens differ between
@@ -27,9 +29,10 @@ def check_takes(model: nn.Module, data: Splits) -> None:
     Args:
         model: model with or without weights. It is checked only if it implements `ChecksBatches`.
         data: dataloaders of the run.
+        job: job to which the model and the data belong.
 
     Raises:
-        SettingError: for the setting of ``model`` that does not fit the data. For a table, the message says what each
+        SettingError: for the settings of ``model`` that do not fit the data. For a table, the message says what each
             column was taken for.
     """
     if not isinstance(model, ChecksBatches) or not isinstance(data.train, Loader):
@@ -39,6 +42,7 @@ def check_takes(model: nn.Module, data: Splits) -> None:
     except DataError:
         return
     try:
+        check_demands(model, batch, data, job)
         model.check_batch(batch)
     except SettingError as error:
         columns = columns_of(data.train) if error.setting in _ABOUT_COLUMNS else None

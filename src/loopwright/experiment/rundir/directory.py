@@ -15,7 +15,7 @@ from loopwright.errors import SettingError
 
 OUTPUTS = Path("outputs")
 _TYPED = "hydra.run.dir=DIR, or for a sweep hydra.sweep.dir=DIR"
-_RUN_FILES = ("config.yaml", "summary.json", "checkpoints", "multirun.yaml", ".hydra")
+_RUN_FILES = ("config.yaml", "summary.json", "data.json", "checkpoints", "multirun.yaml", ".hydra")
 
 
 def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.environ) -> Path:

@@ -19,7 +19,7 @@ import yaml
 from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
-from loopwright.records import read_record, read_summary
+from loopwright.records import DATA_FILE, encoding_text, read_record, read_summary
 from loopwright.regular_files import replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
@@ -69,6 +69,7 @@ class DirectoryWriter:
                 "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
             )
         self._resumption: tuple[str, str] | None = None  # texts of config.yaml and command.txt, not yet written
+        self._encoding_text: str | None = None  # text of data.json
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
         self._started = time.monotonic()
         self._summary: dict[str, Any] = {
@@ -144,6 +145,7 @@ class DirectoryWriter:
                     left.unlink()
         self._write_config(config_text)
         self._write("command.txt", command)
+        self._write_encoding()
         self._write_summary()
 
     def _write_config(self, text: str) -> None:
@@ -155,10 +157,22 @@ class DirectoryWriter:
         self._write("plan.txt", text.rstrip("\n") + "\n")
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
-    def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Write properties of the data, such as digests, to the summary."""
+    def write_data(self, facts: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> None:
+        """Write properties of the data, such as digests, to the summary, and their encoding to ``data.json``.
+
+        Args:
+            facts: properties of the data by name.
+            encoding: ``Splits.encoding``; None writes no file. A resumed run keeps the file of its beginning.
+        """
         self._summary["data"] = dict(facts)
+        self._encoding_text = None if encoding is None else encoding_text(encoding)
+        self._write_encoding()
         self._write_summary()
+
+    def _write_encoding(self) -> None:
+        is_kept = self.is_resumed and os.path.lexists(self.directory / DATA_FILE)
+        if self._encoding_text is not None and self._is_begun and not is_kept:
+            self._write(DATA_FILE, self._encoding_text)
 
     def write_origins(self, digests: Mapping[str, str | None]) -> None:
         """Write the paths and digests of the checkpoints that the run starts from or validates to the summary."""

@@ -103,7 +103,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     with trainer:
         data = objects.data
         _collect_garbage_from_here()
-        writer.write_data(facts_of(data))
+        writer.write_data(facts_of(data), data.encoding)
         started = [] if request.resume_from is not None else origins(settings)
         if started:
             writer.write_origins(origin_digests(started))

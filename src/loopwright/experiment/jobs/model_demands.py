@@ -1,0 +1,209 @@
+"""`check_demands`: finds all settings of a shipped model that do not fit the data, and says what to type instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loopwright.data import Loader, Splits
+from loopwright.data.sets.csv_table import typed
+from loopwright.data.sets.table_encoding import TableData
+from loopwright.errors import SettingError
+from loopwright.experiment.jobs.job import Job
+from loopwright.models import CNN, GPT, MLP, MLPRegressor, ViT
+
+_Batch = Mapping[str, Tensor]
+
+_OPTIONS: dict[type, str] = {MLP: "mlp", MLPRegressor: "mlp_regressor", CNN: "cnn", ViT: "vit", GPT: "gpt"}
+_TAKEN = {
+    MLP: "features (or image) and label",
+    MLPRegressor: "features (or image) and target",
+    CNN: "image and label",
+    ViT: "image and label",
+    GPT: "tokens",
+}
+_LEAST_CNN_SIZE = 4  # pixels; the two poolings of model=cnn leave no pixel of a smaller image
+_MOST_CLASSES = 100  # a column with more different numbers is not suggested as a column of classes
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """The value that the data need in a setting.
+
+    Attributes:
+        value: value that fits.
+        reason: text after the value in a message.
+        is_least: whether larger values also fit.
+    """
+
+    value: int
+    reason: str
+    is_least: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value and its reason, after ``expected``."""
+        return f"{'at least ' if self.is_least else ''}{self.value}, {self.reason}"
+
+
+def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
+    """Refuse a shipped model whose settings do not fit the data. The message lists every setting to type.
+
+    A number of classes above the number in the data is accepted only if the user typed it. A recorded job, such as the
+    job of a resumed run, is not checked, because its settings cannot be changed.
+
+    Args:
+        model: model with or without weights. A model of another class is not checked.
+        batch: samples of the training data, on the CPU.
+        data: data of the run.
+        job: job to which the model and the data belong.
+
+    Raises:
+        SettingError: for settings that do not fit, or for data that another shipped model takes.
+    """
+    kind = type(model)
+    if kind not in _OPTIONS or not isinstance(batch, Mapping) or job.source is None:
+        return
+    if not _takes(kind, batch):
+        _refuse_model(kind, batch, data, job)
+        return
+    names = {word.lstrip("+").partition("=")[0] for word in job.overrides}
+    given, demands = _given(model), _demands(kind, batch, data)
+    accepts_more = {name for name, demand in demands.items() if demand.is_least}
+    if "model.num_classes" in names:
+        accepts_more.add("num_classes")
+    wrong = {
+        name: demand
+        for name, demand in demands.items()
+        if given[name] < demand.value or (given[name] > demand.value and name not in accepts_more)
+    }
+    if not wrong:
+        return
+    remedies = [_line(wrong)] if len(wrong) > 1 else []
+    if "in_features" in wrong and "model.in_features" not in names and _fitting_model(batch) is CNN:
+        remedies = [f"model=cnn {_line(_demands(CNN, batch, data))}", _line(wrong)]
+    elif list(wrong) == ["num_classes"] and given["num_classes"] > wrong["num_classes"].value:
+        remedies = [_line(wrong), f"model.num_classes={given['num_classes']} to keep the larger number"]
+    problems = "; ".join(f"model.{name}={given[name]}: expected {demand.text}" for name, demand in wrong.items())
+    remedy = f". Type {', or '.join(remedies)}" if remedies else ""
+    first = next(iter(wrong))
+    raise SettingError(first, f"{problems.removeprefix(f'model.{first}')}{remedy}.")
+
+
+def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
+    """Refuse a model that does not take the data if another shipped model takes them."""
+    other = _fitting_model(batch)
+    if other is None:
+        return
+    demands = _demands(other, batch, data)
+    line = f"model={_OPTIONS[other]} {_line(demands)}"
+    if kind is not MLP or other is not MLPRegressor or not isinstance(data.train.dataset, TableData):
+        found = ", ".join(map(str, batch))
+        raise SettingError("model", f"={_OPTIONS[kind]}: takes {_TAKEN[kind]}, but the data has {found}. Type {line}.")
+    assert data.encoding is not None, "csv() gives one"
+    name = data.encoding["target"]["name"]
+    remedy = f"To predict the number, type {line}"
+    num_numbers = _num_numbers(data)
+    if num_numbers <= _MOST_CLASSES:
+        as_classes = typed({**(job.config["data"].get("types") or {}), name: "category"})
+        classifier = f"{_line({'in_features': demands['in_features']})} model.num_classes={num_numbers}"
+        remedy += f"; to classify, type {as_classes} {classifier}"
+    raise SettingError("model", f"=mlp: classifies, but column {name} contains numbers. {remedy}.")
+
+
+def _num_numbers(data: Splits) -> int:
+    """Return the number of different numbers in the target column of a table."""
+    loaders = [each for each in (data.train, data.val) if isinstance(each, Loader)]
+    return len({number for loader in loaders for number in loader.dataset.tensors["target"].tolist()})
+
+
+def _takes(kind: type, batch: _Batch) -> bool:
+    if kind is GPT:
+        return "tokens" in batch
+    answer = "target" if kind is MLPRegressor else "label"
+    return answer in batch and ("image" in batch or (kind in (MLP, MLPRegressor) and "features" in batch))
+
+
+def _fitting_model(batch: _Batch) -> type | None:
+    """Return the shipped model for these data, or None if there is none."""
+    for kind in (CNN, MLP, MLPRegressor, GPT):
+        if _takes(kind, batch) and (kind is not CNN or _image_size(batch) >= _LEAST_CNN_SIZE):
+            return kind
+    return None
+
+
+def _image_size(batch: _Batch) -> int:
+    """Return the height and width of square images, or 0 for other images."""
+    shape = batch["image"].shape
+    return shape[2] if len(shape) == 4 and shape[2] == shape[3] else 0
+
+
+def _given(model: nn.Module) -> dict[str, int]:
+    """Return the settings of a shipped model that depend on the data."""
+    if isinstance(model, CNN | ViT):
+        in_channels, image_size, _ = model.image_shape
+        return {"in_channels": in_channels, "image_size": image_size, "num_classes": model.num_classes}
+    if isinstance(model, MLP):
+        return {"in_features": model.in_features, "num_classes": model.num_classes}
+    if isinstance(model, MLPRegressor):
+        return {"in_features": model.in_features, "num_targets": model.num_targets}
+    assert isinstance(model, GPT)
+    return {"context_length": model.context_length, "vocab_size": model.vocab_size}
+
+
+def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
+    """Return the values that the data need in the settings of a shipped model, except values that are unknown."""
+    demands = {}
+    if kind is GPT:
+        tokens = batch["tokens"]
+        if tokens.ndim == 2:
+            reason = "the number of input tokens in a row of the data"
+            demands["context_length"] = _Demand(tokens.shape[1] - 1, reason, is_least=True)
+        if (vocab_size := _recorded(data, "tokens", "vocab_size")) is not None:
+            demands["vocab_size"] = _Demand(vocab_size, "the number of different tokens", is_least=True)
+        elif (highest := _highest(tokens)) is not None:
+            demands["vocab_size"] = _Demand(highest + 1, f"because the data has the token {highest}", is_least=True)
+        return demands
+    if kind in (MLP, MLPRegressor):
+        sample = batch["features"] if "features" in batch else batch["image"]
+        demands["in_features"] = _Demand(sample.shape[1:].numel(), "the number of values in a sample")
+    elif _image_size(batch):
+        demands["in_channels"] = _Demand(batch["image"].shape[1], "the number of channels of an image")
+        demands["image_size"] = _Demand(_image_size(batch), "the height and width of an image")
+    if kind is MLPRegressor:
+        demands["num_targets"] = _Demand(batch["target"].shape[1:].numel(), "the number of targets of a sample")
+    elif (num_classes := _num_classes(data)) is not None:
+        demands["num_classes"] = _Demand(num_classes, "the number of classes")
+    elif (highest := _highest(batch["label"])) is not None:
+        demands["num_classes"] = _Demand(highest + 1, f"because the data has the label {highest}", is_least=True)
+    return demands
+
+
+def _highest(numbers: Tensor) -> int | None:
+    """Return the highest label or token, or None if there is none of 0 or more."""
+    if numbers.dtype not in (torch.int64, torch.uint8) or not numbers.numel():
+        return None
+    highest = int(numbers.max())
+    return highest if highest >= 0 else None
+
+
+def _num_classes(data: Splits) -> int | None:
+    """Return the number of classes that the encoding of the data contains, or None if it contains none."""
+    target = (data.encoding or {}).get("target")
+    classes = target.get("classes") if isinstance(target, Mapping) else None
+    return len(classes) if isinstance(classes, list | tuple) else _recorded(data, "target", "num_classes")
+
+
+def _recorded(data: Splits, entry: str, name: str) -> int | None:
+    """Return an integer in the encoding of the data, or None if it contains none."""
+    values = (data.encoding or {}).get(entry)
+    value = values.get(name) if isinstance(values, Mapping) else None
+    return value if isinstance(value, int) else None
+
+
+def _line(demands: Mapping[str, _Demand]) -> str:
+    return " ".join(f"model.{name}={demand.value}" for name, demand in demands.items())
