@@ -6,6 +6,7 @@ from loopwright.data.sets.content import hash_content
 from loopwright.data.sets.csv import csv
 from loopwright.data.sets.digits import digits
 from loopwright.data.sets.image_folder import ImageFolder, image_folder
+from loopwright.data.sets.new_samples import NewSamples, new_samples
 from loopwright.data.sets.splits import Splits
 from loopwright.data.sets.stdlib_text import stdlib_text
 from loopwright.data.sets.synthetic import synthetic, synthetic_regression, synthetic_tokens
@@ -16,6 +17,7 @@ from loopwright.data.sets.text_windows import TextWindows
 __all__ = [
     "ImageFolder",
     "Loader",
+    "NewSamples",
     "Splits",
     "TensorData",
     "TensorFile",
@@ -26,6 +28,7 @@ __all__ = [
     "digits",
     "hash_content",
     "image_folder",
+    "new_samples",
     "stdlib_text",
     "synthetic",
     "synthetic_regression",

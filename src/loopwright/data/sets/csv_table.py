@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from loopwright.errors import SettingError, did_you_mean
-from loopwright.regular_files import read_regular
+from loopwright.regular_files import open_regular, read_regular
 
 Kind = Literal["number", "category", "ignore"]
 _MAX_BYTES = 4 << 30  # the whole table is read into memory
@@ -78,6 +78,7 @@ class Table:
         sha256: SHA-256 of the file, hexadecimal.
         columns: columns by name, in the order of the table, without ignored columns.
         ignored: names of the ignored columns, in the order of the table.
+        has_fixed_types: whether the types of the columns cannot be changed, because a model was trained with them.
         rows: row number in the file of each row below the column names. Row numbers count from 1, as in a spreadsheet.
     """
 
@@ -88,6 +89,7 @@ class Table:
     sha256: str
     columns: Mapping[str, Column] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    has_fixed_types: bool = False
     rows: array[int] = field(default_factory=lambda: array("q"))
 
     def fault(self, problem: str) -> SettingError:
@@ -100,7 +102,7 @@ class Table:
 
     def without(self, name: str) -> str:
         """Return the advice for a message about an unusable value in a column."""
-        if name == self.target:
+        if name == self.target or self.has_fixed_types:
             return "change it, or remove its row"
         return f"use {self.typed(name, 'ignore')} to leave the column out"
 
@@ -134,6 +136,7 @@ def read_table(
     delimiter: str,
     *,
     checks_categories: bool = False,
+    has_fixed_types: bool = False,
 ) -> Table:
     """Read a table whose first row contains the column names.
 
@@ -150,6 +153,7 @@ def read_table(
         delimiter: character between two cells.
         checks_categories: whether a column of text is refused if nearly every cell is another category, or if its cells
             are numbers with decimal commas. A column that ``types`` declares as categories is always accepted.
+        has_fixed_types: whether messages leave out the advice to change the type of a column.
 
     Raises:
         SettingError: for a table that cannot be read, with row and column in the message; for more than 50,000 columns;
@@ -157,7 +161,8 @@ def read_table(
     """
     try:
         content = read_regular(file, _MAX_BYTES, follows_links=True)
-        empty = Table(setting, path, target, types, hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        empty = Table(setting, path, target, types, digest, has_fixed_types=has_fixed_types)
         if b"\0" in content:  # a file with holes, or text in UTF-16
             raise empty.fault(": expected text in UTF-8, found a null character; save the table as UTF-8.")
         with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="") as text:
@@ -167,6 +172,24 @@ def read_table(
         raise SettingError(setting, f"={path!r}{problem}") from None
     except OSError as error:
         raise SettingError(setting, f"={path!r}: cannot be read: {error.strerror}.") from None
+
+
+def read_column_names(setting: str, path: str, file: Path, delimiter: str) -> list[str]:
+    """Return the cells of the first row of a table.
+
+    Raises:
+        SettingError: if the file cannot be read, or is empty.
+    """
+    empty = Table(setting, path, "", {}, "")
+    try:
+        with open(open_regular(file, follows_links=True), encoding="utf-8-sig", newline="") as text:
+            names = next((cells for _, cells in _cells(empty, text, delimiter)), None)
+    except (UnicodeDecodeError, OSError) as error:
+        reason = "is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise SettingError(setting, f"={path!r}: cannot be read: {reason}.") from None
+    if names is None:
+        raise empty.fault(": is empty; expected a row of column names, and rows below it.")
+    return names
 
 
 def _read(empty: Table, text: TextIO, delimiter: str, *, checks_categories: bool) -> Table:
@@ -252,7 +275,7 @@ def _check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
         seen.add(name)
     if all(as_number(name) is not None for name in names):
         raise table.fault(", row 1: expected the names of the columns, found numbers; add a first row with names.")
-    if len(names) == 1:
+    if len(names) == 1 and names[0] not in table.types:
         hint = f"expected at least two columns, separated by {delimiter!r}; set delimiter for another separator"
         raise table.fault(f", row 1: has one column, {names[0]!r}; {hint}.")
     for name in table.types:

@@ -234,6 +234,21 @@ def _list_images(
     return files, labels, classes
 
 
+def list_images(setting: str, path: str) -> list[str]:
+    """Return the images in a folder and in its folders, sorted, without those in folders that begin with a dot.
+
+    Raises:
+        SettingError: for a missing folder, and for a folder without images.
+    """
+    found: list[str] = []
+    for folder, folders, _ in os.walk(find_folder(setting, path)):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += _images_in(Path(folder))
+    if not found:
+        raise refuse(setting, path, f"a folder with images, whose names end in {' '.join(_ENDINGS)}")
+    return found
+
+
 def _images_in(folder: Path) -> list[str]:
     names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and name.lower().endswith(_ENDINGS))
     return [str(folder / name) for name in names]

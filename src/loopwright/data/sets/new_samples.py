@@ -1,0 +1,99 @@
+"""`new_samples`: reads samples without targets, for predictions, and encodes them as a run encoded its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from loopwright.data.reading.loader import Loader
+from loopwright.data.sets.column_encoding import CategoryEncoding
+from loopwright.data.sets.csv_table import Table, listed, read_column_names, read_table
+from loopwright.data.sets.image_folder import ImageFolder, list_images
+from loopwright.data.sets.paths import find_file
+from loopwright.data.sets.table_encoding import TableEncoding, read_table_encoding
+from loopwright.data.sets.tensors import TensorData
+from loopwright.errors import SettingError, did_you_mean, refuse
+
+_SETTING = "path"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSamples:
+    """Samples to predict, in order.
+
+    Attributes:
+        loader: dataloader of the samples.
+        key: what identifies a sample: ``row``, its row number in a table, or ``file``, the path of an image.
+        keys: row number or path of each sample.
+    """
+
+    loader: Loader
+    key: str
+    keys: Sequence[int | str]
+
+
+def new_samples(
+    path: str, encoding: Mapping[str, Any], batch_size: int = 32, num_workers: int = 0, delimiter: str = ","
+) -> NewSamples:
+    """Read new samples, and encode them as the samples of a run.
+
+    Args:
+        path: path of a table, or of a folder with images in it or in its folders. Other columns than those of the run
+            are ignored, and so is the target column, which may be missing.
+        encoding: content of ``data.json`` of the run, whose data were read by ``csv`` or ``image_folder``.
+        batch_size: number of samples in a batch.
+        num_workers: number of dataloader worker processes.
+        delimiter: character between two cells of a table.
+
+    Raises:
+        SettingError: for a missing or unreadable file, a missing column, an unknown category or a wrong cell, with row
+            and column in the message. Also if ``encoding`` is not that of a table or of images.
+        DataError: raised later, when an image that cannot be decoded is read.
+    """
+    if encoding.get("data") == "csv":
+        known = read_table_encoding(encoding)
+        table = _read_rows(path, known, delimiter)
+        features = known.features(table, torch.arange(len(table.rows)))
+        loader = Loader(TensorData({"features": features}), batch_size, num_workers=num_workers)
+        return NewSamples(loader, "row", table.rows)
+    if encoding.get("data") == "image_folder":
+        files = list_images(_SETTING, path)
+        image = encoding.get("image")
+        if not isinstance(image, Mapping):
+            raise refuse("image", image, "image_size and channels, as data=image_folder records them")
+        images = ImageFolder(files, [0] * len(files), image.get("image_size", 0), image.get("channels", 0))
+        return NewSamples(Loader(images, batch_size, num_workers=num_workers), "file", files)
+    raise refuse(_SETTING, path, "new samples of a run with data=csv or data=image_folder")
+
+
+def _read_rows(path: str, known: TableEncoding, delimiter: str) -> Table:
+    """Read a table with the columns of ``known``."""
+    file = find_file(_SETTING, path)
+    names = read_column_names(_SETTING, path, file, delimiter)
+    needed = {column.name: column.kind for column in known.columns}
+    missing = [name for name in needed if name not in names]
+    if missing:
+        hint = did_you_mean(missing[0], names)
+        problem = (
+            f"lacks {'columns' if len(missing) > 1 else 'column'} {listed(missing)}, which the run was trained with"
+        )
+        raise SettingError(_SETTING, f"={path!r}: {problem}. Found: {listed(names)}.{hint}")
+    types = {name: needed.get(name, "ignore") for name in names}
+    table = read_table(_SETTING, path, file, known.target.name, types, delimiter, has_fixed_types=True)
+    for column in known.columns:
+        if isinstance(column, CategoryEncoding):
+            _check_categories(table, column)
+    return table
+
+
+def _check_categories(table: Table, known: CategoryEncoding) -> None:
+    """Refuse a category that the run was not trained with."""
+    column = table.columns[known.name]
+    for category, code in column.categories.items():
+        if category not in known.categories:
+            where = f", row {table.rows[column.codes.index(code)]}, column {known.name}={category!r}"
+            expected = f"one of the categories that the run was trained with: {listed(known.categories)}"
+            raise table.fault(f"{where}: expected {expected}.{did_you_mean(category, known.categories)}")
