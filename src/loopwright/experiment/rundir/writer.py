@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from loopwright.errors import SaveError, SettingError
+from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
 from loopwright.records import DATA_FILE, encoding_text, read_mapping, read_record, read_summary
@@ -143,9 +143,8 @@ class DirectoryWriter:
         """
         if self._resumption is None:
             return
-        settings = read_mapping(self.directory / "plan.json").get("settings")
-        before = settings.get("stop_step") if isinstance(settings, dict) else None
-        if type(before) is int and before < stop_step:
+        before = _recorded_stop(self.directory)
+        if before is not None and before < stop_step:
             extended = {"global_step": global_step, "stop_step": before, "new_stop_step": stop_step}
             self._summary["resumes"][-1]["extended"] = extended
         config_text, command = self._resumption
@@ -223,6 +222,16 @@ class DirectoryWriter:
             replace_file(path, text.encode())
         except OSError as error:
             raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _recorded_stop(directory: Path) -> int | None:
+    """Return the last step of the recorded plan; None if ``plan.json`` is not a file that a run has written."""
+    try:
+        settings = read_mapping(directory / "plan.json").get("settings")
+    except CheckpointError:  # for example a link, which is replaced and not followed
+        return None
+    stop = settings.get("stop_step") if isinstance(settings, dict) else None
+    return stop if type(stop) is int else None
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
