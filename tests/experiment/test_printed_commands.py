@@ -87,6 +87,20 @@ def test_a_run_without_checkpoints_is_not_said_to_train_for_longer(cli: Cli) -> 
     assert LONGER not in cli("resume", "run").out
 
 
+@pytest.mark.parametrize("word", ["model=cnn", "loop={max_steps: 2}", "callbacks=[default,ema]"])
+def test_the_command_that_starts_a_new_run_starts_it(word: str, recorded: Path, cli: Cli) -> None:
+    refused = cli("resume", "run", word)
+    assert refused.code == 2
+    words = words_of(refused.err.rstrip("\n"), "start a new run with: ")
+    assert cli("plan", *words).code == 0
+
+
+@pytest.mark.parametrize("word", ["model=mine", "optimizer=null", "callbacks=[default,mine]"])
+def test_a_command_that_needs_more_words_is_not_printed(word: str, recorded: Path, cli: Cli) -> None:
+    refused = cli("resume", "run", word)
+    assert refused.code == 2 and refused.err.endswith(", or start a new run\n")
+
+
 def test_a_run_without_validation_data_is_not_said_to_be_validated(cli: Cli, small: Cli, tmp_path: Path) -> None:
     (tmp_path / "unvalidated.py").write_text(
         "from loopwright.data import Splits, synthetic\n\n"
