@@ -94,7 +94,7 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def _command_of(override: Override) -> str:
-    """Return the end of a remedy, with a command if ``override`` needs no other words; "" if its option is not shipped."""
+    """Return the end of a remedy, with a command that has only ``override``; "" if its option is not shipped."""
     value = override.value()
     options = value if isinstance(value, list) else [value]
     files = [conf_dir() / override.key_or_group / f"{option}.yaml" for option in options]

@@ -58,7 +58,7 @@ class _Extension(NamedTuple):
 
 
 def _read_extension(resume: Mapping[str, Any]) -> _Extension | None:
-    """Return the extension that a resume recorded; None if there is none, or if its numbers are not those of a run."""
+    """Return the extension that a resume recorded; None if there is none, or if its numbers are invalid."""
     recorded = resume.get("extended")
     if not isinstance(recorded, dict):
         return None
