@@ -94,7 +94,7 @@ def test_a_completed_run_is_reported_as_completed(interrupted: Answer, cli: Cli,
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == (
         "straight: completed at global_step 12; nothing is left to do. "
-        "To train it for longer: loopwright resume straight loop.max_steps=N\n"
+        "To train it for longer: loopwright resume straight loop.max_steps=24\n"
     )
     assert summary(tmp_path / "straight") == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,10 +21,9 @@ def test_the_default_run() -> None:
         "Plan: train 1,000 steps, from global_step 0 to 1,000",
         "  micro-batches  1,000, 1 a step",
         "  samples        31,934, 32 a micro-batch, 32 a step (the effective batch)",
-        "  passes         22, each of 45 micro-batches (45 steps), and 10 micro-batches of the next",
+        "  passes         22 whole ones of 45 micro-batches, then 10 of the 45 of the last",
         "  validates      after every 100 steps, 10 times: val (50 of 79)",
         "  saves          every 500th global_step and after the last step",
-        "  left over      the last pass ends early: 35 of its 45 micro-batches are not used",
         "  stages",
         "    2 x [",
         "      4 x [ train 100, validate val (50 of 79) ]",
@@ -41,8 +41,8 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
         "  rest of        a fit of 36 steps from global_step 2",
         "  micro-batches  95, 4 a step",
         "  samples        at most 760, 8 a micro-batch, 32 a step (the effective batch)",
-        "  passes         2, each of 45 micro-batches (12 steps), and 5 micro-batches of the next, "
-        "beginning at micro-batch 40",
+        "  passes         the last 5 micro-batches of the current one, then 2 whole ones of 45 micro-batches "
+        "(12 steps in a whole pass)",
         "  validates      after every 10 steps and after the last, 4 times: val/dev (5), val/old (all 3)",
         "                 val/<metric> is the mean over the 2 sets",
         "                 downstream cloze: every 2nd time and the last",
@@ -58,6 +58,25 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
         "    train 10, validate val/dev (5), validate val/old (all 3), downstream bits",
         "    train 6, save, validate val/dev (5), validate val/old (all 3), downstream cloze, downstream bits",
     ]
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "position", "per_step", "said"),
+    [
+        (3, 0, 1, "part of one: 3 of 10 micro-batches"),
+        (8, 2, 1, "part of one: 6 of 10 micro-batches, beginning at micro-batch 2"),
+        (10, 0, 1, "1, each of 10 micro-batches"),
+        (6, 0, 4, "2, each of 10 micro-batches (3 steps in a whole pass)"),
+        (10, 2, 1, "the last 8 micro-batches of the current one"),
+        (11, 2, 1, "the last 8 micro-batches of the current one, then 1 of the 10 of the last"),
+        (12, 0, 1, "1 whole one of 10 micro-batches, then 2 of the 10 of the last"),
+        (31, 9, 1, "the last 1 micro-batch of the current one, then 2 whole ones of 10 micro-batches, then 1 of the "
+                   "10 of the last"),
+    ],
+)  # fmt: skip
+def test_the_passes_of_a_plan(num_steps: int, position: int, per_step: int, said: str) -> None:
+    plan = plan_fit(TrainingLoop(num_steps=num_steps, grad_accum_steps=per_step), 10).after(position)
+    assert f"  passes         {said}\n" in describe(plan)
 
 
 def test_a_run_of_unknown_length_that_never_validates() -> None:

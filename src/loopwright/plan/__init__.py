@@ -5,6 +5,7 @@ from loopwright.plan.cadence import next_multiple
 from loopwright.plan.compare import plan_differences, plan_extensions
 from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
+from loopwright.plan.lengths import longer_length
 from loopwright.plan.metric_mode import settle_mode
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
@@ -27,6 +28,7 @@ __all__ = [
     "draw_curve",
     "eval_steps_note",
     "in_ascii",
+    "longer_length",
     "mean_prefix",
     "next_multiple",
     "plan_differences",

@@ -24,6 +24,7 @@ from loopwright.protocols import BatchSource
 from loopwright.run_state import FitResult, RunState
 from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_monitored, takes_total_steps
 from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.later_end import later_end_lines
 from loopwright.trainer.resume import (
     changed_settings,
     load_model,
@@ -232,17 +233,18 @@ class Fitting:
         rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
         for extension in plan_extensions(saved, whole.settings()):
             _log.warning("%s: %s.", checkpoint.path, extension)
-        if whole.stop_step > saved["stop_step"] and self._has_total_steps:
-            _log.warning(
-                "%s: a scheduler with total_steps now ends at step %d instead of %d.",
-                checkpoint.path,
-                whole.stop_step,
-                saved["stop_step"],
-            )
         with saved_groups_added(self._parts, checkpoint):
             self._make_schedulers(whole)
             resume_run(self._parts, checkpoint)
+        self._warn_of_later_end(saved["stop_step"], whole.stop_step)
         return rest
+
+    def _warn_of_later_end(self, old_stop: int, new_stop: int) -> None:
+        parts = self._parts
+        assert parts.optimizer is not None, "checked by fit"
+        if new_stop > old_stop:
+            for line in later_end_lines(self._scheduler_specs, parts.schedulers, parts.optimizer, old_stop, new_stop):
+                _log.warning("%s", line)
 
     def _make_schedulers(self, plan: Plan) -> None:
         parts = self._parts

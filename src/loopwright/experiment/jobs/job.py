@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,6 +25,7 @@ from loopwright.experiment.jobs.job_settings import (
     without_training,
 )
 from loopwright.experiment.jobs.metric_modes import settle_modes
+from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
 _NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
 
@@ -45,6 +47,7 @@ class Job:
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
         located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
             from these sections, but ``config`` is recorded.
+        notes: lines about lengths of training that other lengths replaced. The plan of the job contains them.
     """
 
     number: int
@@ -58,6 +61,7 @@ class Job:
     source: DictConfig | None = None
     num_threads: int = 0
     located: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def built_from(self) -> dict[str, Any]:
@@ -89,6 +93,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
                     directory=composed.directory,
                     label=_label(overrides, jobs),
                     source=composed.source,
+                    find_own=partial(composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
                 )
             )
         except SettingError as error:
@@ -113,8 +118,9 @@ def _check_config(
     directory: str | None = None,
     label: str = "",
     source: DictConfig | None = None,
+    find_own: Callable[[], Mapping[str, str]] | None = None,
 ) -> Job:
-    config = without_training(config, overrides)
+    config, notes = settle_lengths(without_training(config, overrides), overrides, find_own)
     check_targets(config, trust)
     config = settle_modes(config)
     check_names(config, used, overrides)
@@ -133,6 +139,7 @@ def _check_config(
         # Loopwright's loops need no torch, so their errors are reported before torch is imported.
         loop=instantiate(node, trust, "loop") if is_own else None,
         source=source,
+        notes=notes,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # comes with omegaconf
+from hydra.core.override_parser.types import Override
 
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.compose.composition_errors import unknown_key
@@ -19,6 +20,7 @@ from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined
 from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.tree import TARGET
+from loopwright.shipped import conf_dir
 
 
 def read_recorded(run_dir: Path) -> dict[str, Any]:
@@ -83,12 +85,21 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
         elif isinstance(_get(config, key.split(".")), dict):
             problems.append(
                 f"{line}: a recorded run keeps its option of {key}; change one value of it with {key}.NAME=VALUE, or "
-                f"start a new run with: {shell_line(['loopwright', str(line)])}"
+                f"start a new run{_command_of(override)}"
             )
         elif not _set(config, key.split("."), typed_value(override)):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")
     if problems:
         raise SettingError(joined(problems), "")
+
+
+def _command_of(override: Override) -> str:
+    """Return the end of a remedy, with a command that has only ``override``; "" if its option is not shipped."""
+    value = override.value()
+    options = value if isinstance(value, list) else [value]
+    files = [conf_dir() / override.key_or_group / f"{option}.yaml" for option in options]
+    is_complete = isinstance(value, dict) or all(file.is_file() for file in files)
+    return f" with: {shell_line(['loopwright', str(override.input_line)])}" if is_complete else ""
 
 
 def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:

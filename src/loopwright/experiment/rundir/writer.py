@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from loopwright.errors import SaveError, SettingError
+from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
-from loopwright.records import DATA_FILE, encoding_text, read_record, read_summary
+from loopwright.records import DATA_FILE, encoding_text, read_mapping, read_record, read_summary
 from loopwright.regular_files import replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
@@ -133,10 +133,20 @@ class DirectoryWriter:
         self._resumption = _config_text(config), before + shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
-    def write_resumption(self) -> None:
-        """Write the files of a resumed run. Called after all checks of the resume have passed."""
+    def write_resumption(self, global_step: int, stop_step: int) -> None:
+        """Write the files of a resumed run. Called after all checks of the resume have passed.
+
+        Args:
+            global_step: step from which the run resumes.
+            stop_step: ``global_step`` at which the run ends. If it is later than in the recorded plan, the summary gets
+                both, because a schedule that depends on the end had other learning rates until ``global_step``.
+        """
         if self._resumption is None:
             return
+        before = _recorded_stop(self.directory)
+        if before is not None and before < stop_step:
+            extended = {"global_step": global_step, "stop_step": before, "new_stop_step": stop_step}
+            self._summary["resumes"][-1]["extended"] = extended
         config_text, command = self._resumption
         self._resumption, self._is_begun = None, True
         for left in self.directory.glob(".*.*-*"):  # partial files that a killed process has left
@@ -212,6 +222,16 @@ class DirectoryWriter:
             replace_file(path, text.encode())
         except OSError as error:
             raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _recorded_stop(directory: Path) -> int | None:
+    """Return the last step of the recorded plan; None if ``plan.json`` is not a file that a run has written."""
+    try:
+        settings = read_mapping(directory / "plan.json").get("settings")
+    except CheckpointError:  # for example a link, which is replaced and not followed
+        return None
+    stop = settings.get("stop_step") if isinstance(settings, dict) else None
+    return stop if type(stop) is int else None
 
 
 def _config_text(config: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from loopwright.experiment.jobs.job_settings import OVERFITS, at_callback_path, 
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.writer import DirectoryWriter
+from loopwright.plan import Plan, longer_length
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
@@ -129,7 +130,7 @@ def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequ
     complain(f"{said}{where}")
 
 
-def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
+def next_commands(request: RunRequest, state: str, plan: Plan | None = None) -> tuple[Path, dict[str, str]]:
     """Return the run directory, and shell commands by label that use its checkpoints.
 
     The commands are empty if the run has no checkpoint.
@@ -138,6 +139,7 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
         request: request for the run.
         state: "completed", or "stopped" if a callback ended the run and would end it again after a resume. In any other
             state, the run can be resumed.
+        plan: plan of a completed fit; None: no command that trains for longer is returned.
     """
     directory, trusted = request.directory, request.trust.packages
     if not steps_in(directory):
@@ -146,19 +148,30 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
     if callbacks_of(request.job.config, OVERFITS):
         pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
     elif state == "completed":
-        longer = _longer(request.job.config["loop"])
-        commands = {} if longer is None else {"Train it for longer": command_on("resume", directory, trusted, longer)}
+        longer = longer_command(directory, request.job.config, plan, trusted)
+        commands = {} if longer is None else {"Train it for longer": longer}
     elif state != "stopped":
         commands = {"Resume it": resume}
-    return directory, {**commands, "Validate it": command_on("validate", directory, trusted)}
+    if request.objects is None or request.objects.data.val is not None:
+        commands["Validate it"] = command_on("validate", directory, trusted)
+    return directory, commands
 
 
-def _longer(loop: Mapping[str, Any]) -> str | None:
-    """Return the override that doubles the length of training, or None if no length is set."""
-    for name in ("num_steps", "max_steps", "num_epochs"):
-        if isinstance(loop.get(name), int):
-            return f"loop.{name}={2 * loop[name]}"
-    return None
+def longer_command(directory: Path, config: Mapping[str, Any], plan: Plan | None, trusted: Sequence[str]) -> str | None:
+    """Return the command that resumes a completed run and trains about twice as long; None if there is no such command.
+
+    Args:
+        directory: run directory.
+        config: resolved configuration of the run.
+        plan: plan of the fit; None if the run did not train.
+        trusted: packages that the user trusts.
+    """
+    if plan is None or not steps_in(directory) or callbacks_of(config, OVERFITS):
+        return None
+    name, value = longer_length(plan)
+    # A loop that a function of the user returns may have another length than its section in the configuration.
+    is_set = config["loop"].get(name) == plan.settings()[f"loop.{name}"]
+    return command_on("resume", directory, trusted, f"loop.{name}={value}") if is_set else None
 
 
 def draw(directory: Path) -> None:

@@ -97,7 +97,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     _record_beginning(request, writer)
     objects = build_objects(_without_progress(job), request.trust) if request.objects is None else request.objects
     course = learning_rate_course(objects.optimizer, objects.schedulers)
-    recording = RecordingCallback(writer, job.config, course, _named_metrics(job.config))
+    recording = RecordingCallback(writer, job.config, course, _named_metrics(job.config), job.notes)
     trainer = make_trainer(job, objects, request.trust, request.directory, {"run_recorder": recording})
     live.trainer = trainer
     with trainer:
@@ -130,7 +130,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     draw(request.directory)
     if not request.is_quiet:
         print_rows(outcome.rows)
-        directory, commands = next_commands(request, outcome.state)
+        directory, commands = next_commands(request, outcome.state, trainer.plan)
         tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, directory, commands))
     _log.info("%s", outcome.did)
     return Ended(state="completed", exit_code=0, objective=objective)

@@ -11,20 +11,21 @@ from typing import Any
 
 from loopwright.checkpoint import resolve
 from loopwright.errors import SettingError, on_one_line
-from loopwright.experiment.console.command_line import CommandLine, command_on
+from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
+from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 from loopwright.experiment.rundir.environment import recorded_threads
-from loopwright.experiment.runs.ending import RunRequest
+from loopwright.experiment.runs.ending import RunRequest, longer_command
 from loopwright.experiment.runs.run import carry_out, opened
 from loopwright.records import read_summary
 
 # A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
 # other settings do not change its results.
-_LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
+_LENGTHS = (*(f"loop.{name}" for name in LENGTHS), "callbacks.early_stopping.patience")
 _KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
@@ -44,17 +45,18 @@ def resume(line: CommandLine, trust: Trust) -> int:
     recorded = read_recorded(directory)
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
-    changes = _check_changes(recorded, config)
+    changes = _check_changes(recorded, settle_lengths(config, line.overrides).config)
     summary = read_summary(directory)
     make_job = partial(_make_job, config, line.overrides, trust)
     if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
-        with checked_again(partial(make_job, None), recorded, summary, trust):
-            pass  # only the checks are needed: they refuse a wrong value
+        with checked_again(partial(make_job, None), recorded, summary, trust) as ready:  # refuses a wrong value
+            plan = ready.plan.plan
+            del ready  # the objects are not needed
         step = on_one_line(str(summary.get("global_step")), 80)
-        tell(
-            f"{directory}: completed at global_step {step}; nothing is left to do. "
-            f"To train it for longer: {command_on('resume', directory, trust.packages, 'loop.max_steps=N')}"
-        )
+        was_stopped = plan is not None and summary.get("global_step") != plan.stop_step  # it would be stopped again
+        longer = None if was_stopped else longer_command(directory, recorded, plan, trust.packages)
+        remedy = "" if longer is None else f" To train it for longer: {longer}"
+        tell(f"{directory}: completed at global_step {step}; nothing is left to do.{remedy}")
         return 0
     with opened(directory):
         checkpoint = resolve(directory)
@@ -99,8 +101,8 @@ def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> li
     changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
     refused = [line for name, line in changes.items() if name not in _MAY_CHANGE]
     if refused:
-        raise SettingError(
-            "resume",
-            f": a resumed run keeps its settings ({'; '.join(refused)}); to train for longer, use loop.max_steps=N.",
-        )
+        loop = recorded.get("loop")
+        lengths = [name for name in LENGTHS if isinstance(loop, dict) and loop.get(name) is not None]
+        longer = f"; to train for longer, use loop.{lengths[0]}=N" if lengths else ""
+        raise SettingError("resume", f": a resumed run keeps its settings ({'; '.join(refused)}){longer}.")
     return list(changes)
