@@ -48,7 +48,7 @@ def test_invalid_names_are_refused(arguments: dict[str, Any]) -> None:
     ("arguments", "message"),
     [
         ({"every_n_steps": 5}, "keep_every=12: keep_last=null already keeps all checkpoints; expected keep_last"),
-        ({"keep_last": 2}, "keep_every=12: every_n_steps=null saves only the last step; expected every_n_steps as"),
+        ({"keep_last": 2}, "keep_every=12: every_n_steps=null saves none of its multiples; expected every_n_steps as"),
         ({"keep_last": 2, "every_n_steps": 5}, "keep_every=12: expected a multiple of every_n_steps=5, .*; try 10."),
         ({"keep_last": 2, "every_n_steps": 50}, "keep_every=12: expected a multiple of every_n_steps=50, .*; try 50."),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -63,13 +64,15 @@ def test_the_folded_form_expands_to_the_stages(case: FitCase, data: st.DataObjec
     eval_every=st.integers(1, 300),
     save_every=st.integers(1, 300),
     every_n_vals=st.integers(1, 7),
+    at_validations=st.booleans(),
 )
 def test_long_plans_expand_to_the_stages_up_to_what_is_left_out(
-    num_steps: int, start_step: int, eval_every: int, save_every: int, every_n_vals: int
+    num_steps: int, start_step: int, eval_every: int, save_every: int, every_n_vals: int, at_validations: bool
 ) -> None:
     loop = TrainingLoop(num_steps=num_steps, eval_frequency=eval_every)
     downstream = {"cloze": every_n_vals}
-    plan = plan_fit(loop, None, start_step=start_step, save_every=save_every, downstream=downstream)
+    saves: dict[str, Any] = {"save_every": save_every, "save_at_validations": at_validations}
+    plan = plan_fit(loop, None, start_step=start_step, downstream=downstream, **saves)
     items = encode(plan)
     if has_elided(items):
         *first, elided, last = items

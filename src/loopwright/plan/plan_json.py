@@ -125,7 +125,7 @@ def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
         return 1, block
     limits = [(plan.stop_step - 1 - step) // length]
     if plan.save_every is not None:
-        if block.is_saved:
+        if plan.saves_multiple_at(stop):
             limits.append(limits[0] if length == plan.save_every else 1)
         else:
             limits.append((next_multiple(step, plan.save_every) - 1 - step) // length)
