@@ -168,7 +168,7 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
 
     Raises:
         CheckpointError: if ``saved`` lacks a setting.
-        SettingError: if there are differences other than a later end. The message lists all of them.
+        SettingError: if there are differences that a resume does not allow. The message lists all of them.
     """
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
