@@ -102,6 +102,12 @@ def test_equal_stretches_are_counted() -> None:
     assert folded(100, 100) == [TRAIN_VALIDATE]
 
 
+def test_saves_at_validations_between_rare_saves_are_counted_at_once() -> None:
+    loop = TrainingLoop(num_steps=10**12, eval_frequency=1000)
+    plan = plan_fit(loop, None, val={"val": 3}, save_every=10**11, save_at_validations=True)
+    assert encode(plan) == [Repeat(10**9, (Block(1000, True, True, ()),))]
+
+
 def test_cycles_are_folded() -> None:
     cycle = (Repeat(9, (TRAIN_VALIDATE,)), TRAIN_SAVE_VALIDATE)
     assert folded(10**12, 100, save_every=1000) == [Repeat(10**9, cycle)]
