@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 import tiny
 from loopwright import Callback, Checkpointing, FitResult, Trainer, TrainingLoop, ValidationCallback
 from loopwright.callbacks import EarlyStopping
+from loopwright.checkpoint import steps_in
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.hooks import HOOKS, implements
 
@@ -154,18 +155,33 @@ def test_it_implements_no_hook_of_a_training_step() -> None:
     assert implemented == ["on_enter_fit", "on_fit_start", "on_enter_validate_all"]
 
 
-# Resumed runs
+# Checkpoints, and resumed runs
+
+
+def test_the_best_step_and_the_last_step_of_a_stopped_run_have_checkpoints(tmp_path: Path) -> None:
+    ours = tiny.trainer(
+        TrainingLoop(num_steps=100, eval_frequency=2),
+        callbacks=[EarlyStopping("val/score", mode="min", patience=2), Scores({2: 0.2, 4: 0.1, 6: 0.3, 8: 0.4})],
+        checkpoint=Checkpointing(every_n_steps=10, keep_last=1, monitor="val/score", mode="min"),
+        run_dir=tmp_path,
+    )
+    result = ours.fit(tiny.batches(), val_loader())
+    assert (result.state, result.global_step) == ("stopped", 8)
+    assert result.best is not None and result.best.step == 4
+    assert steps_in(tmp_path) == {4, 8}
+    assert ours.validate(val_loader(), ckpt_path="best")["val/score"] == 0.1
 
 
 def build(folder: Path, *more: Callback, every_n_steps: int | None = None, **settings: Any) -> Trainer:
     """Build a trainer whose metric never improves after step 2, so that the default patience of 3 stops it at step 8.
 
+    A step is saved before its validation if ``every_n_steps`` selects it, and after its validation if the run stops.
     ``more`` are further callbacks; ``settings`` are arguments of `EarlyStopping`.
     """
     return tiny.trainer(
         TrainingLoop(num_steps=20, eval_frequency=2),
         callbacks=[EarlyStopping(min_delta=1e9, **settings), *more],
-        checkpoint=Checkpointing(every_n_steps=every_n_steps),
+        checkpoint=Checkpointing(every_n_steps=every_n_steps, at_validations=False),
         schedulers=[
             {"scheduler": partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=1), "monitor": "val/loss"}
         ],

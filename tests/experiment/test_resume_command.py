@@ -143,8 +143,10 @@ def test_the_number_of_workers_may_be_set(interrupted: Answer, cli: Cli, tmp_pat
 def test_a_damaged_checkpoint_is_skipped_and_a_run_without_a_valid_one_gives_exit_code_3(
     interrupted: Answer, cli: Cli, tmp_path: Path
 ) -> None:
-    for number, step in enumerate(("step_00000007", "step_00000005")):
-        with (tmp_path / "cut" / "checkpoints" / step / "model.safetensors").open("r+b") as file:
+    folders = sorted((tmp_path / "cut" / "checkpoints").iterdir(), reverse=True)
+    assert [folder.name for folder in folders] == [f"step_0000000{step}" for step in (7, 6, 5)]
+    for number, folder in enumerate(folders):
+        with (folder / "model.safetensors").open("r+b") as file:
             file.truncate(100)
         if number == 0:
             shutil.copytree(tmp_path / "cut", tmp_path / "back")
@@ -155,7 +157,7 @@ def test_a_damaged_checkpoint_is_skipped_and_a_run_without_a_valid_one_gives_exi
             assert (tmp_path / "back/metrics.jsonl").read_text() == (tmp_path / "straight/metrics.jsonl").read_text()
     answer = cli("resume", "cut")
     assert answer.code == 3
-    assert "step_00000007" in answer.err and "step_00000005" in answer.err and answer.err.count("\n") == 1
+    assert all(folder.name in answer.err for folder in folders) and answer.err.count("\n") == 1
     assert summary(tmp_path / "cut")["state"] == "interrupted"
 
 

@@ -23,7 +23,7 @@ def test_the_default_run() -> None:
         "  samples        31,934, 32 a micro-batch, 32 a step (the effective batch)",
         "  passes         22 whole ones of 45 micro-batches, then 10 of the 45 of the last",
         "  validates      after every 100 steps, 10 times: val (50 of 79)",
-        "  saves          every 500th global_step and after the last step",
+        "  saves          every 500th global_step and after the last step: 2 in all",
         "  stages",
         "    2 x [",
         "      4 x [ train 100, validate val (50 of 79) ]",
@@ -47,7 +47,7 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
         "                 val/<metric> is the mean over the 2 sets",
         "                 downstream cloze: every 2nd time and the last",
         "                 downstream bits: each time",
-        "  saves          after the last step",
+        "  saves          after the last step: 1 in all",
         "  left over      the last step of a pass takes the 1 micro-batch left, not 4",
         "                 the last validation follows 6 steps, not 10",
         "  note           num_epochs=3: 36 steps, 12 in an epoch",
@@ -86,10 +86,20 @@ def test_a_run_of_unknown_length_that_never_validates() -> None:
         "  micro-batches  1, 1 a step",
         "  passes         unknown: the training dataloader has no length",
         "  validates      never: eval_frequency is off",
-        "  saves          after every step",
+        "  saves          after every step: 1 in all",
         "  stages",
         "    train 1, save",
     ]
+
+
+def test_saves_at_validations_are_described_and_counted() -> None:
+    loop = TrainingLoop(num_steps=1000, eval_frequency=300)
+    plan = plan_fit(loop, 10, val={"val": 3}, save_every=500, save_last=True, save_at_validations=True)
+    line = "  saves          before each validation, every 500th global_step and after the last step"
+    assert f"{line}: 5 in all" in describe(plan).splitlines()
+    assert f"{line}: 3 in all" in describe(plan.after(500)).splitlines()
+    without = plan_fit(loop, 10, save_last=True, save_at_validations=True)
+    assert "  saves          after the last step: 1 in all" in describe(without).splitlines()
 
 
 def test_a_run_that_is_complete() -> None:

@@ -2,7 +2,7 @@
 
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple
-from loopwright.plan.compare import plan_differences, plan_extensions
+from loopwright.plan.compare import ADDED_SETTINGS, plan_differences, plan_extensions
 from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.lengths import longer_length
@@ -14,6 +14,7 @@ from loopwright.plan.training_settings import TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, mean_prefix, validation_batches
 
 __all__ = [
+    "ADDED_SETTINGS",
     "Downstream",
     "Plan",
     "PlannedSet",

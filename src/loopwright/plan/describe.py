@@ -186,12 +186,16 @@ def _validations(plan: Plan) -> list[str]:
 
 def _saves(plan: Plan) -> str:
     parts = []
+    if plan.save_at_validations and plan.eval_every is not None:
+        parts.append("before each validation")
     if plan.save_every is not None:
         every_step = plan.save_every == 1
         parts.append("after every step" if every_step else f"every {_ordinal(plan.save_every)} global_step")
     if plan.save_last:
         parts.append("after the last step")
-    return " and ".join(parts) or "never"
+    *most, last = parts or ["never"]
+    cadence = f"{', '.join(most)} and {last}" if most else last
+    return f"{cadence}: {plan.num_saves:,} in all" if parts else cadence
 
 
 def _batches(val: PlannedSet) -> str:

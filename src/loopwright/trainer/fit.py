@@ -216,6 +216,7 @@ class Fitting:
             save_every=None if checkpoint is None else checkpoint.every_n_steps,
             save_last=checkpoint is not None,
             downstream={name: every_n_vals for name, every_n_vals, _ in downstream_validations(self._parts)},
+            save_at_validations=checkpoint is not None and checkpoint.at_validations,
         )
         check_monitored(self._scheduler_specs, plan)
         return plan

@@ -90,6 +90,7 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
         save_every=None if checkpointing is None else checkpointing.every_n_steps,
         save_last=checkpointing is not None,
         downstream=downstream,
+        save_at_validations=checkpointing is not None and checkpointing.at_validations,
     )
     check_monitored(read_schedulers(objects.schedulers), plan)
     return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)

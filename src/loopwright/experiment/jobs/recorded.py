@@ -22,9 +22,13 @@ from loopwright.experiment.gate.config_files import check_config_file, yaml_erro
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.shipped import conf_dir
 
+_CHECKPOINTING = ("loopwright.Checkpointing", "loopwright.checkpoint.Checkpointing")
+
 
 def read_recorded(run_dir: Path) -> dict[str, Any]:
     """Read the configuration that a run recorded in its ``config.yaml``.
+
+    A setting that older versions of `Checkpointing` lacked is added, with the value with which the run was carried out.
 
     Raises:
         CheckpointError: if ``run_dir`` is not a folder with a ``config.yaml``.
@@ -47,6 +51,9 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
         config = yaml.safe_load(text)
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise SettingError(str(file), ": expected a mapping of names to values.")
+    checkpoint = config.get("checkpoint")
+    if isinstance(checkpoint, dict) and checkpoint.get(TARGET) in _CHECKPOINTING:
+        checkpoint.setdefault("at_validations", False)
     return config
 
 

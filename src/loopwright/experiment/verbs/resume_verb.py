@@ -26,7 +26,9 @@ from loopwright.records import read_summary
 # A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
 # other settings do not change its results.
 _LENGTHS = (*(f"loop.{name}" for name in LENGTHS), "callbacks.early_stopping.patience")
-_KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
+_KEPT = tuple(
+    f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
+)
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
