@@ -119,14 +119,12 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
 
 def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:
     directory, commands = next_commands(request, state)
-    if state == "interrupted" and known:
-        tell(closing_text(f"{said[0].upper()}{said[1:]}.", known["metrics"], known["best"], directory, commands))
-    where = f" (traceback in {directory / 'run.log'})"
-    if state == "interrupted":
-        where = f" (run directory: {directory})"
-        if "Resume it" in commands:
-            where = f"; resume it with: {commands['Resume it']}"
-    complain(f"{said}{where}")
+    if state != "interrupted":
+        complain(f"{said} (traceback in {directory / 'run.log'})")
+        return
+    complain(f"{said} (run directory: {directory})")
+    if known:
+        tell(closing_text(None, known["metrics"], known["best"], directory, commands))
 
 
 def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
