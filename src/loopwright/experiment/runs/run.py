@@ -158,7 +158,7 @@ def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
     job, (git, diff) = request.job, git_state(Path.cwd())
     here = environment(job.num_threads, git, request.trust)
     if request.resume_from is None:
-        writer.write_beginning(job.config, request.words, here, diff)
+        writer.write_beginning(job.config, request.words, job.chosen, here, diff)
         return
     _log.info("resumed from %s", request.resume_from)
     changes = environment_differences(read_environment(request.directory), here)
