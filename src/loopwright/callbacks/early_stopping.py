@@ -66,6 +66,15 @@ class EarlyStopping(Callback):
         self._seen = Seen()
         self._val_dataloader: Any = None
 
+    @property
+    def to_continue(self) -> dict[str, object]:
+        """A patience with which a resume trains further; empty if the metric is not finite or worse than the threshold.
+
+        A resume keeps the settings other than ``patience``.
+        """
+        patience = self._rule.larger_patience(self._seen)
+        return {} if patience is None else {"patience": patience}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the settings and the history of the metric."""
         return {**self._settings, **asdict(self._seen)}

@@ -2,6 +2,7 @@
 
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.series import (
+    COMPLETE,
     MAX_LOG_BYTES,
     METRICS_FILE,
     Series,
@@ -12,6 +13,7 @@ from loopwright.records.series import (
 )
 
 __all__ = [
+    "COMPLETE",
     "CURVES_FILE",
     "MAX_LOG_BYTES",
     "METRICS_FILE",

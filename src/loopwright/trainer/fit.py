@@ -35,6 +35,7 @@ from loopwright.trainer.resume import (
 )
 from loopwright.trainer.save import RunSaver
 from loopwright.trainer.signals import StopSignals
+from loopwright.trainer.stopped import nothing_to_train
 from loopwright.trainer.validate import open_val_sets
 
 _log = logging.getLogger("loopwright")
@@ -66,6 +67,7 @@ class Fitting:
         self._feed: Feed | None = None
         self._schedule_stop_step: int | None = None  # stop_step of the plan for which the schedulers were built
         self._warned: set[str] = set()
+        self._extensions: list[str] = []  # how the plan of a resume differs from the saved plan, not yet logged
         self.is_running = False
         self.plan: Plan | None = None
 
@@ -111,6 +113,7 @@ class Fitting:
             stack.enter_context(training(parts.model))
             parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
+            self._warn_before_stages()
             if self._saver is not None:
                 self._saver.check_state(inputs.plan)
             FitLoop(parts, parts.optimizer, inputs).run()
@@ -230,15 +233,11 @@ class Fitting:
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
         rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
-        for extension in plan_extensions(saved, whole.settings()):
-            _log.warning("%s: %s.", checkpoint.path, extension)
+        extensions = [*plan_extensions(saved, whole.settings())]
         if whole.stop_step > saved["stop_step"] and self._has_total_steps:
-            _log.warning(
-                "%s: a scheduler with total_steps now ends at step %d instead of %d.",
-                checkpoint.path,
-                whole.stop_step,
-                saved["stop_step"],
-            )
+            ends = f"at step {whole.stop_step} instead of {saved['stop_step']}"
+            extensions.append(f"a scheduler with total_steps now ends {ends}")
+        self._extensions = [f"{checkpoint.path}: {extension}." for extension in extensions]
         with saved_groups_added(self._parts, checkpoint):
             self._make_schedulers(whole)
             resume_run(self._parts, checkpoint)
@@ -279,6 +278,16 @@ class Fitting:
             if note is not None and note not in self._warned:
                 _log.warning("%s.", note)
         self._warned |= {*plan.warnings, *(note for note in clipped if note is not None)}
+
+    def _warn_before_stages(self) -> None:
+        """Log how the plan of a resume differs from the saved one, or that a callback has already stopped the fit."""
+        stopping, lines = self._parts.stopping, self._extensions
+        if stopping.is_asked and stopping.reason is not None:
+            callback = dict(self._parts.callbacks).get(stopping.by or "")
+            lines = [nothing_to_train(stopping.by, callback, stopping.reason, self._parts.state.global_step)]
+        for line in lines:
+            _log.warning("%s", line)
+        self._extensions = []
 
     @contextmanager
     def _running(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
-from loopwright.records import read_record, read_summary
+from loopwright.records import COMPLETE, read_record, read_summary
 from loopwright.regular_files import replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
@@ -44,7 +44,7 @@ _KEPT = (
 _PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
 _log = logging.getLogger("loopwright")
 
-State = str  # "running", "completed", "interrupted" or "failed"
+State = str  # "running", "completed", "stopped", "interrupted" or "failed"
 
 
 class DirectoryWriter:
@@ -68,7 +68,9 @@ class DirectoryWriter:
         self.directory = directory
         self.is_resumed = is_resumed
         self._is_begun = not is_resumed
+        self.was_complete = False  # whether the run that is resumed had nothing left to do
         before = read_summary(directory) if is_resumed else {}
+        self.was_complete = before.get("state") in COMPLETE
         if is_resumed and not before:
             _log.warning(
                 "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
@@ -78,6 +80,7 @@ class DirectoryWriter:
         self._started_seconds = time.monotonic()
         self._summary: dict[str, Any] = {
             "state": "running",
+            "stop": None,
             "error": None,
             "exit_code": None,
             "global_step": 0,
