@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,3 +77,17 @@ def test_reproduce_keeps_the_chosen_options(chosen: object, recorded: Path, cli:
     assert cli("reproduce", "run", "hydra.run.dir=again").code == 0
     data = "synthetic" if isinstance(chosen, dict) else None
     assert summary(tmp_path / "again")["chosen"] == {"experiment": None, "model": None, "data": data}
+
+
+def test_a_finished_run_is_not_validated_again_in_another_directory(
+    recorded: Path, small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    first = summary(recorded)
+    for _ in range(2):
+        shutil.rmtree(tmp_path / "other", ignore_errors=True)
+        answer = small("hydra.run.dir=other", "ckpt_path=run", "loggers=[json_lines,progress]")
+        assert answer.code == 0, answer.err
+        assert "\nstep " not in answer.out  # the line of a validation
+        found = summary(tmp_path / "other")
+        for name in ("state", "global_step", "metrics", "best", "objective", "weights_sha256"):
+            assert found[name] == first[name], name

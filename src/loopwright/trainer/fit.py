@@ -24,6 +24,7 @@ from loopwright.protocols import BatchSource
 from loopwright.run_state import FitResult, RunState
 from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_monitored, takes_total_steps
 from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.resume import (
     changed_settings,
     load_model,
@@ -116,12 +117,16 @@ class Fitting:
             self._warn_before_stages()
             if self._saver is not None:
                 self._saver.check_state(inputs.plan)
+                if any(True for _ in inputs.plan) and not parts.stopping.is_asked:
+                    self._saver.begin_stages()
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
                 self._saver.wait()
             call_hooks(hooks["on_fit_end"], trainer, loop)
             parts.stopping.decide()
             ended_as = _state_of(parts.state)
+            if self._saver is not None and ended_as == "completed":
+                self._saver.finish(inputs.plan)
         end = signals.end()
         if end is not None:
             raise end
@@ -238,6 +243,9 @@ class Fitting:
             ends = f"at step {whole.stop_step} instead of {saved['stop_step']}"
             extensions.append(f"a scheduler with total_steps now ends {ends}")
         self._extensions = [f"{checkpoint.path}: {extension}." for extension in extensions]
+        finished = with_last_validations(checkpoint, whole)
+        if finished is not None:
+            checkpoint, rest = finished, whole.finished()
         with saved_groups_added(self._parts, checkpoint):
             self._make_schedulers(whole)
             resume_run(self._parts, checkpoint)
