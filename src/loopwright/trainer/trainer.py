@@ -148,7 +148,8 @@ class Trainer(TrainerView):
             train_dataloader: any iterable of micro-batches.
             val_dataloader: a dataloader, or a list or a mapping of them.
             ckpt_path: checkpoint to resume from: its path, a run directory (for its newest valid checkpoint), "last"
-                or "best". The fit carries out the rest of the plan of that run.
+                or "best". The fit carries out the rest of the plan of that run. If the run has carried out its whole
+                plan, nothing is trained or validated, and the result has the recorded metrics.
             init_from: checkpoint whose weights are loaded. The fit starts at step 0.
 
         Raises:
