@@ -137,7 +137,7 @@ def test_a_stopped_or_interrupted_run_leaves_no_record(tmp_path: Path) -> None:
 
 
 def _other_run(file: Path) -> None:
-    """Put the record of a run with other weights in its place."""
+    """Put the record of a run with other weights instead."""
     fit(file.parent.parent / "other", Watch(), seed=5)
     os.replace(file.parent.parent / "other" / "finished.json", file)
 
