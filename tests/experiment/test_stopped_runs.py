@@ -158,3 +158,32 @@ def test_an_invalid_record_of_the_stop_does_no_harm(stop: object, ended: Answer,
     answer = cli("resume", "--trust", "ends_early", "own")
     assert (answer.code, answer.err, answer.out.count("\n")) == (0, "", 1)
     assert answer.out.startswith("own: stopped") and len(answer.out) < 400
+
+
+def test_a_run_that_was_killed_before_its_end_was_recorded_is_recorded_as_stopped(
+    early: Answer, cli: Cli, tmp_path: Path
+) -> None:
+    before = summary(tmp_path / "es")
+    (tmp_path / "es" / "summary.json").write_text(json.dumps(before | {"state": "running", "stop": None}))
+    assert cli("resume", "es").code == 0
+    found = summary(tmp_path / "es")
+    for name in ("state", "stop", "metrics", "best", "objective", "weights_sha256"):
+        assert found[name] == before[name], name
+
+
+def test_a_resume_that_only_validates_and_is_then_stopped_says_why(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "fails_once.py").write_text(
+        "import pathlib\n"
+        "from loopwright import Callback\n"
+        "class Fails(Callback):\n"
+        "    def on_enter_validate_all(self, trainer, *_):\n"
+        "        if trainer.global_step == 6 and not pathlib.Path('failed').exists():\n"
+        "            pathlib.Path('failed').touch()\n"
+        "            raise RuntimeError('killed')\n"
+    )
+    own = ("--trust", "fails_once", "+callbacks.fails._target_=fails_once.Fails")
+    assert small("hydra.run.dir=es", *EARLY, *own).code == 1
+    answer = cli("resume", "--trust", "fails_once", "es")
+    assert (answer.code, answer.err) == (0, "")
+    stop = summary(tmp_path / "es")["stop"]
+    assert "Done: stopped by early_stopping at global_step 6 after " in answer.out and stop["reason"] in answer.out

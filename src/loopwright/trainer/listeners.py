@@ -66,7 +66,9 @@ class Listeners:
         the calls of hooks need not record which listener is called.
         """
         names = {id(listener): name for name, listener in self.named()}
-        frame = inspect.currentframe()
+        here = inspect.currentframe()
+        frame = None if here is None else here.f_back
+        del here  # the frame of this call must not refer to itself
         while frame is not None:
             name = names.get(id(frame.f_locals.get("self")))
             if name is not None:

@@ -199,7 +199,7 @@ def _fit(
     by = "" if trainer.stopped_by is None else f" by {trainer.stopped_by}"
     did = f"stopped{by} at {step} after {result.seconds:.1f} s: {trainer.stop_reason}"
     continue_with = continuing_overrides(trainer)
-    if result.global_step == result.plan.position:
+    if result.global_step == result.plan.position and not result.plan.begins_with_validation:
         did = f"trained nothing; the run was stopped{by} at {step}"
         replaced = {word.partition("=")[0] for word in continue_with}
         if continue_with and request.resume_from is not None:  # nothing was recorded, so other words are typed again
