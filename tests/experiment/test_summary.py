@@ -83,6 +83,7 @@ def test_a_finished_run_is_not_validated_again_in_another_directory(
     recorded: Path, small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
     first = summary(recorded)
+    assert "validate" not in small("plan", "ckpt_path=run").out
     for _ in range(2):
         shutil.rmtree(tmp_path / "other", ignore_errors=True)
         answer = small("hydra.run.dir=other", "ckpt_path=run", "loggers=[json_lines,progress]")
