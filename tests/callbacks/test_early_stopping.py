@@ -189,24 +189,44 @@ def build(folder: Path, *more: Callback, every_n_steps: int | None = None, **set
     )
 
 
+class Watch(Callback):
+    """Notes the training steps and the validations of a fit."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.calls.append("trains")
+
+    def on_validate_start(self, *_: Any) -> None:
+        self.calls.append("validates")
+
+
 def facts(ours: Trainer, result: FitResult) -> list[Any]:
     (callback,) = (each for each in ours.callbacks if isinstance(each, EarlyStopping))
-    values = [result.state, result.global_step, dict(result.metrics), result.best, ours.stop_reason]
+    stop = [ours.stop_reason, ours.stopped_by]
+    values = [result.state, result.global_step, dict(result.metrics), result.best, *stop]
     return [*values, callback.state_dict(), ours.schedulers[0].state_dict()]
 
 
 @pytest.mark.parametrize("every_n_steps", [1, None])  # step 8 is saved before its validation, or after it
-def test_resuming_a_stopped_run_trains_no_step(every_n_steps: int | None, tmp_path: Path) -> None:
+def test_resuming_a_stopped_run_neither_trains_nor_validates(
+    every_n_steps: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     straight = build(tmp_path, every_n_steps=every_n_steps)
     end = facts(straight, straight.fit(tiny.batches(), val_loader()))
     assert end[:2] == ["stopped", 8] and "was not improved by more than 1e+09 in 3 validations" in end[4]
-    trained: list[int] = []
-    note = tiny.Recorder(lambda trainer, batch, batch_idx: trained.append(trainer.global_step))
+    assert end[5] == "EarlyStopping"
     for _ in range(2):
-        again = build(tmp_path, note, every_n_steps=every_n_steps)
+        watch = Watch()
+        again = build(tmp_path, watch, every_n_steps=every_n_steps)
         assert facts(again, again.fit(tiny.batches(), val_loader(), ckpt_path=tmp_path)) == end
         assert tiny.is_bitwise_equal(tiny.weights(again), tiny.weights(straight))
-    assert trained == []
+        assert watch.calls == []
+        (message,) = [text for text in caplog.messages if text.startswith("Nothing to train: ")]
+        assert message.startswith("Nothing to train: EarlyStopping stopped this run at step 8 (val/loss is ")
+        assert message.endswith(" in 3 validations). To continue, resume with EarlyStopping.patience=6.")
+        caplog.clear()
 
 
 @pytest.mark.parametrize("every_n_steps", [1, None])

@@ -127,6 +127,11 @@ class Plan:
         self._check_step(step, self.position, self.stop_step)
         return replace(self, position=step, num_validated=num_validated)
 
+    def finished(self) -> Plan:
+        """Return the plan of a run that has carried out this plan: it has no stages left."""
+        last = self.stop_step
+        return self.after(last, len(self.val) + len(self.downstream_at(last)))
+
     def whole(self) -> Plan:
         """Return the plan of the whole fit, of which this plan may be the rest."""
         return replace(self, position=self.start_step, num_validated=0)

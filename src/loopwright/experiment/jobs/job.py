@@ -28,6 +28,7 @@ from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
 _NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
+CHOSEN = ("experiment", "model", "data")  # groups whose chosen options a run records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Job:
         loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
         device: device settings; None until `loopwright.experiment.jobs.check.settle` has built them.
         source: configuration that Hydra composed, with unresolved interpolations; None for a recorded configuration.
+        chosen: for each group in `CHOSEN`, the name of the chosen option; None where no option is chosen or known.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
         located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
             from these sections, but ``config`` is recorded.
@@ -59,6 +61,7 @@ class Job:
     loop: object = None
     device: object = None
     source: DictConfig | None = None
+    chosen: Mapping[str, str | None] = field(default_factory=lambda: chosen_in({}))
     num_threads: int = 0
     located: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -126,7 +129,8 @@ def _check_config(
     check_names(config, used, overrides)
     check_finite(config)
     settings = read_settings(config)
-    check_sections(config, {} if source is None else source.hydra.runtime.choices)
+    choices = {} if source is None else source.hydra.runtime.choices
+    check_sections(config, choices)
     node = config["loop"]
     is_own = isinstance(node, dict) and str(node.get(TARGET)).startswith("loopwright.")
     return Job(
@@ -140,7 +144,15 @@ def _check_config(
         loop=instantiate(node, trust, "loop") if is_own else None,
         source=source,
         notes=notes,
+        chosen=chosen_in(choices),
     )
+
+
+def chosen_in(choices: object) -> dict[str, str | None]:
+    """Return the choices for the groups in `CHOSEN`. In a recorded summary, ``choices`` may be any value."""
+    known = choices if isinstance(choices, Mapping) else {}
+    options = {group: known.get(group) for group in CHOSEN}
+    return {group: option if isinstance(option, str) else None for group, option in options.items()}
 
 
 def _check_verbose(value: object) -> None:

@@ -17,6 +17,7 @@ from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.plan import Plan, plan_fit, validation_batches
 from loopwright.trainer.arguments import check_monitored, read_schedulers
 from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.resume import rest_of_run, saved_plan
 
 
@@ -93,7 +94,10 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
         save_at_validations=checkpointing is not None and checkpointing.at_validations,
     )
     check_monitored(read_schedulers(objects.schedulers), plan)
-    return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
+    if checkpoint is None or saved is None:
+        return plan
+    rest = rest_of_run(checkpoint, saved, plan)
+    return rest if with_last_validations(checkpoint, plan) is None else plan.finished()
 
 
 def _read_plan(ckpt_path: str) -> Checkpoint:

@@ -59,9 +59,14 @@ class RecordingCallback(Callback):
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Record the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint."""
+        """Record the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint.
+
+        If a callback stops a resumed run again that it had stopped before, nothing is recorded.
+        """
         plan = trainer.plan
         assert plan is not None, "the plan is made before a fit starts"
+        if trainer.stop_reason is not None and self._writer.was_complete:
+            return
         self._writer.write_resumption(plan.position, plan.stop_step)
         if self._writer.is_resumed:
             plan = plan.whole()

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.budget import MAX_CHARACTERS
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
-from loopwright.experiment.jobs.job import Job, make_recorded_job
+from loopwright.experiment.jobs.job import Job, chosen_in, make_recorded_job
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.jobs.recorded_data import data_differences, started_in
 from loopwright.experiment.jobs.typed_lengths import settle_lengths
@@ -73,7 +74,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         made = _with_overrides(located, overrides, config.get("seed"))
         job = make_recorded_job(made, line.overrides, trust)
         _check_place(directory, typed, job.settings.name)
-        return job
+        return replace(job, chosen=chosen_in(summary.get("chosen")))
 
     num_threads = recorded_threads(directory)
     with checked_again(make_job, recorded, summary, trust, num_threads, compares_data=False) as ready:
