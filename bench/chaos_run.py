@@ -123,7 +123,9 @@ class Run:
             schedulers=[_cosine],
             loop=TrainingLoop(max_steps=self.num_steps, eval_frequency=7, grad_accum_steps=3),
             device="cpu",
-            checkpoint=Checkpointing(self.save_every, keep_last=self.keep_last, background=self.background),
+            checkpoint=Checkpointing(
+                self.save_every, keep_last=self.keep_last, background=self.background, at_validations=False
+            ),
             callbacks={
                 "early_stopping": EarlyStopping(patience=100),
                 "average": ExponentialMovingAverage(decay=0.9),

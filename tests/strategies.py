@@ -62,6 +62,7 @@ def fit_cases(draw: st.DrawFn, num_micro_batches: st.SearchStrategy[int | None] 
         "start_micro_batch": draw(st.integers(0, 20 if length is None else length)),
         "save_every": draw(st.one_of(st.none(), st.integers(1, 12), st.integers(1, 80))),
         "save_last": draw(st.booleans()),
+        "save_at_validations": draw(st.booleans()),
         "downstream": downstream,
     }
     return FitCase(TrainingLoop(**settings), length, options)

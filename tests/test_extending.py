@@ -69,5 +69,5 @@ def test_the_example_from_the_command(
     assert program == "loopwright"
     assert main(words) == 0, capsys.readouterr().err
     (run_dir,) = run_dirs(tmp_path)
-    assert "stopped at global_step" in capsys.readouterr().out
+    assert "stopped by early_stopping at global_step" in capsys.readouterr().out
     assert {name for _, name, _ in table(run_dir / "metrics.db")} >= {"train/loss", "val/loss", "val/num_worse", "lr"}

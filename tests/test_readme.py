@@ -50,7 +50,7 @@ def test_the_examples_run_in_their_order(tmp_path: Path, monkeypatch: pytest.Mon
     assert [(stage.step, stage.num_batches) for stage in stages if hasattr(stage, "num_batches")] == [
         (step, 50) for step in range(10, 101, 10)
     ]
-    assert len(names["rows"]) == 1  # type: ignore[arg-type]
+    assert len(names["rows"]) == 10  # type: ignore[arg-type]
 
 
 def test_it_names_the_two_commands_and_stays_short() -> None:

@@ -15,9 +15,10 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from loopwright import Callback, Checkpointing, TrainingLoop
-from loopwright.checkpoint import read_checkpoint, write_checkpoint
+from loopwright.checkpoint import read_checkpoint, step_folder, steps_in, write_checkpoint
 from loopwright.data import Loader, as_source, synthetic_regression
 from loopwright.errors import CheckpointError, SettingError
+from sealing import read_trees, write_trees
 from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
 
 LOOP = {"num_steps": 14, "eval_frequency": 3, "grad_accum_steps": 2}
@@ -128,6 +129,24 @@ def test_other_workers_and_the_same_data_by_another_loader_are_not_refused(tmp_p
         loop = TrainingLoop(**(LOOP | {"num_steps": 16}))
         longer = build(tmp_path / str(index), schedulers=None, loop=loop)
         assert longer.fit(data, val(), ckpt_path=tmp_path / "checkpoints/step_00000014").global_step == 16
+
+
+def test_a_checkpoint_of_a_version_without_saves_at_validations_is_resumed_with_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = TrainingLoop(max_steps=4, eval_frequency=2)
+    older = build(tmp_path, schedulers=None, loop=loop, checkpoint=Checkpointing(at_validations=False))
+    older.fit(batches(8), val())
+    assert steps_in(tmp_path) == {4}
+    folder = step_folder(tmp_path, 4)
+    trees = read_trees(folder)
+    assert trees["state"]["plan"].pop("checkpoint.at_validations") is False
+    write_trees(folder, trees)
+    longer = TrainingLoop(max_steps=8, eval_frequency=2)
+    again = build(tmp_path, schedulers=None, loop=longer, checkpoint=Checkpointing())
+    assert again.fit(batches(8), val(), ckpt_path="last").global_step == 8
+    assert f"{folder}: checkpoint.at_validations: false -> true." in caplog.messages
+    assert steps_in(tmp_path) == {4, 6, 8}
 
 
 def test_num_steps_of_an_interrupted_run_are_counted_from_its_start(tmp_path: Path) -> None:

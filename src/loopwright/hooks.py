@@ -7,7 +7,7 @@ A hook is a method that is called at one point of a run. Every method of `Callba
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from loopwright.errors import check_count
@@ -290,3 +290,10 @@ class RepeatsFirstBatch(Protocol):
     """A callback that replaces every training micro-batch by the first one."""
 
     repeats_first_batch: Literal[True]
+
+
+@runtime_checkable
+class AddsPlanNotes(Protocol):
+    """A callback that adds lines to the notes of a plan, in all descriptions of the plan."""
+
+    plan_notes: Sequence[str]

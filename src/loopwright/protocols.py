@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -256,6 +256,19 @@ class ChecksBatches(Protocol):
 
         Raises:
             SettingError: if the batch does not fit the model; the message names the setting to change.
+        """
+        ...
+
+
+@runtime_checkable
+class StopsAgain(Protocol):
+    """A callback that saves its decision to stop a run, and stops a resumed run at once unless a setting changes."""
+
+    @property
+    def to_continue(self) -> Mapping[str, object]:
+        """New values of settings of the callback, by name, with which a resume trains further.
+
+        Empty if a resume cannot train further.
         """
         ...
 

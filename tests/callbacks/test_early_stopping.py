@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 import tiny
 from loopwright import Callback, Checkpointing, FitResult, Trainer, TrainingLoop, ValidationCallback
 from loopwright.callbacks import EarlyStopping
+from loopwright.checkpoint import steps_in
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.hooks import HOOKS, implements
 
@@ -154,18 +155,33 @@ def test_it_implements_no_hook_of_a_training_step() -> None:
     assert implemented == ["on_enter_fit", "on_fit_start", "on_enter_validate_all"]
 
 
-# Resumed runs
+# Checkpoints, and resumed runs
+
+
+def test_the_best_step_and_the_last_step_of_a_stopped_run_have_checkpoints(tmp_path: Path) -> None:
+    ours = tiny.trainer(
+        TrainingLoop(num_steps=100, eval_frequency=2),
+        callbacks=[EarlyStopping("val/score", mode="min", patience=2), Scores({2: 0.2, 4: 0.1, 6: 0.3, 8: 0.4})],
+        checkpoint=Checkpointing(every_n_steps=10, keep_last=1, monitor="val/score", mode="min"),
+        run_dir=tmp_path,
+    )
+    result = ours.fit(tiny.batches(), val_loader())
+    assert (result.state, result.global_step) == ("stopped", 8)
+    assert result.best is not None and result.best.step == 4
+    assert steps_in(tmp_path) == {4, 8}
+    assert ours.validate(val_loader(), ckpt_path="best")["val/score"] == 0.1
 
 
 def build(folder: Path, *more: Callback, every_n_steps: int | None = None, **settings: Any) -> Trainer:
     """Build a trainer whose metric never improves after step 2, so that the default patience of 3 stops it at step 8.
 
+    A step is saved before its validation if ``every_n_steps`` selects it, and after its validation if the run stops.
     ``more`` are further callbacks; ``settings`` are arguments of `EarlyStopping`.
     """
     return tiny.trainer(
         TrainingLoop(num_steps=20, eval_frequency=2),
         callbacks=[EarlyStopping(min_delta=1e9, **settings), *more],
-        checkpoint=Checkpointing(every_n_steps=every_n_steps),
+        checkpoint=Checkpointing(every_n_steps=every_n_steps, at_validations=False),
         schedulers=[
             {"scheduler": partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=1), "monitor": "val/loss"}
         ],
@@ -173,24 +189,44 @@ def build(folder: Path, *more: Callback, every_n_steps: int | None = None, **set
     )
 
 
+class Watch(Callback):
+    """Notes the training steps and the validations of a fit."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.calls.append("trains")
+
+    def on_validate_start(self, *_: Any) -> None:
+        self.calls.append("validates")
+
+
 def facts(ours: Trainer, result: FitResult) -> list[Any]:
     (callback,) = (each for each in ours.callbacks if isinstance(each, EarlyStopping))
-    values = [result.state, result.global_step, dict(result.metrics), result.best, ours.stop_reason]
+    stop = [ours.stop_reason, ours.stopped_by]
+    values = [result.state, result.global_step, dict(result.metrics), result.best, *stop]
     return [*values, callback.state_dict(), ours.schedulers[0].state_dict()]
 
 
 @pytest.mark.parametrize("every_n_steps", [1, None])  # step 8 is saved before its validation, or after it
-def test_resuming_a_stopped_run_trains_no_step(every_n_steps: int | None, tmp_path: Path) -> None:
+def test_resuming_a_stopped_run_neither_trains_nor_validates(
+    every_n_steps: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     straight = build(tmp_path, every_n_steps=every_n_steps)
     end = facts(straight, straight.fit(tiny.batches(), val_loader()))
     assert end[:2] == ["stopped", 8] and "was not improved by more than 1e+09 in 3 validations" in end[4]
-    trained: list[int] = []
-    note = tiny.Recorder(lambda trainer, batch, batch_idx: trained.append(trainer.global_step))
+    assert end[5] == "EarlyStopping"
     for _ in range(2):
-        again = build(tmp_path, note, every_n_steps=every_n_steps)
+        watch = Watch()
+        again = build(tmp_path, watch, every_n_steps=every_n_steps)
         assert facts(again, again.fit(tiny.batches(), val_loader(), ckpt_path=tmp_path)) == end
         assert tiny.is_bitwise_equal(tiny.weights(again), tiny.weights(straight))
-    assert trained == []
+        assert watch.calls == []
+        (message,) = [text for text in caplog.messages if text.startswith("Nothing to train: ")]
+        assert message.startswith("Nothing to train: EarlyStopping stopped this run at step 8 (val/loss is ")
+        assert message.endswith(" in 3 validations). To continue, resume with EarlyStopping.patience=6.")
+        caplog.clear()
 
 
 @pytest.mark.parametrize("every_n_steps", [1, None])

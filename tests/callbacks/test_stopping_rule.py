@@ -54,6 +54,19 @@ def test_the_rule_agrees_with_a_decision_from_all_values(
         assert (ours.reason(seen_of(ours, values)) is not None) == is_over(values, patience, min_delta, threshold)
 
 
+@given(values=VALUES, patience=st.integers(1, 4), threshold=st.sampled_from([None, 3.0]))
+def test_the_larger_patience_continues_a_run_if_any_patience_does(
+    values: list[float], patience: int, threshold: float | None
+) -> None:
+    ours = rule(patience=patience, divergence_threshold=threshold)
+    seen = seen_of(ours, values)
+    larger = ours.larger_patience(seen)
+    if larger is None:
+        assert is_over(values, 1000, 0.0, threshold)
+    else:
+        assert larger > patience and rule(patience=larger, divergence_threshold=threshold).reason(seen) is None
+
+
 @given(VALUES)
 def test_mode_max_with_negated_values_agrees_with_mode_min(values: list[float]) -> None:
     minimum, maximum = (

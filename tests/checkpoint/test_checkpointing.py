@@ -44,11 +44,22 @@ def test_invalid_names_are_refused(arguments: dict[str, Any]) -> None:
         Checkpointing(**arguments)
 
 
+@pytest.mark.parametrize("name", ["background", "at_validations"])
+def test_other_values_than_true_and_false_are_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}=1: expected true or false\.$"):
+        Checkpointing(**{name: 1})
+
+
+def test_a_new_setting_keeps_the_order_of_the_others() -> None:
+    settings = Checkpointing(100, 3, 500, "val/loss", "min", "continue", True)
+    assert settings.background and settings.at_validations and settings.every_n_steps == 100
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"every_n_steps": 5}, "keep_every=12: keep_last=null already keeps all checkpoints; expected keep_last"),
-        ({"keep_last": 2}, "keep_every=12: every_n_steps=null saves only the last step; expected every_n_steps as"),
+        ({"keep_last": 2}, "keep_every=12: every_n_steps=null saves none of its multiples; expected every_n_steps as"),
         ({"keep_last": 2, "every_n_steps": 5}, "keep_every=12: expected a multiple of every_n_steps=5, .*; try 10."),
         ({"keep_last": 2, "every_n_steps": 50}, "keep_every=12: expected a multiple of every_n_steps=50, .*; try 50."),
     ],

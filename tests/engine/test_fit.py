@@ -109,6 +109,17 @@ def test_a_stop_from_anywhere_is_saved(hook: str) -> None:
     assert (fit.step, fit.saved) == (3, [3])
 
 
+@pytest.mark.parametrize(("is_interruption", "saved"), [(False, [3, 3]), (True, [3])])
+def test_a_step_that_was_saved_before_its_validations_is_saved_again_at_a_stop(
+    is_interruption: bool, saved: list[int]
+) -> None:
+    """Catches a checkpoint without the state because of which a callback stopped the fit after a validation."""
+    stop = On("on_validate_end", lambda fit: fit.stop(is_interruption=is_interruption))
+    fit = Fit(TrainingLoop(num_steps=6, eval_frequency=3), stop, save_every=3)
+    fit.run()
+    assert (fit.step, fit.saved) == (3, saved)
+
+
 def test_a_stop_does_not_read_the_rest_of_a_long_plan() -> None:
     """Catches a stop that walks through the stages that are left, of which there are 500 billion here."""
     fit = Fit(TrainingLoop(max_steps=10**12, eval_frequency=None), On("on_train_batch_end", Fit.stop), save_every=2)

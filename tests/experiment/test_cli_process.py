@@ -102,8 +102,8 @@ def test_sigint_marks_the_run_and_exits_130(tmp_path: Path) -> None:
     assert step > 0
     assert said.splitlines() == [
         "",
-        "SIGINT: stopping after this step, and saving. Send it again to stop at once.",
-        f"interrupted by SIGINT at global_step {step:,}; resume it with: loopwright resume out",
+        "Stopping after this step, and saving. Press Ctrl-C again to stop at once.",
+        f"interrupted by SIGINT at global_step {step:,} (run directory: out)",
     ]
     assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 

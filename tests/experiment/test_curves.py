@@ -33,7 +33,7 @@ def test_a_run_writes_its_curves_and_prints_the_path(small: Cli, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "state", "code"),
-    [("stops", "completed", 0), ("fails", "failed", 1), ("is_interrupted", "interrupted", 130)],
+    [("stops", "stopped", 0), ("fails", "failed", 1), ("is_interrupted", "interrupted", 130)],
 )
 def test_a_run_that_ends_early_writes_its_curves(small: Cli, tmp_path: Path, how: str, state: str, code: int) -> None:
     name = f"module_that_{how}"

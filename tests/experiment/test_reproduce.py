@@ -360,7 +360,7 @@ def test_data_without_a_hash_are_reported(recorded: Path, cli: Cli) -> None:
         edit(recorded / "summary.json", data=kept)
         answer = cli("reproduce", "run")
         assert answer.code == 0
-        assert said_before(answer) == f"{UNCHANGED}\n  data: no hash recorded of the {said} data"
+        assert said_before(answer).startswith(f"{UNCHANGED}\n  data: no hash recorded of the {said} data: only ")
     (recorded / "environment.json").unlink()
     assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
 
@@ -384,7 +384,7 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert answer.code == 0, answer.err
     edit(tmp_path / "other" / "summary.json", data={})
     said = cli("reproduce", "other", f"--trust={module}").out
-    assert said.startswith(f"{UNCHANGED.replace('in run', 'in other')}\n  data: no hash recorded of the {part} data\n")
+    assert said.startswith(f"{UNCHANGED.replace('in run', 'in other')}\n  data: no hash recorded of the {part} data: ")
 
 
 @pytest.mark.slow
@@ -425,10 +425,75 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
     answer = cli("reproduce", "cut")
     assert answer.code == 0
     unchanged = UNCHANGED.replace("in run", "in cut")
-    assert said_before(answer) == (
-        f"{unchanged}\n  resumed: from step_00000007; now the run is repeated without interruption"
-    )
+    assert said_before(answer) == (f"{unchanged}\n  resumed: once; now the run is repeated without interruption")
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        ("warmup_cosine", "changed its learning rate: it cannot be reproduced exactly."),
+        ("plateau", "did not change its learning rate. Metrics logged around step 4 may still differ."),
+        ("constant scheduler.warmup_steps=2", "did not change its learning rate. "),
+    ],
+)
+def test_an_extension_is_described_once(scheduler: str, said: str, small: Cli, cli: Cli) -> None:
+    assert small("hydra.run.dir=run", *f"scheduler={scheduler}".split()).code == 0
+    for words in (["loop.max_steps=6"], ["loop.num_steps=9"], ["loop.num_steps=10"]):
+        assert cli("resume", "run", *words).code == 0
+    answer = cli("reproduce", "run")
+    before = said_before(answer)
+    assert before.startswith(f"{UNCHANGED}\n  This run was extended from 4 to 10 steps, which {said}")
+    assert before.count("\n") == 1 and answer.out.count("This run was extended") == 1
+    assert answer.code == 1
+    assert answer.out.endswith("\nPossible causes: the extension from 4 to 10 steps.\n")
+
+
+def test_other_resumes_are_counted_in_one_line(recorded: Path, cli: Cli) -> None:
+    plain: dict[str, Any] = {"checkpoint": "step_00000002", "differences": []}
+    extended = {**plain, "extended": {"global_step": 2, "stop_step": 3, "new_stop_step": 4}}
+    elsewhere = {**plain, "differences": ["torch: 1 -> 2", "python: 3 -> 4"]}
+    edit(recorded / "summary.json", resumes=[plain, plain])
+    answer = cli("reproduce", "run")
+    again = "  resumed: 2 times; now the run is repeated without interruption"
+    assert (answer.code, said_before(answer)) == (0, f"{UNCHANGED}\n{again}")
+    edit(recorded / "summary.json", resumes=[plain, extended, elsewhere], weights_sha256="0" * 64)
+    answer = cli("reproduce", "run")
+    assert said_before(answer).startswith(
+        f"{UNCHANGED}\n  resumed: 3 times, 1 of these in another environment (torch: 1 -> 2; python: 3 -> 4)\n"
+        "  This run was extended from 3 to 4 steps, which changed its learning rate: "
+    )
+    causes = "Possible causes: a resume in another environment; the extension from 3 to 4 steps.\n"
+    assert answer.out.endswith(causes)
+
+
+@pytest.mark.parametrize(
+    "extended", [7, {}, {"global_step": "2", "stop_step": 3, "new_stop_step": 4}, {"global_step": 9, "stop_step": 3}]
+)
+def test_numbers_that_are_no_extension_are_ignored(extended: Any, recorded: Path, cli: Cli) -> None:
+    edit(recorded / "summary.json", resumes=[{"checkpoint": "x", "differences": [], "extended": extended}])
+    answer = cli("reproduce", "run")
+    assert (answer.code, "extended" in answer.out) == (0, False)
+
+
+def test_a_hash_in_the_facts_of_the_data_is_accepted_as_the_message_says(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("_target_: facts_of_mine.data\nfacts: {}\n")
+    (tmp_path / "facts_of_mine.py").write_text(
+        "from torch.utils.data import DataLoader\n\nfrom loopwright.data import Splits, synthetic\n\n\n"
+        "def data(facts):\n    made = synthetic(4, 0, 24, 8)\n"
+        "    train, val = (DataLoader(each.dataset, batch_size=4) for each in (made.train, made.val))\n"
+        "    return Splits(train, val, facts=facts)\n"
+    )
+    words = ["--config-dir=conf", "--trust=facts_of_mine", "data=mine", "loggers=json_lines", "loop.num_steps=2"]
+    assert cli(*words, "hydra.run.dir=run").code == 0
+    said = said_before(cli("reproduce", "run", "--trust=facts_of_mine"))
+    remedy = "return Splits(…, facts={'sha256': …}) with a hash of yours"
+    assert said.endswith(
+        f"only Loopwright's own data sets of at most 256 MiB are hashed; to record one in new runs, {remedy}"
+    )
+    assert cli(*words, "+data.facts.sha256=abc", "hydra.run.dir=other").code == 0
+    assert said_before(cli("reproduce", "other", "--trust=facts_of_mine")) == UNCHANGED.replace("in run", "in other")
 
 
 def test_an_untrusted_folder_runs_no_code(recorded: Path, cli: Cli, tmp_path: Path) -> None:

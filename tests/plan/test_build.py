@@ -47,8 +47,9 @@ def test_cadences_are_counts(value: Any) -> None:
     assert refused == f"downstream['cloze']={value!r}: expected a whole number of validations, 1 or more."
 
 
-def test_save_last_is_true_or_false() -> None:
-    assert refusal_of(LOOP, 10, save_last=1) == "save_last=1: expected true or false."
+@pytest.mark.parametrize("name", ["save_last", "save_at_validations"])
+def test_rules_of_saving_are_true_or_false(name: str) -> None:
+    assert refusal_of(LOOP, 10, **{name: 1}) == f"{name}=1: expected true or false."
 
 
 def test_an_empty_training_dataloader_is_refused() -> None:
@@ -131,6 +132,33 @@ def test_validation_at_every_step_of_more_than_100_gives_a_warning() -> None:
     assert plan(101, 1).warnings == ()
     assert plan(101, 1.0, val={"val": 3}).warnings == ()
     assert plan(101, 2, val={"val": 3}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (
+            {"save_every": 15, "save_at_validations": True},
+            "220 checkpoints are saved; to save fewer, use checkpoint.at_validations=false",
+        ),
+        (
+            {"save_every": 9, "save_at_validations": True},
+            "300 checkpoints are saved; to save fewer, use checkpoint.at_validations=false and "
+            "a larger checkpoint.every_n_steps",
+        ),
+        ({"save_every": 9}, "233 checkpoints are saved; to save fewer, use a larger checkpoint.every_n_steps"),
+        ({"save_every": 15}, None),
+        ({"save_every": 1100, "save_last": True, "save_at_validations": True}, None),
+    ],
+    ids=str,
+)
+def test_more_than_200_saves_give_a_note_and_a_warning_if_they_are_at_validations(
+    options: dict[str, Any], note: str | None
+) -> None:
+    options["val"] = {"val": 3}
+    plan = plan_fit(TrainingLoop(num_steps=2100, eval_frequency=21), 50, **options)
+    assert plan.notes == (() if note is None else (note,))
+    assert plan.warnings == (plan.notes if "at_validations" in str(note) else ())
 
 
 def test_too_many_eval_steps_are_limited_with_a_note() -> None:

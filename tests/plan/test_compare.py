@@ -53,6 +53,10 @@ def test_a_later_end_is_an_extension_and_moves_a_fractional_cadence() -> None:
     assert compare(loop={"max_steps": 200, "eval_frequency": 10})[0] == []
 
 
+def test_other_saves_at_validations_are_allowed_and_listed() -> None:
+    assert compare(save_at_validations=True) == ([], ["checkpoint.at_validations: false -> true"])
+
+
 def test_an_earlier_end_is_a_difference() -> None:
     assert compare(loop={"max_steps": 50, "eval_frequency": 10}) == (
         ["an earlier end, global_step 100 -> 50 (loop.max_steps: 100 -> 50)"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,10 +21,9 @@ def test_the_default_run() -> None:
         "Plan: train 1,000 steps, from global_step 0 to 1,000",
         "  micro-batches  1,000, 1 a step",
         "  samples        31,934, 32 a micro-batch, 32 a step (the effective batch)",
-        "  passes         22, each of 45 micro-batches (45 steps), and 10 micro-batches of the next",
+        "  passes         22 whole ones of 45 micro-batches, then 10 of the 45 of the last",
         "  validates      after every 100 steps, 10 times: val (50 of 79)",
-        "  saves          every 500th global_step and after the last step",
-        "  left over      the last pass ends early: 35 of its 45 micro-batches are not used",
+        "  saves          every 500th global_step and after the last step: 2 in all",
         "  stages",
         "    2 x [",
         "      4 x [ train 100, validate val (50 of 79) ]",
@@ -41,13 +41,13 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
         "  rest of        a fit of 36 steps from global_step 2",
         "  micro-batches  95, 4 a step",
         "  samples        at most 760, 8 a micro-batch, 32 a step (the effective batch)",
-        "  passes         2, each of 45 micro-batches (12 steps), and 5 micro-batches of the next, "
-        "beginning at micro-batch 40",
+        "  passes         the last 5 micro-batches of the current one, then 2 whole ones of 45 micro-batches "
+        "(12 steps in a whole pass)",
         "  validates      after every 10 steps and after the last, 4 times: val/dev (5), val/old (all 3)",
         "                 val/<metric> is the mean over the 2 sets",
         "                 downstream cloze: every 2nd time and the last",
         "                 downstream bits: each time",
-        "  saves          after the last step",
+        "  saves          after the last step: 1 in all",
         "  left over      the last step of a pass takes the 1 micro-batch left, not 4",
         "                 the last validation follows 6 steps, not 10",
         "  note           num_epochs=3: 36 steps, 12 in an epoch",
@@ -60,6 +60,25 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "position", "per_step", "said"),
+    [
+        (3, 0, 1, "part of one: 3 of 10 micro-batches"),
+        (8, 2, 1, "part of one: 6 of 10 micro-batches, beginning at micro-batch 2"),
+        (10, 0, 1, "1, each of 10 micro-batches"),
+        (6, 0, 4, "2, each of 10 micro-batches (3 steps in a whole pass)"),
+        (10, 2, 1, "the last 8 micro-batches of the current one"),
+        (11, 2, 1, "the last 8 micro-batches of the current one, then 1 of the 10 of the last"),
+        (12, 0, 1, "1 whole one of 10 micro-batches, then 2 of the 10 of the last"),
+        (31, 9, 1, "the last 1 micro-batch of the current one, then 2 whole ones of 10 micro-batches, then 1 of the "
+                   "10 of the last"),
+    ],
+)  # fmt: skip
+def test_the_passes_of_a_plan(num_steps: int, position: int, per_step: int, said: str) -> None:
+    plan = plan_fit(TrainingLoop(num_steps=num_steps, grad_accum_steps=per_step), 10).after(position)
+    assert f"  passes         {said}\n" in describe(plan)
+
+
 def test_a_run_of_unknown_length_that_never_validates() -> None:
     plan = plan_fit(TrainingLoop(num_steps=1, eval_frequency=None), None, val={"val": 3}, save_every=1)
     assert describe(plan).splitlines() == [
@@ -67,10 +86,20 @@ def test_a_run_of_unknown_length_that_never_validates() -> None:
         "  micro-batches  1, 1 a step",
         "  passes         unknown: the training dataloader has no length",
         "  validates      never: eval_frequency is off",
-        "  saves          after every step",
+        "  saves          after every step: 1 in all",
         "  stages",
         "    train 1, save",
     ]
+
+
+def test_saves_at_validations_are_described_and_counted() -> None:
+    loop = TrainingLoop(num_steps=1000, eval_frequency=300)
+    plan = plan_fit(loop, 10, val={"val": 3}, save_every=500, save_last=True, save_at_validations=True)
+    line = "  saves          before each validation, every 500th global_step and after the last step"
+    assert f"{line}: 5 in all" in describe(plan).splitlines()
+    assert f"{line}: 3 in all" in describe(plan.after(500)).splitlines()
+    without = plan_fit(loop, 10, save_last=True, save_at_validations=True)
+    assert "  saves          after the last step: 1 in all" in describe(without).splitlines()
 
 
 def test_a_run_that_is_complete() -> None:

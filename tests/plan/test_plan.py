@@ -8,6 +8,7 @@ from collections import deque
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,22 +34,23 @@ def spell_out(case: FitCase) -> list[Stage]:
         every = ceil(Fraction(str(frequency)) * plan.total_steps) if isinstance(frequency, float) else frequency
     stages: list[Stage] = []
     begin, num_rounds = plan.start_step, 0
+    at_validations = options["save_at_validations"]
     for step in range(plan.start_step + 1, plan.stop_step + 1):
         is_last = step == plan.stop_step
         is_saved = (options["save_every"] and step % options["save_every"] == 0) or (is_last and options["save_last"])
         is_validated = bool(every) and ((step - plan.start_step) % every == 0 or is_last)
+        num_rounds += is_validated
+        downstream = [name for name, n in options["downstream"].items() if is_last or num_rounds % n == 0]
+        is_saved = is_saved or (at_validations and is_validated and (options["val"] or downstream))
         if is_saved or is_validated or is_last:
             stages.append(Train(begin, step))
             begin = step
         if is_saved:
             stages.append(Save(step))
         if is_validated:
-            num_rounds += 1
             for name, length in options["val"].items():
                 stages.append(Validate(step, name, min(case.loop.eval_steps or 0, length or 10**9)))
-            for name, every_n_vals in options["downstream"].items():
-                if is_last or num_rounds % every_n_vals == 0:
-                    stages.append(Downstream(step, name))
+            stages += [Downstream(step, name) for name in downstream]
     return stages
 
 
@@ -94,6 +96,51 @@ def test_the_last_step_is_saved_once(case: FitCase) -> None:
     assert len(set(saves)) == len(saves)
     if case.options["save_last"] and plan.total_steps:
         assert saves[-1] == plan.stop_step
+
+
+@given(case=fit_cases(), data=st.data())
+def test_saves_are_the_multiples_the_validated_steps_and_the_last_step(case: FitCase, data: st.DataObject) -> None:
+    plan, every = case.plan, case.options["save_every"]
+    stages = list(plan)
+    expected = {step for step in range(plan.start_step + 1, plan.stop_step + 1) if every and step % every == 0}
+    if case.options["save_at_validations"]:
+        expected |= {stage.step for stage in stages if isinstance(stage, Validate | Downstream)}
+    if case.options["save_last"] and plan.total_steps:
+        expected.add(plan.stop_step)
+    assert [stage.step for stage in stages if isinstance(stage, Save)] == sorted(expected)
+    rest = plan.after(data.draw(st.integers(plan.start_step, plan.stop_step)))
+    assert rest.num_saves == sum(isinstance(stage, Save) for stage in rest)
+
+
+@pytest.mark.parametrize(
+    ("options", "num_saves"),
+    [
+        ({"val": {"val": 3}}, 10**9),
+        ({"val": {"val": 3}, "save_every": 999}, 10**9 + 10**12 // 999 - 10**12 // 999_000),
+        ({"downstream": {"cloze": 2, "bits": 3}}, 10**9 // 2 + 10**9 // 3 - 10**9 // 6),
+    ],
+    ids=str,
+)
+def test_saves_of_endless_runs_are_counted_at_once(options: dict[str, Any], num_saves: int) -> None:
+    plan = plan_fit(TrainingLoop(num_steps=10**12, eval_frequency=1000), None, save_at_validations=True, **options)
+    assert plan.num_saves == num_saves
+
+
+def test_a_validated_step_is_saved_before_its_validations() -> None:
+    loop = TrainingLoop(num_steps=10, eval_frequency=4)
+    plan = plan_fit(loop, 9, val={"val": 3}, save_every=8, save_at_validations=True, downstream={"cloze": 2})
+    assert list(plan) == [
+        Train(0, 4), Save(4), Validate(4, "val", 3),
+        Train(4, 8), Save(8), Validate(8, "val", 3), Downstream(8, "cloze"),
+        Train(8, 10), Save(10), Validate(10, "val", 3), Downstream(10, "cloze"),
+    ]  # fmt: skip
+    assert list(plan.after(4))[:2] == [Validate(4, "val", 3), Train(4, 8)]
+
+
+def test_a_round_in_which_no_validation_is_due_is_not_saved() -> None:
+    loop = TrainingLoop(num_steps=10, eval_frequency=2)
+    plan = plan_fit(loop, 9, save_at_validations=True, downstream={"cloze": 3})
+    assert [stage.step for stage in plan if isinstance(stage, Save)] == [6, 10]
 
 
 @given(case=fit_cases())
@@ -265,8 +312,8 @@ def peak_bytes_of_reading(plan: Plan) -> int:
 
 def test_a_plan_holds_no_stages() -> None:
     sizes = [
-        peak_bytes_of_reading(plan_fit(TrainingLoop(num_steps=num_steps, eval_frequency=1), 45, val={"val": 3}))
-        for num_steps in (100, 10_000)
+        peak_bytes_of_reading(plan_fit(loop, 45, val={"val": 3}, save_at_validations=True))
+        for loop in (TrainingLoop(num_steps=num_steps, eval_frequency=1) for num_steps in (100, 10_000))
     ]
     assert max(sizes) < 100_000  # other threads of the tests may allocate some memory
 
@@ -274,4 +321,4 @@ def test_a_plan_holds_no_stages() -> None:
 @pytest.mark.slow
 def test_a_million_steps_with_validation_at_each_hold_no_memory() -> None:
     loop = TrainingLoop(num_steps=10**6, eval_frequency=1)
-    assert peak_bytes_of_reading(plan_fit(loop, 45, val={"val": 3})) < 100_000
+    assert peak_bytes_of_reading(plan_fit(loop, 45, val={"val": 3}, save_at_validations=True)) < 100_000

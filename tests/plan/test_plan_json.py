@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loopwright.loop import TrainingLoop
@@ -63,13 +64,16 @@ def test_the_folded_form_expands_to_the_stages(case: FitCase, data: st.DataObjec
     eval_every=st.integers(1, 300),
     save_every=st.integers(1, 300),
     every_n_vals=st.integers(1, 7),
+    at_validations=st.booleans(),
 )
+@example(num_steps=8, start_step=1, eval_every=1, save_every=3, every_n_vals=1, at_validations=True)
 def test_long_plans_expand_to_the_stages_up_to_what_is_left_out(
-    num_steps: int, start_step: int, eval_every: int, save_every: int, every_n_vals: int
+    num_steps: int, start_step: int, eval_every: int, save_every: int, every_n_vals: int, at_validations: bool
 ) -> None:
     loop = TrainingLoop(num_steps=num_steps, eval_frequency=eval_every)
     downstream = {"cloze": every_n_vals}
-    plan = plan_fit(loop, None, start_step=start_step, save_every=save_every, downstream=downstream)
+    saves: dict[str, Any] = {"save_every": save_every, "save_at_validations": at_validations}
+    plan = plan_fit(loop, None, start_step=start_step, downstream=downstream, **saves)
     items = encode(plan)
     if has_elided(items):
         *first, elided, last = items
@@ -97,6 +101,13 @@ def test_equal_stretches_are_counted() -> None:
     assert folded(1000, 100, save_every=100) == [Repeat(10, (TRAIN_SAVE_VALIDATE,))]
     assert folded(1030, 100) == [Repeat(10, (TRAIN_VALIDATE,)), Block(30, False, True, ())]
     assert folded(100, 100) == [TRAIN_VALIDATE]
+
+
+@pytest.mark.parametrize(("num_steps", "save_every"), [(10**11, 10**10), (1000, 500), (2700, 500), (2000, 1000)])
+def test_saves_at_validations_that_include_all_other_saves_are_counted_at_once(num_steps: int, save_every: int) -> None:
+    loop = TrainingLoop(num_steps=num_steps, eval_frequency=100)
+    plan = plan_fit(loop, None, val={"val": 3}, save_every=save_every, save_at_validations=True)
+    assert encode(plan) == [Repeat(num_steps // 100, (TRAIN_SAVE_VALIDATE,))]
 
 
 def test_cycles_are_folded() -> None:

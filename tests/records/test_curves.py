@@ -83,6 +83,17 @@ def test_losses_come_first_the_learning_rate_last_and_colours_match_across_panel
     assert [file.name for file in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [({"by": "early_stopping", "reason": "r"}, "stopped by early_stopping"), ({"by": None}, "stopped"), (3, "stopped")],
+)
+def test_the_title_names_the_callback_that_stopped_the_run(
+    stop: object, expected: str, tmp_path: Path, figures: list[Figure]
+) -> None:
+    draw_curves(write(tmp_path, usual_entries(), state="stopped", stop=stop, global_step=400))
+    assert f"\n{expected}  ·  400 steps" in texts(figures[0])
+
+
 def test_without_a_recorded_best_value_the_best_objective_is_marked(tmp_path: Path, figures: list[Figure]) -> None:
     draw_curves(
         write(tmp_path, [(1, "val/f1", 0.1), (2, "val/f1", 0.5)], objective_name="val/f1", objective_mode="max")

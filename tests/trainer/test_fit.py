@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from loopwright import Callback, Checkpointing, Logger, TrainingLoop, ValidationLoop
+from loopwright import (
+    Callback,
+    Checkpointing,
+    Logger,
+    Trainer,
+    TrainingLoop,
+    ValidationCallback,
+    ValidationLoop,
+)
 from loopwright.callbacks import EarlyStopping
 from loopwright.data import Loader
 from loopwright.errors import SettingError
@@ -134,6 +142,43 @@ def test_stop_ends_after_the_step_saves_and_is_forgotten_by_the_next_fit(tmp_pat
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000003"]
     result = ours.fit(data, val)
     assert (result.state, result.global_step, ours.stop_reason) == ("completed", 10, None)
+
+
+class StopsAtOnce(Callback):
+    def on_fit_start(self, ours: Trainer, *_: Any) -> None:
+        ours.stop("at once")
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "name"), [([StopsAtOnce()], "StopsAtOnce"), ({"first": Callback(), "ends": StopsAtOnce()}, "ends")]
+)
+def test_the_callback_that_stops_a_fit_is_named(callbacks: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    ours = trainer(callbacks=callbacks)
+    assert (ours.stopped_by, ours.fit(batches(8)).state, ours.stopped_by) == (None, "stopped", name)
+    said = f"Nothing to train: {name} stopped this run at step 0 (at once). "
+    assert caplog.messages == [f"{said}{name} decides whether a resume trains further."]
+
+
+def test_the_innermost_callback_is_named_and_a_model_is_not() -> None:
+    class Validates(ValidationCallback):
+        def run_validation(self, ours: Trainer, loop_idx: int | None, is_last: bool) -> None:
+            ours.validate(batches(1))
+
+    class StopsInValidation(Callback):
+        def on_validate_end(self, ours: Trainer, *_: Any) -> None:
+            ours.stop("enough")
+
+    ours = trainer(callbacks=[Validates(), StopsInValidation()])
+    ours.fit(batches(8), [batches(1)])
+    assert ours.stopped_by == "StopsInValidation"
+
+    class StoppingModel(Regression):
+        def forward(self, batch: Any) -> Any:
+            ours.stop("enough")
+            return super().forward(batch)
+
+    ours = trainer(model=StoppingModel, callbacks=[Callback()])
+    assert (ours.fit(batches(8)).state, ours.stop_reason, ours.stopped_by) == ("stopped", "enough", None)
 
 
 def test_stop_outside_a_fit_does_nothing() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from loopwright import Callback, Checkpointing, TrainingLoop
 from loopwright.checkpoint import step_folder, steps_in, verify_checkpoint, write
 from loopwright.errors import CheckpointError, SettingError
+from loopwright.plan import Save
 from tiny import Recorder, batches, trainer
 
 NUM_STEPS = 12
@@ -36,8 +37,10 @@ class Scores(Callback):
 
     def __init__(self, scores: Sequence[float]) -> None:
         self.scores = scores
+        self.validated: list[Path | None] = []
 
     def on_validate_end(self, ours: Any, *_: Any) -> None:
+        self.validated.append(ours.validation_checkpoint)
         ours.log_metrics(**{"val/score": self.scores[ours.global_step]})
 
 
@@ -55,11 +58,17 @@ class Case(NamedTuple):
 
     def saves(self) -> list[int]:
         every = self.checkpoint.every_n_steps or NUM_STEPS
-        return [step for step in range(1, NUM_STEPS + 1) if step % every == 0 or step == NUM_STEPS]
+        is_also_saved = self.validates if self.checkpoint.at_validations else lambda step: False
+        return [
+            step for step in range(1, NUM_STEPS + 1) if step % every == 0 or step == NUM_STEPS or is_also_saved(step)
+        ]
+
+    def validates(self, step: int) -> bool:
+        return self.eval_every is not None and (step % self.eval_every == 0 or step == NUM_STEPS)
 
     def best_of(self, steps: Sequence[int]) -> list[int]:
         """Return the best validated step, the first of equal ones; an empty list if no step is validated."""
-        validated = [step for step in steps if self.eval_every and (step % self.eval_every == 0 or step == NUM_STEPS)]
+        validated = [step for step in steps if self.validates(step)]
         sign = 1 if self.checkpoint.mode == "min" else -1
         return [min(validated, key=lambda step: (sign * self.scores[step], step))] if validated else []
 
@@ -80,7 +89,8 @@ def cases(draw: st.DrawFn) -> Case:
     mode = draw(st.sampled_from(["min", "max"]))
     scores = draw(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=NUM_STEPS + 1, max_size=NUM_STEPS + 1))
     eval_every = draw(st.sampled_from([None, 1, 2, 3]))
-    return Case(Checkpointing(every, keep_last, keep_every, "val/score", mode), scores, eval_every)
+    settings = {"at_validations": draw(st.booleans()), "background": draw(st.booleans())}
+    return Case(Checkpointing(every, keep_last, keep_every, "val/score", mode, **settings), scores, eval_every)
 
 
 def fit(ours: Any, **arguments: Any) -> Any:
@@ -107,9 +117,11 @@ many = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 @many
 def test_kept_checkpoints_follow_the_rules_and_best_is_one_of_them(tmp_path: Path, case: Case) -> None:
     ours = case.build(tmp_path)
-    fit(ours)
+    result = fit(ours)
     assert found(tmp_path) == case.kept()
     best = case.best_of(case.saves())
+    if case.checkpoint.at_validations and best:
+        assert [result.best.step] == best
     if best:
         assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == case.scores[best[0]]
     else:
@@ -317,9 +329,43 @@ def test_the_best_by_a_training_metric_is_also_kept(tmp_path: Path) -> None:
     assert found(tmp_path) == [result.best.step, NUM_STEPS]
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_the_best_step_has_a_checkpoint_by_default(tmp_path: Path, background: bool) -> None:
+    scores = [0.5] * 4 + [0.3] * 4 + [0.1] * 4 + [0.2] * 13
+    loop = TrainingLoop(max_steps=24, eval_frequency=4)
+    checkpoint = Checkpointing(every_n_steps=10, keep_last=2, monitor="val/score", mode="min", background=background)
+    callback = Scores(scores)
+    ours = trainer(loop, checkpoint=checkpoint, callbacks=[callback], run_dir=tmp_path)
+    result = fit(ours)
+    assert [stage.step for stage in result.plan if isinstance(stage, Save)] == [4, 8, 10, 12, 16, 20, 24]
+    assert result.best.step == 8
+    assert found(tmp_path) == [8, 20, 24]
+    assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.1
+    assert callback.validated[-1] == step_folder(tmp_path, 8)
+
+
+@given(scores=st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=13, max_size=13), keep_last=st.integers(1, 3))
+@many
+def test_there_is_at_most_one_checkpoint_besides_the_newest_at_each_step(
+    tmp_path: Path, scores: list[float], keep_last: int
+) -> None:
+    """The best checkpoint before the last save is the only older one, and the best one is always there."""
+
+    def check(ours: Any, *_: Any) -> None:
+        saved = found(tmp_path) if ours.global_step > 3 else []
+        assert len(saved) <= keep_last + 1
+        best = ours.best.step if ours.best is not None else None
+        assert best is None or best in saved
+
+    case = Case(Checkpointing(5, keep_last, None, "val/score", "min"), scores, eval_every=3)
+    fit(case.build(tmp_path, Recorder(check)))
+    shutil.rmtree(tmp_path / "checkpoints")
+
+
 def test_an_unsaved_best_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [0.5, 0.1, 0.4, 0.3, 0.4, 0.5, 0.6] + [0.7] * 6
-    ours = Case(Checkpointing(2, None, None, "val/score", "min"), scores).build(tmp_path)
+    settings = Checkpointing(2, None, None, "val/score", "min", at_validations=False)
+    ours = Case(settings, scores).build(tmp_path)
     with pytest.raises(CheckpointError, match="has not logged the monitored metric; expected a path"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
     fit(ours)
@@ -328,7 +374,7 @@ def test_an_unsaved_best_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFi
         'ckpt_path="best": the best val/score is of step 1, which was not saved; the best saved step is 2.'
     )
     shutil.rmtree(step_folder(tmp_path, 2))
-    with pytest.raises(CheckpointError, match="the best val/score is of step 1, which was not saved; save at the"):
+    with pytest.raises(CheckpointError, match="the best val/score is of step 1, which was not saved; give the path"):
         ours.validate({"x": batches(1)}, ckpt_path="best")
 
 
@@ -355,7 +401,7 @@ def test_a_step_saved_after_a_stop_in_a_validation_can_be_the_best(tmp_path: Pat
                 ours.stop("enough")
 
     scores = [0.5, 0.5, 0.5, 0.5, 0.5, 0.1, 0.5] + [0.5] * 6
-    case = Case(Checkpointing(4, 1, None, "val/score", "min"), scores)
+    case = Case(Checkpointing(4, 1, None, "val/score", "min", at_validations=False), scores)
     ours = case.build(tmp_path, Stopping())
     assert fit(ours).global_step == 5
     assert ours.validate({"x": batches(1)}, ckpt_path="best")["val/score"] == 0.1

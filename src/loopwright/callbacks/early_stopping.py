@@ -29,9 +29,9 @@ class EarlyStopping(Callback):
     name of the validation that logs the metric. Rounds without this validation are not counted.
 
     The history of the metric is saved in checkpoints, so a resumed run stops at the same step as an uninterrupted run.
-    If this callback stopped a run, a resume trains no further step, and `Trainer.stop_reason` is the same as before.
-    If ``patience`` is larger than before, the resume may continue training. A fit that is not a resume starts with an
-    empty history.
+    If this callback stopped a run, a resume trains no further step and repeats no validation. `Trainer.stop_reason` and
+    `Trainer.stopped_by` are the same as before. If ``patience`` is larger than before, the resume may continue
+    training. A fit that is not a resume starts with an empty history.
 
     Args:
         monitor: full name of the metric, such as ``val/loss``.
@@ -65,6 +65,15 @@ class EarlyStopping(Callback):
         )
         self._seen = Seen()
         self._val_dataloader: Any = None
+
+    @property
+    def to_continue(self) -> dict[str, object]:
+        """A patience with which a resume trains further; empty if the metric is not finite or worse than the threshold.
+
+        A resume keeps the settings other than ``patience``.
+        """
+        patience = self._rule.larger_patience(self._seen)
+        return {} if patience is None else {"patience": patience}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings and the history of the metric."""

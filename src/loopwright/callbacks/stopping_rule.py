@@ -82,6 +82,11 @@ class StoppingRule:
         since = f"{seen.num_not_better} validation{'s' if seen.num_not_better > 1 else ''}"
         return f"{now}; the best value, {seen.best:.6g} after step {seen.best_step}, was not improved{by} in {since}"
 
+    def larger_patience(self, seen: Seen) -> int | None:
+        """Return a patience with which the run would not be stopped, or None if it is stopped with any patience."""
+        patience = 2 * max(self.patience, seen.num_not_better)
+        return patience if replace(self, patience=patience).reason(seen) is None else None
+
     @property
     def _sign(self) -> int:
         return 1 if self.mode == "min" else -1

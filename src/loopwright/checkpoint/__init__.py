@@ -2,7 +2,7 @@
 
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.encode import check_state, decode, encode
-from loopwright.checkpoint.files import Manifest
+from loopwright.checkpoint.files import Manifest, read_manifest
 from loopwright.checkpoint.find import expand, folder_problem, resolve, step_folder, steps_in
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.host_copies import HostCopies
@@ -48,6 +48,7 @@ __all__ = [
     "prune",
     "read_checkpoint",
     "read_entries",
+    "read_manifest",
     "read_torch_weights",
     "refuse_lazy",
     "remove_checkpoint",

@@ -13,7 +13,7 @@ from loopwright.plan import settle_mode
 class Checkpointing(Callback):
     """Settings for saving the checkpoints of a fit in its run directory. The trainer writes the checkpoints.
 
-    The last step of a fit is always saved. ``every_n_steps`` selects further steps.
+    The last step of a fit is always saved. ``every_n_steps`` and ``at_validations`` select further steps.
 
     Checkpoints are removed only if ``keep_last`` is given, and only when a newer checkpoint is complete on the disk.
     These checkpoints of the run are kept: the newest ``keep_last`` checkpoints, the checkpoint with the best validated
@@ -26,14 +26,15 @@ class Checkpointing(Callback):
 
     Args:
         every_n_steps: number of steps between saves; a step is saved if ``global_step`` is a multiple of this number.
-            None: only the last step is saved.
+            None: only the last step and the steps of ``at_validations`` are saved.
         keep_last: number of newest checkpoints to keep; None: all checkpoints are kept.
         keep_every: number of steps; a checkpoint is also kept if its ``global_step`` is a multiple of this number. The
             number must be a multiple of ``every_n_steps``, and requires ``keep_last``. None: no additional checkpoints
             are kept.
-        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. The best step has a
-            checkpoint only if it was saved. None: the loss of the validation. It is a mean if there are
-            several validation sets.
+        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. If it is a metric
+            of the validation, the best step has a checkpoint with ``at_validations``, and otherwise only if
+            ``every_n_steps`` selects it. None: the loss of the validation. It is a mean if there are several validation
+            sets.
         mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value. None:
             ``min`` for a loss, a perplexity or an error; for any other metric the mode must be given.
         on_save_error: reaction to a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;
@@ -44,6 +45,8 @@ class Checkpointing(Callback):
             the checkpoint folder gets its final name. The next save and the end of the fit wait until the checkpoint is
             written. After this wait, the trainer applies ``on_save_error`` if writing failed; otherwise it calls
             ``on_after_save_checkpoint``.
+        at_validations: whether each step that is validated is saved before its validations, so that the best step has a
+            checkpoint.
 
     Raises:
         SettingError: for an invalid value.
@@ -57,6 +60,7 @@ class Checkpointing(Callback):
     mode: str | None = None
     on_save_error: str = "stop"
     background: bool = False
+    at_validations: bool = True
 
     def __post_init__(self) -> None:
         """Check every value, and convert integers of other libraries to int."""
@@ -76,8 +80,9 @@ class Checkpointing(Callback):
         object.__setattr__(self, "mode", settle_mode(self.mode, self.monitor))
         if self.on_save_error not in ("stop", "continue"):
             raise refuse("on_save_error", self.on_save_error, "'stop' or 'continue'")
-        if not isinstance(self.background, bool):
-            raise refuse_type("background", self.background, "true or false")
+        for name in ("background", "at_validations"):
+            if not isinstance(getattr(self, name), bool):
+                raise refuse_type(name, getattr(self, name), "true or false")
 
     def _check_keep_every(self) -> None:
         """Raise an error if ``keep_every`` has no effect, or if the steps at its multiples are not saved."""
@@ -88,9 +93,9 @@ class Checkpointing(Callback):
             problem = f"={keep_every}: keep_last=null already keeps all checkpoints; expected keep_last as a number."
             raise SettingError("keep_every", problem)
         if every_n_steps is None:
-            problem = f"={keep_every}: every_n_steps=null saves only the last step; expected every_n_steps as a number."
-            raise SettingError("keep_every", problem)
+            problem = "every_n_steps=null saves none of its multiples; expected every_n_steps as a number."
+            raise SettingError("keep_every", f"={keep_every}: {problem}")
         if keep_every % every_n_steps:
             nearest = max(1, round(keep_every / every_n_steps)) * every_n_steps
-            problem = f"expected a multiple of every_n_steps={every_n_steps}, as other steps are not saved"
+            problem = f"expected a multiple of every_n_steps={every_n_steps}, as other steps need not be saved"
             raise SettingError("keep_every", f"={keep_every}: {problem}; try {nearest}.")

@@ -79,7 +79,7 @@ class FitLoop:
         self._stopping = parts.stopping
         self._step = Step(parts, optimizer, inputs.feed)
         self._clock = TrainClock()
-        self._step_saved = inputs.plan.position
+        self._saved = (inputs.plan.position, inputs.plan.num_validated)  # step and its validations in the last save
 
     @naming_dead_workers()
     def run(self) -> None:
@@ -98,8 +98,24 @@ class FitLoop:
         except Interruption:
             pass  # a validation was aborted, and a resumed run repeats it
         self._stopping.leave_at_once()
-        if self._stopping.decide() and self._step_saved != self._state.global_step:
+        if self._stopping.decide() and self._is_unsaved():
             self._save()
+
+    def _is_unsaved(self) -> bool:
+        """Return whether the state of a stopped fit is to be saved.
+
+        A step may have been saved before its validations. If a callback stopped the fit after them, the step is saved
+        again, so that a resume finds the decision of the callback. An interrupted fit has no time for that.
+        """
+        state = self._state
+        if self._saved[0] != state.global_step:
+            return True
+        return not state.is_interrupted and self._saved != self._reached()
+
+    def _reached(self) -> tuple[int, int]:
+        """Return the current step, and the number of its validations that are completed."""
+        step, num_validated = self._state.validated
+        return self._state.global_step, num_validated if step == self._state.global_step else 0
 
     def _place(self, stage: Stage) -> tuple[int, bool]:
         """Return (loop_idx, is_validation) of a stage. A validation has the index of the train loop before it."""
@@ -153,7 +169,7 @@ class FitLoop:
 
     def _save(self) -> None:
         if self._inputs.save is not None and self._inputs.save():
-            self._step_saved = self._state.global_step
+            self._saved = self._reached()
 
     def _validation_round(self, stages: Iterable[Stage]) -> None:
         parts, inputs, state = self._parts, self._inputs, self._state
@@ -161,8 +177,7 @@ class FitLoop:
         with ExitStack() as stack, parts.log.collecting() as metrics:
             enter = parts.hooks["on_enter_validate_all"]
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
-            step, num_done = state.validated
-            num_before = num_done if step == state.global_step else 0
+            _, num_before = self._reached()
             if num_before:  # the round was interrupted, so metrics logged before the interruption belong to the round
                 metrics |= parts.log.latest
             for num_done, stage in enumerate(stages, num_before + 1):

@@ -21,11 +21,12 @@ class Stopping:
             exception that a signal handler raises while an object is finalized, so `leave_at_once` raises it again.
     """
 
-    __slots__ = ("_is_interruption", "_reason", "_state", "exit", "is_asked")
+    __slots__ = ("_by", "_is_interruption", "_reason", "_state", "exit", "is_asked")
 
     def __init__(self, state: RunState) -> None:
         self._state = state
         self._reason: str | None = None
+        self._by: str | None = None
         self._is_interruption = False
         self.is_asked = False
         self.exit: BaseException | None = None
@@ -35,15 +36,21 @@ class Stopping:
         """Reason of the request in the current or last fit; None if there was no request."""
         return self._reason
 
-    def ask(self, reason: str, *, is_interruption: bool = False) -> None:
+    @property
+    def by(self) -> str | None:
+        """Name of the callback that made this request; None if no callback made it, or if there was no request."""
+        return self._by
+
+    def ask(self, reason: str, *, by: str | None = None, is_interruption: bool = False) -> None:
         """Request the end of the fit.
 
         Args:
             reason: reason for the stop, which is shown to the user.
+            by: name of the callback that makes the request; None for a signal.
             is_interruption: whether the run is to be resumed. If so, a validation in progress is aborted, and the
                 resumed run repeats it.
         """
-        self._reason = reason
+        self._reason, self._by = reason, by
         self._is_interruption |= is_interruption
         self.is_asked = True
 
@@ -72,9 +79,9 @@ class Stopping:
 
     def begin(self) -> None:
         """Begin a fit: reset the request and the decision of the last fit."""
-        self._reason = self._state.stop_reason = None
+        self._reason = self._by = self._state.stop_reason = None
         self.end()
 
     def end(self) -> None:
-        """End a fit: reset its request. The property `reason` keeps its value."""
+        """End a fit: reset its request. The properties `reason` and `by` keep their values."""
         self._is_interruption = self.is_asked = self._state.is_interrupted = False

@@ -8,10 +8,11 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from loopwright.errors import printable
-from loopwright.hooks import RepeatsFirstBatch
+from loopwright.hooks import AddsPlanNotes, RepeatsFirstBatch
 from loopwright.plan import Plan, describe, in_ascii
 
 # One word of a shell command: text in $'…', in '…' or in "…", and other characters.
@@ -28,17 +29,24 @@ def plan_text(
         plan: plan of a fit.
         train_dataloader: training dataloader. Samples are counted if it has an integer attribute ``batch_size``.
         learning_rate: one line that describes the learning rate; None: the line is left out.
-        callbacks: callbacks of the run. One of them may train on the first micro-batch only.
+        callbacks: callbacks of the run. One of them may train on the first micro-batch only, or add notes to the plan.
     """
+    callbacks = tuple(callbacks)
     batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
     return describe(
-        plan,
+        with_notes(plan, callbacks),
         batch_size=batch_size,
         num_samples=num_samples,
         columns=columns_of(train_dataloader),
         learning_rate=learning_rate,
         repeats_first_batch=any(isinstance(callback, RepeatsFirstBatch) for callback in callbacks),
     )
+
+
+def with_notes(plan: Plan, callbacks: Iterable[object]) -> Plan:
+    """Return a plan with the notes of the callbacks before its own notes."""
+    added = [note for callback in callbacks if isinstance(callback, AddsPlanNotes) for note in callback.plan_notes]
+    return replace(plan, notes=(*added, *plan.notes)) if added else plan
 
 
 def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None, int | None]:

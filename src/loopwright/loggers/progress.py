@@ -74,8 +74,10 @@ class ProgressLogger(Logger):
         stack.callback(self._end_fit)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Print the plan and start the live line."""
+        """Print the plan and start the live line. If a callback has already stopped the fit, print nothing."""
         assert trainer.plan is not None, "a fit that starts has a plan"
+        if trainer.stop_reason is not None:
+            return
         self._show(plan_text(trainer.plan, train_dataloader, callbacks=trainer.callbacks))
         steps_per_epoch = loop.steps_per_epoch if isinstance(loop, TrainingLoop) else None
         self._fit = FitView(trainer, trainer.plan, steps_per_epoch)

@@ -2,9 +2,10 @@
 
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple
-from loopwright.plan.compare import plan_differences, plan_extensions
+from loopwright.plan.compare import ADDED_SETTINGS, plan_differences, plan_extensions
 from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
+from loopwright.plan.lengths import longer_length
 from loopwright.plan.metric_mode import settle_mode
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
@@ -13,6 +14,7 @@ from loopwright.plan.training_settings import TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, mean_prefix, validation_batches
 
 __all__ = [
+    "ADDED_SETTINGS",
     "Downstream",
     "Plan",
     "PlannedSet",
@@ -27,6 +29,7 @@ __all__ = [
     "draw_curve",
     "eval_steps_note",
     "in_ascii",
+    "longer_length",
     "mean_prefix",
     "next_multiple",
     "plan_differences",

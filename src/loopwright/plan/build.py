@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
+from dataclasses import replace
 
 from loopwright.errors import check_count, refuse, refuse_type
 from loopwright.plan.cadence import steps_between_validations
@@ -14,6 +15,7 @@ from loopwright.plan.training_settings import HasTrainingSettings, TrainingSetti
 from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
 _MANY_STEPS = 100
+_MANY_SAVES = 200
 
 
 def plan_fit(
@@ -25,6 +27,7 @@ def plan_fit(
     save_every: int | None = None,
     save_last: bool = False,
     downstream: Mapping[str, int] | None = None,
+    save_at_validations: bool = False,
 ) -> Plan:
     """Compute the plan of a fit. Nothing is run, and no data is read.
 
@@ -36,10 +39,11 @@ def plan_fit(
         start_micro_batch: number of micro-batches of the current pass that are already consumed. If the whole pass is
             consumed, the fit starts with the next pass.
         save_every: interval of checkpoints in steps. A checkpoint is saved when ``global_step`` is a multiple of it.
-            None: no checkpoint is saved before the last step.
+            None: there are no such saves.
         save_last: whether a checkpoint of the last step is saved.
         downstream: interval, in rounds of validations, of each validation that a callback runs in ``run_validation``,
             by name. 1: in every round.
+        save_at_validations: whether a checkpoint of each validated step is also saved, before the validations.
 
     Raises:
         TypeError: if ``loop`` has no `TrainingSettings`, or an argument has a wrong type.
@@ -64,8 +68,9 @@ def plan_fit(
     passes = _cut_passes(settings, num_micro_batches, start_micro_batch)
     if save_every is not None:
         save_every = check_count("save_every", save_every, "a whole number of steps, 1 or more, or null")
-    if not isinstance(save_last, bool):
-        raise refuse_type("save_last", save_last, "true or false")
+    for name, value in (("save_last", save_last), ("save_at_validations", save_at_validations)):
+        if not isinstance(value, bool):
+            raise refuse_type(name, value, "true or false")
     for name, every_n_vals in downstream.items():
         check_count(f"downstream[{name!r}]", every_n_vals, "a whole number of validations, 1 or more")
         if name in val:
@@ -87,7 +92,7 @@ def plan_fit(
             warnings += understood
     elif not (val or downstream):
         notes += _nothing_to_validate_notes(settings)
-    return Plan(
+    plan = Plan(
         start_step=start_step,
         stop_step=stop_step,
         position=start_step,
@@ -97,10 +102,12 @@ def plan_fit(
         downstream=tuple(downstream.items()),
         save_every=save_every,
         save_last=save_last,
+        save_at_validations=save_at_validations,
         loop_settings=settings,
         notes=tuple(notes),
         warnings=tuple(warnings),
     )
+    return _with_note_on_saves(plan)
 
 
 def _cut_passes(settings: TrainingSettings, num_micro_batches: int | None, start_micro_batch: int) -> Passes:
@@ -145,6 +152,22 @@ def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, nu
     if isinstance(eval_frequency, float):
         return [f"{given}: every {eval_every:,} of {num_steps:,} steps"]
     return []
+
+
+def _with_note_on_saves(plan: Plan) -> Plan:
+    """Add a note to a plan with more than 200 saves.
+
+    It is also a warning if ``save_at_validations``, which is on by default, adds some of them. A small ``save_every``,
+    which the user gave, needs no warning.
+    """
+    if plan.num_saves <= _MANY_SAVES:
+        return plan
+    num_others = replace(plan, save_at_validations=False).num_saves
+    remedies = ["checkpoint.at_validations=false"] if num_others < plan.num_saves else []
+    remedies += ["a larger checkpoint.every_n_steps"] if num_others > _MANY_SAVES else []
+    note = f"{plan.num_saves:,} checkpoints are saved; to save fewer, use {' and '.join(remedies)}"
+    warnings = [note] if num_others < plan.num_saves else []
+    return replace(plan, notes=(*plan.notes, note), warnings=(*plan.warnings, *warnings))
 
 
 def _nothing_to_validate_notes(settings: TrainingSettings) -> list[str]:

@@ -1,9 +1,18 @@
-"""Functions that find the next step of a periodic event, and convert ``eval_frequency`` to a number of steps."""
+"""`Cadence`, and functions that find and count the steps of periodic events, and interpret ``eval_frequency``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from math import ceil
+from math import ceil, gcd
+from typing import NamedTuple
+
+
+class Cadence(NamedTuple):
+    """The steps whose distance from ``origin`` is a multiple of ``every``."""
+
+    every: int
+    origin: int = 0
 
 
 def next_multiple(step: int, every: int, origin: int = 0) -> int:
@@ -13,6 +22,31 @@ def next_multiple(step: int, every: int, origin: int = 0) -> int:
     (10, 10, 20, 17)
     """
     return step + every - (step - origin) % every
+
+
+def count_steps(cadences: Sequence[Cadence], start: int, stop: int) -> int:
+    """Count the steps in ``[start, stop)`` that belong to one cadence or more, without iterating over the steps.
+
+    >>> count_steps([Cadence(10), Cadence(4, origin=2)], 1, 31)  # 10, 20, 30 and 2, 6, 10, ..., 30
+    9
+    """
+    if not cadences or start >= stop:
+        return 0
+    (every, origin), *others = dict.fromkeys(cadences)
+    own = (stop - 1 - origin) // every - (start - 1 - origin) // every
+    shared = [both for other in others if own and (both := _intersect(cadences[0], other)) is not None]
+    return own + count_steps(others, start, stop) - count_steps(shared, start, stop)
+
+
+def _intersect(a: Cadence, b: Cadence) -> Cadence | None:
+    """Return the steps that belong to both cadences, by the Chinese remainder theorem; None: there are none."""
+    divisor = gcd(a.every, b.every)
+    distance, rest = divmod(b.origin - a.origin, divisor)
+    if rest:
+        return None
+    period = b.every // divisor
+    num_intervals = distance * pow(a.every // divisor, -1, period) % period
+    return Cadence(a.every * period, a.origin + a.every * num_intervals)
 
 
 def steps_between_validations(eval_frequency: int | float | None, num_steps: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from loopwright.errors import on_one_line
 
@@ -12,6 +13,11 @@ _LENGTHS = ("loop.num_steps", "loop.max_steps", "loop.num_epochs", "loop.steps_p
 # Settings that `plan_differences` does not compare by name. It compares their effects: the last step, the steps between
 # validations, and the batches of each validation.
 _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step", "eval_every")
+# Settings that a resume may change. They determine only which steps have a checkpoint.
+_MAY_CHANGE = ("checkpoint.at_validations",)
+
+# Settings that plans of older versions lack, and the values with which these plans were carried out.
+ADDED_SETTINGS: Mapping[str, object] = MappingProxyType({"checkpoint.at_validations": False})
 
 
 def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
@@ -22,11 +28,11 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
         new: `Plan.settings` of the plan with which the run is resumed, computed from the same start.
 
     Returns:
-        Lines such as ``loop.grad_accum_steps: 2 -> 4``; an empty list if the plans are equal, or ``new`` only ends
-        later. Settings with equal effects, such as an ``eval_frequency`` of 0.1 and of 100 in 1000 steps, do not
-        differ.
+        Lines such as ``loop.grad_accum_steps: 2 -> 4``; an empty list if the plans are equal, or differ only in what
+        `plan_extensions` lists. Settings with equal effects, such as an ``eval_frequency`` of 0.1 and of 100 in 1000
+        steps, do not differ.
     """
-    names = [name for name in dict.fromkeys((*old, *new)) if name not in _UNDERSTOOD]
+    names = [name for name in dict.fromkeys((*old, *new)) if name not in (*_UNDERSTOOD, *_MAY_CHANGE)]
     lines = [_line(name, old, new) for name in names if _differs(name, old, new)]
     if any(line.startswith("validate.") for line in lines) and _differs("loop.eval_steps", old, new):
         lines.append(_line("loop.eval_steps", old, new))
@@ -40,8 +46,12 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """List the differences that a resume allows: a later end, and a validation interval that follows from it."""
-    lines = []
+    """List the differences that a resume allows.
+
+    They are a later end, a validation interval that follows from it, and a change of ``checkpoint.at_validations``,
+    which changes no result.
+    """
+    lines = [_line(name, old, new) for name in _MAY_CHANGE if _differs(name, old, new)]
     if _stop(new) > _stop(old):
         lines.append(f"a later end, {_end_line(old, new)}")
     if _differs("eval_every", old, new) and not _differs("loop.eval_frequency", old, new):

@@ -48,7 +48,7 @@ def describe(
         lines += _rows("saves", [_saves(plan)])
         if learning_rate is not None:
             lines += _rows("learning rate", [learning_rate])
-        lines += _rows("left over", left_over(plan) if not repeats_first_batch else [])
+        lines += _rows("left over", _short_steps(plan) if not repeats_first_batch else [])
     lines += _rows("note", plan.notes)
     stages = _item_lines(plan, encode(plan), indent="    ")
     return "\n".join([*lines, *(["  stages"] if stages else []), *stages])
@@ -70,17 +70,23 @@ def plan_json(plan: Plan) -> dict[str, object]:
 def left_over(plan: Plan) -> list[str]:
     """List the steps, passes and validation intervals of ``plan`` that are shorter than the others.
 
-    These can be the last step of a pass, the last pass, and the interval before the last validation.
+    These can be the last step of a pass, the interval before the last validation, and the last pass.
     """
-    lines = []
-    length, per_step = plan.num_micro_batches, plan.grad_accum_steps
-    short = " or ".join(str(size) for size in _short_windows(plan))
-    if short:
-        lines.append(f"the last step of a pass takes the {_plural(short, 'micro-batch')} left, not {per_step:,}")
+    lines, length = _short_steps(plan), plan.num_micro_batches
     if length is not None and plan.total_steps:
         in_pass = _consumed(plan, plan.stop_step) % length
         if in_pass:
             lines.append(f"the last pass ends early: {length - in_pass:,} of its {length:,} micro-batches are not used")
+    return lines
+
+
+def _short_steps(plan: Plan) -> list[str]:
+    """List what `left_over` returns, except the last pass, which the passes of `describe` contain."""
+    lines = []
+    short = " or ".join(str(size) for size in _short_windows(plan))
+    if short:
+        per_step = plan.grad_accum_steps
+        lines.append(f"the last step of a pass takes the {_plural(short, 'micro-batch')} left, not {per_step:,}")
     if plan.eval_every is not None and plan.fit_steps > plan.eval_every:
         stretch = plan.fit_steps % plan.eval_every
         if stretch:
@@ -138,18 +144,23 @@ def _samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
 
 
 def _passes(plan: Plan) -> str:
+    """Format the passes that ``plan`` reads: the rest of the current pass, whole passes, and a part of the last one."""
     length = plan.num_micro_batches
     if length is None:
         return "unknown: the training dataloader has no length"
-    whole, rest = divmod(plan.total_micro_batches, length)
-    steps = _count(plan.passes.steps_per_pass or 0, "step")
-    if not whole:
-        text = f"part of one: {rest:,} of {_count(length, 'micro-batch')} ({steps} in a whole pass)"
-    else:
-        text = f"{whole:,}, each of {_count(length, 'micro-batch')} ({steps})"
-        text += f", and {_count(rest, 'micro-batch')} of the next" if rest else ""
-    start = _consumed(plan, plan.position) % length
-    return f"{text}, beginning at micro-batch {start:,}" if start else text
+    steps = f" ({_count(plan.passes.steps_per_pass or 0, 'step')} in a whole pass)" if plan.grad_accum_steps > 1 else ""
+    begin = _consumed(plan, plan.position) % length
+    if begin + plan.total_micro_batches < length:
+        start = f", beginning at micro-batch {begin:,}" if begin else ""
+        return f"part of one: {plan.total_micro_batches:,} of {_count(length, 'micro-batch')}{start}{steps}"
+    left = (length - begin) % length
+    whole, rest = divmod(plan.total_micro_batches - left, length)
+    if not left and not rest:
+        return f"{whole:,}, each of {_count(length, 'micro-batch')}{steps}"
+    parts = [f"the last {_count(left, 'micro-batch')} of the current one"] if left else []
+    parts += [f"{whole:,} whole one{'s' if whole > 1 else ''} of {_count(length, 'micro-batch')}"] if whole else []
+    parts += [f"{rest:,} of the {length:,} of the last"] if rest else []
+    return f"{', then '.join(parts)}{steps}"
 
 
 def _validations(plan: Plan) -> list[str]:
@@ -175,12 +186,16 @@ def _validations(plan: Plan) -> list[str]:
 
 def _saves(plan: Plan) -> str:
     parts = []
+    if plan.save_at_validations and plan.eval_every is not None:
+        parts.append("before each validation")
     if plan.save_every is not None:
         every_step = plan.save_every == 1
         parts.append("after every step" if every_step else f"every {_ordinal(plan.save_every)} global_step")
     if plan.save_last:
         parts.append("after the last step")
-    return " and ".join(parts) or "never"
+    *most, last = parts or ["never"]
+    cadence = f"{', '.join(most)} and {last}" if most else last
+    return f"{cadence}: {plan.num_saves:,} in all" if parts else cadence
 
 
 def _batches(val: PlannedSet) -> str:

@@ -1,4 +1,7 @@
-"""`find_end`: computes the last step of a fit from its length settings and the length of a pass."""
+"""Functions about the lengths of a fit.
+
+`find_end` computes the last step from the settings and the length of a pass. `longer_length` doubles the length.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from loopwright.errors import SettingError, refuse
 
 if TYPE_CHECKING:
     from loopwright.plan.passes import Passes
+    from loopwright.plan.plan import Plan
     from loopwright.plan.training_settings import TrainingSettings
 
 
@@ -48,6 +52,24 @@ def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End
             ": expected one of the three to say how long to train; use for example loop.max_steps=1000.",
         )
     return End(max(start_step, min(ends)), notes + _unused_epoch_note(settings))
+
+
+def longer_length(plan: Plan) -> tuple[str, int]:
+    """Return the setting that ends the fit of ``plan``, and a value of this setting with which the fit ends later.
+
+    A fit with this value and no other length trains at least twice as many steps, counted from its start.
+
+    >>> from loopwright.loop import TrainingLoop
+    >>> from loopwright.plan import plan_fit
+    >>> longer_length(plan_fit(TrainingLoop(max_steps=100, num_epochs=2), num_micro_batches=45))
+    ('num_epochs', 4)
+    """
+    settings = plan.loop_settings
+    if settings.num_steps is not None:
+        return "num_steps", 2 * settings.num_steps
+    if settings.num_epochs is not None and settings.max_steps != plan.stop_step:
+        return "num_epochs", 2 * settings.num_epochs
+    return "max_steps", 2 * plan.stop_step
 
 
 def _end_of_steps(settings: TrainingSettings, num_steps: int, start_step: int) -> End:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from loopwright.errors import refuse
-from loopwright.plan.cadence import next_multiple
+from loopwright.plan.cadence import Cadence, count_steps, next_multiple
 from loopwright.plan.passes import Passes, Window
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
 from loopwright.plan.training_settings import TrainingSettings
@@ -23,7 +23,8 @@ class Plan:
 
     The stages of one step are in the order train, save, validate, downstream. A save is due if ``global_step`` is a
     multiple of ``save_every``. A validation is due every ``eval_every`` steps from ``start_step``, and after the last
-    step. All validations after one step form a round. ``save_last`` adds a save after the last step.
+    step. All validations after one step form a round. ``save_at_validations`` adds a save before each round, and
+    ``save_last`` adds a save after the last step. A step is saved once, even if several of these rules apply.
 
     Args:
         start_step: ``global_step`` at which the fit starts.
@@ -35,8 +36,9 @@ class Plan:
         val: validation dataloaders, in order.
         downstream: pairs (name, every_n_vals), in order: the downstream validation ``name`` is part of every
             ``every_n_vals``-th round of validations, and of the last round.
-        save_every: steps between saves; None: no saves before the last step.
+        save_every: steps between saves at multiples; None: there are no such saves.
         save_last: whether the last step is saved.
+        save_at_validations: whether each step that is validated is saved before its validations.
         loop_settings: settings of the loop, as the user gave them.
         notes: lines for the user that explain the effects of the settings.
         warnings: lines of ``notes`` that are also issued as Python warnings.
@@ -51,6 +53,7 @@ class Plan:
     downstream: tuple[tuple[str, int], ...]
     save_every: int | None
     save_last: bool
+    save_at_validations: bool
     loop_settings: TrainingSettings
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -70,6 +73,17 @@ class Plan:
     def total_micro_batches(self) -> int:
         """Number of micro-batches that this plan trains on."""
         return self.num_micro_batches_between(self.position, self.stop_step)
+
+    @property
+    def num_saves(self) -> int:
+        """Number of checkpoints that this plan saves. It is computed without generating the stages."""
+        if not self.total_steps:
+            return 0
+        cadences = [] if self.save_every is None else [Cadence(self.save_every)]
+        if self.save_at_validations and self.eval_every is not None:
+            rounds = {1} if self.val else {every_n_vals for _, every_n_vals in self.downstream}
+            cadences += [Cadence(self.eval_every * every_n_vals, self.start_step) for every_n_vals in sorted(rounds)]
+        return count_steps(cadences, self.position + 1, self.stop_step) + self.saves_at(self.stop_step)
 
     @property
     def grad_accum_steps(self) -> int:
@@ -112,6 +126,11 @@ class Plan:
         """
         self._check_step(step, self.position, self.stop_step)
         return replace(self, position=step, num_validated=num_validated)
+
+    def finished(self) -> Plan:
+        """Return the plan of a run that has carried out this plan: it has no stages left."""
+        last = self.stop_step
+        return self.after(last, len(self.val) + len(self.downstream_at(last)))
 
     def whole(self) -> Plan:
         """Return the plan of the whole fit, of which this plan may be the rest."""
@@ -182,8 +201,13 @@ class Plan:
         """Return whether a save follows ``step``."""
         if step <= self.start_step:
             return False
-        is_multiple = self.save_every is not None and step % self.save_every == 0
-        return is_multiple or (self.save_last and step == self.stop_step)
+        if self.saves_multiple_at(step) or (self.save_last and step == self.stop_step):
+            return True
+        return self.save_at_validations and self._has_validations_at(step)
+
+    def saves_multiple_at(self, step: int) -> bool:
+        """Return whether ``step`` is a multiple of ``save_every``."""
+        return self.save_every is not None and step % self.save_every == 0
 
     def downstream_at(self, step: int) -> tuple[str, ...]:
         """Return the names of the downstream validations that follow ``step``.
@@ -218,7 +242,12 @@ class Plan:
             **{f"downstream.{name}": every_n_vals for name, every_n_vals in self.downstream},
             "checkpoint.every_n_steps": self.save_every,
             "checkpoint.save_last": self.save_last,
+            "checkpoint.at_validations": self.save_at_validations,
         }
+
+    def _has_validations_at(self, step: int) -> bool:
+        """Return whether the round at ``step`` has a validation. Downstream validations may all be due later."""
+        return self.validates_at(step) and bool(self.val or self.downstream_at(step))
 
     def _round_at(self, step: int) -> Iterator[Stage]:
         for val in self.val:

@@ -74,11 +74,11 @@ def encode(plan: Plan) -> list[Item]:
         if folded is None:
             first_seen.setdefault(phase, (len(runs), step))
             if len(runs) == _MAX_RUNS:
-                return items + _cut_short(plan, runs)
+                return _merged([*items, *_cut_short(plan, runs)])
         count, block = _next_run(plan, step)
         step += count * block.num_steps
-        _append(runs, count, block)
-    return items + _join(folded, _fold(runs))
+        runs.append(block if count == 1 else Repeat(count, (block,)))  # not merged: `first_seen` has indices of `runs`
+    return _merged([*items, *_join(folded, _fold(runs))])
 
 
 def encoded_json(items: Iterable[Item]) -> list[dict[str, object]]:
@@ -125,7 +125,7 @@ def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
         return 1, block
     limits = [(plan.stop_step - 1 - step) // length]
     if plan.save_every is not None:
-        if block.is_saved:
+        if plan.saves_multiple_at(stop):
             limits.append(limits[0] if length == plan.save_every else 1)
         else:
             limits.append((next_multiple(step, plan.save_every) - 1 - step) // length)
@@ -148,19 +148,24 @@ def _equal_rounds(plan: Plan, step: int) -> int:
     return limit
 
 
-def _append(runs: list[Item], count: int, block: Block) -> None:
-    """Append ``block``, ``count`` times. If the last entry is an equal block, increase its count instead."""
-    if runs:
-        last = runs[-1]
-        body = last.body if isinstance(last, Repeat) else (last,)
-        if body == (block,):
-            count += last.times if isinstance(last, Repeat) else 1
-            runs.pop()
-    runs.append(block if count == 1 else Repeat(count, (block,)))
+def _merged(items: Iterable[Item]) -> list[Item]:
+    """Merge entries in a row that repeat the same, and replace a `Repeat` of only one `Repeat` by a single one."""
+    merged: list[Item] = []
+    for item in items:
+        times, body = (item.times, item.body) if isinstance(item, Repeat) else (1, (item,))
+        if len(body) == 1 and isinstance(body[0], Repeat):
+            times, body = times * body[0].times, body[0].body
+        last = merged[-1] if merged else None
+        if last is not None and body == (last.body if isinstance(last, Repeat) else (last,)):
+            times += last.times if isinstance(last, Repeat) else 1
+            merged.pop()
+        merged.append(Repeat(times, body) if times > 1 else item)
+    return merged
 
 
 def _fold(items: list[Item]) -> list[Item]:
-    """Replace equal groups of entries in a row by one `Repeat`: first groups of 2 entries, then longer groups."""
+    """Replace equal groups of entries in a row by one `Repeat`: first single entries, then longer groups."""
+    items = _merged(items)
     for size in range(2, _MAX_RUNS // 2 + 1):
         folded: list[Item] = []
         index = 0

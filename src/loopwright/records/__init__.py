@@ -3,6 +3,7 @@
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding
 from loopwright.records.series import (
+    COMPLETE,
     MAX_LOG_BYTES,
     METRICS_FILE,
     Series,
@@ -13,6 +14,7 @@ from loopwright.records.series import (
 )
 
 __all__ = [
+    "COMPLETE",
     "CURVES_FILE",
     "DATA_FILE",
     "MAX_LOG_BYTES",

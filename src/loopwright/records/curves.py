@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.errors import on_one_line
 from loopwright.records.series import Series, read_series, read_summary
 from loopwright.regular_files import replace_file
 
@@ -35,6 +36,7 @@ _LABEL_PADDING = 5  # pixels between the text of the best label and its frame, r
 _LOG_RANGE = 20.0  # a loss has a logarithmic axis if its largest value divided by its smallest is larger
 _WIDE_LOG_RANGE = 2000.0  # a logarithmic axis with a larger ratio has room for powers of 10 only
 _RATE = "learning rate"
+_MAX_NAME = 40  # maximum number of characters of the name of a callback in the title
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _write_title(
     """Write the path of the run, its state such as "completed", and numbers: steps, best value, metrics not drawn."""
     path = run_dir.resolve().parts
     begin = len(path) - path[::-1].index("outputs") if "outputs" in path[:-1] else -1
-    parts = [str(summary["state"])] if summary.get("state") else []
+    parts = [_state(summary)] if summary.get("state") else []
     if summary.get("global_step"):
         parts.append(f"{summary['global_step']:,} step{'s' if summary['global_step'] > 1 else ''}")
     if best is not None:
@@ -155,6 +157,13 @@ def _write_title(
     width, height = figure.get_size_inches()
     figure.text(0.25 / width, 1 - 0.30 / height, " / ".join(path[begin:]), size=12, weight="bold", parse_math=False)
     figure.text(0.25 / width, 1 - 0.55 / height, "  ·  ".join(parts), size=9.5, color=_GREY, parse_math=False)
+
+
+def _state(summary: Mapping[str, Any]) -> str:
+    """Return the state of the run, such as "stopped by early_stopping"."""
+    state, stop = str(summary["state"]), summary.get("stop")
+    by = stop.get("by") if isinstance(stop, Mapping) else None
+    return f"{state} by {on_one_line(by, _MAX_NAME)}" if isinstance(by, str) else state
 
 
 def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Best | None, last_step: int) -> None:

@@ -14,6 +14,7 @@ from loopwright.regular_files import read_regular
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
+COMPLETE = ("completed", "stopped")  # states of a run that has nothing left to do
 MAX_LOG_BYTES = 4 << 30  # for a file that grows during a run, such as metrics.jsonl
 _MAX_RECORD_BYTES = 16 << 20  # for a file that a run writes once, such as summary.json
 _MAX_DEPTH = 50  # maximum levels of nested lists and mappings

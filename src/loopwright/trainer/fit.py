@@ -24,6 +24,8 @@ from loopwright.protocols import BatchSource
 from loopwright.run_state import FitResult, RunState
 from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_monitored, takes_total_steps
 from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.finished import with_last_validations
+from loopwright.trainer.later_end import later_end_lines
 from loopwright.trainer.resume import (
     changed_settings,
     load_model,
@@ -35,6 +37,7 @@ from loopwright.trainer.resume import (
 )
 from loopwright.trainer.save import RunSaver
 from loopwright.trainer.signals import StopSignals
+from loopwright.trainer.stopped import nothing_to_train
 from loopwright.trainer.validate import open_val_sets
 
 _log = logging.getLogger("loopwright")
@@ -66,6 +69,7 @@ class Fitting:
         self._feed: Feed | None = None
         self._schedule_stop_step: int | None = None  # stop_step of the plan for which the schedulers were built
         self._warned: set[str] = set()
+        self._extensions: list[str] = []  # how the plan of a resume differs from the saved plan, not yet logged
         self.is_running = False
         self.plan: Plan | None = None
 
@@ -111,14 +115,19 @@ class Fitting:
             stack.enter_context(training(parts.model))
             parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
+            self._warn_before_stages()
             if self._saver is not None:
                 self._saver.check_state(inputs.plan)
+                if any(True for _ in inputs.plan) and not parts.stopping.is_asked:
+                    self._saver.begin_stages()
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
                 self._saver.wait()
             call_hooks(hooks["on_fit_end"], trainer, loop)
             parts.stopping.decide()
             ended_as = _state_of(parts.state)
+            if self._saver is not None and ended_as == "completed":
+                self._saver.finish(inputs.plan)
         end = signals.end()
         if end is not None:
             raise end
@@ -215,6 +224,7 @@ class Fitting:
             save_every=None if checkpoint is None else checkpoint.every_n_steps,
             save_last=checkpoint is not None,
             downstream={name: every_n_vals for name, every_n_vals, _ in downstream_validations(self._parts)},
+            save_at_validations=checkpoint is not None and checkpoint.at_validations,
         )
         check_monitored(self._scheduler_specs, plan)
         return plan
@@ -230,18 +240,17 @@ class Fitting:
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
         rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
-        for extension in plan_extensions(saved, whole.settings()):
-            _log.warning("%s: %s.", checkpoint.path, extension)
-        if whole.stop_step > saved["stop_step"] and self._has_total_steps:
-            _log.warning(
-                "%s: a scheduler with total_steps now ends at step %d instead of %d.",
-                checkpoint.path,
-                whole.stop_step,
-                saved["stop_step"],
-            )
+        self._extensions = [f"{checkpoint.path}: {each}." for each in plan_extensions(saved, whole.settings())]
+        finished = with_last_validations(checkpoint, whole)
+        if finished is not None:
+            checkpoint, rest = finished, whole.finished()
         with saved_groups_added(self._parts, checkpoint):
             self._make_schedulers(whole)
             resume_run(self._parts, checkpoint)
+        if whole.stop_step > saved["stop_step"]:
+            parts, ends = self._parts, (saved["stop_step"], whole.stop_step)
+            assert parts.optimizer is not None, "checked by fit"
+            self._extensions += later_end_lines(self._scheduler_specs, parts.schedulers, parts.optimizer, *ends)
         return rest
 
     def _make_schedulers(self, plan: Plan) -> None:
@@ -279,6 +288,16 @@ class Fitting:
             if note is not None and note not in self._warned:
                 _log.warning("%s.", note)
         self._warned |= {*plan.warnings, *(note for note in clipped if note is not None)}
+
+    def _warn_before_stages(self) -> None:
+        """Log how the plan of a resume differs from the saved one, or that a callback has already stopped the fit."""
+        stopping, lines = self._parts.stopping, self._extensions
+        if stopping.is_asked and stopping.reason is not None:
+            callback = dict(self._parts.callbacks).get(stopping.by or "")
+            lines = [nothing_to_train(stopping.by, callback, stopping.reason, self._parts.state.global_step)]
+        for line in lines:
+            _log.warning("%s", line)
+        self._extensions = []
 
     @contextmanager
     def _running(self) -> Iterator[None]:

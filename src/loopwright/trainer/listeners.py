@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,6 +45,11 @@ class Listeners:
         return tuple(callback for _, callback in self._callbacks)
 
     @property
+    def named_callbacks(self) -> dict[str, Callback]:
+        """The callbacks by name."""
+        return dict(self._callbacks)
+
+    @property
     def loggers(self) -> tuple[Logger, ...]:
         """The loggers, in order."""
         return tuple(logger for _, logger in self._loggers)
@@ -52,6 +58,23 @@ class Listeners:
         """Return pairs (name, listener). A ``loop`` that is not the loop of the trainer comes first."""
         loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
         return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
+
+    def running(self) -> str | None:
+        """Return the name of the listener that has a method in the current call stack; None if there is none.
+
+        If there are several, the innermost method counts. The stack is searched only when a fit is stopped, so that
+        the calls of hooks need not record which listener is called.
+        """
+        names = {id(listener): name for name, listener in self.named()}
+        here = inspect.currentframe()
+        frame = None if here is None else here.f_back
+        del here  # the frame of this call must not refer to itself
+        while frame is not None:
+            name = names.get(id(frame.f_locals.get("self")))
+            if name is not None:
+                return name
+            frame = frame.f_back
+        return None
 
     def bind(self, loop: ValidationLoop) -> dict[str, tuple[Hook, ...]]:
         """Return the methods to call for each hook, including the hooks that ``loop`` defines.

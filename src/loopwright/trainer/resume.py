@@ -29,7 +29,7 @@ from loopwright.engine.recorded_settings import run_settings, settings_differenc
 from loopwright.engine.state import apply_state, gather_state
 from loopwright.engine.state_check import BUFFER, COUNT, SCALAR, check_fit_state, check_form, position_form
 from loopwright.errors import CheckpointError, SettingError
-from loopwright.plan import Plan, plan_differences
+from loopwright.plan import ADDED_SETTINGS, Plan, plan_differences
 
 _log = logging.getLogger("loopwright")
 
@@ -86,8 +86,8 @@ def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
         raise CheckpointError('ckpt_path="best": this trainer has not logged the monitored metric; expected a path.')
     if saved is None or not step_folder(run_dir, saved.step).is_dir():
         raise CheckpointError(
-            f'ckpt_path="best": the best {best.name} is of step {best.step}, which was not saved; save at the steps '
-            "that are validated (every_n_steps), or give the path of a checkpoint."
+            f'ckpt_path="best": the best {best.name} is of step {best.step}, which was not saved; give the path '
+            "of a checkpoint, or save each validated step with Checkpointing(at_validations=True)."
         )
     if saved != best:
         unsaved = f"the best {best.name} is of step {best.step}, which was not saved"
@@ -118,7 +118,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
 
 
 def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Return the settings of the plan that a checkpoint contains.
+    """Return the settings of the plan that a checkpoint contains, including `ADDED_SETTINGS` that it may lack.
 
     Raises:
         CheckpointError: if the checkpoint has no plan, or if its step is not a step of the plan.
@@ -129,8 +129,7 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
         if saved is None:
             raise CheckpointError("was saved before the first fit; expected a checkpoint that a fit has saved.")
         check_form({"plan": _scalars(saved) | steps}, checkpoint.state)
-    plan: Mapping[str, Any] = saved
-    return plan
+    return {**ADDED_SETTINGS, **saved}
 
 
 def saved_seed(checkpoint: Checkpoint) -> int:
@@ -169,13 +168,13 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
 
     Raises:
         CheckpointError: if ``saved`` lacks a setting.
-        SettingError: if there are differences other than a later end. The message lists all of them.
+        SettingError: if there are differences that a resume does not allow. The message lists all of them.
     """
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
     with _naming(checkpoint.path):
         form = {"plan": dict.fromkeys(names), "position": position_form(checkpoint.step)}
-        check_form(form, checkpoint.state, may_hold_more=["plan"])
+        check_form(form, {**checkpoint.state, "plan": saved}, may_hold_more=["plan"])
     differences = [*more, *plan_differences(saved, own)]
     if differences:
         raise SettingError(

@@ -33,6 +33,7 @@ from loopwright.errors import CheckpointError, SaveError, refuse
 from loopwright.plan import Plan
 from loopwright.run_state import Best
 from loopwright.trainer.background import BackgroundTask
+from loopwright.trainer.finished import remove_finished, write_finished
 from loopwright.trainer.resume import find_run, read_run, run_state
 
 _log = logging.getLogger("loopwright")
@@ -197,6 +198,14 @@ class RunSaver:
             self._warn(error)
             return False
         return True
+
+    def begin_stages(self) -> None:
+        """Forget that an earlier fit has finished. Called before a fit trains or validates."""
+        remove_finished(self._run_dir)
+
+    def finish(self, plan: Plan) -> None:
+        """Record that a fit has carried out its whole plan."""
+        write_finished(self._parts, self._run_dir, plan)
 
     def wait(self) -> None:
         """Wait until the save in the background has ended, if there is one.

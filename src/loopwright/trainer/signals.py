@@ -67,9 +67,10 @@ class StopSignals:
         if self._num_received == 1:
             self.received = received
             self._stopping.ask(received.name, is_interruption=True)
+            again = " Press Ctrl-C again to stop at once." if received == signal.SIGINT else ""
             # `print` is not used, because the interrupted code may hold the lock of sys.stderr.
             saving = ", and saving" if self._is_saved else ""
-            text = f"\n{received.name}: stopping after this step{saving}. Send it again to stop at once.\n"
+            text = f"\nStopping after this step{saving}.{again}\n"
             _write(2, text.encode())
             return
         signal.signal(number, signal.SIG_DFL)

@@ -156,7 +156,8 @@ class Trainer(TrainerView):
             train_dataloader: any iterable of micro-batches.
             val_dataloader: a dataloader, or a list or a mapping of them.
             ckpt_path: checkpoint to resume from: its path, a run directory (for its newest valid checkpoint), "last"
-                or "best". The fit carries out the rest of the plan of that run.
+                or "best". The fit carries out the rest of the plan of that run. If the run has carried out its whole
+                plan, nothing is trained or validated, and the result has the recorded metrics.
             init_from: checkpoint whose weights are loaded. The fit starts at step 0.
 
         Raises:
@@ -295,13 +296,15 @@ class Trainer(TrainerView):
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
         """Stop the running fit, if any, after its step. The fit saves, if ``checkpoint`` is set, and returns normally.
 
+        If a method of a callback makes this call, `stopped_by` is the name of the callback.
+
         Args:
             reason: reason for the stop, which is shown to the user.
             is_interruption: whether the run is to be resumed. If so, the state of the `FitResult` is "interrupted", and
                 a validation in progress is aborted; a resumed run repeats this validation.
         """
         if self._fitting.is_running:
-            self._parts.stopping.ask(reason, is_interruption=is_interruption)
+            self._parts.stopping.ask(reason, by=self._listeners.running(), is_interruption=is_interruption)
 
     def skip_update(self) -> None:
         """Skip the update of the current step: the optimizer and the schedulers are not stepped.

@@ -84,6 +84,11 @@ class TrainerView:
         return self._listeners.callbacks
 
     @property
+    def named_callbacks(self) -> Mapping[str, Callback]:
+        """The callbacks by name. The name is the key in a mapping of callbacks, or the name of the class in a list."""
+        return self._listeners.named_callbacks
+
+    @property
     def loggers(self) -> tuple[Logger, ...]:
         """The loggers, in order."""
         return self._listeners.loggers
@@ -117,6 +122,11 @@ class TrainerView:
     def stop_reason(self) -> str | None:
         """Why the current or last fit was stopped; None if it was not stopped."""
         return self._parts.stopping.reason
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Name of the callback that stopped the current or last fit; None if no callback stopped it."""
+        return self._parts.stopping.by
 
     @property
     def validation_name(self) -> str | None:

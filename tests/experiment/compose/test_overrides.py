@@ -33,7 +33,7 @@ def test_sweeps_that_cannot_be_split_are_refused(word: str) -> None:
         split_jobs([word])
 
 
-# Strings of characters that mean something to a shell, to Hydra's grammar or to OmegaConf. OmegaConf has no way to write
+# Strings of characters that mean something to a shell, to Hydra's grammar or to OmegaConf. OmegaConf cannot represent
 # the string ???, which always stands for a missing value.
 ODD_CHARACTERS = st.sampled_from("ab1 \\${}'\",[]()=~:@|?*+-;&<>#%!^`./ é☃\u00a0\n\t")
 ODD_TEXT = st.text(ODD_CHARACTERS, min_size=1, max_size=12).filter(lambda text: text != "???")

@@ -61,6 +61,23 @@ def test_long_texts_and_numbers_of_ordinary_length_are_read(tmp_path: Path) -> N
     assert found == {"a": int("1" * 300), "b": "1" * 5_000, "c": "1f" * 2_000, "d": "2024-01-32x"}
 
 
+@pytest.mark.parametrize(
+    ("section", "found"),
+    [
+        ("{_target_: loopwright.checkpoint.Checkpointing}", {"at_validations": False}),
+        ("{_target_: loopwright.Checkpointing}", {"at_validations": False}),
+        ("{_target_: loopwright.Checkpointing, at_validations: true}", {"at_validations": True}),
+        ("{_target_: mine.Checkpointing}", {}),
+        ("null", None),
+    ],
+)
+def test_saves_at_validations_are_off_if_an_older_version_recorded_no_setting(
+    tmp_path: Path, section: str, found: dict[str, bool] | None
+) -> None:
+    checkpoint = read_recorded(_write(tmp_path, f"checkpoint: {section}\n"))["checkpoint"]
+    assert found == (None if checkpoint is None else {name: checkpoint[name] for name in checkpoint if name[0] != "_"})
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"with a regular file config\.yaml"):
         read_recorded(tmp_path)

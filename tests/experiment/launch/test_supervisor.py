@@ -149,11 +149,13 @@ def test_a_signal_ends_a_run_and_its_supervisor_after_a_save(how: str, code: int
     found = summary(here / "out")
     assert (found["state"], found["exit_code"]) == ("interrupted", code)
     step = found["global_step"]
+    again = " Press Ctrl-C again to stop at once." if received == "SIGINT" else ""
     assert answer.err.splitlines() == [
         "",
-        f"{received}: stopping after this step, and saving. Send it again to stop at once.",
-        f"interrupted by {received} at global_step {step:,}; resume it with: loopwright resume --trust=faulty out",
+        f"Stopping after this step, and saving.{again}",
+        f"interrupted by {received} at global_step {step:,} (run directory: out)",
     ]
+    assert "\nResume it: loopwright resume --trust=faulty out\n" in answer.out
     assert (here / "out" / "checkpoints" / f"step_{step:08d}" / "manifest.json").exists()
 
 

@@ -18,6 +18,7 @@ import yaml  # a dependency of omegaconf
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -73,6 +74,7 @@ class Composer:
     """
 
     def __init__(self, config_dir: Path | None) -> None:
+        self._config_dir = config_dir
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
 
@@ -121,6 +123,33 @@ class Composer:
             directory=_typed_directory(whole, overrides),
             source=whole,
         )
+
+    def set_in_own_files(self, overrides: Sequence[str], section: str, names: Sequence[str]) -> dict[str, str]:
+        """Return which ``names`` in ``section`` are set by files of ``--config-dir``, and the last such file of each.
+
+        Hydra's defaults list names the files of a composition and the package of each file. Of two files that set a
+        name, the later one in the list decides.
+
+        Args:
+            overrides: overrides of a job whose configuration has been composed.
+            section: top-level section, such as ``loop``.
+            names: names in the section.
+        """
+        found: dict[str, str] = {}
+        if self._config_dir is None:
+            return found
+        loader = GlobalHydra.instance().config_loader()
+        used = loader.compute_defaults_list(CONFIG_NAME, [*self._search_path, *overrides], RunMode.RUN)
+        for default in used.defaults:
+            name = f"{str(default.config_path).removesuffix('.yaml')}.yaml"
+            if default.package not in (None, "", section) or not (self._config_dir / name).is_file():
+                continue
+            content = yaml.safe_load(check_config_file(self._config_dir / name))
+            if isinstance(content, dict) and default.package != section:
+                content = content.get(section)
+            if isinstance(content, dict):
+                found.update({key: name for key in names if content.get(key) is not None})
+        return found
 
     def pristine(self) -> dict[str, Any]:
         """Return the ``hydra`` node composed from the shipped files alone."""

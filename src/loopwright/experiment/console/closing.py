@@ -14,7 +14,7 @@ _TRAINING = ("train/", "lr")  # prefixes of metrics that are logged in training,
 
 
 def closing_text(
-    headline: str,
+    headline: str | None,
     metrics: Mapping[str, float],
     best: Mapping[str, Any] | None,
     directory: Path,
@@ -23,13 +23,13 @@ def closing_text(
     """Return a headline, the final and best metrics, the paths of the results, and commands that the user can run next.
 
     Args:
-        headline: first line of the text.
+        headline: first line of the text; None if another line has reported the end of the run.
         metrics: metrics at the end of the run.
         best: name, value and step of the best metric; None if there is no best metric.
         directory: run directory.
         commands: shell commands by label.
     """
-    lines = [headline]
+    lines = [] if headline is None else [headline]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if not name.startswith(_TRAINING)]
     final = final or [f"{name} {show(value)}" for name, value in metrics.items()]
     if final:

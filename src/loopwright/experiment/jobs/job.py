@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,8 +25,10 @@ from loopwright.experiment.jobs.job_settings import (
     without_training,
 )
 from loopwright.experiment.jobs.metric_modes import settle_modes
+from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
 _NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
+CHOSEN = ("experiment", "model", "data")  # groups whose chosen options a run records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +45,11 @@ class Job:
         loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
         device: device settings; None until `loopwright.experiment.jobs.check.settle` has built them.
         source: configuration that Hydra composed, with unresolved interpolations; None for a recorded configuration.
+        chosen: for each group in `CHOSEN`, the name of the chosen option; None where no option is chosen or known.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
         located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
             from these sections, but ``config`` is recorded.
+        notes: lines about lengths of training that other lengths replaced. The plan of the job contains them.
     """
 
     number: int
@@ -56,8 +61,10 @@ class Job:
     loop: object = None
     device: object = None
     source: DictConfig | None = None
+    chosen: Mapping[str, str | None] = field(default_factory=lambda: chosen_in({}))
     num_threads: int = 0
     located: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def built_from(self) -> dict[str, Any]:
@@ -89,6 +96,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
                     directory=composed.directory,
                     label=_label(overrides, jobs),
                     source=composed.source,
+                    find_own=partial(composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
                 )
             )
         except SettingError as error:
@@ -113,14 +121,16 @@ def _check_config(
     directory: str | None = None,
     label: str = "",
     source: DictConfig | None = None,
+    find_own: Callable[[], Mapping[str, str]] | None = None,
 ) -> Job:
-    config = without_training(config, overrides)
+    config, notes = settle_lengths(without_training(config, overrides), overrides, find_own)
     check_targets(config, trust)
     config = settle_modes(config)
     check_names(config, used, overrides)
     check_finite(config)
     settings = read_settings(config)
-    check_sections(config, {} if source is None else source.hydra.runtime.choices)
+    choices = {} if source is None else source.hydra.runtime.choices
+    check_sections(config, choices)
     node = config["loop"]
     is_own = isinstance(node, dict) and str(node.get(TARGET)).startswith("loopwright.")
     return Job(
@@ -133,7 +143,16 @@ def _check_config(
         # Loopwright's loops need no torch, so their errors are reported before torch is imported.
         loop=instantiate(node, trust, "loop") if is_own else None,
         source=source,
+        notes=notes,
+        chosen=chosen_in(choices),
     )
+
+
+def chosen_in(choices: object) -> dict[str, str | None]:
+    """Return the choices for the groups in `CHOSEN`. In a recorded summary, ``choices`` may be any value."""
+    known = choices if isinstance(choices, Mapping) else {}
+    options = {group: known.get(group) for group in CHOSEN}
+    return {group: option if isinstance(option, str) else None for group, option in options.items()}
 
 
 def _check_verbose(value: object) -> None:

@@ -114,7 +114,7 @@ class JobChecker:
         """
         config, trust = job.built_from, self.trust
         loop = build.build_loop(job, trust)
-        _check_paths(job, is_training=isinstance(loop, TrainingLoop))
+        _check_paths(job, is_training=isinstance(loop, TrainingLoop), trusted=trust.packages)
         device = self.usable_device(job)
         precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
         checkpointing = self._once(
@@ -149,7 +149,7 @@ class JobChecker:
         )
         if self._compares_data:
             self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects))
-        plan = plan_job(job.settings, objects)
+        plan = plan_job(job.settings, objects, job.notes)
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
             self._once(job, ["data", "model"], lambda: check_takes(model, objects.data, job))
@@ -231,7 +231,7 @@ def _weightless(node: Any, trust: Trust) -> nn.Module:
     return model
 
 
-def _check_paths(job: Job, *, is_training: bool) -> None:
+def _check_paths(job: Job, *, is_training: bool, trusted: Sequence[str]) -> None:
     settings = job.settings
     if is_training and settings.ckpt_paths is not None:
         raise SettingError("ckpt_paths", ": only a validation accepts several checkpoints; add loop=validation.")
@@ -247,7 +247,7 @@ def _check_paths(job: Job, *, is_training: bool) -> None:
         if problem is not None:
             raise CheckpointError(f"{setting}={path!r}: {problem}")
         if settings.init_from is None and os.path.isdir(path):
-            _check_same_run(job, path, is_training=is_training)
+            _check_same_run(job, path, is_training=is_training, trusted=trusted)
 
 
 def _check_weights(job: Job, model: nn.Module | None) -> None:
@@ -273,12 +273,13 @@ def _check_weights(job: Job, model: nn.Module | None) -> None:
             raise CheckpointError(f"{folder}: {error}") from None
 
 
-def _check_same_run(job: Job, path: str, *, is_training: bool) -> None:
+def _check_same_run(job: Job, path: str, *, is_training: bool, trusted: Sequence[str]) -> None:
     found = run_differences(Path(path), job.config, RESUMED_SECTIONS if is_training else ("model",))
     if found is None:
         return
     run_dir, differences = found
-    what, remedy = "another model", f"to validate it with the recorded model: {command_on('validate', run_dir)}"
+    validate = command_on("validate", run_dir, trusted)
+    what, remedy = "another model", f"to validate it with the recorded model: {validate}"
     if is_training:
         what = "other settings"
         remedy = f"a resumed run keeps its settings. To begin a new run with these weights, use init_from; {remedy}"

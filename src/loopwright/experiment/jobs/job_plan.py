@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loopwright.checkpoint import Checkpoint, read_entries, resolve, verify_checkpoint
@@ -17,6 +17,7 @@ from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.plan import Plan, plan_fit, validation_batches
 from loopwright.trainer.arguments import check_monitored, read_schedulers
 from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.resume import rest_of_run, saved_plan
 
 
@@ -37,8 +38,13 @@ class JobPlan:
     num_samples: int | None = None
 
 
-def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
+def plan_job(settings: JobSettings, objects: JobObjects, notes: Sequence[str] = ()) -> JobPlan:
     """Describe what a job will do. Compute the plan of its fit, if it trains.
+
+    Args:
+        settings: checked top-level values of the configuration.
+        objects: objects that were built for the job.
+        notes: lines about the configuration, which the plan contains before its own notes.
 
     Raises:
         SettingError: if the settings do not fit the data or the checkpoint from which the run resumes.
@@ -48,6 +54,7 @@ def plan_job(settings: JobSettings, objects: JobObjects) -> JobPlan:
     if not isinstance(loop, TrainingLoop):
         return JobPlan(describe_validation(loop, data))
     plan = _plan_fit(settings, objects, loop)
+    plan = replace(plan, notes=(*notes, *plan.notes))
     batch_size, num_samples = sizes_of(data.train, plan.num_micro_batches)
     course = learning_rate_course(objects.optimizer, objects.schedulers)(plan) if plan.total_steps else None
     text = plan_text(plan, data.train, course, objects.callbacks.values())
@@ -84,9 +91,13 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
         save_every=None if checkpointing is None else checkpointing.every_n_steps,
         save_last=checkpointing is not None,
         downstream=downstream,
+        save_at_validations=checkpointing is not None and checkpointing.at_validations,
     )
     check_monitored(read_schedulers(objects.schedulers), plan)
-    return plan if checkpoint is None or saved is None else rest_of_run(checkpoint, saved, plan)
+    if checkpoint is None or saved is None:
+        return plan
+    rest = rest_of_run(checkpoint, saved, plan)
+    return rest if with_last_validations(checkpoint, plan) is None else plan.finished()
 
 
 def _read_plan(ckpt_path: str) -> Checkpoint:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from loopwright.errors import SettingError
 from loopwright.optim import NAME_ARGUMENTS
 from loopwright.plan import Plan, draw_curve
-from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers
+from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers, takes_total_steps
 
 _MAX_POINTS = 1_000  # maximum number of points of a curve, if the rate of any step can be computed directly
 # Maximum number of steps of a curve, if the schedulers must compute the rates one by one. One step takes 5 to 20 µs.
@@ -53,6 +53,28 @@ def sketch_optimizer(factory: Any) -> Optimizer:
     except (ValueError, TypeError) as error:
         raise SettingError("optimizer", f": {error}") from None
     return made
+
+
+def depends_on_length(optimizer: Any, schedulers: Sequence[Any], num_steps: int, lengths: tuple[int, int]) -> bool:
+    """Return whether the first steps of a fit have other learning rates if the fit has another length.
+
+    Schedules whose learning rates cannot be computed in a short time are assumed to depend on the length.
+
+    Args:
+        optimizer: callable that builds an optimizer for given parameters.
+        schedulers: schedulers, as for `learning_rate_course`.
+        num_steps: number of steps to compare.
+        lengths: two lengths of the fit in steps.
+    """
+    specs = [spec for spec in read_schedulers(schedulers) if spec[1] is None]
+    if not any(takes_total_steps(factory) for factory, _ in specs):
+        return False
+    found = []
+    for length in lengths:
+        sketch = sketch_optimizer(optimizer)
+        made = [build_scheduler(spec, sketch, length) for spec in specs]
+        found.append(_rates(made, sketch, 0, num_steps))
+    return found[0] is None or found[0] != found[1]
 
 
 def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # comes with omegaconf
+from hydra.core.override_parser.types import Override
 
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.compose.composition_errors import unknown_key
@@ -19,10 +20,15 @@ from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined
 from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.tree import TARGET
+from loopwright.shipped import conf_dir
+
+_CHECKPOINTING = ("loopwright.Checkpointing", "loopwright.checkpoint.Checkpointing")
 
 
 def read_recorded(run_dir: Path) -> dict[str, Any]:
     """Read the configuration that a run recorded in its ``config.yaml``.
+
+    A setting that older versions of `Checkpointing` lacked is added, with the value with which the run was carried out.
 
     Raises:
         CheckpointError: if ``run_dir`` is not a folder with a ``config.yaml``.
@@ -45,6 +51,9 @@ def read_recorded(run_dir: Path) -> dict[str, Any]:
         config = yaml.safe_load(text)
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise SettingError(str(file), ": expected a mapping of names to values.")
+    checkpoint = config.get("checkpoint")
+    if isinstance(checkpoint, dict) and checkpoint.get(TARGET) in _CHECKPOINTING:
+        checkpoint.setdefault("at_validations", False)
     return config
 
 
@@ -83,12 +92,21 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
         elif isinstance(_get(config, key.split(".")), dict):
             problems.append(
                 f"{line}: a recorded run keeps its option of {key}; change one value of it with {key}.NAME=VALUE, or "
-                f"start a new run with: {shell_line(['loopwright', str(line)])}"
+                f"start a new run{_command_of(override)}"
             )
         elif not _set(config, key.split("."), typed_value(override)):
             problems.append(f"{line}: no such key.{unknown_key(key, config)}")
     if problems:
         raise SettingError(joined(problems), "")
+
+
+def _command_of(override: Override) -> str:
+    """Return the end of a remedy, with a command that has only ``override``; "" if its option is not shipped."""
+    value = override.value()
+    options = value if isinstance(value, list) else [value]
+    files = [conf_dir() / override.key_or_group / f"{option}.yaml" for option in options]
+    is_complete = isinstance(value, dict) or all(file.is_file() for file in files)
+    return f" with: {shell_line(['loopwright', str(override.input_line)])}" if is_complete else ""
 
 
 def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:

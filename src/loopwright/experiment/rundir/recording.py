@@ -14,7 +14,7 @@ from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.jobs.rate_curve import Course
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.hooks import Callback
-from loopwright.loggers.lines import plan_text
+from loopwright.loggers.lines import plan_text, with_notes
 from loopwright.loop import LoopCallback
 from loopwright.optim import kind_of
 from loopwright.plan import plan_json
@@ -40,26 +40,39 @@ class RecordingCallback(Callback):
         config: resolved configuration.
         course: function that describes the learning rates of a plan in one line.
         named_metrics: mapping from the path of a setting, such as ``objective``, to the metric name in this setting.
+        plan_notes: lines about the configuration, which all descriptions of the plan contain.
     """
 
     def __init__(
-        self, writer: DirectoryWriter, config: Mapping[str, Any], course: Course, named_metrics: Mapping[str, str]
+        self,
+        writer: DirectoryWriter,
+        config: Mapping[str, Any],
+        course: Course,
+        named_metrics: Mapping[str, str],
+        plan_notes: Sequence[str] = (),
     ) -> None:
         self._writer = writer
         self._config = config
         self._course = course
         self._named_metrics = named_metrics
+        self.plan_notes = plan_notes
         self.validated_step = 0
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Record the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint."""
+        """Record the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint.
+
+        If a callback stops a resumed run again that it had stopped before, nothing is recorded.
+        """
         plan = trainer.plan
         assert plan is not None, "the plan is made before a fit starts"
-        self._writer.write_resumption()
+        if trainer.stop_reason is not None and self._writer.was_complete:
+            return
+        self._writer.write_resumption(plan.position, plan.stop_step)
         if self._writer.is_resumed:
             plan = plan.whole()
         course = self._course(plan) if plan.total_steps else None
-        self._writer.write_plan(plan_text(plan, train_dataloader, course, trainer.callbacks), plan_json(plan))
+        text = plan_text(plan, train_dataloader, course, trainer.callbacks)
+        self._writer.write_plan(text, plan_json(with_notes(plan, [self])))
         assert trainer.optimizer is not None, "checked by fit"
         self._writer.write_optimizer(_facts(trainer.optimizer))
 

@@ -11,20 +11,25 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from loopwright.errors import SaveError, SettingError
+from loopwright.errors import CheckpointError, SaveError, SettingError
+from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
-from loopwright.records import DATA_FILE, encoding_text, read_record, read_summary
+from loopwright.records import COMPLETE, DATA_FILE, encoding_text, read_mapping, read_record, read_summary
 from loopwright.regular_files import replace_file
 
 # Entries of the summary that a resumed run keeps until it writes new values.
 _KEPT = (
+    "started",
     "cwd",
+    "command",
+    "chosen",
     "global_step",
     "metrics",
     "best",
@@ -39,7 +44,7 @@ _KEPT = (
 _PARTIAL = re.compile(r"\.[a-z]+\.(json|yaml|txt|diff)-\d+")
 _log = logging.getLogger("loopwright")
 
-State = str  # "running", "completed", "interrupted" or "failed"
+State = str  # "running", "completed", "stopped", "interrupted" or "failed"
 
 
 class DirectoryWriter:
@@ -63,7 +68,9 @@ class DirectoryWriter:
         self.directory = directory
         self.is_resumed = is_resumed
         self._is_begun = not is_resumed
+        self.was_complete = False  # whether the run that is resumed had nothing left to do
         before = read_summary(directory) if is_resumed else {}
+        self.was_complete = before.get("state") in COMPLETE
         if is_resumed and not before:
             _log.warning(
                 "%s: cannot be read; the data are not compared with the recorded data.", directory / "summary.json"
@@ -71,9 +78,10 @@ class DirectoryWriter:
         self._resumption: tuple[str, str] | None = None  # texts of config.yaml and command.txt, not yet written
         self._encoding_text: str | None = None  # text of data.json
         self._seconds_before = before["seconds"] if isinstance(before.get("seconds"), float) else 0.0
-        self._started = time.monotonic()
+        self._started_seconds = time.monotonic()
         self._summary: dict[str, Any] = {
             "state": "running",
+            "stop": None,
             "error": None,
             "exit_code": None,
             "global_step": 0,
@@ -84,7 +92,12 @@ class DirectoryWriter:
             "objective_name": settings.objective,
             "objective_mode": settings.objective_mode,
             "seconds": 0.0,
+            # A resumed run keeps the entries of its beginning. Versions that did not record them left none to keep.
+            "started": None if is_resumed else _now(),
+            "ended": None,
             "cwd": os.getcwd(),  # relative paths in the configuration are relative to this directory
+            "command": None,
+            "chosen": None,
             "weights_sha256": None,
             "config_sha256": None,
             "data": {},
@@ -98,19 +111,27 @@ class DirectoryWriter:
             self._write_summary()
 
     def write_beginning(
-        self, config: Mapping[str, Any], words: Sequence[str], environment: Mapping[str, Any], diff: str | None
+        self,
+        config: Mapping[str, Any],
+        words: Sequence[str],
+        chosen: Mapping[str, str | None],
+        environment: Mapping[str, Any],
+        diff: str | None,
     ) -> None:
         """Write the files that can be written before any object is built: configuration, command and environment.
 
         Args:
             config: resolved configuration, written to ``config.yaml``.
-            words: words of the command line, written to ``command.txt``.
+            words: words of the command line, written to ``command.txt`` and the summary.
+            chosen: names of the options that were chosen for some configuration groups, written to the summary.
             environment: return value of `loopwright.experiment.rundir.environment.environment`, written to
                 ``environment.json``.
             diff: uncommitted changes, written to ``git.diff``; None writes no file.
         """
         self._write_config(_config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
+        self._summary |= {"command": shell_line(words), "chosen": dict(chosen)}
+        self._write_summary()
         self._write("environment.json", json.dumps(environment, indent=2) + "\n")
         if diff is not None:
             self._write("git.diff", diff)
@@ -133,10 +154,20 @@ class DirectoryWriter:
         self._resumption = _config_text(config), before + shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
-    def write_resumption(self) -> None:
-        """Write the files of a resumed run. Called after all checks of the resume have passed."""
+    def write_resumption(self, global_step: int, stop_step: int) -> None:
+        """Write the files of a resumed run. Called after all checks of the resume have passed.
+
+        Args:
+            global_step: step from which the run resumes.
+            stop_step: ``global_step`` at which the run ends. If it is later than in the recorded plan, the summary gets
+                both, because a schedule that depends on the end had other learning rates until ``global_step``.
+        """
         if self._resumption is None:
             return
+        before = _recorded_stop(self.directory)
+        if before is not None and before < stop_step:
+            extended = {"global_step": global_step, "stop_step": before, "new_stop_step": stop_step}
+            self._summary["resumes"][-1]["extended"] = extended
         config_text, command = self._resumption
         self._resumption, self._is_begun = None, True
         for left in self.directory.glob(".*.*-*"):  # partial files that a killed process has left
@@ -196,8 +227,8 @@ class DirectoryWriter:
         """
         unknown = values.keys() - self._summary.keys()
         assert not unknown, unknown
-        seconds = self._seconds_before + time.monotonic() - self._started
-        self._summary |= {"state": state, "exit_code": exit_code, "seconds": seconds, **values}
+        seconds = self._seconds_before + time.monotonic() - self._started_seconds
+        self._summary |= {"state": state, "exit_code": exit_code, "seconds": seconds, "ended": _now(), **values}
         self._write_summary()
 
     def _write_summary(self) -> None:
@@ -212,6 +243,21 @@ class DirectoryWriter:
             replace_file(path, text.encode())
         except OSError as error:
             raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _recorded_stop(directory: Path) -> int | None:
+    """Return the last step of the recorded plan; None if ``plan.json`` is not a file that a run has written."""
+    try:
+        settings = read_mapping(directory / "plan.json").get("settings")
+    except CheckpointError:  # for example a link, which is replaced and not followed
+        return None
+    stop = settings.get("stop_step") if isinstance(settings, dict) else None
+    return stop if type(stop) is int else None
+
+
+def _now() -> str:
+    """Return the current time as ISO 8601 text with the offset from UTC, such as ``2026-11-30T18:45:00+01:00``."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _config_text(config: Mapping[str, Any]) -> str:

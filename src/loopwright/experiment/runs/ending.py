@@ -24,6 +24,8 @@ from loopwright.experiment.jobs.job_settings import OVERFITS, at_callback_path, 
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.writer import DirectoryWriter
+from loopwright.plan import Plan, longer_length
+from loopwright.protocols import StopsAgain
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
@@ -58,10 +60,10 @@ class Ended:
     """The outcome of a run. It contains no objects of the run.
 
     Args:
-        state: "completed", "interrupted" or "failed".
-        exit_code: 0 (completed), 1 (failed), 2 (wrong setting), 3 (bad checkpoint), 130 or 143 (signal).
+        state: "completed", "stopped", "interrupted" or "failed".
+        exit_code: 0 (completed or stopped), 1 (failed), 2 (wrong setting), 3 (bad checkpoint), 130 or 143 (signal).
         objective: value of the objective metric at the end of the run; NaN if the metric has no value.
-        error: error message on one line; None if the run completed.
+        error: error message on one line; None if the run completed or was stopped.
     """
 
     state: str
@@ -101,6 +103,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
         best = None if trainer.best is None else asdict(trainer.best)
         known = {"global_step": trainer.global_step, "metrics": dict(trainer.metrics), "best": best}
         if state == "interrupted":
+            known["stop"] = None if trainer.stopped_by is None else stop_of(trainer)  # None for a signal
             reason = f" by {trainer.stop_reason}" if trainer.stop_reason else ""
             said = f"interrupted{reason} at global_step {trainer.global_step:,}"
     if state == "failed":
@@ -119,17 +122,33 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
 
 def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:
     directory, commands = next_commands(request, state)
-    if state == "interrupted" and known:
-        tell(closing_text(f"{said[0].upper()}{said[1:]}.", known["metrics"], known["best"], directory, commands))
-    where = f" (traceback in {directory / 'run.log'})"
-    if state == "interrupted":
-        where = f" (run directory: {directory})"
-        if "Resume it" in commands:
-            where = f"; resume it with: {commands['Resume it']}"
-    complain(f"{said}{where}")
+    if state != "interrupted":
+        complain(f"{said} (traceback in {directory / 'run.log'})")
+        return
+    complain(f"{said} (run directory: {directory})")
+    if known:
+        tell(closing_text(None, known["metrics"], known["best"], directory, commands))
 
 
-def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]]:
+def stop_of(trainer: Trainer) -> dict[str, str | None] | None:
+    """Return the name of the callback that stopped the last fit, and the reason; None if the fit was not stopped.
+
+    The name is None if `Trainer.stop` was called outside callbacks.
+    """
+    return None if trainer.stop_reason is None else {"by": trainer.stopped_by, "reason": trainer.stop_reason}
+
+
+def continuing_overrides(trainer: Trainer) -> tuple[str, ...]:
+    """Return the overrides with which a resume of a stopped run trains further; empty if there are none."""
+    by = trainer.stopped_by
+    callback = None if by is None else trainer.named_callbacks.get(by)
+    settings: Mapping[str, object] = callback.to_continue if isinstance(callback, StopsAgain) else {}
+    return tuple(f"callbacks.{by}.{name}={value}" for name, value in settings.items())
+
+
+def next_commands(
+    request: RunRequest, state: str, plan: Plan | None = None, continue_with: Sequence[str] = ()
+) -> tuple[Path, dict[str, str]]:
     """Return the run directory, and shell commands by label that use its checkpoints.
 
     The commands are empty if the run has no checkpoint.
@@ -138,6 +157,8 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
         request: request for the run.
         state: "completed", or "stopped" if a callback ended the run and would end it again after a resume. In any other
             state, the run can be resumed.
+        plan: plan of a completed fit; None: no command that trains for longer is returned.
+        continue_with: overrides with which a resume of a stopped run trains further.
     """
     directory, trusted = request.directory, request.trust.packages
     if not steps_in(directory):
@@ -146,19 +167,32 @@ def next_commands(request: RunRequest, state: str) -> tuple[Path, dict[str, str]
     if callbacks_of(request.job.config, OVERFITS):
         pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
     elif state == "completed":
-        longer = _longer(request.job.config["loop"])
-        commands = {} if longer is None else {"Train it for longer": command_on("resume", directory, trusted, longer)}
-    elif state != "stopped":
+        longer = longer_command(directory, request.job.config, plan, trusted)
+        commands = {} if longer is None else {"Train it for longer": longer}
+    elif state == "stopped":
+        commands = {"To continue": command_on("resume", directory, trusted, *continue_with)} if continue_with else {}
+    else:
         commands = {"Resume it": resume}
-    return directory, {**commands, "Validate it": command_on("validate", directory, trusted)}
+    if request.objects is None or request.objects.data.val is not None:
+        commands["Validate it"] = command_on("validate", directory, trusted)
+    return directory, commands
 
 
-def _longer(loop: Mapping[str, Any]) -> str | None:
-    """Return the override that doubles the length of training, or None if no length is set."""
-    for name in ("num_steps", "max_steps", "num_epochs"):
-        if isinstance(loop.get(name), int):
-            return f"loop.{name}={2 * loop[name]}"
-    return None
+def longer_command(directory: Path, config: Mapping[str, Any], plan: Plan | None, trusted: Sequence[str]) -> str | None:
+    """Return the command that resumes a completed run and trains about twice as long; None if there is no such command.
+
+    Args:
+        directory: run directory.
+        config: resolved configuration of the run.
+        plan: plan of the fit; None if the run did not train.
+        trusted: packages that the user trusts.
+    """
+    if plan is None or not steps_in(directory) or callbacks_of(config, OVERFITS):
+        return None
+    name, value = longer_length(plan)
+    # A loop that a function of the user returns may have another length than its section in the configuration.
+    is_set = config["loop"].get(name) == plan.settings()[f"loop.{name}"]
+    return command_on("resume", directory, trusted, f"loop.{name}={value}") if is_set else None
 
 
 def draw(directory: Path) -> None:

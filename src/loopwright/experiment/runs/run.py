@@ -37,7 +37,16 @@ from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.rundir.writer import DirectoryWriter
-from loopwright.experiment.runs.ending import Ended, Live, RunRequest, draw, end_by, next_commands
+from loopwright.experiment.runs.ending import (
+    Ended,
+    Live,
+    RunRequest,
+    continuing_overrides,
+    draw,
+    end_by,
+    next_commands,
+    stop_of,
+)
 from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.loop import TrainingLoop
 from loopwright.trainer import Trainer
@@ -54,6 +63,8 @@ class _Outcome:
     metrics: Mapping[str, float]
     did: str
     state: str = "completed"
+    stop: dict[str, str | None] | None = None
+    continue_with: Sequence[str] = ()  # overrides with which a resume of a stopped run trains further
     best: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -97,7 +108,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     _record_beginning(request, writer)
     objects = build_objects(_without_progress(job), request.trust) if request.objects is None else request.objects
     course = learning_rate_course(objects.optimizer, objects.schedulers)
-    recording = RecordingCallback(writer, job.config, course, _named_metrics(job.config))
+    recording = RecordingCallback(writer, job.config, course, _named_metrics(job.config), job.notes)
     trainer = make_trainer(job, objects, request.trust, request.directory, {"run_recorder": recording})
     live.trainer = trainer
     with trainer:
@@ -118,8 +129,9 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             outcome = _validate(trainer, settings, started, data.val)
         objective = _objective(settings, outcome.metrics)
         writer.end(
-            "completed",
+            outcome.state,
             0,
+            stop=outcome.stop,
             global_step=recording.validated_step if trainer.plan is None else trainer.global_step,
             metrics=dict(outcome.metrics),
             best=outcome.best,
@@ -130,10 +142,10 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     draw(request.directory)
     if not request.is_quiet:
         print_rows(outcome.rows)
-        directory, commands = next_commands(request, outcome.state)
+        directory, commands = next_commands(request, outcome.state, trainer.plan, outcome.continue_with)
         tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, directory, commands))
     _log.info("%s", outcome.did)
-    return Ended(state="completed", exit_code=0, objective=objective)
+    return Ended(state=outcome.state, exit_code=0, objective=objective)
 
 
 def _collect_garbage_from_here() -> None:
@@ -158,7 +170,7 @@ def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
     job, (git, diff) = request.job, git_state(Path.cwd())
     here = environment(job.num_threads, git, request.trust)
     if request.resume_from is None:
-        writer.write_beginning(job.config, request.words, here, diff)
+        writer.write_beginning(job.config, request.words, job.chosen, here, diff)
         return
     _log.info("resumed from %s", request.resume_from)
     changes = environment_differences(read_environment(request.directory), here)
@@ -180,11 +192,20 @@ def _fit(
     if result.state == "interrupted":
         raise SystemExit(143)
     best = None if result.best is None else asdict(result.best)
-    num_steps = result.plan.total_steps
-    did = f"trained {num_steps:,} steps to global_step {result.global_step:,} in {result.seconds:.1f} s"
-    if result.state == "stopped":
-        did = f"stopped at global_step {result.global_step:,} after {result.seconds:.1f} s: {trainer.stop_reason}"
-    return _Outcome(result.metrics, did, result.state, best)
+    step, num_steps = f"global_step {result.global_step:,}", result.plan.total_steps
+    if result.state == "completed":
+        did = f"trained {num_steps:,} steps to {step} in {result.seconds:.1f} s"
+        return _Outcome(result.metrics, did, best=best)
+    by = "" if trainer.stopped_by is None else f" by {trainer.stopped_by}"
+    did = f"stopped{by} at {step} after {result.seconds:.1f} s: {trainer.stop_reason}"
+    continue_with = continuing_overrides(trainer)
+    if result.global_step == result.plan.position and not result.plan.begins_with_validation:
+        did = f"trained nothing; the run was stopped{by} at {step}"
+        replaced = {word.partition("=")[0] for word in continue_with}
+        if continue_with and request.resume_from is not None:  # nothing was recorded, so other words are typed again
+            typed = request.job.overrides
+            continue_with += tuple(word for word in typed if word.partition("=")[0] not in replaced)
+    return _Outcome(result.metrics, did, result.state, stop_of(trainer), continue_with, best)
 
 
 def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], val: Any) -> _Outcome:

@@ -13,7 +13,7 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_table, show
 from loopwright.experiment.jobs.job import Job
 from loopwright.loggers.append_only import plain
-from loopwright.records import read_summary
+from loopwright.records import COMPLETE, read_summary
 from loopwright.regular_files import replace_file
 
 _NOT_RUN: Mapping[str, Any] = {"state": "not run", "objective": None, "error": None}
@@ -45,5 +45,5 @@ def print_sweep(jobs: Sequence[Job], results: Results, directory: Path) -> None:
     for job, result in zip(jobs, results, strict=True):
         if result["error"]:
             tell(f"job {job.number}: {result['error']}")
-    num_done = sum(result["state"] == "completed" for result in results)
+    num_done = sum(result["state"] in COMPLETE for result in results)
     tell(f"Done: {num_done} of {len(jobs)} jobs completed.\nSweep directory: {directory}")

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.budget import MAX_CHARACTERS
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
-from loopwright.experiment.jobs.job import Job, make_recorded_job
+from loopwright.experiment.jobs.job import Job, chosen_in, make_recorded_job
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.jobs.recorded_data import data_differences, started_in
+from loopwright.experiment.jobs.typed_lengths import settle_lengths
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
 from loopwright.experiment.rundir.environment import (
     comparable,
@@ -31,6 +33,7 @@ from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.runs.ending import RunRequest
 from loopwright.experiment.runs.run import run
 from loopwright.experiment.verify.found import count
+from loopwright.experiment.verify.history import history_notes
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
 from loopwright.records import read_record, read_summary
@@ -71,23 +74,24 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         made = _with_overrides(located, overrides, config.get("seed"))
         job = make_recorded_job(made, line.overrides, trust)
         _check_place(directory, typed, job.settings.name)
-        return job
+        return replace(job, chosen=chosen_in(summary.get("chosen")))
 
     num_threads = recorded_threads(directory)
     with checked_again(make_job, recorded, summary, trust, num_threads, compares_data=False) as ready:
         is_training, data = isinstance(ready.objects.loop, TrainingLoop), ready.objects.data
         there = read_outcome(directory, is_training=is_training)
-        changes = [*_edits(directory, summary), *differences(recorded, config), *_changed_origins(summary, ready.job)]
-        changes += data_differences(summary, data)
+        changes = [*_edits(directory, summary), *differences(recorded, settle_lengths(config, overrides).config)]
+        changes += [*_changed_origins(summary, ready.job), *data_differences(summary, data)]
         changes += _changes_around(directory, trust, ready.job.num_threads)
-        notes = _notes(summary, trains=is_training, validates=data.val is not None)
-        changes, notes = ([on_one_line(each, _MAX_CHARACTERS) for each in part] for part in (changes, notes))
+        changes = [on_one_line(each, _MAX_CHARACTERS) for each in changes]
+        notes = history_notes(summary, ready.plan.plan, ready.objects)
         head = (
             f"What differs from {directory}:"
             if changes
             else f"The configuration, data and environment recorded in {directory} are unchanged."
         )
-        tell("\n".join([head, *(f"  {each}" for each in (*changes, *notes))]))
+        said = [*changes, *(on_one_line(note.text, _MAX_CHARACTERS) for note in notes)]
+        tell("\n".join([head, *(f"  {each}" for each in said)]))
         place = allocate(ready.job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
         request = RunRequest(
             job=ready.job, directory=place, words=["loopwright", *line.words], trust=trust, objects=ready.objects
@@ -100,7 +104,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     if verdict.is_reproduced is None:
         tell(verdict.text)
         return ended.exit_code or 1
-    tell(f"{verdict.text}\n{_reasons([*changes, *notes])}")
+    tell(f"{verdict.text}\n{_reasons([*changes, *(note.cause for note in notes if note.cause is not None)])}")
     return 1
 
 
@@ -180,23 +184,6 @@ def _source_changes(directory: Path, diff: str | None) -> list[str]:
 def _num_lines(text: bytes) -> int:
     """Return the number of lines, without the memory for a list of them."""
     return text.count(b"\n") + (not text.endswith(b"\n"))
-
-
-def _notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) -> list[str]:
-    """Return notes about the recorded run: data without a recorded hash, and each resume."""
-    data, resumes = summary.get("data"), summary.get("resumes")
-    hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
-    lacking = [
-        part
-        for part, is_used, other in (("training", trains, "val"), ("validation", validates, "train"))
-        if is_used and all(name.startswith(other) for name in hashed)  # a name with neither prefix covers both
-    ]
-    notes = [f"data: no hash recorded of the {' and '.join(lacking)} data"] if lacking else []
-    for each in resumes if isinstance(resumes, list) else []:
-        if isinstance(each, dict):
-            other = f" in another environment ({each['differences']})" if each.get("differences") else ""
-            notes.append(f"resumed: from {each.get('checkpoint')}{other}; now the run is repeated without interruption")
-    return notes
 
 
 def _reasons(found: Sequence[str]) -> str:

@@ -11,21 +11,28 @@ from typing import Any
 
 from loopwright.checkpoint import resolve
 from loopwright.errors import SettingError, on_one_line
-from loopwright.experiment.console.command_line import CommandLine, command_on
+from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
+from loopwright.experiment.jobs.job_settings import callbacks_of
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
+from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 from loopwright.experiment.rundir.environment import recorded_threads
-from loopwright.experiment.runs.ending import RunRequest
+from loopwright.experiment.runs.ending import RunRequest, longer_command
 from loopwright.experiment.runs.run import carry_out, opened
-from loopwright.records import read_summary
+from loopwright.protocols import StopsAgain
+from loopwright.records import COMPLETE, read_summary
 
 # A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
 # other settings do not change its results.
-_LENGTHS = ("loop.max_steps", "loop.num_steps", "loop.num_epochs", "callbacks.early_stopping.patience")
-_KEPT = ("checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.on_save_error", "checkpoint.background")
+_LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
+_KEPT = tuple(
+    f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
+)
+_EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
@@ -44,18 +51,19 @@ def resume(line: CommandLine, trust: Trust) -> int:
     recorded = read_recorded(directory)
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
-    changes = _check_changes(recorded, config)
+    changes = _check_changes(recorded, settle_lengths(config, line.overrides).config)
     summary = read_summary(directory)
     make_job = partial(_make_job, config, line.overrides, trust)
-    if summary.get("state") == "completed" and not any(name in _LENGTHS for name in changes):
-        with checked_again(partial(make_job, None), recorded, summary, trust):
-            pass  # only the checks are needed: they refuse a wrong value
-        step = on_one_line(str(summary.get("global_step")), 80)
-        tell(
-            f"{directory}: completed at global_step {step}; nothing is left to do. "
-            f"To train it for longer: {command_on('resume', directory, trust.packages, 'loop.max_steps=N')}"
-        )
-        return 0
+    if summary.get("state") in COMPLETE and not _may_train_further(summary, recorded, changes, line.overrides):
+        with checked_again(partial(make_job, None), recorded, summary, trust) as ready:  # refuses a wrong value
+            stops_again = isinstance(ready.objects.callbacks.get(_stop_of(summary)[0]), StopsAgain)
+            plan = ready.plan.plan
+            del ready  # the objects are not needed
+        if not stops_again:  # otherwise the fit stops at once, and reports which setting continues it
+            has_ended = plan is not None and summary.get("global_step") == plan.stop_step
+            longer = longer_command(directory, recorded, plan, trust.packages) if has_ended else None
+            tell(_nothing_left(summary, directory, longer))
+            return 0
     with opened(directory):
         checkpoint = resolve(directory)
         num_threads = recorded_threads(directory)
@@ -94,13 +102,58 @@ def _make_job(
     return replace(job, located={name: located.get(name) for name in _BUILT})
 
 
+def _may_train_further(
+    summary: Mapping[str, Any], recorded: Mapping[str, Any], changes: Sequence[str], overrides: Sequence[str]
+) -> bool:
+    """Return whether the changed settings may allow a complete run to train further.
+
+    A stopped run has not reached its recorded end, so a length that is typed again without a change also counts.
+    """
+    names = {*changes}
+    if summary.get("state") == "stopped":
+        names |= {override.key_or_group for override in parse_overrides(overrides)}
+    return not names.isdisjoint((*_LENGTHS, *_patience(recorded)))
+
+
+def _patience(recorded: Mapping[str, Any]) -> list[str]:
+    """Return the setting ``patience`` of each `EarlyStopping` in a recorded configuration."""
+    return [f"callbacks.{name}.patience" for name in callbacks_of(recorded, _EARLY_STOPPING)]
+
+
+def _stop_of(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the recorded name of the callback that stopped a run, and the reason; empty strings if unknown."""
+    stop = summary.get("stop")
+    by, reason = (stop.get("by"), stop.get("reason")) if isinstance(stop, Mapping) else (None, None)
+    return by if isinstance(by, str) else "", on_one_line(reason, 300) if isinstance(reason, str) else ""
+
+
+def _nothing_left(summary: Mapping[str, Any], directory: Path, longer: str | None) -> str:
+    """Return the message about a run that is complete.
+
+    Args:
+        summary: summary of the run.
+        directory: run directory.
+        longer: command that trains the run for longer; None: there is no such command.
+    """
+    step = on_one_line(str(summary.get("global_step")), 80)
+    remedy = "" if longer is None else f" To train it for longer: {longer}"
+    if summary.get("state") == "completed":
+        how = f"completed at global_step {step}"
+    else:
+        by, reason = _stop_of(summary)
+        name = on_one_line(by, 80)
+        how = f"stopped{f' by {name}' if name else ''} at global_step {step}{f' ({reason})' if reason else ''}"
+        remedy = f" {name} decides whether a resume trains further.{remedy}" if name else remedy
+    return f"{directory}: {how}; nothing is left to do.{remedy}"
+
+
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return the names of the changed settings. Refuse changes that are not allowed in a resumed run."""
     changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
-    refused = [line for name, line in changes.items() if name not in _MAY_CHANGE]
+    refused = [line for name, line in changes.items() if name not in (*_MAY_CHANGE, *_patience(recorded))]
     if refused:
-        raise SettingError(
-            "resume",
-            f": a resumed run keeps its settings ({'; '.join(refused)}); to train for longer, use loop.max_steps=N.",
-        )
+        loop = recorded.get("loop")
+        lengths = [name for name in LENGTHS if isinstance(loop, dict) and loop.get(name) is not None]
+        longer = f"; to train for longer, use loop.{lengths[0]}=N" if lengths else ""
+        raise SettingError("resume", f": a resumed run keeps its settings ({'; '.join(refused)}){longer}.")
     return list(changes)

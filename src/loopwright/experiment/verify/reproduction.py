@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import on_one_line
-from loopwright.records import MAX_LOG_BYTES, METRICS_FILE, read_record, read_summary
+from loopwright.records import COMPLETE, MAX_LOG_BYTES, METRICS_FILE, read_record, read_summary
 
 _MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
@@ -40,8 +40,8 @@ class Outcome:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run completed."""
-        return self.state == "completed"
+        """Whether the run completed, or a callback stopped it."""
+        return self.state in COMPLETE
 
     @property
     def ending(self) -> str:
@@ -80,7 +80,7 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
         lines = data.splitlines(keepends=True)
     else:
         lines = [] if is_training else _validated(summary)
-    if state != "completed" and lines and not lines[-1].endswith(b"\n"):
+    if state not in COMPLETE and lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     return Outcome(
         state=state,

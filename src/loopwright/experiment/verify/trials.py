@@ -91,7 +91,8 @@ class Trials:
             with tempfile.TemporaryDirectory() as folder:
                 return self._run({**config, "checkpoint": None}, callback, Path(folder), {})
         start = {"ckpt_path": run_dir} if (run_dir / "checkpoints").is_dir() else {}
-        return self._run({**config, "checkpoint": {TARGET: "loopwright.Checkpointing"}}, callback, run_dir, start)
+        checkpoint = {TARGET: "loopwright.Checkpointing", "at_validations": False}
+        return self._run({**config, "checkpoint": checkpoint}, callback, run_dir, start)
 
     def _run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path, start: Mapping[str, Any]) -> Trial:
         job = replace(self._job, config=dict(config), loop=None, device=None)

@@ -27,6 +27,7 @@ from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.jobs.check import checked
 from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.job_settings import OVERFITS, callbacks_of
+from loopwright.experiment.jobs.typed_lengths import typed_lengths
 from loopwright.experiment.verify.accumulation import verify_accumulation
 from loopwright.experiment.verify.both_ways import (
     verify_determinism,
@@ -130,7 +131,6 @@ def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
 
 def _num_steps(job: Job) -> int:
     """Return the number of steps to compare: the length that the user typed, or else `NUM_STEPS`."""
-    typed = {word.lstrip("+").partition("=")[0] for word in job.overrides}
     loop: Mapping[str, Any] = job.config["loop"]
-    given = [loop[name] for name in ("num_steps", "max_steps") if f"loop.{name}" in typed and loop.get(name)]
+    given = [loop[name] for name in typed_lengths(job.overrides) if name != "num_epochs" and loop.get(name)]
     return int(given[0]) if given else NUM_STEPS

@@ -1,0 +1,64 @@
+"""`settle_lengths`, which decides between the lengths of training that the user typed and the lengths in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from loopwright.experiment.compose.overrides import parse_overrides
+
+LENGTHS = ("num_steps", "max_steps", "num_epochs")
+
+
+class SettledLengths(NamedTuple):
+    """A configuration in which each unused length is null, and a line for each length that was replaced."""
+
+    config: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def typed_lengths(overrides: Sequence[str]) -> list[str]:
+    """Return the names in `LENGTHS` that the overrides set, also in a mapping such as ``loop={max_steps: 5}``."""
+    names: set[str] = set()
+    for override in parse_overrides(overrides):
+        section, _, name = override.key_or_group.partition(".")
+        if section != "loop" or override.is_delete():
+            continue
+        value = None if name else override.value()
+        names.update([name] if name else map(str, value) if isinstance(value, dict) else [])
+    return [name for name in LENGTHS if name in names]
+
+
+def settle_lengths(
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    find_own: Callable[[], Mapping[str, str]] | None = None,
+) -> SettledLengths:
+    """Return a configuration in which a typed length replaces each length that was not typed.
+
+    If no length was typed, a length that a file of the user sets replaces the lengths that only shipped files set. A
+    value of null is not a length: it neither replaces a length nor is replaced.
+
+    Args:
+        config: resolved configuration. It is not changed.
+        overrides: overrides as typed.
+        find_own: function that returns the lengths that files of the user set, with the name of the file. It is called
+            only if its result can matter. None for a recorded configuration, which does not contain this information.
+    """
+    loop = config.get("loop")
+    if not isinstance(loop, dict):
+        return SettledLengths(config, ())
+    given = [name for name in LENGTHS if loop.get(name) is not None]
+    kept = [name for name in typed_lengths(overrides) if name in given]
+    source, reason = "the configuration files" if find_own else "the recorded configuration", ""
+    if kept:
+        shown = " and ".join(f"loop.{name}={loop[name]}" for name in kept)
+        reason = f"{shown} {'was' if len(kept) == 1 else 'were'} typed"
+    elif find_own is not None and len(given) > 1:
+        own = find_own()
+        kept = [name for name in given if name in own]
+        source = "the shipped files"
+        reason = " and ".join(f"{own[name]} sets loop.{name}={loop[name]}" for name in kept)
+    replaced = [name for name in given if name not in kept] if kept else []
+    notes = tuple(f"loop.{name}={loop[name]} of {source} is not used: {reason}" for name in replaced)
+    return SettledLengths({**config, "loop": {**loop, **dict.fromkeys(replaced)}}, notes)

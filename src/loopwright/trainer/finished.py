@@ -1,0 +1,99 @@
+"""The file ``finished.json``, which a fit writes into its run directory when it has carried out its whole plan.
+
+The last step of a fit is saved before its validations, so the checkpoint does not contain their results. The file
+contains the state that these validations changed: the metrics, and the states of the loggers, such as the sizes of
+their files. So a resume from this checkpoint to the same end repeats no validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from loopwright.checkpoint import Checkpoint, decode, encode, read_manifest, step_folder
+from loopwright.engine.metric_log import MetricLog
+from loopwright.engine.parts import Parts
+from loopwright.engine.state import stateful_loggers
+from loopwright.errors import CheckpointError, on_one_line
+from loopwright.plan import Plan
+from loopwright.regular_files import read_regular, replace_file
+
+FINISHED_FILE = "finished.json"
+
+_CHANGED = ("metrics", "loggers")  # entries of a checkpoint that validations change, and that a resume needs
+_MAX_BYTES = 16 << 20
+
+_log = logging.getLogger("loopwright")
+
+
+def write_finished(parts: Parts, run_dir: Path, plan: Plan) -> None:
+    """Record that the whole plan has been carried out, if the current step has a checkpoint in the run directory.
+
+    An error in writing is logged as a warning, because the run is complete without the file. The file is not written if
+    the state of a logger contains tensors.
+    """
+    step = parts.state.global_step
+    folder = step_folder(run_dir, step)
+    if not folder.is_dir():
+        return
+    try:
+        entries = {
+            "global_step": step,
+            "manifest_sha256": _manifest_digest(folder),
+            "plan": dict(plan.settings()),
+            "metrics": parts.log.state_dict(),
+            "loggers": {name: logger.state_dict() for name, logger in stateful_loggers(parts.callbacks).items()},
+        }
+        values, tensors = encode(entries)
+        if not tensors:
+            replace_file(run_dir / FINISHED_FILE, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+    except (OSError, CheckpointError) as error:
+        problem = "%s: cannot be written (%s); a resume repeats the last validation."
+        _log.warning(problem, run_dir / FINISHED_FILE, _text(error))
+
+
+def remove_finished(run_dir: Path) -> None:
+    """Remove the file before a fit trains or validates in the run directory."""
+    with suppress(OSError):  # no file, or a folder of another program, which is not read either
+        os.unlink(run_dir / FINISHED_FILE)
+
+
+def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | None:
+    """Return the checkpoint with the results of the validations after its step, if its run has finished.
+
+    Args:
+        checkpoint: checkpoint from which a run is resumed.
+        plan: plan of the whole run.
+
+    Returns:
+        None if the run of the checkpoint has not finished this plan, or if the file belongs to another checkpoint. Also
+        if the file is damaged; then a warning is logged.
+    """
+    file = checkpoint.path.absolute().parent.parent / FINISHED_FILE
+    if checkpoint.step != plan.stop_step or not os.path.lexists(file):
+        return None
+    try:
+        found = decode(json.loads(read_regular(file, _MAX_BYTES)), {})
+        if found["manifest_sha256"] != _manifest_digest(checkpoint.path) or found["plan"] != plan.settings():
+            return None
+        MetricLog(mode=found["metrics"]["mode"]).load_state_dict(found["metrics"])  # refuses wrong values
+        if not all(isinstance(state, Mapping) for state in found["loggers"].values()):
+            raise ValueError("loggers: expected a mapping for each logger")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, CheckpointError) as error:
+        _log.warning("%s: cannot be used (%s); the last validation is repeated.", file, _text(error))
+        return None
+    return replace(checkpoint, state={**checkpoint.state, **{name: found[name] for name in _CHANGED}})
+
+
+def _manifest_digest(folder: Path) -> str:
+    return hashlib.sha256(read_manifest(folder).to_bytes()).hexdigest()
+
+
+def _text(error: Exception) -> str:
+    return on_one_line(f"{type(error).__name__}: {error}", 200)

@@ -1,0 +1,25 @@
+"""`nothing_to_train`, the message about a fit that a callback has stopped before its first step."""
+
+from __future__ import annotations
+
+from loopwright.hooks import Callback
+from loopwright.protocols import StopsAgain
+
+
+def nothing_to_train(by: str | None, callback: Callback | None, reason: str, step: int) -> str:
+    """Return a message with the reason, and with the settings with which a resume trains further.
+
+    Args:
+        by: name of the callback; None if no callback stopped the fit.
+        callback: the callback.
+        reason: reason for the stop.
+        step: ``global_step`` of the run.
+    """
+    what = "it was stopped" if by is None else f"{by} stopped this run"
+    text = f"Nothing to train: {what} at step {step:,} ({reason})."
+    if not isinstance(callback, StopsAgain):
+        return text if by is None else f"{text} {by} decides whether a resume trains further."
+    settings = ", ".join(f"{by}.{name}={value}" for name, value in callback.to_continue.items())
+    if not settings:
+        return f"{text} A resume cannot train further; init_from starts a new run with the weights."
+    return f"{text} To continue, resume with {settings}."
