@@ -1,8 +1,18 @@
 """Functions and classes that save and load checkpoints, which are folders of safetensors and JSON files."""
 
 from loopwright.checkpoint.checkpointing import Checkpointing
+from loopwright.checkpoint.choose import (
+    FINISHED_FILE,
+    MAX_FINISHED_BYTES,
+    Chosen,
+    choose,
+    find_best,
+    is_named,
+    manifest_digest,
+    within,
+)
 from loopwright.checkpoint.encode import check_state, decode, encode
-from loopwright.checkpoint.files import Manifest, read_manifest
+from loopwright.checkpoint.files import Manifest
 from loopwright.checkpoint.find import expand, folder_problem, resolve, step_folder, steps_in
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.host_copies import HostCopies
@@ -28,19 +38,26 @@ from loopwright.checkpoint.write import (
 )
 
 __all__ = [
+    "FINISHED_FILE",
+    "MAX_FINISHED_BYTES",
     "Checkpoint",
     "Checkpointing",
+    "Chosen",
     "Contents",
     "HostCopies",
     "Manifest",
     "check_state",
     "check_weights",
+    "choose",
     "clean_leftovers",
     "decode",
     "encode",
     "expand",
+    "find_best",
     "folder_problem",
+    "is_named",
     "load_weights",
+    "manifest_digest",
     "pack",
     "parameter_names",
     "plain_names",
@@ -48,7 +65,6 @@ __all__ = [
     "prune",
     "read_checkpoint",
     "read_entries",
-    "read_manifest",
     "read_torch_weights",
     "refuse_lazy",
     "remove_checkpoint",
@@ -58,6 +74,7 @@ __all__ = [
     "unsaved_buffers",
     "verify_checkpoint",
     "weights_digest",
+    "within",
     "write_checkpoint",
     "write_contents",
 ]

@@ -7,7 +7,6 @@ their files. So a resume from this checkpoint to the same end repeats no validat
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,7 +15,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from loopwright.checkpoint import Checkpoint, decode, encode, read_manifest, step_folder
+from loopwright.checkpoint import (
+    FINISHED_FILE,
+    MAX_FINISHED_BYTES,
+    Checkpoint,
+    decode,
+    encode,
+    manifest_digest,
+    step_folder,
+)
 from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
 from loopwright.engine.state import stateful_loggers
@@ -24,10 +31,7 @@ from loopwright.errors import CheckpointError, on_one_line
 from loopwright.plan import Plan
 from loopwright.regular_files import read_regular, replace_file
 
-FINISHED_FILE = "finished.json"
-
 _CHANGED = ("metrics", "loggers")  # entries of a checkpoint that validations change, and that a resume needs
-_MAX_BYTES = 16 << 20
 
 _log = logging.getLogger("loopwright")
 
@@ -45,7 +49,7 @@ def write_finished(parts: Parts, run_dir: Path, plan: Plan) -> None:
     try:
         entries = {
             "global_step": step,
-            "manifest_sha256": _manifest_digest(folder),
+            "manifest_sha256": manifest_digest(folder),
             "plan": dict(plan.settings()),
             "metrics": parts.log.state_dict(),
             "loggers": {name: logger.state_dict() for name, logger in stateful_loggers(parts.callbacks).items()},
@@ -79,8 +83,8 @@ def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | No
     if checkpoint.step != plan.stop_step or not os.path.lexists(file):
         return None
     try:
-        found = decode(json.loads(read_regular(file, _MAX_BYTES)), {})
-        if found["manifest_sha256"] != _manifest_digest(checkpoint.path) or found["plan"] != plan.settings():
+        found = decode(json.loads(read_regular(file, MAX_FINISHED_BYTES)), {})
+        if found["manifest_sha256"] != manifest_digest(checkpoint.path) or found["plan"] != plan.settings():
             return None
         MetricLog(mode=found["metrics"]["mode"]).load_state_dict(found["metrics"])  # refuses wrong values
         if not all(isinstance(state, Mapping) for state in found["loggers"].values()):
@@ -89,10 +93,6 @@ def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | No
         _log.warning("%s: cannot be used (%s); the last validation is repeated.", file, _text(error))
         return None
     return replace(checkpoint, state={**checkpoint.state, **{name: found[name] for name in _CHANGED}})
-
-
-def _manifest_digest(folder: Path) -> str:
-    return hashlib.sha256(read_manifest(folder).to_bytes()).hexdigest()
 
 
 def _text(error: Exception) -> str:

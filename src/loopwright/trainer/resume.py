@@ -11,6 +11,7 @@ from typing import Any
 from loopwright.checkpoint import (
     Checkpoint,
     check_weights,
+    choose,
     load_weights,
     parameter_names,
     plain_names,
@@ -72,18 +73,20 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
 def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
     """Return the folder of the checkpoint ``path``, which is "last" or "best" of this run, or a path.
 
+    The best is that of the trainer, or if it has logged no monitored metric yet, that of the run on the disk.
+
     Raises:
         CheckpointError: if there is no such checkpoint.
     """
     if path not in ("last", "best"):
-        return resolve(path)
+        return choose(path).folder
     if run_dir is None:
         raise CheckpointError(f'ckpt_path="{path}": this trainer has no run_dir; expected a path.')
     if path == "last":
         return resolve(run_dir)
     best, saved = parts.log.best, parts.log.best_saved
     if best is None:
-        raise CheckpointError('ckpt_path="best": this trainer has not logged the monitored metric; expected a path.')
+        return choose(run_dir / "best").folder
     if saved is None or not step_folder(run_dir, saved.step).is_dir():
         raise CheckpointError(
             f'ckpt_path="best": the best {best.name} is of step {best.step}, which was not saved; give the path '

@@ -25,6 +25,7 @@ VERBS = {
     "config": "print the composed and resolved configuration",
     "resume": "resume DIR: continue an interrupted run; with loop.max_steps=N, train to step N",
     "validate": "validate DIR: validate the newest checkpoint of a run with its recorded configuration",
+    "predict": "predict DIR: write predictions to a CSV file, for new data with data.path=new.csv; option: output=FILE",
     "reproduce": "reproduce DIR: repeat a run in a new directory; report differences in its setup and its numbers",
     "export": "export DIR: write the weights of a run to a safetensors file; options: output=FILE, weights=averaged",
     "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
@@ -32,7 +33,14 @@ VERBS = {
 
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
 
-WITH_PATH = {"resume": "DIR", "validate": "DIR", "reproduce": "DIR", "export": "DIR", "import-weights": "FILE"}
+WITH_PATH = {
+    "resume": "DIR",
+    "validate": "DIR",
+    "predict": "DIR",
+    "reproduce": "DIR",
+    "export": "DIR",
+    "import-weights": "FILE",
+}
 
 FLAGS = ("--cfg", "--config-dir", "--help", "--hydra-help", "--info", "--multirun", "--trust", "--version")
 

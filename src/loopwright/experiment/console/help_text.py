@@ -33,8 +33,9 @@ Flags
 _VERB_USAGE = {
     "resume": "[loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME]",
     "validate": "[SECTION.KEY=VALUE …] [ckpt_path=DIR] [--trust NAME]",
+    "predict": "[data.path=FILE] [output=FILE] [ckpt_path=DIR] [split=NAME] [SECTION.KEY=VALUE …] [--trust NAME]",
     "reproduce": "[SECTION.KEY=VALUE …] [hydra.run.dir=DIR] [--trust NAME]",
-    "export": "[output=FILE] [weights=averaged]",
+    "export": "[output=FILE] [weights=averaged] [ckpt_path=last]",
     "import-weights": "[output=DIR] [key=NAME]",
     "verify": "[OVERRIDE …] [--config-dir DIR] [--trust NAME]",
     "plan": "[OVERRIDE …] [-m] [--config-dir DIR] [--trust NAME]",

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+from loopwright.checkpoint import choose, is_named
 from loopwright.device import choose_num_threads
 from loopwright.errors import DataError, SettingError
 from loopwright.experiment.gate.call_arguments import check_arguments
@@ -158,6 +159,7 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
         SettingError: for arguments that a class or function named by a ``_target_`` does not accept, and for a wrong
             section ``device`` or ``model``.
     """
+    job = _with_named_checkpoints(job)
     config = job.config
     check_arguments(config, checker.trust)
     built = build.build_device(job, checker.trust)
@@ -176,6 +178,19 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
         device=built,
         num_threads=num_threads,
     )
+
+
+def _with_named_checkpoints(job: Job) -> Job:
+    """Replace a path such as ``outputs/mine/best`` by the path of the checkpoint, so that the run records which it was.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint.
+    """
+    paths = {name: getattr(job.settings, name) for name in ("ckpt_path", "init_from")}
+    found: dict[str, Any] = {
+        name: str(choose(path).folder) for name, path in paths.items() if path is not None and is_named(path)
+    }
+    return replace(job, config={**job.config, **found}, settings=replace(job.settings, **found)) if found else job
 
 
 @contextmanager

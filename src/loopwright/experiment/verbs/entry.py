@@ -109,6 +109,10 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
         from loopwright.experiment.verbs.validate_verb import validate
 
         return validate(line, trust)
+    if line.verb == "predict":
+        from loopwright.experiment.verbs.predict_verb import predict
+
+        return predict(line, trust)
     if line.verb == "reproduce":
         from loopwright.experiment.verbs.reproduce_verb import reproduce
 

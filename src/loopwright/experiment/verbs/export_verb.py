@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import loopwright
-from loopwright.checkpoint import read_checkpoint, resolve, weights_digest
+from loopwright.checkpoint import choose, read_checkpoint, weights_digest, within
 from loopwright.errors import CheckpointError, SettingError, refuse
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
@@ -24,7 +25,11 @@ _AVERAGED = "averaged_weights"  # key of the weights in the saved state of an `E
 
 
 def export(line: CommandLine) -> int:
-    """Write the weights of a checkpoint, or of the newest valid checkpoint of a run, to a file. No model is built.
+    """Write the weights of a checkpoint of a run to a file. No model is built.
+
+    The checkpoint is the best of the run, or the newest if no best is known. The option ``ckpt_path`` chooses another
+    one: a path, ``best`` or ``last``. The recorded configuration of the run, if there is one, is copied beside the
+    file, under its name with the ending ``.yaml``.
 
     The option ``output=FILE`` names the file. The default is ``step_….safetensors`` in the run directory, or next to a
     checkpoint that is not in a run directory. The option ``weights=averaged`` selects the weights that an
@@ -37,10 +42,10 @@ def export(line: CommandLine) -> int:
             none, or if the weights contain a tensor of dtype complex128.
     """
     assert line.directory is not None
-    options = read_options(line.overrides, {"output": None, "weights": "trained"})
+    options = read_options(line.overrides, {"output": None, "weights": "trained", "ckpt_path": None})
     if options["weights"] not in ("trained", "averaged"):
         raise refuse("weights", options["weights"], "trained or averaged")
-    folder = resolve(line.directory)
+    folder, why = choose(within(Path(line.directory), options["ckpt_path"]), prefers_best=True)
     output = Path(options["output"] or _beside(folder))
     if os.path.lexists(output):
         raise SettingError("output", f"={str(output)!r}: exists already; name another file.")
@@ -64,9 +69,10 @@ def export(line: CommandLine) -> int:
         raise SettingError("output", f"={str(output)!r}: cannot be written ({' '.join(str(error).split())}).") from None
     num_values = sum(tensor.numel() for tensor in tensors.values())
     tell(
-        f"Exported: {options['weights']} weights of {folder}\n"
+        f"Exported: {options['weights']} weights of {folder} ({why})\n"
         f"File: {output} ({len(tensors)} tensors, {num_values:,} values, {output.stat().st_size:,} bytes)\n"
         f"weights_sha256: {weights_digest(tensors)}\n"
+        f"{_copy_configuration(folder, output)}"
         f"Load it in Python: safetensors.torch.load_file({str(output)!r})"
     )
     return 0
@@ -75,6 +81,16 @@ def export(line: CommandLine) -> int:
 def _beside(folder: Path) -> Path:
     parent = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     return parent / f"{folder.name}{_SUFFIX}"
+
+
+def _copy_configuration(folder: Path, output: Path) -> str:
+    """Copy the recorded configuration of the run beside the file. Return a line with its path, or an empty text."""
+    config = _beside(folder).parent / "config.yaml"
+    copy = output.with_suffix(".yaml")
+    if config.is_symlink() or not config.is_file() or os.path.lexists(copy):
+        return ""
+    shutil.copyfile(config, copy)
+    return f"Configuration: {copy}\n"
 
 
 def _averaged(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import resolve
+from loopwright.checkpoint import choose, within
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import show
@@ -22,7 +22,7 @@ from loopwright.records import read_summary
 def validate(line: CommandLine, trust: Trust) -> int:
     """Validate the newest valid checkpoint of a run, and print the metrics. No files are written.
 
-    Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint.
+    Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint: a path, or ``best``.
 
     Raises:
         SettingError: if the directory contains no run, for a wrong setting, and if the data are not the recorded data
@@ -44,9 +44,9 @@ def validate(line: CommandLine, trust: Trust) -> int:
     with checked_again(make_job, recorded, summary, trust) as ready:
         if not types_data(line.overrides):
             refuse_other_data(summary, ready.objects.data, to_use_them(recorded["data"]))
-        checkpoint = resolve(changed["ckpt_path"] or directory)
+        checkpoint, why = choose(within(directory, changed["ckpt_path"]))
         with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
             metrics = trainer.validate(ready.objects.data.val, ckpt_path=checkpoint)
     shown = [f"{name} {show(value)}" for name, value in metrics.items()]
-    tell("\n".join([f"Validated: {checkpoint}", *shown]))
+    tell("\n".join([f"Validated: {checkpoint} ({why})", *shown]))
     return 0

@@ -1,0 +1,101 @@
+"""Functions that convert predictions to columns of a table in the units and labels of the data, and write the table."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from loopwright.errors import SettingError
+
+Array = numpy.ndarray[Any, numpy.dtype[Any]]
+_MAX_COLUMNS = 10_000
+_ROWS_PER_PART = 10_000
+
+
+def as_columns(predictions: Mapping[str, Array], target: Any) -> dict[str, Array]:
+    """Return one array of text for each column of the table of predictions.
+
+    A predicted class becomes its label, and a predicted number gets the unit of the target column. The columns of
+    other arrays are named after the array and the class, or the array and the index, such as ``probability_cat``.
+
+    Args:
+        predictions: arrays with one row per sample, by name.
+        target: entry ``target`` of ``data.json``; without an entry of the kind ``category`` or ``number``, values are
+            written as they are.
+
+    Raises:
+        SettingError: for more than 10,000 columns.
+    """
+    known: Mapping[str, Any] = target if isinstance(target, Mapping) else {}
+    classes = known.get("classes") if known.get("kind") == "category" else None
+    labels = [str(each) for each in classes] if isinstance(classes, list) else []
+    columns: dict[str, Array] = {}
+    for name, array in predictions.items():
+        if array.ndim == 1:
+            columns[name] = _decoded(array, labels, known) if name == "prediction" else array.astype(str)
+            continue
+        rows = array.reshape(len(array), -1)
+        if rows.shape[1] + len(columns) > _MAX_COLUMNS:
+            expected = (
+                f"expected at most {_MAX_COLUMNS:,} columns, found {rows.shape[1]:,} numbers per sample in {name}"
+            )
+            raise SettingError("predict", f": {expected}; use Trainer.predict in Python.")
+        suffixes = labels if len(labels) == rows.shape[1] else range(rows.shape[1])
+        columns |= {f"{name}_{suffix}": rows[:, place].astype(str) for place, suffix in enumerate(suffixes)}
+    return columns
+
+
+def _decoded(array: Array, labels: Sequence[str], target: Mapping[str, Any]) -> Array:
+    if labels and array.dtype.kind in "iu" and (array < len(labels)).all() and (array >= 0).all():
+        return numpy.array(labels, dtype=object)[array]
+    mean, deviation = target.get("mean"), target.get("deviation")
+    if array.dtype.kind == "f" and isinstance(mean, float | int) and isinstance(deviation, float | int):
+        # A prediction is a float32. More digits of the product would be noise.
+        return (array.astype(numpy.float64) * deviation + mean).astype(numpy.float32).astype(str)
+    return array.astype(str)
+
+
+def write_table(output: Path, key: str, keys: Sequence[int | str], columns: Mapping[str, Array]) -> None:
+    """Write a table of comma-separated values. The file gets its name when all rows are written.
+
+    Args:
+        output: path of the new file.
+        key: name of the first column.
+        keys: values of the first column.
+        columns: other columns by name.
+
+    Raises:
+        SettingError: if the file exists or cannot be written.
+    """
+    partial: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=output.parent, prefix=f".{output.name}.", delete=False, encoding="utf-8", newline=""
+        ) as file:
+            partial = file.name
+            writer = csv.writer(file)
+            writer.writerow([key, *columns])
+            for first in range(0, len(keys), _ROWS_PER_PART):
+                part = slice(first, first + _ROWS_PER_PART)
+                writer.writerows(zip(keys[part], *(column[part] for column in columns.values()), strict=True))
+        os.chmod(partial, 0o666 & ~_umask())
+        os.link(partial, output)  # unlike a rename, this does not replace a file
+    except FileExistsError:
+        raise SettingError("output", f"={str(output)!r}: exists already; name another file.") from None
+    except OSError as error:
+        raise SettingError("output", f"={str(output)!r}: cannot be written: {error.strerror}.") from error
+    finally:
+        if partial is not None:
+            os.unlink(partial)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
