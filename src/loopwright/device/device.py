@@ -60,14 +60,12 @@ def choose_num_threads(device: Device, num_parameters: int | None) -> int:
     Returns:
         ``device.num_threads`` if it is given. Otherwise 1 for a model with fewer than 25,000 parameters on the CPU, and
         torch's number of threads for every other run.
-
-    Raises:
-        SettingError: if the device is not available on this machine.
     """
     if device.num_threads is not None:
         return device.num_threads
     is_small = num_parameters is not None and num_parameters < FEW_PARAMETERS
-    return 1 if is_small and open_device(device).is_host else torch.get_num_threads()
+    kind = _best_available() if device.kind == "auto" else device.kind
+    return 1 if is_small and kind == "cpu" else torch.get_num_threads()
 
 
 def open_device(device: str | torch.device | Device) -> Accelerator:
@@ -85,7 +83,7 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
     elif not isinstance(device, str | torch.device):
         raise refuse_type("device", device, f"one of {', '.join(KINDS)}, or a torch device")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = _best_available()
     try:
         chosen = torch.device("cuda" if device == "gpu" else device)
     except RuntimeError:
@@ -102,3 +100,8 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
             raise refuse("device", str(device), "a device of this machine", "MPS is not available: use cpu or auto")
         return MpsGpu()
     raise refuse("device", str(device), f"one of {', '.join(KINDS)}")
+
+
+def _best_available() -> str:
+    """Return the device type that "auto" chooses on this machine. No device is opened."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

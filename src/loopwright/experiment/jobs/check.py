@@ -165,8 +165,7 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
     built = build.build_device(job, checker.trust)
     num_threads = built.num_threads or num_threads
     if num_threads is None:
-        usable = checker.usable_device(replace(job, device=built))
-        num_threads = choose_num_threads(usable, checker.num_parameters(job))
+        num_threads = choose_num_threads(built, checker.num_parameters(job))
     seed = draw_seed() if job.settings.seed is None else job.settings.seed
     device = config["device"]
     if "num_threads" in device:

@@ -75,22 +75,16 @@ class JobChecker:
         self._builds_trusted = builds_trusted
         self._built: dict[str, tuple[str, Any]] = {}  # for section names: configuration as JSON, and result
 
-    def usable_device(self, job: Job) -> Device:
-        """Return the device settings of a job.
-
-        Raises:
-            SettingError: if the device is not available on this machine, or if a section needs a package that is not
-                installed.
-        """
-        _check_installed(job.built_from)
-        return self._once(job, ["device"], partial(_usable_device, job, self.trust))
-
     def num_parameters(self, job: Job) -> int | None:
         """Return the number of parameters of the model.
 
         None if the model section names a class of a trusted package, which is not built for a check, or if the first
         batch determines the shapes of the parameters.
+
+        Raises:
+            SettingError: if a section needs a package that is not installed, or for a wrong section ``model``.
         """
+        _check_installed(job.built_from)
         model = self._model(job)
         parameters = [] if model is None else list(model.parameters())
         if model is None or any(is_lazy(parameter) for parameter in parameters):
@@ -113,9 +107,10 @@ class JobChecker:
             CheckpointError: for a checkpoint that does not exist.
         """
         config, trust = job.built_from, self.trust
+        _check_installed(config)
         loop = build.build_loop(job, trust)
         _check_paths(job, is_training=isinstance(loop, TrainingLoop), trusted=trust.packages)
-        device = self.usable_device(job)
+        device = self._once(job, ["device"], partial(_usable_device, job, trust))
         precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
         checkpointing = self._once(
             job, ["checkpoint"], lambda: build.build_checkpointing(config.get("checkpoint"), trust)
