@@ -80,7 +80,7 @@ def test_averaged_weights_are_exported_if_the_checkpoint_has_them(small: Cli, cl
     [
         (["export"], 2, "export: expected a run directory; use loopwright export DIR."),
         (["export", "none"], 3, "none: no such folder; expected a checkpoint or a run directory."),
-        (["export", "run", "out=x"], 2, "out=x: no such option. Available: output, weights."),
+        (["export", "run", "out=x"], 2, "out=x: no such option. Available: output, weights, ckpt_path."),
         (["export", "run", "output=run/summary.json"], 2, "output='run/summary.json': exists already; name another"),
         (
             ["export", "run", "output=w.pt"],

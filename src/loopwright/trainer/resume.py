@@ -73,7 +73,7 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
 def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
     """Return the folder of the checkpoint ``path``, which is "last" or "best" of this run, or a path.
 
-    The best is that of the trainer, or if it has logged no monitored metric yet, that of the run on the disk.
+    If the trainer has not logged the monitored metric, "best" is read from the checkpoints in ``run_dir``.
 
     Raises:
         CheckpointError: if there is no such checkpoint.

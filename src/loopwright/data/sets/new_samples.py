@@ -41,8 +41,8 @@ def new_samples(
     """Read new samples, and encode them as the samples of a run.
 
     Args:
-        path: path of a table, or of a folder with images in it or in its folders. Other columns than those of the run
-            are ignored, and so is the target column, which may be missing.
+        path: path of a table, or of a folder that contains images or folders of images. Columns that the run does not
+            use are ignored, and so is the target column, which may be missing.
         encoding: content of ``data.json`` of the run, whose data were read by ``csv`` or ``image_folder``.
         batch_size: number of samples in a batch.
         num_workers: number of dataloader worker processes.
@@ -50,7 +50,7 @@ def new_samples(
 
     Raises:
         SettingError: for a missing or unreadable file, a missing column, an unknown category or a wrong cell, with row
-            and column in the message. Also if ``encoding`` is not that of a table or of images.
+            and column in the message. Also if ``encoding`` does not describe a table or images.
         DataError: raised later, when an image that cannot be decoded is read.
     """
     if encoding.get("data") == "csv":
