@@ -15,6 +15,7 @@ from loopwright.errors import did_you_mean
 if TYPE_CHECKING:
     from loopwright import callbacks, data, device, loggers, models, optim, plan
     from loopwright.checkpoint import Checkpointing
+    from loopwright.experiment.jobs.load_model import load_model
     from loopwright.hooks import Callback, Logger, ValidationCallback
     from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
     from loopwright.precision import Precision
@@ -37,6 +38,7 @@ __all__ = [
     "callbacks",
     "data",
     "device",
+    "load_model",
     "loggers",
     "models",
     "optim",
@@ -59,6 +61,7 @@ _LOCATIONS: Mapping[str, str | None] = MappingProxyType(
         "callbacks": None,
         "data": None,
         "device": None,
+        "load_model": "loopwright.experiment.jobs.load_model",
         "loggers": None,
         "models": None,
         "optim": None,

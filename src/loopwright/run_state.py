@@ -12,6 +12,9 @@ from typing import Literal
 
 from loopwright.plan import Plan
 
+# Key in the saved state of a callback: averages of weights, by parameter name, which validations use instead.
+AVERAGED_WEIGHTS = "averaged_weights"
+
 
 @dataclass(slots=True)
 class RunState:

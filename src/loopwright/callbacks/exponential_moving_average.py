@@ -12,6 +12,7 @@ from torch import Tensor
 from loopwright.callbacks.saved_state import check_counts, check_names, check_settings
 from loopwright.errors import CheckpointError, SettingError, check_count, on_one_line, refuse, refuse_type
 from loopwright.hooks import Callback
+from loopwright.run_state import AVERAGED_WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from loopwright.loop import LoopCallback
     from loopwright.trainer import Trainer
 
-_KEY = "averaged_weights"
 _MAX_NAMES_SHOWN = 5
 
 
@@ -81,7 +81,7 @@ class ExponentialMovingAverage(Callback):
         """Return the settings, the number of updates, and the averages by parameter name in the unwrapped model."""
         holders: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
         averages = {name: holders[name].detach() for name in self._averages}
-        return {**self._settings, "num_updates": self._num_updates, _KEY: averages}
+        return {**self._settings, "num_updates": self._num_updates, AVERAGED_WEIGHTS: averages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the average.
@@ -93,9 +93,9 @@ class ExponentialMovingAverage(Callback):
         check_names("ExponentialMovingAverage", state_dict, self.state_dict())
         check_settings("ExponentialMovingAverage", state_dict, self._settings)
         check_counts("ExponentialMovingAverage", state_dict, "num_updates")
-        saved = state_dict[_KEY]
+        saved = state_dict[AVERAGED_WEIGHTS]
         if not isinstance(saved, dict):
-            raise CheckpointError(f"ExponentialMovingAverage: {_KEY}: expected tensors by name.")
+            raise CheckpointError(f"ExponentialMovingAverage: {AVERAGED_WEIGHTS}: expected tensors by name.")
         faults = sorted(
             on_one_line(str(name), 80)
             for name in saved.keys() | self._parameters.keys()
@@ -105,8 +105,8 @@ class ExponentialMovingAverage(Callback):
         if faults:
             shown = ", ".join(faults[:_MAX_NAMES_SHOWN]) + (", …" if len(faults) > _MAX_NAMES_SHOWN else "")
             raise CheckpointError(
-                f"ExponentialMovingAverage: {_KEY}: {shown}: these entries do not match the model; expected the names, "
-                "shapes and dtypes of its parameters."
+                f"ExponentialMovingAverage: {AVERAGED_WEIGHTS}: {shown}: these entries do not match the model; "
+                "expected the names, shapes and dtypes of its parameters."
             )
         self._num_updates = state_dict["num_updates"]
         self._hold(saved)
@@ -182,7 +182,7 @@ class ExponentialMovingAverage(Callback):
         if trainer.validation_checkpoint is None:
             return
         for state in state_dict.get("callbacks", {}).values():
-            state_dict["model"] |= state.get(_KEY, {})
+            state_dict["model"] |= state.get(AVERAGED_WEIGHTS, {})
 
     @property
     def _settings(self) -> dict[str, Any]:

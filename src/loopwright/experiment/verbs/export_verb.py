@@ -19,9 +19,9 @@ from loopwright.errors import CheckpointError, SettingError, refuse
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
+from loopwright.run_state import AVERAGED_WEIGHTS
 
 _SUFFIX = ".safetensors"
-_AVERAGED = "averaged_weights"  # key of the weights in the saved state of an `ExponentialMovingAverage`
 
 
 def export(line: CommandLine) -> int:
@@ -96,6 +96,6 @@ def _copy_configuration(folder: Path, output: Path) -> str:
 def _averaged(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the weights of the model, with averaged parameters instead of trained parameters."""
     for callback in state.get("callbacks", {}).values():
-        if isinstance(callback, dict) and isinstance(callback.get(_AVERAGED), dict):
-            return {**state["model"], **callback[_AVERAGED]}
+        if isinstance(callback, dict) and isinstance(callback.get(AVERAGED_WEIGHTS), dict):
+            return {**state["model"], **callback[AVERAGED_WEIGHTS]}
     raise CheckpointError(f"{folder}: contains no averaged weights; use weights=trained.")

@@ -1,0 +1,104 @@
+"""`load_model`: returns the model of a run with the weights of one of its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from loopwright.checkpoint import Checkpoint, choose, load_weights, read_checkpoint, unsaved_buffers
+from loopwright.device import open_device
+from loopwright.errors import CheckpointError, SettingError, refuse, refuse_type
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.targets import check_targets
+from loopwright.experiment.gate.trust import read_trust
+from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.jobs.recorded_data import located, started_in
+from loopwright.records import read_summary
+from loopwright.run_state import AVERAGED_WEIGHTS
+from loopwright.seeding import RandomStreams
+
+Weights = Literal["validated", "trained"]
+_log = logging.getLogger("loopwright")
+
+
+def load_model(
+    path: str | Path,
+    model: nn.Module | Callable[[], nn.Module] | None = None,
+    trust: str | Sequence[str] = (),
+    device: str = "cpu",
+    weights: Weights = "validated",
+) -> nn.Module:
+    """Return the model of a run in evaluation mode, with the weights of a checkpoint.
+
+    The model is built from the recorded configuration of the run, which may come from somebody else: it can name only
+    classes of Loopwright and torch, and of the packages in ``trust``.
+
+    Args:
+        path: checkpoint or run directory. Of a run, the best checkpoint is used if it is known, otherwise the newest.
+            ``DIR/best`` and ``DIR/last`` name one of the two.
+        model: model, or a callable that returns it. It must be given for a run made in Python, which has no
+            ``config.yaml``; otherwise it replaces the recorded model.
+        trust: name of a package, or names of packages, whose classes the recorded configuration may name.
+        device: device of the model, such as "cpu", "gpu" or "auto".
+        weights: "validated": the weights with which the checkpoint is validated, such as the average of
+            `ExponentialMovingAverage`; "trained": the trained weights.
+
+    Raises:
+        SettingError: for a wrong argument, if ``model`` must be given, or if the configuration names a class that is
+            not trusted.
+        CheckpointError: if there is no valid checkpoint, or if its weights do not fit the model.
+    """
+    if weights not in ("validated", "trained"):
+        raise refuse("weights", weights, "validated or trained")
+    folder, reason = choose(path, prefers_best=True)
+    _log.info("%s (%s)", folder, reason)
+    built = _build(folder, model, (trust,) if isinstance(trust, str) else tuple(trust))
+    checkpoint = read_checkpoint(folder)
+    try:
+        load_weights(built, _weights_of(checkpoint, weights), _buffers_of(checkpoint, built))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    return built.to(open_device(device).torch_device).eval()
+
+
+def _build(folder: Path, model: nn.Module | Callable[[], nn.Module] | None, trust: Sequence[str]) -> nn.Module:
+    with RandomStreams(0).active():  # the weights are replaced, so the caller's streams need not change
+        if model is not None:
+            built: object = model if isinstance(model, nn.Module) else model()
+        else:
+            built = _build_recorded(folder, trust)
+    if not isinstance(built, nn.Module):
+        raise refuse_type("model", built, "a torch.nn.Module, or a callable that returns one")
+    return built
+
+
+def _build_recorded(folder: Path, trust: Sequence[str]) -> object:
+    run_dir = folder.absolute().parent.parent
+    if not (run_dir / "config.yaml").is_file():
+        problem = f"must be given, because {folder} has no config.yaml; a run made in Python records no configuration"
+        raise SettingError("model", f": {problem}.")
+    trusted = read_trust(trust, Path.cwd())
+    config = {"model": read_recorded(run_dir).get("model")}
+    check_targets(config, trusted)
+    moved = located(config, started_in(read_summary(run_dir)))
+    return instantiate(moved["model"], trusted, "model")
+
+
+def _weights_of(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
+    """Return the trained weights, with averaged weights in place of those that a callback averaged."""
+    found = dict(checkpoint.state["model"])
+    callbacks = checkpoint.state.get("callbacks", {})
+    for state in callbacks.values() if weights == "validated" and isinstance(callbacks, Mapping) else ():
+        average = state.get(AVERAGED_WEIGHTS) if isinstance(state, Mapping) else None
+        found |= average if isinstance(average, Mapping) else {}
+    return found
+
+
+def _buffers_of(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Any] | None:
+    """Return the saved non-persistent buffers, if they are those of the model."""
+    saved = checkpoint.state.get("buffers")
+    return saved if isinstance(saved, dict) and saved.keys() == unsaved_buffers(model).keys() else None
