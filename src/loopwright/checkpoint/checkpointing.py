@@ -97,5 +97,5 @@ class Checkpointing(Callback):
             raise SettingError("keep_every", f"={keep_every}: {problem}")
         if keep_every % every_n_steps:
             nearest = max(1, round(keep_every / every_n_steps)) * every_n_steps
-            problem = f"expected a multiple of every_n_steps={every_n_steps}, as other steps need not be saved"
+            problem = f"expected a multiple of every_n_steps={every_n_steps}, because other steps may not be saved"
             raise SettingError("keep_every", f"={keep_every}: {problem}; try {nearest}.")

@@ -42,7 +42,9 @@ def find_run(given: str) -> str:
     if len(found) != 1:
         listed = "; ".join(map(str, sorted(found)))
         problem = (
-            f"several runs end with it: {listed}" if found else f"no such path, and no run in {OUTPUTS}/ ends with it"
+            f"several run directories end with it: {listed}"
+            if found
+            else f"no such path, and no run directory in {OUTPUTS}/ ends with it"
         )
         raise CheckpointError(f"{given}: {problem}.")
     return f"{found[0]}{typed[2] or ''}"

@@ -106,5 +106,5 @@ def _data_notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) ->
     data_names = " and ".join(_PARTS[name] for name in lacking)
     why = "only Loopwright's own data sets of at most 256 MiB are hashed"
     name = "sha256" if len(lacking) > 1 else f"{lacking[0]}_sha256"
-    remedy = f"to record one in new runs, return Splits(…, facts={{'{name}': …}}) with a hash of yours"
+    remedy = f"to record one in new runs, return Splits(…, facts={{'{name}': …}}) with your own hash"
     return [Note(f"data: no hash recorded of the {data_names} data: {why}; {remedy}", f"other {data_names} data")]
