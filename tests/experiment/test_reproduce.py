@@ -488,7 +488,7 @@ def test_a_hash_in_the_facts_of_the_data_is_accepted_as_the_message_says(cli: Cl
     words = ["--config-dir=conf", "--trust=facts_of_mine", "data=mine", "loggers=json_lines", "loop.num_steps=2"]
     assert cli(*words, "hydra.run.dir=run").code == 0
     said = said_before(cli("reproduce", "run", "--trust=facts_of_mine"))
-    remedy = "return Splits(…, facts={'sha256': …}) with a hash of yours"
+    remedy = "return Splits(…, facts={'sha256': …}) with your own hash"
     assert said.endswith(
         f"only Loopwright's own data sets of at most 256 MiB are hashed; to record one in new runs, {remedy}"
     )

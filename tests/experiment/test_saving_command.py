@@ -94,7 +94,8 @@ def test_retention_can_be_set_also_for_a_resumed_run(small: Cli, cli: Cli, tmp_p
     answer = small("checkpoint.keep_every=3", "checkpoint.at_validations=false")
     assert (answer.code, answer.err) == (
         2,
-        "checkpoint.keep_every=3: expected a multiple of every_n_steps=2, as other steps need not be saved; try 4.\n",
+        "checkpoint.keep_every=3: expected a multiple of every_n_steps=2, because other steps may not be saved; "
+        "try 4.\n",
     )
 
 

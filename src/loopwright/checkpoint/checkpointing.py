@@ -31,10 +31,10 @@ class Checkpointing(Callback):
         keep_every: number of steps; a checkpoint is also kept if its ``global_step`` is a multiple of this number. The
             number must be a multiple of ``every_n_steps``, and requires ``keep_last``. None: no additional checkpoints
             are kept.
-        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. If it is a metric
-            of the validation, the best step has a checkpoint with ``at_validations``, and otherwise only if
-            ``every_n_steps`` selects it. None: the loss of the validation. It is a mean if there are several validation
-            sets.
+        monitor: name of the metric whose best value a fit reports, such as ``val/loss``. If a validation computes the
+            metric, ``at_validations`` ensures that the best step has a checkpoint. Without ``at_validations``, the best
+            step has a checkpoint only if it is the last step or ``every_n_steps`` selects it. None: the loss of the
+            validation, or the mean of the losses if there are several validation sets.
         mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value. None:
             ``min`` for a loss, a perplexity or an error; for any other metric the mode must be given.
         on_save_error: reaction to a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;
@@ -97,5 +97,5 @@ class Checkpointing(Callback):
             raise SettingError("keep_every", f"={keep_every}: {problem}")
         if keep_every % every_n_steps:
             nearest = max(1, round(keep_every / every_n_steps)) * every_n_steps
-            problem = f"expected a multiple of every_n_steps={every_n_steps}, as other steps need not be saved"
+            problem = f"expected a multiple of every_n_steps={every_n_steps}, because other steps may not be saved"
             raise SettingError("keep_every", f"={keep_every}: {problem}; try {nearest}.")

@@ -1,6 +1,7 @@
-"""Functions about the lengths of a fit.
+"""Functions that compute the end of a fit.
 
-`find_end` computes the last step from the settings and the length of a pass. `longer_length` doubles the length.
+`find_end` computes the last step from the settings and the length of a pass. `longer_length` returns a setting with
+which a fit trains at least twice as many steps.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End
     """Find the step at which a fit that starts at ``start_step`` ends.
 
     Raises:
-        ValueError: if no length is given; if an epoch has no length, or is longer than a pass.
+        ValueError: if no length is given, if the number of steps of an epoch is needed but unknown, or if an epoch is
+            longer than a pass.
     """
     steps_per_epoch = _find_steps_per_epoch(settings, passes.steps_per_pass)
     if settings.num_steps is not None:
@@ -55,9 +57,9 @@ def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End
 
 
 def longer_length(plan: Plan) -> tuple[str, int]:
-    """Return the setting that ends the fit of ``plan``, and a value of this setting with which the fit ends later.
+    """Return the setting that ends the fit of ``plan``, and a larger value of this setting.
 
-    A fit with this value and no other length trains at least twice as many steps, counted from its start.
+    If this value is its only length, the fit trains at least twice as many steps as the fit of ``plan``.
 
     >>> from loopwright.loop import TrainingLoop
     >>> from loopwright.plan import plan_fit

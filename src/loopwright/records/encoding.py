@@ -40,7 +40,7 @@ def encoding_text(encoding: Mapping[str, Any]) -> str:
 def read_encoding(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of the ``data.json`` of a run, or None if the run has recorded no encoding.
 
-    The data set of the run chooses the names in the mapping. Code that uses a value must check its type.
+    The names in the mapping depend on the data set of the run. Code that uses a value must check its type.
 
     Raises:
         CheckpointError: if the file is not a regular file, has more than 64 MiB, or does not contain a JSON mapping of

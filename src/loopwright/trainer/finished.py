@@ -2,7 +2,7 @@
 
 The last step of a fit is saved before its validations, so the checkpoint does not contain their results. The file
 contains the state that these validations changed: the metrics, and the states of the loggers, such as the sizes of
-their files. So a resume from this checkpoint to the same end repeats no validation.
+their files. A resume from this checkpoint with the same last step therefore repeats no validation.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def write_finished(parts: Parts, run_dir: Path, plan: Plan) -> None:
 
 def remove_finished(run_dir: Path) -> None:
     """Remove the file before a fit trains or validates in the run directory."""
-    with suppress(OSError):  # no file, or a folder of another program, which is not read either
+    with suppress(OSError):  # no such file, or a folder with this name, which a resume cannot use
         os.unlink(run_dir / FINISHED_FILE)
 
 
@@ -76,8 +76,9 @@ def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | No
         plan: plan of the whole run.
 
     Returns:
-        None if the run of the checkpoint has not finished this plan, or if the file belongs to another checkpoint. Also
-        if the file is damaged; then a warning is logged.
+        The checkpoint with the metrics and the states of the loggers from the file. None if the run of the checkpoint
+        has not finished this plan, if the file belongs to another checkpoint, or if the file is damaged. For a damaged
+        file, a warning is logged.
     """
     file = checkpoint.path.absolute().parent.parent / FINISHED_FILE
     if checkpoint.step != plan.stop_step or not os.path.lexists(file):

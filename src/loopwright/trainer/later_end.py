@@ -18,14 +18,15 @@ def later_end_lines(
 ) -> list[str]:
     """Return a line for each schedule that depends on the length of the run.
 
-    The line gives the learning rate of the optimizer and the learning rate of the new schedule at the same step, if
-    they differ and the schedule is a `LambdaLR`, as the schedules of `loopwright.optim` are.
+    For a `LambdaLR`, such as the schedules in `loopwright.optim`, the line gives the learning rate at the current step
+    before and after the change. It gives no learning rates if both are equal.
 
     Args:
-        specs: schedulers as `read_schedulers` returned them.
-        schedulers: the schedulers built for ``specs`` without a monitor, in order. Their saved state is loaded.
-        optimizer: optimizer whose saved state is loaded.
-        old_stop: ``global_step`` at which the run was to end.
+        specs: callables that build the schedulers, and the metrics they monitor, as `read_schedulers` returned them.
+        schedulers: schedulers that were built for the entries of ``specs`` without a monitored metric, in the same
+            order, with their saved states loaded.
+        optimizer: optimizer, with its saved state loaded.
+        old_stop: ``global_step`` at which the run ended according to the saved plan.
         new_stop: ``global_step`` at which the run ends now.
     """
     made = iter(schedulers)

@@ -56,10 +56,14 @@ def test_a_path_that_exists_comes_first(outputs: Path, name: str) -> None:
 
 
 def test_what_is_not_found_is_refused(outputs: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"^dddddd: no such path, and no run in outputs/ ends with it.$"):
+    with pytest.raises(
+        CheckpointError, match=r"^dddddd: no such path, and no run directory in outputs/ ends with it.$"
+    ):
         find_run("dddddd")
     (outputs / "a" / "2026-05-01_00-00-00_0123ab").mkdir()
-    with pytest.raises(CheckpointError, match=r"^0123ab: several runs end with it: outputs/a/.*; outputs/b/.*0123ab.$"):
+    with pytest.raises(
+        CheckpointError, match=r"^0123ab: several run directories end with it: outputs/a/.*; outputs/b/.*0123ab.$"
+    ):
         find_run("0123ab")
 
 

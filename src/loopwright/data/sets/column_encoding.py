@@ -49,7 +49,7 @@ class NumberEncoding:
 
     @property
     def unit(self) -> str:
-        """Unit of encoded numbers, and of the errors of their predictions."""
+        """Unit of the encoded numbers. Predictions of these numbers, and their errors, have the same unit."""
         if (self.mean, self.deviation) == (0, 1):
             return self.name
         return f"standard deviations of {self.name} (1 = {self.deviation:.4g})"
@@ -77,7 +77,10 @@ class NumberEncoding:
 
 @dataclass(frozen=True, slots=True)
 class CategoryEncoding:
-    """Encodes a column of categories: features as 0 or 1 for each category, a target as the index of its category.
+    """Encodes a column of categories.
+
+    A feature column becomes one 0/1 feature for each category. Each cell of a target column becomes the index of its
+    category.
 
     Attributes:
         name: name of the column.
@@ -126,7 +129,7 @@ class CategoryEncoding:
         return labels[torch.tensor(column.codes)[rows_N]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of this column in ``data.json``, unless it is the target."""
+        """Return the entry of a feature column in ``data.json``. A target has ``classes`` instead of ``categories``."""
         return {"name": self.name, "kind": self.kind, "categories": list(self.categories)}
 
 
@@ -183,10 +186,11 @@ def read_column(path: str, found: Any, categories: str = "categories") -> Column
     Args:
         path: path of the entry in the file, for messages.
         found: entry, of any type.
-        categories: name under which the entry contains categories.
+        categories: key of the list of categories in the entry.
 
     Raises:
-        SettingError: for an entry that `to_json` has not returned. The message contains the path of the wrong value.
+        SettingError: for an entry without the form that `to_json` returns. The message contains the path of the wrong
+            value.
     """
     if not isinstance(found, Mapping):
         raise refuse_type(path, found, "a mapping with name and kind")

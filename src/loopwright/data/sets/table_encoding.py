@@ -34,7 +34,7 @@ class TableData(TensorData):
 
     @property
     def columns_text(self) -> str:
-        """What the columns were taken for, on one line: ``age: number, city: 3 categories; target kind: 2 classes``."""
+        """Kind of each column, on one line: ``age: number, city: 3 categories; target species: 2 classes``."""
         return self._columns_text
 
 
@@ -67,7 +67,7 @@ class TableEncoding:
 
     @property
     def description(self) -> str:
-        """Kind of each column, on one line. Of many columns, the first ones are described."""
+        """Kind of each column, on one line. Only the first 20 feature columns are described."""
         shown = [f"{_shown(column.name)}: {column.description}" for column in self.columns[:_MAX_DESCRIBED]]
         num_more = len(self.columns) - len(shown)
         more = [f"and {num_more:,} more columns"] if num_more else []
@@ -80,7 +80,7 @@ class TableEncoding:
         return "number" if target.unit == target.name else f"number in standard deviations (1 = {target.deviation:.4g})"
 
     def features(self, table: Table, rows_N: Tensor) -> Tensor:
-        """Return the features of the rows at the positions ``rows_N``, which count from 0: float32, of shape (N, F).
+        """Return the features of the rows at the zero-based positions ``rows_N``: float32, of shape (N, F).
 
         Raises:
             SettingError: for a number too large for float32.
@@ -88,7 +88,7 @@ class TableEncoding:
         return torch.cat([column.encode(table, rows_N) for column in self.columns], dim=1)
 
     def encode(self, table: Table, rows_N: Tensor) -> TableData:
-        """Convert the rows of ``table`` at the positions ``rows_N``, which count from 0, with their targets.
+        """Convert the features and targets of the rows at the zero-based positions ``rows_N``.
 
         Raises:
             SettingError: for an unknown class, and for a number too large for float32.
@@ -143,7 +143,7 @@ def read_table_encoding(encoding: Mapping[str, Any]) -> TableEncoding:
         encoding: content of the file, as ``loopwright.records.read_encoding`` returns it.
 
     Raises:
-        SettingError: if the content is not the content that `TableEncoding.to_json` returns.
+        SettingError: if the content does not have the form that `TableEncoding.to_json` returns.
     """
     found = encoding.get("columns")
     if not isinstance(found, list):

@@ -32,7 +32,7 @@ _MOST_CLASSES = 100  # a column with more different numbers is not suggested as 
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """The value that the data need in a setting.
+    """The value that a setting must have to fit the data.
 
     Attributes:
         value: value that fits.
@@ -46,7 +46,7 @@ class _Demand:
 
     @property
     def text(self) -> str:
-        """The value and its reason, after ``expected``."""
+        """The value and its reason, as they follow the word ``expected`` in a message."""
         return f"{'at least ' if self.is_least else ''}{self.value}, {self.reason}"
 
 
@@ -63,7 +63,7 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
         job: job to which the model and the data belong.
 
     Raises:
-        SettingError: for settings that do not fit, or for data that another shipped model takes.
+        SettingError: if settings do not fit the data, or if only another shipped model takes the data.
     """
     kind = type(model)
     if kind not in _OPTIONS or not isinstance(batch, Mapping) or job.source is None:
@@ -95,7 +95,7 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
 
 
 def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
-    """Refuse a model that does not take the data if another shipped model takes them."""
+    """Refuse a model that does not take the data, and name a shipped model that does. Accept it if there is none."""
     other = _fitting_model(batch)
     if other is None:
         return
@@ -129,7 +129,7 @@ def _takes(kind: type, batch: _Batch) -> bool:
 
 
 def _fitting_model(batch: _Batch) -> type | None:
-    """Return the shipped model for these data, or None if there is none."""
+    """Return the class of a shipped model that takes the data, or None if no shipped model takes them."""
     for kind in (CNN, MLP, MLPRegressor, GPT):
         if _takes(kind, batch) and (kind is not CNN or _image_size(batch) >= _LEAST_CNN_SIZE):
             return kind
@@ -156,7 +156,7 @@ def _given(model: nn.Module) -> dict[str, int]:
 
 
 def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
-    """Return the values that the data need in the settings of a shipped model, except values that are unknown."""
+    """Return the settings of a shipped model that the data determine, with the required values."""
     demands = {}
     if kind is GPT:
         tokens = batch["tokens"]
@@ -184,7 +184,7 @@ def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
 
 
 def _highest(numbers: Tensor) -> int | None:
-    """Return the highest label or token, or None if there is none of 0 or more."""
+    """Return the highest label or token; None if it is negative, or if no int64 or uint8 values are given."""
     if numbers.dtype not in (torch.int64, torch.uint8) or not numbers.numel():
         return None
     highest = int(numbers.max())
@@ -192,14 +192,14 @@ def _highest(numbers: Tensor) -> int | None:
 
 
 def _num_classes(data: Splits) -> int | None:
-    """Return the number of classes that the encoding of the data contains, or None if it contains none."""
+    """Return the number of classes in the encoding of the data, or None if the encoding does not contain it."""
     target = (data.encoding or {}).get("target")
     classes = target.get("classes") if isinstance(target, Mapping) else None
     return len(classes) if isinstance(classes, list | tuple) else _recorded(data, "target", "num_classes")
 
 
 def _recorded(data: Splits, entry: str, name: str) -> int | None:
-    """Return an integer in the encoding of the data, or None if it contains none."""
+    """Return the integer ``encoding[entry][name]`` of the data, or None if there is no such integer."""
     values = (data.encoding or {}).get(entry)
     value = values.get(name) if isinstance(values, Mapping) else None
     return value if isinstance(value, int) else None

@@ -36,14 +36,15 @@ def settle_lengths(
 ) -> SettledLengths:
     """Return a configuration in which a typed length replaces each length that was not typed.
 
-    If no length was typed, a length that a file of the user sets replaces the lengths that only shipped files set. A
-    value of null is not a length: it neither replaces a length nor is replaced.
+    If no length was typed, a length in a file of the user replaces the lengths that are only in shipped files. A value
+    of null is not a length: it neither replaces a length nor is replaced.
 
     Args:
         config: resolved configuration. It is not changed.
         overrides: overrides as typed.
-        find_own: function that returns the lengths that files of the user set, with the name of the file. It is called
-            only if its result can matter. None for a recorded configuration, which does not contain this information.
+        find_own: function that returns the names of the lengths that files of the user set, each with the name of its
+            file. It is called only if no length was typed and the configuration contains several. None for a recorded
+            configuration, which does not contain the names of the files.
     """
     loop = config.get("loop")
     if not isinstance(loop, dict):

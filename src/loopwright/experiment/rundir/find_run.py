@@ -1,4 +1,4 @@
-"""`find_run`: finds the run directory that ``last`` or the six digits at the end of its name refer to."""
+"""`find_run`: finds a run directory by the word ``last``, or by the six hexadecimal digits at the end of its name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def find_run(given: str) -> str:
     """Return the path of the run directory to which ``given`` refers.
 
     Args:
-        given: path of a run directory or checkpoint; or ``last``, the run in ``outputs/`` that was started or resumed
-            last, without the jobs of sweeps; or the six digits at the end of the name of a run directory in
-            ``outputs/``. ``1a2b3c/0`` is job 0 of the sweep whose name contains these digits. An existing path is
-            returned unchanged, and so is any other text.
+        given: path of a run directory or checkpoint, ``last``, or the six hexadecimal digits at the end of the name of
+            a run directory in ``outputs/``. ``last`` is the run in ``outputs/`` that was started or resumed most
+            recently; jobs of sweeps are not considered. ``1a2b3c/0`` is job 0 of the sweep whose name contains these
+            digits. An existing path and any other text are returned unchanged.
 
     Raises:
         CheckpointError: if no run, or more than one run, is found for ``last`` or for six digits.
@@ -42,14 +42,16 @@ def find_run(given: str) -> str:
     if len(found) != 1:
         listed = "; ".join(map(str, sorted(found)))
         problem = (
-            f"several runs end with it: {listed}" if found else f"no such path, and no run in {OUTPUTS}/ ends with it"
+            f"several run directories end with it: {listed}"
+            if found
+            else f"no such path, and no run directory in {OUTPUTS}/ ends with it"
         )
         raise CheckpointError(f"{given}: {problem}.")
     return f"{found[0]}{typed[2] or ''}"
 
 
 def _directories() -> Iterator[Path]:
-    """Yield the directories in ``outputs/`` and in its directories. Symbolic links in them are not followed."""
+    """Yield each directory in ``outputs/``, and the directories in it. Symbolic links to directories are skipped."""
     for parent in _subdirectories(OUTPUTS):
         yield parent
         yield from _subdirectories(parent)

@@ -139,7 +139,7 @@ def stop_of(trainer: Trainer) -> dict[str, str | None] | None:
 
 
 def continuing_overrides(trainer: Trainer) -> tuple[str, ...]:
-    """Return the overrides with which a resume of a stopped run trains further; empty if there are none."""
+    """Return the overrides that let a resume of a stopped run train further; empty if none are known."""
     by = trainer.stopped_by
     callback = None if by is None else trainer.named_callbacks.get(by)
     settings: Mapping[str, object] = callback.to_continue if isinstance(callback, StopsAgain) else {}
@@ -149,7 +149,7 @@ def continuing_overrides(trainer: Trainer) -> tuple[str, ...]:
 def next_commands(
     request: RunRequest, state: str, plan: Plan | None = None, continue_with: Sequence[str] = ()
 ) -> tuple[Path, dict[str, str]]:
-    """Return the run directory, and shell commands by label that use its checkpoints.
+    """Return the run directory, and a mapping from labels to shell commands that use its checkpoints.
 
     The commands are empty if the run has no checkpoint.
 
@@ -158,7 +158,7 @@ def next_commands(
         state: "completed", or "stopped" if a callback ended the run and would end it again after a resume. In any other
             state, the run can be resumed.
         plan: plan of a completed fit; None: no command that trains for longer is returned.
-        continue_with: overrides with which a resume of a stopped run trains further.
+        continue_with: overrides that let a resume of a stopped run train further.
     """
     directory, trusted = request.directory, request.trust.packages
     if not steps_in(directory):
@@ -190,7 +190,7 @@ def longer_command(directory: Path, config: Mapping[str, Any], plan: Plan | None
     if plan is None or not steps_in(directory) or callbacks_of(config, OVERFITS):
         return None
     name, value = longer_length(plan)
-    # A loop that a function of the user returns may have another length than its section in the configuration.
+    # If a function of the user builds the loop, its length may differ from the length in the configuration.
     is_set = config["loop"].get(name) == plan.settings()[f"loop.{name}"]
     return command_on("resume", directory, trusted, f"loop.{name}={value}") if is_set else None
 

@@ -91,11 +91,11 @@ def _make_job(
     """Return a job that starts from ``checkpoint`` instead of the checkpoint from which the original run started.
 
     Args:
-        config: recorded configuration with the overrides, which the resumed run records again.
+        config: recorded configuration with the overrides applied. The resumed run records this configuration.
         overrides: overrides as typed.
         trust: packages that the user trusts.
         checkpoint: checkpoint from which the run resumes.
-        located: recorded configuration with absolute paths, without the overrides. It is changed in place.
+        located: recorded configuration with absolute paths. The overrides are applied to it in place.
     """
     apply_overrides(located, overrides)
     job = make_recorded_job({**config, **dict.fromkeys(_STARTS), "ckpt_path": checkpoint}, overrides, trust)

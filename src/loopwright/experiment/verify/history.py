@@ -1,4 +1,4 @@
-"""`history_notes`: what the summary of a recorded run says about resumes and data, before the run is repeated."""
+"""`history_notes`: notes on the resumes and data of a recorded run, which are printed before the run is repeated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Note(NamedTuple):
 
     Attributes:
         text: the line.
-        cause: short name of the fact in a list of causes of a difference; None if it causes no difference.
+        cause: short name of the noted fact for a list of possible causes of a difference; None if it cannot be a cause.
     """
 
     text: str
@@ -58,7 +58,7 @@ class _Extension(NamedTuple):
 
 
 def _read_extension(resume: Mapping[str, Any]) -> _Extension | None:
-    """Return the extension that a resume recorded; None if there is none, or if its numbers are invalid."""
+    """Return the extension that a resume recorded; None if it recorded no extension, or invalid numbers."""
     recorded = resume.get("extended")
     if not isinstance(recorded, dict):
         return None
@@ -78,9 +78,10 @@ def _changed_rates(extension: _Extension, plan: Plan, objects: JobObjects) -> bo
 
 
 def _resume_notes(resumes: list[dict[str, Any]], num_extensions: int) -> list[Note]:
-    """Return one note about all resumes, or none if each of them is an extension, which has a note of its own.
+    """Return at most one note, about all resumes.
 
-    Of the other resumes, only one in another environment can change the results.
+    There is no note if all resumes are extensions in the same environment, because `history_notes` adds a note on the
+    extensions. The note has a cause only if a resume in another environment may have changed the results.
     """
     times = "once" if len(resumes) == 1 else f"{len(resumes):,} times"
     elsewhere = [each["differences"] for each in resumes if each.get("differences")]
@@ -98,12 +99,12 @@ def _data_notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) ->
     data = summary.get("data")
     hashed = [name for name in data if name.endswith("sha256")] if isinstance(data, dict) else []
     used = [name for name, is_used in (("train", trains), ("val", validates)) if is_used]
-    # The hash of a name that begins with neither prefix covers both.
+    # A hash whose name begins with neither ``train`` nor ``val`` covers both the training and the validation data.
     lacking = [name for name in used if all(other.startswith(_OTHER[name]) for other in hashed)]
     if not lacking:
         return []
     data_names = " and ".join(_PARTS[name] for name in lacking)
     why = "only Loopwright's own data sets of at most 256 MiB are hashed"
     name = "sha256" if len(lacking) > 1 else f"{lacking[0]}_sha256"
-    remedy = f"to record one in new runs, return Splits(…, facts={{'{name}': …}}) with a hash of yours"
+    remedy = f"to record one in new runs, return Splits(…, facts={{'{name}': …}}) with your own hash"
     return [Note(f"data: no hash recorded of the {data_names} data: {why}; {remedy}", f"other {data_names} data")]
