@@ -15,7 +15,7 @@ from limited import limited
 from loopwright import TrainingLoop
 from loopwright.errors import CheckpointError
 from loopwright.loggers import JSONLinesLogger
-from loopwright.records import Series, draw_curves, read_mapping, read_record, read_series, read_summary
+from loopwright.records import Series, draw_curves, read_mapping, read_metrics, read_record, read_series, read_summary
 
 
 def test_metrics_that_a_logger_wrote_are_read_back(tmp_path: Path) -> None:
@@ -93,3 +93,32 @@ def test_records_of_holes_are_refused_in_one_line(tmp_path: Path) -> None:
     os.truncate(file, 20_000_000)
     with pytest.raises(CheckpointError, match="20,000,000 bytes; expected at most 16,777,216"):
         limited(read_mapping, file, timeout_seconds=10)
+
+
+METRICS = """\
+{"step": 2, "name": "a", "value": 1.0}
+{"step": 1, "name": "b", "value": "NaN"}
+{"step": 2, "name": "b", "value": 3}
+"""
+
+
+def test_metrics_are_read_as_one_row_per_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loopwright.records.series.find_spec", lambda name: None)  # as without pandas
+    (tmp_path / "metrics.jsonl").write_text(METRICS)
+    first, second = read_metrics(tmp_path)
+    assert first.keys() == {"step", "b"} and math.isnan(first["b"])
+    assert second == {"step": 2, "a": 1.0, "b": 3.0}
+
+
+@pytest.mark.extras
+def test_metrics_are_a_data_frame_where_pandas_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    (tmp_path / "metrics.jsonl").write_text(METRICS)
+    table = read_metrics(tmp_path)
+    assert (list(table.index), list(table.columns)) == ([1, 2], ["a", "b"])
+    assert table.loc[2, "b"] == 3 and math.isnan(table.loc[1, "a"])
+
+
+def test_a_directory_without_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no metrics; expected a run directory with metrics\.jsonl"):
+        read_metrics(tmp_path)

@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,35 @@ def read_series(run_dir: Path) -> dict[str, Series]:
             name, step, value = entry
             found.setdefault(name, {})[step] = value
     return {name: Series(name, sorted(points), [points[s] for s in sorted(points)]) for name, points in found.items()}
+
+
+def read_metrics(run_dir: str | Path) -> Any:
+    """Return the metrics of a run as a table with one row per step and one column per metric.
+
+    A metric that was not logged at a step is NaN there.
+
+    Args:
+        run_dir: run directory with a ``metrics.jsonl``.
+
+    Returns:
+        A `pandas.DataFrame` with the steps as index, if pandas is installed. Otherwise a list with a mapping for each
+        step: ``step``, and the metrics that were logged at this step.
+
+    Raises:
+        CheckpointError: as for `read_series`, and if the run has logged no metrics.
+    """
+    found = read_series(Path(run_dir))
+    if not found:
+        raise CheckpointError(f"{run_dir}: has no metrics; expected a run directory with {METRICS_FILE}.")
+    rows: dict[int, dict[str, float]] = {}
+    for name, series in found.items():
+        for step, value in zip(series.steps, series.values, strict=True):
+            rows.setdefault(step, {})[name] = value
+    if find_spec("pandas") is None:
+        return [{"step": step, **rows[step]} for step in sorted(rows)]
+    pandas: Any = import_module("pandas")  # an optional package
+    table = pandas.DataFrame([rows[step] for step in sorted(rows)], index=sorted(rows), columns=list(found))
+    return table.rename_axis("step")
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:

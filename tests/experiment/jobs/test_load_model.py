@@ -71,9 +71,7 @@ def test_validated_weights_are_averages(tmp_path: Path) -> None:
 def test_a_run_made_in_python_needs_the_model(tmp_path: Path) -> None:
     with trainer(TrainingLoop(num_steps=2), run_dir=tmp_path, checkpoint=Checkpointing()) as each:
         each.fit(batches())
-    with pytest.raises(
-        SettingError, match=r"model: must be given, because .* has no config.yaml; a run made"
-    ):
+    with pytest.raises(SettingError, match=r"model: must be given, because .* has no config.yaml; a run made"):
         loopwright.load_model(tmp_path)
 
 

@@ -34,8 +34,8 @@ def load_model(
 ) -> nn.Module:
     """Return the model of a run in evaluation mode, with the weights of a checkpoint.
 
-    The model is built from the recorded configuration of the run, which may come from somebody else: it can name only
-    classes of Loopwright and torch, and of the packages in ``trust``.
+    The model is built from the recorded configuration of the run, which may come from an untrusted source. It can
+    name only classes of Loopwright and torch, and of the packages in ``trust``.
 
     Args:
         path: checkpoint or run directory. Of a run, the best checkpoint is used if it is known, otherwise the newest.
@@ -99,6 +99,6 @@ def _weights_of(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
 
 
 def _buffers_of(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Any] | None:
-    """Return the saved non-persistent buffers, if they are those of the model."""
+    """Return the saved non-persistent buffers, if the model has the same ones; otherwise None."""
     saved = checkpoint.state.get("buffers")
     return saved if isinstance(saved, dict) and saved.keys() == unsaved_buffers(model).keys() else None
