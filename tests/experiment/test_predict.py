@@ -152,3 +152,47 @@ def test_init_from_the_best_records_which_it_was(trained: Path) -> None:
     answer = run_in(trained, *words, "init_from=price/best", "loop.max_steps=1", "hydra.run.dir=next", "loggers=none")
     assert answer.code == 0, answer
     assert "init_from: price/checkpoints/step_0" in (trained / "next" / "config.yaml").read_text()
+
+
+DATA = """
+from loopwright.data import Loader, Splits, TensorData, digits
+
+def with_test(batch_size=32, num_workers=0, parts=None):
+    data = digits(batch_size)
+    test = {name: data.val for name in parts} if parts else data.val
+    return Splits(data.train, data.val, test=test)
+"""
+
+
+@pytest.fixture
+def with_test(tmp_path: Path) -> Path:
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    target = "_target_: data_with_test.with_test\nbatch_size: 32\nnum_workers: 0\nparts: null\n"
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text(target)
+    (tmp_path / "data_with_test.py").write_text(DATA)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"), [("null", ["val/test/loss"]), ("[a,b]", ["val/test/a/loss", "val/test/b/loss"])]
+)
+def test_a_test_set_is_validated_and_predicted(with_test: Path, parts: str, names: list[str]) -> None:
+    trust = ["--config-dir=conf", "--trust=data_with_test"]
+    words = [*trust, "data=mine", f"data.parts={parts}", "loop.max_steps=2", "loggers=none", "hydra.run.dir=run"]
+    assert run_in(with_test, *words).code == 0
+    answer = run_in(with_test, "validate", "run", *trust[1:], "split=test")
+    assert answer.code == 0 and [name for name in names if f"\n{name} " in answer.out] == names, answer
+    plain = run_in(with_test, "validate", "run", *trust[1:])
+    assert plain.out.splitlines()[1].split()[1] == answer.out.splitlines()[1].split()[1], (
+        "the test set is the validation set"
+    )
+    split = "test" if parts == "null" else "test/a"
+    assert run_in(with_test, "predict", "run", *trust[1:], f"split={split}", "output=p.csv").code == 0
+    assert len(table(with_test / "p.csv")) == 360
+
+
+def test_a_set_that_is_not_there_is_refused(trained: Path) -> None:
+    answer = run_in(trained, "validate", "price", "split=test")
+    assert answer.code == 2 and answer.err == (
+        "split='test': the data of this run have no such set. Available: train, val.\n"
+    )

@@ -20,6 +20,8 @@ class Splits:
         encoding: how the samples were converted to tensors, as JSON values by name, which a run records as
             ``data.json``; None: no file. The entry ``target`` may contain ``name``, ``kind`` (category or number), the
             ``classes`` by label, and the ``unit`` of a number.
+        test: dataloader, or a mapping of names to dataloaders, that no fit reads; the command ``loopwright validate DIR
+            split=test`` validates on it. None: there is no test set.
 
     Raises:
         SettingError: if ``encoding`` contains a value that JSON cannot represent.
@@ -29,6 +31,7 @@ class Splits:
     val: Any | Mapping[str, Any] | None = None
     facts: Mapping[str, str | int] = field(default_factory=dict)
     encoding: Mapping[str, Any] | None = None
+    test: Any | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse an encoding that a run could not record."""

@@ -32,7 +32,7 @@ Flags
 # The overrides and flags that the commands on a path accept.
 _VERB_USAGE = {
     "resume": "[loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME]",
-    "validate": "[SECTION.KEY=VALUE …] [ckpt_path=DIR] [--trust NAME]",
+    "validate": "[SECTION.KEY=VALUE …] [ckpt_path=DIR] [split=test] [--trust NAME]",
     "predict": "[data.path=FILE] [output=FILE] [ckpt_path=DIR] [split=NAME] [SECTION.KEY=VALUE …] [--trust NAME]",
     "reproduce": "[SECTION.KEY=VALUE …] [hydra.run.dir=DIR] [--trust NAME]",
     "export": "[output=FILE] [weights=averaged] [ckpt_path=last]",

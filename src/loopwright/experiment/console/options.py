@@ -32,3 +32,13 @@ def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> di
             raise SettingError(name, "=: expected a value.")
         given[name] = value
     return {**defaults, **given}
+
+
+def split_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
+    """Parse the options of a command that also takes overrides, and return the other words.
+
+    Raises:
+        SettingError: for an option that is given twice, and for an empty value.
+    """
+    own = [word for word in words if word.partition("=")[0] in defaults]
+    return read_options(own, defaults), [word for word in words if word not in own]

@@ -12,7 +12,7 @@ from torch import nn
 from loopwright.checkpoint import Checkpointing
 from loopwright.data import Loader, Splits, hash_content
 from loopwright.device import Device
-from loopwright.errors import SettingError, refuse_type
+from loopwright.errors import SettingError, did_you_mean, refuse_type
 from loopwright.experiment.gate.instantiate import factory, instantiate
 from loopwright.experiment.gate.tree import PARTIAL, TARGET, is_target
 from loopwright.experiment.gate.trust import Trust
@@ -121,13 +121,33 @@ def build_data(job: Job, trust: Trust) -> Splits:
     return splits
 
 
+def named_splits(data: Splits) -> dict[str, Any]:
+    """Return each dataloader of the data by name: ``train``, ``val`` or ``val/NAME``, ``test`` or ``test/NAME``."""
+    return {"train": data.train, **name_dataloaders(data.val), **name_dataloaders(data.test, "test")}
+
+
+def choose_split(data: Splits, name: str) -> Any:
+    """Return the dataloader that the option ``split`` names.
+
+    Raises:
+        SettingError: if the data have no such dataloader.
+    """
+    loaders = named_splits(data)
+    if name not in loaders:
+        problem = (
+            f"the data of this run have no such set. Available: {', '.join(loaders)}.{did_you_mean(name, loaders)}"
+        )
+        raise SettingError("split", f"={name!r}: {problem}")
+    return loaders[name]
+
+
 def facts_of(data: Splits) -> dict[str, str | int]:
     """Return ``data.facts``, and the SHA-256 of the data set of each dataloader for which `hash_content` returns one.
 
     Raises:
         DataError: for an image file that cannot be read.
     """
-    loaders = {"train": data.train, **name_dataloaders(data.val)}
+    loaders = named_splits(data)
     hashes = {name: hash_content(each.dataset) for name, each in loaders.items() if isinstance(each, Loader)}
     return {**{f"{name}_content_sha256": digest for name, digest in hashes.items() if digest}, **data.facts}
 

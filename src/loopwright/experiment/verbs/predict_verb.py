@@ -10,24 +10,23 @@ from typing import Any
 
 from loopwright.checkpoint import Chosen, choose, within
 from loopwright.data import NewSamples, Splits, new_samples
-from loopwright.errors import SettingError, did_you_mean, refuse
+from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
-from loopwright.experiment.console.options import read_options
+from loopwright.experiment.console.options import split_options
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs import objects as build
 from loopwright.experiment.jobs.check import applied, checked_again, settle
 from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.job_checker import JobChecker
-from loopwright.experiment.jobs.objects import JobObjects, make_trainer
+from loopwright.experiment.jobs.objects import JobObjects, choose_split, make_trainer
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
 from loopwright.experiment.runs.predictions import Array, as_columns, write_table
 from loopwright.loop import ValidationLoop
 from loopwright.records import read_encoding, read_summary
 from loopwright.trainer import Trainer
-from loopwright.trainer.dataloaders import name_dataloaders
 
 _STARTS: dict[str, None] = {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
 _OPTIONS: dict[str, str | None] = {"output": None, "ckpt_path": None, "split": "val"}
@@ -49,7 +48,7 @@ def predict(line: CommandLine, trust: Trust) -> int:
     assert line.directory is not None
     directory = Path(line.directory)
     recorded = read_recorded(directory) | _STARTS
-    options, overrides = _split_words(line.overrides)
+    options, overrides = split_options(line.overrides, _OPTIONS)
     chosen = choose(within(directory, options["ckpt_path"]), prefers_best=True)
     output = Path(options["output"] or directory / f"predictions_{int(chosen.folder.name.rpartition('_')[2])}.csv")
     if os.path.lexists(output):
@@ -68,12 +67,6 @@ def predict(line: CommandLine, trust: Trust) -> int:
         f"File: {output} (columns: {', '.join([key, *list(columns)[:10]])}{', …' if len(columns) > 10 else ''})"
     )
     return 0
-
-
-def _split_words(words: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
-    """Return the options of the command, and the overrides of the recorded configuration."""
-    own = [word for word in words if word.partition("=")[0] in _OPTIONS]
-    return read_options(own, _OPTIONS), [word for word in words if word not in own]
 
 
 def _value(override: str) -> str:
@@ -141,15 +134,8 @@ def _predict_recorded(
         data = ready.objects.data
         if not types_data(overrides):
             refuse_other_data(summary, data, to_use_them(recorded["data"]))
-        loaders = {"train": data.train, **{name.removeprefix("val/"): each for name, each in _named(data.val)}}
-        if split not in loaders:
-            available = f"Available: {', '.join(loaders)}.{did_you_mean(split, loaders)}"
-            raise SettingError("split", f"={split!r}: the data of this run have no such set. {available}")
+        loader = choose_split(data, split)
         with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
-            found = trainer.predict(loaders[split], ckpt_path=chosen.folder)
+            found = trainer.predict(loader, ckpt_path=chosen.folder)
     num_samples = len(next(iter(found.values())))
     return found, "row", range(1, num_samples + 1)
-
-
-def _named(val: Any) -> list[tuple[str, Any]]:
-    return list(name_dataloaders(val).items())
