@@ -225,7 +225,7 @@ def test_resuming_a_stopped_run_neither_trains_nor_validates(
         assert watch.calls == []
         (message,) = [text for text in caplog.messages if text.startswith("Nothing to train: ")]
         assert message.startswith("Nothing to train: EarlyStopping stopped this run at step 8 (val/loss is ")
-        assert message.endswith(" in 3 validations). To continue, resume with EarlyStopping.patience=6.")
+        assert message.endswith(" in 3 validations). To continue, resume with patience=6 in EarlyStopping.")
         caplog.clear()
 
 

@@ -78,7 +78,7 @@ def test_a_resume_that_trains_nothing_says_so_and_changes_nothing(
     assert answer.code == 0
     assert answer.err == (
         f"Nothing to train: early_stopping stopped this run at step 6 ({reason}). "
-        "To continue, resume with early_stopping.patience=4.\n"
+        "To continue, resume with patience=4 in early_stopping.\n"
     )
     assert "Plan:" not in answer.out
     assert "Done: trained nothing; the run was stopped by early_stopping at global_step 6.\n" in answer.out

@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny
 from loopwright import Callback, LoopCallback, Trainer, TrainingLoop
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SettingError
 
 
 class Names(Callback):
@@ -72,3 +72,17 @@ def test_a_scheduler_can_step_with_a_logged_value() -> None:
     plateau = {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau, "monitor": "val/a/own"}
     with tiny.trainer(TrainingLoop(num_steps=2), callbacks=[Names()], schedulers=[plateau]) as trainer:
         trainer.fit(tiny.batches(), {"a": tiny.batches(1)})
+
+
+LISTS = [list(batch) for batch in tiny.batches(4)]  # as the default collate function of torch returns batches
+
+
+@pytest.mark.parametrize("val", [LISTS, [*LISTS[:1], *tiny.batches(4)[1:]], [[torch.ones(3)]]])
+def test_a_list_of_lists_of_tensors_is_refused(val: Any) -> None:
+    with tiny.trainer() as each, pytest.raises(SettingError, match="may be batches or validation sets"):
+        each.validate(val)
+
+
+def test_a_mapping_says_that_they_are_batches() -> None:
+    with tiny.trainer() as each:
+        assert each.validate({"val": LISTS}) == each.validate(tiny.batches(4))

@@ -19,7 +19,7 @@ def nothing_to_train(by: str | None, callback: Callback | None, reason: str, ste
     text = f"Nothing to train: {what} at step {step:,} ({reason})."
     if not isinstance(callback, StopsAgain):
         return text if by is None else f"{text} {by} decides whether a resume trains further."
-    settings = ", ".join(f"{by}.{name}={value}" for name, value in callback.to_continue.items())
+    settings = ", ".join(f"{name}={value}" for name, value in callback.to_continue.items())
     if not settings:
         return f"{text} A resume cannot train further; init_from starts a new run with the weights."
-    return f"{text} To continue, resume with {settings}."
+    return f"{text} To continue, resume with {settings} in {by}."

@@ -61,3 +61,17 @@ def test_the_folder_of_an_option_is_written_with_a_hyphen(cli: Cli, tmp_path: Pa
     answer = cli("config", "--config-dir=conf", "model=small/one")
     assert answer.code == 0, answer
     assert yaml.safe_load(answer.out)["name"] == "digits-small-one"
+
+
+def test_an_experiment_without_a_name_gives_its_own(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "own.yaml").write_text("# @package _global_\nseed: 3\n")
+    (folder / "named.yaml").write_text("# @package _global_\nname: mine\n")
+    for words, name in (
+        (["experiment=own"], "own"),
+        (["experiment=own", "model=cnn"], "own-cnn"),
+        (["experiment=named"], "mine"),
+    ):
+        answer = cli("config", "--config-dir=conf", *words)
+        assert yaml.safe_load(answer.out)["name"] == name

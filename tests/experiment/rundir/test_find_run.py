@@ -23,7 +23,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seconds, name in enumerate((*names, "b/2026-01-04_00-00-00_cccccc_sweep/0")):
         config = tmp_path / "outputs" / name / "config.yaml"
         config.parent.mkdir(parents=True)
-        config.touch()
+        config.write_text("loop: {_target_: loopwright.loop.TrainingLoop}\n")
         os.utime(config, (seconds, seconds))
     return tmp_path / "outputs"
 
@@ -41,6 +41,9 @@ def test_last_is_the_newest_run_that_is_not_a_job_of_a_sweep(outputs: Path) -> N
         ("0123ab", "outputs/b/2026-01-02_00-00-00_0123ab"),
         ("cccccc", "outputs/b/2026-01-04_00-00-00_cccccc_sweep"),
         ("cccccc/0", "outputs/b/2026-01-04_00-00-00_cccccc_sweep/0"),
+        ("0123ab/best", "outputs/b/2026-01-02_00-00-00_0123ab/best"),
+        ("last/last", "outputs/mine/last"),
+        ("other/best", "other/best"),
         ("outputs/mine", "outputs/mine"),
         ("other/run", "other/run"),
     ],
@@ -65,6 +68,13 @@ def test_what_is_not_found_is_refused(outputs: Path) -> None:
         CheckpointError, match=r"^0123ab: several run directories end with it: outputs/a/.*; outputs/b/.*0123ab.$"
     ):
         find_run("0123ab")
+
+
+def test_last_is_no_validation(outputs: Path) -> None:
+    config = outputs / "validated" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("loop: {_target_: loopwright.loop.ValidationLoop}\n")
+    assert find_run("last") == "outputs/mine"
 
 
 def test_links_are_not_followed(outputs: Path, tmp_path: Path) -> None:
@@ -97,3 +107,30 @@ def test_a_resumed_run_records_the_path(small: Cli, cli: Cli, tmp_path: Path) ->
     (run_dir,) = run_dirs(tmp_path)
     command = (run_dir / "command.txt").read_text().splitlines()[-1]
     assert command == f"loopwright resume {run_dir.relative_to(tmp_path)} loop.max_steps=6"
+
+
+def test_a_run_can_start_from_both(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    assert small().code == 0
+    (run_dir,) = run_dirs(tmp_path)
+    shown = run_dir.relative_to(tmp_path)
+    for number, given in enumerate(("last", run_dir.name[-6:], "last/best")):
+        assert small(f"init_from={given}", f"hydra.run.dir=run{number}").code == 0
+        assert f"init_from: {shown}" in (tmp_path / f"run{number}" / "config.yaml").read_text()
+    words = ["data=synthetic", "data.num_train=24", "data.num_val=8", "data.batch_size=4", "model.hidden=[4]"]
+    assert cli("loop=validation", "ckpt_path=last", "hydra.run.dir=validated", *words).code == 0
+    assert f"ckpt_path={shown}" in (tmp_path / "validated" / "command.txt").read_text()
+
+
+@pytest.mark.parametrize("verb", ["validate", "predict", "export"])
+def test_a_checkpoint_can_be_named_after_the_run(verb: str, small: Cli, cli: Cli) -> None:
+    assert small("hydra.run.dir=outputs/mine").code == 0
+    words = [] if verb == "validate" else [f"output={verb}.{'csv' if verb == 'predict' else 'safetensors'}"]
+    answer = cli(verb, "last/best", *words)
+    assert (answer.code, answer.err) == (0, "") and "best val/loss" in answer.out
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(cli: Cli) -> None:
+    assert cli("data=synthetic", "loop.max_steps=2", "checkpoint=none", "hydra.run.dir=run").code == 0
+    answer = cli("resume", "run", "loop.max_steps=8")
+    assert answer.code == 3
+    assert answer.err == "run: the run ended before its first checkpoint; start a new run.\n"

@@ -41,6 +41,7 @@ CONFIG_NAME = "config"
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
+_UNNAMED = "run"  # ``name`` in the root configuration
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
 
@@ -229,12 +230,17 @@ def _check_names(directory: Path) -> None:
 
 
 def _extend_name(whole: DictConfig, overrides: Sequence[str], groups: Sequence[str]) -> None:
-    """Append the typed option of each group to the name of the run, unless the name was typed or is that option."""
+    """Append the typed option of each group to the name of the run, unless the name was typed or is that option.
+
+    If no file of the experiment sets a name, the name of the experiment is used.
+    """
     typed = {override_key(word) for word in overrides if not word.startswith("~")}
     name = OmegaConf.select(whole, "name", throw_on_resolution_failure=False)
     if "name" in typed or not isinstance(name, str):
         return
     choices = whole.hydra.runtime.choices
+    if name == _UNNAMED and isinstance(choices.get("experiment"), str) and choices["experiment"] != "null":
+        name = _NOT_IN_NAMES.sub("-", choices["experiment"])  # the file of the experiment sets no name
     options = [choices[group] for group in groups if group in typed and isinstance(choices.get(group), str)]
     parts = [_NOT_IN_NAMES.sub("-", option) for option in options if option != name]
     whole.name = "-".join([name, *parts])

@@ -27,7 +27,7 @@ KEPT_NAMES = (
 OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on one micro-batch; checkpoints do not contain this batch
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
+VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
 _TRAINING_ONLY = frozenset(inspect.signature(TrainingLoop).parameters) - {"eval_steps"}
 _RAISED = re.compile(r"Raised in callback (\w+)\.\w+\.")
 _LOOP_SETTINGS = frozenset(inspect.signature(TrainingLoop).parameters)
@@ -167,7 +167,7 @@ def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[
         typed: overrides as typed. Training settings in these overrides are kept, so that a later check refuses them.
     """
     loop = config.get("loop")
-    if not isinstance(loop, dict) or loop.get("_target_") not in _VALIDATION_LOOPS:
+    if not isinstance(loop, dict) or loop.get("_target_") not in VALIDATION_LOOPS:
         return config
     words = {word.lstrip("+").partition("=")[0] for word in typed}
     kept = {name: value for name, value in loop.items() if name not in _TRAINING_ONLY or f"loop.{name}" in words}

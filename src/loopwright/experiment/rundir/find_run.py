@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from loopwright.errors import CheckpointError
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.jobs.job_settings import VALIDATION_LOOPS
+from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.rundir.directory import OUTPUTS
 
 _LAST = "last"
@@ -20,34 +22,49 @@ def find_run(given: str) -> str:
 
     Args:
         given: path of a run directory or checkpoint, ``last``, or the six hexadecimal digits at the end of the name of
-            a run directory in ``outputs/``. ``last`` is the run in ``outputs/`` that was started or resumed most
+            a run directory in ``outputs/``. ``last`` is the training in ``outputs/`` that was started or resumed most
             recently; jobs of sweeps are not considered. ``1a2b3c/0`` is job 0 of the sweep whose name contains these
-            digits. An existing path and any other text are returned unchanged.
+            digits. ``/best`` or ``/last``, which name a checkpoint of the run, may follow. An existing path and any
+            other text are returned unchanged.
 
     Raises:
         CheckpointError: if no run, or more than one run, is found for ``last`` or for six digits.
     """
     if os.path.lexists(given):
         return given
+    head, _, checkpoint = given.rpartition("/")
+    if head and checkpoint in ("best", "last"):
+        return f"{find_run(head)}/{checkpoint}"
     if given == _LAST:
         runs = [path for path in _directories() if (path / _CONFIG).is_file()]
-        if not runs:
+        newest = sorted(runs, key=lambda path: (path / _CONFIG).stat().st_mtime_ns, reverse=True)
+        found = next((path for path in newest if _trains(path)), None)
+        if found is None:
             raise CheckpointError(f"{given}: no run in {OUTPUTS}/; expected the path of a run directory.")
-        return str(max(runs, key=lambda path: (path / _CONFIG).stat().st_mtime_ns))
+        return str(found)
     typed = _ID.fullmatch(given)
     if typed is None:
         return given
     ends = (f"_{typed[1]}", f"_{typed[1]}_sweep")
-    found = [path for path in _directories() if path.name.endswith(ends)]
-    if len(found) != 1:
-        listed = "; ".join(map(str, sorted(found)))
+    named = [path for path in _directories() if path.name.endswith(ends)]
+    if len(named) != 1:
+        listed = "; ".join(map(str, sorted(named)))
         problem = (
             f"several run directories end with it: {listed}"
-            if found
+            if named
             else f"no such path, and no run directory in {OUTPUTS}/ ends with it"
         )
         raise CheckpointError(f"{given}: {problem}.")
-    return f"{found[0]}{typed[2] or ''}"
+    return f"{named[0]}{typed[2] or ''}"
+
+
+def _trains(run_dir: Path) -> bool:
+    """Return whether the configuration of a run has a training loop. If it cannot be read, return True."""
+    try:
+        loop = read_recorded(run_dir).get("loop")
+    except (SettingError, CheckpointError):  # the command reports the fault
+        return True
+    return not (isinstance(loop, Mapping) and loop.get("_target_") in VALIDATION_LOOPS)
 
 
 def _directories() -> Iterator[Path]:

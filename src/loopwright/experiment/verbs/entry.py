@@ -19,7 +19,7 @@ from loopwright.errors import printable, refuse
 from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
-from loopwright.experiment.compose.overrides import split_jobs
+from loopwright.experiment.compose.overrides import override_text, split_jobs
 from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
@@ -51,6 +51,7 @@ def execute(line: CommandLine) -> int:
     trust = read_trust(line.trust, Path.cwd())
     if line.directory is not None:
         return _execute_on_path(_with_found_run(line), trust, supervised)
+    line = _with_found_starts(line)
     with composing(line.config_dir) as composer:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
@@ -93,7 +94,22 @@ def _with_found_run(line: CommandLine) -> CommandLine:
     assert given is not None and verb is not None
     path = find_run(given) if WITH_PATH[verb] == "DIR" else given
     index = line.words.index(given, line.words.index(verb) + 1)
-    return replace(line, directory=path, words=(*line.words[:index], path, *line.words[index + 1 :]))
+    line = replace(line, directory=path, words=(*line.words[:index], path, *line.words[index + 1 :]))
+    head, _, checkpoint = path.rpartition("/")
+    if verb in ("validate", "predict") and head and checkpoint in ("best", "last") and not os.path.lexists(path):
+        return replace(line, directory=head, overrides=(*line.overrides, f"ckpt_path={checkpoint}"))
+    return line
+
+
+def _with_found_starts(line: CommandLine) -> CommandLine:
+    """Return the command line with paths in place of ``last`` or six digits in ``ckpt_path`` and ``init_from``."""
+    found: dict[str, str] = {}
+    for word in line.overrides:
+        key, _, value = word.partition("=")
+        if key in ("ckpt_path", "init_from") and (path := find_run(value)) != value:
+            found[word] = override_text(key, path)
+    overrides, words = (tuple(found.get(word, word) for word in given) for given in (line.overrides, line.words))
+    return replace(line, overrides=overrides, words=words)
 
 
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import resolve
-from loopwright.errors import SettingError, on_one_line
+from loopwright.checkpoint import resolve, step_folder
+from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
@@ -64,6 +65,8 @@ def resume(line: CommandLine, trust: Trust) -> int:
             longer = longer_command(directory, recorded, plan, trust.packages) if has_ended else None
             tell(_nothing_left(summary, directory, longer))
             return 0
+    if not os.path.lexists(step_folder(directory, 0).parent):
+        raise CheckpointError(f"{directory}: the run ended before its first checkpoint; start a new run.")
     with opened(directory):
         checkpoint = resolve(directory)
         num_threads = recorded_threads(directory)
