@@ -173,14 +173,14 @@ def test_schedules_of_a_run_of_0_steps_can_be_built() -> None:
     assert all(schedule(optimizer(1.0), total_steps=0).lr_lambdas[0](0) >= 0 for schedule in SCHEDULES)
 
 
-STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of the run."
+STEPS = "expected a whole number of steps, 0 or more, a fraction in (0, 1) of the run, or text such as '2 epochs'"
 
 
 @pytest.mark.parametrize(
     ("schedule", "settings", "line"),
     [
         (constant, {"warmup_steps": 11}, "warmup_steps=11: expected at most 10, the steps of the run; a fraction in"),
-        (linear, {"warmup_steps": 1.5}, f"warmup_steps=1.5: {STEPS}"),
+        (linear, {"warmup_steps": 1.5}, f"warmup_steps=1.5: {STEPS}."),
         (inverse_sqrt, {"warmup_steps": -1}, f"warmup_steps=-1: {STEPS}"),
         (warmup_cosine, {"warmup_steps": True}, f"warmup_steps=True: {STEPS}"),
         (warmup_cosine, {"final_fraction": 1.1}, "final_fraction=1.1: expected a fraction in [0, 1]."),
