@@ -123,7 +123,10 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
         factory, monitor = (entry["scheduler"], entry["monitor"]) if is_monitored else (entry, None)
         if not callable(factory) or not isinstance(monitor, str | None):
             expected = "callables of the optimizer, or mappings with scheduler and monitor"
-            raise refuse_type("schedulers", entry, expected, "in a configuration: _partial_: true")
+            remedy = "in a configuration: _partial_: true"
+            if isinstance(entry, Mapping) and "interval" in entry:
+                remedy = "schedulers are stepped after each step; loopwright.optim accepts lengths such as '2 epochs'"
+            raise refuse_type("schedulers", entry, expected, remedy)
         specs.append((factory, monitor))
     return specs
 
