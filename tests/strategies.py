@@ -31,6 +31,13 @@ def eval_frequencies() -> st.SearchStrategy[int | float | None]:
     return st.one_of(st.none(), st.just(0), st.just(0.0), st.integers(1, 12), st.integers(1, 80), decimals, fractions)
 
 
+def epochs() -> st.SearchStrategy[str]:
+    """Draw lengths in epochs, such as ``0.75 epochs``, of up to 4 epochs."""
+    hundredths = st.one_of(st.integers(1, 4).map(lambda number: 100 * number), st.integers(1, 400))
+    return hundredths.map(lambda number: f"{number // 100}.{number % 100:02} epochs" if number % 100 else
+                          f"{number // 100} epoch{'s' if number > 100 else ''}")  # fmt: skip
+
+
 @st.composite
 def fit_cases(draw: st.DrawFn, num_micro_batches: st.SearchStrategy[int | None] | None = None) -> FitCase:
     """Draw a fit of up to about 90 steps, with a dataloader of up to 20 micro-batches or of unknown length."""
@@ -40,11 +47,11 @@ def fit_cases(draw: st.DrawFn, num_micro_batches: st.SearchStrategy[int | None] 
     start_step = draw(st.one_of(st.just(0), st.integers(0, 40)))
     settings: dict[str, Any] = {
         "grad_accum_steps": per_step,
-        "eval_frequency": draw(eval_frequencies()),
         "eval_steps": draw(st.integers(1, 20)),
         "steps_per_epoch": draw(st.one_of(st.none(), st.integers(1, steps_per_pass or 20))),
     }
     has_epochs = steps_per_pass is not None or settings["steps_per_epoch"] is not None
+    settings["eval_frequency"] = draw(st.one_of(eval_frequencies(), epochs()) if has_epochs else eval_frequencies())
     limit = draw(
         st.sampled_from(["num_steps", "max_steps", "num_epochs"] if has_epochs else ["num_steps", "max_steps"])
     )
@@ -56,11 +63,14 @@ def fit_cases(draw: st.DrawFn, num_micro_batches: st.SearchStrategy[int | None] 
     downstream = {
         name: draw(st.integers(1, 5)) for name in draw(st.lists(st.sampled_from(["cloze", "bits"]), unique=True))
     }
+    intervals: list[st.SearchStrategy[Any]] = [st.none(), st.integers(1, 12), st.integers(1, 80)]
+    if has_epochs:
+        intervals.append(st.sampled_from(["1 epoch", "2 epochs"]))  # other epochs may not be a whole number of steps
     options = {
         "val": val,
         "start_step": start_step,
         "start_micro_batch": draw(st.integers(0, 20 if length is None else length)),
-        "save_every": draw(st.one_of(st.none(), st.integers(1, 12), st.integers(1, 80))),
+        "save_every": draw(st.one_of(intervals)),
         "save_last": draw(st.booleans()),
         "save_at_validations": draw(st.booleans()),
         "downstream": downstream,

@@ -111,14 +111,47 @@ def test_eval_steps_of_a_validation_loop_refuses_all_but_whole_numbers(value: ob
 )
 def test_eval_frequency_refuses_values_that_are_neither_steps_nor_a_fraction(value: object) -> None:
     message = message_of(TrainingLoop, eval_frequency=value)
-    expected = "expected a positive whole number of steps or a fraction in (0, 1]; use "
+    expected = "expected a positive whole number of steps, a fraction in (0, 1], or text such as '2 epochs'; use "
     assert message.startswith(f"eval_frequency={value!r}: {expected}")
+
+
+@pytest.mark.parametrize("value", ["1 epoch", "2 epochs", "0.5 epochs", "007.250 epochs", "1 epochs"])
+def test_eval_frequency_accepts_text_in_epochs(value: str) -> None:
+    assert TrainingLoop(eval_frequency=value).eval_frequency == value
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("2epochs", "use '2 epochs'."),
+        ("2 EPOCHS", "use '2 epochs'."),
+        ("1ep", "use '1 epoch'."),
+        (" .50 epoch", "use '0.5 epochs'."),
+        ("5", "use 5, a number without quotes."),
+        ("100 steps", "use 100, a number without quotes."),
+        ("0 epochs", "use null to turn validation off."),
+        ("0.0 epochs", "use null to turn validation off."),
+        ("-1 epochs", "use null to turn validation off."),
+        ("1e3 epochs", "use null to turn validation off."),
+        ("1/2 epochs", "use null to turn validation off."),
+        ("\u0661 epoch", "use null to turn validation off."),  # a digit that is not ASCII
+        ("1 epoch\n", "use '1 epoch'."),
+        ("epoch", "use null to turn validation off."),
+        ("", "use null to turn validation off."),
+        ("9" * 5000 + " epochs", "use null to turn validation off."),
+    ],
+)
+def test_other_text_is_refused_with_the_nearest_text_that_is_accepted(value: str, remedy: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        TrainingLoop(eval_frequency=value)
+    message = str(caught.value)
+    assert message.endswith(f" or text such as '2 epochs'; {remedy}") and len(message) < 250
 
 
 def test_a_refused_eval_frequency_comes_with_a_remedy() -> None:
     assert message_of(TrainingLoop, eval_frequency=1.5) == (
-        "eval_frequency=1.5: expected a positive whole number of steps or a fraction in (0, 1]; "
-        "use null to turn validation off."
+        "eval_frequency=1.5: expected a positive whole number of steps, a fraction in (0, 1], or text such as "
+        "'2 epochs'; use null to turn validation off."
     )
     assert message_of(TrainingLoop, eval_frequency=100.0).endswith("; use 100.")
 

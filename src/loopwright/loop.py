@@ -27,7 +27,8 @@ class LoopCallback(Callback):
 
     ``eval_frequency`` of a `TrainingLoop` is the interval between validations. An integer n, 1 or more: after every n
     steps. A fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps; so 1 means after every step, and
-    1.0 means once, at the end. None, 0 or 0.0: never. ``eval_steps`` of either loop is the number of batches that a
+    1.0 means once, at the end. Text such as ``"1 epoch"`` or ``"0.5 epochs"``: after every ceil(epochs x steps of an
+    epoch) steps of this fit. None, 0 or 0.0: never. ``eval_steps`` of either loop is the number of batches that a
     validation reads from each dataloader; None: all. The docstrings of the two classes describe all settings.
 
     A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement
@@ -157,13 +158,15 @@ class TrainingLoop(LoopCallback):
             fit ends at the earlier of the two ends. ``num_epochs`` cannot be combined with ``num_steps``.
         steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The dataloader starts again at the end
             of each pass, not at the end of each epoch. If the length of the dataloader is known, an epoch longer than a
-            pass is an error. If the length is unknown, ``num_epochs`` needs this setting.
+            pass is an error. If the length is unknown, ``num_epochs`` and all settings in epochs need this setting.
         eval_frequency: interval between validations. An integer n, 1 or more: after every n steps of this fit. A
             fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps. The product is computed from the
-            decimal form of the fraction, without rounding errors (0.07 of 100 steps is 7). None, 0 or 0.0: never. So 1
-            means after every step, and 1.0 means once, at the end. The plan shows the resulting interval. If the value
-            is 1, a fit of more than 100 steps issues one warning. Unless validation is off, a fit always validates
-            after its last step.
+            decimal form of the fraction, without rounding errors (0.07 of 100 steps is 7). Text of the form ``"N
+            epochs"``, such as ``"1 epoch"`` or ``"0.5 epochs"``: after every ceil(N x steps of an epoch) steps of this
+            fit, also without rounding errors. This needs ``steps_per_epoch`` if the length of the dataloader is
+            unknown. None, 0 or 0.0: never. So 1 means after every step, and 1.0 means once, at the end. The plan shows
+            the resulting interval. If the value is 1, a fit of more than 100 steps issues one warning. Unless
+            validation is off, a fit always validates after its last step.
         eval_steps: number of validation batches per validation dataloader. None: all batches. A dataloader of unknown
             length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
             warning is logged.
@@ -174,8 +177,8 @@ class TrainingLoop(LoopCallback):
 
     Raises:
         ValueError: if a value is invalid, or if ``num_steps`` and ``num_epochs`` are both given. For a value of a wrong
-            type, such as True or "5", the error is a TypeError as well. The message names the given and the accepted
-            values.
+            type, such as True or "5", or a text of another form, the error is a TypeError as well. The message names
+            the given and the accepted values.
 
     >>> loop = TrainingLoop(num_steps=1000, eval_frequency=100, eval_steps=50)
     >>> loop.num_steps, loop.val_loop.eval_steps
@@ -188,7 +191,7 @@ class TrainingLoop(LoopCallback):
         max_steps: int | None = None,
         num_epochs: int | None = None,
         steps_per_epoch: int | None = None,
-        eval_frequency: int | float | None = 1.0,
+        eval_frequency: int | float | str | None = 1.0,
         eval_steps: int | None = None,
         grad_accum_steps: int = 1,
     ) -> None:
@@ -234,8 +237,8 @@ class TrainingLoop(LoopCallback):
         return self._settings.steps_per_epoch
 
     @property
-    def eval_frequency(self) -> int | float | None:
-        """Interval between validations. An int counts steps, a float is a fraction of the fit; None or 0: never."""
+    def eval_frequency(self) -> int | float | str | None:
+        """Interval between validations: steps, a fraction of the fit, or a text in epochs; None or 0: never."""
         return self._settings.eval_frequency
 
     @property

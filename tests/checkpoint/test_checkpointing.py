@@ -30,8 +30,30 @@ def test_settings_are_a_frozen_dataclass_of_plain_values() -> None:
 @pytest.mark.parametrize("value", [0, -1, True, 2.5, "5", float("nan")])
 @pytest.mark.parametrize("name", ["every_n_steps", "keep_last", "keep_every"])
 def test_invalid_counts_are_refused(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{name}=.*: expected a whole number of [a-z]+, 1 or more, or null"):
+    with pytest.raises(ValueError, match=rf"^{name}=.*: expected a whole number of [a-z]+, 1 or more, .*or null"):
         Checkpointing(**{name: value})
+
+
+def test_intervals_accept_text_in_epochs() -> None:
+    settings = Checkpointing(every_n_steps="0.5 epochs", keep_last=2, keep_every="1.5 epochs")
+    assert (settings.every_n_steps, settings.keep_every) == ("0.5 epochs", "1.5 epochs")
+    mixed = Checkpointing(every_n_steps=100, keep_last=2, keep_every="1 epoch")  # the plan compares the steps
+    assert (mixed.every_n_steps, mixed.keep_every) == (100, "1 epoch")
+
+
+def test_text_of_another_form_is_refused() -> None:
+    expected = "expected a whole number of steps, 1 or more, text such as '2 epochs', or null; use '2 epochs'."
+    with pytest.raises(TypeError) as caught:
+        Checkpointing(every_n_steps="2ep")
+    assert str(caught.value) == f"every_n_steps='2ep': {expected}"
+    with pytest.raises(TypeError, match=r"^keep_last='1 epoch': expected a whole number of checkpoints"):
+        Checkpointing(keep_last="1 epoch")  # type: ignore[arg-type]
+
+
+def test_epochs_to_keep_must_be_a_multiple_of_the_epochs_between_saves() -> None:
+    with pytest.raises(ValueError, match=r"^keep_every='1 epoch': expected a multiple of every_n_steps='0.3 epochs', "
+                                         r"because other steps may not be saved; try '0.9 epochs'\.$"):  # fmt: skip
+        Checkpointing(every_n_steps="0.3 epochs", keep_last=2, keep_every="1 epoch")
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,33 @@ def test_inverse_sqrt_equals_the_formula_of_the_paper(step: int, warmup: int) ->
     assert factor(step) == pytest.approx(min(num**-0.5, num * num_warmup**-1.5) * num_warmup**0.5)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@given(hundredths=st.integers(1, 200), steps_per_epoch=st.integers(1, 20))
+def test_a_length_in_epochs_is_the_number_of_steps_rounded_up(
+    schedule: Schedule, hundredths: int, steps_per_epoch: int
+) -> None:
+    num_steps = -(-hundredths * steps_per_epoch // 100)
+    in_epochs, in_steps = f"{hundredths // 100}.{hundredths % 100:02} epochs", num_steps
+    names = {step_decay: "milestones", warmup_stable_decay: "decay_steps"}
+    name = names.get(schedule, "warmup_steps")
+    text, number = ([in_epochs], [in_steps]) if name == "milestones" else (in_epochs, in_steps)
+    told: dict[str, Any] = {"total_steps": 41, "steps_per_epoch": steps_per_epoch}
+    assert rates_of_run(schedule, 42, **told, **{name: text}) == rates_of_run(schedule, 42, **told, **{name: number})
+
+
+def test_epochs_steps_and_fractions_can_be_combined() -> None:
+    settings: dict[str, Any] = {"total_steps": 8, "steps_per_epoch": 2, "factor": 0.5}
+    rates = rates_of_run(step_decay, 8, milestones=["1 epoch", 3, 0.5], warmup_steps="0.5 epochs", **settings)
+    assert rates == [0.5, 1, 0.5, 0.25, 0.125, 0.125, 0.125, 0.125, 0.125]
+
+
+def test_a_milestone_in_epochs_may_be_rounded_up_to_the_end_of_the_run_but_not_be_the_end() -> None:
+    settings: dict[str, Any] = {"total_steps": 8, "steps_per_epoch": 4}
+    assert rates_of_run(step_decay, 8, milestones=["1.9 epochs"], **settings)[7:] == pytest.approx([1, 0.1])
+    with pytest.raises(ValueError, match=r"^milestones='2 epochs': expected steps from 0"):
+        step_decay(optimizer(1.0), milestones=["2 epochs"], **settings)
+
+
 def test_step_decay_drops_at_its_milestones() -> None:
     rates = rates_of_run(step_decay, 8, total_steps=8, milestones=[0.25, 6], factor=0.5, warmup_steps=1)
     assert rates == [0.5, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
@@ -173,14 +200,14 @@ def test_schedules_of_a_run_of_0_steps_can_be_built() -> None:
     assert all(schedule(optimizer(1.0), total_steps=0).lr_lambdas[0](0) >= 0 for schedule in SCHEDULES)
 
 
-STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of the run."
+STEPS = "expected a whole number of steps, 0 or more, a fraction in (0, 1) of the run, or text such as '2 epochs'"
 
 
 @pytest.mark.parametrize(
     ("schedule", "settings", "line"),
     [
         (constant, {"warmup_steps": 11}, "warmup_steps=11: expected at most 10, the steps of the run; a fraction in"),
-        (linear, {"warmup_steps": 1.5}, f"warmup_steps=1.5: {STEPS}"),
+        (linear, {"warmup_steps": 1.5}, f"warmup_steps=1.5: {STEPS}."),
         (inverse_sqrt, {"warmup_steps": -1}, f"warmup_steps=-1: {STEPS}"),
         (warmup_cosine, {"warmup_steps": True}, f"warmup_steps=True: {STEPS}"),
         (warmup_cosine, {"final_fraction": 1.1}, "final_fraction=1.1: expected a fraction in [0, 1]."),
@@ -200,6 +227,14 @@ STEPS = "expected a whole number of steps, 0 or more, or a fraction in (0, 1) of
         (step_decay, {"milestones": [1], "warmup_steps": 2}, "milestones=1: expected steps from 2"),
         (step_decay, {"milestones": [0.1], "warmup_steps": 2}, "milestones=0.1: expected steps from 2"),
         (step_decay, {"factor": 2}, "factor=2: expected a fraction in [0, 1]."),
+        (linear, {"warmup_steps": "1ep", "steps_per_epoch": 5}, f"warmup_steps='1ep': {STEPS}; use '1 epoch'."),
+        (linear, {"warmup_steps": "3 epochs", "steps_per_epoch": 5}, "warmup_steps='3 epochs': expected at most 10"),
+        (linear, {"steps_per_epoch": 0}, "steps_per_epoch=0: expected a whole number of steps, 1 or more, or null."),
+        (
+            step_decay,
+            {"milestones": ["1 epoch"]},
+            "steps_per_epoch=null: expected the steps of an epoch, which milestones='1 epoch' needs",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(schedule: Schedule, settings: dict[str, Any], line: str) -> None:

@@ -69,6 +69,25 @@ def test_equivalent_settings_do_not_differ() -> None:
     assert compare(loop={"max_steps": None, "num_steps": 100}) == ([], [])
 
 
+def in_epochs(eval_frequency: int | str, save_every: int | str, **settings: Any) -> Any:
+    loop = TrainingLoop(max_steps=200, eval_frequency=eval_frequency, **settings)
+    return plan_fit(loop, 45, val={"val": 3}, save_every=save_every).settings()
+
+
+def test_epochs_and_the_equal_number_of_steps_do_not_differ() -> None:
+    old, new = in_epochs("1 epoch", "2 epochs"), in_epochs(45, 90)
+    for pair in ((old, new), (new, old), (old, old)):
+        assert plan_differences(*pair) == plan_extensions(*pair) == []
+
+
+def test_other_steps_in_an_epoch_are_a_difference() -> None:
+    old, new = in_epochs("1 epoch", "2 epochs"), in_epochs("1 epoch", "2 epochs", steps_per_epoch=40)
+    lines = ["checkpoint.every_n_steps: 90 -> 80", "eval_frequency=1 epoch: every 45 -> 40 steps"]
+    assert (plan_differences(old, new), plan_extensions(old, new)) == (lines, [])
+    lines = ["checkpoint.every_n_steps: 90 -> 45", "loop.eval_frequency: 1 epoch -> 40"]
+    assert plan_differences(old, in_epochs(40, "1 epoch")) == lines
+
+
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [

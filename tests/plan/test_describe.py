@@ -61,6 +61,28 @@ def test_the_rest_of_a_run_with_accumulation_and_two_dataloaders() -> None:
 
 
 @pytest.mark.parametrize(
+    ("eval_frequency", "validates"),
+    [
+        ("1 epoch", "after every 45 steps (1 epoch), 2 times: val (all 3)"),
+        ("0.3 epochs", "after every 14 steps (0.3 epochs) and after the last, 7 times: val (all 3)"),
+        ("2 epochs", "once, after the last step (2 epochs): val (all 3)"),
+        ("0.01 epochs", "after every step (0.01 epochs), 90 times: val (all 3)"),
+        ("3 epochs", "once, after the last step: val (all 3)"),
+    ],
+)
+def test_intervals_in_epochs_are_shown_with_their_steps(eval_frequency: str, validates: str) -> None:
+    loop = TrainingLoop(num_epochs=2, eval_frequency=eval_frequency)
+    plan = plan_fit(loop, 45, val={"val": 3}, save_every="1 epoch")
+    text = describe(plan)
+    assert f"  validates      {validates}\n" in text
+    assert "  saves          every 45th global_step (1 epoch): 2 in all\n" in text
+    too_long = "eval_frequency=3 epochs: 135 steps, more than the 90 steps of this fit, so once, at the end"
+    assert (too_long in text) == (eval_frequency == "3 epochs")
+    recorded = json.loads(json.dumps(plan_json(plan)))["settings"]
+    assert recorded["loop.eval_frequency"] == eval_frequency and recorded["eval_every"] == plan.eval_every
+
+
+@pytest.mark.parametrize(
     ("num_steps", "position", "per_step", "said"),
     [
         (3, 0, 1, "part of one: 3 of 10 micro-batches"),

@@ -104,4 +104,4 @@ def test_a_fit_needs_one_of_the_three_lengths(settings: dict[str, int]) -> None:
 @pytest.mark.parametrize("length", ["num_steps", "max_steps"])
 def test_steps_per_epoch_without_epochs_gets_a_note(length: str) -> None:
     loop = TrainingLoop(**{length: 10, "steps_per_epoch": 3})
-    assert plan_fit(loop, 45).notes == ("steps_per_epoch=3 has no effect without num_epochs",)
+    assert plan_fit(loop, 45).notes == ("steps_per_epoch=3 has no effect unless another setting is in epochs",)

@@ -25,19 +25,30 @@ def end_of(stage: Stage) -> int:
     return stage.stop if isinstance(stage, Train) else stage.step
 
 
+def in_steps(case: FitCase, interval: int | str | None) -> Fraction:
+    """Convert an interval in steps or epochs to steps, without rounding; None: 0."""
+    if not isinstance(interval, str):
+        return Fraction(interval or 0)
+    length, per_step = case.num_micro_batches, case.loop.grad_accum_steps
+    steps_per_epoch = case.loop.steps_per_epoch or ceil(Fraction(length or 0, per_step))
+    return Fraction(interval.split()[0]) * steps_per_epoch
+
+
 def spell_out(case: FitCase) -> list[Stage]:
     """Compute the stages of a fit step by step, only from the settings and the length of the plan."""
     plan, options = case.plan, case.options
     frequency = case.loop.eval_frequency
     every = 0
     if frequency and (options["val"] or options["downstream"]):
-        every = ceil(Fraction(str(frequency)) * plan.total_steps) if isinstance(frequency, float) else frequency
+        is_fraction = isinstance(frequency, float)
+        every = ceil(Fraction(str(frequency)) * plan.total_steps if is_fraction else in_steps(case, frequency))
+    save_every = in_steps(case, options["save_every"])
     stages: list[Stage] = []
     begin, num_rounds = plan.start_step, 0
     at_validations = options["save_at_validations"]
     for step in range(plan.start_step + 1, plan.stop_step + 1):
         is_last = step == plan.stop_step
-        is_saved = (options["save_every"] and step % options["save_every"] == 0) or (is_last and options["save_last"])
+        is_saved = (save_every and step % save_every == 0) or (is_last and options["save_last"])
         is_validated = bool(every) and ((step - plan.start_step) % every == 0 or is_last)
         num_rounds += is_validated
         downstream = [name for name, n in options["downstream"].items() if is_last or num_rounds % n == 0]
@@ -100,7 +111,7 @@ def test_the_last_step_is_saved_once(case: FitCase) -> None:
 
 @given(case=fit_cases(), data=st.data())
 def test_saves_are_the_multiples_the_validated_steps_and_the_last_step(case: FitCase, data: st.DataObject) -> None:
-    plan, every = case.plan, case.options["save_every"]
+    plan, every = case.plan, in_steps(case, case.options["save_every"])
     stages = list(plan)
     expected = {step for step in range(plan.start_step + 1, plan.stop_step + 1) if every and step % every == 0}
     if case.options["save_at_validations"]:

@@ -57,6 +57,13 @@ def test_a_monitored_scheduler_needs_validations() -> None:
         )
 
 
+def test_an_interval_of_a_scheduler_is_refused_with_the_way_to_count_epochs() -> None:
+    with pytest.raises(SettingError) as caught:
+        rates(schedulers=[{"scheduler": functools.partial(StepLR, step_size=1), "interval": "epoch"}])
+    remedy = "schedulers are stepped after each step; loopwright.optim accepts lengths such as '2 epochs'."
+    assert str(caught.value).endswith(f"mappings with scheduler and monitor; {remedy}")
+
+
 def test_a_later_fit_keeps_the_schedulers() -> None:
     ours = trainer(TrainingLoop(num_steps=2), schedulers=[functools.partial(StepLR, step_size=1, gamma=0.5)])
     assert ours.schedulers == []

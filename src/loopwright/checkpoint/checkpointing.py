@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loopwright.errors import SettingError, check_count, refuse, refuse_type
 from loopwright.hooks import Callback
-from loopwright.plan import settle_mode
+from loopwright.plan import check_interval, check_multiple, settle_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,12 @@ class Checkpointing(Callback):
 
     Args:
         every_n_steps: number of steps between saves; a step is saved if ``global_step`` is a multiple of this number.
-            None: only the last step and the steps of ``at_validations`` are saved.
+            Text such as ``"1 epoch"``: a number of epochs, which must be a whole number of steps. None: only the last
+            step and the steps of ``at_validations`` are saved.
         keep_last: number of newest checkpoints to keep; None: all checkpoints are kept.
         keep_every: number of steps; a checkpoint is also kept if its ``global_step`` is a multiple of this number. The
-            number must be a multiple of ``every_n_steps``, and requires ``keep_last``. None: no additional checkpoints
-            are kept.
+            number must be a multiple of ``every_n_steps``, and requires ``keep_last``. It may be in epochs, too. None:
+            no additional checkpoints are kept.
         monitor: name of the metric whose best value a fit reports, such as ``val/loss``. If a validation computes the
             metric, ``at_validations`` ensures that the best step has a checkpoint. Without ``at_validations``, the best
             step has a checkpoint only if it is the last step or ``every_n_steps`` selects it. None: the loss of the
@@ -53,9 +54,9 @@ class Checkpointing(Callback):
         SettingTypeError: for a value of a wrong type.
     """
 
-    every_n_steps: int | None = None
+    every_n_steps: int | str | None = None
     keep_last: int | None = None
-    keep_every: int | None = None
+    keep_every: int | str | None = None
     monitor: str | None = None
     mode: str | None = None
     on_save_error: str = "stop"
@@ -64,14 +65,14 @@ class Checkpointing(Callback):
 
     def __post_init__(self) -> None:
         """Check every value, and convert integers of other libraries to int."""
-        for name, meaning in (
-            ("every_n_steps", "a whole number of steps, 1 or more, or null"),
-            ("keep_last", "a whole number of checkpoints, 1 or more, or null for all"),
-            ("keep_every", "a whole number of steps, 1 or more, or null for none"),
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, check_count(name, value, meaning))
+        meaning = "a whole number of checkpoints, 1 or more, or null for all"
+        checked = {
+            "every_n_steps": check_interval("every_n_steps", self.every_n_steps),
+            "keep_last": None if self.keep_last is None else check_count("keep_last", self.keep_last, meaning),
+            "keep_every": check_interval("keep_every", self.keep_every, none="null for none"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         self._check_keep_every()
         if self.monitor is not None and not isinstance(self.monitor, str):
             raise refuse_type("monitor", self.monitor, "the name of a metric, such as 'val/loss', or null")
@@ -85,7 +86,10 @@ class Checkpointing(Callback):
                 raise refuse_type(name, getattr(self, name), "true or false")
 
     def _check_keep_every(self) -> None:
-        """Raise an error if ``keep_every`` has no effect, or if the steps at its multiples are not saved."""
+        """Raise an error if ``keep_every`` has no effect, or if the steps at its multiples are not saved.
+
+        If one interval is in steps and the other in epochs, the multiples are checked when the plan is computed.
+        """
         keep_every, every_n_steps = self.keep_every, self.every_n_steps
         if keep_every is None:
             return
@@ -95,7 +99,4 @@ class Checkpointing(Callback):
         if every_n_steps is None:
             problem = "every_n_steps=null saves none of its multiples; expected every_n_steps as a number."
             raise SettingError("keep_every", f"={keep_every}: {problem}")
-        if keep_every % every_n_steps:
-            nearest = max(1, round(keep_every / every_n_steps)) * every_n_steps
-            problem = f"expected a multiple of every_n_steps={every_n_steps}, because other steps may not be saved"
-            raise SettingError("keep_every", f"={keep_every}: {problem}; try {nearest}.")
+        check_multiple(keep_every, every_n_steps)

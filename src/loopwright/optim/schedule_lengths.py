@@ -1,4 +1,7 @@
-"""Functions that check lengths and convert them to steps. A length is a number of steps or a fraction of a run."""
+"""Functions that check lengths and convert them to steps.
+
+A length is a number of steps, a fraction of a run, or a number of epochs as text, such as ``"2 epochs"``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from loopwright.errors import SettingError, refuse, refuse_type
+from loopwright.errors import SettingError, check_count, refuse, refuse_type
+from loopwright.plan import EPOCHS, check_epochs, exact_epochs
 
-_STEPS = "a whole number of steps, 0 or more, or a fraction in (0, 1) of the run"
+_STEPS = f"a whole number of steps, 0 or more, a fraction in (0, 1) of the run, or {EPOCHS}"
+
+Length = int | float | str
 
 
 def check_total(total_steps: object) -> None:
@@ -28,20 +34,29 @@ def check_fraction(setting: str, value: object) -> float:
     return float(value)
 
 
-def count_steps(setting: str, value: int | float, total_steps: int) -> int:
+def count_steps(setting: str, value: Length, total_steps: int, steps_per_epoch: int | None = None) -> int:
     """Convert ``value`` to a number of steps. A fraction of a step is rounded up.
 
     The decimal that Python prints for a float is used exactly, so 0.07 of 100 steps is 7 steps, not 8:
 
     >>> count_steps("warmup_steps", 0.07, 100)
     7
+    >>> count_steps("warmup_steps", "0.3 epochs", 100, steps_per_epoch=45)
+    14
+
+    Raises:
+        SettingError: if ``value`` is not a length, or is in epochs and ``steps_per_epoch`` is None.
     """
-    return math.ceil(exact_steps(setting, value, total_steps))
+    return math.ceil(exact_steps(setting, value, total_steps, steps_per_epoch))
 
 
-def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
+def exact_steps(setting: str, value: Length, total_steps: int, steps_per_epoch: int | None = None) -> Fraction:
     """Convert ``value`` to steps as `count_steps` does, but without rounding up fractions of a step."""
     check_total(total_steps)
+    if steps_per_epoch is not None:
+        check_count("steps_per_epoch", steps_per_epoch, "a whole number of steps, 1 or more, or null")
+    if isinstance(value, str):
+        return exact_epochs(setting, check_epochs(setting, value, _STEPS), steps_per_epoch)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type(setting, value, _STEPS)
     is_fraction = isinstance(value, float)
@@ -50,23 +65,25 @@ def exact_steps(setting: str, value: int | float, total_steps: int) -> Fraction:
     return Fraction(float.__repr__(value)) * total_steps if is_fraction else Fraction(value)
 
 
-def count_warmup(warmup_steps: int | float, total_steps: int) -> int:
+def count_warmup(warmup_steps: Length, total_steps: int, steps_per_epoch: int | None = None) -> int:
     """Convert the length of a warm-up to steps.
 
     Raises:
         SettingError: if the warm-up is longer than a run of 1 or more steps.
     """
-    count = count_steps("warmup_steps", warmup_steps, total_steps)
+    count = count_steps("warmup_steps", warmup_steps, total_steps, steps_per_epoch)
     if count > total_steps > 0:
         raise SettingError(
             "warmup_steps",
-            f"={warmup_steps}: expected at most {total_steps}, the steps of the run; a fraction in (0, 1) fits a run "
+            f"={warmup_steps!r}: expected at most {total_steps}, the steps of the run; a fraction in (0, 1) fits a run "
             "of any length.",
         )
     return count
 
 
-def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_steps: int) -> list[int]:
+def count_milestones(
+    milestones: Sequence[Length], num_warmup: int, total_steps: int, steps_per_epoch: int | None = None
+) -> list[int]:
     """Convert milestones to steps.
 
     Raises:
@@ -74,13 +91,13 @@ def count_milestones(milestones: Sequence[int | float], num_warmup: int, total_s
     """
     if isinstance(milestones, str) or not isinstance(milestones, Sequence):
         raise refuse_type("milestones", milestones, f"a list in which each entry is {_STEPS}")
-    counts = [count_steps("milestones", milestone, total_steps) for milestone in milestones]
-    for milestone, count in zip(milestones, counts, strict=True):
-        last = total_steps if isinstance(milestone, float) else total_steps - 1  # rounding up may give total_steps
-        if total_steps and not num_warmup <= count <= last:
+    exact = [exact_steps("milestones", milestone, total_steps, steps_per_epoch) for milestone in milestones]
+    counts = [math.ceil(steps) for steps in exact]
+    for milestone, steps, count in zip(milestones, exact, counts, strict=True):
+        if total_steps and not (num_warmup <= count and steps < total_steps):  # rounding up may give total_steps
             raise SettingError(
                 "milestones",
-                f"={milestone}: expected steps from {num_warmup} (the end of the warm-up) to {total_steps - 1} (the "
+                f"={milestone!r}: expected steps from {num_warmup} (the end of the warm-up) to {total_steps - 1} (the "
                 "last step of the run); a fraction in (0, 1) fits a run of any length, if it is not below the fraction "
                 "of the warm-up.",
             )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loopwright.errors import check_count, refuse, refuse_type
 from loopwright.plan.cadence import steps_between_validations
-from loopwright.plan.lengths import find_end
+from loopwright.plan.lengths import find_end, find_steps_per_epoch
 from loopwright.plan.passes import Passes
 from loopwright.plan.plan import Plan
+from loopwright.plan.save_intervals import find_save_intervals
 from loopwright.plan.training_settings import HasTrainingSettings, TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, validation_batches
 
@@ -24,10 +25,11 @@ def plan_fit(
     val: Mapping[str, int | None] | None = None,
     start_step: int = 0,
     start_micro_batch: int = 0,
-    save_every: int | None = None,
+    save_every: int | str | None = None,
     save_last: bool = False,
     downstream: Mapping[str, int] | None = None,
     save_at_validations: bool = False,
+    keep_every: int | str | None = None,
 ) -> Plan:
     """Compute the plan of a fit. Nothing is run, and no data is read.
 
@@ -38,18 +40,19 @@ def plan_fit(
         start_step: ``global_step`` at which the fit starts.
         start_micro_batch: number of micro-batches of the current pass that are already consumed. If the whole pass is
             consumed, the fit starts with the next pass.
-        save_every: interval of checkpoints in steps. A checkpoint is saved when ``global_step`` is a multiple of it.
-            None: there are no such saves.
+        save_every: interval of checkpoints in steps, or in epochs, such as ``"1 epoch"``. A checkpoint is saved when
+            ``global_step`` is a multiple of it. None: there are no such saves.
         save_last: whether a checkpoint of the last step is saved.
         downstream: interval, in rounds of validations, of each validation that a callback runs in ``run_validation``,
             by name. 1: in every round.
         save_at_validations: whether a checkpoint of each validated step is also saved, before the validations.
+        keep_every: interval of the checkpoints that are always kept, in steps or epochs; a multiple of ``save_every``.
 
     Raises:
         TypeError: if ``loop`` has no `TrainingSettings`, or an argument has a wrong type.
         ValueError: if the loop has no length; if an epoch has no length, or is longer than a pass; if a step needs more
             micro-batches than a pass has; if a dataloader is empty; if ``eval_steps`` is None and the length of a
-            validation dataloader is unknown.
+            validation dataloader is unknown; if ``save_every`` or ``keep_every`` is not a whole number of steps.
 
     >>> from loopwright.loop import TrainingLoop
     >>> plan = plan_fit(TrainingLoop(num_steps=20, eval_frequency=10, eval_steps=5), 937, val={"val": 79})
@@ -66,8 +69,8 @@ def plan_fit(
     start_step = _check_whole("start_step", start_step)
     settings = loop.settings
     passes = _cut_passes(settings, num_micro_batches, start_micro_batch)
-    if save_every is not None:
-        save_every = check_count("save_every", save_every, "a whole number of steps, 1 or more, or null")
+    steps_per_epoch = find_steps_per_epoch(settings, passes)
+    saves = find_save_intervals(save_every, keep_every, steps_per_epoch)
     for name, value in (("save_last", save_last), ("save_at_validations", save_at_validations)):
         if not isinstance(value, bool):
             raise refuse_type(name, value, "true or false")
@@ -75,20 +78,17 @@ def plan_fit(
         check_count(f"downstream[{name!r}]", every_n_vals, "a whole number of validations, 1 or more")
         if name in val:
             raise refuse("downstream", name, "a name that no validation dataloader has", "rename one of the two")
+    has_validations = bool(settings.eval_frequency) and bool(val or downstream)
+    sets = [_choose_batches(name, length, settings.eval_steps) for name, length in val.items() if has_validations]
 
-    stop_step, notes = find_end(settings, passes, start_step)
+    stop_step, notes = find_end(settings, passes, start_step, intervals=(save_every, keep_every))
     warnings: list[str] = []
-    sets: list[PlannedSet] = []
-    eval_every = None
-    if settings.eval_frequency and (val or downstream):
-        sets = [_choose_batches(name, length, settings.eval_steps) for name, length in val.items()]
-        eval_every = steps_between_validations(settings.eval_frequency, stop_step - start_step)
-    if eval_every is not None:
-        clipped = (eval_steps_note(entry.length, settings.eval_steps, entry.name) for entry in sets)
-        notes += [note for note in clipped if note is not None]
-        understood = _eval_frequency_note(settings.eval_frequency, eval_every, stop_step - start_step)
-        notes += understood
-        if _is_every_step(settings.eval_frequency) and stop_step - start_step > _MANY_STEPS:
+    num_steps = stop_step - start_step
+    eval_every = steps_between_validations(settings.eval_frequency, num_steps, steps_per_epoch)
+    if has_validations and eval_every is not None:
+        understood = _eval_frequency_note(settings.eval_frequency, eval_every, num_steps)
+        notes += [*_clipped_notes(sets, settings.eval_steps), *understood]
+        if _is_every_step(settings.eval_frequency) and num_steps > _MANY_STEPS:
             warnings += understood
     elif not (val or downstream):
         notes += _nothing_to_validate_notes(settings)
@@ -97,14 +97,16 @@ def plan_fit(
         stop_step=stop_step,
         position=start_step,
         passes=passes,
-        eval_every=eval_every,
+        eval_every=eval_every if has_validations else None,
         val=tuple(sets),
         downstream=tuple(downstream.items()),
-        save_every=save_every,
+        save_every=saves.every,
+        save_every_text=saves.text,
+        keep_every=saves.keep_every,
         save_last=save_last,
         save_at_validations=save_at_validations,
         loop_settings=settings,
-        notes=tuple(notes),
+        notes=(*notes, *saves.notes),
         warnings=tuple(warnings),
     )
     return _with_note_on_saves(plan)
@@ -136,11 +138,16 @@ def _choose_batches(name: str, length: int | None, eval_steps: int | None) -> Pl
     return PlannedSet(name, validation_batches(length, eval_steps, name), length)
 
 
-def _is_every_step(eval_frequency: int | float | None) -> bool:
+def _clipped_notes(sets: Sequence[PlannedSet], eval_steps: int | None) -> list[str]:
+    notes = (eval_steps_note(entry.length, eval_steps, entry.name) for entry in sets)
+    return [note for note in notes if note is not None]
+
+
+def _is_every_step(eval_frequency: int | float | str | None) -> bool:
     return eval_frequency == 1 and not isinstance(eval_frequency, float)
 
 
-def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, num_steps: int) -> list[str]:
+def _eval_frequency_note(eval_frequency: int | float | str | None, eval_every: int, num_steps: int) -> list[str]:
     """Return a line that explains the effect of ``eval_frequency``; an empty list if the effect is obvious."""
     given = f"eval_frequency={eval_frequency}"
     if _is_every_step(eval_frequency):
@@ -148,7 +155,8 @@ def _eval_frequency_note(eval_frequency: int | float | None, eval_every: int, nu
     if eval_frequency == 1:
         return [f"{given}: once, at the end; to validate after every step, use 1"]
     if eval_every > num_steps:
-        return [f"{given}: more than the {num_steps:,} steps of this fit, so once, at the end"]
+        steps = f"{eval_every:,} steps, " if isinstance(eval_frequency, str) else ""
+        return [f"{given}: {steps}more than the {num_steps:,} steps of this fit, so once, at the end"]
     if isinstance(eval_frequency, float):
         return [f"{given}: every {eval_every:,} of {num_steps:,} steps"]
     return []

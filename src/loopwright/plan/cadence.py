@@ -7,6 +7,8 @@ from fractions import Fraction
 from math import ceil, gcd
 from typing import NamedTuple
 
+from loopwright.plan.epochs import exact_epochs
+
 
 class Cadence(NamedTuple):
     """The steps whose distance from ``origin`` is a multiple of ``every``."""
@@ -49,20 +51,31 @@ def _intersect(a: Cadence, b: Cadence) -> Cadence | None:
     return Cadence(a.every * period, a.origin + a.every * num_intervals)
 
 
-def steps_between_validations(eval_frequency: int | float | None, num_steps: int) -> int | None:
+def steps_between_validations(
+    eval_frequency: int | float | str | None, num_steps: int, steps_per_epoch: int | None = None
+) -> int | None:
     """Convert ``eval_frequency`` to steps, for a fit of ``num_steps``.
 
     An int is a number of steps. A float is a fraction of the fit, and its product with ``num_steps`` is rounded up. The
     product is computed exactly, from the decimal that Python prints for the float. In floating point, 0.07 * 100 is
-    more than 7 and would be rounded up to 8.
+    more than 7 and would be rounded up to 8. A text is a number of epochs, and its product with ``steps_per_epoch`` is
+    also computed exactly and rounded up.
 
     Returns:
         Number of steps between validations, 1 or more. If the number is more than ``num_steps``, only the last step is
         validated. None: no step is validated.
 
+    Raises:
+        SettingError: if ``eval_frequency`` is in epochs and ``steps_per_epoch`` is None.
+
     >>> steps_between_validations(0.07, 100), steps_between_validations(1, 100), steps_between_validations(1.0, 100)
     (7, 1, 100)
+    >>> steps_between_validations("0.3 epochs", 100, steps_per_epoch=45)
+    14
     """
+    if isinstance(eval_frequency, str):
+        every = ceil(exact_epochs("eval_frequency", eval_frequency, steps_per_epoch))
+        return every if num_steps else None
     if not eval_frequency or not num_steps:
         return None
     if isinstance(eval_frequency, float):

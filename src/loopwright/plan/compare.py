@@ -30,7 +30,7 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
     Returns:
         Lines such as ``loop.grad_accum_steps: 2 -> 4``; an empty list if the plans are equal, or differ only in what
         `plan_extensions` lists. Settings with equal effects, such as an ``eval_frequency`` of 0.1 and of 100 in 1000
-        steps, do not differ.
+        steps, or of 1 epoch and of the steps of an epoch, do not differ.
     """
     names = [name for name in dict.fromkeys((*old, *new)) if name not in (*_UNDERSTOOD, *_MAY_CHANGE)]
     lines = [_line(name, old, new) for name in names if _differs(name, old, new)]
@@ -38,6 +38,8 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
         lines.append(_line("loop.eval_steps", old, new))
     if _differs("eval_every", old, new) and _differs("loop.eval_frequency", old, new):
         lines.append(_line("loop.eval_frequency", old, new))
+    elif isinstance(new.get("loop.eval_frequency"), str):  # the steps of an epoch do not follow from a later end
+        lines += _moved_validations(old, new)
     if _order(old) != _order(new) and sorted(_order(old)) == sorted(_order(new)):
         lines.append(f"order of validation: {', '.join(_order(old))} -> {', '.join(_order(new))}")
     if _stop(new) < _stop(old):
@@ -54,16 +56,23 @@ def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> lis
     lines = [_line(name, old, new) for name in _MAY_CHANGE if _differs(name, old, new)]
     if _stop(new) > _stop(old):
         lines.append(f"a later end, {_end_line(old, new)}")
-    if _differs("eval_every", old, new) and not _differs("loop.eval_frequency", old, new):
-        frequency = old.get("loop.eval_frequency")
-        if isinstance(old.get("eval_every"), int) and isinstance(new.get("eval_every"), int):
-            lines.append(f"eval_frequency={frequency}: every {old['eval_every']} -> {new['eval_every']} steps")
+    if not isinstance(new.get("loop.eval_frequency"), str):
+        lines += _moved_validations(old, new)
     return lines
 
 
 def setting_change(name: str, old: object, new: object) -> str:
     """Format ``name: old -> new`` in one line of bounded length, as ``name`` and ``old`` may be of any length."""
     return f"{on_one_line(name, _MAX_SHOWN)}: {_text(old)} -> {_text(new)}"
+
+
+def _moved_validations(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Return a line if the same ``eval_frequency`` gives another number of steps; otherwise an empty list."""
+    before, now, frequency = old.get("eval_every"), new.get("eval_every"), old.get("loop.eval_frequency")
+    if before == now or not isinstance(before, int) or not isinstance(now, int):
+        return []
+    is_same = not _differs("loop.eval_frequency", old, new)
+    return [f"eval_frequency={frequency}: every {before} -> {now} steps"] if is_same else []
 
 
 def _end_line(old: Mapping[str, object], new: Mapping[str, object]) -> str:

@@ -170,9 +170,11 @@ def _validations(plan: Plan) -> list[str]:
     num_rounds = plan.num_validations(plan.stop_step) - plan.num_validations(plan.position)
     num_rounds += plan.begins_with_validation
     if plan.eval_every >= plan.fit_steps:
-        cadence = "once, after the last step"
+        is_exact = plan.eval_every == plan.fit_steps
+        cadence = "once, after the last step" + (_in_epochs(plan.loop_settings.eval_frequency) if is_exact else "")
     else:
         every = "step" if plan.eval_every == 1 else f"{plan.eval_every:,} steps"
+        every += _in_epochs(plan.loop_settings.eval_frequency)
         and_last = " and after the last" if plan.fit_steps % plan.eval_every else ""
         cadence = f"after every {every}{and_last}, {_count(num_rounds, 'time')}"
     lines = [f"{cadence}: {', '.join(_batches(val) for val in plan.val)}" if plan.val else cadence]
@@ -190,12 +192,18 @@ def _saves(plan: Plan) -> str:
         parts.append("before each validation")
     if plan.save_every is not None:
         every_step = plan.save_every == 1
-        parts.append("after every step" if every_step else f"every {_ordinal(plan.save_every)} global_step")
+        multiples = "after every step" if every_step else f"every {_ordinal(plan.save_every)} global_step"
+        parts.append(multiples + _in_epochs(plan.save_every_text))
     if plan.save_last:
         parts.append("after the last step")
     *most, last = parts or ["never"]
     cadence = f"{', '.join(most)} and {last}" if most else last
     return f"{cadence}: {plan.num_saves:,} in all" if parts else cadence
+
+
+def _in_epochs(interval: object) -> str:
+    """Return `` (2 epochs)`` if an interval was given in epochs, otherwise an empty string."""
+    return f" ({interval})" if isinstance(interval, str) else ""
 
 
 def _batches(val: PlannedSet) -> str:

@@ -6,6 +6,7 @@ which a fit trains at least twice as many steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from loopwright.errors import SettingError, refuse
@@ -23,16 +24,25 @@ class End(NamedTuple):
     notes: list[str]
 
 
-def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End:
+def find_end(
+    settings: TrainingSettings, passes: Passes, start_step: int, intervals: Sequence[int | str | None] = ()
+) -> End:
     """Find the step at which a fit that starts at ``start_step`` ends.
+
+    Args:
+        settings: settings of the loop.
+        passes: passes over the training data.
+        start_step: ``global_step`` at which the fit starts.
+        intervals: other intervals of the plan. If one of them is in epochs, ``steps_per_epoch`` has an effect.
 
     Raises:
         ValueError: if no length is given, if the number of steps of an epoch is needed but unknown, or if an epoch is
             longer than a pass.
     """
-    steps_per_epoch = _find_steps_per_epoch(settings, passes.steps_per_pass)
+    steps_per_epoch = find_steps_per_epoch(settings, passes)
+    uses_epochs = any(isinstance(each, str) for each in (settings.eval_frequency, *intervals))
     if settings.num_steps is not None:
-        return _end_of_steps(settings, settings.num_steps, start_step)
+        return _end_of_steps(settings, settings.num_steps, start_step, uses_epochs)
     ends, notes = [], []
     if settings.num_epochs is not None:
         if steps_per_epoch is None:
@@ -53,7 +63,7 @@ def find_end(settings: TrainingSettings, passes: Passes, start_step: int) -> End
             "num_steps, max_steps, num_epochs",
             ": expected one of the three to say how long to train; use for example loop.max_steps=1000.",
         )
-    return End(max(start_step, min(ends)), notes + _unused_epoch_note(settings))
+    return End(max(start_step, min(ends)), notes + _unused_epoch_note(settings, uses_epochs))
 
 
 def longer_length(plan: Plan) -> tuple[str, int]:
@@ -74,14 +84,20 @@ def longer_length(plan: Plan) -> tuple[str, int]:
     return "max_steps", 2 * plan.stop_step
 
 
-def _end_of_steps(settings: TrainingSettings, num_steps: int, start_step: int) -> End:
-    notes = _unused_epoch_note(settings)
+def _end_of_steps(settings: TrainingSettings, num_steps: int, start_step: int, uses_epochs: bool) -> End:
+    notes = _unused_epoch_note(settings, uses_epochs)
     if settings.max_steps is not None:
         notes.append(f"num_steps={num_steps} supersedes max_steps={settings.max_steps}")
     return End(start_step + num_steps, notes)
 
 
-def _find_steps_per_epoch(settings: TrainingSettings, steps_per_pass: int | None) -> int | None:
+def find_steps_per_epoch(settings: TrainingSettings, passes: Passes) -> int | None:
+    """Return the number of steps in an epoch; None if it is unknown.
+
+    Raises:
+        ValueError: if an epoch is longer than a pass.
+    """
+    steps_per_pass = passes.steps_per_pass
     if settings.steps_per_epoch is None:
         return steps_per_pass
     if steps_per_pass is not None and settings.steps_per_epoch > steps_per_pass:
@@ -103,7 +119,7 @@ def _first_end_note(max_steps: int, num_epochs: int, epochs_end: int) -> str:
     return f"max_steps={max_steps} and num_epochs={num_epochs} end the fit at the same step"
 
 
-def _unused_epoch_note(settings: TrainingSettings) -> list[str]:
-    if settings.steps_per_epoch is None or settings.num_epochs is not None:
+def _unused_epoch_note(settings: TrainingSettings, uses_epochs: bool) -> list[str]:
+    if settings.steps_per_epoch is None or settings.num_epochs is not None or uses_epochs:
         return []
-    return [f"steps_per_epoch={settings.steps_per_epoch} has no effect without num_epochs"]
+    return [f"steps_per_epoch={settings.steps_per_epoch} has no effect unless another setting is in epochs"]

@@ -37,6 +37,9 @@ class Plan:
         downstream: pairs (name, every_n_vals), in order: the downstream validation ``name`` is part of every
             ``every_n_vals``-th round of validations, and of the last round.
         save_every: steps between saves at multiples; None: there are no such saves.
+        save_every_text: length in epochs from which ``save_every`` was computed; None: it was given in steps.
+        keep_every: steps between the checkpoints that are always kept, at multiples; None: there are no such
+            checkpoints. This number changes no stage.
         save_last: whether the last step is saved.
         save_at_validations: whether each step that is validated is saved before its validations.
         loop_settings: settings of the loop, as the user gave them.
@@ -58,6 +61,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     num_validated: int = 0
+    save_every_text: str | None = None
+    keep_every: int | None = None
 
     @property
     def total_steps(self) -> int:
@@ -73,6 +78,12 @@ class Plan:
     def total_micro_batches(self) -> int:
         """Number of micro-batches that this plan trains on."""
         return self.num_micro_batches_between(self.position, self.stop_step)
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Number of steps in an epoch; None: unknown. Schedulers receive this number."""
+        given = self.loop_settings.steps_per_epoch
+        return self.passes.steps_per_pass if given is None else given
 
     @property
     def num_saves(self) -> int:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from loopwright.errors import SettingError, check_count, refuse, refuse_type
+from loopwright.plan.epochs import EPOCHS, check_epochs
 
 _STEPS = "a whole number of steps, 1 or more, or null"
 _EPOCHS = "a whole number of epochs, 1 or more, or null"
 _MICRO_BATCHES = "a whole number of micro-batches per step, 1 or more"
 _BATCHES = "a whole number of validation batches, 1 or more, or null for all of them"
-_FREQUENCY = "a positive whole number of steps or a fraction in (0, 1]"
+_FREQUENCY = f"a positive whole number of steps, a fraction in (0, 1], or {EPOCHS}"
 _FREQUENCY_OFF = "use null to turn validation off"
 
 
@@ -30,7 +31,7 @@ class TrainingSettings:
     max_steps: int | None
     num_epochs: int | None
     steps_per_epoch: int | None
-    eval_frequency: int | float | None
+    eval_frequency: int | float | str | None
     eval_steps: int | None
     grad_accum_steps: int
 
@@ -84,9 +85,11 @@ def check_eval_steps(value: object) -> int | None:
     return check_optional_count("eval_steps", value, _BATCHES)
 
 
-def _check_eval_frequency(value: object) -> int | float | None:
+def _check_eval_frequency(value: object) -> int | float | str | None:
     if value is None:
         return None
+    if isinstance(value, str):
+        return check_epochs("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise refuse_type("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
     if isinstance(value, numbers.Rational):

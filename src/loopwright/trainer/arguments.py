@@ -21,6 +21,7 @@ from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.protocols import StatefulScheduler
 from loopwright.seeding import draw_seed
+from loopwright.trainer.scheduler_epochs import takes_steps_per_epoch
 
 SchedulerSpec = tuple[Callable[..., Any], str | None]
 
@@ -122,7 +123,10 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
         factory, monitor = (entry["scheduler"], entry["monitor"]) if is_monitored else (entry, None)
         if not callable(factory) or not isinstance(monitor, str | None):
             expected = "callables of the optimizer, or mappings with scheduler and monitor"
-            raise refuse_type("schedulers", entry, expected, "in a configuration: _partial_: true")
+            remedy = "in a configuration: _partial_: true"
+            if isinstance(entry, Mapping) and "interval" in entry:
+                remedy = "schedulers are stepped after each step; loopwright.optim accepts lengths such as '2 epochs'"
+            raise refuse_type("schedulers", entry, expected, remedy)
         specs.append((factory, monitor))
     return specs
 
@@ -141,15 +145,27 @@ def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
         )
 
 
-def build_scheduler(spec: SchedulerSpec, optimizer: Optimizer, total_steps: int) -> StatefulScheduler:
-    """Build a scheduler. A callable for which `takes_total_steps` returns True also gets ``total_steps``.
+def build_scheduler(
+    spec: SchedulerSpec, optimizer: Optimizer, total_steps: int, steps_per_epoch: int | None
+) -> StatefulScheduler:
+    """Build a scheduler.
+
+    Args:
+        spec: callable that builds the scheduler, and the metric that it monitors or None.
+        optimizer: optimizer of the scheduler.
+        total_steps: number of steps of the fit, for a callable for which `takes_total_steps` returns True.
+        steps_per_epoch: number of steps in an epoch, for a callable for which `takes_steps_per_epoch` returns True.
+            None: unknown, and no callable gets it.
 
     Raises:
         SettingTypeError: if the callable does not return a scheduler, or if the scheduler needs a metric and has no
             ``monitor``.
     """
     factory, monitor = spec
-    scheduler = factory(optimizer, total_steps=total_steps) if takes_total_steps(factory) else factory(optimizer)
+    told = {"total_steps": total_steps} if takes_total_steps(factory) else {}
+    if steps_per_epoch is not None and takes_steps_per_epoch(factory):
+        told["steps_per_epoch"] = steps_per_epoch
+    scheduler = factory(optimizer, **told)
     if not hasattr(scheduler, "step"):
         raise refuse_type("schedulers", scheduler, "schedulers, which have a method step")
     if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:

@@ -28,7 +28,7 @@ from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
 from loopwright.engine.state import stateful_loggers
 from loopwright.errors import CheckpointError, on_one_line
-from loopwright.plan import Plan
+from loopwright.plan import Plan, plan_differences
 from loopwright.regular_files import read_regular, replace_file
 
 _CHANGED = ("metrics", "loggers")  # entries of a checkpoint that validations change, and that a resume needs
@@ -85,7 +85,10 @@ def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | No
         return None
     try:
         found = decode(json.loads(read_regular(file, MAX_FINISHED_BYTES)), {})
-        if found["manifest_sha256"] != manifest_digest(checkpoint.path) or found["plan"] != plan.settings():
+        is_same = found["plan"].get("stop_step") == plan.stop_step and not plan_differences(
+            found["plan"], plan.settings()
+        )
+        if found["manifest_sha256"] != manifest_digest(checkpoint.path) or not is_same:
             return None
         MetricLog(mode=found["metrics"]["mode"]).load_state_dict(found["metrics"])  # refuses wrong values
         if not all(isinstance(state, Mapping) for state in found["loggers"].values()):

@@ -36,6 +36,7 @@ from loopwright.trainer.resume import (
     saved_seed,
 )
 from loopwright.trainer.save import RunSaver
+from loopwright.trainer.scheduler_epochs import changed_epochs
 from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.stopped import nothing_to_train
 from loopwright.trainer.validate import open_val_sets
@@ -225,6 +226,7 @@ class Fitting:
             save_last=checkpoint is not None,
             downstream={name: every_n_vals for name, every_n_vals, _ in downstream_validations(self._parts)},
             save_at_validations=checkpoint is not None and checkpoint.at_validations,
+            keep_every=None if checkpoint is None else checkpoint.keep_every,
         )
         check_monitored(self._scheduler_specs, plan)
         return plan
@@ -239,7 +241,9 @@ class Fitting:
         """Load ``checkpoint``. Compute the plan of its fit again, and return the rest of this plan after its step."""
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
-        rest = rest_of_run(checkpoint, saved, whole, changed_settings(self._parts, checkpoint))
+        factories = [factory for factory, _ in self._scheduler_specs]
+        changes = [*changed_settings(self._parts, checkpoint), *changed_epochs(factories, saved, whole)]
+        rest = rest_of_run(checkpoint, saved, whole, changes)
         self._extensions = [f"{checkpoint.path}: {each}." for each in plan_extensions(saved, whole.settings())]
         finished = with_last_validations(checkpoint, whole)
         if finished is not None:
@@ -258,7 +262,7 @@ class Fitting:
         assert parts.optimizer is not None, "checked by fit"
         if self._schedule_stop_step is None:
             for spec in self._scheduler_specs:
-                scheduler = build_scheduler(spec, parts.optimizer, plan.fit_steps)
+                scheduler = build_scheduler(spec, parts.optimizer, plan.fit_steps, plan.steps_per_epoch)
                 if spec[1] is None:
                     parts.schedulers.append(scheduler)
                 else:

@@ -51,6 +51,7 @@ class _Save:
         contents: contents of its files.
         best: step of the checkpoint with the best metric, which is kept; None if no saved step has been validated.
         best_before: the best value of the monitored metric among the steps saved before; None: there is no such value.
+        keep_every: number of steps; a checkpoint is kept if its step is a multiple of this number; None: off.
     """
 
     step: int
@@ -58,6 +59,7 @@ class _Save:
     contents: Contents
     best: int | None
     best_before: Best | None
+    keep_every: int | None
 
 
 class RunSaver:
@@ -255,7 +257,14 @@ class RunSaver:
         best_before = log.best_saved
         log.note_saved(step)
         best = None if log.best_saved is None else log.best_saved.step
-        return _Save(step=step, folder=folder, contents=contents, best=best, best_before=best_before)
+        return _Save(
+            step=step,
+            folder=folder,
+            contents=contents,
+            best=best,
+            best_before=best_before,
+            keep_every=None if plan is None else plan.keep_every,
+        )
 
     def _write(self, save: _Save) -> None:
         """Write the checkpoint, then remove checkpoints that need not be kept.
@@ -267,7 +276,7 @@ class RunSaver:
         self._own_steps.add(save.step)
         self._whole_steps.add(save.step)
         if self._settings.keep_last is not None:
-            self._prune(self._settings.keep_last, save.best)
+            self._prune(self._settings.keep_last, save)
 
     def _warn_of_later_ones(self, step: int) -> None:
         """Warn at the first save after a resume if a later checkpoint exists, which the next resume would take."""
@@ -278,14 +287,14 @@ class RunSaver:
             _log.warning("%s existed before this fit and has a later step: %s.", folder, problem)
         self._has_looked = True
 
-    def _prune(self, keep_last: int, best: int | None) -> None:
+    def _prune(self, keep_last: int, save: _Save) -> None:
         try:
             prune(
                 self._run_dir,
                 self._own_steps & steps_in(self._run_dir),
                 keep_last=keep_last,
-                keep_every=self._settings.keep_every,
-                best=best,
+                keep_every=save.keep_every,
+                best=save.best,
                 is_whole=self._is_whole,
             )
         except OSError as error:

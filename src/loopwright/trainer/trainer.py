@@ -63,8 +63,8 @@ class Trainer(TrainerView):
         optimizer: a callable that takes the parameters and returns an optimizer. If ``model`` is a module, an optimizer
             of its parameters is also accepted. A callable with ``named_parameters`` gets (name, parameter) pairs.
         schedulers: callables that take the optimizer and return a scheduler, which is stepped after each training step.
-            If a callable has a parameter ``total_steps``, it gets the number of steps of the plan. The scheduler of
-            ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
+            Parameters ``total_steps`` and ``steps_per_epoch`` get the steps of the plan and of an epoch. The scheduler
+            of ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
         precision: dtype of the computations, and gradient clipping; by default float32 without clipping.

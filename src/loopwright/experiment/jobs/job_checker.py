@@ -38,6 +38,7 @@ from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
 from loopwright.records import read_summary
 from loopwright.trainer.arguments import make_optimizer
+from loopwright.trainer.scheduler_epochs import uses_epochs
 
 _CHECKPOINTS = ("ckpt_path", "ckpt_paths")
 _COLLECTED = ("callbacks", "loggers")  # sections that are mappings of names to objects
@@ -203,6 +204,8 @@ def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) 
     schedulers = build.build_schedulers(config.get("scheduler"), trust)
     for make in schedulers:
         factory = make["scheduler"] if isinstance(make, dict) else make
+        if uses_epochs(factory):
+            continue  # the length of an epoch is known only when the fit is planned, which builds the scheduler
         arguments: dict[str, Any] = {}
         if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
             # The number of steps is known only when the fit is planned. With this large number, the scheduler refuses

@@ -19,6 +19,7 @@ from loopwright.trainer.arguments import check_monitored, read_schedulers
 from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.resume import rest_of_run, saved_plan
+from loopwright.trainer.scheduler_epochs import changed_epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,13 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
         save_last=checkpointing is not None,
         downstream=downstream,
         save_at_validations=checkpointing is not None and checkpointing.at_validations,
+        keep_every=None if checkpointing is None else checkpointing.keep_every,
     )
-    check_monitored(read_schedulers(objects.schedulers), plan)
+    specs = read_schedulers(objects.schedulers)
+    check_monitored(specs, plan)
     if checkpoint is None or saved is None:
         return plan
-    rest = rest_of_run(checkpoint, saved, plan)
+    rest = rest_of_run(checkpoint, saved, plan, changed_epochs([factory for factory, _ in specs], saved, plan))
     return rest if with_last_validations(checkpoint, plan) is None else plan.finished()
 
 

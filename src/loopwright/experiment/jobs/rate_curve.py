@@ -55,7 +55,9 @@ def sketch_optimizer(factory: Any) -> Optimizer:
     return made
 
 
-def depends_on_length(optimizer: Any, schedulers: Sequence[Any], num_steps: int, lengths: tuple[int, int]) -> bool:
+def depends_on_length(
+    optimizer: Any, schedulers: Sequence[Any], num_steps: int, lengths: tuple[int, int], steps_per_epoch: int | None
+) -> bool:
     """Return whether the first steps of a fit have other learning rates if the fit has another length.
 
     Schedules whose learning rates cannot be computed in a short time are assumed to depend on the length.
@@ -65,6 +67,7 @@ def depends_on_length(optimizer: Any, schedulers: Sequence[Any], num_steps: int,
         schedulers: schedulers, as for `learning_rate_course`.
         num_steps: number of steps to compare.
         lengths: two lengths of the fit in steps.
+        steps_per_epoch: number of steps in an epoch; None: unknown.
     """
     specs = [spec for spec in read_schedulers(schedulers) if spec[1] is None]
     if not any(takes_total_steps(factory) for factory, _ in specs):
@@ -72,7 +75,7 @@ def depends_on_length(optimizer: Any, schedulers: Sequence[Any], num_steps: int,
     found = []
     for length in lengths:
         sketch = sketch_optimizer(optimizer)
-        made = [build_scheduler(spec, sketch, length) for spec in specs]
+        made = [build_scheduler(spec, sketch, length, steps_per_epoch) for spec in specs]
         found.append(_rates(made, sketch, 0, num_steps))
     return found[0] is None or found[0] != found[1]
 
@@ -82,7 +85,8 @@ def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:
     specs = read_schedulers(schedulers)
     reduced = [f", reduced when {monitor} stops improving" for _, monitor in specs if monitor is not None]
     try:
-        made = [build_scheduler(spec, optimizer, plan.fit_steps) for spec in specs if spec[1] is None]
+        sizes = (plan.fit_steps, plan.steps_per_epoch)
+        made = [build_scheduler(spec, optimizer, *sizes) for spec in specs if spec[1] is None]
         rates = _rates(made, optimizer, plan.position - plan.start_step, plan.fit_steps)
     except SettingError as error:
         raise error.under("scheduler") from None

@@ -24,11 +24,13 @@ from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 from loopwright.experiment.rundir.environment import recorded_threads
 from loopwright.experiment.runs.ending import RunRequest, longer_command
 from loopwright.experiment.runs.run import carry_out, opened
+from loopwright.plan import read_epochs
 from loopwright.protocols import StopsAgain
 from loopwright.records import COMPLETE, read_summary
 
 # A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
-# other settings do not change its results.
+# other settings do not change its results. An interval in `_INTERVALS` may be given in epochs instead of steps. The
+# number of steps must not change, which is checked when the plan is computed.
 _LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
 _KEPT = tuple(
     f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
@@ -36,6 +38,7 @@ _KEPT = tuple(
 _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
+_INTERVALS = ("loop.eval_frequency", "checkpoint.every_n_steps")
 _MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
 
 
@@ -150,10 +153,19 @@ def _nothing_left(summary: Mapping[str, Any], directory: Path, longer: str | Non
     return f"{directory}: {how}; nothing is left to do.{remedy}"
 
 
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    """Return the value of ``section.name`` in a configuration, or None."""
+    section, _, key = name.partition(".")
+    node = config.get(section)
+    return node.get(key) if isinstance(node, Mapping) else None
+
+
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return the names of the changed settings. Refuse changes that are not allowed in a resumed run."""
     changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
-    refused = [line for name, line in changes.items() if name not in (*_MAY_CHANGE, *_patience(recorded))]
+    in_epochs = [name for name in _INTERVALS if any(read_epochs(_value(each, name)) for each in (recorded, config))]
+    allowed = (*_MAY_CHANGE, *_patience(recorded), *in_epochs)
+    refused = [line for name, line in changes.items() if name not in allowed]
     if refused:
         loop = recorded.get("loop")
         lengths = [name for name in LENGTHS if isinstance(loop, dict) and loop.get(name) is not None]

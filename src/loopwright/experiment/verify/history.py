@@ -74,7 +74,7 @@ def _changed_rates(extension: _Extension, plan: Plan, objects: JobObjects) -> bo
         return False
     lengths = (extension.old_stop - plan.start_step, plan.fit_steps)
     num_steps = min(extension.step - plan.start_step, plan.fit_steps)
-    return depends_on_length(objects.optimizer, objects.schedulers, num_steps, lengths)
+    return depends_on_length(objects.optimizer, objects.schedulers, num_steps, lengths, plan.steps_per_epoch)
 
 
 def _resume_notes(resumes: list[dict[str, Any]], num_extensions: int) -> list[Note]:

@@ -1,0 +1,57 @@
+"""Functions that find the schedulers that need the number of steps in an epoch."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from loopwright.plan import Plan, read_epochs, setting_change
+
+
+def takes_steps_per_epoch(factory: Callable[..., Any]) -> bool:
+    """Return whether a callable has a parameter ``steps_per_epoch``, and no value for it yet.
+
+    Schedulers of torch are excluded. `OneCycleLR` would compute its length from this number and its ``epochs``.
+    """
+    is_bound = _bound(factory).get("steps_per_epoch") is not None
+    if is_bound or "steps_per_epoch" not in inspect.signature(factory).parameters:
+        return False
+    return not _module(factory).startswith("torch.")
+
+
+def changed_epochs(factories: Iterable[Callable[..., Any]], saved: Mapping[str, Any], plan: Plan) -> list[str]:
+    """Return a line if another ``loop.steps_per_epoch`` changes the learning rates of a resumed run.
+
+    Args:
+        factories: callables that build the schedulers.
+        saved: settings of the plan that the run was started with. Its passes are as long as the passes of ``plan``.
+        plan: plan of the same fit, computed from the settings of the resumed run.
+    """
+    old, new = saved["loop.steps_per_epoch"], plan.loop_settings.steps_per_epoch
+    if (old or plan.passes.steps_per_pass) == plan.steps_per_epoch or not any(map(uses_epochs, factories)):
+        return []
+    return [f"{setting_change('loop.steps_per_epoch', old, new)}, which a scheduler uses"]
+
+
+def uses_epochs(factory: Callable[..., Any]) -> bool:
+    """Return whether a scheduler may depend on the number of steps in an epoch.
+
+    A schedule in `loopwright.optim` depends on it only if one of its lengths is in epochs.
+    """
+    if not takes_steps_per_epoch(factory):
+        return False
+    values = _bound(factory).values()
+    lengths = [each for value in values for each in (value if isinstance(value, list | tuple) else [value])]
+    return not _module(factory).startswith("loopwright.optim") or any(map(read_epochs, lengths))
+
+
+def _bound(factory: Callable[..., Any]) -> Mapping[str, Any]:
+    return factory.keywords if isinstance(factory, functools.partial) else {}
+
+
+def _module(factory: Callable[..., Any]) -> str:
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return str(getattr(factory, "__module__", ""))  # an object with __call__ may have no module
