@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, SupportsIndex, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -192,4 +192,16 @@ class TrainerView:
         return (
             f"{type(self).__name__}(model={type(self.model).__name__}, optimizer={optimizer}, loop={self._loop!r}, "
             f"device={str(self._parts.device.torch_device)!r}, run_dir={run_dir!r}, global_step={self.global_step})"
+        )
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, because a copy would share files, workers and random streams of the run.
+
+        Raises:
+            TypeError: always. The message says what can be copied instead.
+        """
+        raise TypeError(
+            "A Trainer cannot be copied or pickled. Copy or pickle trainer.model instead (a model that refers to its "
+            "trainer must drop that attribute first); for a second trainer, build it with the same arguments and "
+            "give it a checkpoint of trainer.save_checkpoint(path): fit(…, ckpt_path=path)."
         )
