@@ -26,6 +26,7 @@ from loopwright.engine.predict import Array, predict
 from loopwright.engine.stopping import Stopping
 from loopwright.errors import SettingError, check_count, refuse_type
 from loopwright.hooks import Callback, Logger
+from loopwright.loggers import default_loggers
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
@@ -71,7 +72,8 @@ class Trainer(TrainerView):
         precision: dtype of the computations, and gradient clipping; by default float32 without clipping.
         checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
-        loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``.
+        loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``. None: a
+            `ProgressLogger` in a terminal and in a notebook, and no logger elsewhere.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
         run_dir: directory of this run's checkpoints and logger files, which is created; None: there is none, and a fit
@@ -100,7 +102,7 @@ class Trainer(TrainerView):
         self._checkpoint = arguments.check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
         self._saver: RunSaver | None = None
-        self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
+        self._listeners = Listeners(self._loop, callbacks, default_loggers() if loggers is None else loggers, checkpoint)
         specs = arguments.read_schedulers(schedulers)
         accelerator = open_device(device)
         streams = RandomStreams(arguments.check_seed(seed), accelerator.stream)
