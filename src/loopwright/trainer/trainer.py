@@ -102,7 +102,9 @@ class Trainer(TrainerView):
         self._checkpoint = arguments.check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
         self._saver: RunSaver | None = None
-        self._listeners = Listeners(self._loop, callbacks, default_loggers() if loggers is None else loggers, checkpoint)
+        self._listeners = Listeners(
+            self._loop, callbacks, default_loggers() if loggers is None else loggers, checkpoint
+        )
         specs = arguments.read_schedulers(schedulers)
         accelerator = open_device(device)
         streams = RandomStreams(arguments.check_seed(seed), accelerator.stream)
