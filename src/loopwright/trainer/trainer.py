@@ -26,7 +26,6 @@ from loopwright.engine.predict import Array, predict
 from loopwright.engine.stopping import Stopping
 from loopwright.errors import SettingError, check_count, refuse_type
 from loopwright.hooks import Callback, Logger
-from loopwright.loggers import default_loggers
 from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
@@ -102,9 +101,7 @@ class Trainer(TrainerView):
         self._checkpoint = arguments.check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
         self._saver: RunSaver | None = None
-        self._listeners = Listeners(
-            self._loop, callbacks, default_loggers() if loggers is None else loggers, checkpoint
-        )
+        self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
         specs = arguments.read_schedulers(schedulers)
         accelerator = open_device(device)
         streams = RandomStreams(arguments.check_seed(seed), accelerator.stream)
