@@ -70,6 +70,7 @@ def make_trainer(folder: Path, *, background: bool) -> tuple[Trainer, Blocked]:
         device="cpu",
         checkpoint=Checkpointing(every_n_steps=1, keep_last=1, background=background),
         callbacks=[blocked],
+        loggers=[],
         run_dir=folder / str(background),
     )
     return trainer, blocked

@@ -58,7 +58,7 @@ def main() -> None:
         folder = Path(name)
         _save(folder, [context for context, _ in documents])
         answering = Answering()
-        trainer = Trainer(CausalLM(folder), loop=ValidationLoop(), callbacks=[answering], device="cpu")
+        trainer = Trainer(CausalLM(folder), loop=ValidationLoop(), callbacks=[answering], loggers=[], device="cpu")
         ours = TrainedModel(
             lambda kind, batches: answering.ask(trainer, kind, batches),
             TokenizerFile(folder / "tokenizer.json"),

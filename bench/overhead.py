@@ -155,6 +155,7 @@ def train_with_trainer(loader: DataLoader[Any], num_steps: int, callbacks: Seque
         loop=TrainingLoop(num_steps=num_steps),
         device="cpu",
         callbacks=callbacks,
+        loggers=[],
         log_every_n_steps=10**9,
     )
     trainer.fit(loader)

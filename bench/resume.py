@@ -66,6 +66,7 @@ trainer = Trainer(
     loop=TrainingLoop(max_steps=2_000_000, eval_frequency=300),
     checkpoint=Checkpointing(every_n_steps=300),
     callbacks=[Leave() if checkpoint else StopNear()],
+    loggers=[],
     run_dir="run",
 )
 begun = time.perf_counter()

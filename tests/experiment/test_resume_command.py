@@ -18,7 +18,7 @@ import yaml
 from command import Answer, run_in, small_run
 from loopwright.callbacks import LearningRateMonitor
 from loopwright.errors import CheckpointError, SaveError
-from loopwright.experiment.rundir.lock import hold
+from loopwright.run_lock import hold
 
 Cli = Callable[..., Answer]
 

@@ -46,12 +46,12 @@ def test_two_runs_with_the_same_seed_write_the_same_bytes(tmp_path: Path) -> Non
 
 
 def test_a_second_trainer_in_the_same_directory_appends_without_a_second_header(tmp_path: Path) -> None:
-    for _ in range(2):
-        with tiny.trainer(TrainingLoop(num_steps=1), loggers=[CSVLogger()], run_dir=tmp_path) as trainer:
-            trainer.fit(tiny.batches())
-            trainer.validate(validation())
+    with tiny.trainer(TrainingLoop(num_steps=1), loggers=[CSVLogger()], run_dir=tmp_path) as trainer:
+        trainer.fit(tiny.batches())
+    with tiny.trainer(loggers=[CSVLogger()], run_dir=tmp_path) as trainer:
+        trainer.validate(validation())
     table = rows(tmp_path / "metrics.csv")
-    assert [row["name"] for row in table] == ["train/loss", "train/error", "val/loss", "val/error"] * 2
+    assert [row["name"] for row in table] == ["train/loss", "train/error", "val/loss", "val/error"]
 
 
 def test_logged_values_are_in_the_file_immediately(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_pandas_makes_a_row_per_step_and_a_column_per_metric(tmp_path: Path) -> 
 
 def test_no_file_is_written_if_nothing_is_logged(tmp_path: Path) -> None:
     tiny.trainer(loggers=[CSVLogger(), JSONLinesLogger()], run_dir=tmp_path / "run").close()
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_trainer_without_a_run_directory_is_refused() -> None:

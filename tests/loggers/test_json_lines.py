@@ -100,7 +100,7 @@ def test_every_finite_value_is_read_back_bitwise(tmp_path: Path) -> None:
 
 def test_no_file_is_written_if_nothing_is_logged(tmp_path: Path) -> None:
     tiny.trainer(loggers=[JSONLinesLogger()], run_dir=tmp_path / "run").close()
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_trainer_without_a_run_directory_is_refused() -> None:

@@ -58,7 +58,7 @@ def test_a_file_has_the_plan_a_line_per_validation_round_and_few_training_lines(
     assert "\x1b" not in shown
     head, *lines = re.split(r"\n(?=epoch|step \d)", shown.rstrip("\n"))
     assert trainer.plan is not None
-    assert head.startswith("Plan: train 6 steps")
+    assert re.match(r"Model: Regression, 49 .*\nDevice: cpu, \d+ threads?\nPlan: train 6 steps", head)
     rounds = [line for line in lines if line.startswith("step")]
     assert [line.split("  ")[0] for line in rounds] == ["step 3/6", "step 6/6"]
     assert [re.findall(r"val/\w+/\w+", line) for line in rounds] == [

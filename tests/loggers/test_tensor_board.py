@@ -86,7 +86,7 @@ def test_no_file_is_written_if_nothing_is_logged_and_closing_twice_is_harmless(t
     logger = TensorBoardLogger()
     tiny.trainer(loggers=[logger], run_dir=tmp_path / "run").close()
     logger.finalize()
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_trainer_without_a_run_directory_is_refused() -> None:

@@ -201,8 +201,10 @@ def test_checkpoints_are_refused_inside_a_step(tmp_path: Path) -> None:
 
 def test_no_files_are_written_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trainer(TrainingLoop(num_steps=2), run_dir=tmp_path / "run").fit(batches(2), DataLoader(rows(4)))
+    trainer(TrainingLoop(num_steps=2)).fit(batches(2), DataLoader(rows(4)))
     assert not list(tmp_path.iterdir())
+    trainer(TrainingLoop(num_steps=2), run_dir=tmp_path / "run").fit(batches(2), DataLoader(rows(4)))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_modules_frozen_in_evaluation_mode_stay_so() -> None:

@@ -173,20 +173,20 @@ def test_a_folder_of_checkpoints_that_a_user_removed_is_created_again(tmp_path: 
 @pytest.mark.parametrize("policy", ["stop", "continue"])
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system in which no folder can be created")
 def test_a_folder_that_is_not_writable_is_one_line(policy: str) -> None:
-    with pytest.raises(SaveError, match=r"^/sys/kernel/run/checkpoints.*: [^\n]+$"):
-        build(Path("/sys/kernel/run"), policy).fit(batches(5))
+    with pytest.raises(SettingError, match=r"^run_dir='/sys/kernel/run': expected a directory that exists or [^\n]+$"):
+        build(Path("/sys/kernel/run"), policy)
 
 
 def test_an_unusable_checkpoint_folder_is_refused_before_training(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "linked").mkdir()
+    for name in ("linked", "taken"):
+        (tmp_path / name).mkdir()
     (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path)
-    for run_dir, message in (
-        (tmp_path / "file", f"{tmp_path}/file is not a folder in which checkpoints can be written"),
-        (tmp_path / "file" / "below", f"{tmp_path}/file is not a folder in which checkpoints can be written"),
-        (tmp_path / "linked", "linked/checkpoints: a symbolic link, which a resume does not follow; expected a folder"),
+    (tmp_path / "taken" / "checkpoints").touch()
+    for name, message in (
+        ("linked", "linked/checkpoints: a symbolic link, which a resume does not follow; expected a folder"),
+        ("taken", "taken/checkpoints is not a folder in which checkpoints can be written"),
     ):
-        ours = build(run_dir)
+        ours = build(tmp_path / name)
         with pytest.raises(SaveError, match=message):
             ours.fit(batches(5))
         assert ours.global_step == 0

@@ -240,7 +240,7 @@ def test_files_that_do_not_belong_to_the_run_are_not_touched(tmp_path: Path) -> 
 
 
 def contents(run_dir: Path) -> dict[str, bytes]:
-    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    files = [path for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(run_dir)): path.read_bytes() for path in files}
 
 

@@ -41,9 +41,9 @@ class Asking(Callback):
         self.validation.append(self.ask(ours))
 
 
-def test_callbacks_are_found_by_their_class() -> None:
+def test_callbacks_are_found_by_their_class(tmp_path: Path) -> None:
     first, second, logger = EarlyStopping(), EarlyStopping(patience=9), JSONLinesLogger()
-    ours = trainer(callbacks={"a": first, "b": LearningRateMonitor(), "c": second}, loggers=[logger], run_dir="unused")
+    ours = trainer(callbacks={"a": first, "b": LearningRateMonitor(), "c": second}, loggers=[logger], run_dir=tmp_path)
     assert ours.get_callback(EarlyStopping) is first
     assert ours.get_callbacks(EarlyStopping) == (first, second)
     assert ours.get_callback(JSONLinesLogger) is logger
@@ -151,12 +151,34 @@ def test_a_loop_prints_the_settings_that_were_given(loop: Any, text: str) -> Non
     assert repr(loop) == text
 
 
-def test_a_trainer_prints_its_main_settings_and_its_step() -> None:
+@pytest.mark.parametrize(
+    ("checkpoint", "text"),
+    [
+        (Checkpointing(), "Checkpointing()"),
+        (Checkpointing(50, keep_last=3), "Checkpointing(every_n_steps=50, keep_last=3)"),
+        (Checkpointing(monitor="val/f1", mode="max"), "Checkpointing(monitor='val/f1', mode='max')"),
+    ],
+)
+def test_a_checkpointing_prints_the_settings_that_were_given(checkpoint: Checkpointing, text: str) -> None:
+    assert repr(checkpoint) == text
+
+
+def test_a_plan_prints_its_steps_and_intervals_on_one_line() -> None:
+    ours = trainer(TrainingLoop(num_steps=5, eval_frequency=2))
+    plan = ours.plan_fit(batches(), [batches(2), batches(1)])
+    text = "stop_step=5, eval_every=2, val=['val/0', 'val/1'], num_saves=0)"
+    assert repr(plan) == f"Plan(start_step=0, {text}"
+    assert repr(plan.after(3)) == f"Plan(start_step=0, position=3, {text}"
+
+
+def test_a_trainer_prints_its_main_settings_and_its_step(tmp_path: Path) -> None:
     ours = trainer(TrainingLoop(num_steps=5))
     expected = "model=Regression, optimizer=SGD, loop=TrainingLoop(num_steps=5), device='cpu', run_dir=None"
     assert repr(ours) == f"Trainer({expected}, global_step=0)"
-    assert repr(trainer(optimizer=None, run_dir="x")).endswith("optimizer=None, loop=TrainingLoop(num_steps=5), "
-                                                               "device='cpu', run_dir='x', global_step=0)")  # fmt: skip
+    expected = (
+        f"optimizer=None, loop=TrainingLoop(num_steps=5), device='cpu', run_dir={str(tmp_path)!r}, global_step=0)"
+    )
+    assert repr(trainer(optimizer=None, run_dir=tmp_path)).endswith(expected)
 
 
 def test_the_steps_of_a_training_loop_are_not_taken_for_the_batches_of_a_validation() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from loopwright.errors import SettingError, check_count, refuse, refuse_type
 from loopwright.hooks import Callback
@@ -84,6 +84,15 @@ class Checkpointing(Callback):
         for name in ("background", "at_validations"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse_type(name, getattr(self, name), "true or false")
+
+    def __repr__(self) -> str:
+        """Return the name of the class and the settings that differ from their defaults."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        if self.monitor is None:
+            defaults["mode"] = "min"  # the mode that `__post_init__` has set for the loss
+        shown = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _check_keep_every(self) -> None:
         """Raise an error if ``keep_every`` has no effect, or if the steps at its multiples are not saved.

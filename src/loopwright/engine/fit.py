@@ -159,6 +159,9 @@ class FitLoop:
         return batch_idx
 
     def _log(self, values: Mapping[str, Tensor | float]) -> None:
+        norm = self._step.update.gradient_norm
+        if norm is not None and not self._state.is_update_skipped:  # the norm of a skipped step is of an earlier step
+            values = {"gradient_norm": norm, **values}
         self._parts.log.log({f"train/{key}": value for key, value in values.items()}, self._state.global_step)
 
     def _log_timing(self) -> None:

@@ -21,6 +21,10 @@ _log = logging.getLogger("loopwright")
 class Update:
     """Makes one update of the parameters from the gradients of a window.
 
+    Attributes:
+        gradient_norm: norm of the gradients of the last update before they were clipped, on their device; None: not
+            computed.
+
     Args:
         parts: objects of this run, including the hook methods of its callbacks.
         optimizer: optimizer of the run.
@@ -33,6 +37,7 @@ class Update:
         self._schedulers = parts.schedulers
         self._num_groups = 0  # number of parameter groups at the last update
         self._precision = parts.precision
+        self.gradient_norm: Tensor | None = None
         self._is_clipping = parts.precision.is_clipping
         self._scaling = parts.scaling
         self._warned = parts.log.warned
@@ -72,7 +77,8 @@ class Update:
                     adopt_groups(optimizer, self._schedulers)
                     self._num_groups = len(optimizer.param_groups)
                 if self._is_clipping:
-                    self._precision.clip([p for group in optimizer.param_groups for p in group["params"]])
+                    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                    self.gradient_norm = self._precision.clip(parameters)
                 if self._scaling is None:
                     optimizer.step()
                 else:

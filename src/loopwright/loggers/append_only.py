@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import os
+import stat
 from abc import ABC
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ class AppendedFiles:
             raise refuse("run_dir", None, f"a directory for {needed_for}", "give Trainer(run_dir=…)")
         self._run_dir = Path(run_dir)
         self._descriptors: dict[str, int] = {}
+        self._num_written: dict[str, int] = {}  # bytes that this object has appended, by file name
         self._waiting: dict[str, bytes] = {}  # "waiting lines": lines that could not be written yet, by file name
         self._is_kept_open = False
         self._has_begun = False
@@ -73,7 +75,9 @@ class AppendedFiles:
             if header and not os.fstat(file).st_size:
                 data = header.encode() + data
             while data:
-                data = data[os.write(file, data) :]
+                num_bytes = os.write(file, data)
+                self._num_written[name] = self._num_written.get(name, 0) + num_bytes
+                data = data[num_bytes:]
         except OSError as error:
             self._waiting[name] = data
             if not was_waiting:
@@ -102,6 +106,14 @@ class AppendedFiles:
             return os.fstat(file).st_size
         finally:
             os.close(file)
+
+    def has_other_lines(self, name: str) -> bool:
+        """Return whether the file ``name`` contains bytes that this object did not append."""
+        try:
+            found = os.lstat(self._run_dir / name)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size > self._num_written.get(name, 0)
 
     def write_waiting(self, *names: str) -> None:
         """Write the waiting lines of the named files, which could not be written before.
@@ -222,6 +234,10 @@ class FileLogger(Logger, ABC):
         """Write the lines that could not be written before, and close the files."""
         if self._files is not None:
             self._files.close()
+
+    def other_run_file(self) -> str | None:
+        """Return the name of a file with lines that another run has logged; None if there is no such file."""
+        return next((name for name in self.file_names if self.files.has_other_lines(name)), None)
 
     @property
     def files(self) -> AppendedFiles:

@@ -19,6 +19,7 @@ from loopwright.errors import nearest, refuse, refuse_type
 from loopwright.hooks import Logger
 from loopwright.loggers.lines import encodable, fitted, metrics_text, plan_text, step_text
 from loopwright.loggers.live_line import LiveLine, View
+from loopwright.loggers.model_lines import model_lines
 from loopwright.loggers.views import FitView, ValidationView
 from loopwright.loop import TrainingLoop, ValidationLoop
 
@@ -34,7 +35,7 @@ _log = logging.getLogger("loopwright")
 
 
 class ProgressLogger(Logger):
-    """Prints the plan at the start of a fit, one line for each round of validations, and the progress of training.
+    """Prints the model and the plan when a fit starts, a line for each round of validations, and the training progress.
 
     A round consists of the validations of all dataloaders after one step, and the validations that callbacks then
     run in ``run_validation``.
@@ -74,10 +75,14 @@ class ProgressLogger(Logger):
         stack.callback(self._end_fit)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Print the plan and start the live line. If a callback has already stopped the fit, print nothing."""
+        """Print the model, the device and the plan, and start the live line.
+
+        If a callback has already stopped the fit, print nothing.
+        """
         assert trainer.plan is not None, "a fit that starts has a plan"
         if trainer.stop_reason is not None:
             return
+        self._show(model_lines(trainer))
         self._show(plan_text(trainer.plan, train_dataloader, callbacks=trainer.callbacks))
         steps_per_epoch = loop.steps_per_epoch if isinstance(loop, TrainingLoop) else None
         self._fit = FitView(trainer, trainer.plan, steps_per_epoch)

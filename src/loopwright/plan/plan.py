@@ -256,6 +256,19 @@ class Plan:
             "checkpoint.at_validations": self.save_at_validations,
         }
 
+    def __repr__(self) -> str:
+        """Return the steps, validations and saves on one line. `loopwright.plan.describe` returns the whole plan."""
+        shown = {
+            "start_step": self.start_step,
+            **({"position": self.position} if self.position != self.start_step else {}),
+            "stop_step": self.stop_step,
+            "eval_every": self.eval_every,
+            "val": [each.name for each in self.val],
+            **({"downstream": [name for name, _ in self.downstream]} if self.downstream else {}),
+            "num_saves": self.num_saves,
+        }
+        return f"Plan({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     def _has_validations_at(self, step: int) -> bool:
         """Return whether the round at ``step`` has a validation. Downstream validations may all be due later."""
         return self.validates_at(step) and bool(self.val or self.downstream_at(step))

@@ -19,7 +19,8 @@ class Precision:
     Args:
         dtype: only "float32" is accepted. Nothing is cast, so a float64 model is computed in float64.
         max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters. Gradients with a larger
-            norm are scaled down to this norm. None: the norm is not limited.
+            norm are scaled down to this norm. At log steps, the norm before the scaling is logged as
+            ``train/gradient_norm``. None: the norm is not limited.
         max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None: the entries are not
             clamped. This setting cannot be combined with ``max_gradient_norm``.
 
@@ -62,9 +63,13 @@ class Precision:
         """Whether gradients are clipped."""
         return self.max_gradient_norm is not None or self.max_gradient_value is not None
 
-    def clip(self, parameters: Iterable[Tensor]) -> None:
-        """Clip the gradients of ``parameters`` in place."""
-        if self.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+    def clip(self, parameters: Iterable[Tensor]) -> Tensor | None:
+        """Clip the gradients of ``parameters`` in place.
+
+        Returns:
+            The L2 norm of all gradients before the clipping, as a scalar on their device; None if the norm is not
+            limited, as it is not computed then.
+        """
         if self.max_gradient_value is not None:
             nn.utils.clip_grad_value_(parameters, self.max_gradient_value)
+        return None if self.max_gradient_norm is None else nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)

@@ -13,6 +13,7 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.state import stateful_callbacks, stateful_loggers
 from loopwright.errors import refuse_type
 from loopwright.hooks import HOOKS, Callback, Logger
+from loopwright.loggers import default_loggers
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.trainer.hook_checks import check_hooks, unknown_hooks
 
@@ -24,7 +25,7 @@ class Listeners:
         loop: loop of the trainer.
         callbacks: a list of callbacks, or a mapping from names to callbacks. A checkpoint stores each callback's
             state under its name.
-        loggers: a list of loggers, or a mapping from names to loggers.
+        loggers: a list of loggers, or a mapping from names to loggers; None: see `default_loggers`.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
 
     Raises:
@@ -34,7 +35,7 @@ class Listeners:
     def __init__(self, loop: LoopCallback, callbacks: Any, loggers: Any, checkpoint: Checkpointing | None) -> None:
         self._loop = loop
         self._callbacks = _name_callbacks(callbacks, Callback, "callbacks")
-        self._loggers = _name_callbacks(loggers, Logger, "loggers")
+        self._loggers = _name_callbacks(default_loggers() if loggers is None else loggers, Logger, "loggers")
         self._checkpoint = [] if checkpoint is None else [("Checkpointing", checkpoint)]
         self._known_hooks = {*HOOKS}
         self._warned: set[str] = set()

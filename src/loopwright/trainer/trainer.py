@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, SupportsIndex
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from loopwright.trainer import arguments
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.resume import find_run, save_run
+from loopwright.trainer.run_directory import held_for_fit, make_run_dir
 from loopwright.trainer.save import RunSaver, read_for_fit
 from loopwright.trainer.validate import (
     ValidationRow,
@@ -70,10 +71,12 @@ class Trainer(TrainerView):
         precision: dtype of the computations, and gradient clipping; by default float32 without clipping.
         checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
-        loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``.
+        loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``. None: a
+            `ProgressLogger` in a terminal and in a notebook, and no logger elsewhere.
         log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
-        run_dir: directory of this run's checkpoints and logger files; None: a fit saves no checkpoints.
+        run_dir: directory of this run's checkpoints and logger files, which is created; None: there is none, and a fit
+            saves no checkpoints.
 
     Raises:
         SettingError: if a setting is invalid.
@@ -127,6 +130,8 @@ class Trainer(TrainerView):
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._saver)
             self._is_closed = False
             self._scopes: list[str] = []
+            if self._run_dir is not None:
+                make_run_dir(self._run_dir)
             self._listeners.set_up(self._parts, arguments.validation_loop(None, self._loop))
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
@@ -149,6 +154,9 @@ class Trainer(TrainerView):
         A later fit continues at the step at which the last fit ended. With the same dataloader, it also continues in
         the same pass. With another dataloader, it starts a new pass.
 
+        The run directory is locked during the fit. The first fit of a trainer must resume the run in this directory, if
+        the directory contains checkpoints or logged metrics of another trainer.
+
         In the main thread, SIGINT, SIGTERM and SIGUSR1 stop the fit after the current step. The fit then saves a
         checkpoint, if ``checkpoint`` is set. A second signal stops the fit at once.
 
@@ -163,7 +171,7 @@ class Trainer(TrainerView):
         Raises:
             TypeError: if the loop is not a `TrainingLoop`.
             SettingError: if the settings do not fit the data or the files in ``run_dir``; if there is no optimizer.
-            CheckpointError: if a checkpoint cannot be used.
+            CheckpointError: if a checkpoint cannot be used, or another process uses ``run_dir``.
             SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
             RuntimeError: if another thread of this process is in a fit or a validation.
             KeyboardInterrupt: after SIGINT.
@@ -174,7 +182,9 @@ class Trainer(TrainerView):
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, which fit needs.")
         arguments.check_start(ckpt_path, init_from, self.global_step)
-        with holding_streams():  # before anything that a fit in another thread uses is changed
+        is_new = ckpt_path is None and self.plan is None
+        # The streams come first, before anything that a fit in another thread uses is changed.
+        with holding_streams(), held_for_fit(self._run_dir, self.loggers, is_new=is_new):
             self._parts.hooks = self._listeners.bind(loop.val_loop)
             if self._saver is not None:
                 self._saver.prepare(resumes=ckpt_path is not None)
@@ -353,18 +363,6 @@ class Trainer(TrainerView):
         finally:  # a reference cycle of trainer and parts would keep the model in memory until a garbage collection
             self._fitting.close()
             self._parts.trainer, self._parts.hooks = None, {}
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be copied or pickled, because a copy would share files, workers and random streams of the run.
-
-        Raises:
-            TypeError: always. The message says what can be copied instead.
-        """
-        raise TypeError(
-            "A Trainer cannot be copied or pickled. Copy or pickle trainer.model instead (a model that refers to its "
-            "trainer must drop that attribute first); for a second trainer, build it with the same arguments and "
-            "give it a checkpoint of trainer.save_checkpoint(path): fit(…, ckpt_path=path)."
-        )
 
     def __enter__(self) -> Self:
         """Return the trainer, which is closed at the end of the ``with`` block."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, SupportsIndex, TypeVar
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -37,6 +38,11 @@ class TrainerView:
     def model(self) -> nn.Module:
         """The model, on its device."""
         return self._parts.model
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which the model is computed."""
+        return self._parts.device.torch_device
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -191,5 +197,17 @@ class TrainerView:
         run_dir = None if self._run_dir is None else str(self._run_dir)
         return (
             f"{type(self).__name__}(model={type(self.model).__name__}, optimizer={optimizer}, loop={self._loop!r}, "
-            f"device={str(self._parts.device.torch_device)!r}, run_dir={run_dir!r}, global_step={self.global_step})"
+            f"device={str(self.device)!r}, run_dir={run_dir!r}, global_step={self.global_step})"
+        )
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled, because a copy would share files, workers and random streams of the run.
+
+        Raises:
+            TypeError: always. The message says what can be copied instead.
+        """
+        raise TypeError(
+            "A Trainer cannot be copied or pickled. Copy or pickle trainer.model instead (a model that refers to its "
+            "trainer must drop that attribute first); for a second trainer, build it with the same arguments and "
+            "give it a checkpoint of trainer.save_checkpoint(path): fit(…, ckpt_path=path)."
         )

@@ -32,7 +32,6 @@ from loopwright.experiment.rundir.environment import (
     read_environment,
 )
 from loopwright.experiment.rundir.git_state import git_state
-from loopwright.experiment.rundir.lock import hold
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
@@ -49,6 +48,7 @@ from loopwright.experiment.runs.ending import (
 )
 from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.loop import TrainingLoop
+from loopwright.run_lock import hold
 from loopwright.trainer import Trainer
 
 _PROGRESS = "loopwright.loggers.ProgressLogger"

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from typing import Any
 from loopwright.errors import CheckpointError, SaveError
 
 LOCK_FILE = ".lock"
+
+# The directories whose lock the surrounding `hold` contexts have: (process, device, inode). A forked process inherits
+# the variable but not the locks, so an entry contains its process.
+_HELD: ContextVar[frozenset[tuple[int, int, int]]] = ContextVar("held run directories", default=frozenset())
 
 _log = logging.getLogger("loopwright")
 
@@ -29,17 +34,39 @@ def hold(directory: Path) -> Iterator[None]:
     any reason, and forked processes do not inherit the lock. The file contains the ID of the process that holds the
     lock, the host, and the time of locking. The file is never deleted.
 
+    Contexts of one directory may be nested, as the command holds the directory in which its trainer fits. Only the
+    outermost context locks and unlocks. The system would release the lock if an inner context closed the file.
+
     Raises:
         CheckpointError: if another process holds the lock. The message names the other process.
         SaveError: if the file ``.lock`` cannot be written.
     """
     path = directory / LOCK_FILE
     try:
+        found = os.stat(directory)
+    except OSError as error:
+        raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
+    entry = os.getpid(), found.st_dev, found.st_ino
+    if entry in _HELD.get():
+        yield
+        return
+    with _locked(path):
+        token = _HELD.set(_HELD.get() | {entry})
+        try:
+            yield
+        finally:
+            _HELD.reset(token)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lock the file ``path``, and write this process into the file."""
+    try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
-        _lock(descriptor, directory)
+        _lock(descriptor, path.parent)
         try:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_holder()).encode() + b"\n", 0)
