@@ -1,4 +1,4 @@
-"""Fits with intervals and schedules in epochs: resumes, kept checkpoints, and what schedulers are told."""
+"""Fits with intervals and schedules in epochs: resumes, kept checkpoints, and the arguments that schedulers get."""
 
 from __future__ import annotations
 
