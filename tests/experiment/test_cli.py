@@ -130,7 +130,7 @@ def test_validating_by_path_by_pattern_and_by_run_directory(recorded: Path, cli:
     assert (answer.code, answer.err) == (0, "")
     assert f"val/loss {expected:.4g}\n" in answer.out
     answer = cli("validate", "run", "ckpt_path=run/checkpoints/step_00000002")
-    assert answer.out.startswith("Validated: run/checkpoints/step_00000002\n")
+    assert answer.out.startswith("Validated: run/checkpoints/step_00000002 (as given)\n")
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -170,7 +170,7 @@ def test_a_directory_without_a_run_is_refused(cli: Cli, recorded: Path, tmp_path
     answer = cli("resume", "run")
     assert (answer.code, answer.err) == (
         3,
-        "run: contains no checkpoint; expected a checkpoint, a run directory or its checkpoints.\n",
+        "run: the run ended before its first checkpoint; start a new run.\n",
     )
 
 

@@ -19,7 +19,6 @@ from loopwright.errors import nearest, refuse, refuse_type
 from loopwright.hooks import Logger
 from loopwright.loggers.lines import encodable, fitted, metrics_text, plan_text, step_text
 from loopwright.loggers.live_line import LiveLine, View
-from loopwright.loggers.model_lines import model_lines
 from loopwright.loggers.views import FitView, ValidationView
 from loopwright.loop import TrainingLoop, ValidationLoop
 
@@ -82,7 +81,7 @@ class ProgressLogger(Logger):
         assert trainer.plan is not None, "a fit that starts has a plan"
         if trainer.stop_reason is not None:
             return
-        self._show(model_lines(trainer))
+        self._show(trainer.model_lines)
         self._show(plan_text(trainer.plan, train_dataloader, callbacks=trainer.callbacks))
         steps_per_epoch = loop.steps_per_epoch if isinstance(loop, TrainingLoop) else None
         self._fit = FitView(trainer, trainer.plan, steps_per_epoch)

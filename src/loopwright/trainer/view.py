@@ -20,6 +20,7 @@ from loopwright.precision import Precision
 from loopwright.run_state import Best
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
+from loopwright.trainer.model_lines import model_lines
 
 _Kind = TypeVar("_Kind", bound=Callback)
 
@@ -43,6 +44,11 @@ class TrainerView:
     def device(self) -> torch.device:
         """The device on which the model is computed."""
         return self._parts.device.torch_device
+
+    @property
+    def model_lines(self) -> str:
+        """The class and the number of parameters of the model, and the device, in two lines."""
+        return model_lines(self.model, self.optimizer, self.device)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -14,7 +14,6 @@ from torch import nn
 
 from loopwright import Trainer, TrainingLoop
 from loopwright.loggers import ProgressLogger
-from loopwright.loggers.model_lines import model_lines
 from tiny import Regression, batches, sgd, trainer
 
 
@@ -53,11 +52,11 @@ def of_last_layer(parameters: Any) -> torch.optim.Optimizer:
     ],
 )
 def test_parameters_are_counted_once_and_the_trained_ones_apart(settings: dict[str, Any], line: str) -> None:
-    assert model_lines(trainer(**settings)).splitlines()[0] == line
+    assert trainer(**settings).model_lines.splitlines()[0] == line
 
 
 def test_the_device_and_its_threads_are_named() -> None:
-    assert model_lines(trainer()).splitlines()[1] == f"Device: cpu, {threads(torch.get_num_threads())}"
+    assert trainer().model_lines.splitlines()[1] == f"Device: cpu, {threads(torch.get_num_threads())}"
 
 
 def threads(number: int) -> str:

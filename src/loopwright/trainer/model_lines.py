@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import nn
 from torch.nn.parameter import is_lazy
-
-if TYPE_CHECKING:
-    from loopwright.trainer import Trainer
+from torch.optim import Optimizer
 
 
-def model_lines(trainer: Trainer) -> str:
+def model_lines(model: nn.Module, optimizer: Optimizer | None, device: torch.device) -> str:
     """Return the class and the number of parameters of the model, and the device, in two lines.
 
-    A parameter is counted as trained if it requires a gradient and the optimizer updates the parameter. A tied parameter counts once.
+    A parameter counts as trained if it requires a gradient and the optimizer updates it. A tied parameter counts once.
     """
-    parameters = list(trainer.model.parameters())
+    parameters = list(model.parameters())
     if any(is_lazy(parameter) for parameter in parameters):
         size = "parameters without a shape before the first batch"
     else:
-        groups = [] if trainer.optimizer is None else trainer.optimizer.param_groups
+        groups = [] if optimizer is None else optimizer.param_groups
         updated = {id(parameter) for group in groups for parameter in group["params"]}
         trained = [parameter for parameter in parameters if parameter.requires_grad and id(parameter) in updated]
         counts = [sum(parameter.numel() for parameter in each) for each in (parameters, trained)]
         size = f"{counts[0]:,} parameter{'' if counts[0] == 1 else 's'} ({counts[1]:,} trained)"
-    return f"Model: {type(trainer.model).__name__}, {size}\nDevice: {_device_text(trainer.device)}"
+    return f"Model: {type(model).__name__}, {size}\nDevice: {_device_text(device)}"
 
 
 def _device_text(device: torch.device) -> str:
