@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from loopwright import Callback, Checkpointing, TrainingLoop
+from loopwright import Callback, Checkpointing, Logger, TrainingLoop
 from loopwright.checkpoint import read_checkpoint, step_folder, steps_in, write_checkpoint
 from loopwright.data import Loader, as_source, synthetic_regression
 from loopwright.errors import CheckpointError, SettingError
@@ -65,6 +65,64 @@ def test_every_resume_reads_the_same_samples_and_ends_the_same(kind: str, tmp_pa
         samples[:] = whole
         assert (resumed.global_step, resumed.metrics, resumed.best) == (14, result.metrics, result.best)
         assert is_bitwise_equal(weights(again), weights(straight))
+
+
+class Lines(Logger):
+    """Keeps (step, name, value) of each logged metric."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str, float]] = []
+
+    def log_metrics(self, metrics: Any, step: int) -> None:
+        self.lines += [(step, name, value) for name, value in metrics.items()]
+
+
+class Sampled(Regression):
+    """Also returns a Python number, and a metric that only some micro-batches have. Rows are counted by the source."""
+
+    def forward(self, batch: Any) -> dict[str, Any]:
+        outputs: dict[str, Any] = super().forward(batch)
+        total = batch[0].sum().item()
+        return outputs | {"total": total} | ({"rare": outputs["loss"].detach().double() / 3} if total > 0 else {})
+
+
+@pytest.mark.parametrize("kind", ["ours", "sampler", "list"])
+def test_every_resume_logs_the_same_means(kind: str, tmp_path: Path) -> None:
+    """Catches a mean that contains only the steps after the resume. Steps are logged at 4, 8, 12 and 14."""
+    straight = Lines()
+    settings: dict[str, Any] = {"model": lambda: Sampled(dropout=0.3), "log_every_n_steps": 4}
+    build(tmp_path, loggers=[straight], **settings).fit(loaders(kind), val())
+    assert {step for step, name, _ in straight.lines if name == "train/rare"} == {4, 8, 12, 14}
+    for step in (1, 4, 6, 11, 13):
+        again = Lines()
+        folder = tmp_path / f"checkpoints/step_{step:08d}"
+        build(tmp_path / f"again_{step}", loggers=[again], **settings).fit(loaders(kind), val(), ckpt_path=folder)
+        is_saved = [each for each in straight.lines if each[0] > step or (each[0] == step and "val/" in each[1])]
+        assert again.lines == is_saved
+
+
+def test_a_checkpoint_of_a_version_without_means_begins_them_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The mean of step 4 is over steps 3 and 4 if the run was resumed at step 2."""
+    losses: list[float] = []
+
+    class Watching(Callback):
+        def on_train_batch_end(self, ours: Any, model: Any, outputs: Any, *_: Any) -> None:
+            losses.append(outputs["loss"].item())
+
+    lines, again = Lines(), Lines()
+    settings: dict[str, Any] = {"log_every_n_steps": 4, "schedulers": None, "loop": TrainingLoop(max_steps=4)}
+    build(tmp_path, loggers=[lines], callbacks=[Watching()], **settings).fit(batches(8))
+    folder = step_folder(tmp_path, 2)
+    trees = read_trees(folder)
+    assert [*trees["state"]["metrics"].pop("train_sums")] == ["loss", "error"]
+    write_trees(folder, trees)
+    build(tmp_path / "again", loggers=[again], **settings).fit(batches(8), ckpt_path=folder)
+    assert lines.lines[0][2] == pytest.approx(sum(losses) / 4)
+    assert again.lines[0][2] == pytest.approx(sum(losses[2:]) / 2)
+    said = "The checkpoint of step 2 is of an older version, which did not save the means of the training metrics"
+    assert [message.split(":")[0] for message in caplog.messages] == [said]
 
 
 def test_a_run_directory_means_its_newest_checkpoint(tmp_path: Path) -> None:

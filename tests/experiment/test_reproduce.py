@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import loopwright
 from command import SMALL, Answer, run_dirs
 from loopwright.callbacks import LearningRateMonitor
 from photos import write_photos
@@ -200,6 +201,31 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     answer = cli("reproduce", "run")
     assert answer.code == 1
     assert answer.out.splitlines()[-1].startswith("Possible causes: ") and "torch: '2.11.0' recorded" in answer.out
+
+
+def test_the_version_of_an_older_run_is_the_reason_for_other_training_metrics(
+    small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    """Older versions logged the values of the log step alone, and recorded no version of their own."""
+    assert small("hydra.run.dir=run", "log_every_n_steps=2").code == 0
+    file, metrics = tmp_path / "run" / "environment.json", tmp_path / "run" / "metrics.jsonl"
+    there = json.loads(file.read_text())
+    assert there.pop("loopwright") == loopwright.__version__
+    file.write_text(json.dumps(there))
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for line in lines:
+        line["value"] += line["name"] == "train/loss"
+    metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    answer = cli("reproduce", "run")
+    said = (
+        f"loopwright: an older version recorded, {loopwright.__version__} now: train/<metric> was the value of the log "
+        "step, and is now the mean since the last log step"
+    )
+    assert (answer.code, said_before(answer)) == (1, f"What differs from run:\n  {said}")
+    *_, verdict, why = answer.out.splitlines()
+    assert verdict.startswith("Not reproduced: first difference at step 2, train/loss: ")
+    assert why == f"Possible causes: {said}."
+    assert said_before(cli("reproduce", "run", "log_every_n_steps=1")).count("\n") == 1  # only the override
 
 
 def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from loopwright.engine.hook_table import Hook
+from loopwright.engine.train_mean import TrainSums
 from loopwright.engine.weighting import read_back
 from loopwright.plan import mean_prefix
 from loopwright.run_state import Best
@@ -26,6 +27,7 @@ class MetricLog:
         latest: the last value of each metric.
         best: the best value of the monitored metric; None if the metric was never logged.
         best_saved: the best value of the monitored metric among the steps that have a checkpoint; None: no such value.
+        train_sums: sums of the training metrics since the last log step.
         warned: names of outputs of the model about which a warning was logged, so that it is logged once.
         keeps_best: whether new values can become `best`: True during a fit, False in a validation outside a fit.
 
@@ -44,6 +46,7 @@ class MetricLog:
         self.latest: dict[str, float] = {}
         self.best: Best | None = None
         self.best_saved: Best | None = None
+        self.train_sums = TrainSums()
         self.warned: set[str] = set()
         self.keeps_best = False
         self._last: Best | None = None  # last value of the monitored metric
@@ -109,11 +112,12 @@ class MetricLog:
             self.best_saved = best_saved
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last and the best values."""
+        """Return the last and the best values, and the sums since the last log step."""
         marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
         return {
             "latest": dict(self.latest),
             "mode": self._mode,
+            "train_sums": self.train_sums.state_dict(),
             **{name: None if mark is None else asdict(mark) for name, mark in marks.items()},
         }
 
@@ -127,6 +131,7 @@ class MetricLog:
             if not isinstance(value, float):
                 raise ValueError(f"latest.{name}: expected a number")
         self._last, self.best, self.best_saved = (_read_mark(state[name]) for name in ("last", "best", "best_saved"))
+        self.train_sums.load_state_dict(state.get("train_sums", {}))  # older checkpoints have none
         self.latest = dict(state["latest"])
         mode = state.get("mode", self._mode)  # older checkpoints have none
         if self.best is None:

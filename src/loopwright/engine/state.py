@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.recorded_settings import run_settings
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.hooks import Callback, Logger, implements
+
+_log = logging.getLogger("loopwright")
 
 # Entries that OneCycleLR computes from its number of steps. They are not loaded, because a resumed run may end later.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
@@ -79,6 +82,12 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
             parts.data.load_state_dict(saved["data"])
     with _loading("metrics"):
         parts.log.load_state_dict(saved["metrics"])
+    if "train_sums" not in saved["metrics"]:
+        _log.warning(
+            "The checkpoint of step %d is of an older version, which did not save the means of the training metrics: "
+            "the first means that are logged begin after this step.",
+            position["global_step"],
+        )
     for name, callback in stateful_callbacks(parts.callbacks).items():
         with _loading(f"callbacks.{name}"):
             callback.load_state_dict(saved["callbacks"][name])

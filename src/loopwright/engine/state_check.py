@@ -31,7 +31,7 @@ _WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, string, bo
 # Another version of an optimizer, a scheduler or a logger may have saved more entries. A warning lists these entries.
 _MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
 # A logger may be new in this run. A parameter has no state in the optimizer before its first gradient. An older
-# checkpoint lacks the mode of the monitored metric.
+# checkpoint lacks the mode of the monitored metric and the sums of the training metrics.
 _MAY_LACK = ("loggers", "optimizer.state", "metrics")
 # The saved run may not have imported NumPy or used an accelerator. `random.gauss` caches a number only after every
 # second call. A training dataloader may have no state.

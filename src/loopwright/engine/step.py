@@ -9,6 +9,8 @@ A window is the sequence of micro-batches of one step. ::
     divide the gradients by the items of the window    # in a longer window
     clip, optimizer.step(), set the gradients to None, step the schedulers
 
+Then the metrics of each micro-batch are added to the mean since the last log step; see `TrainMean`.
+
 A micro-batch with ``num_items=0`` has no backward and no metrics. If a whole window has no items, its update is
 skipped. A value of ``num_items`` on an accelerator is not read. There, a window is divided by at least 1.
 """
@@ -25,12 +27,12 @@ from torch.optim import Optimizer
 from loopwright.engine.feed import Feed
 from loopwright.engine.forward import Forward
 from loopwright.engine.parts import Parts
+from loopwright.engine.train_mean import TrainMean
 from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
-from loopwright.engine.weighting import Weigher, WeightedMean, given_items
+from loopwright.engine.weighting import Weigher, given_items
 
-# Function that receives the values of a step by name. For a window of one micro-batch, tensors are on the device.
-Log = Callable[[Mapping[str, Tensor | float]], None]
+Log = Callable[[Mapping[str, float]], None]  # receives the means since the last log step by name
 
 
 class Step:
@@ -48,9 +50,10 @@ class Step:
         self._state, self._feed = parts.state, feed
         self._scaling = parts.scaling
         self._leave_at_once = parts.stopping.leave_at_once
-        self._sum_dtype = parts.device.sum_dtype
         self._metric_log = parts.log
         self._weigher = Weigher(feed.source, parts.log.warned)
+        self._sums = parts.log.train_sums
+        self._mean = TrainMean(self._sums, feed.source, self._weigher, parts.device.sum_dtype)
         self._move = None if parts.device.is_host else parts.device.move
         self._forward = Forward(parts, parts.strategy.call)
         self.update = Update(parts, optimizer)
@@ -68,8 +71,8 @@ class Step:
             num_micro_batches: number of micro-batches in the window. If the length of the dataloader is unknown, the
                 last window of a pass may have fewer.
             batch_idx: index of the first micro-batch of this step, counted from 0 after each round of validations.
-            log: function that is called with the values of the step before ``on_train_batch_end``; None: the values
-                are not logged.
+            log: function that is called with the means of the metrics since it was called last, before
+                ``on_train_batch_end``; None: nothing is logged.
 
         Returns:
             The number of micro-batches that were read.
@@ -81,7 +84,7 @@ class Step:
         if num_micro_batches == 1 or not feed.has_more():
             self._micro_batch(batch, batch_idx, None, True, log)
             return 1
-        window = _Window(WeightedMean(self._sum_dtype) if log is not None else None)
+        window = _Window()
         num_taken = 1
         while num_taken < num_micro_batches and feed.has_more():
             self._micro_batch(batch, batch_idx + num_taken - 1, window, False, None)
@@ -122,28 +125,25 @@ class Step:
                 hook(trainer, model, outputs)
         if window is not None and weight is not None:
             window.num_items = window.num_items + weight
-            if window.mean is not None:
-                window.mean.add(self._weigher.metrics(outputs, batch, self._feed.index), weight)
         if is_last:
             self.update(window.num_items if window is not None else 0 if is_empty else None)
         for hook in self._step_end:
             hook(trainer, model, outputs, batch)
+        if not is_empty:
+            self._mean.add(outputs, batch, self._feed.index, weight)
         if is_last:
             state.global_step += 1
             state.is_inside_window = False
             if state.is_update_skipped:
                 self._metric_log.count_skipped_update(state.global_step)
-            if log is not None and window is not None and window.mean is not None:
-                log(window.mean.result())
-            elif log is not None:
-                log({} if is_empty else self._weigher.metrics(outputs, batch, self._feed.index))
+            if log is not None:
+                log(self._sums.take_means())
         for hook in self._batch_end:
             hook(trainer, model, outputs, batch, batch_idx)
 
 
 @dataclass(slots=True)
 class _Window:
-    """Number of items, and mean of the metrics if they are logged, of the micro-batches of one window so far."""
+    """Number of items in the micro-batches of one window so far."""
 
-    mean: WeightedMean | None
     num_items: float | Tensor = 0

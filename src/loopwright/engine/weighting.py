@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
     Raises:
         TypeError: if the model returned neither a scalar tensor nor a mapping with a scalar tensor ``loss``.
     """
+    if type(returned) is Tensor and not returned.ndim:  # the fast path, without a function call
+        return {"loss": returned}
     outputs = returned if type(returned) is dict else {"loss": returned} if isinstance(returned, Tensor) else None
     if outputs is None:
         if not isinstance(returned, Mapping):
@@ -31,10 +33,12 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
             problem = 'expected its loss, a scalar tensor, or a mapping with it: {"loss": loss}.'
             raise TypeError(f"The model returned {given}: {problem}")
         outputs = dict(returned)
-    if not needs_loss and "loss" not in outputs:
+    if "loss" not in outputs:
+        if needs_loss:
+            raise _without_loss(outputs)
         return outputs
-    loss = outputs.get("loss")
-    if not isinstance(loss, Tensor):
+    loss = outputs["loss"]
+    if type(loss) is not Tensor and not isinstance(loss, Tensor):
         raise _without_loss(outputs)
     if loss.ndim:
         raise TypeError(f"The model returned a loss of shape {tuple(loss.shape)}: expected a scalar; take its mean.")
@@ -74,14 +78,19 @@ def num_samples(batch: Any, batch_size: int | None) -> int | None:
         batch: a batch of a dataloader.
         batch_size: number of samples in a batch; None: unknown.
     """
-    if is_dataclass(batch) and not isinstance(batch, type):
-        batch = [getattr(batch, field.name) for field in fields(batch)]
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else [batch]
-    lengths = {part.shape[0] for part in parts if isinstance(part, Tensor) and part.ndim}
-    if len(lengths) != 1:
-        return None
-    length = lengths.pop()
-    return length if batch_size is None or length <= batch_size else None
+    if type(batch) is tuple or type(batch) is list:  # most batches, which this function reads without a call
+        parts: Iterable[Any] = batch
+    elif is_dataclass(batch) and not isinstance(batch, type):
+        parts = [getattr(batch, field.name) for field in fields(batch)]
+    else:
+        parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else [batch]
+    length: int | None = None
+    for part in parts:
+        if (type(part) is Tensor or isinstance(part, Tensor)) and part.ndim:
+            if length is not None and part.shape[0] != length:
+                return None
+            length = part.shape[0]
+    return length if batch_size is None or length is None or length <= batch_size else None
 
 
 class Weigher:
@@ -90,12 +99,15 @@ class Weigher:
     Args:
         source: source of the batches.
         warned: names of outputs about which a warning was logged; the object adds names.
+
+    Attributes:
+        per_sample: names of outputs that had several numbers in another batch.
     """
 
     def __init__(self, source: BatchSource, warned: set[str]) -> None:
         self._source = source
         self._warned = warned
-        self._per_sample: set[str] = set()  # names of outputs that had several numbers in another batch
+        self.per_sample: set[str] = set()
         self._batch_size = source.facts.batch_size
 
     def __call__(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor | None:
@@ -132,7 +144,7 @@ class Weigher:
                 if value.shape == (1,) and self._num_samples(batch, index) == 1:
                     self._warn_of(name)
                 elif len(value.shape) == 1 and value.shape != (1,):
-                    self._per_sample.add(name)
+                    self.per_sample.add(name)
                 elif value.shape in ((), (1,)) and (isinstance(value, Tensor) or value.dtype.kind in "biuf"):
                     found[name] = value.detach().reshape(()) if isinstance(value, Tensor) else float(value.reshape(()))
             elif isinstance(value, numbers.Real):
@@ -141,7 +153,7 @@ class Weigher:
 
     def _warn_of(self, name: str) -> None:
         is_last = self._batch_size is not None and self._batch_size > 1  # a smaller batch at the end of a pass
-        if not is_last and name not in self._warned | self._per_sample:
+        if not is_last and name not in self._warned | self.per_sample:
             self._warned.add(name)
             _log.warning(
                 "The model returned %s of shape (1,) for a batch of one sample: it is not logged, as it may be a value "
@@ -173,8 +185,7 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
     on_device = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     for name, value in on_device.items():
         if value.ndim or value.is_complex():
-            given = f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
-            raise TypeError(f"{name} is {given}: expected a real scalar to be logged.")
+            raise not_real(name, value)
     read: dict[str, float] = {}
     if on_device:
         wide = [
@@ -182,6 +193,12 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
         ]
         read = dict(zip(on_device, torch.stack(wide).tolist(), strict=True))
     return {name: read[name] if name in read else _number(name, value) for name, value in values.items()}
+
+
+def not_real(name: str, value: Tensor) -> TypeError:
+    """Return the error for a tensor that is not a real scalar, and cannot be logged."""
+    given = f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
+    return TypeError(f"{name} is {given}: expected a real scalar to be logged.")
 
 
 def _number(name: str, value: Any) -> float:

@@ -178,6 +178,7 @@ class Fitting:
             if checkpoint is not None:
                 load_model(parts, checkpoint, weights_only=True)
             self._make_schedulers(self.plan)
+            parts.log.train_sums.clear()
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
         parts.data = self._feed.source
         parts.log.set_default_monitor(list(val_sets))
@@ -346,12 +347,13 @@ class Fitting:
 
         The step counts as completed if its update was made or skipped. Otherwise, the next fit repeats the step.
         """
-        state, optimizer = self._parts.state, self._parts.optimizer
+        parts, state, optimizer = self._parts, self._parts.state, self._parts.optimizer
         state.is_inside_window = False
         if state.is_updated:
             state.global_step += 1
         elif self._feed is not None:
             self._feed.rewind()
+            parts.log.train_sums.clear()  # they may contain micro-batches that are read again
         if optimizer is not None:
             optimizer.zero_grad()
 

@@ -73,7 +73,8 @@ class Trainer(TrainerView):
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
         loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``. None: a
             `ProgressLogger` in a terminal and in a notebook, and no logger elsewhere.
-        log_every_n_steps: steps from one log of training values to the next. The last step of a fit is also logged.
+        log_every_n_steps: steps from one log of training metrics to the next. The last step of a fit is also logged.
+            The metrics are means over all micro-batches since the last log, weighted by their items.
         seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
         run_dir: directory of this run's checkpoints and logger files, which is created; None: there is none, and a fit
             saves no checkpoints.

@@ -1,4 +1,4 @@
-"""Functions that describe the environment of a run: packages, Python, torch, hardware, threads and source code."""
+"""Functions that describe the environment of a run: versions, Python, torch, hardware, threads and source code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from loopwright import __version__
 from loopwright.device import MAX_THREADS
 from loopwright.errors import CheckpointError
 from loopwright.experiment.gate.trust import Trust
@@ -54,6 +55,7 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
         trust: packages that the user trusts. The result contains digests of their source code.
     """
     return {
+        "loopwright": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
@@ -71,7 +73,7 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
     before, now = comparable(before, now)
     lines = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
-        for name in ("python", "platform", "torch", "num_threads")
+        for name in ("loopwright", "python", "platform", "torch", "num_threads")
         if before.get(name) != now.get(name)
     ]
     for section in ("packages", "hardware", "variables", "git", "source"):
@@ -97,8 +99,9 @@ def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[
         left_out += _OF_KERNELS
     if str(own.get("cpu")).startswith(f"{hardware.get('cpu')}, family "):
         own["cpu"] = hardware.get("cpu")  # earlier versions recorded only the name of the processor
-    if "source" not in before:
-        sides[1].pop("source", None)
+    for name in ("loopwright", "source"):
+        if name not in before:
+            sides[1].pop(name, None)
     for side, part in zip(sides, (hardware, own), strict=True):
         kept = {name: value for name, value in _section(side, "variables").items() if name not in left_out}
         side |= {"hardware": part, "variables": kept}

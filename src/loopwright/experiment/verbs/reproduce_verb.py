@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from loopwright import __version__
 from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.console.command_line import CommandLine
@@ -42,6 +43,7 @@ from loopwright.seeding import draw_seed
 _MAX_DIFF_BYTES = 1 << 30
 _DIRECTORY = "hydra.run.dir"
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
+_MEANS = "train/<metric> was the value of the log step, and is now the mean since the last log step"
 _MAX_REPEATED = 10  # maximum number of differences that are listed again after the verdict
 
 
@@ -83,6 +85,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         changes = [*_edits(directory, summary), *differences(recorded, settle_lengths(config, overrides).config)]
         changes += [*_changed_origins(summary, ready.job), *data_differences(summary, data)]
         changes += _changes_around(directory, trust, ready.job.num_threads)
+        changes += _other_means(directory, ready.job) if is_training else []
         changes = [on_one_line(each, _MAX_CHARACTERS) for each in changes]
         notes = history_notes(summary, ready.plan.plan, ready.objects)
         head = (
@@ -169,6 +172,17 @@ def _changes_around(directory: Path, trust: Trust, num_threads: int) -> list[str
     git, diff = git_state(Path.cwd())
     here = json.loads(json.dumps(environment(num_threads, git, trust)))
     return [*differences(*comparable(there, here)), *_source_changes(directory, diff)]
+
+
+def _other_means(directory: Path, job: Job) -> list[str]:
+    """Return a line if the run was recorded by a version that did not average the training metrics between log steps.
+
+    These versions did not record their number. If every step is logged, the metrics are the same in all versions.
+    """
+    there = read_environment(directory)
+    if not there or "loopwright" in there or job.settings.log_every_n_steps == 1:
+        return []
+    return [f"loopwright: an older version recorded, {__version__} now: {_MEANS}"]
 
 
 def _source_changes(directory: Path, diff: str | None) -> list[str]:

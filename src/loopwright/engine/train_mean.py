@@ -1,0 +1,164 @@
+"""`TrainMean`: averages the training metrics since the last log step, weighted by the items of each micro-batch.
+
+::
+
+    for each micro-batch:
+        totals[key] += num_items * value    # on the device of the value
+        num_items[key] += num_items
+    at a log step:
+        means = totals / num_items          # the only place that waits for the device, apart from a save
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from loopwright.engine.weighting import Weigher, not_real, num_samples, read_back
+from loopwright.protocols import BatchSource
+
+_NUMBERS = (float, int, bool, numpy.float32, numpy.float64)  # other classes of numbers are found by `Weigher.metrics`
+
+
+class TrainSums:
+    """Sums of the training metrics since the last log step.
+
+    Attributes:
+        totals: sum of value times number of items, by name of the metric. The sum of tensors is a tensor on their
+            device, and the sum of Python numbers is a Python number.
+        num_items: number of items in the micro-batches that had the metric, by its name. It is a tensor only if the
+            model counts the items on an accelerator.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor | float] = {}
+        self.num_items: dict[str, Tensor | float] = {}
+
+    def clear(self) -> None:
+        """Remove all sums."""
+        self.totals.clear()
+        self.num_items.clear()
+
+    def take_means(self) -> dict[str, float]:
+        """Return the means, without metrics of 0 items, and remove all sums. Waits for the device."""
+        means = {name: total / count for name, (total, count) in self.state_dict().items() if count}
+        self.clear()
+        return means
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return [total, number of items] of each metric, by name. Waits for the device."""
+        totals, counts = read_back(self.totals), read_back(self.num_items)
+        return {name: [total, counts[name]] for name, total in totals.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state from `state_dict`.
+
+        Raises:
+            ValueError: if a value of the state is invalid.
+        """
+        for name, pair in state.items():
+            is_pair = isinstance(name, str) and isinstance(pair, list) and [type(each) for each in pair] == [float] * 2
+            if not is_pair or not 0 <= pair[1] < math.inf:
+                raise ValueError(f"train_sums.{name}: expected a sum and a number of items")
+        self.totals = {name: total for name, (total, _) in state.items()}
+        self.num_items = {name: count for name, (_, count) in state.items()}
+
+
+class TrainMean:
+    """Adds the metrics of each training micro-batch to sums. Nothing is read from the device.
+
+    A micro-batch with one scalar tensor costs at most 5 function calls, and each further scalar costs 2. For this, the
+    loop reads entries by key and compares types with ``is``, because ``items()`` and ``isinstance`` are calls.
+
+    Args:
+        sums: sums that this object changes.
+        source: source of the training micro-batches.
+        weigher: object that finds metrics which are neither scalar tensors nor plain numbers.
+        dtype: dtype of the sums on the device.
+    """
+
+    def __init__(self, sums: TrainSums, source: BatchSource, weigher: Weigher, dtype: torch.dtype) -> None:
+        self._sums = sums
+        self._source = source
+        self._batch_size = source.facts.batch_size
+        self._weigher = weigher
+        self._dtype = dtype
+
+    def add(self, outputs: Mapping[str, Any], batch: Any, index: int, weight: float | Tensor | None) -> None:
+        """Add the metrics of a micro-batch. A micro-batch without items adds nothing, even if its loss is NaN.
+
+        Args:
+            outputs: outputs of the model for this micro-batch.
+            batch: the micro-batch.
+            index: index of the micro-batch in its pass.
+            weight: number of items; None: the number of samples, or 1 if that is unknown.
+
+        Raises:
+            TypeError: if a metric is complex. The message names the metric.
+        """
+        if weight is None:
+            weight = self._source.num_samples(index)
+            if weight is None:
+                weight = num_samples(batch, self._batch_size)
+        number: float = 1
+        on_device: Tensor | None = None
+        is_counted: Tensor | None = None
+        if type(weight) is int or type(weight) is float:
+            if not weight:
+                return
+            number = weight
+        elif weight is not None:
+            on_device = torch.as_tensor(weight, dtype=self._dtype)
+            is_counted = on_device > 0
+        totals, counts, per_sample = self._sums.totals, self._sums.num_items, self._weigher.per_sample
+        others: dict[str, Any] = {}
+        for name in outputs:
+            value = outputs[name]
+            if name == "num_items":
+                continue
+            is_scalar, is_number = type(value) is Tensor and not value.ndim, type(value) in _NUMBERS
+            if type(name) is str and name not in totals and (is_scalar or is_number):
+                totals[name], counts[name] = 0.0, 0
+            if type(name) is not str:
+                others[name] = value
+            elif is_scalar:
+                total = totals[name]
+                device = value.device if on_device is None else on_device.device
+                if type(total) is not Tensor or total.device != device:
+                    total = totals[name] = self._on_device(name, value, device)
+                if on_device is None or is_counted is None:
+                    total.add_(value.detach(), alpha=number)
+                    counts[name] += number
+                else:  # a mean over 0 items may be NaN, and NaN times 0 is NaN
+                    total.add_(torch.where(is_counted, value.detach() * on_device, 0.0))
+                    counts[name] += on_device
+            elif on_device is None and is_number:
+                totals[name] += float(value) * number
+                counts[name] += number
+            elif type(value) is not Tensor or (value.ndim == 1 and (value.shape[0] == 1 or name not in per_sample)):
+                others[name] = value
+        if others:
+            found = self._weigher.metrics(others, batch, index)
+            plain = {str(name): _plain(value, on_device) for name, value in found.items()}
+            self.add(plain, batch, index, number if on_device is None else on_device)
+
+    def _on_device(self, name: str, value: Tensor, device: torch.device) -> Tensor:
+        """Return the total of a metric as a tensor on ``device``."""
+        if value.is_complex():
+            raise not_real(f"train/{name}", value)
+        total = self._sums.totals[name]
+        if isinstance(total, Tensor):
+            return total.to(device)
+        return torch.full((), total, dtype=self._dtype, device=device)
+
+
+def _plain(value: Tensor | float, on_device: Tensor | None) -> Tensor | float:
+    """Return a metric as a tensor of exactly the class `Tensor`, or as a float if the items are not on a device."""
+    if isinstance(value, Tensor):
+        return value.as_subclass(Tensor)
+    return value if on_device is None else torch.full((), value, dtype=on_device.dtype, device=on_device.device)
