@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def model_lines(trainer: Trainer) -> str:
     """Return the class and the number of parameters of the model, and the device, in two lines.
 
-    A parameter is counted as trained if it requires a gradient and the optimizer has it. A tied parameter counts once.
+    A parameter of the optimizer that requires a gradient counts as trained. A tied parameter counts once.
     """
     parameters = list(trainer.model.parameters())
     if any(is_lazy(parameter) for parameter in parameters):

@@ -26,8 +26,8 @@ from loopwright.experiment.runs.run import carry_out, opened
 from loopwright.protocols import StopsAgain
 from loopwright.records import COMPLETE, read_summary
 
-# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
-# other settings do not change its results.
+# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run.
+# Another kind of device changes the results by rounding. The other settings do not change the results.
 _LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
 _KEPT = tuple(
     f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
@@ -35,7 +35,7 @@ _KEPT = tuple(
 _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
-_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
+_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "device.kind", "callbacks.time_limit.minutes", "max_restarts")
 
 
 def resume(line: CommandLine, trust: Trust) -> int:
