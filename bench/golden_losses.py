@@ -49,7 +49,7 @@ RUNS: Mapping[str, Sequence[str]] = {
     "vit_digits": ("loop.max_steps=40", "loop.eval_frequency=20"),
     "gpt_stdlib": ("loop.max_steps=20", "loop.eval_frequency=10", "loop.eval_steps=8"),
 }
-FOR_ALL = ("log_every_n_steps=1", "device.num_threads=1")  # overrides for all experiments
+FOR_ALL = ("device=cpu", "log_every_n_steps=1", "device.num_threads=1")  # overrides for all experiments
 LOSSES = ("train/loss", "val/loss")
 
 

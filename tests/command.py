@@ -24,6 +24,7 @@ SMALL = (
     "loop.eval_frequency=2",
     "checkpoint.every_n_steps=2",
     "loggers=json_lines",
+    "device=cpu",
 )
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from loopwright import Callback, Checkpointing, Logger, TrainingLoop
 from loopwright.checkpoint import read_checkpoint, step_folder, steps_in, write_checkpoint
 from loopwright.data import Loader, as_source, synthetic_regression
+from loopwright.device import open_device
 from loopwright.errors import CheckpointError, SettingError
 from sealing import read_trees, write_trees
 from tiny import Recorder, Regression, adamw, batches, is_bitwise_equal, rows, sgd, trainer, weights
@@ -179,6 +180,35 @@ def test_other_data_and_settings_are_refused_with_their_names(
     with pytest.raises(SettingError, match=rf"^ckpt_path=.*other settings \({message}"):
         other.fit(KINDS[kind](**(begun | data)), val(), ckpt_path=tmp_path)
     assert other.global_step == 0
+
+
+def saved_on_another_device(run_dir: Path, device: str | None) -> Path:
+    """Return a checkpoint of a fit, changed as if it were saved on ``device``; None: by a version that saved none."""
+    build(run_dir, schedulers=None, loop=TrainingLoop(max_steps=4)).fit(Loader(rows(100), **DATA), val())
+    checkpoint = read_checkpoint(run_dir / "checkpoints" / "step_00000004")
+    settings = {**checkpoint.state["settings"], "device": device}
+    if device is None:
+        del settings["device"]
+    return write_checkpoint(run_dir / "other", {**checkpoint.state, "settings": settings}, step=4)
+
+
+def test_a_device_that_auto_chose_is_refused_if_the_run_was_saved_on_another(tmp_path: Path) -> None:
+    elsewhere = saved_on_another_device(tmp_path / "a", "xpu")
+    loop, data = TrainingLoop(max_steps=8), Loader(rows(100), **DATA)
+    here = open_device("auto").torch_device.type
+    ours = build(tmp_path / "b", schedulers=None, loop=loop, device="auto")
+    with pytest.raises(
+        SettingError, match=rf"device: xpu -> {here}, which auto chose; with device='{here}' it resumes"
+    ):
+        ours.fit(data, val(), ckpt_path=elsewhere)
+    chosen = build(tmp_path / "c", schedulers=None, loop=loop, device="cpu")
+    assert chosen.fit(data, val(), ckpt_path=elsewhere).global_step == 8
+
+
+def test_a_checkpoint_of_a_version_that_saved_no_device_is_resumed(tmp_path: Path) -> None:
+    older = saved_on_another_device(tmp_path / "a", None)
+    ours = build(tmp_path / "b", schedulers=None, loop=TrainingLoop(max_steps=8), device="auto")
+    assert ours.fit(Loader(rows(100), **DATA), val(), ckpt_path=older).global_step == 8
 
 
 def test_other_workers_and_the_same_data_by_another_loader_are_not_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from loopwright import Trainer, TrainingLoop
-from loopwright.device import Device, choose_num_threads, move_tensors, open_device
+from loopwright.device import Device, choose_num_threads, is_auto, move_tensors, open_device, resolve_kind
 from loopwright.errors import SettingError
 from tiny import Regression, batches, rows, sgd
 
@@ -43,6 +43,21 @@ def test_the_cpu_does_not_move_batches(name: Any) -> None:
 
 def test_auto_opens_a_device() -> None:
     assert open_device("auto").torch_device.type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "mps"])
+def test_a_kind_that_was_chosen_is_kept_and_auto_chooses_one(kind: str) -> None:
+    assert resolve_kind(kind) == kind
+    opened = open_device("auto").torch_device.type
+    assert resolve_kind("auto") == {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[opened]
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("auto", True), (Device(), True), ("cpu", False), (Device(kind="cpu"), False), (torch.device("cpu"), False)],
+)
+def test_auto_is_told_from_a_device_that_was_chosen(device: Any, expected: bool) -> None:
+    assert is_auto(device) is expected
 
 
 @pytest.mark.parametrize(("num_parameters", "num_threads"), [(0, 1), (24_999, 1), (25_000, 2), (10**9, 2), (None, 2)])

@@ -2,7 +2,7 @@
 
 from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
-from loopwright.device.device import MAX_THREADS, Device, choose_num_threads, open_device
+from loopwright.device.device import MAX_THREADS, Device, choose_num_threads, is_auto, open_device, resolve_kind
 from loopwright.device.ranks import Alone
 from loopwright.device.strategies import Single
 
@@ -17,7 +17,9 @@ __all__ = [
     "choose_num_threads",
     "deterministic_operations",
     "deterministic_workspace",
+    "is_auto",
     "move_tensors",
     "open_device",
     "operation_without_form",
+    "resolve_kind",
 ]

@@ -64,8 +64,7 @@ def choose_num_threads(device: Device, num_parameters: int | None) -> int:
     if device.num_threads is not None:
         return device.num_threads
     is_small = num_parameters is not None and num_parameters < FEW_PARAMETERS
-    kind = _best_available() if device.kind == "auto" else device.kind
-    return 1 if is_small and kind == "cpu" else torch.get_num_threads()
+    return 1 if is_small and resolve_kind(device.kind) == "cpu" else torch.get_num_threads()
 
 
 def open_device(device: str | torch.device | Device) -> Accelerator:
@@ -82,8 +81,8 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
         device = device.kind
     elif not isinstance(device, str | torch.device):
         raise refuse_type("device", device, f"one of {', '.join(KINDS)}, or a torch device")
-    if device == "auto":
-        device = _best_available()
+    if isinstance(device, str):
+        device = resolve_kind(device)
     try:
         chosen = torch.device("cuda" if device == "gpu" else device)
     except RuntimeError:
@@ -102,6 +101,13 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
     raise refuse("device", str(device), f"one of {', '.join(KINDS)}")
 
 
-def _best_available() -> str:
-    """Return the device type that "auto" chooses on this machine. No device is opened."""
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+def resolve_kind(kind: str) -> str:
+    """Return the kind that "auto" chooses on this machine, or any other kind unchanged. No device is opened."""
+    if kind != "auto":
+        return kind
+    return "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_auto(device: str | torch.device | Device) -> bool:
+    """Return whether ``device`` leaves the choice of the device to "auto"."""
+    return (device.kind if isinstance(device, Device) else device) == "auto"

@@ -34,6 +34,7 @@ class Parts:
             saved in checkpoints.
         callbacks: pairs of name and callback, in the order in which they are called.
         hooks: bound methods of the callbacks, by name of the hook.
+        has_auto_device: whether "auto" chose the device, and not the user.
         strategy: object that places the model on its device, and calls the model.
         scaling: object that scales the loss; None: the loss is not scaled.
         stopping: object that decides whether a fit ends before the end of its plan.
@@ -50,6 +51,7 @@ class Parts:
     log_every_n_steps: int
     strategy: Strategy
     stopping: Stopping
+    has_auto_device: bool = False
     scaling: Scaling | None = None
     schedulers: list[StatefulScheduler] = field(default_factory=list)
     monitored: list[tuple[StatefulScheduler, str]] = field(default_factory=list)

@@ -16,8 +16,17 @@ def run_settings(parts: Parts) -> dict[str, object]:
     return {
         **{f"data.{name}": value for name, value in asdict(facts).items()},
         "optimizer": None if parts.optimizer is None else type(parts.optimizer).__name__,
+        "device": parts.device.torch_device.type,
         "log_every_n_steps": parts.log_every_n_steps,
     }
+
+
+def changed_device(parts: Parts, saved: Mapping[str, object]) -> list[str]:
+    """Return a line that says how to resume on this device, if "auto" chose another type than the run was saved on."""
+    here, there = parts.device.torch_device.type, saved.get("device")
+    if not parts.has_auto_device or there in (None, here):
+        return []
+    return [f"{setting_change('device', there, here)}, which auto chose; with device={here!r} it resumes there"]
 
 
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:

@@ -31,8 +31,8 @@ _WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, string, bo
 # Another version of an optimizer, a scheduler or a logger may have saved more entries. A warning lists these entries.
 _MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
 # A logger may be new in this run. A parameter has no state in the optimizer before its first gradient. An older
-# checkpoint lacks the mode of the monitored metric and the sums of the training metrics.
-_MAY_LACK = ("loggers", "optimizer.state", "metrics")
+# checkpoint lacks the device, the mode of the monitored metric, and the sums of the training metrics.
+_MAY_LACK = ("loggers", "optimizer.state", "metrics", "settings.device")
 # The saved run may not have imported NumPy or used an accelerator. `random.gauss` caches a number only after every
 # second call. A training dataloader may have no state.
 _MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
@@ -160,8 +160,8 @@ def _compare(form: Any, saved: Any, path: str) -> list[str]:
         return []
     if isinstance(form, Mapping) and isinstance(saved, Mapping):
         unknown = [str(name) for name in saved if name not in form]
-        missing = [str(name) for name in form if name not in saved]
-        if missing and not path.startswith(_MAY_LACK):
+        missing = [str(name) for name in form if name not in saved and not f"{path}.{name}".startswith(_MAY_LACK)]
+        if missing:
             near = nearest(missing[0], [name[:_MAX_CHARACTERS] for name in unknown[:_MAX_COMPARED]])
             hint = f" (nearest: {on_one_line(near)})" if near else ""
             raise _refusal(f"{path}.{missing[0]}", f"missing in the checkpoint{hint}")

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 def model_lines(model: nn.Module, optimizer: Optimizer | None, device: torch.device) -> str:
     """Return the class and the number of parameters of the model, and the device, in two lines.
 
-    A parameter counts as trained if it requires a gradient and the optimizer updates it. A tied parameter counts once.
+    A parameter of the optimizer that requires a gradient counts as trained. A tied parameter counts once.
     """
     parameters = list(model.parameters())
     if any(is_lazy(parameter) for parameter in parameters):

@@ -26,7 +26,7 @@ from loopwright.checkpoint import (
 from loopwright.engine.added_groups import add_saved_groups, adopt_groups, drop_groups
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
-from loopwright.engine.recorded_settings import run_settings, settings_differences
+from loopwright.engine.recorded_settings import changed_device, run_settings, settings_differences
 from loopwright.engine.state import apply_state, gather_state
 from loopwright.engine.state_check import BUFFER, COUNT, SCALAR, check_fit_state, check_form, position_form
 from loopwright.errors import CheckpointError, SettingError
@@ -157,7 +157,9 @@ def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
     """
     with _naming(checkpoint.path):
         check_form({"settings": _scalars(checkpoint.state.get("settings"))}, checkpoint.state)
-    return settings_differences(checkpoint.state["settings"], run_settings(parts))
+    saved = checkpoint.state["settings"]
+    own = run_settings(parts) | {"device": None}  # a device that the user chose may differ
+    return [*settings_differences(saved, own), *changed_device(parts, saved)]
 
 
 def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, more: Sequence[str] = ()) -> Plan:

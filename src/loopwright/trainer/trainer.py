@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from loopwright.checkpoint import Checkpointing, expand, step_folder
-from loopwright.device import Device, Single, open_device
+from loopwright.device import Device, Single, is_auto, open_device
 from loopwright.engine.hook_table import close_all
 from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
@@ -67,7 +67,7 @@ class Trainer(TrainerView):
             Parameters ``total_steps`` and ``steps_per_epoch`` get the steps of the plan and of an epoch. The scheduler
             of ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
-        device: "auto", "cpu", "gpu", "mps", a torch device, or a `Device`.
+        device: "auto" (a GPU if available, else MPS, else the CPU), "cpu", "gpu", "mps", a torch device, or a `Device`.
         precision: dtype of the computations, and gradient clipping; by default float32 without clipping.
         checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
@@ -125,6 +125,7 @@ class Trainer(TrainerView):
                 callbacks=self._listeners.named(),
                 strategy=strategy,
                 stopping=Stopping(state),
+                has_auto_device=is_auto(device),
             )
             if checkpoint is not None and self._run_dir is not None:
                 self._saver = RunSaver(self._parts, checkpoint, self._run_dir)

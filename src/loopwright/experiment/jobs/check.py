@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from loopwright.checkpoint import choose, is_named
-from loopwright.device import choose_num_threads
+from loopwright.device import choose_num_threads, resolve_kind
 from loopwright.errors import DataError, SettingError
 from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.trust import Trust
@@ -149,6 +149,8 @@ def _plan_of(found: CheckedJob | None) -> JobPlan | None:
 def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job:
     """Build the device settings of a job. Draw a seed and choose a number of threads if the configuration sets none.
 
+    The kind "auto" of a device is replaced by the kind that it chooses, so that a resume computes on the same kind.
+
     Args:
         job: job with a composed or recorded configuration.
         checker: checker that will check the job. It builds the model without its weights, because the default number of
@@ -163,6 +165,7 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
     config = job.config
     check_arguments(config, checker.trust)
     built = build.build_device(job, checker.trust)
+    built = replace(built, kind=resolve_kind(built.kind))
     num_threads = built.num_threads or num_threads
     if num_threads is None:
         num_threads = choose_num_threads(built, checker.num_parameters(job))
@@ -170,6 +173,8 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
     device = config["device"]
     if "num_threads" in device:
         device = {**device, "num_threads": num_threads}
+    if "kind" in device:
+        device = {**device, "kind": built.kind}
     return replace(
         job,
         config={**config, "seed": seed, "device": device},

@@ -28,9 +28,10 @@ from loopwright.plan import read_epochs
 from loopwright.protocols import StopsAgain
 from loopwright.records import COMPLETE, read_summary
 
-# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
-# other settings do not change its results. An interval in `_INTERVALS` may be given in epochs instead of steps. The
-# number of steps must not change, which is checked when the plan is computed.
+# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run.
+# Another kind of device changes the results by rounding. The other settings do not change the results. An interval in
+# `_INTERVALS` may be given in epochs instead of steps. The number of steps must not change, which is checked when the
+# plan is computed.
 _LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
 _KEPT = tuple(
     f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
@@ -39,7 +40,7 @@ _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _INTERVALS = ("loop.eval_frequency", "checkpoint.every_n_steps")
-_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "callbacks.time_limit.minutes", "max_restarts")
+_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "device.kind", "callbacks.time_limit.minutes", "max_restarts")
 
 
 def resume(line: CommandLine, trust: Trust) -> int:
