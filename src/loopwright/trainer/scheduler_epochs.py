@@ -29,7 +29,8 @@ def changed_epochs(factories: Iterable[Callable[..., Any]], saved: Mapping[str, 
         saved: settings of the plan that the run was started with. Its passes are as long as the passes of ``plan``.
         plan: plan of the same fit, computed from the settings of the resumed run.
     """
-    old, new = saved["loop.steps_per_epoch"], plan.loop_settings.steps_per_epoch
+    # A damaged checkpoint may lack the setting; `rest_of_run` refuses it.
+    old, new = saved.get("loop.steps_per_epoch"), plan.loop_settings.steps_per_epoch
     if (old or plan.passes.steps_per_pass) == plan.steps_per_epoch or not any(map(uses_epochs, factories)):
         return []
     return [f"{setting_change('loop.steps_per_epoch', old, new)}, which a scheduler uses"]
