@@ -165,7 +165,8 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
     config = job.config
     check_arguments(config, checker.trust)
     built = build.build_device(job, checker.trust)
-    built = replace(built, kind=resolve_kind(built.kind))
+    if built.kind == "auto":
+        built = replace(built, kind=resolve_kind(built.kind))
     num_threads = built.num_threads or num_threads
     if num_threads is None:
         num_threads = choose_num_threads(built, checker.num_parameters(job))
