@@ -70,7 +70,7 @@ def csv(
     types = _check_types(types)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise refuse("delimiter", delimiter, "one character other than a quotation mark or a line break")
-    file = _find("path", path)
+    file = find_table("path", path)
     table = read_table("path", path, file, target, types, delimiter, checks_categories=True)
     _check_target(table)
     hashes = {"sha256": table.sha256}
@@ -94,7 +94,12 @@ def csv(
     )
 
 
-def _find(setting: str, path: str) -> Path:
+def find_table(setting: str, path: str) -> Path:
+    """Return the file of a table; ``loopwright:NAME`` names a table of the package.
+
+    Raises:
+        SettingError: if there is no such file.
+    """
     if not isinstance(path, str) or not path.startswith(_SHIPPED):
         return find_file(setting, path)
     shipped = sorted(os.listdir(_TABLES))
@@ -129,7 +134,7 @@ def _check_target(table: Table) -> None:
 
 def _read_matching(table: Table, val_path: str, delimiter: str) -> Table:
     """Read the validation table, which must have the same columns as the training table."""
-    found = read_table("val_path", val_path, _find("val_path", val_path), table.target, table.types, delimiter)
+    found = read_table("val_path", val_path, find_table("val_path", val_path), table.target, table.types, delimiter)
     for name, column in table.columns.items():
         if name not in found.columns:
             raise found.fault(f": lacks column {name}, which {table.path!r} has.{did_you_mean(name, found.columns)}")

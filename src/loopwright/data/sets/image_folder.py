@@ -172,7 +172,7 @@ def image_folder(
             that is a link to a missing file, a pipe or a device.
         DataError: raised later, when an image that cannot be decoded is read.
     """
-    files, labels, classes = _list_images("path", path)
+    files, labels, classes = list_labelled_images("path", path)
     hashes = {"listing_sha256": _hash_listing("path", path, files)}
     if val_path is None:
         train_part, val_part = hold_out(len(files), val_fraction)
@@ -180,7 +180,7 @@ def image_folder(
         val_files, val_labels = [files[row] for row in val_rows], [labels[row] for row in val_rows]
         files, labels = [files[row] for row in train_rows], [labels[row] for row in train_rows]
     else:
-        val_files, val_labels, _ = _list_images("val_path", val_path, classes)
+        val_files, val_labels, _ = list_labelled_images("val_path", val_path, classes)
         hashes["val_listing_sha256"] = _hash_listing("val_path", val_path, val_files)
     train = ImageFolder(files, labels, image_size, channels, flip_fraction)
     val = ImageFolder(val_files, val_labels, image_size, channels)
@@ -200,13 +200,16 @@ def image_folder(
     )
 
 
-def _list_images(
+def list_labelled_images(
     setting: str, path: str, classes: Sequence[str] | None = None
 ) -> tuple[list[str], list[int], Sequence[str]]:
     """Return the files and labels, sorted by class and file name, and the classes.
 
     If ``classes`` is None, the folders in ``path`` are the classes. Otherwise, folders that are not in ``classes`` are
     refused.
+
+    Raises:
+        SettingError: for a missing folder, a folder without class folders, or a class folder without images.
     """
     folder = find_folder(setting, path)
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

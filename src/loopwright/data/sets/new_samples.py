@@ -1,4 +1,4 @@
-"""`new_samples`: reads samples without targets, for predictions, and encodes them as a run encoded its data."""
+"""`new_samples`: reads samples for a trained model, and encodes them as a run encoded its data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 
 from loopwright.data.reading.loader import Loader
 from loopwright.data.sets.column_encoding import CategoryEncoding
-from loopwright.data.sets.csv_table import Table, listed, read_column_names, read_table
-from loopwright.data.sets.image_folder import ImageFolder, list_images
-from loopwright.data.sets.paths import find_file
+from loopwright.data.sets.csv import find_table
+from loopwright.data.sets.csv_table import Kind, Table, listed, read_column_names, read_table
+from loopwright.data.sets.image_folder import ImageFolder, list_images, list_labelled_images
 from loopwright.data.sets.table_encoding import TableEncoding, read_table_encoding
 from loopwright.data.sets.tensors import TensorData
-from loopwright.errors import SettingError, did_you_mean, refuse
+from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 
 _SETTING = "path"
 
 
 @dataclass(frozen=True, slots=True)
 class NewSamples:
-    """Samples to predict, in order.
+    """Samples for a trained model, in order.
 
     Attributes:
         loader: dataloader of the samples.
@@ -36,44 +36,65 @@ class NewSamples:
 
 
 def new_samples(
-    path: str, encoding: Mapping[str, Any], batch_size: int = 32, num_workers: int = 0, delimiter: str = ","
+    path: str,
+    encoding: Mapping[str, Any],
+    batch_size: int = 32,
+    num_workers: int = 0,
+    delimiter: str = ",",
+    *,
+    has_targets: bool = False,
 ) -> NewSamples:
     """Read new samples, and encode them as the samples of a run.
 
     Args:
         path: path of a table, or of a folder that contains images or folders of images. Columns that the run does not
-            use are ignored, and so is the target column, which may be missing.
+            use are ignored.
         encoding: content of ``data.json`` of the run, whose data were read by ``csv`` or ``image_folder``.
         batch_size: number of samples in a batch.
         num_workers: number of dataloader worker processes.
         delimiter: character between two cells of a table.
+        has_targets: whether targets are read: the target column of a table, or the folder of each image, which must be
+            a class of the run. Otherwise, the target column is ignored and may be missing, and each label is 0.
 
     Raises:
-        SettingError: for a missing or unreadable file, a missing column, an unknown category or a wrong cell, with row
-            and column in the message. Also if ``encoding`` does not describe a table or images.
+        SettingError: for a missing or unreadable file, a missing column, an unknown category or class, or a wrong cell,
+            with row and column in the message. Also if ``encoding`` does not describe a table or images.
         DataError: raised later, when an image that cannot be decoded is read.
     """
     if encoding.get("data") == "csv":
         known = read_table_encoding(encoding)
-        table = _read_rows(path, known, delimiter)
-        features = known.features(table, torch.arange(len(table.rows)))
-        loader = Loader(TensorData({"features": features}), batch_size, num_workers=num_workers)
-        return NewSamples(loader, "row", table.rows)
+        table = _read_rows(path, known, delimiter, has_targets=has_targets)
+        rows = torch.arange(len(table.rows))
+        data = known.encode(table, rows) if has_targets else TensorData({"features": known.features(table, rows)})
+        return NewSamples(Loader(data, batch_size, num_workers=num_workers), "row", table.rows)
     if encoding.get("data") == "image_folder":
-        files = list_images(_SETTING, path)
+        files, labels = _list_files(path, encoding.get("target"), has_targets=has_targets)
         image = encoding.get("image")
         if not isinstance(image, Mapping):
             raise refuse("image", image, "image_size and channels, as data=image_folder records them")
-        images = ImageFolder(files, [0] * len(files), image.get("image_size", 0), image.get("channels", 0))
+        images = ImageFolder(files, labels, image.get("image_size", 0), image.get("channels", 0))
         return NewSamples(Loader(images, batch_size, num_workers=num_workers), "file", files)
     raise refuse(_SETTING, path, "new samples of a run with data=csv or data=image_folder")
 
 
-def _read_rows(path: str, known: TableEncoding, delimiter: str) -> Table:
+def _list_files(path: str, target: Any, *, has_targets: bool) -> tuple[list[str], list[int]]:
+    """Return the images in a folder, and their labels."""
+    if not has_targets:
+        files = list_images(_SETTING, path)
+        return files, [0] * len(files)
+    classes = target.get("classes") if isinstance(target, Mapping) else None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise refuse_type("target.classes", classes, "the list of classes that data=image_folder records")
+    files, labels, _ = list_labelled_images(_SETTING, path, classes)
+    return files, labels
+
+
+def _read_rows(path: str, known: TableEncoding, delimiter: str, *, has_targets: bool) -> Table:
     """Read a table with the columns of ``known``."""
-    file = find_file(_SETTING, path)
+    file = find_table(_SETTING, path)
     names = read_column_names(_SETTING, path, file, delimiter)
-    needed = {column.name: column.kind for column in known.columns}
+    columns = (*known.columns, known.target) if has_targets else known.columns
+    needed: dict[str, Kind] = {column.name: column.kind for column in columns}
     missing = [name for name in needed if name not in names]
     if missing:
         hint = did_you_mean(missing[0], names)
@@ -81,7 +102,7 @@ def _read_rows(path: str, known: TableEncoding, delimiter: str) -> Table:
             f"lacks {'columns' if len(missing) > 1 else 'column'} {listed(missing)}, which the run was trained with"
         )
         raise SettingError(_SETTING, f"={path!r}: {problem}. Found: {listed(names)}.{hint}")
-    types = {name: needed.get(name, "ignore") for name in names}
+    types: dict[str, Kind] = {name: needed.get(name, "ignore") for name in names}
     table = read_table(_SETTING, path, file, known.target.name, types, delimiter, has_fixed_types=True)
     for column in known.columns:
         if isinstance(column, CategoryEncoding):

@@ -33,7 +33,8 @@ from loopwright.experiment.jobs.model_check import check_takes
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
-from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
+from loopwright.experiment.jobs.recorded_data import refuse_other_data, types_data
+from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, to_validate_new
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
 from loopwright.records import read_summary
@@ -144,7 +145,7 @@ class JobChecker:
             data=self._once(job, ["data"], lambda: build.build_data(job, trust)),
         )
         if self._compares_data:
-            self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects))
+            self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects, trust.packages))
         plan = plan_job(job.settings, objects, job.notes)
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
@@ -284,19 +285,22 @@ def _check_same_run(job: Job, path: str, *, is_training: bool, trusted: Sequence
     raise SettingError("ckpt_path", f"={path!r}: its run had {what} ({'; '.join(differences)}); {remedy}.")
 
 
-def _check_same_data(job: Job, objects: JobObjects) -> None:
+def _check_same_data(job: Job, objects: JobObjects, trusted: Sequence[str]) -> None:
     """Compare the data with the recorded data of each run whose checkpoint is used, if its section ``data`` is equal.
 
-    A resumed run keeps its data. A validation may use other data if an override chooses the data.
+    A resumed run keeps its data. A validation may use other data if an override chooses the data, and if they are
+    encoded as the recorded data.
     """
     is_training = isinstance(objects.loop, TrainingLoop)
-    if not is_training and types_data(job.overrides):
-        return
-    remedy = "a resumed run keeps its data; to begin a new run with its weights, use init_from"
-    for run_dir in {run_of(path) for path in _checkpoints(job)} - {None}:
-        if run_dir is not None and run_differences(run_dir, job.config, ["data"]) is None:
-            node = job.config["data"]
-            refuse_other_data(read_summary(run_dir), objects.data, remedy if is_training else to_use_them(node))
+    keeps_data = is_training or not types_data(job.overrides)
+    for run_dir in sorted({found for path in _checkpoints(job) if (found := run_of(path)) is not None}):
+        remedy = "a resumed run keeps its data; to begin a new run with its weights, use init_from"
+        if not is_training:
+            remedy = to_validate_new(run_dir, job.config["data"], trusted)
+        if keeps_data and run_differences(run_dir, job.config, ["data"]) is None:
+            refuse_other_data(read_summary(run_dir), objects.data, remedy)
+        if not is_training:
+            refuse_other_encoding(run_dir, objects.data, remedy)
 
 
 def _checkpoints(job: Job) -> list[Path]:

@@ -23,6 +23,7 @@ from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.jobs.objects import facts_of
 from loopwright.experiment.jobs.recorded import differences
+from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.loggers.append_only import plain
 
 # Sections and settings of a configuration that may contain paths of files that a run reads.
@@ -30,6 +31,8 @@ _READING = ("data", "model", "callbacks", "loggers", "ckpt_path", "ckpt_paths", 
 _PATH_NAME = re.compile(r"(.*_)?(paths?|files?|filenames?|dirs?|director(y|ies)|folders?|root)|init_from")
 # Settings of the data that do not change which samples are read.
 _NOT_CONTENT = ("data.batch_size", "data.num_workers")
+# Data sets that compute the encoding of any file from the file itself.
+_SELF_ENCODING = ("loopwright.data.csv", "loopwright.data.image_folder")
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
 
 
@@ -122,13 +125,20 @@ def refuse_other_data(summary: Mapping[str, Any], data: Splits, remedy: str) -> 
         raise SettingError("data", f": not the data that the run read ({'; '.join(changes)}); {remedy}.")
 
 
-def to_use_them(node: Mapping[str, Any]) -> str:
+def to_use_them(node: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> str:
     """Return the remedy that names an override with which a command uses other data than the recorded data.
 
     Args:
         node: section ``data`` of the configuration.
+        encoding: content of ``data.json`` of the run; None: the run has no such file.
     """
     given = {name: value for name, value in node.items() if isinstance(value, str) and _is_path(str(name))}
+    if reads_new_samples(encoding) and "path" in given:
+        new = given.get("val_path") or given["path"]
+        line = shell_line([override_text("data.path", new)])
+        return f"to use all samples of {new!r}, encoded as the run recorded, type {line}"
+    if node.get(TARGET) in _SELF_ENCODING and encoding is None:  # an older run
+        return "restore the data that the run read"
     name = next(iter(given), None)
     example = "data.NAME=VALUE" if name is None else shell_line([override_text(f"data.{name}", given[name])])
     return f"to use these data, type one of their settings, such as {example}"

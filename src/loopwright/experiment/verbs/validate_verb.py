@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import choose, within
+from loopwright.checkpoint import Chosen, choose, within
 from loopwright.data import Splits
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
@@ -16,22 +16,27 @@ from loopwright.experiment.console.tables import show
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
+from loopwright.experiment.jobs.new_data import chooses_new_data, new_data
 from loopwright.experiment.jobs.objects import choose_split, make_trainer
-from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded
+from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_of
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
-from loopwright.records import read_summary
+from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, without
+from loopwright.records import read_encoding, read_summary
 
 
 def validate(line: CommandLine, trust: Trust) -> int:
     """Validate the newest valid checkpoint of a run, and print the metrics. No files are written.
 
-    Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint: a path, or ``best``.
+    Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint: a path, or ``best``. With
+    ``data.path=FILE``, a run whose data were a table or images is validated on all samples of this table or folder of
+    images. They are encoded as the run recorded it in ``data.json``.
+
     The option ``split`` chooses other data than the validation data: ``test``, ``train`` or one set such as ``val/a``.
     Their metrics begin with ``val/`` and the name of the set.
 
     Raises:
-        SettingError: if the directory contains no run, for a wrong setting, and if the data are not the recorded data
-            although no override chooses other data.
+        SettingError: if the directory contains no run, for a wrong setting, if the data are not the recorded data
+            although no override chooses other data, and if the data are encoded differently than the recorded data.
         CheckpointError: if the run has no valid checkpoint.
     """
     assert line.directory is not None
@@ -40,6 +45,22 @@ def validate(line: CommandLine, trust: Trust) -> int:
     options, overrides = split_options(line.overrides, {"split": "val"})
     changed = copy.deepcopy(recorded)
     apply_overrides(changed, overrides)
+    chosen, split = choose(within(directory, changed["ckpt_path"])), str(options["split"])
+    encoding = read_encoding(run_of(chosen.folder) or directory) or {}
+    if chooses_new_data(overrides, encoding, split):
+        with new_data(recorded, overrides, encoding, trust, has_targets=True) as (trainer, samples):
+            metrics = trainer.validate(samples.loader, ckpt_path=chosen.folder)
+    else:
+        metrics = _validate_recorded(directory, recorded, overrides, split, chosen, trust)
+    shown = [f"{name} {show(value)}" for name, value in metrics.items()]
+    tell("\n".join([f"Validated: {chosen.folder} ({chosen.reason})", *shown]))
+    return 0
+
+
+def _validate_recorded(
+    directory: Path, recorded: Mapping[str, Any], overrides: Sequence[str], split: str, chosen: Chosen, trust: Trust
+) -> dict[str, float]:
+    """Validate on the recorded data, or on the data that overrides choose."""
 
     def make_job(config: dict[str, Any]) -> Job:
         apply_overrides(config, overrides)
@@ -48,21 +69,19 @@ def validate(line: CommandLine, trust: Trust) -> int:
 
     summary = read_summary(directory)
     with checked_again(make_job, recorded, summary, trust) as ready:
+        data = ready.objects.data
         if not types_data(overrides):
-            refuse_other_data(summary, ready.objects.data, to_use_them(recorded["data"]))
-        checkpoint, why = choose(within(directory, changed["ckpt_path"]))
+            refuse_other_data(summary, data, to_use_them(recorded["data"], read_encoding(directory)))
+        refuse_other_encoding(run_of(chosen.folder) or directory, data, without(overrides))
         with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
-            metrics = trainer.validate(_chosen(ready.objects.data, options["split"]), ckpt_path=checkpoint)
-    shown = [f"{name} {show(value)}" for name, value in metrics.items()]
-    tell("\n".join([f"Validated: {checkpoint} ({why})", *shown]))
-    return 0
+            return trainer.validate(_chosen(data, split), ckpt_path=chosen.folder)
 
 
-def _chosen(data: Splits, split: str | None) -> Any:
+def _chosen(data: Splits, split: str) -> Any:
     """Return the validation dataloaders, or a mapping with the dataloaders that ``split`` names."""
-    if split in (None, "val"):
+    if split == "val":
         return data.val
     whole = data.test if split == "test" and isinstance(data.test, Mapping) else None
     if whole is not None:
         return {f"test/{name}": loader for name, loader in whole.items()}
-    return {str(split).removeprefix("val/"): choose_split(data, str(split))}
+    return {split.removeprefix("val/"): choose_split(data, split)}

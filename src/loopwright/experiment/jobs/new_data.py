@@ -1,0 +1,123 @@
+"""`new_data`, which reads new samples for a recorded run, and builds a trainer without the data of the run.
+
+The configuration ``data=csv`` with another ``val_path`` would not encode these samples as the run did: without
+``val_path``, the means and deviations of a run are those of the rows that are not held out; with ``val_path``, those of
+all rows. Both ``data.path`` and ``data.val_path`` therefore name new samples, which ``data.json`` encodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from loopwright.data import NewSamples, Splits, new_samples
+from loopwright.errors import SettingError, refuse
+from loopwright.experiment.compose.overrides import parse_overrides, typed_value
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs import objects as build
+from loopwright.experiment.jobs.check import applied, settle
+from loopwright.experiment.jobs.job import Job, make_recorded_job
+from loopwright.experiment.jobs.job_checker import JobChecker
+from loopwright.experiment.jobs.objects import JobObjects, make_trainer
+from loopwright.experiment.jobs.recorded import apply_overrides
+from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
+from loopwright.trainer import Trainer
+
+_PATHS = ("data.path", "data.val_path")
+_READING = ("batch_size", "num_workers", "delimiter")  # settings of the data that apply to new samples, too
+
+
+def chooses_new_data(overrides: Sequence[str], encoding: Mapping[str, Any] | None, split: str) -> bool:
+    """Return whether an override names new samples for a run whose data were a table or a folder of images.
+
+    Args:
+        overrides: overrides of the recorded configuration.
+        encoding: content of ``data.json`` of the run; None: the run has no such file.
+        split: option ``split``.
+
+    Raises:
+        SettingError: if the override is typed together with a split other than ``val``, or with another setting of the
+            data that has no effect on new samples.
+    """
+    path = _typed_path(overrides)
+    if path is None or not reads_new_samples(encoding):
+        return False
+    name = path.partition("=")[0]
+    if split != "val":
+        raise SettingError("split", f"={split!r}: names a part of the recorded data; leave out split or {name}.")
+    for key in (word.partition("=")[0] for word in overrides):
+        if key.startswith("data.") and key != name and key.removeprefix("data.") not in _READING:
+            problem = f": has no effect together with {name}, whose samples are encoded as the run recorded"
+            raise SettingError(key, f"{problem}; leave out {key} or {name}.")
+    return True
+
+
+def _typed_path(overrides: Sequence[str]) -> str | None:
+    """Return the last override of ``data.path`` or ``data.val_path``, or None."""
+    return next((word for word in reversed(overrides) if word.partition("=")[0] in _PATHS), None)
+
+
+@contextmanager
+def new_data(
+    recorded: Mapping[str, Any],
+    overrides: Sequence[str],
+    encoding: Mapping[str, Any],
+    trust: Trust,
+    *,
+    has_targets: bool,
+) -> Iterator[tuple[Trainer, NewSamples]]:
+    """Read new samples and build a trainer. The recorded data are neither read nor needed.
+
+    Args:
+        recorded: recorded configuration.
+        overrides: overrides of the recorded configuration, for which `chooses_new_data` returned True.
+        encoding: content of ``data.json`` of the run.
+        trust: packages that the user trusts.
+        has_targets: whether targets are read.
+
+    Raises:
+        SettingError: for samples that cannot be encoded as the run recorded, and for a wrong setting.
+    """
+    typed = _typed_path(overrides)
+    assert typed is not None
+    others = [word for word in overrides if word.partition("=")[0] not in _PATHS]
+    path, config = _value(typed), dict(recorded)
+    apply_overrides(config, others)
+    settings = {name: config["data"][name] for name in _READING if name in config["data"]}
+    try:
+        samples = new_samples(path, encoding, **settings, has_targets=has_targets)
+    except SettingError as error:
+        raise error.under("data") from None
+    job = make_recorded_job(config | {"loggers": None, "ckpt_path": None}, others, trust)
+    with _trainer_of(job, samples, trust) as trainer:
+        yield trainer, samples
+
+
+def _value(override: str) -> str:
+    (parsed,) = parse_overrides([override])
+    value = typed_value(parsed)
+    if not isinstance(value, str):
+        raise refuse(parsed.key_or_group, value, "the path of a table or of a folder of images")
+    return value
+
+
+@contextmanager
+def _trainer_of(job: Job, samples: NewSamples, trust: Trust) -> Iterator[Trainer]:
+    """Build a trainer without the recorded data."""
+    settled = settle(job, JobChecker(trust, builds_trusted=True))
+    config = settled.built_from
+    with applied(settled):
+        objects = JobObjects(
+            loop=build.build_loop(settled, trust),
+            device=build.build_device(settled, trust),
+            precision=build.build_precision(config.get("precision"), trust),
+            checkpointing=None,
+            optimizer=None,
+            schedulers=[],
+            callbacks=build.build_callbacks(config, "callbacks", trust),
+            loggers={},
+            data=Splits(train=samples.loader),
+        )
+        with make_trainer(settled, objects, trust, run_dir=None) as trainer:
+            yield trainer
