@@ -1,8 +1,8 @@
 """`new_data`, which reads new samples for a recorded run, and builds a trainer without the data of the run.
 
-The configuration ``data=csv`` with another ``val_path`` would not encode these samples as the run did: without
-``val_path``, the means and deviations of a run are those of the rows that are not held out; with ``val_path``, those of
-all rows. Both ``data.path`` and ``data.val_path`` therefore name new samples, which ``data.json`` encodes.
+The configuration ``data=csv`` with another ``val_path`` would not encode these samples as the run did. Without
+``val_path``, a run computes means and deviations from the rows that are not held out; with ``val_path``, from all rows.
+Both ``data.path`` and ``data.val_path`` therefore name new samples, which ``data.json`` encodes.
 """
 
 from __future__ import annotations
