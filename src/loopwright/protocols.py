@@ -274,6 +274,15 @@ class StopsAgain(Protocol):
 
 
 @runtime_checkable
+class LogsMetrics(Protocol):
+    """A shipped callback that logs metrics whose names do not follow from the names of the validations."""
+
+    def logs(self, metric: str) -> bool:
+        """Return whether this callback may log a metric with the full name ``metric``."""
+        ...
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """A causal language model that text evaluations can use."""
 

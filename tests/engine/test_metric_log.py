@@ -43,7 +43,7 @@ def test_the_best_is_the_first_of_equals_and_never_nan(values: tuple[float, ...]
 
 @pytest.mark.parametrize(
     ("val_sets", "monitored"),
-    [(["val"], "val/loss"), (["val/a"], "val/a/loss"), (["val/a", "val/b"], "val/loss"), ([], None)],
+    [(["val"], "val/loss"), (["val/a"], "val/loss"), (["val/a", "val/b"], "val/loss"), ([], None)],
 )
 def test_without_a_monitor_the_loss_of_the_validation_is_monitored(val_sets: list[str], monitored: str | None) -> None:
     """Catches a training loss that is taken for a validation's, and a monitor that changes between validations."""
@@ -52,7 +52,7 @@ def test_without_a_monitor_the_loss_of_the_validation_is_monitored(val_sets: lis
     log.log(dict.fromkeys(["train/loss", "val/a/loss", "val/b/loss", "val/loss", "val/losses"], 1.0), 1)
     log.set_default_monitor(["val/c"])
     log.log(dict.fromkeys(["val/c/loss", "val/loss", "val/a/loss"], 0.5), 2)
-    assert (None if log.best is None else log.best.name) == (monitored or "val/c/loss")
+    assert (None if log.best is None else log.best.name) == (monitored or "val/loss")
 
 
 def test_a_validation_outside_a_fit_is_never_the_best() -> None:
@@ -140,3 +140,26 @@ def test_a_state_of_other_types_is_refused_and_changes_nothing(change: dict[str,
     with pytest.raises(ValueError, match="expected"):
         log.load_state_dict(before | change)
     assert log.state_dict() == before
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/accuracy", "max"), ("val/error", "min")])
+def test_without_a_monitor_the_name_and_the_mode_of_the_checkpoint_are_kept(monitor: str, mode: str) -> None:
+    """Catches a resume that keeps the worst checkpoint, because it takes over the name without the mode."""
+    saved = MetricLog(monitor, mode)
+    saved.keeps_best = True
+    for value, resumed in ((0.5, MetricLog()), (0.6, MetricLog(None, "min"))):
+        resumed.load_state_dict(saved.state_dict())  # before and after the first value
+        resumed.set_default_monitor(["val"])
+        resumed.keeps_best = True
+        for step, later in enumerate((0.7, 0.2), 10):
+            resumed.log({monitor: later, "val/loss": 0.0}, step)
+        expected = max if mode == "max" else min
+        assert resumed.best is not None and resumed.best.name == monitor
+        assert resumed.best.value == expected([0.7, 0.2] if saved.best is None else [0.5, 0.7, 0.2])
+        saved.log({monitor: value}, 1)
+
+
+@pytest.mark.parametrize("change", [{"mode": "maximum"}, {"mode": 1}, {"monitor": 3}])
+def test_a_saved_monitor_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="the name and the mode of the monitored metric"):
+        MetricLog().load_state_dict(log_of(1.0).state_dict() | change)

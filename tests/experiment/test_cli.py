@@ -389,8 +389,8 @@ def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tm
     assert answer.err.endswith("Did you mean val/loss? (traceback in out/run.log)\n")
     summary = _summary(tmp_path / "out")
     assert (summary["global_step"], summary["objective"]) == (2, None)
-    answer = small("checkpoint.monitor=foo", "checkpoint.mode=min", "hydra.run.dir=other")
-    assert answer.code == 0 and "checkpoint.monitor='foo': no such metric was logged." in answer.err
+    answer = small("checkpoint.monitor=train/foo", "checkpoint.mode=min", "hydra.run.dir=other")
+    assert answer.code == 0 and "checkpoint.monitor='train/foo': no such metric was logged." in answer.err
 
 
 def test_the_printed_commands_repeat_the_trusted_packages(cli: Cli, own_models: None, tmp_path: Path) -> None:

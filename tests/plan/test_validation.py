@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopwright.plan import eval_steps_note, validation_batches
+from loopwright.plan import eval_steps_note, mean_prefix, validation_batches
 
 
 @given(length=st.integers(1, 100), eval_steps=st.integers(1, 100))
@@ -31,3 +31,9 @@ def test_unknown_length_needs_eval_steps() -> None:
 def test_an_empty_dataloader_is_refused(eval_steps: int | None) -> None:
     with pytest.raises(ValueError, match=r"len\(val/a\)=0: "):
         validation_batches(0, eval_steps, "val/a")
+
+
+def test_every_set_with_its_own_name_is_in_the_mean() -> None:
+    assert mean_prefix(["val/a", "val/b"]) == mean_prefix(["val/a"]) == mean_prefix(["val/a/b", "val/c"]) == "val"
+    assert mean_prefix(["val"]) is mean_prefix(["val", "val/a"]) is mean_prefix([]) is None
+    assert mean_prefix(["probe/x/a", "probe/x/b"], "probe/x") == "probe/x"

@@ -45,6 +45,10 @@ class CompressionBaseline(Callback):
         self._train_text: bytes | None = None
         self._results: dict[str | None, dict[str, float]] = {}
 
+    def logs(self, metric: str) -> bool:
+        """Return whether ``metric`` is a compressed size."""
+        return metric.startswith("val/") and metric.endswith("/bits_per_byte")
+
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Store the training text."""
         self._train_text = _text_of(train_dataloader)

@@ -67,6 +67,11 @@ class EarlyStopping(Callback):
         self._val_dataloader: Any = None
 
     @property
+    def monitor(self) -> str:
+        """Full name of the metric."""
+        return self._rule.monitor
+
+    @property
     def to_continue(self) -> dict[str, object]:
         """A patience with which a resume trains further; empty if the metric is not finite or worse than the threshold.
 

@@ -19,6 +19,10 @@ class LearningRateMonitor(Callback):
     def __init__(self) -> None:
         self._rates: dict[str, float] = {}
 
+    def logs(self, metric: str) -> bool:
+        """Return whether ``metric`` is a learning rate."""
+        return metric.partition("/")[0] == "lr"
+
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Store the learning rate of this step before a scheduler changes it."""
         if trainer.is_log_step:

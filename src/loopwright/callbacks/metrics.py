@@ -55,6 +55,10 @@ class Metrics(Callback):
         self._validation: dict[str, _Meters] = {}
         self._step = 0
 
+    def logs(self, metric: str) -> bool:
+        """Return whether ``metric`` may be one of the metrics. The name of a metric may contain slashes."""
+        return any(f"/{name}" in metric for name in self._prototypes)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the training metrics, accumulated since the last log step."""
         return self._training.state_dict()

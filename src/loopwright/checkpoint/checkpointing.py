@@ -35,7 +35,8 @@ class Checkpointing(Callback):
         monitor: name of the metric whose best value a fit reports, such as ``val/loss``. If a validation computes the
             metric, ``at_validations`` ensures that the best step has a checkpoint. Without ``at_validations``, the best
             step has a checkpoint only if it is the last step or ``every_n_steps`` selects it. None: the loss of the
-            validation, or the mean of the losses if there are several validation sets.
+            validation, or the mean of the losses of named validation sets; a resumed run keeps the metric and the mode
+            of its checkpoint.
         mode: whether the best value of ``monitor`` is the smallest (``min``) or the largest (``max``) value. None:
             ``min`` for a loss, a perplexity or an error; for any other metric the mode must be given.
         on_save_error: reaction to a checkpoint that cannot be written: ``stop`` ends the fit with a `SaveError`;

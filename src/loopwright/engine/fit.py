@@ -190,6 +190,7 @@ class FitLoop:
             if means := means_over_sets(metrics, [val_set.name for val_set in inputs.plan.val]):
                 parts.log.log(means, state.global_step)
             self._step_monitored(metrics)
+        parts.log.refuse_missing_monitor()
 
     def _validate(self, stage: Stage) -> None:
         parts, inputs, began = self._parts, self._inputs, time.perf_counter()

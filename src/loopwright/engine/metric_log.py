@@ -14,6 +14,7 @@ from torch import Tensor
 from loopwright.engine.hook_table import Hook
 from loopwright.engine.train_mean import TrainSums
 from loopwright.engine.weighting import read_back
+from loopwright.errors import SettingError, did_you_mean
 from loopwright.plan import mean_prefix
 from loopwright.run_state import Best
 
@@ -32,14 +33,15 @@ class MetricLog:
         keeps_best: whether new values can become `best`: True during a fit, False in a validation outside a fit.
 
     Args:
-        monitor: metric whose best value is kept; None: the loss of the validation; see `set_default_monitor`.
-        mode: "min" if lower values are better, "max" if higher values are better.
+        monitor: metric whose best value is kept. None: a resumed run keeps the metric and the mode of its checkpoint,
+            and another run monitors the loss of the validation; see `set_default_monitor`.
+        mode: "min" if lower values are better, "max" if higher values are better; None: "min".
     """
 
-    def __init__(self, monitor: str | None = None, mode: str = "min") -> None:
+    def __init__(self, monitor: str | None = None, mode: str | None = None) -> None:
+        self._given = monitor
         self._monitor = monitor
-        self._mode = mode
-        self._sign = 1.0 if mode == "min" else -1.0
+        self._mode = mode or "min"
         self._loggers: tuple[Hook, ...] = ()
         self._timing_loggers: tuple[Hook, ...] = ()
         self._collected: list[dict[str, float]] = []
@@ -116,6 +118,7 @@ class MetricLog:
         marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
         return {
             "latest": dict(self.latest),
+            "monitor": self._monitor,
             "mode": self._mode,
             "train_sums": self.train_sums.state_dict(),
             **{name: None if mark is None else asdict(mark) for name, mark in marks.items()},
@@ -133,17 +136,31 @@ class MetricLog:
         self._last, self.best, self.best_saved = (_read_mark(state[name]) for name in ("last", "best", "best_saved"))
         self.train_sums.load_state_dict(state.get("train_sums", {}))  # older checkpoints have none
         self.latest = dict(state["latest"])
-        mode = state.get("mode", self._mode)  # older checkpoints have none
-        if self.best is None:
+        recorded = None if self.best is None else self.best.name
+        monitor, mode = state.get("monitor", recorded), state.get("mode", self._mode)  # older checkpoints have neither
+        if not isinstance(monitor, str | None) or mode not in ("min", "max"):
+            raise ValueError("expected the name and the mode of the monitored metric")
+        if monitor is None:
             return
-        if self._monitor is None:
-            self._monitor = self.best.name
-        if (self._monitor, self._mode) != (self.best.name, mode):
+        if self._given is None:
+            self._monitor, self._mode = monitor, mode
+        if (self._monitor, self._mode) != (monitor, mode):
             _log.warning(
                 "The monitored metric was %s (%s), and is %s (%s) now: the best value is looked for from here on.",
-                self.best.name, mode, self._monitor, self._mode,
+                monitor, mode, self._monitor, self._mode,
             )  # fmt: skip
             self._last = self.best = self.best_saved = None
+
+    def refuse_missing_monitor(self) -> None:
+        """Refuse a given ``val/…`` metric if a round of validations has logged ``val/…`` metrics, but not this one.
+
+        Raises:
+            SettingError: with the metrics that the validations logged.
+        """
+        monitor, logged = self._given, [name for name in self.latest if name.startswith("val/")]
+        if monitor is not None and monitor.startswith("val/") and logged and monitor not in logged:
+            problem = f"={monitor!r}: no such metric. Available: {', '.join(logged)}."
+            raise SettingError("checkpoint.monitor", problem + did_you_mean(monitor, logged))
 
     def _note_best(self, metrics: Mapping[str, float], step: int) -> None:
         if self._monitor is None or self._monitor not in metrics:
@@ -157,7 +174,8 @@ class MetricLog:
             self.best_saved = self._better(self._last, self.best_saved)
 
     def _better(self, new: Best, old: Best | None) -> Best:
-        return new if old is None or self._sign * new.value < self._sign * old.value else old
+        is_better = old is None or (new.value < old.value if self._mode == "min" else new.value > old.value)
+        return new if old is None or is_better else old
 
 
 def _read_mark(values: Any) -> Best | None:

@@ -86,14 +86,15 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
     return metrics
 
 
-def means_over_sets(metrics: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Return the mean over several validation sets of each metric that all of them have; see `mean_prefix`.
+def means_over_sets(metrics: Mapping[str, float], names: Sequence[str], root: str = "val") -> dict[str, float]:
+    """Return the mean over the validation sets of each metric that all of them have; see `mean_prefix`.
 
     Args:
         metrics: metrics that were logged during the validations of these sets, by full name.
         names: names of the sets.
+        root: first part of the names.
     """
-    prefix = mean_prefix(names)
+    prefix = mean_prefix(names, root)
     if prefix is None:
         return {}
     keys = [name.removeprefix(f"{names[0]}/") for name in metrics if name.startswith(f"{names[0]}/")]

@@ -8,6 +8,7 @@ from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.epochs import EPOCHS, check_epochs, exact_epochs, read_epochs
 from loopwright.plan.lengths import longer_length
 from loopwright.plan.metric_mode import settle_mode
+from loopwright.plan.metric_names import metric_problem
 from loopwright.plan.passes import Window
 from loopwright.plan.plan import Plan
 from loopwright.plan.save_intervals import check_interval, check_multiple
@@ -38,6 +39,7 @@ __all__ = [
     "in_ascii",
     "longer_length",
     "mean_prefix",
+    "metric_problem",
     "next_multiple",
     "plan_differences",
     "plan_extensions",

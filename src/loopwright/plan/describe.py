@@ -179,7 +179,10 @@ def _validations(plan: Plan) -> list[str]:
         cadence = f"after every {every}{and_last}, {_count(num_rounds, 'time')}"
     lines = [f"{cadence}: {', '.join(_batches(val) for val in plan.val)}" if plan.val else cadence]
     prefix = mean_prefix([val.name for val in plan.val])
-    lines += [] if prefix is None else [f"{prefix}/<metric> is the mean over the {len(plan.val)} sets"]
+    if prefix is not None:
+        is_one = len(plan.val) == 1
+        meaning = f"equals {plan.val[0].name}/<metric>" if is_one else f"is the mean over the {len(plan.val)} sets"
+        lines.append(f"{prefix}/<metric> {meaning}")
     for name, every_n_vals in plan.downstream:
         often = "each time" if every_n_vals == 1 else f"every {_ordinal(every_n_vals)} time and the last"
         lines.append(f"downstream {name}: {often}")

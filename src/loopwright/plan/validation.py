@@ -48,11 +48,15 @@ def eval_steps_note(length: int | None, eval_steps: int | None, name: str = "val
     return f"eval_steps={eval_steps}: {name} has only {length} batches, which are validated once each"
 
 
-def mean_prefix(names: Sequence[str]) -> str | None:
-    """Return the prefix under which the means over several validation sets are logged; None if there are no means.
+def mean_prefix(names: Sequence[str], root: str = "val") -> str | None:
+    """Return the prefix under which the means over the validation sets are logged; None if there are no means.
 
     For the sets ``val/a`` and ``val/b``, the prefix is ``val``: the mean of ``val/a/loss`` and ``val/b/loss`` is
-    ``val/loss``. There are no means for a single set, and none if a set has the name ``val`` itself.
+    ``val/loss``. For the single set ``val/a``, ``val/loss`` equals ``val/a/loss``. There are no means if a set has the
+    name ``val`` itself.
+
+    Args:
+        names: names of the sets.
+        root: first part of the names.
     """
-    prefixes = {name.rpartition("/")[0] for name in names}
-    return prefixes.pop() or None if len(names) > 1 and len(prefixes) == 1 else None
+    return root if names and root not in names else None

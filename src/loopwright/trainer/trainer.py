@@ -120,7 +120,7 @@ class Trainer(TrainerView):
                 precision=settings,
                 streams=streams,
                 state=state,
-                log=MetricLog() if checkpoint is None else MetricLog(checkpoint.monitor, checkpoint.mode or "min"),
+                log=MetricLog() if checkpoint is None else MetricLog(checkpoint.monitor, checkpoint.mode),
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
                 callbacks=self._listeners.named(),
                 strategy=strategy,
@@ -214,12 +214,13 @@ class Trainer(TrainerView):
             RuntimeError: if another thread of this process is in a fit or a validation.
         """
         chosen = arguments.validation_loop(loop, self._loop)
-        val_sets = open_val_sets(val_dataloader, self.seed, self._parts.state.downstream_name or "val")
+        root = self._parts.state.downstream_name or "val"
+        val_sets = open_val_sets(val_dataloader, self.seed, root)
         if not val_sets:
             raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
         parts = self._bound_for(chosen)
         with self._with_weights(parts, ckpt_path), parts.log.collecting() as metrics:
-            validate_sets(parts, chosen, val_sets)
+            validate_sets(parts, chosen, val_sets, root)
         return metrics
 
     def predict(self, dataloader: Any, ckpt_path: str | Path | None = None) -> dict[str, Array]:

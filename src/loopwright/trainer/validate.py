@@ -78,9 +78,12 @@ def open_set_in_order(dataloader: Any, seed: int) -> ValidationSet:
 
 
 def validate_sets(
-    parts: Parts, loop: ValidationLoop, val_sets: Mapping[str, ValidationSet]
+    parts: Parts, loop: ValidationLoop, val_sets: Mapping[str, ValidationSet], root: str = "val"
 ) -> dict[str, dict[str, float]]:
-    """Validate each dataloader with the weights in memory. All lengths are checked before the first read."""
+    """Validate each dataloader with the weights in memory. All lengths are checked before the first read.
+
+    The names of the dataloaders begin with ``root``.
+    """
     lengths = {
         name: validation_batches(data.source.max_batches, loop.eval_steps, name) for name, data in val_sets.items()
     }
@@ -90,7 +93,8 @@ def validate_sets(
             _log.warning("%s.", note)
     results = {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}
     metrics = {name: value for values in results.values() for name, value in values.items()}
-    if means := means_over_sets(metrics, list(val_sets)):
+    # A single set outside a fit may be another set than in the fit, whose means must not be replaced.
+    if len(val_sets) > 1 and (means := means_over_sets(metrics, list(val_sets), root)):
         parts.log.log(means, parts.state.global_step)
     return results
 

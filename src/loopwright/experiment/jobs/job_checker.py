@@ -146,7 +146,7 @@ class JobChecker:
         )
         if self._compares_data:
             self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects, trust.packages))
-        plan = plan_job(job.settings, objects, job.notes)
+        plan = plan_job(job.settings, objects, job.notes, has_own_outputs=not _is_ours(config["model"]))
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
             self._once(job, ["data", "model"], lambda: check_takes(model, objects.data, job))

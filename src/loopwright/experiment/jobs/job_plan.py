@@ -18,6 +18,7 @@ from loopwright.plan import Plan, plan_fit, validation_batches
 from loopwright.trainer.arguments import check_monitored, read_schedulers
 from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.finished import with_last_validations
+from loopwright.trainer.monitors import NamedMetric, check_named_metrics, named_metrics
 from loopwright.trainer.resume import rest_of_run, saved_plan
 from loopwright.trainer.scheduler_epochs import changed_epochs
 
@@ -39,13 +40,16 @@ class JobPlan:
     num_samples: int | None = None
 
 
-def plan_job(settings: JobSettings, objects: JobObjects, notes: Sequence[str] = ()) -> JobPlan:
+def plan_job(
+    settings: JobSettings, objects: JobObjects, notes: Sequence[str] = (), *, has_own_outputs: bool = True
+) -> JobPlan:
     """Describe what a job will do. Compute the plan of its fit, if it trains.
 
     Args:
         settings: checked top-level values of the configuration.
         objects: objects that were built for the job.
         notes: lines about the configuration, which the plan contains before its own notes.
+        has_own_outputs: whether the model may return outputs whose names contain a slash.
 
     Raises:
         SettingError: if the settings do not fit the data or the checkpoint from which the run resumes.
@@ -54,7 +58,7 @@ def plan_job(settings: JobSettings, objects: JobObjects, notes: Sequence[str] = 
     loop, data = objects.loop, objects.data
     if not isinstance(loop, TrainingLoop):
         return JobPlan(describe_validation(loop, data))
-    plan = _plan_fit(settings, objects, loop)
+    plan = _plan_fit(settings, objects, loop, has_own_outputs=has_own_outputs)
     plan = replace(plan, notes=(*notes, *plan.notes))
     batch_size, num_samples = sizes_of(data.train, plan.num_micro_batches)
     course = learning_rate_course(objects.optimizer, objects.schedulers)(plan) if plan.total_steps else None
@@ -73,7 +77,7 @@ def describe_validation(loop: LoopCallback, data: Splits) -> str:
     return "\n".join(lines)
 
 
-def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) -> Plan:
+def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop, *, has_own_outputs: bool) -> Plan:
     """Return the plan of a fit. For a resumed run, return the part of the plan after the checkpoint."""
     checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
     saved = None if checkpoint is None else saved_plan(checkpoint)
@@ -97,6 +101,10 @@ def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop) ->
     )
     specs = read_schedulers(objects.schedulers)
     check_monitored(specs, plan)
+    callbacks = [(f"callbacks.{name}", callback) for name, callback in objects.callbacks.items()]
+    named = [NamedMetric("objective", settings.objective), *named_metrics(checkpointing, specs, callbacks)]
+    listeners = [loop, *objects.callbacks.values()]
+    check_named_metrics(named, plan, listeners, has_own_outputs=has_own_outputs)
     if checkpoint is None or saved is None:
         return plan
     rest = rest_of_run(checkpoint, saved, plan, changed_epochs([factory for factory, _ in specs], saved, plan))

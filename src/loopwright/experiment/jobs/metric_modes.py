@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from loopwright.errors import SettingError
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.plan import settle_mode
 
@@ -29,6 +30,53 @@ def settle_modes(config: Mapping[str, Any]) -> dict[str, Any]:
     mode = settle_mode(config.get("objective_mode"), objective, "objective_mode")
     settled: dict[str, Any] = _settle({**config, "objective_mode": mode}, "", {objective: mode}, None)
     return settled
+
+
+def settle_changed_modes(
+    config: Mapping[str, Any], recorded: Mapping[str, Any], typed: Container[str]
+) -> dict[str, Any]:
+    """Return a copy of the configuration of a resumed run, with the modes of typed metrics.
+
+    If the checkpoints monitored the recorded objective, they monitor a typed objective too. A mode that is not typed is
+    settled as in a new run. It is kept if neither the recorded nor the typed name shows which values are better.
+
+    Args:
+        config: recorded configuration with the overrides applied.
+        recorded: recorded configuration.
+        typed: names of the typed settings.
+
+    Raises:
+        SettingError: if a mode is needed, and was not typed.
+    """
+    old, old_mode, new = recorded.get("objective"), recorded.get("objective_mode"), config.get("objective")
+    changed = dict(config)
+    if "objective_mode" not in typed:
+        changed["objective_mode"] = _kept_mode(old_mode, old, new)
+    checkpoint, before = config.get("checkpoint"), recorded.get("checkpoint")
+    if isinstance(checkpoint, dict) and isinstance(before, dict):
+        checkpoint = changed["checkpoint"] = dict(checkpoint)
+        monitor, mode = before.get("monitor"), before.get("mode")
+        is_objective = (monitor, mode) == (old, old_mode) and "checkpoint.monitor" not in typed
+        if is_objective and "monitor" in checkpoint:
+            checkpoint["monitor"] = new
+        if "checkpoint.mode" not in typed and "mode" in checkpoint:
+            checkpoint["mode"] = None if is_objective else _kept_mode(mode, monitor, checkpoint.get("monitor"))
+    return settle_modes(changed)
+
+
+def _kept_mode(mode: object, old: object, new: object) -> object:
+    """Return the mode for the metric ``new`` in place of ``old``; None if it is settled as in a new run."""
+    is_kept = old == new or not (_shows_mode(old) or _shows_mode(new))
+    return mode if is_kept else None
+
+
+def _shows_mode(metric: object) -> bool:
+    """Return whether the name of a metric shows which values are better."""
+    try:
+        settle_mode(None, metric if isinstance(metric, str) else None)
+    except SettingError:
+        return False
+    return True
 
 
 def _settle(node: Any, path: str, known: Mapping[str, str], monitor: Any) -> Any:

@@ -18,6 +18,7 @@ from loopwright.loggers.lines import plan_text, with_notes
 from loopwright.loop import LoopCallback
 from loopwright.optim import kind_of
 from loopwright.plan import plan_json
+from loopwright.trainer.monitors import NamedMetric, check_named_metrics, is_own_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ class RecordingCallback(Callback):
         writer: writer of the files in the run directory.
         config: resolved configuration.
         course: function that describes the learning rates of a plan in one line.
-        named_metrics: mapping from the path of a setting, such as ``objective``, to the metric name in this setting.
+        objective: name of the metric that is the result of the run.
         plan_notes: lines about the configuration, which all descriptions of the plan contain.
     """
 
@@ -48,13 +49,13 @@ class RecordingCallback(Callback):
         writer: DirectoryWriter,
         config: Mapping[str, Any],
         course: Course,
-        named_metrics: Mapping[str, str],
+        objective: str,
         plan_notes: Sequence[str] = (),
     ) -> None:
         self._writer = writer
         self._config = config
         self._course = course
-        self._named_metrics = named_metrics
+        self._objective = objective
         self.plan_notes = plan_notes
         self.validated_step = 0
 
@@ -67,6 +68,10 @@ class RecordingCallback(Callback):
         assert plan is not None, "the plan is made before a fit starts"
         if trainer.stop_reason is not None and self._writer.was_complete:
             return
+        named = [NamedMetric("objective", self._objective)]
+        has_own_outputs = is_own_model(trainer.model)
+        for line in check_named_metrics(named, plan, [loop, *trainer.callbacks], has_own_outputs=has_own_outputs):
+            _log.warning("%s", line)
         self._writer.write_resumption(plan.position, plan.stop_step)
         if self._writer.is_resumed:
             plan = plan.whole()
@@ -84,30 +89,17 @@ class RecordingCallback(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """At the end of a round of validations, refuse a setting that names a ``val/…`` metric that was not logged."""
+        """At the end of a round of validations, refuse an objective ``val/…`` that was not logged."""
         if trainer.plan is not None:
             stack.enter_context(self._checking_afterwards(trainer))
 
     @contextmanager
     def _checking_afterwards(self, trainer: Trainer) -> Iterator[None]:
         yield
-        validated = [name for name in trainer.metrics if name.startswith("val/")]
-        for setting, name in self._named_metrics.items():
-            if validated and name.startswith("val/") and name not in validated:
-                problem = f"={name!r}: no such metric. Available: {', '.join(validated)}."
-                raise SettingError(setting, problem + did_you_mean(name, validated))
-
-    def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Log a warning for each setting that names a metric that was never logged.
-
-        A ``val/…`` metric is ignored if the plan has no validations. The setting ``objective`` is not checked here,
-        because `carry_out` checks it after the fit.
-        """
-        for setting, name in self._named_metrics.items():
-            if setting != "objective" and trainer.metrics and name not in trainer.metrics and trainer.global_step:
-                is_unvalidated = trainer.plan is not None and trainer.plan.eval_every is None
-                if not (is_unvalidated and name.startswith("val/")):
-                    _log.warning("%s=%r: no such metric was logged.", setting, name)
+        validated, name = [name for name in trainer.metrics if name.startswith("val/")], self._objective
+        if validated and name.startswith("val/") and name not in validated:
+            problem = f"={name!r}: no such metric. Available: {', '.join(validated)}."
+            raise SettingError("objective", problem + did_you_mean(name, validated))
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """Store the ``global_step``. Outside a fit, this is the step of the checkpoint that is validated."""

@@ -108,7 +108,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     _record_beginning(request, writer)
     objects = build_objects(_without_progress(job), request.trust) if request.objects is None else request.objects
     course = learning_rate_course(objects.optimizer, objects.schedulers)
-    recording = RecordingCallback(writer, job.config, course, _named_metrics(job.config), job.notes)
+    recording = RecordingCallback(writer, job.config, course, settings.objective, job.notes)
     trainer = make_trainer(job, objects, request.trust, request.directory, {"run_recorder": recording})
     live.trainer = trainer
     with trainer:
@@ -222,15 +222,6 @@ def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], 
     num_checkpoints = len({row.checkpoint for row in rows})
     did = f"validated {num_checkpoints} checkpoint{'s' if num_checkpoints > 1 else ''}"
     return _Outcome(last, did, rows=shown)
-
-
-def _named_metrics(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a mapping from ``objective`` and ``checkpoint.monitor`` to the metric names in these settings."""
-    named = {"objective": config["objective"]}
-    checkpoint = config.get("checkpoint") or {}
-    if checkpoint.get("monitor") is not None:
-        named["checkpoint.monitor"] = checkpoint["monitor"]
-    return named
 
 
 def _objective(settings: JobSettings, metrics: Mapping[str, float]) -> float:

@@ -19,6 +19,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.job_settings import callbacks_of
+from loopwright.experiment.jobs.metric_modes import settle_changed_modes
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 from loopwright.experiment.rundir.environment import recorded_threads
@@ -28,19 +29,21 @@ from loopwright.plan import read_epochs
 from loopwright.protocols import StopsAgain
 from loopwright.records import COMPLETE, read_summary
 
-# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run.
-# Another kind of device changes the results by rounding. The other settings do not change the results. An interval in
-# `_INTERVALS` may be given in epochs instead of steps. The number of steps must not change, which is checked when the
-# plan is computed.
+# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
+# settings in `_METRICS` decide which step is the best. Another kind of device changes the results by rounding. The
+# other settings do not change the results. An interval in `_INTERVALS` may be given in epochs instead of steps. The number of
+# steps must not change, which is checked when the plan is computed.
 _LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
 _KEPT = tuple(
     f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
 )
+_METRICS = ("objective", "objective_mode", "checkpoint.monitor", "checkpoint.mode")
 _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
 _STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _INTERVALS = ("loop.eval_frequency", "checkpoint.every_n_steps")
-_MAY_CHANGE = (*_LENGTHS, *_KEPT, "data.num_workers", "device.kind", "callbacks.time_limit.minutes", "max_restarts")
+_OTHERS = ("data.num_workers", "device.kind", "callbacks.time_limit.minutes", "max_restarts")
+_MAY_CHANGE = (*_LENGTHS, *_KEPT, *_METRICS, *_OTHERS)
 
 
 def resume(line: CommandLine, trust: Trust) -> int:
@@ -56,6 +59,9 @@ def resume(line: CommandLine, trust: Trust) -> int:
     recorded = read_recorded(directory)
     config = copy.deepcopy(recorded)
     apply_overrides(config, line.overrides)
+    typed = {override.key_or_group for override in parse_overrides(line.overrides)}
+    if not typed.isdisjoint(_METRICS):
+        config = settle_changed_modes(config, recorded, typed)
     changes = _check_changes(recorded, settle_lengths(config, line.overrides).config)
     summary = read_summary(directory)
     make_job = partial(_make_job, config, line.overrides, trust)

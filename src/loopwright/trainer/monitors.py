@@ -1,0 +1,95 @@
+"""Functions that refuse settings that name a metric, if nothing in a run can log this metric."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from loopwright.callbacks import EarlyStopping
+from loopwright.checkpoint import Checkpointing
+from loopwright.errors import SettingError
+from loopwright.hooks import Callback, Logger
+from loopwright.plan import Plan, metric_problem
+from loopwright.protocols import LogsMetrics
+from loopwright.trainer.arguments import SchedulerSpec
+
+_log = logging.getLogger("loopwright")
+
+
+class NamedMetric(NamedTuple):
+    """A metric that a setting names. ``is_of_round``: it is read at the end of each round of validations."""
+
+    setting: str
+    metric: str
+    is_of_round: bool = False
+
+
+def named_metrics(
+    checkpoint: Checkpointing | None, specs: Sequence[SchedulerSpec], callbacks: Iterable[tuple[str, Callback]]
+) -> list[NamedMetric]:
+    """Return the metrics that checkpoints, schedulers and callbacks monitor.
+
+    Args:
+        checkpoint: settings of the checkpoints; None: no checkpoints are saved.
+        specs: callables that build the schedulers, and the metrics that they monitor.
+        callbacks: pairs of callback and the name of the callback in a message.
+    """
+    monitors = [] if checkpoint is None or checkpoint.monitor is None else [checkpoint.monitor]
+    return [
+        *(NamedMetric("checkpoint.monitor", monitor) for monitor in monitors),
+        *(NamedMetric("monitor", monitor, is_of_round=True) for _, monitor in specs if monitor is not None),
+        *(
+            NamedMetric(f"{name}.monitor", callback.monitor, is_of_round=True)
+            for name, callback in callbacks
+            if isinstance(callback, EarlyStopping)
+        ),
+    ]
+
+
+def check_named_metrics(
+    named: Iterable[NamedMetric], plan: Plan, listeners: Iterable[Callback], *, has_own_outputs: bool
+) -> list[str]:
+    """Refuse a metric that nothing in this run can log.
+
+    A callback or loop that the user wrote may log any metric. With such an object, a warning is returned instead.
+
+    Args:
+        named: the metrics.
+        plan: plan of the fit.
+        listeners: callbacks and loops of the run.
+        has_own_outputs: whether the model may return outputs whose names contain a slash; see `is_own_model`.
+
+    Raises:
+        SettingError: for the first such metric.
+    """
+    listeners = [*listeners]
+    warnings = []
+    for setting, metric, is_of_round in named:
+        problem = metric_problem(metric, plan, is_of_round=is_of_round, has_own_outputs=has_own_outputs)
+        if problem is None or any(_is_shipped(each) and _logs(each, metric) for each in listeners):
+            continue
+        own = next((each for each in listeners if not _is_shipped(each) and not isinstance(each, Logger)), None)
+        if own is None:
+            raise SettingError(setting, problem)
+        warnings.append(f"{setting}{problem} Only {type(own).__name__} may log this metric.")
+    return warnings
+
+
+def is_own_model(model: nn.Module) -> bool:
+    """Return whether a model contains a module of a class that is neither in Loopwright nor in torch."""
+    return any(_package_of(module) not in ("loopwright", "torch") for module in model.modules())
+
+
+def _is_shipped(listener: Callback) -> bool:
+    return _package_of(listener) == "loopwright"
+
+
+def _logs(listener: Callback, metric: str) -> bool:
+    return isinstance(listener, LogsMetrics) and listener.logs(metric)
+
+
+def _package_of(instance: object) -> str:
+    return type(instance).__module__.partition(".")[0]
