@@ -31,8 +31,8 @@ from loopwright.records import COMPLETE, read_summary
 
 # A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
 # settings in `_METRICS` decide which step is the best. Another kind of device changes the results by rounding. The
-# other settings do not change the results. An interval in `_INTERVALS` may be given in epochs instead of steps. The number of
-# steps must not change, which is checked when the plan is computed.
+# other settings do not change the results. An interval in `_INTERVALS` may be given in epochs instead of steps. The
+# number of steps must not change, which is checked when the plan is computed.
 _LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
 _KEPT = tuple(
     f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
