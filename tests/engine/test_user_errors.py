@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 import faulty
 import tiny
@@ -34,6 +35,34 @@ def test_an_error_of_the_model_names_its_step(returns: str, after: int, note: st
     with pytest.raises(ValueError, match="two\nlines") as caught:
         fit(model=lambda: faulty.Model(returns, after))
     assert caught.value.__notes__ == [note]
+
+
+class Unpacks(faulty.Model):
+    """A model for batches that are pairs."""
+
+    def forward(self, batch: Any) -> Any:
+        image, _label = batch
+        return nn.functional.linear(image, self.weight)
+
+
+def test_an_error_about_the_batch_says_what_the_batch_contains() -> None:
+    with pytest.raises(TypeError, match="must be Tensor, not str") as caught:
+        fit(synthetic(num_train=8, num_val=4, batch_size=4), model=Unpacks)
+    notes = ["Raised in model Unpacks in step 1.", "The batch is a mapping with image, label."]
+    assert caught.value.__notes__ == notes
+
+
+class Indexes(faulty.Model):
+    """A model for batches that are mappings."""
+
+    def forward(self, batch: Any) -> Any:
+        return batch["image"].mean()
+
+
+def test_an_error_about_a_batch_of_tensors_says_how_many() -> None:
+    with pytest.raises(TypeError, match="list indices must be integers") as caught:
+        tiny.trainer(TrainingLoop(num_steps=1), model=Indexes).fit([[torch.ones(2), torch.ones(2)]])
+    assert caught.value.__notes__ == ["Raised in model Indexes in step 1.", "The batch is a list of 2."]
 
 
 class OneWay(faulty.Model):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loopwright.engine.parts import Parts
-from loopwright.engine.user_errors import note_model
+from loopwright.engine.user_errors import note_batch, note_model
 from loopwright.engine.weighting import as_outputs
 from loopwright.errors import SettingError
 from loopwright.precision import forward_context
@@ -41,7 +41,7 @@ class Forward:
         Raises:
             TypeError: if ``read`` refuses what the model returns, such as a mapping without ``loss``.
             SettingError: if the model raises a SettingError. ``model.`` is put before the name of the setting. To other
-                exceptions of the model, a note is added.
+                exceptions of the model, notes are added.
         """
         args: list[Any] = [batch]
         kwargs: dict[str, Any] = {}
@@ -57,6 +57,7 @@ class Forward:
             raise error.under("model") from error
         except Exception as error:
             note_model(error, self._model, self._state)
+            note_batch(error, batch)
             raise
         outputs = self._read(returned)
         for hook in self._after:

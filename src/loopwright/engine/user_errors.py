@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
-from loopwright.errors import DataError, text_of
+from loopwright.errors import DataError, on_one_line, text_of
 from loopwright.run_state import RunState
+
+_MAX_NAMES = 10  # largest number of names of a batch in a note
 
 
 @contextmanager
@@ -41,6 +44,22 @@ def note_model(error: Exception, model: nn.Module, state: RunState, what: str = 
     """Add a note to ``error`` that names the model that raised it, and the step or the validation dataloader."""
     when = f"in step {state.global_step + 1}" if state.validation_name is None else f"on {state.validation_name}"
     error.add_note(f"Raised in {what} {type(model).__name__} {when}.")
+
+
+def note_batch(error: Exception, batch: Any) -> None:
+    """Add a note to ``error`` that says what the batch contains, if the model may have expected another batch.
+
+    ``image, label = batch`` unpacks the keys of a mapping, and raises no error itself. Errors that cannot be caused
+    by a wrong kind of batch get no note.
+    """
+    if not isinstance(error, TypeError | AttributeError | LookupError):
+        return
+    if isinstance(batch, Mapping):
+        names = [str(name) for name in batch]
+        more = ", …" if len(names) > _MAX_NAMES else ""
+        error.add_note(f"The batch is a mapping with {on_one_line(', '.join(names[:_MAX_NAMES]), 200)}{more}.")
+    elif isinstance(batch, list | tuple):
+        error.add_note(f"The batch is a {type(batch).__name__} of {len(batch)}.")
 
 
 def check_has_gradient(loss: Tensor) -> None:
