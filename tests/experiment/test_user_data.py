@@ -90,6 +90,16 @@ def test_the_encoding_of_the_data_is_recorded_and_equal_runs_record_equal_bytes(
     assert (files / "b" / "data.json").read_bytes() == text
 
 
+def test_the_plan_notes_a_typed_number_of_classes_above_the_number_in_the_data(cli: Cli, files: Path) -> None:
+    words = ["data=synthetic", "data.num_classes=3", "data.num_train=24", "loop.max_steps=1", "loggers=none"]
+    note = "model.num_classes=7: the data have 3 classes"
+    for number, is_noted in ((7, True), (3, False)):
+        answer = cli("plan", *words, f"model.num_classes={number}")
+        assert answer.code == 0 and (note in answer.out) == is_noted, answer
+    assert cli(*words, "model.num_classes=7", "hydra.run.dir=run").code == 0
+    assert note in (files / "run" / "plan.txt").read_text()
+
+
 def test_a_larger_recorded_number_of_classes_is_kept(cli: Cli, files: Path) -> None:
     words = ["data=image_folder", "data.path=photos", "data.image_size=8", "data.channels=1", "loggers=none"]
     assert cli(*words, "model.num_classes=5", "loop.max_steps=1", "hydra.run.dir=run").code == 0

@@ -49,7 +49,7 @@ class Job:
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
         located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
             from these sections, but ``config`` is recorded.
-        notes: lines about lengths of training that other lengths replaced. The plan of the job contains them.
+        notes: lines about settings, such as a length of training that another length replaced. The plan contains them.
     """
 
     number: int

@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +30,7 @@ from loopwright.experiment.jobs import objects as build
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import JobPlan, plan_job
 from loopwright.experiment.jobs.model_check import check_takes
+from loopwright.experiment.jobs.model_demands import note_more_classes
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
@@ -146,6 +147,7 @@ class JobChecker:
         )
         if self._compares_data:
             self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects, trust.packages))
+        job = replace(job, notes=(*job.notes, *note_more_classes(model, objects.data, job)))
         plan = plan_job(job.settings, objects, job.notes, has_own_outputs=not _is_ours(config["model"]))
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):

@@ -94,6 +94,18 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
     raise SettingError(first, f"{problems.removeprefix(f'model.{first}')}{remedy}.")
 
 
+def note_more_classes(model: nn.Module | None, data: Splits, job: Job) -> tuple[str, ...]:
+    """Return a note for the plan if a typed number of classes is larger than the number of classes in the data."""
+    keys = {word.lstrip("+").partition("=")[0] for word in job.overrides}
+    if not isinstance(model, MLP | CNN | ViT) or "model.num_classes" not in keys:
+        return ()
+    num_classes = _num_classes(data)
+    if num_classes is None or model.num_classes <= num_classes:
+        return ()
+    noun = "class" if num_classes == 1 else "classes"
+    return (f"model.num_classes={model.num_classes}: the data have {num_classes} {noun}",)
+
+
 def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
     """Refuse a model that does not take the data, and name a shipped model that does. Accept it if there is none."""
     other = _fitting_model(batch)
