@@ -18,7 +18,6 @@ from loopwright.engine.fit import FitInputs, FitLoop
 from loopwright.engine.hook_table import call_hooks, reporting
 from loopwright.engine.modes import training
 from loopwright.engine.parts import Parts
-from loopwright.errors import did_you_mean
 from loopwright.loop import TrainingLoop
 from loopwright.plan import Plan, eval_steps_note, plan_extensions, plan_fit
 from loopwright.protocols import BatchSource
@@ -27,7 +26,7 @@ from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_m
 from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.later_end import later_end_lines
-from loopwright.trainer.monitors import check_named_metrics, is_own_model, named_metrics
+from loopwright.trainer.monitors import check_monitors, warn_of_missing_monitor
 from loopwright.trainer.resume import (
     changed_settings,
     load_model,
@@ -128,7 +127,7 @@ class Fitting:
             if self._saver is not None:
                 self._saver.wait()
             call_hooks(hooks["on_fit_end"], trainer, loop)
-            self._warn_of_missing_monitor()
+            warn_of_missing_monitor(parts, self._checkpoint)
             parts.stopping.decide()
             ended_as = _state_of(parts.state)
             if self._saver is not None and ended_as == "completed":
@@ -234,16 +233,8 @@ class Fitting:
             keep_every=None if checkpoint is None else checkpoint.keep_every,
         )
         check_monitored(self._scheduler_specs, plan)
-        self._metric_warnings = self._check_metrics(plan)
+        self._metric_warnings = check_monitors(self._parts, checkpoint, self._scheduler_specs, plan)
         return plan
-
-    def _check_metrics(self, plan: Plan) -> list[str]:
-        """Refuse a monitored metric that nothing can log. Return warnings about metrics that few objects may log."""
-        parts = self._parts
-        callbacks = [(type(callback).__name__, callback) for _, callback in parts.callbacks]
-        named = named_metrics(self._checkpoint, self._scheduler_specs, callbacks)
-        listeners = [callback for _, callback in parts.callbacks]
-        return check_named_metrics(named, plan, listeners, has_own_outputs=is_own_model(parts.model))
 
     def _resume(
         self,
@@ -309,18 +300,6 @@ class Fitting:
             if line not in self._warned:
                 _log.warning("%s", line)
         self._warned |= {*plan.warnings, *(note for note in clipped if note is not None), *self._metric_warnings}
-
-    def _warn_of_missing_monitor(self) -> None:
-        """Log a warning if a fit has ended as planned, and the metric that checkpoints monitor was never logged.
-
-        `MetricLog.refuse_missing_monitor` refuses a ``val/…`` metric earlier, unless nothing was validated.
-        """
-        monitor = None if self._checkpoint is None else self._checkpoint.monitor
-        latest, state = self._parts.log.latest, self._parts.state
-        if monitor is None or monitor.startswith("val/") or monitor in latest or not latest:
-            return
-        if state.stop_reason is None and state.global_step:
-            _log.warning("checkpoint.monitor=%r: no such metric was logged.%s", monitor, did_you_mean(monitor, latest))
 
     def _warn_before_stages(self) -> None:
         """Log how the plan of a resume differs from the saved one, or that a callback has already stopped the fit."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from loopwright.callbacks import EarlyStopping
 from loopwright.checkpoint import Checkpointing
-from loopwright.errors import SettingError
+from loopwright.engine.parts import Parts
+from loopwright.errors import SettingError, did_you_mean
 from loopwright.hooks import Callback, Logger
 from loopwright.plan import Plan, metric_problem
 from loopwright.protocols import LogsMetrics
@@ -76,6 +77,34 @@ def check_named_metrics(
             raise SettingError(setting, problem)
         warnings.append(f"{setting}{problem} Only {type(own).__name__} may log this metric.")
     return warnings
+
+
+def check_monitors(
+    parts: Parts, checkpoint: Checkpointing | None, specs: Sequence[SchedulerSpec], plan: Plan
+) -> list[str]:
+    """Refuse a metric that checkpoints, schedulers or callbacks of a trainer monitor, and that nothing can log.
+
+    Returns:
+        Warnings about metrics that only an object that the user wrote may log.
+
+    Raises:
+        SettingError: for the first metric that nothing can log.
+    """
+    listeners = [callback for _, callback in parts.callbacks]
+    named = named_metrics(checkpoint, specs, [(type(callback).__name__, callback) for callback in listeners])
+    return check_named_metrics(named, plan, listeners, has_own_outputs=is_own_model(parts.model))
+
+
+def warn_of_missing_monitor(parts: Parts, checkpoint: Checkpointing | None) -> None:
+    """Log a warning if a fit has ended as planned, and the metric that checkpoints monitor was never logged.
+
+    `MetricLog.refuse_missing_monitor` refuses a ``val/…`` metric earlier, unless nothing was validated.
+    """
+    monitor, latest, state = None if checkpoint is None else checkpoint.monitor, parts.log.latest, parts.state
+    if monitor is None or monitor.startswith("val/") or monitor in latest or not latest:
+        return
+    if state.stop_reason is None and state.global_step:
+        _log.warning("checkpoint.monitor=%r: no such metric was logged.%s", monitor, did_you_mean(monitor, latest))
 
 
 def is_own_model(model: nn.Module) -> bool:
