@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopwright import Callback, TrainingLoop
 from loopwright.engine.train_mean import TrainMean
 from loopwright.engine.weighting import as_outputs
-from tiny import batches, trainer
+from tiny import ReadBacks, batches, trainer
 
 
 @pytest.fixture(scope="module")
@@ -104,18 +103,6 @@ def test_the_means_cost_at_most_three_calls_a_scalar(overhead: ModuleType, kind:
 def test_callbacks_that_override_nothing_cost_no_call(overhead: ModuleType) -> None:
     with_many = partial(overhead.train_with_trainer, callbacks=[Callback() for _ in range(100)])
     assert overhead.calls_per_step(with_many) == overhead.calls_per_step(overhead.train_with_trainer)
-
-
-class ReadBacks(TorchDispatchMode):
-    """Counts how often the host reads a tensor value."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += "_local_scalar_dense" in str(func)
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 3])

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 
 from loopwright import Callback, LoopCallback, Precision, Trainer, TrainingLoop
@@ -151,3 +152,15 @@ class Recorder(Callback):
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
         self.act(trainer, batch, batch_idx)
+
+
+class ReadBacks(TorchDispatchMode):
+    """Counts how often the host reads a tensor value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "_local_scalar_dense" in str(func)
+        return func(*args, **(kwargs or {}))

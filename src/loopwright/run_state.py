@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from loopwright.plan import Plan
 
@@ -76,6 +76,21 @@ class Best:
     name: str
     value: float
     step: int
+
+
+def read_best(values: Any) -> Best | None:
+    """Return the `Best` that a checkpoint contains as a mapping; None if it contains None.
+
+    Raises:
+        TypeError: if ``values`` does not have the entries of a `Best`.
+        ValueError: if an entry is invalid.
+    """
+    mark = None if values is None else Best(**values)
+    if mark is not None and not (
+        isinstance(mark.name, str) and isinstance(mark.value, float) and type(mark.step) is int and mark.step >= 0
+    ):
+        raise ValueError("expected the name, value and step of a metric")
+    return mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopwright import Callback, Logger, Precision, TrainingLoop
-from tiny import Regression, batches, trainer
+from tiny import ReadBacks, Regression, batches, trainer
 
 
 class Collecting(Logger):
@@ -82,18 +81,6 @@ def test_a_metric_of_the_model_with_the_same_name_is_kept() -> None:
     assert collecting.norms == {5: 7.0}
 
 
-class _ReadBacks(TorchDispatchMode):
-    """Counts how often the host reads a tensor value."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += "_local_scalar_dense" in str(func)
-        return func(*args, **(kwargs or {}))
-
-
 def test_the_norm_is_not_read_between_log_steps() -> None:
     counts: dict[int, int] = {}
 
@@ -107,6 +94,6 @@ def test_the_norm_is_not_read_between_log_steps() -> None:
         callbacks=[Watching()],
         log_every_n_steps=4,
     )
-    with _ReadBacks() as mode:
+    with ReadBacks() as mode:
         ours.fit(batches())
     assert counts[3] == 0 and counts[7] == counts[4]

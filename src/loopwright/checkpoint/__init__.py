@@ -2,13 +2,14 @@
 
 from loopwright.checkpoint.checkpointing import Checkpointing
 from loopwright.checkpoint.choose import (
+    FINISHED_ERRORS,
     FINISHED_FILE,
-    MAX_FINISHED_BYTES,
     Chosen,
     choose,
     find_best,
     is_named,
     manifest_digest,
+    read_finished,
     within,
 )
 from loopwright.checkpoint.encode import check_state, decode, encode
@@ -38,8 +39,8 @@ from loopwright.checkpoint.write import (
 )
 
 __all__ = [
+    "FINISHED_ERRORS",
     "FINISHED_FILE",
-    "MAX_FINISHED_BYTES",
     "Checkpoint",
     "Checkpointing",
     "Chosen",
@@ -65,6 +66,7 @@ __all__ = [
     "prune",
     "read_checkpoint",
     "read_entries",
+    "read_finished",
     "read_torch_weights",
     "refuse_lazy",
     "remove_checkpoint",

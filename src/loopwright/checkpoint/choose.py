@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ from loopwright.checkpoint.find import resolve, step_folder
 from loopwright.checkpoint.read import read_entries
 from loopwright.errors import CheckpointError, on_one_line
 from loopwright.regular_files import read_regular
-from loopwright.run_state import Best
+from loopwright.run_state import Best, read_best
 
 FINISHED_FILE = "finished.json"  # state of a run after the validations of its last step, in the run directory
 MAX_FINISHED_BYTES = 16 << 20
+FINISHED_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, CheckpointError)
 _BEST, _LAST = "best", "last"
 
 
@@ -81,29 +83,29 @@ def find_best(newest: Path) -> Best | None:
     Raises:
         CheckpointError: if the state of the checkpoint cannot be read.
     """
-    metrics = read_finished(newest).get("metrics") or read_entries(newest, ["metrics"]).state.get("metrics")
-    mark = metrics.get("best_saved") if isinstance(metrics, Mapping) else None
-    if not isinstance(mark, Mapping):
+    try:
+        metrics = read_finished(newest).get("metrics")
+    except FINISHED_ERRORS:
+        metrics = None
+    metrics = metrics or read_entries(newest, ["metrics"]).state.get("metrics")
+    try:
+        mark = read_best(metrics.get("best_saved")) if isinstance(metrics, Mapping) else None
+    except (TypeError, ValueError):
         return None
-    name, value, step = mark.get("name"), mark.get("value"), mark.get("step")
-    if not (isinstance(name, str) and isinstance(value, float) and type(step) is int and step >= 0):
+    if mark is None or not step_folder(newest.parent.parent, mark.step).is_dir():
         return None
-    is_there = step_folder(newest.parent.parent, step).is_dir()
-    return Best(name=on_one_line(name, 80), value=value, step=step) if is_there else None
+    return replace(mark, name=on_one_line(mark.name, 80))
 
 
 def read_finished(checkpoint: Path) -> dict[str, Any]:
-    """Return the content of ``finished.json`` if the run of a checkpoint has finished with this checkpoint.
+    """Return the content of ``finished.json`` if it belongs to a checkpoint; otherwise an empty mapping.
 
-    Returns:
-        An empty mapping if there is no such file, or if it belongs to another checkpoint, or is damaged.
+    Raises:
+        OSError: if there is no such file, or if it cannot be read. For a damaged file, another of `FINISHED_ERRORS`.
     """
     file = checkpoint.absolute().parent.parent / FINISHED_FILE
-    try:
-        found = decode(json.loads(read_regular(file, MAX_FINISHED_BYTES)), {})
-        return found if found["manifest_sha256"] == manifest_digest(checkpoint) else {}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, CheckpointError):
-        return {}
+    found: dict[str, Any] = decode(json.loads(read_regular(file, MAX_FINISHED_BYTES)), {})
+    return found if found["manifest_sha256"] == manifest_digest(checkpoint) else {}
 
 
 def manifest_digest(folder: Path) -> str:

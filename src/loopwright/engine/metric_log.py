@@ -16,7 +16,7 @@ from loopwright.engine.train_mean import TrainSums
 from loopwright.engine.weighting import read_back
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.plan import mean_prefix
-from loopwright.run_state import Best
+from loopwright.run_state import Best, read_best
 
 _log = logging.getLogger("loopwright")
 
@@ -133,7 +133,7 @@ class MetricLog:
         for name, value in state["latest"].items():
             if not isinstance(value, float):
                 raise ValueError(f"latest.{name}: expected a number")
-        self._last, self.best, self.best_saved = (_read_mark(state[name]) for name in ("last", "best", "best_saved"))
+        self._last, self.best, self.best_saved = (read_best(state[name]) for name in ("last", "best", "best_saved"))
         self.train_sums.load_state_dict(state.get("train_sums", {}))  # older checkpoints have none
         self.latest = dict(state["latest"])
         recorded = None if self.best is None else self.best.name
@@ -176,12 +176,3 @@ class MetricLog:
     def _better(self, new: Best, old: Best | None) -> Best:
         is_better = old is None or (new.value < old.value if self._mode == "min" else new.value > old.value)
         return new if old is None or is_better else old
-
-
-def _read_mark(values: Any) -> Best | None:
-    mark = None if values is None else Best(**values)
-    if mark is not None and not (
-        isinstance(mark.name, str) and isinstance(mark.value, float) and type(mark.step) is int and mark.step >= 0
-    ):
-        raise ValueError("expected the name, value and step of a metric")
-    return mark

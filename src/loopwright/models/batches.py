@@ -5,7 +5,7 @@ Shape suffixes: B batch, S tokens of a row, T positions that a model reads, V vo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,8 +41,8 @@ def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
         raise SettingError("model", problem)
 
 
-def tokens_of(batch: Mapping[str, Tensor]) -> Tensor:
-    """Return the tokens of a batch, B x S.
+def tokens_of(batch: Mapping[str, Tensor], least: int = 1, most: int | None = None) -> Tensor:
+    """Return the tokens of a batch, B x S, with S from ``least`` to ``most`` (None: any number of tokens).
 
     Raises:
         SettingError: for a batch without tokens, or with tokens of another shape.
@@ -51,13 +51,35 @@ def tokens_of(batch: Mapping[str, Tensor]) -> Tensor:
         tokens_BS = batch["tokens"]
     except (LookupError, TypeError):
         raise not_taken(batch, "tokens") from None
-    if tokens_BS.ndim != 2 or not tokens_BS.shape[1]:
-        expected = "tokens of shape batch x (1 or more)"
+    if tokens_BS.ndim != 2 or tokens_BS.shape[1] < least or (most is not None and tokens_BS.shape[1] > most):
+        expected = f"tokens of shape batch x ({least} {'or more' if most is None else f'to {most}'})"
         raise SettingError("model", f": expected {expected}, the data has tokens of shape {tuple(tokens_BS.shape)}.")
     return tokens_BS
 
 
-def last_tokens(tokens_BS: Tensor, length: int, ignored: int) -> tuple[Tensor, Tensor]:
+def predict_next(
+    logits: Callable[[Tensor], Tensor], batch: Mapping[str, Tensor], length: int, ignored: int
+) -> dict[str, Tensor]:
+    """Return the predictions of a language model for the token after each row of a batch.
+
+    Args:
+        logits: function from tokens, B x T, to the logits of the next token at each position, B x T x V.
+        batch: batch with ``tokens`` of B rows. Padding may only follow the tokens of a row.
+        length: largest number of tokens that the model reads. Of a longer row, the last tokens are read.
+        ignored: value of padding.
+
+    Returns:
+        ``prediction``: the most likely token, of shape B. ``probability``: B x V.
+
+    Raises:
+        SettingError: for a batch without tokens, or with tokens of another shape.
+    """
+    read_BT, last_B = _last_tokens(tokens_of(batch), length, ignored)
+    logits_BV = logits(read_BT)[torch.arange(len(last_B), device=last_B.device), last_B]
+    return {"prediction": logits_BV.argmax(dim=-1), "probability": logits_BV.softmax(dim=-1)}
+
+
+def _last_tokens(tokens_BS: Tensor, length: int, ignored: int) -> tuple[Tensor, Tensor]:
     """Return the last tokens of each row, and the index of the last one that is not padding.
 
     Args:
@@ -73,17 +95,3 @@ def last_tokens(tokens_BS: Tensor, length: int, ignored: int) -> tuple[Tensor, T
     index_BT = first_B[:, None] + torch.arange(min(length, tokens_BS.shape[1]), device=tokens_BS.device)
     read_BT = tokens_BS.gather(1, index_BT.clamp_max(tokens_BS.shape[1] - 1))
     return read_BT.masked_fill(read_BT == ignored, 0), (num_tokens_B - first_B - 1).clamp_min(0)
-
-
-def predict_next(logits_BTV: Tensor, last_B: Tensor) -> dict[str, Tensor]:
-    """Return the predictions of a language model for the token after each row.
-
-    Args:
-        logits_BTV: logits of the next token at each position.
-        last_B: index of the last token of each row.
-
-    Returns:
-        ``prediction``: the most likely token, of shape B. ``probability``: B x V.
-    """
-    logits_BV = logits_BTV[torch.arange(len(last_B), device=last_B.device), last_B]
-    return {"prediction": logits_BV.argmax(dim=-1), "probability": logits_BV.softmax(dim=-1)}

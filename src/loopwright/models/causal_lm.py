@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import SettingError, did_you_mean, on_one_line, refuse, refuse_type
-from loopwright.models.batches import last_tokens, not_taken, predict_next, tokens_of
+from loopwright.models.batches import predict_next, tokens_of
 
 _IGNORED = -100
 
@@ -60,14 +60,7 @@ class CausalLM(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predict the tokens of a batch and compute the loss."""
-        try:
-            tokens_BS = batch["tokens"]
-        except (LookupError, TypeError):
-            raise not_taken(batch, "tokens") from None
-        if tokens_BS.ndim != 2 or not 2 <= tokens_BS.shape[1] <= self.context_length + 1:
-            given, most = tuple(tokens_BS.shape), self.context_length + 1
-            expected = f"tokens of shape batch x (2 to {most})"
-            raise SettingError("model", f": expected {expected}, the data has tokens of shape {given}.")
+        tokens_BS = tokens_of(batch, least=2, most=self.context_length + 1)
         read_BT, targets_BT = tokens_BS[:, :-1], tokens_BS[:, 1:]
         num_items = (targets_BT != _IGNORED).sum()
         logits_BTV = self.logits(read_BT.masked_fill(read_BT == _IGNORED, 0))
@@ -85,8 +78,7 @@ class CausalLM(nn.Module):
         Raises:
             SettingError: for a batch without tokens, or with tokens of another shape.
         """
-        tokens_BT, last_B = last_tokens(tokens_of(batch), self.context_length, _IGNORED)
-        return predict_next(self.logits(tokens_BT), last_B)
+        return predict_next(self.logits, batch, self.context_length, _IGNORED)
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Return the logits of the next token at each position, B x T x V."""

@@ -28,10 +28,10 @@ def images_and_labels(batch: Mapping[str, Tensor], image_shape: tuple[int, int, 
             If ``in_channels`` or ``image_size`` is wrong, the message names this setting and the correct value.
     """
     try:
-        label_B, _ = batch["label"], batch["image"]
+        image_BIHW, label_B = batch["image"], batch["label"]
     except (LookupError, TypeError):
         raise not_taken(batch, "image and label") from None
-    return images_of(batch, image_shape), label_B
+    return _checked_images(image_BIHW, image_shape), label_B
 
 
 def images_of(batch: Mapping[str, Tensor], image_shape: tuple[int, int, int]) -> Tensor:
@@ -44,6 +44,11 @@ def images_of(batch: Mapping[str, Tensor], image_shape: tuple[int, int, int]) ->
         image_BIHW = batch["image"]
     except (LookupError, TypeError):
         raise not_taken(batch, "image") from None
+    return _checked_images(image_BIHW, image_shape)
+
+
+def _checked_images(image_BIHW: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """Return the images of a batch if they have the shape ``image_shape``; otherwise raise a `SettingError`."""
     given = tuple(image_BIHW.shape[1:])
     if given == image_shape:
         return image_BIHW

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopwright.errors import SettingError, check_count, nearest, refuse
-from loopwright.models.batches import last_tokens, not_taken, predict_next, tokens_of
+from loopwright.models.batches import predict_next, tokens_of
 from loopwright.models.transformer import Rotation, Transformer, initialise, rotary_angles
 
 POSITIONS = ("learned", "rotary")
@@ -129,8 +129,7 @@ class GPT(nn.Module):
         Raises:
             SettingError: for a batch without tokens, or with tokens of another shape.
         """
-        tokens_BT, last_B = last_tokens(tokens_of(batch), self.context_length, _IGNORED)
-        return predict_next(self.logits(tokens_BT), last_B)
+        return predict_next(self.logits, batch, self.context_length, _IGNORED)
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Return the logits of the next token at each position, B x T x V."""
@@ -167,14 +166,7 @@ class GPT(nn.Module):
         return tokens_BT
 
     def _tokens(self, batch: Mapping[str, Tensor]) -> Tensor:
-        try:
-            tokens_BS = batch["tokens"]
-        except (LookupError, TypeError):
-            raise not_taken(batch, "tokens") from None
-        if tokens_BS.ndim != 2 or tokens_BS.shape[1] < 2:
-            given = tuple(tokens_BS.shape)
-            expected = "tokens of shape batch x (2 or more)"
-            raise SettingError("model", f": expected {expected}, the data has tokens of shape {given}.")
+        tokens_BS = tokens_of(batch, least=2)
         if tokens_BS.shape[1] > self.context_length + 1:
             num_inputs = tokens_BS.shape[1] - 1
             raise SettingError(

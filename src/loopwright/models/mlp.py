@@ -164,7 +164,7 @@ def _features(batch: Mapping[str, Tensor], answer: str, in_features: int) -> tup
     if not sample.ndim or sample.shape[:1] != answers.shape[:1]:
         shapes = f"samples of shape {tuple(sample.shape)} and {answer}s of shape {tuple(answers.shape)}"
         raise SettingError("model", f": expected one {answer} for each sample, the data has {shapes}.")
-    return _samples(batch, in_features), answers
+    return _flattened(sample, in_features), answers
 
 
 def _samples(batch: Mapping[str, Tensor], in_features: int) -> Tensor:
@@ -173,6 +173,11 @@ def _samples(batch: Mapping[str, Tensor], in_features: int) -> Tensor:
         sample = batch["features"] if "features" in batch else batch["image"]
     except (LookupError, TypeError):
         raise not_taken(batch, "features (or image)") from None
+    return _flattened(sample, in_features)
+
+
+def _flattened(sample: Tensor, in_features: int) -> Tensor:
+    """Return the samples as rows of ``in_features`` values."""
     features_BF = sample.flatten(start_dim=1) if sample.ndim > 1 else sample.unsqueeze(1)
     if features_BF.shape[1] != in_features:
         problem = f"={in_features}: expected {features_BF.shape[1]}, the number of values in a sample."

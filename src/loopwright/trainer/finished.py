@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from loopwright.checkpoint import (
+    FINISHED_ERRORS,
     FINISHED_FILE,
-    MAX_FINISHED_BYTES,
     Checkpoint,
-    decode,
     encode,
     manifest_digest,
+    read_finished,
     step_folder,
 )
 from loopwright.engine.metric_log import MetricLog
@@ -29,7 +29,7 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.state import stateful_loggers
 from loopwright.errors import CheckpointError, on_one_line
 from loopwright.plan import Plan, plan_differences
-from loopwright.regular_files import read_regular, replace_file
+from loopwright.regular_files import replace_file
 
 _CHANGED = ("metrics", "loggers")  # entries of a checkpoint that validations change, and that a resume needs
 
@@ -84,16 +84,15 @@ def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | No
     if checkpoint.step != plan.stop_step or not os.path.lexists(file):
         return None
     try:
-        found = decode(json.loads(read_regular(file, MAX_FINISHED_BYTES)), {})
-        is_same = found["plan"].get("stop_step") == plan.stop_step and not plan_differences(
-            found["plan"], plan.settings()
-        )
-        if found["manifest_sha256"] != manifest_digest(checkpoint.path) or not is_same:
+        found = read_finished(checkpoint.path)
+        if not found:
+            return None
+        if found["plan"].get("stop_step") != plan.stop_step or plan_differences(found["plan"], plan.settings()):
             return None
         MetricLog(mode=found["metrics"]["mode"]).load_state_dict(found["metrics"])  # refuses wrong values
         if not all(isinstance(state, Mapping) for state in found["loggers"].values()):
             raise ValueError("loggers: expected a mapping for each logger")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, CheckpointError) as error:
+    except FINISHED_ERRORS as error:
         _log.warning("%s: cannot be used (%s); the last validation is repeated.", file, _text(error))
         return None
     return replace(checkpoint, state={**checkpoint.state, **{name: found[name] for name in _CHANGED}})

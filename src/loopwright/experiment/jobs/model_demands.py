@@ -71,7 +71,7 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
     if not _takes(kind, batch):
         _refuse_model(kind, batch, data, job)
         return
-    names = {word.lstrip("+").partition("=")[0] for word in job.overrides}
+    names = _typed_keys(job)
     given, demands = _given(model), _demands(kind, batch, data)
     accepts_more = {name for name, demand in demands.items() if demand.is_least}
     if "model.num_classes" in names:
@@ -96,14 +96,18 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
 
 def note_more_classes(model: nn.Module | None, data: Splits, job: Job) -> tuple[str, ...]:
     """Return a note for the plan if a typed number of classes is larger than the number of classes in the data."""
-    keys = {word.lstrip("+").partition("=")[0] for word in job.overrides}
-    if not isinstance(model, MLP | CNN | ViT) or "model.num_classes" not in keys:
+    if not isinstance(model, MLP | CNN | ViT) or "model.num_classes" not in _typed_keys(job):
         return ()
     num_classes = _num_classes(data)
     if num_classes is None or model.num_classes <= num_classes:
         return ()
     noun = "class" if num_classes == 1 else "classes"
     return (f"model.num_classes={model.num_classes}: the data have {num_classes} {noun}",)
+
+
+def _typed_keys(job: Job) -> set[str]:
+    """Return the keys of the overrides that the user typed."""
+    return {word.lstrip("+").partition("=")[0] for word in job.overrides}
 
 
 def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""`new_data`, which reads new samples for a recorded run, and builds a trainer without the data of the run.
+"""`new_data` and `built_data`, which build a trainer for a recorded run, with new samples or with its recorded data.
 
 The configuration ``data=csv`` with another ``val_path`` would not encode these samples as the run did. Without
 ``val_path``, a run computes means and deviations from the rows that are not held out; with ``val_path``, from all rows.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from loopwright.data import NewSamples, Splits, new_samples
@@ -16,12 +17,14 @@ from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs import objects as build
-from loopwright.experiment.jobs.check import applied, settle
+from loopwright.experiment.jobs.check import applied, checked_again, settle
 from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.job_checker import JobChecker
 from loopwright.experiment.jobs.objects import JobObjects, make_trainer
-from loopwright.experiment.jobs.recorded import apply_overrides
-from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
+from loopwright.experiment.jobs.recorded import apply_overrides, run_of
+from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
+from loopwright.experiment.jobs.recorded_encoding import reads_new_samples, refuse_other_encoding, without
+from loopwright.records import read_encoding, read_summary
 from loopwright.trainer import Trainer
 
 _PATHS = ("data.path", "data.val_path")
@@ -56,6 +59,39 @@ def chooses_new_data(overrides: Sequence[str], encoding: Mapping[str, Any] | Non
 def _typed_path(overrides: Sequence[str]) -> str | None:
     """Return the last override of ``data.path`` or ``data.val_path``, or None."""
     return next((word for word in reversed(overrides) if word.partition("=")[0] in _PATHS), None)
+
+
+@contextmanager
+def built_data(
+    run_dir: Path, recorded: Mapping[str, Any], overrides: Sequence[str], checkpoint: Path, trust: Trust
+) -> Iterator[tuple[Trainer, Splits]]:
+    """Build a trainer without a run directory, and the recorded data or the data that overrides choose.
+
+    Args:
+        run_dir: run directory.
+        recorded: recorded configuration, without checkpoints to start from.
+        overrides: overrides of the recorded configuration.
+        checkpoint: checkpoint that the trainer will use. Its run may be another run.
+        trust: packages that the user trusts.
+
+    Raises:
+        SettingError: for a wrong setting, for data that are not the recorded data although no override chooses other
+            data, and for data that are encoded differently than the data of the run of ``checkpoint``.
+    """
+
+    def make_job(config: dict[str, Any]) -> Job:
+        apply_overrides(config, overrides)
+        # Loggers would write nothing, and the packages that they need may be missing.
+        return make_recorded_job(config | {"loggers": None, "ckpt_path": None}, overrides, trust)
+
+    summary = read_summary(run_dir)
+    with checked_again(make_job, recorded, summary, trust) as ready:
+        data = ready.objects.data
+        if not types_data(overrides):
+            refuse_other_data(summary, data, to_use_them(recorded["data"], read_encoding(run_dir)))
+        refuse_other_encoding(run_of(checkpoint) or run_dir, data, without(overrides))
+        with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
+            yield trainer, data
 
 
 @contextmanager

@@ -13,15 +13,11 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import split_options
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.check import checked_again
-from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.new_data import chooses_new_data, new_data
-from loopwright.experiment.jobs.objects import choose_split, make_trainer
-from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_of
-from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
-from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, without
+from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data
+from loopwright.experiment.jobs.objects import choose_split
+from loopwright.experiment.jobs.recorded import read_recorded, run_of
 from loopwright.experiment.runs.predictions import Array, as_columns, write_table
-from loopwright.records import read_encoding, read_summary
+from loopwright.records import read_encoding
 
 _STARTS: dict[str, None] = {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
 _OPTIONS: dict[str, str | None] = {"output": None, "ckpt_path": None, "split": "val"}
@@ -68,19 +64,7 @@ def _predict_recorded(
     directory: Path, recorded: Mapping[str, Any], overrides: Sequence[str], split: str, chosen: Chosen, trust: Trust
 ) -> tuple[Mapping[str, Array], str, Sequence[int]]:
     """Predict for the recorded data, or for the data that overrides choose."""
-
-    def make_job(config: dict[str, Any]) -> Job:
-        apply_overrides(config, overrides)
-        return make_recorded_job(config | {"loggers": None}, overrides, trust)
-
-    summary = read_summary(directory)
-    with checked_again(make_job, recorded, summary, trust) as ready:
-        data = ready.objects.data
-        if not types_data(overrides):
-            refuse_other_data(summary, data, to_use_them(recorded["data"], read_encoding(directory)))
-        refuse_other_encoding(run_of(chosen.folder) or directory, data, without(overrides))
-        loader = choose_split(data, split)
-        with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
-            found = trainer.predict(loader, ckpt_path=chosen.folder)
+    with built_data(directory, recorded, overrides, chosen.folder, trust) as (trainer, data):
+        found = trainer.predict(choose_split(data, split), ckpt_path=chosen.folder)
     num_samples = len(next(iter(found.values())))
     return found, "row", range(1, num_samples + 1)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import Chosen, choose, within
+from loopwright.checkpoint import choose, within
 from loopwright.data import Splits
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import split_options
 from loopwright.experiment.console.tables import show
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.check import checked_again
-from loopwright.experiment.jobs.job import Job, make_recorded_job
-from loopwright.experiment.jobs.new_data import chooses_new_data, new_data
-from loopwright.experiment.jobs.objects import choose_split, make_trainer
+from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data
+from loopwright.experiment.jobs.objects import choose_split
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_of
-from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
-from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, without
-from loopwright.records import read_encoding, read_summary
+from loopwright.records import read_encoding
 
 
 def validate(line: CommandLine, trust: Trust) -> int:
@@ -51,30 +47,11 @@ def validate(line: CommandLine, trust: Trust) -> int:
         with new_data(recorded, overrides, encoding, trust, has_targets=True) as (trainer, samples):
             metrics = trainer.validate(samples.loader, ckpt_path=chosen.folder)
     else:
-        metrics = _validate_recorded(directory, recorded, overrides, split, chosen, trust)
+        with built_data(directory, recorded, overrides, chosen.folder, trust) as (trainer, data):
+            metrics = trainer.validate(_chosen(data, split), ckpt_path=chosen.folder)
     shown = [f"{name} {show(value)}" for name, value in metrics.items()]
     tell("\n".join([f"Validated: {chosen.folder} ({chosen.reason})", *shown]))
     return 0
-
-
-def _validate_recorded(
-    directory: Path, recorded: Mapping[str, Any], overrides: Sequence[str], split: str, chosen: Chosen, trust: Trust
-) -> dict[str, float]:
-    """Validate on the recorded data, or on the data that overrides choose."""
-
-    def make_job(config: dict[str, Any]) -> Job:
-        apply_overrides(config, overrides)
-        # Loggers would write nothing, and the packages that they need may be missing.
-        return make_recorded_job(config | {"loggers": None, "ckpt_path": None}, overrides, trust)
-
-    summary = read_summary(directory)
-    with checked_again(make_job, recorded, summary, trust) as ready:
-        data = ready.objects.data
-        if not types_data(overrides):
-            refuse_other_data(summary, data, to_use_them(recorded["data"], read_encoding(directory)))
-        refuse_other_encoding(run_of(chosen.folder) or directory, data, without(overrides))
-        with make_trainer(ready.job, ready.objects, trust, run_dir=None) as trainer:
-            return trainer.validate(_chosen(data, split), ckpt_path=chosen.folder)
 
 
 def _chosen(data: Splits, split: str) -> Any:
