@@ -52,12 +52,13 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
 
     Before the new run starts, print what has changed in the configuration, data and environment. After the new run has
     ended, compare the results of both runs. No file of the recorded run is changed. A run that was resumed is repeated
-    without interruption. Overrides change recorded values and are listed as differences. The setting ``hydra.run.dir``
+    without interruption. If the run was extended and its learning rates depend on its length, no run can repeat it, and
+    none is started. Overrides change recorded values and are listed as differences. The setting ``hydra.run.dir``
     chooses the directory of the new run.
 
     Returns:
-        0 if all recorded results are bitwise equal to the new results; 1 if a result differs. If there are too few
-        results to decide, the exit code of the new run, or 1 if that exit code is 0.
+        0 if all recorded results are bitwise equal to the new results; 1 if a result differs or must differ. If there
+        are too few results to decide, the exit code of the new run, or 1 if that exit code is 0.
 
     Raises:
         SettingError: if the directory contains no run, if a setting is wrong, or if the new directory is inside the
@@ -95,6 +96,9 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         )
         said = [*changes, *(on_one_line(note.text, _MAX_CHARACTERS) for note in notes)]
         tell("\n".join([head, *(f"  {each}" for each in said)]))
+        if any(note.rules_out for note in notes):
+            tell("Not reproduced: nothing was trained.")
+            return 1
         place = allocate(ready.job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
         request = RunRequest(
             job=ready.job, directory=place, words=["loopwright", *line.words], trust=trust, objects=ready.objects

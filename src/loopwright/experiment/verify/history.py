@@ -20,10 +20,12 @@ class Note(NamedTuple):
     Attributes:
         text: the line.
         cause: short name of the noted fact for a list of possible causes of a difference; None if it cannot be a cause.
+        rules_out: whether the fact rules out that the run is reproduced, so that it need not be repeated.
     """
 
     text: str
     cause: str | None
+    rules_out: bool = False
 
 
 def history_notes(summary: Mapping[str, Any], plan: Plan | None, objects: JobObjects) -> list[Note]:
@@ -42,10 +44,11 @@ def history_notes(summary: Mapping[str, Any], plan: Plan | None, objects: JobObj
     if extensions and plan is not None:
         first, last = extensions[0].old_stop, extensions[-1].new_stop
         extended = f"This run was extended from {first:,} to {last:,} steps, which"
+        has_changed = any(_changed_rates(each, plan, objects) for each in extensions)
         text = f"{extended} did not change its learning rate. Metrics logged around step {first:,} may still differ."
-        if any(_changed_rates(each, plan, objects) for each in extensions):
+        if has_changed:
             text = f"{extended} changed its learning rate: it cannot be reproduced exactly."
-        notes.append(Note(text, f"the extension from {first:,} to {last:,} steps"))
+        notes.append(Note(text, f"the extension from {first:,} to {last:,} steps", rules_out=has_changed))
     return notes
 
 
