@@ -51,6 +51,7 @@ def fit_cases(draw: st.DrawFn, num_micro_batches: st.SearchStrategy[int | None] 
         "steps_per_epoch": draw(st.one_of(st.none(), st.integers(1, steps_per_pass or 20))),
     }
     has_epochs = steps_per_pass is not None or settings["steps_per_epoch"] is not None
+    settings["eval_at_start"] = draw(st.booleans())
     settings["eval_frequency"] = draw(st.one_of(eval_frequencies(), epochs()) if has_epochs else eval_frequencies())
     limit = draw(
         st.sampled_from(["num_steps", "max_steps", "num_epochs"] if has_epochs else ["num_steps", "max_steps"])

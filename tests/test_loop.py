@@ -25,6 +25,7 @@ DEFAULTS = {
     "eval_frequency": 1.0,
     "eval_steps": None,
     "grad_accum_steps": 1,
+    "eval_at_start": False,
 }
 
 
@@ -38,10 +39,10 @@ def message_of(construct: Callable[..., object], **settings: Any) -> str:
 
 
 def test_loops_are_callbacks_with_positional_arguments_in_the_documented_order() -> None:
-    loop = TrainingLoop(10, 20, None, 5, 0.5, 3, 2)
+    loop = TrainingLoop(10, 20, None, 5, 0.5, 3, 2, True)
     assert isinstance(loop, LoopCallback)
     assert isinstance(loop, Callback)
-    assert [getattr(loop, name) for name in DEFAULTS] == [10, 20, None, 5, 0.5, 3, 2]
+    assert [getattr(loop, name) for name in DEFAULTS] == [10, 20, None, 5, 0.5, 3, 2, True]
     assert isinstance(loop.val_loop, ValidationLoop)
     assert (loop.val_loop.eval_steps, loop.val_loop.hook) == (3, "validate")
     validation = ValidationLoop(7, "cloze")

@@ -136,6 +136,7 @@ class TrainingLoop(LoopCallback):
     A *step* is one optimizer update, computed from ``grad_accum_steps`` micro-batches. A *micro-batch* is one batch of
     the training dataloader. A *pass* reads the training dataloader once from beginning to end. ::
 
+        validate before the first step, if eval_at_start is True
         while steps are left:
             train the steps up to the next save or validation:      # stages; loopwright.plan shows them
                 for each step:
@@ -171,6 +172,9 @@ class TrainingLoop(LoopCallback):
             length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
             warning is logged.
         grad_accum_steps: number of micro-batches per step, at most the number of micro-batches in a pass.
+        eval_at_start: whether a fit also validates before its first step, even if ``eval_frequency`` is None. A resumed
+            fit does not repeat this validation. It counts for the best checkpoint and for early stopping, but not for
+            ``loop_idx``, for ``every_n_vals`` of a callback, or for schedulers that monitor a metric.
 
     Counts are integers, 1 or more. A fit needs ``num_steps``, ``max_steps`` or ``num_epochs``; a loop can be built
     without them.
@@ -194,6 +198,7 @@ class TrainingLoop(LoopCallback):
         eval_frequency: int | float | str | None = 1.0,
         eval_steps: int | None = None,
         grad_accum_steps: int = 1,
+        eval_at_start: bool = False,
     ) -> None:
         super().__init__()
         self._settings = TrainingSettings(
@@ -204,6 +209,7 @@ class TrainingLoop(LoopCallback):
             eval_frequency=eval_frequency,
             eval_steps=eval_steps,
             grad_accum_steps=grad_accum_steps,
+            eval_at_start=eval_at_start,
         )
         self._val_loop = ValidationLoop(self._settings.eval_steps)
 
@@ -250,6 +256,11 @@ class TrainingLoop(LoopCallback):
     def grad_accum_steps(self) -> int:
         """Number of micro-batches per step."""
         return self._settings.grad_accum_steps
+
+    @property
+    def eval_at_start(self) -> bool:
+        """Whether a fit also validates before its first step."""
+        return self._settings.eval_at_start
 
     @property
     def val_loop(self) -> ValidationLoop:

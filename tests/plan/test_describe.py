@@ -101,6 +101,23 @@ def test_the_passes_of_a_plan(num_steps: int, position: int, per_step: int, said
     assert f"  passes         {said}\n" in describe(plan)
 
 
+@pytest.mark.parametrize(
+    ("frequency", "said"),
+    [
+        (None, "once, before the first step: val (all 3)"),
+        (20, "before the first step, then once, after the last step: val (all 3)"),
+        (5, "before the first step, then after every 5 steps, 4 times: val (all 3)"),
+    ],
+)
+def test_validations_before_the_first_step(frequency: int | None, said: str) -> None:
+    loop = TrainingLoop(num_steps=20, eval_frequency=frequency, eval_at_start=True)
+    plan = plan_fit(loop, 10, val={"val": 3}, save_at_validations=True)
+    lines = describe(plan).splitlines()
+    assert f"  validates      {said}" in lines
+    assert lines[lines.index("  stages") + 1] == "    save, validate val (all 3)"
+    assert "before the first step" not in describe(plan.after(5))
+
+
 def test_a_run_of_unknown_length_that_never_validates() -> None:
     plan = plan_fit(TrainingLoop(num_steps=1, eval_frequency=None), None, val={"val": 3}, save_every=1)
     assert describe(plan).splitlines() == [

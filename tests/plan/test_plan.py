@@ -46,6 +46,10 @@ def spell_out(case: FitCase) -> list[Stage]:
     stages: list[Stage] = []
     begin, num_rounds = plan.start_step, 0
     at_validations = options["save_at_validations"]
+    if case.loop.eval_at_start and options["val"] and plan.total_steps:
+        stages += [Save(begin)] if at_validations else []
+        for name, length in options["val"].items():
+            stages.append(Validate(begin, name, min(case.loop.eval_steps or 0, length or 10**9)))
     for step in range(plan.start_step + 1, plan.stop_step + 1):
         is_last = step == plan.stop_step
         is_saved = (save_every and step % save_every == 0) or (is_last and options["save_last"])
@@ -265,6 +269,23 @@ def test_loop_position_of_one_plan() -> None:
     ]  # fmt: skip
 
 
+def test_validations_before_the_first_step_are_saved_first_and_not_counted() -> None:
+    loop = TrainingLoop(num_steps=4, eval_frequency=2, eval_steps=3, eval_at_start=True)
+    plan = plan_fit(loop, 9, val={"val": 9}, start_step=5, save_at_validations=True, downstream={"cloze": 1})
+    start = [Save(5), Validate(5, "val", 3)]
+    assert list(plan)[:3] == [*start, Train(5, 7)]
+    assert [stage for stage in plan if isinstance(stage, Downstream)] == [
+        Downstream(7, "cloze"),
+        Downstream(9, "cloze"),
+    ]
+    assert [plan.loop_position(step)[0] for step in (5, 6, 7, 9)] == [0, 0, 1, 2]
+    assert list(plan.after(5)) == list(plan)[1:]
+    assert list(plan.after(5, 1)) == list(plan)[2:]
+    assert plan.whole() == plan.after(7).whole() == plan
+    off = plan_fit(TrainingLoop(num_steps=4, eval_frequency=None, eval_at_start=True), 9, val={"val": 9})
+    assert list(off) == [Validate(0, "val", 9), Train(0, 4)]
+
+
 def test_the_example_of_the_manual() -> None:
     loop = TrainingLoop(num_steps=1000, eval_frequency=100, eval_steps=50)
     stages = list(plan_fit(loop, 937, val={"val": 79}, save_every=100, downstream={"cloze": 5}))
@@ -293,7 +314,7 @@ def test_nothing_is_left_at_max_steps() -> None:
     plan = plan_fit(loop, 100, val={"val": 4}, start_step=10, save_every=1, save_last=True, downstream={"cloze": 1})
     assert list(plan) == []
     assert (plan.total_steps, plan.fit_steps, plan.total_micro_batches) == (0, 0, 0)
-    assert plan.after(10) == plan
+    assert list(plan.after(10)) == []
     assert not plan.saves_at(10)
     assert not plan.validates_at(10)
     assert plan.loop_position(10) == (0, 0)

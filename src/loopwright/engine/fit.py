@@ -118,8 +118,13 @@ class FitLoop:
         return self._state.global_step, num_validated if step == self._state.global_step else 0
 
     def _place(self, stage: Stage) -> tuple[int, bool]:
-        """Return (loop_idx, is_validation) of a stage. A validation has the index of the train loop before it."""
+        """Return (loop_idx, is_validation) of a stage. A validation has the index of the train loop before it.
+
+        The save and the validations before the first step have the index -1.
+        """
         step = stage.start if isinstance(stage, Train) else stage.step - 1
+        if step < self._inputs.plan.start_step:
+            return -1, True
         return self._inputs.plan.loop_position(step)[0], isinstance(stage, Validate | Downstream)
 
     def _train_loop(self, stages: Iterable[Stage]) -> None:
@@ -183,13 +188,19 @@ class FitLoop:
             _, num_before = self._reached()
             if num_before:  # the round was interrupted, so metrics logged before the interruption belong to the round
                 metrics |= parts.log.latest
-            for num_done, stage in enumerate(stages, num_before + 1):
+            num_done = num_before
+            for stage in stages:
+                if isinstance(stage, Save):
+                    self._save()
+                    continue
                 self._stopping.decide_in_validation()
                 self._validate(stage)
+                num_done += 1
                 state.validated = (state.global_step, num_done)
             if means := means_over_sets(metrics, [val_set.name for val_set in inputs.plan.val]):
                 parts.log.log(means, state.global_step)
-            self._step_monitored(metrics)
+            if state.global_step > inputs.plan.start_step:
+                self._step_monitored(metrics)
         parts.log.refuse_missing_monitor()
 
     def _validate(self, stage: Stage) -> None:

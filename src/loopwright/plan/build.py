@@ -79,7 +79,7 @@ def plan_fit(
         if name in val:
             raise refuse("downstream", name, "a name that no validation dataloader has", "rename one of the two")
     has_validations = bool(settings.eval_frequency) and bool(val or downstream)
-    sets = [_choose_batches(name, length, settings.eval_steps) for name, length in val.items() if has_validations]
+    sets = _choose_batches(val if has_validations or settings.eval_at_start else {}, settings.eval_steps)
 
     stop_step, notes = find_end(settings, passes, start_step, intervals=(save_every, keep_every))
     warnings: list[str] = []
@@ -90,15 +90,15 @@ def plan_fit(
         notes += [*_clipped_notes(sets, settings.eval_steps), *understood]
         if _is_every_step(settings.eval_frequency) and num_steps > _MANY_STEPS:
             warnings += understood
-    elif not (val or downstream):
-        notes += _nothing_to_validate_notes(settings)
+    elif not val:
+        notes += _nothing_to_validate_notes(settings, has_downstream=bool(downstream))
     plan = Plan(
         start_step=start_step,
         stop_step=stop_step,
         position=start_step,
         passes=passes,
         eval_every=eval_every if has_validations else None,
-        val=tuple(sets),
+        val=sets,
         downstream=tuple(downstream.items()),
         save_every=saves.every,
         save_every_text=saves.text,
@@ -132,10 +132,13 @@ def _cut_passes(settings: TrainingSettings, num_micro_batches: int | None, start
     )
 
 
-def _choose_batches(name: str, length: int | None, eval_steps: int | None) -> PlannedSet:
-    if length is not None:
-        length = _check_whole(f"val[{name!r}]", length)
-    return PlannedSet(name, validation_batches(length, eval_steps, name), length)
+def _choose_batches(val: Mapping[str, int | None], eval_steps: int | None) -> tuple[PlannedSet, ...]:
+    lengths = {
+        name: length if length is None else _check_whole(f"val[{name!r}]", length) for name, length in val.items()
+    }
+    return tuple(
+        PlannedSet(name, validation_batches(length, eval_steps, name), length) for name, length in lengths.items()
+    )
 
 
 def _clipped_notes(sets: Sequence[PlannedSet], eval_steps: int | None) -> list[str]:
@@ -178,13 +181,14 @@ def _with_note_on_saves(plan: Plan) -> Plan:
     return replace(plan, notes=(*plan.notes, note), warnings=(*plan.warnings, *warnings))
 
 
-def _nothing_to_validate_notes(settings: TrainingSettings) -> list[str]:
-    """Return a line for each setting that has no effect because there is nothing to validate."""
-    return [
-        f"{name}={value} has no effect: there is no validation dataloader"
-        for name, value in (("eval_frequency", settings.eval_frequency), ("eval_steps", settings.eval_steps))
-        if value and not (name == "eval_frequency" and isinstance(value, float) and value == 1)
-    ]
+def _nothing_to_validate_notes(settings: TrainingSettings, *, has_downstream: bool) -> list[str]:
+    """Return a line for each setting that has no effect because there is no validation dataloader."""
+    given: list[tuple[str, object]] = [] if not settings.eval_at_start else [("eval_at_start", "true")]
+    if not has_downstream:
+        frequency = settings.eval_frequency
+        is_default = isinstance(frequency, float) and frequency == 1
+        given += [("eval_frequency", None if is_default else frequency), ("eval_steps", settings.eval_steps)]
+    return [f"{name}={value} has no effect: there is no validation dataloader" for name, value in given if value]
 
 
 def _check_whole(name: str, value: object) -> int:

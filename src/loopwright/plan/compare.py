@@ -17,7 +17,9 @@ _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step",
 _MAY_CHANGE = ("checkpoint.at_validations",)
 
 # Settings that plans of older versions lack, and the values with which these plans were carried out.
-ADDED_SETTINGS: Mapping[str, object] = MappingProxyType({"checkpoint.at_validations": False})
+ADDED_SETTINGS: Mapping[str, object] = MappingProxyType(
+    {"checkpoint.at_validations": False, "loop.eval_at_start": False}
+)
 
 
 def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

@@ -164,12 +164,15 @@ def _passes(plan: Plan) -> str:
 
 
 def _validations(plan: Plan) -> list[str]:
-    if plan.eval_every is None:
+    is_at_start = plan.position == plan.start_step and plan.begins_with_validation
+    if plan.eval_every is None and not is_at_start:
         is_off = not plan.loop_settings.eval_frequency
         return ["never: eval_frequency is off" if is_off else "never: there is no validation dataloader"]
     num_rounds = plan.num_validations(plan.stop_step) - plan.num_validations(plan.position)
-    num_rounds += plan.begins_with_validation
-    if plan.eval_every >= plan.fit_steps:
+    num_rounds += plan.begins_with_validation and not is_at_start
+    if plan.eval_every is None:
+        cadence = "once, before the first step"
+    elif plan.eval_every >= plan.fit_steps:
         is_exact = plan.eval_every == plan.fit_steps
         cadence = "once, after the last step" + (_in_epochs(plan.loop_settings.eval_frequency) if is_exact else "")
     else:
@@ -177,13 +180,15 @@ def _validations(plan: Plan) -> list[str]:
         every += _in_epochs(plan.loop_settings.eval_frequency)
         and_last = " and after the last" if plan.fit_steps % plan.eval_every else ""
         cadence = f"after every {every}{and_last}, {_count(num_rounds, 'time')}"
+    if is_at_start and plan.eval_every is not None:
+        cadence = f"before the first step, then {cadence}"
     lines = [f"{cadence}: {', '.join(_batches(val) for val in plan.val)}" if plan.val else cadence]
     prefix = mean_prefix([val.name for val in plan.val])
     if prefix is not None:
         is_one = len(plan.val) == 1
         meaning = f"equals {plan.val[0].name}/<metric>" if is_one else f"is the mean over the {len(plan.val)} sets"
         lines.append(f"{prefix}/<metric> {meaning}")
-    for name, every_n_vals in plan.downstream:
+    for name, every_n_vals in plan.downstream if plan.eval_every is not None else ():
         often = "each time" if every_n_vals == 1 else f"every {_ordinal(every_n_vals)} time and the last"
         lines.append(f"downstream {name}: {often}")
     return lines
@@ -191,7 +196,7 @@ def _validations(plan: Plan) -> list[str]:
 
 def _saves(plan: Plan) -> str:
     parts = []
-    if plan.save_at_validations and plan.eval_every is not None:
+    if plan.save_at_validations and (plan.eval_every is not None or plan.begins_with_save):
         parts.append("before each validation")
     if plan.save_every is not None:
         every_step = plan.save_every == 1

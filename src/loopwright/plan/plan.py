@@ -26,11 +26,15 @@ class Plan:
     step. All validations after one step form a round. ``save_at_validations`` adds a save before each round, and
     ``save_last`` adds a save after the last step. A step is saved once, even if several of these rules apply.
 
+    With the setting ``eval_at_start`` of the loop, a round of the validation dataloaders precedes the first step of the
+    fit. This round is not counted: it belongs to no train loop, and no downstream validation is part of it.
+
     Args:
         start_step: ``global_step`` at which the fit starts.
         stop_step: ``global_step`` at which the fit ends.
         position: ``global_step`` at which this plan starts; greater than ``start_step`` for the rest of a fit.
         num_validated: number of stages of the round of validations at ``position`` that are already done.
+        is_position_saved: whether a save that is due at ``position`` is already done.
         passes: object that computes the micro-batches of each step.
         eval_every: steps between validations; None: validation is off, or there is nothing to validate.
         val: validation dataloaders, in order.
@@ -61,6 +65,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     num_validated: int = 0
+    is_position_saved: bool = False
     save_every_text: str | None = None
     keep_every: int | None = None
 
@@ -94,7 +99,8 @@ class Plan:
         if self.save_at_validations and self.eval_every is not None:
             rounds = {1} if self.val else {every_n_vals for _, every_n_vals in self.downstream}
             cadences += [Cadence(self.eval_every * every_n_vals, self.start_step) for every_n_vals in sorted(rounds)]
-        return count_steps(cadences, self.position + 1, self.stop_step) + self.saves_at(self.stop_step)
+        num_between = count_steps(cadences, self.position + 1, self.stop_step)
+        return self.begins_with_save + num_between + self.saves_at(self.stop_step)
 
     @property
     def grad_accum_steps(self) -> int:
@@ -108,6 +114,8 @@ class Plan:
 
     def __iter__(self) -> Iterator[Stage]:
         step = self.position
+        if self.begins_with_save:
+            yield Save(step)
         if self.begins_with_validation:
             yield from islice(self._round_at(step), self.num_validated, None)
         while step < self.stop_step:
@@ -118,6 +126,16 @@ class Plan:
             if self.validates_at(stop):
                 yield from self._round_at(stop)
             step = stop
+
+    @property
+    def validates_at_start(self) -> bool:
+        """Whether a round of validations precedes the first step of the fit."""
+        return self.loop_settings.eval_at_start and bool(self.val) and self.fit_steps > 0
+
+    @property
+    def begins_with_save(self) -> bool:
+        """Whether this plan begins with a save, which is followed by the validations before the first step."""
+        return self.position == self.start_step and not self.is_position_saved and self.saves_at(self.position)
 
     @property
     def begins_with_validation(self) -> bool:
@@ -136,7 +154,7 @@ class Plan:
             ValueError: if ``step`` is before ``position`` or after ``stop_step``.
         """
         self._check_step(step, self.position, self.stop_step)
-        return replace(self, position=step, num_validated=num_validated)
+        return replace(self, position=step, num_validated=num_validated, is_position_saved=True)
 
     def finished(self) -> Plan:
         """Return the plan of a run that has carried out this plan: it has no stages left."""
@@ -145,7 +163,7 @@ class Plan:
 
     def whole(self) -> Plan:
         """Return the plan of the whole fit, of which this plan may be the rest."""
-        return replace(self, position=self.start_step, num_validated=0)
+        return replace(self, position=self.start_step, num_validated=0, is_position_saved=False)
 
     def window(self, step: int) -> Window:
         """Return the micro-batches of the step that begins when ``global_step`` is ``step``.
@@ -199,8 +217,10 @@ class Plan:
         return num + (step == self.stop_step and over > 0)
 
     def validates_at(self, step: int) -> bool:
-        """Return whether a round of validations follows ``step``."""
-        if self.eval_every is None or step <= self.start_step:
+        """Return whether a round of validations follows ``step``. The round before the first step is at the start."""
+        if step == self.start_step:
+            return self.validates_at_start
+        if self.eval_every is None or step < self.start_step:
             return False
         return step == self.stop_step or (step - self.start_step) % self.eval_every == 0
 
@@ -211,7 +231,7 @@ class Plan:
     def saves_at(self, step: int) -> bool:
         """Return whether a save follows ``step``."""
         if step <= self.start_step:
-            return False
+            return self.save_at_validations and self.validates_at(step)
         if self.saves_multiple_at(step) or (self.save_last and step == self.stop_step):
             return True
         return self.save_at_validations and self._has_validations_at(step)
@@ -225,7 +245,7 @@ class Plan:
 
         A downstream validation runs in every nth round of validations, and in the last round.
         """
-        if not self.downstream or not self.validates_at(step):
+        if not self.downstream or step == self.start_step or not self.validates_at(step):
             return ()
         index = self.num_validations(step)
         is_last = step == self.stop_step

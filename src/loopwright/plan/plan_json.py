@@ -20,7 +20,8 @@ _MAX_RUNS_SHOWN = 12
 class Block(NamedTuple):
     """Training steps, and the saves and validations after them.
 
-    If a plan begins with validations, its first block has 0 steps. All other blocks have 1 or more.
+    If a plan begins with validations, its first block has 0 steps, and may have a save before the validations. All
+    other blocks have 1 or more steps.
     """
 
     num_steps: int
@@ -57,7 +58,7 @@ def encode(plan: Plan) -> list[Item]:
     """
     items: list[Item] = []
     if plan.begins_with_validation:
-        items.append(Block(0, False, True, plan.downstream_at(plan.position)))
+        items.append(Block(0, plan.begins_with_save, True, plan.downstream_at(plan.position)))
     runs: list[Item] = []
     first_seen: dict[tuple[int, ...], tuple[int, int]] = {}
     step = plan.position

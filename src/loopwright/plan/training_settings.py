@@ -34,6 +34,7 @@ class TrainingSettings:
     eval_frequency: int | float | str | None
     eval_steps: int | None
     grad_accum_steps: int
+    eval_at_start: bool = False
 
     def __post_init__(self) -> None:
         """Check every value, and convert it to an ``int`` or a ``float``."""
@@ -46,6 +47,8 @@ class TrainingSettings:
             "eval_steps": check_eval_steps(self.eval_steps),
             "grad_accum_steps": check_count("grad_accum_steps", self.grad_accum_steps, _MICRO_BATCHES),
         }
+        if not isinstance(self.eval_at_start, bool):
+            raise refuse_type("eval_at_start", self.eval_at_start, "true or false")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.num_steps is not None and self.num_epochs is not None:
