@@ -1,4 +1,7 @@
-"""Functions that open, read and replace only regular files. Pipes and devices can block, or yield bytes without end."""
+"""Functions that open, read and replace regular files.
+
+Pipes and devices are not opened, because reading them can block, or never reach an end.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-_LEAST_SPARSE_BYTES = 1 << 27  # smaller files are read quickly, also if they consist of holes
+_LEAST_SPARSE_BYTES = 1 << 27  # smaller files are read quickly, even if they consist of holes
 
 
 def open_regular(path: str | bytes | os.PathLike[str], *, follows_links: bool = False) -> int:
@@ -41,7 +44,7 @@ def open_to_append(path: str | bytes | os.PathLike[str]) -> int:
 
 
 def regular_size(path: str | bytes | os.PathLike[str]) -> int:
-    """Return the size in bytes of a regular file, or of the regular file to which a symbolic link leads.
+    """Return the size in bytes of a regular file. A symbolic link is followed.
 
     Raises:
         OSError: if the file is missing or is not a regular file.
@@ -52,7 +55,7 @@ def regular_size(path: str | bytes | os.PathLike[str]) -> int:
 
 
 def read_regular(path: str | bytes | os.PathLike[str], max_bytes: int, *, follows_links: bool = False) -> bytes:
-    """Return the content of a regular file. At most the size that the file had when it was opened is read.
+    """Return the content of a regular file. Bytes that are appended after the file was opened are not read.
 
     Args:
         path: path of the file.
@@ -60,8 +63,8 @@ def read_regular(path: str | bytes | os.PathLike[str], max_bytes: int, *, follow
         follows_links: as in `open_regular`.
 
     Raises:
-        OSError: if the file is missing, is not a regular file, is larger than ``max_bytes``, consists of holes, or
-            cannot be read.
+        OSError: if the file is missing, is not a regular file, is larger than ``max_bytes``, or cannot be read. Also if
+            it has at least 128 MiB, and consists almost entirely of holes.
     """
     with open(open_regular(path, follows_links=follows_links), "rb") as file:
         status = os.fstat(file.fileno())
@@ -87,7 +90,7 @@ def is_sparse(descriptor: int, status: os.stat_result, least_bytes: int) -> bool
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Replace a file as a whole. If it is a link, the link is replaced. If this fails, the old file is unchanged.
+    """Replace a file atomically. If an error occurs, the old file is unchanged. A link is replaced, not followed.
 
     Raises:
         OSError: if the new file cannot be written.

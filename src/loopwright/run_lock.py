@@ -19,8 +19,8 @@ from loopwright.errors import CheckpointError, SaveError
 
 LOCK_FILE = ".lock"
 
-# The directories whose lock the surrounding `hold` contexts have: (process, device, inode). A forked process inherits
-# the variable but not the locks, so an entry contains its process.
+# Directories that the surrounding `hold` contexts have locked, each as (process, device, inode). A forked process
+# inherits this variable but not the locks, so each entry contains the ID of the process.
 _HELD: ContextVar[frozenset[tuple[int, int, int]]] = ContextVar("held run directories", default=frozenset())
 
 _log = logging.getLogger("loopwright")
@@ -32,13 +32,15 @@ def hold(directory: Path) -> Iterator[None]:
 
     The lock is an operating-system lock on the file ``.lock``. The system releases the lock when the process ends for
     any reason, and forked processes do not inherit the lock. The file contains the ID of the process that holds the
-    lock, the host, and the time of locking. The file is never deleted.
+    lock, the host, and the time of locking. The file is never deleted. If the file system does not support locks, a
+    warning is logged.
 
-    Contexts of one directory may be nested, as the command holds the directory in which its trainer fits. Only the
-    outermost context locks and unlocks. The system would release the lock if an inner context closed the file.
+    Contexts of the same directory can be nested. For example, a command locks its run directory, and then its trainer
+    locks the same directory. Only the outermost context locks and unlocks, because the system would release the lock if
+    an inner context closed the file.
 
     Raises:
-        CheckpointError: if another process holds the lock. The message names the other process.
+        CheckpointError: if another process holds the lock. The message names the other process, if it is known.
         SaveError: if the file ``.lock`` cannot be written.
     """
     path = directory / LOCK_FILE
@@ -60,7 +62,7 @@ def hold(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Lock the file ``path``, and write this process into the file."""
+    """Lock the file ``path``, and write the ID of this process into the file."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as error:

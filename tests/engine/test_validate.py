@@ -83,7 +83,7 @@ def test_images_of_different_sizes_are_weighted_by_their_number() -> None:
     assert run(parts(), DataLoader(images, batch_size=3, collate_fn=list), 2, First()) == {"val/mean": 6.0}
     ragged = [[torch.zeros(3), torch.zeros(4)]] * 2
     assert run(parts(), ragged, 1, First()) == {"val/mean": 0.0}
-    with pytest.raises(DataError, match=r"^num_items: the batch does not show its number of samples"):
+    with pytest.raises(DataError, match=r"^num_items: the number of samples in the batch is unknown"):
         run(parts(), ragged, 2, First())
 
 

@@ -22,8 +22,8 @@ PAIR = torch.ones(2)
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (None, "None: expected its loss, a scalar tensor"),
-        ((ONE,), "an object of class tuple: expected its loss"),
+        (None, "None: expected the loss as a scalar tensor"),
+        ((ONE,), "an object of class tuple: expected the loss"),
         ({"logits": PAIR}, "the keys logits: expected a scalar tensor as loss"),
         ({"los": ONE}, "the keys los: .*; rename los to loss"),
         ({}, "an empty mapping: expected a scalar tensor as loss"),
@@ -121,7 +121,7 @@ def test_rows_are_samples_if_all_tensors_agree(batch: Any, batch_size: Any, expe
     """Catches the edges, time steps or tokens of a batch that are counted as its samples."""
     assert num_samples(batch, batch_size) == expected
     if expected is None:
-        with pytest.raises(DataError, match=r"does not show its number of samples: .* return num_items"):
+        with pytest.raises(DataError, match=r"number of samples in the batch is unknown: .* return num_items"):
             weigher(batch_size=batch_size).known({}, batch, 0)
 
 
@@ -130,7 +130,7 @@ def test_rows_are_samples_if_all_tensors_agree(batch: Any, batch_size: Any, expe
 )
 def test_a_number_of_items_that_is_no_count_is_refused(given: Any) -> None:
     """Catches a weight of True, or a negative one."""
-    with pytest.raises(TypeError, match=r"returned num_items=.*a whole number, 0 or more, or a scalar tensor"):
+    with pytest.raises(TypeError, match=r"returned num_items=.*: expected an integer or a scalar tensor, of at"):
         weigher().known({"num_items": given}, PAIR, 0)
 
 

@@ -134,8 +134,8 @@ def test_failed_jobs_are_in_the_table_and_each_has_its_own_log(cli: Cli, files: 
     words = ["--config-dir=conf", "--trust=faulty", "experiment=faulty", "hydra.sweep.dir=out"]
     answer = cli("-m", *words, "model.returns=None,loss,raises", "data.num_train=16,0")
     said = [
-        "job 0: TypeError: The model returned None: expected its loss, a scalar tensor, or a mapping with it: "
-        '{"loss": loss}.',
+        "job 0: TypeError: The model returned None: expected the loss as a scalar tensor, or a mapping that contains "
+        'it, such as {"loss": loss}.',
         *(
             f"job {number}: data: num_micro_batches=0: expected a training dataloader of 1 micro-batch or more; "
             "give it data; drop_last drops every sample of a data set that is smaller than a batch."

@@ -141,7 +141,8 @@ def test_a_typed_setting_of_the_data_chooses_other_data(project: Path, elsewhere
     assert answer.code == 0  # the recorded path is still read from the directory of the run
     write_table(project, power=3)
     refused = run_in(project, "validate", "run")
-    remedy = "to use all samples of 'houses.csv', encoded as the run recorded, type data.path=houses.csv.\n"
+    samples = "all samples of 'houses.csv' with the encoding in data.json of the run"
+    remedy = f"to use {samples}, type data.path=houses.csv.\n"
     assert refused.err.endswith(remedy)
     assert run_in(project, "validate", "run", "data.path=houses.csv").code == 0
 

@@ -68,8 +68,8 @@ def test_all_rows_are_read_and_the_recorded_data_are_not_needed(root: Path, tmp_
         ("w,5,A", (), "data.path='new.csv', row 2, column kind='w': expected one of the classes in the training"),
         ("y,5,C", (), "data.path='new.csv', row 2, column town='C': expected one of the categories that the run was"),
         ("y,,A", (), "data.path='new.csv', row 2, column size: is empty"),
-        ("y,5,A", ("split=train",), "split='train': names a part of the recorded data; leave out"),
-        ("y,5,A", ("data.val_fraction=0.5",), "data.val_fraction: has no effect together with data.path, whose"),
+        ("y,5,A", ("split=train",), "split='train': chooses from the recorded data; leave out"),
+        ("y,5,A", ("data.val_fraction=0.5",), "data.val_fraction: has no effect together with data.path, because"),
     ],
 )  # fmt: skip
 def test_rows_that_the_run_cannot_encode_are_refused(root: Path, row: str, words: tuple[str, ...], said: str) -> None:

@@ -130,14 +130,14 @@ def test_invalid_arguments_are_refused(make: Any, said: str) -> None:
         (
             Supervised(Own(), nn.MSELoss()),
             (FEATURES,),
-            "targets=1: expected a position in the batch, which has 1 parts",
+            "targets=1: expected a position below 1, because the batch is a tuple of this length.",
         ),
         (Supervised(Own(), nn.MSELoss()), FEATURES, "targets=1: expected 0, because the batch is one object of class"),
         (Supervised(Own(), nn.MSELoss()), {"x": 1, "y": 2}, "targets=1: expected a name in the batch, which has x, y"),
         (Supervised(Own(), nn.MSELoss(), "imag", "y"), {"image": 1, "y": 2}, "inputs='imag': .* Did you mean image"),
-        (Supervised(Own()), (FEATURES, LABELS), "loss: must be given for a batch of class tuple"),
-        (Supervised(nn.Identity()), {"input": FEATURES}, "loss: must be given, because net returned Tensor"),
-        (Supervised(Own()), {"x": FEATURES}, "loss: must be given, because net returned no loss, but logits"),
+        (Supervised(Own()), (FEATURES, LABELS), "loss: expected a loss function, because the batch is an .* tuple."),
+        (Supervised(nn.Identity()), {"input": FEATURES}, "because net returned an object of class Tensor. Without"),
+        (Supervised(Own()), {"x": FEATURES}, "because net returned no loss, but logits. Without a loss"),
     ],
 )
 def test_a_batch_without_these_parts_is_refused(model: Any, batch: Any, said: str) -> None:

@@ -1,7 +1,7 @@
 """`check_archive` checks a file of ``torch.save`` before torch reads it.
 
 `zipfile` and torch interpret damaged zip files differently. The check accepts only the layout that ``torch.save``
-writes, which has one interpretation. The pickle in the file is not loaded; only its opcodes are listed.
+writes, because both interpret it in the same way. The pickle in the file is not loaded. Only its opcodes are read.
 """
 
 from __future__ import annotations
@@ -21,18 +21,25 @@ _LOCATOR = struct.Struct("<4sLQL")  # position of the zip64 end of central direc
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 
 _LEAST_SPARSE_BYTES = 1 << 30
-_MAX_PICKLE_BYTES = 64 << 20  # names and shapes; the tensors are in other entries
-# Tuples that each contain the tuple before them twice have 2^n items. The hash of such a tuple visits all of them.
+_MAX_PICKLE_BYTES = 64 << 20  # the pickle contains names and shapes; the tensors are in other entries
+# Largest number of items in nested values. A short pickle can build n tuples, each of which contains the previous tuple
+# twice. The last tuple then has 2^n nested items, and computing its hash takes as many operations.
 _MAX_ITEMS = 5_000_000
 _BYTEARRAYS = ("builtins bytearray", "__builtin__ bytearray")
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a file that is not laid out as by ``torch.save``, or that declares more bytes than it contains.
+    """Refuse a file that ``torch.save`` cannot have written, or that would need much more memory than its size.
 
     Raises:
-        CheckpointError: if the file is not a zip file; if it has another layout, compressed or overlapping entries,
-            or consists of holes; if its pickle has nested tuples of too many items or builds a ``bytearray``.
+        CheckpointError: in these cases:
+
+            - The file does not exist, is a folder, or is not a valid zip file.
+            - Its zip directory has another layout than ``torch.save`` writes.
+            - Entries are compressed, overlap, or have the same name.
+            - The file has at least 1 GiB, and consists almost entirely of holes.
+            - A pickle is damaged, has more than 64 MiB, has nested values of more than 5,000,000 items, or builds a
+              ``bytearray``.
     """
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; expected a file that torch.save wrote.")
@@ -56,7 +63,7 @@ def check_archive(path: Path) -> None:
                 raise CheckpointError(f"{path}: has two entries of the same name.")
             pickles = [entry for entry in entries if entry.filename.casefold().endswith("data.pkl")]
             if any(entry.file_size > _MAX_PICKLE_BYTES for entry in pickles):
-                raise CheckpointError(f"{path}: expected at most {_MAX_PICKLE_BYTES:,} bytes of names and shapes.")
+                raise CheckpointError(f"{path}: expected a data.pkl of at most {_MAX_PICKLE_BYTES:,} bytes.")
             problems = [_pickle_problem(archive.read(entry)) for entry in pickles]
     except CheckpointError:
         raise
@@ -69,7 +76,7 @@ def check_archive(path: Path) -> None:
 
 
 def _ends_plainly(file: BinaryIO, size: int, num_entries: int) -> bool:
-    """Return whether the directory lies directly before its end records, and these at the end of the file."""
+    """Return whether the file ends with the zip directory and its end records, without a gap between them."""
     start = max(0, size - _END.size - _LOCATOR.size - _END_64.size)
     file.seek(start)
     tail = file.read()
@@ -88,7 +95,7 @@ def _ends_plainly(file: BinaryIO, size: int, num_entries: int) -> bool:
 
 
 def _is_plain(entry: zipfile.ZipInfo) -> bool:
-    """Return whether an entry of the directory has at most one field with 64-bit sizes."""
+    """Return whether an entry of the zip directory has at most one field with 64-bit sizes."""
     num_wide, rest = 0, entry.extra
     while rest:
         kind, num_bytes = struct.unpack("<2H", rest[:4])
@@ -98,9 +105,9 @@ def _is_plain(entry: zipfile.ZipInfo) -> bool:
 
 
 def _pickle_problem(data: bytes) -> str | None:
-    """Return why a pickle is refused, or None. The sizes of its values are computed from its opcodes."""
-    marker = 0  # each other value has a size of at least 1
-    stack: list[int] = []
+    """Return why a pickle is refused, or None. The number of items in its values is computed from its opcodes."""
+    marker = 0  # a mark on the stack; the number of items of a value is at least 1
+    stack: list[int] = []  # number of items of each value on the stack of the unpickler
     memo: dict[object, int] = {}
     num_items = 0
     try:

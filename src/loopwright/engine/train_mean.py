@@ -1,4 +1,4 @@
-"""`TrainMean`: averages the training metrics since the last log step, weighted by the items of each micro-batch.
+"""`TrainMean`: averages the training metrics since the last log step, weighted by the number of items.
 
 ::
 
@@ -6,7 +6,7 @@
         totals[key] += num_items * value    # on the device of the value
         num_items[key] += num_items
     at a log step:
-        means = totals / num_items          # the only place that waits for the device, apart from a save
+        means = totals / num_items          # waits for the device; otherwise only a save waits
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from loopwright.engine.weighting import Weigher, not_real, num_samples, read_back
 from loopwright.protocols import BatchSource
 
-_NUMBERS = (float, int, bool, numpy.float32, numpy.float64)  # other classes of numbers are found by `Weigher.metrics`
+_NUMBERS = (float, int, bool, numpy.float32, numpy.float64)  # `Weigher.metrics` converts other classes of numbers
 
 
 class TrainSums:
@@ -31,8 +31,8 @@ class TrainSums:
     Attributes:
         totals: sum of value times number of items, by name of the metric. The sum of tensors is a tensor on their
             device, and the sum of Python numbers is a Python number.
-        num_items: number of items in the micro-batches that had the metric, by its name. It is a tensor only if the
-            model counts the items on an accelerator.
+        num_items: number of items in the micro-batches that had the metric, by name of the metric. It is a tensor only
+            if the model counts the items on an accelerator.
     """
 
     def __init__(self) -> None:
@@ -72,13 +72,13 @@ class TrainSums:
 class TrainMean:
     """Adds the metrics of each training micro-batch to sums. Nothing is read from the device.
 
-    A micro-batch with one scalar tensor costs at most 5 function calls, and each further scalar costs 2. For this, the
-    loop reads entries by key and compares types with ``is``, because ``items()`` and ``isinstance`` are calls.
+    A micro-batch with one scalar tensor costs at most 5 function calls, and each further scalar costs 2. The loop reads
+    entries by key and compares types with ``is``, because ``items()`` and ``isinstance`` would be further calls.
 
     Args:
         sums: sums that this object changes.
         source: source of the training micro-batches.
-        weigher: object that finds metrics which are neither scalar tensors nor plain numbers.
+        weigher: object that finds the metrics among outputs that are neither scalar tensors nor plain numbers.
         dtype: dtype of the sums on the device.
     """
 
@@ -96,7 +96,7 @@ class TrainMean:
             outputs: outputs of the model for this micro-batch.
             batch: the micro-batch.
             index: index of the micro-batch in its pass.
-            weight: number of items; None: the number of samples, or 1 if that is unknown.
+            weight: number of items; None: the number of samples is used, or 1 if the number of samples is unknown.
 
         Raises:
             TypeError: if a metric is complex. The message names the metric.
@@ -158,7 +158,13 @@ class TrainMean:
 
 
 def _plain(value: Tensor | float, on_device: Tensor | None) -> Tensor | float:
-    """Return a metric as a tensor of exactly the class `Tensor`, or as a float if the items are not on a device."""
+    """Return a metric as a plain tensor or number.
+
+    Args:
+        value: metric. A tensor of a subclass is returned as a `Tensor`.
+        on_device: number of items as a tensor, or None. If it is given, a number is converted to a tensor of the same
+            dtype, on the same device.
+    """
     if isinstance(value, Tensor):
         return value.as_subclass(Tensor)
     return value if on_device is None else torch.full((), value, dtype=on_device.dtype, device=on_device.device)

@@ -19,10 +19,15 @@ _log = logging.getLogger("loopwright")
 
 
 def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
-    """Return the outputs of a model as a mapping, with ``loss`` if one is needed.
+    """Return the outputs of a model as a mapping.
+
+    Args:
+        returned: object that the model returned: the loss, or a mapping.
+        needs_loss: whether a mapping without ``loss`` is refused.
 
     Raises:
-        TypeError: if the model returned neither a scalar tensor nor a mapping with a scalar tensor ``loss``.
+        TypeError: if the model returned neither a tensor nor a mapping, if the loss is not a scalar tensor, and if a
+            needed loss is missing.
     """
     if type(returned) is Tensor and not returned.ndim:  # the fast path, without a function call
         return {"loss": returned}
@@ -30,7 +35,7 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
     if outputs is None:
         if not isinstance(returned, Mapping):
             given = "None" if returned is None else f"an object of class {type(returned).__name__}"
-            problem = 'expected its loss, a scalar tensor, or a mapping with it: {"loss": loss}.'
+            problem = 'expected the loss as a scalar tensor, or a mapping that contains it, such as {"loss": loss}.'
             raise TypeError(f"The model returned {given}: {problem}")
         outputs = dict(returned)
     if "loss" not in outputs:
@@ -46,13 +51,14 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
 
 
 def given_items(outputs: Mapping[str, Any]) -> float | Tensor:
-    """Return the output ``num_items`` of a model, the number of items over which the loss of a micro-batch is a mean.
+    """Return the output ``num_items`` of a model. The loss of a micro-batch is the mean over this number of items.
 
     A tensor on the host is converted to a number. A tensor on an accelerator is returned as it is, because reading it
     would wait for the device.
 
     Raises:
-        TypeError: if ``num_items`` is neither an integer of at least 0 nor a scalar tensor of at least 0.
+        TypeError: if ``num_items`` is neither an integer nor a scalar tensor, or if it is below 0 or NaN. The value of
+            a tensor on an accelerator is not checked.
     """
     given = outputs["num_items"]
     if isinstance(given, Tensor) and not given.ndim:
@@ -64,21 +70,22 @@ def given_items(outputs: Mapping[str, Any]) -> float | Tensor:
     elif isinstance(given, numbers.Integral) and not isinstance(given, bool) and int(given) >= 0:
         return int(given)
     shown = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) and given.ndim else repr(given)
-    expected = "expected a whole number, 0 or more, or a scalar tensor on the device"
+    expected = "expected an integer or a scalar tensor, of at least 0"
     raise TypeError(f"The model returned num_items={shown}: {expected}.")
 
 
 def num_samples(batch: Any, batch_size: int | None) -> int | None:
-    """Return the first dimension of the tensors in a batch, if it is the number of samples; None if it may not be.
+    """Return the number of samples in a batch: the size of the first dimension of its tensors.
 
-    The tensors are the batch itself, or the entries of a mapping, list, tuple or dataclass. All of them must have the
-    same first dimension, of at most ``batch_size``. Scalars, and tensors that are nested deeper, are ignored.
+    Return None if the batch has no tensors, if the sizes differ, or if the size is above ``batch_size``. The tensors
+    are the batch itself, or the entries of a mapping, list, tuple or dataclass. Scalars and deeper nested tensors are
+    ignored.
 
     Args:
         batch: a batch of a dataloader.
-        batch_size: number of samples in a batch; None: unknown.
+        batch_size: largest number of samples in a batch; None: unknown.
     """
-    if type(batch) is tuple or type(batch) is list:  # most batches, which this function reads without a call
+    if type(batch) is tuple or type(batch) is list:  # most batches; this branch calls no function
         parts: Iterable[Any] = batch
     elif is_dataclass(batch) and not isinstance(batch, type):
         parts = [getattr(batch, field.name) for field in fields(batch)]
@@ -98,10 +105,10 @@ class Weigher:
 
     Args:
         source: source of the batches.
-        warned: names of outputs about which a warning was logged; the object adds names.
+        warned: names of outputs about which a warning was logged. This object adds names.
 
     Attributes:
-        per_sample: names of outputs that had several numbers in another batch.
+        per_sample: names of outputs that were one-dimensional, with another length than 1, in an earlier batch.
     """
 
     def __init__(self, source: BatchSource, warned: set[str]) -> None:
@@ -113,8 +120,8 @@ class Weigher:
     def __call__(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor | None:
         """Return the number of items in a batch; None if it is unknown.
 
-        It is the output ``num_items``, or else the number of indices that the source read for this batch, or else the
-        first dimension of the batch, as `num_samples` finds it.
+        It is the output ``num_items``. If there is no such output, it is the number of samples that the source reports
+        for this batch. If the source reports none, it is the result of the function `num_samples`.
 
         Args:
             outputs: outputs of the model for this batch.
@@ -130,11 +137,16 @@ class Weigher:
         return num_samples(batch, self._batch_size) if num_read is None else num_read
 
     def metrics(self, outputs: Mapping[str, Any], batch: Any, index: int) -> dict[str, Tensor | float]:
-        """Return the metrics in ``outputs``: numbers, and tensors and arrays with one number, except ``num_items``.
+        """Return the metrics in ``outputs``: numbers, and tensors and arrays of shape () or (1,), except ``num_items``.
 
-        If the batch has one sample, an entry of shape (1,) may be a value for each sample. Such an entry is not a
-        metric. If no batch with several samples shows what it is, a warning is logged once. The arguments are the same
-        as of `__call__`.
+        If the batch has one sample, an entry of shape (1,) is not a metric, because it may be a value for each sample.
+        A warning is logged once for each name. There is no warning if the batch size of the source is above 1, or if
+        the name is already in ``per_sample``.
+
+        Args:
+            outputs: outputs of the model for this batch.
+            batch: the batch.
+            index: index of the batch in its pass.
         """
         found: dict[str, Tensor | float] = {}
         for name, value in outputs.items():
@@ -156,28 +168,28 @@ class Weigher:
         if not is_last and name not in self._warned | self.per_sample:
             self._warned.add(name)
             _log.warning(
-                "The model returned %s of shape (1,) for a batch of one sample: it is not logged, as it may be a value "
-                "for each sample; to log it, return a scalar.",
+                "The model returned %s of shape (1,) for a batch of one sample: it is not logged, because it may be a "
+                "value for each sample; to log it, return a scalar.",
                 name,
             )
 
     def known(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor:
-        """Return the number of items in a batch, for a result that depends on it.
+        """Return the number of items in a batch. In contrast to `__call__`, refuse a batch whose number is unknown.
 
         Raises:
-            DataError: if the number is unknown.
+            DataError: if the number of items is unknown.
         """
         weight = self(outputs, batch, index)
         if weight is None:
             raise DataError(
-                "num_items: the batch does not show its number of samples: expected tensors with the same first "
+                "num_items: the number of samples in the batch is unknown: expected tensors with the same first "
                 "dimension; return num_items from the model, together with the loss."
             )
         return weight
 
 
 def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Return the values as Python floats. The host waits here until the device has computed them.
+    """Return the values as Python floats. Waits until the device has computed them.
 
     Raises:
         TypeError: if a value is neither a number nor a real scalar tensor. The message names the value.
@@ -196,7 +208,7 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
 
 
 def not_real(name: str, value: Tensor) -> TypeError:
-    """Return the error for a tensor that is not a real scalar, and cannot be logged."""
+    """Return the error for a tensor that cannot be logged, because it is not a real scalar."""
     given = f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
     return TypeError(f"{name} is {given}: expected a real scalar to be logged.")
 
@@ -234,7 +246,11 @@ class WeightedMean:
             self._weights[name] = self._weights.get(name, 0) + weight
 
     def result(self) -> dict[str, float]:
-        """Return the averages. If all batches of a metric have 0 items on an accelerator, the metric is NaN."""
+        """Return the average of each metric.
+
+        A metric whose batches have 0 items in total is NaN, if the numbers of items are tensors. If they are Python
+        numbers, the metric is left out.
+        """
         sums, weights = read_back(self._sums), read_back(self._weights)
         return {name: sums[name] / weights[name] if weights[name] else float("nan") for name in sums}
 

@@ -1,4 +1,4 @@
-"""`Supervised`: trains any module with any loss function, as a model of Loopwright."""
+"""`Supervised`: a model that consists of any module and any loss function."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 
 Key = int | str
 _LABELS = "labels"  # name of the targets in a batch for ``transformers``
+_WITHOUT_LOSS = "Without a loss function, net must return a mapping that contains loss."
 
 
 class Supervised(nn.Module):
-    """Makes a model of a module that knows nothing of batches and losses, such as one of ``torchvision`` or ``timm``.
+    """A model that passes entries of a batch to a module, such as a module of ``torchvision`` or ``timm``.
 
     With a loss function, ``model(batch)`` computes ::
 
-        output = net(*inputs)              # parts of the batch
-        loss = loss(output, *targets)      # other parts of the batch
+        output = net(*inputs)              # entries of the batch
+        loss = loss(output, *targets)      # other entries of the batch
 
     and returns ``loss``, ``output`` and ``target``. The loss must be a mean over the samples of the batch.
 
     Without a loss function, the module computes the loss itself, as the models of ``transformers`` do:
-    ``net(**batch)`` returns a mapping with ``loss``. The model returns this mapping's tensors.
+    ``net(**batch)`` returns a mapping with ``loss``. The model returns the tensors in this mapping.
 
     ``model.predict(batch)`` returns the output of ``net`` and needs no targets.
 
     Args:
         net: module to train.
-        loss: function of the output and the targets, such as ``torch.nn.CrossEntropyLoss()``; None: ``net`` returns its
+        loss: function of the output and the targets, such as ``torch.nn.CrossEntropyLoss()``; None: ``net`` returns the
             loss.
-        inputs: position in a batch that is a tuple, or name in a batch that is a mapping; a sequence of them for
-            several arguments of ``net``. Ignored without ``loss``.
-        targets: the same for the targets, which are passed to ``loss`` after the output. Without ``loss``, the name of
-            the targets, which `predict` leaves out; the default is then ``labels``.
+        inputs: entry of the batch that is passed to ``net``: a position in a tuple or list, or a name in a mapping. A
+            sequence names one entry for each argument of ``net``. Ignored without ``loss``.
+        targets: entry of the batch that is passed to ``loss`` after the output, or a sequence of entries. The default
+            is 1. Without ``loss``, it names the entries that `predict` does not pass to ``net``, and the default is
+            ``labels``.
 
     Raises:
         SettingError: for an invalid argument, such as a loss that is a sum over the samples. `forward` raises this
-            error if a batch does not have a part that ``inputs`` or ``targets`` names.
+            error if a batch does not have an entry that ``inputs`` or ``targets`` names, or if ``loss`` is None
+            and ``net`` does not return a loss.
 
     >>> import torch
     >>> model = Supervised(nn.Linear(4, 3), nn.CrossEntropyLoss())
@@ -81,9 +84,9 @@ class Supervised(nn.Module):
         }
 
     def predict(self, batch: Any) -> Any:
-        """Return the output of ``net`` for a batch, which needs no targets.
+        """Return the output of ``net`` for a batch. The batch needs no targets.
 
-        Without ``loss``, the result is a mapping with those tensors that ``net`` returns, except ``loss``.
+        Without ``loss``, the result is a mapping with the tensors that ``net`` returns, except ``loss``.
         """
         if self.loss is not None:
             return self.net(*self._parts_of(batch))
@@ -118,7 +121,7 @@ def _check_keys(setting: str, given: Key | Sequence[Key]) -> tuple[Key, ...]:
 
 
 def _part(batch: Any, key: Key, setting: str) -> Any:
-    """Return a part of a batch. A batch that is one tensor is part 0 of itself."""
+    """Return an entry of a batch. Entry 0 of a batch that is no mapping, tuple or list is the batch itself."""
     if isinstance(batch, Mapping):
         if key in batch:
             return batch[key]
@@ -127,7 +130,7 @@ def _part(batch: Any, key: Key, setting: str) -> Any:
     elif isinstance(batch, tuple | list):
         if isinstance(key, int) and key < len(batch):
             return batch[key]
-        problem = f"a position in the batch, which has {len(batch)} parts, from 0 to {len(batch) - 1}."
+        problem = f"a position below {len(batch)}, because the batch is a {type(batch).__name__} of this length."
     else:
         if key == 0:
             return batch
@@ -137,15 +140,15 @@ def _part(batch: Any, key: Key, setting: str) -> Any:
 
 def _as_arguments(batch: Any) -> Mapping[str, Any]:
     if not isinstance(batch, Mapping):
-        problem = f": must be given for a batch of class {type(batch).__name__}; without it, net(**batch) is called"
-        raise SettingError("loss", f"{problem}, which needs a batch that is a mapping.")
+        problem = f": expected a loss function, because the batch is an object of class {type(batch).__name__}."
+        raise SettingError("loss", f"{problem} Without a loss function, net(**batch) needs a mapping.")
     return batch
 
 
 def _tensors(returned: Any) -> dict[str, Any]:
     if not isinstance(returned, Mapping):
-        problem = f": must be given, because net returned {type(returned).__name__}; expected a mapping with loss."
-        raise SettingError("loss", problem)
+        problem = f": expected a loss function, because net returned an object of class {type(returned).__name__}."
+        raise SettingError("loss", f"{problem} {_WITHOUT_LOSS}")
     return {str(name): value for name, value in returned.items() if isinstance(value, Tensor)}
 
 
@@ -153,6 +156,6 @@ def _with_loss(returned: Any) -> dict[str, Any]:
     outputs = _tensors(returned)
     if "loss" not in outputs:
         listed = ", ".join(outputs) or "no tensors"
-        problem = f": must be given, because net returned no loss, but {listed}; does the batch have targets?"
-        raise SettingError("loss", problem)
+        problem = f": expected a loss function, because net returned no loss, but {listed}."
+        raise SettingError("loss", f"{problem} {_WITHOUT_LOSS} Check that the batch contains the targets.")
     return outputs

@@ -1,4 +1,4 @@
-"""Functions that refuse settings that name a metric, if nothing in a run can log this metric."""
+"""Functions that check the metrics in settings. A metric is refused if nothing in the run can log it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ _log = logging.getLogger("loopwright")
 
 
 class NamedMetric(NamedTuple):
-    """A metric that a setting names. ``is_of_round``: it is read at the end of each round of validations."""
+    """A metric that a setting names.
+
+    Attributes:
+        setting: name of the setting.
+        metric: name of the metric.
+        is_of_round: whether the metric is read at the end of each round of validations.
+    """
 
     setting: str
     metric: str
@@ -35,8 +41,8 @@ def named_metrics(
 
     Args:
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        specs: callables that build the schedulers, and the metrics that they monitor.
-        callbacks: pairs of callback and the name of the callback in a message.
+        specs: pairs of a callable that builds a scheduler and the metric that the scheduler monitors.
+        callbacks: pairs of the name of a callback in messages and the callback.
     """
     monitors = [] if checkpoint is None or checkpoint.monitor is None else [checkpoint.monitor]
     return [
@@ -55,16 +61,20 @@ def check_named_metrics(
 ) -> list[str]:
     """Refuse a metric that nothing in this run can log.
 
-    A callback or loop that the user wrote may log any metric. With such an object, a warning is returned instead.
+    A callback or loop whose class is not in Loopwright may log any metric. If the run has such an object, a warning is
+    returned instead. Loggers do not count.
 
     Args:
         named: the metrics.
         plan: plan of the fit.
         listeners: callbacks and loops of the run.
-        has_own_outputs: whether the model may return outputs whose names contain a slash; see `is_own_model`.
+        has_own_outputs: whether the model can return outputs whose names contain a slash; see `is_own_model`.
+
+    Returns:
+        The warnings.
 
     Raises:
-        SettingError: for the first such metric.
+        SettingError: for the first metric that nothing can log.
     """
     listeners = [*listeners]
     warnings = []
@@ -82,10 +92,10 @@ def check_named_metrics(
 def check_monitors(
     parts: Parts, checkpoint: Checkpointing | None, specs: Sequence[SchedulerSpec], plan: Plan
 ) -> list[str]:
-    """Refuse a metric that checkpoints, schedulers or callbacks of a trainer monitor, and that nothing can log.
+    """Check the metrics that the checkpoints, schedulers and callbacks of a trainer monitor. See `check_named_metrics`.
 
     Returns:
-        Warnings about metrics that only an object that the user wrote may log.
+        The warnings of `check_named_metrics`.
 
     Raises:
         SettingError: for the first metric that nothing can log.

@@ -210,19 +210,19 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "nan": (
         "x,y\n1,2\nnan,3\n",
         {"types": {"x": "number"}},
-        "path='houses.csv', row 3, column x='nan': stands for a missing value; expected a number; "
+        "path='houses.csv', row 3, column x='nan': represents a missing value; expected a number; "
         "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "missing below": (
         "x,y\n1,2\nN/A,3\n",
         {},
-        "path='houses.csv', row 3, column x='N/A': stands for a missing value; expected a number; "
+        "path='houses.csv', row 3, column x='N/A': represents a missing value; expected a number; "
         "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "missing above": (
         "x,y\nnan,2\nNA,2\n1,3\n",
         {},
-        "path='houses.csv', row 2, column x='nan': stands for a missing value; expected a number; "
+        "path='houses.csv', row 2, column x='nan': represents a missing value; expected a number; "
         "use 'data.types={x: ignore}' to leave the column out.",
     ),
     "infinite": (
@@ -354,7 +354,7 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "path='houses.csv', row 2, column city: is empty; expected a value; use 'data.types={city: ignore}' to leave "
         "the column out. Also: row 3, column size='big': expected a number, because row 2 has '1'; "
         "use 'data.types={city: ignore, size: category}' to read both as categories. Also: row 3, column y='n/a': "
-        "stands for a missing value; expected a number; change it, or remove its row. Also: row 4, column kind='7': "
+        "represents a missing value; expected a number; change it, or remove its row. Also: row 4, column kind='7': "
         "expected text, because row 2 has 'a'; use 'data.types={city: ignore, size: category, kind: category}' to read "
         "both as categories. Also: row 5: expected 4 cells, one for each column name, found 2.",
     ),
@@ -417,7 +417,7 @@ def test_a_wrong_table_is_reported_in_one_line_with_file_row_and_column(write: W
         (
             "area,city,rooms,price\nNA,Rome,1,1\n",
             "price",
-            ", row 2, column area='NA': stands for a missing value; expected a number; "
+            ", row 2, column area='NA': represents a missing value; expected a number; "
             "use 'data.types={area: ignore}' to leave the column out.",
         ),
     ],

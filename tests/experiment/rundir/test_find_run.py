@@ -60,12 +60,13 @@ def test_a_path_that_exists_comes_first(outputs: Path, name: str) -> None:
 
 def test_what_is_not_found_is_refused(outputs: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"^dddddd: no such path, and no run directory in outputs/ ends with it.$"
+        CheckpointError, match=r"^dddddd: no such path, and no name of a run directory in outputs/ ends with dddddd.$"
     ):
         find_run("dddddd")
     (outputs / "a" / "2026-05-01_00-00-00_0123ab").mkdir()
     with pytest.raises(
-        CheckpointError, match=r"^0123ab: several run directories end with it: outputs/a/.*; outputs/b/.*0123ab.$"
+        CheckpointError,
+        match=r"^0123ab: the names of several run directories contain 0123ab: outputs/a/.*; outputs/b/.*ab.$",
     ):
         find_run("0123ab")
 
@@ -85,7 +86,7 @@ def test_links_are_not_followed(outputs: Path, tmp_path: Path) -> None:
 
 def test_without_a_run_last_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"^last: no run in outputs/; expected the path of a run directory.$"):
+    with pytest.raises(CheckpointError, match=r"^last: no training in outputs/; expected the path of a run dir"):
         find_run("last")
 
 

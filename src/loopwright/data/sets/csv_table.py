@@ -1,4 +1,4 @@
-"""`read_table`, which reads a table of comma-separated values. Error messages contain the row and the column."""
+"""`read_table`, which reads a table of comma-separated values. Error messages name the row and the column."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
 MAX_COLUMNS = 50_000  # reading this number of columns takes seconds
 _MAX_LISTED = 50  # largest number of column names in a message
 
-# Cells that represent a missing value. Cells are compared without regard to case.
+# Cells that represent a missing value. Upper and lower case are not distinguished.
 _MISSING = frozenset({"#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
 
-# Cells that are numbers for people who write decimal commas, such as 0,5 and 1.234,5.
+# Numbers with a decimal comma, such as 0,5 and 1.234,5.
 _HAS_COMMA = re.compile(r"[+-]?(?:\d*|\d+(?:\.\d{3})*),\d+", re.ASCII)
 _POINT = "expected numbers with a decimal point, such as 1234.5; replace the decimal commas of the column"
 
@@ -97,7 +97,7 @@ class Table:
         return SettingError(self.setting, f"={self.path!r}{problem}")
 
     def typed(self, name: str, kind: Kind) -> str:
-        """Return what to type to give a column the type ``kind``: an override, or a line of a configuration file."""
+        """Return the override that gives a column the type ``kind``. It also contains the types that the user gave."""
         return typed({**self.types, name: kind})
 
     def without(self, name: str) -> str:
@@ -111,7 +111,7 @@ class Table:
         if not cell:
             problem = ": is empty; expected a value"
         elif cell.casefold() in _MISSING:
-            problem = f"={cell!r}: stands for a missing value; expected a number"
+            problem = f"={cell!r}: represents a missing value; expected a number"
         elif _is_not_finite(cell):
             problem = f"={cell!r}: expected a finite number"
         else:
@@ -151,8 +151,9 @@ def read_table(
         target: name of the target column, for messages.
         types: types of some or all columns, by column name.
         delimiter: character between two cells.
-        checks_categories: whether a column of text is refused if nearly every cell is another category, or if its cells
-            are numbers with decimal commas. A column that ``types`` declares as categories is always accepted.
+        checks_categories: whether a column of text is refused if its cells are numbers with decimal commas, or if the
+            number of different cells is above 10 and above half the number of rows. A column that ``types`` declares
+            as categories is always accepted.
         has_fixed_types: whether messages leave out the advice to change the type of a column.
 
     Raises:
@@ -201,7 +202,7 @@ def _read(empty: Table, text: TextIO, delimiter: str, *, checks_categories: bool
     _check_names(empty, names, delimiter)
     columns = [Column(name, empty.types.get(name)) for name in names]
     faults: list[SettingError] = []
-    # The advice of each fault includes the advice of the earlier ones, so that the last advice repairs all columns.
+    # The advice of each fault includes the advice of the earlier faults, so that the last advice repairs all columns.
     advised = empty
     for row, cells in lines:
         if len(cells) != len(names):
@@ -227,7 +228,7 @@ def _read(empty: Table, text: TextIO, delimiter: str, *, checks_categories: bool
 
 
 def _note(table: Table, column: Column, fault: _Fault, faults: list[SettingError]) -> Table:
-    """Add the fault to the list, ignore the rest of its column, and return the table with the advised type."""
+    """Add a fault to the list, and ignore the rest of its column. Return the table with the type that is advised."""
     faults.append(fault.error)
     column.kind = "ignore"
     return table if column.name == table.target else replace(table, types={**table.types, column.name: fault.remedy})
@@ -320,7 +321,10 @@ def _odd_cell(table: Table, column: Column, row: int, cell: str) -> _Fault:
 
 
 def _category_fault(table: Table, column: Column) -> _Fault | None:
-    """Return why a column that was taken for categories contains numbers, names or notes instead; otherwise None."""
+    """Return the fault of a column of text that probably does not contain categories, or None.
+
+    Its cells are numbers with decimal commas, or too many of them are different, as in a column of names or notes.
+    """
     row, cell = column.first
     if column.kind != "category" or not row:
         return None
@@ -348,7 +352,10 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def typed(types: Mapping[str, Kind]) -> str:
-    """Return what to type to give columns these types: an override, or a line of a configuration file."""
+    """Return the override ``data.types={…}`` with the given types of columns.
+
+    If Hydra cannot parse a column name in an override, return the line for a configuration file instead.
+    """
     if all(_TYPABLE.fullmatch(column) for column in types):
         pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
         return shlex.quote(f"data.types={{{', '.join(pairs)}}}")
@@ -357,7 +364,7 @@ def typed(types: Mapping[str, Kind]) -> str:
 
 
 def as_number(cell: str) -> float | None:
-    """Return the finite number in a cell, or None. Unlike in Python, digits with underscores are not a number."""
+    """Return the finite number in a cell, or None. In contrast to Python, ``1_000`` is not a number."""
     try:
         number = float(cell)
     except ValueError:

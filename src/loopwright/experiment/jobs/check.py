@@ -42,7 +42,7 @@ def checked(
         compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
 
     Raises:
-        SettingError: for a wrong setting.
+        SettingError: for an invalid setting.
         CheckpointError: for a checkpoint that does not exist.
     """
     checker = JobChecker(trust, builds_trusted=True, compares_data=compares_data)
@@ -73,7 +73,7 @@ def checked_again(
         compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
 
     Raises:
-        SettingError: for a wrong setting. If a data file does not exist, the message names both directories.
+        SettingError: for an invalid setting. If a data file does not exist, the message names both directories.
         CheckpointError: for a checkpoint that does not exist.
     """
     job = make_job(_with_recorded_data(make_job, config, summary, trust))
@@ -114,7 +114,7 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
         The jobs, with their seeds and numbers of threads decided.
 
     Raises:
-        SettingError: for the first job with a wrong setting; the message names the job.
+        SettingError: for the first job with an invalid setting; the message names the job.
         CheckpointError: for a checkpoint that does not exist, and for a pattern that matches no checkpoint.
     """
     return [job for job, _ in check_each(jobs, trust, builds_trusted=False)]
@@ -126,7 +126,7 @@ def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> It
     The seed and the number of threads of the yielded job are decided. The plan is None if a section was not built.
 
     Raises:
-        SettingError: for the first job with a wrong setting; the message names the job.
+        SettingError: for the first job with an invalid setting; the message names the job.
         CheckpointError: for a checkpoint that does not exist, and for a pattern that matches no checkpoint.
     """
     checker = JobChecker(trust, builds_trusted=builds_trusted)
@@ -158,7 +158,7 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
         num_threads: number of threads if the configuration sets none; None: `choose_num_threads` chooses it.
 
     Raises:
-        SettingError: for arguments that a class or function named by a ``_target_`` does not accept, and for a wrong
+        SettingError: for arguments that a class or function named by a ``_target_`` does not accept, and for an invalid
             section ``device`` or ``model``.
     """
     job = _with_named_checkpoints(job)

@@ -1,4 +1,7 @@
-"""`settle_modes`, which replaces each ``mode`` of a metric that is null in a configuration by ``min`` or ``max``."""
+"""Functions that choose ``min`` or ``max`` for each mode that is null in a configuration.
+
+A mode determines whether small or large values of a metric are better.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ _MONITORING = (
 
 
 def settle_modes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a configuration in which ``objective_mode``, and the modes of monitored metrics, are settled.
+    """Return a copy of a configuration in which ``objective_mode`` and the modes of monitored metrics are not null.
 
-    The mode of a metric that is the objective is ``objective_mode``. The mode of another metric follows from its name.
+    A null mode becomes ``objective_mode`` if its metric is the objective. Otherwise, the name of the metric determines
+    the mode.
 
     Raises:
-        SettingError: if a mode is null, and the name of its metric does not show which values are better.
+        SettingError: if a mode is null and the name of its metric does not show which values are better, and for an
+            invalid mode.
     """
     objective = config.get("objective")
     if not isinstance(objective, str):
@@ -35,18 +40,21 @@ def settle_modes(config: Mapping[str, Any]) -> dict[str, Any]:
 def settle_changed_modes(
     config: Mapping[str, Any], recorded: Mapping[str, Any], typed: Container[str]
 ) -> dict[str, Any]:
-    """Return a copy of the configuration of a resumed run, with the modes of typed metrics.
+    """Return a copy of the configuration of a resumed run, with modes for metrics that overrides may have changed.
 
-    If the checkpoints monitored the recorded objective, they monitor a typed objective too. A mode that is not typed is
-    settled as in a new run. It is kept if neither the recorded nor the typed name shows which values are better.
+    If the checkpoints monitored the recorded objective with its mode, they now monitor the new objective with its mode.
+    A typed ``checkpoint.monitor`` or ``checkpoint.mode`` takes precedence.
+
+    Any other recorded mode is kept if the metric is unchanged, or if neither the recorded nor the new name shows which
+    values are better. Otherwise, a mode that was not typed is chosen as in a new run.
 
     Args:
         config: recorded configuration with the overrides applied.
         recorded: recorded configuration.
-        typed: names of the typed settings.
+        typed: names of the settings that were typed.
 
     Raises:
-        SettingError: if a mode is needed, and was not typed.
+        SettingError: as in `settle_modes`.
     """
     old, old_mode, new = recorded.get("objective"), recorded.get("objective_mode"), config.get("objective")
     changed = dict(config)
@@ -65,7 +73,13 @@ def settle_changed_modes(
 
 
 def _kept_mode(mode: object, old: object, new: object) -> object:
-    """Return the mode for the metric ``new`` in place of ``old``; None if it is settled as in a new run."""
+    """Return the recorded mode if it also applies to the new metric; None: the mode is chosen as in a new run.
+
+    Args:
+        mode: recorded mode.
+        old: name of the recorded metric.
+        new: name of the new metric.
+    """
     is_kept = old == new or not (_shows_mode(old) or _shows_mode(new))
     return mode if is_kept else None
 
@@ -80,13 +94,14 @@ def _shows_mode(metric: object) -> bool:
 
 
 def _settle(node: Any, path: str, known: Mapping[str, str], monitor: Any) -> Any:
-    """Return a copy of ``node`` with settled modes.
+    """Return a copy of ``node`` in which the modes of monitored metrics are not null.
 
     Args:
         node: a value in the configuration.
         path: path of the value.
-        known: mode of each metric whose mode is given.
-        monitor: metric that the mapping around ``node`` monitors. A schedule is in a mapping with its ``monitor``.
+        known: the mode of the objective, by the name of the objective.
+        monitor: setting ``monitor`` of the mapping that contains ``node``, or None. The metric of a schedule is in this
+            mapping, and not in the settings of the schedule.
     """
     if isinstance(node, list):
         return [_settle(each, f"{path}.{index}", known, None) for index, each in enumerate(node)]

@@ -1,8 +1,9 @@
-"""`new_data` and `built_data`, which build a trainer for a recorded run, with new samples or with its recorded data.
+"""`new_data` and `built_data`, which build the trainer of a recorded run, with new samples or with the recorded data.
 
-The configuration ``data=csv`` with another ``val_path`` would not encode these samples as the run did. Without
-``val_path``, a run computes means and deviations from the rows that are not held out; with ``val_path``, from all rows.
-Both ``data.path`` and ``data.val_path`` therefore name new samples, which ``data.json`` encodes.
+New samples are encoded with the means, deviations and classes in the file ``data.json`` of the run. If the section
+``data=csv`` were built again with another path, it would compute other means and deviations: from the rows that are not
+held out or, if there is a ``val_path``, from all rows of ``path``. Therefore, an override of ``data.path`` or
+``data.val_path`` only names new samples, and the section is not built.
 """
 
 from __future__ import annotations
@@ -28,30 +29,30 @@ from loopwright.records import read_encoding, read_summary
 from loopwright.trainer import Trainer
 
 _PATHS = ("data.path", "data.val_path")
-_READING = ("batch_size", "num_workers", "delimiter")  # settings of the data that apply to new samples, too
+_READING = ("batch_size", "num_workers", "delimiter")  # settings of the data that also apply to new samples
 
 
 def chooses_new_data(overrides: Sequence[str], encoding: Mapping[str, Any] | None, split: str) -> bool:
-    """Return whether an override names new samples for a run whose data were a table or a folder of images.
+    """Return whether an override names new samples for a run that was trained with a table or a folder of images.
 
     Args:
         overrides: overrides of the recorded configuration.
         encoding: content of ``data.json`` of the run; None: the run has no such file.
-        split: option ``split``.
+        split: name of the data that the command uses, from its option ``split``.
 
     Raises:
-        SettingError: if the override is typed together with a split other than ``val``, or with another setting of the
-            data that has no effect on new samples.
+        SettingError: if overrides name new samples and ``split`` is not ``val``, and if overrides name new samples and
+            change a setting of the data that has no effect on them.
     """
     path = _typed_path(overrides)
     if path is None or not reads_new_samples(encoding):
         return False
     name = path.partition("=")[0]
     if split != "val":
-        raise SettingError("split", f"={split!r}: names a part of the recorded data; leave out split or {name}.")
+        raise SettingError("split", f"={split!r}: chooses from the recorded data; leave out split or {name}.")
     for key in (word.partition("=")[0] for word in overrides):
         if key.startswith("data.") and key != name and key.removeprefix("data.") not in _READING:
-            problem = f": has no effect together with {name}, whose samples are encoded as the run recorded"
+            problem = f": has no effect together with {name}, because data.json of the run determines the encoding"
             raise SettingError(key, f"{problem}; leave out {key} or {name}.")
     return True
 
@@ -65,23 +66,26 @@ def _typed_path(overrides: Sequence[str]) -> str | None:
 def built_data(
     run_dir: Path, recorded: Mapping[str, Any], overrides: Sequence[str], checkpoint: Path, trust: Trust
 ) -> Iterator[tuple[Trainer, Splits]]:
-    """Build a trainer without a run directory, and the recorded data or the data that overrides choose.
+    """Build a trainer and the data of a recorded run. If overrides choose other data, build the other data.
+
+    The trainer has no run directory and no loggers.
 
     Args:
-        run_dir: run directory.
+        run_dir: directory of the recorded run.
         recorded: recorded configuration, without checkpoints to start from.
         overrides: overrides of the recorded configuration.
-        checkpoint: checkpoint that the trainer will use. Its run may be another run.
+        checkpoint: checkpoint that the trainer will load. It can belong to another run.
         trust: packages that the user trusts.
 
     Raises:
-        SettingError: for a wrong setting, for data that are not the recorded data although no override chooses other
-            data, and for data that are encoded differently than the data of the run of ``checkpoint``.
+        SettingError: for an invalid setting; if no override chooses other data, but the data differ from the recorded
+            data; if the run of ``checkpoint`` was trained with data that are encoded differently.
+        CheckpointError: if a ``data.json`` cannot be read.
     """
 
     def make_job(config: dict[str, Any]) -> Job:
         apply_overrides(config, overrides)
-        # Loggers would write nothing, and the packages that they need may be missing.
+        # Loggers are not built: they would write nothing, and they may need packages that are not installed.
         return make_recorded_job(config | {"loggers": None, "ckpt_path": None}, overrides, trust)
 
     summary = read_summary(run_dir)
@@ -103,7 +107,7 @@ def new_data(
     *,
     has_targets: bool,
 ) -> Iterator[tuple[Trainer, NewSamples]]:
-    """Read new samples and build a trainer. The recorded data are neither read nor needed.
+    """Build a trainer of a recorded run and a dataloader of new samples. The recorded data are not read.
 
     Args:
         recorded: recorded configuration.
@@ -113,7 +117,7 @@ def new_data(
         has_targets: whether targets are read.
 
     Raises:
-        SettingError: for samples that cannot be encoded as the run recorded, and for a wrong setting.
+        SettingError: for an invalid setting, and for samples to which the recorded encoding cannot be applied.
     """
     typed = _typed_path(overrides)
     assert typed is not None
@@ -140,7 +144,7 @@ def _value(override: str) -> str:
 
 @contextmanager
 def _trainer_of(job: Job, samples: NewSamples, trust: Trust) -> Iterator[Trainer]:
-    """Build a trainer without the recorded data."""
+    """Build a trainer for new samples, without the data set of the configuration."""
     settled = settle(job, JobChecker(trust, builds_trusted=True))
     config = settled.built_from
     with applied(settled):

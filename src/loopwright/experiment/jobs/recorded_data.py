@@ -1,8 +1,8 @@
-"""Functions that find the data of a recorded run again, and compare them with the properties that the run recorded.
+"""Functions that find the data of a recorded run again, and compare the data with their recorded properties.
 
-Relative paths in a recorded configuration are relative to the directory in which the run was started, which
-``summary.json`` contains as ``cwd``. If that directory does not contain the recorded data, but the current directory
-does, the current directory is used. This is the case if a project was copied or moved together with its runs.
+Relative paths in a recorded configuration are relative to the directory in which the run was started. The file
+``summary.json`` contains this directory as ``cwd``. If only the current directory contains the recorded data, the
+current directory is used instead, so a project can be moved or copied together with its runs.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from loopwright.experiment.jobs.recorded import differences
 from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.loggers.append_only import plain
 
-# Sections and settings of a configuration that may contain paths of files that a run reads.
+# Sections and settings of a configuration that can contain paths of files to read.
 _READING = ("data", "model", "callbacks", "loggers", "ckpt_path", "ckpt_paths", "init_from")
 _PATH_NAME = re.compile(r"(.*_)?(paths?|files?|filenames?|dirs?|director(y|ies)|folders?|root)|init_from")
 # Settings of the data that do not change which samples are read.
 _NOT_CONTENT = ("data.batch_size", "data.num_workers")
-# Data sets that compute the encoding of any file from the file itself.
+# Data sets that compute the encoding of a file from the file itself.
 _SELF_ENCODING = ("loopwright.data.csv", "loopwright.data.image_folder")
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
 
 
 def started_in(summary: Mapping[str, Any]) -> Path | None:
-    """Return the directory in which a recorded run was started, or None if its summary contains no valid directory."""
+    """Return the directory in which a recorded run was started, or None if its summary contains no absolute path."""
     given = summary.get("cwd")
     is_path = isinstance(given, str) and given.isprintable() and os.path.isabs(given)
     return Path(str(given)) if is_path else None
@@ -46,13 +46,14 @@ def started_in(summary: Mapping[str, Any]) -> Path | None:
 def located(config: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
     """Return a copy of a configuration in which relative paths to existing files in ``directory`` are absolute.
 
-    A string is a path if its setting has a name such as ``path``, ``val_path`` or ``root``. In the settings of a
-    class that the user wrote, a string is also a path if it contains a dot or a slash and names a file. Other values
-    are not changed.
+    A string is a path if its setting has a name such as ``path``, ``val_path`` or ``root``. Such a path can also be a
+    pattern that matches files. In the settings of a class outside ``loopwright`` and ``torch``, a string is also a path
+    if it contains a dot or a slash and is the name of a file in ``directory``. Other values are not changed.
 
     Args:
         config: recorded configuration.
-        directory: directory in which the run was started. None changes no path.
+        directory: directory in which the run was started. If it is None or the current directory, an unchanged copy is
+            returned.
     """
     if directory is None or directory == Path.cwd():
         return copy.deepcopy(dict(config))
@@ -61,7 +62,14 @@ def located(config: Mapping[str, Any], directory: Path | None) -> dict[str, Any]
 
 
 def _located(value: Any, directory: Path, is_path: bool | None) -> Any:
-    """Return a value with absolute paths. If ``is_path`` is None, strings in the value may be paths."""
+    """Return a copy of a value with absolute paths.
+
+    Args:
+        value: value of a setting.
+        directory: directory to which relative paths are relative.
+        is_path: whether a string in the value is a path; None: it is a path if it contains a dot or a slash and is the
+            name of a file.
+    """
     if isinstance(value, list):
         return [_located(each, directory, is_path) for each in value]
     if isinstance(value, dict):
@@ -89,15 +97,19 @@ def _is_path(name: str) -> bool:
 
 
 def types_data(typed: Sequence[str]) -> bool:
-    """Return whether an override chooses other data than the recorded data."""
+    """Return whether an override changes which data are read.
+
+    Args:
+        typed: overrides as typed.
+    """
     keys = {word.lstrip("+~").partition("=")[0].strip() for word in typed}
     return any(key == "data" or (key.startswith("data.") and key not in _NOT_CONTENT) for key in keys)
 
 
 def data_differences(summary: Mapping[str, Any], data: Splits) -> list[str]:
-    """Return a line for each recorded property of the data that is different now, such as a SHA-256.
+    """Return a line for each property of the data, such as a SHA-256, whose value is not the recorded value.
 
-    Paths are not compared: the SHA-256 decides whether the data are those that the run read.
+    Paths are not compared, because the same data may have been moved.
     """
     recorded = summary.get("data")
     before = recorded if isinstance(recorded, dict) else {}
@@ -114,8 +126,8 @@ def refuse_other_data(summary: Mapping[str, Any], data: Splits, remedy: str) -> 
 
     Args:
         summary: summary of the recorded run.
-        data: data that were built again.
-        remedy: end of the error message.
+        data: data to compare with the recorded properties.
+        remedy: end of the error message; it says what to type or to change.
 
     Raises:
         SettingError: if a recorded property of the data, such as a SHA-256, has another value now.
@@ -126,26 +138,28 @@ def refuse_other_data(summary: Mapping[str, Any], data: Splits, remedy: str) -> 
 
 
 def to_use_them(node: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> str:
-    """Return the remedy that names an override with which a command uses other data than the recorded data.
+    """Return the end of the message about changed data: what to type or to do.
+
+    It is an override that accepts the data as they are now, or the advice to restore the recorded data.
 
     Args:
-        node: section ``data`` of the configuration.
+        node: section ``data`` of the recorded configuration.
         encoding: content of ``data.json`` of the run; None: the run has no such file.
     """
     given = {name: value for name, value in node.items() if isinstance(value, str) and _is_path(str(name))}
     if reads_new_samples(encoding) and "path" in given:
         new = given.get("val_path") or given["path"]
         line = shell_line([override_text("data.path", new)])
-        return f"to use all samples of {new!r}, encoded as the run recorded, type {line}"
-    if node.get(TARGET) in _SELF_ENCODING and encoding is None:  # an older run
+        return f"to use all samples of {new!r} with the encoding in data.json of the run, type {line}"
+    if node.get(TARGET) in _SELF_ENCODING and encoding is None:  # a run of a version that wrote no data.json
         return "restore the data that the run read"
     name = next(iter(given), None)
     example = "data.NAME=VALUE" if name is None else shell_line([override_text(f"data.{name}", given[name])])
-    return f"to use these data, type one of their settings, such as {example}"
+    return f"to use the data as they are now, type one of the settings of the data, such as {example}"
 
 
 def with_directories(error: SettingError, summary: Mapping[str, Any]) -> SettingError:
-    """Return an error about a missing data file with the directories in which relative paths are searched."""
+    """Add the searched directories to an error about a missing data file. Other errors are returned unchanged."""
     directory = started_in(summary)
     if directory in (None, Path.cwd()) or not error.setting.startswith("data.") or "no such f" not in error.problem:
         return error

@@ -1,4 +1,7 @@
-"""`settle_lengths`, which decides between the lengths of training that the user typed and the lengths in files."""
+"""`settle_lengths`, which replaces each length of training that is not used by null.
+
+A length in an override is used instead of the lengths in configuration files.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ LENGTHS = ("num_steps", "max_steps", "num_epochs")
 
 
 class SettledLengths(NamedTuple):
-    """A configuration in which each unused length is null, and a line for each length that was replaced."""
+    """A configuration in which each unused length is null, and a note about each of these lengths."""
 
     config: dict[str, Any]
     notes: tuple[str, ...]
 
 
 def typed_lengths(overrides: Sequence[str]) -> list[str]:
-    """Return the names in `LENGTHS` that the overrides set, also in a mapping such as ``loop={max_steps: 5}``."""
+    """Return the lengths that overrides set, such as ``loop.max_steps=5`` or ``loop={max_steps: 5}``."""
     names: set[str] = set()
     for override in parse_overrides(overrides):
         section, _, name = override.key_or_group.partition(".")
@@ -34,17 +37,17 @@ def settle_lengths(
     overrides: Sequence[str],
     find_own: Callable[[], Mapping[str, str]] | None = None,
 ) -> SettledLengths:
-    """Return a configuration in which a typed length replaces each length that was not typed.
+    """Return a configuration in which the lengths that are not used are null.
 
-    If no length was typed, a length in a file of the user replaces the lengths that are only in shipped files. A value
-    of null is not a length: it neither replaces a length nor is replaced.
+    If an override sets a length, the lengths that only configuration files set are not used. Otherwise, if a file of
+    the user sets a length, the lengths that only shipped files set are not used. A length of null counts as not set.
 
     Args:
         config: resolved configuration. It is not changed.
         overrides: overrides as typed.
-        find_own: function that returns the names of the lengths that files of the user set, each with the name of its
-            file. It is called only if no length was typed and the configuration contains several. None for a recorded
-            configuration, which does not contain the names of the files.
+        find_own: function that returns the lengths that files of the user set: the name of each length, and the name of
+            its file. It is called only if no override sets a length, and the configuration contains several lengths.
+            None: the files are unknown, because the configuration was recorded.
     """
     loop = config.get("loop")
     if not isinstance(loop, dict):

@@ -1,4 +1,4 @@
-"""`find_run`: finds a run directory by the word ``last``, or by the six hexadecimal digits at the end of its name."""
+"""`find_run`: finds a run directory by the word ``last`` or by the six hexadecimal digits in its name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def find_run(given: str) -> str:
         given: path of a run directory or checkpoint, ``last``, or the six hexadecimal digits at the end of the name of
             a run directory in ``outputs/``. ``last`` is the training in ``outputs/`` that was started or resumed most
             recently; jobs of sweeps are not considered. ``1a2b3c/0`` is job 0 of the sweep whose name contains these
-            digits. ``/best`` or ``/last``, which name a checkpoint of the run, may follow. An existing path and any
+            digits. A checkpoint of the run can be added: ``last/best`` or ``1a2b3c/last``. An existing path and any
             other text are returned unchanged.
 
     Raises:
@@ -40,7 +40,7 @@ def find_run(given: str) -> str:
         newest = sorted(runs, key=lambda path: (path / _CONFIG).stat().st_mtime_ns, reverse=True)
         found = next((path for path in newest if _trains(path)), None)
         if found is None:
-            raise CheckpointError(f"{given}: no run in {OUTPUTS}/; expected the path of a run directory.")
+            raise CheckpointError(f"{given}: no training in {OUTPUTS}/; expected the path of a run directory.")
         return str(found)
     typed = _ID.fullmatch(given)
     if typed is None:
@@ -50,25 +50,25 @@ def find_run(given: str) -> str:
     if len(named) != 1:
         listed = "; ".join(map(str, sorted(named)))
         problem = (
-            f"several run directories end with it: {listed}"
+            f"the names of several run directories contain {typed[1]}: {listed}"
             if named
-            else f"no such path, and no run directory in {OUTPUTS}/ ends with it"
+            else f"no such path, and no name of a run directory in {OUTPUTS}/ ends with {typed[1]}"
         )
         raise CheckpointError(f"{given}: {problem}.")
     return f"{named[0]}{typed[2] or ''}"
 
 
 def _trains(run_dir: Path) -> bool:
-    """Return whether the configuration of a run has a training loop. If it cannot be read, return True."""
+    """Return whether the configuration of a run contains a training loop, or cannot be read."""
     try:
         loop = read_recorded(run_dir).get("loop")
-    except (SettingError, CheckpointError):  # the command reports the fault
+    except (SettingError, CheckpointError):  # the command reads the file again, and reports the error
         return True
     return not (isinstance(loop, Mapping) and loop.get("_target_") in VALIDATION_LOOPS)
 
 
 def _directories() -> Iterator[Path]:
-    """Yield each directory in ``outputs/``, and the directories in it. Symbolic links to directories are skipped."""
+    """Yield the directories in ``outputs/``, and the directories in them. Symbolic links are not followed."""
     for parent in _subdirectories(OUTPUTS):
         yield parent
         yield from _subdirectories(parent)

@@ -1,7 +1,7 @@
 """`git_state`: the commit and the uncommitted changes of the git checkout around a directory.
 
-Git opens no file of the working tree, because it would convert the file with programs that the checkout names. This
-module reads the files itself, and compares them with the object ids in the index.
+Git would convert the files of the working tree with programs that the configuration of the checkout names. Therefore,
+git does not open these files. This module reads the files itself, and compares them with the object ids in the index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CHUNK_BYTES = 1 << 20
 
 _LINK, _SUBMODULE, _FILE, _PROGRAM = b"120000", b"160000", b"100644", b"100755"  # modes of entries in an index
 _LEFT_OUT = 0x40000000  # flag of a file that a sparse checkout leaves out
-# Output of `git ls-files --stage --debug -z`: mode, object id, stage and path of a file, and its status.
+# Output of `git ls-files --stage --debug -z` for a file: mode, object id, stage and path, then the status.
 _ENTRY = re.compile(rb"(\d{6}) ([0-9a-f]{40,64}) ([0-3])\t(.+)", re.DOTALL)
 _STATUS = re.compile(
     rb"ctime: (\d+):(\d+)\n.*mtime: (\d+):(\d+)\n.*ino: (\d+)\n.*size: (\d+)\tflags: (\w+)\n", re.DOTALL
@@ -47,10 +47,13 @@ def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
 
     The changes are the changes of tracked files, in the format of ``git diff --binary HEAD``. The changes of each
     submodule follow. Files are compared as they are on the disk: no filter, text conversion or external diff program is
-    run, and no object is fetched. Changed files beyond 64 MiB in total are recorded by their SHA-256, as in a pointer
-    of Git LFS. A file of more than 1 GiB is recorded by its size.
+    run, and no object is fetched.
 
-    The commit and the changes are None if there is no checkout, if git cannot be run, or if it takes more than 20 s.
+    The contents of changed files are recorded up to 64 MiB in total. If a file does not fit, a Git LFS pointer with its
+    SHA-256 is recorded instead. For a file of more than 1 GiB, only the size is recorded.
+
+    The commit and the changes are None if there is no checkout. If git fails, or if the 20 s for all commands have
+    passed, the values that are not determined by then are None.
     """
     state: dict[str, Any] = {"commit": None, "is_dirty": None}
     try:
@@ -79,7 +82,8 @@ class _Entry:
         mode: type and permissions as six octal digits.
         oid: object id, hexadecimal.
         status: ctime and mtime in seconds and nanoseconds, inode and size of the file when git last compared it with
-            ``oid``. None for a file with merge conflicts, or that may have changed just after the comparison.
+            ``oid``. None for a file with merge conflicts, and for a file that may have changed just after the
+            comparison.
         is_left_out: whether a sparse checkout leaves the file out.
     """
 
@@ -97,13 +101,13 @@ class _Checkout:
         top: top folder of the working tree.
         git_dir: folder that contains HEAD and the index.
         prefix: path of ``top`` in the outermost checkout with a slash at its end; empty for the outermost checkout.
-        record: record to which the state of the checkout belongs.
+        record: limits of time and size that all checkouts of the record share, and the folder for temporary files.
     """
 
     def __init__(self, top: Path, git_dir: Path, prefix: str, record: Record) -> None:
         self._top, self._prefix, self._record = top, prefix, record
         self._repository = BorrowingRepository(git_dir, record)
-        self._folders: set[bytes] = set()  # folders of the working tree that are known to be folders and not links
+        self._folders: set[bytes] = set()  # folders of the working tree that were checked: they are not links
 
     def commit(self) -> bytes:
         """Return the id of the checked out commit."""
@@ -149,7 +153,11 @@ class _Checkout:
         return found.values()
 
     def _present(self, entry: _Entry) -> tuple[bytes, bytes]:
-        """Return the mode and the object id of a file in the working tree. The mode is empty if there is no file."""
+        """Return the mode and the object id of a file in the working tree.
+
+        If a file is missing because a sparse checkout leaves it out, the recorded mode and id are returned. The mode is
+        empty if the file is missing for another reason, or is neither a regular file nor a link.
+        """
         path = self._path(entry.path)
         try:
             self._check_folders(entry.path)
@@ -166,7 +174,15 @@ class _Checkout:
         return mode, self._object_id(path, entry.oid)
 
     def _object_id(self, path: bytes, recorded: bytes) -> bytes:
-        """Return the object id of a regular file. Unless it is ``recorded``, store the content or its digest."""
+        """Return the object id of a regular file. If the file has changed, store an object with this id.
+
+        The object contains the content, a Git LFS pointer with the SHA-256 if the content exceeds the limit of the
+        record, or only the size if the file has more than 1 GiB.
+
+        Args:
+            path: path of the file.
+            recorded: object id of the file in the index.
+        """
         with open(open_regular(path), "rb") as file:
             left = num_bytes = os.fstat(file.fileno()).st_size
             if num_bytes > _MAX_HASHED_BYTES:
@@ -217,7 +233,7 @@ class _Checkout:
 
 
 def _is_below(path: bytes) -> bool:
-    """Return whether a path stays in the working tree. Git does not check the paths in an index that it reads."""
+    """Return whether a path in the index is inside the working tree. Git does not check this when it reads an index."""
     return not any(part.lower() in (b"", b".", b"..", b".git") for part in path.split(b"/"))
 
 
@@ -231,6 +247,6 @@ def _mode(status: os.stat_result) -> bytes:
 
 
 def _numbers(status: os.stat_result) -> tuple[int, ...]:
-    """Return the numbers by which git recognises an unchanged file, as 32-bit numbers, in the order of `_STATUS`."""
+    """Return the 32-bit numbers by which git recognises an unchanged file, in the order of `_STATUS`."""
     times = (*divmod(status.st_ctime_ns, 10**9), *divmod(status.st_mtime_ns, 10**9))
     return tuple(number & 0xFFFFFFFF for number in (*times, status.st_ino, status.st_size))
