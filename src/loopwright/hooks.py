@@ -285,6 +285,11 @@ def implements(callback: Callback, hook: str) -> bool:
     return getattr(type(callback), hook, None) is not getattr(Callback, hook, None)
 
 
+def is_shipped(callback: Callback) -> bool:
+    """Return whether the class of ``callback`` is in this package, and not in code of the user."""
+    return type(callback).__module__.partition(".")[0] == "loopwright"
+
+
 @runtime_checkable
 class RepeatsFirstBatch(Protocol):
     """A callback that replaces every training micro-batch by the first one."""

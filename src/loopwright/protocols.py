@@ -222,6 +222,13 @@ class BatchSource(Protocol):
         """Iterate over the batches of a pass, starting at the batch with index ``first``, from 0."""
         ...
 
+    def peek(self) -> tuple[Any] | None:
+        """Read the first batch of pass 0, and return a tuple with this batch.
+
+        Return None if there is no batch, or if reading it now could change the batches that are read later.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any] | None:
         """Return the state that a resume needs besides the pass index and micro-batch index; None if there is none."""
         ...
@@ -279,6 +286,16 @@ class LogsMetrics(Protocol):
 
     def logs(self, metric: str) -> bool:
         """Return whether this callback may log a metric with the full name ``metric``."""
+        ...
+
+
+@runtime_checkable
+class HasObjective(Protocol):
+    """A callback of a run that has one metric as its result."""
+
+    @property
+    def objective(self) -> str:
+        """Full name of the metric."""
         ...
 
 

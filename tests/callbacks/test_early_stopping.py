@@ -86,15 +86,20 @@ def test_a_downstream_metric_is_checked_only_in_rounds_with_its_validation(name:
     assert result.global_step == 12  # the downstream validation runs after steps 4, 8, 12, …
 
 
-@pytest.mark.parametrize(("monitor", "others"), [("val/los", []), ("train/loss", [Scores(dict.fromkeys(range(9), 1))])])
-def test_a_metric_that_no_validation_logs_is_an_error_after_the_first_round(
-    monitor: str, others: list[Callback]
-) -> None:
+@pytest.mark.parametrize("monitor", ["val/los", "train/loss"])
+def test_a_metric_that_no_validation_logs_is_an_error_after_the_first_round(monitor: str) -> None:
+    scores = Scores(dict.fromkeys(range(9), 1))  # a callback of the user, which may log any metric
     with pytest.raises(SettingError) as caught:
-        fit(EarlyStopping(monitor, "min"), *others, log_every_n_steps=1)
-    logged = "val/loss, val/error, val/score" if others else "val/loss, val/error"
-    expected = f"expected a metric that the validations log: {logged}. Did you mean val/loss?"
+        fit(EarlyStopping(monitor, "min"), scores, log_every_n_steps=1)
+    expected = "expected a metric that the validations log: val/loss, val/error, val/score. Did you mean val/loss?"
     assert str(caught.value) == f"EarlyStopping.monitor={monitor}: {expected}"
+
+
+def test_a_metric_that_only_the_model_can_log_is_an_error_before_the_first_step() -> None:
+    with pytest.raises(SettingError) as caught:
+        fit(EarlyStopping("val/los", "min"))
+    expected = "no such metric. Available: val/loss, val/error. Did you mean val/loss?"
+    assert str(caught.value) == f"EarlyStopping.monitor='val/los': {expected}"
 
 
 def test_a_missing_downstream_metric_is_an_error_after_the_first_downstream_validation() -> None:

@@ -24,17 +24,17 @@ def fit(data: Any = None, model: Callable[[], Any] = faulty.Model, **settings: A
 
 
 @pytest.mark.parametrize(
-    ("returns", "after", "note"),
+    ("returns", "after", "notes"),
     [
-        ("raises", 0, "Raised in model Model in step 1."),
-        ("raises", 1, "Raised in model Model in step 2."),
-        ("raises", 2, "Raised in model Model on val."),
+        ("raises", 0, ["Raised in model Model on the first batch of val, before the first step."]),
+        ("raises", 1, ["Raised in model Model in step 2."]),
+        ("raises", 2, ["Raised in model Model on val."]),
     ],
 )
-def test_an_error_of_the_model_names_its_step(returns: str, after: int, note: str) -> None:
+def test_an_error_of_the_model_names_its_step(returns: str, after: int, notes: list[str]) -> None:
     with pytest.raises(ValueError, match="two\nlines") as caught:
         fit(model=lambda: faulty.Model(returns, after))
-    assert caught.value.__notes__ == [note]
+    assert caught.value.__notes__ == notes
 
 
 class Unpacks(faulty.Model):
@@ -48,7 +48,8 @@ class Unpacks(faulty.Model):
 def test_an_error_about_the_batch_says_what_the_batch_contains() -> None:
     with pytest.raises(TypeError, match="must be Tensor, not str") as caught:
         fit(synthetic(num_train=8, num_val=4, batch_size=4), model=Unpacks)
-    notes = ["Raised in model Unpacks in step 1.", "The batch is a mapping with image, label."]
+    where = "on the first batch of val, before the first step"
+    notes = [f"Raised in model Unpacks {where}.", "The batch is a mapping with image, label."]
     assert caught.value.__notes__ == notes
 
 

@@ -383,12 +383,12 @@ def test_a_run_is_not_resumed_with_other_settings(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_misspelt_metric_stops_a_run_after_its_first_validation(small: Cli, tmp_path: Path) -> None:
+def test_a_misspelt_metric_stops_a_run_before_its_first_step(small: Cli, tmp_path: Path) -> None:
     answer = small("objective=val/los", "objective_mode=min", "hydra.run.dir=out")
     assert answer.code == 2 and "objective='val/los': no such metric." in answer.err
     assert answer.err.endswith("Did you mean val/loss? (traceback in out/run.log)\n")
     summary = _summary(tmp_path / "out")
-    assert (summary["global_step"], summary["objective"]) == (2, None)
+    assert (summary["global_step"], summary["objective"]) == (0, None)
     answer = small("checkpoint.monitor=train/foo", "checkpoint.mode=min", "hydra.run.dir=other")
     assert answer.code == 0 and "checkpoint.monitor='train/foo': no such metric was logged." in answer.err
 

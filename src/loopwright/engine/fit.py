@@ -51,6 +51,8 @@ class FitInputs:
         val_sets: validation sets by their names in the plan.
         downstream: bound methods ``run_validation`` of the callbacks, by the name of the validation in the plan.
         save: function that saves a checkpoint and returns whether it succeeded; None: no checkpoints are saved.
+        check_state: function that raises an error if a checkpoint cannot contain the current state, which is called
+            after the first step; None: no checkpoints are saved.
     """
 
     loop: TrainingLoop
@@ -61,6 +63,7 @@ class FitInputs:
     val_sets: Mapping[str, ValidationSet]
     downstream: Mapping[str, Hook]
     save: Callable[[], bool] | None
+    check_state: Callable[[], None] | None = None
 
 
 class FitLoop:
@@ -79,6 +82,7 @@ class FitLoop:
         self._stopping = parts.stopping
         self._step = Step(parts, optimizer, inputs.feed)
         self._clock = TrainClock()
+        self._check_state = inputs.check_state
         self._saved = (inputs.plan.position, inputs.plan.num_validated)  # step and its validations in the last save
 
     @naming_dead_workers()
@@ -158,6 +162,9 @@ class FitLoop:
             if state.is_log_step:
                 next_log = next_multiple(step, every)
                 self._log_timing()
+            if self._check_state is not None:  # the first step may have created state, such as that of the optimizer
+                self._check_state()
+                self._check_state = None
             if stopping.is_asked and stopping.decide():
                 break
         self._clock.stop()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from loopwright.checkpoint import Checkpoint, Checkpointing
 from loopwright.data import as_source
 from loopwright.engine.downstream import downstream_validations
+from loopwright.engine.dry_pass import can_try, try_validation
 from loopwright.engine.feed import Feed
 from loopwright.engine.fit import FitInputs, FitLoop
 from loopwright.engine.hook_table import call_hooks, reporting
@@ -26,7 +27,7 @@ from loopwright.trainer.arguments import SchedulerSpec, build_scheduler, check_m
 from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.later_end import later_end_lines
-from loopwright.trainer.monitors import check_monitors, warn_of_missing_monitor
+from loopwright.trainer.monitors import check_monitors, check_tried_metrics, warn_of_missing_monitor
 from loopwright.trainer.resume import (
     changed_settings,
     load_model,
@@ -121,8 +122,10 @@ class Fitting:
             self._warn_before_stages()
             if self._saver is not None:
                 self._saver.check_state(inputs.plan)
-                if any(True for _ in inputs.plan) and not parts.stopping.is_asked:
-                    self._saver.begin_stages()
+            if inputs.plan.total_steps and not parts.stopping.is_asked:
+                self._try_validations(inputs)
+            if self._saver is not None and any(True for _ in inputs.plan) and not parts.stopping.is_asked:
+                self._saver.begin_stages()
             FitLoop(parts, parts.optimizer, inputs).run()
             if self._saver is not None:
                 self._saver.wait()
@@ -195,7 +198,18 @@ class Fitting:
             val_sets=val_sets,
             downstream={name: hook for name, _, hook in downstream_validations(self._parts)},
             save=None if self._saver is None else partial(self._saver.save, self.plan),
+            check_state=None if self._saver is None else partial(self._saver.check_state, self.plan),
         )
+
+    def _try_validations(self, inputs: FitInputs) -> None:
+        """Run the model on the first batch of each validation set, so that errors show before the first step."""
+        if not can_try(self._parts, inputs.loop.val_loop):
+            return
+        tried = {
+            each.name: try_validation(self._parts, inputs.val_sets[each.name], each.num_batches)
+            for each in inputs.plan.val
+        }
+        self._warn_once(check_tried_metrics(self._parts, self._checkpoint, self._scheduler_specs, tried))
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
         """Return a feed that begins with the next micro-batch of the run.
@@ -293,13 +307,15 @@ class Fitting:
             if warning not in self._warned:
                 warnings.warn(warning, stacklevel=5)
         clipped = [eval_steps_note(entry.length, loop.eval_steps, entry.name) for entry in plan.val]
-        for note in clipped:
-            if note is not None and note not in self._warned:
-                _log.warning("%s.", note)
-        for line in self._metric_warnings:
+        self._warned |= {*plan.warnings}
+        self._warn_once([*(f"{note}." for note in clipped if note is not None), *self._metric_warnings])
+
+    def _warn_once(self, lines: list[str]) -> None:
+        """Log those warnings that no earlier fit has logged."""
+        for line in lines:
             if line not in self._warned:
                 _log.warning("%s", line)
-        self._warned |= {*plan.warnings, *(note for note in clipped if note is not None), *self._metric_warnings}
+        self._warned |= {*lines}
 
     def _warn_before_stages(self) -> None:
         """Log how the plan of a resume differs from the saved one, or that a callback has already stopped the fit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -12,9 +12,9 @@ from loopwright.callbacks import EarlyStopping
 from loopwright.checkpoint import Checkpointing
 from loopwright.engine.parts import Parts
 from loopwright.errors import SettingError, did_you_mean
-from loopwright.hooks import Callback, Logger
-from loopwright.plan import Plan, metric_problem
-from loopwright.protocols import LogsMetrics
+from loopwright.hooks import Callback, Logger, is_shipped
+from loopwright.plan import Plan, mean_prefix, metric_problem
+from loopwright.protocols import HasObjective, LogsMetrics
 from loopwright.trainer.arguments import SchedulerSpec
 
 _log = logging.getLogger("loopwright")
@@ -37,7 +37,7 @@ class NamedMetric(NamedTuple):
 def named_metrics(
     checkpoint: Checkpointing | None, specs: Sequence[SchedulerSpec], callbacks: Iterable[tuple[str, Callback]]
 ) -> list[NamedMetric]:
-    """Return the metrics that checkpoints, schedulers and callbacks monitor.
+    """Return the metrics that checkpoints, schedulers and callbacks monitor, and the objective of the run.
 
     Args:
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
@@ -45,7 +45,9 @@ def named_metrics(
         callbacks: pairs of the name of a callback in messages and the callback.
     """
     monitors = [] if checkpoint is None or checkpoint.monitor is None else [checkpoint.monitor]
+    callbacks = [*callbacks]
     return [
+        *(NamedMetric("objective", each.objective) for _, each in callbacks if isinstance(each, HasObjective)),
         *(NamedMetric("checkpoint.monitor", monitor) for monitor in monitors),
         *(NamedMetric("monitor", monitor, is_of_round=True) for _, monitor in specs if monitor is not None),
         *(
@@ -80,13 +82,53 @@ def check_named_metrics(
     warnings = []
     for setting, metric, is_of_round in named:
         problem = metric_problem(metric, plan, is_of_round=is_of_round, has_own_outputs=has_own_outputs)
-        if problem is None or any(_is_shipped(each) and _logs(each, metric) for each in listeners):
-            continue
-        own = next((each for each in listeners if not _is_shipped(each) and not isinstance(each, Logger)), None)
-        if own is None:
-            raise SettingError(setting, problem)
-        warnings.append(f"{setting}{problem} Only {type(own).__name__} may log this metric.")
+        if problem is not None and not _logged_by_shipped(listeners, metric):
+            warnings.append(_warn_or_refuse(setting, problem, listeners))
     return warnings
+
+
+def check_tried_metrics(
+    parts: Parts,
+    checkpoint: Checkpointing | None,
+    specs: Sequence[SchedulerSpec],
+    tried: Mapping[str, list[str] | None],
+) -> list[str]:
+    """Refuse a metric that a trainer monitors, if the first batches show that no validation logs it.
+
+    Args:
+        parts: objects of the trainer.
+        checkpoint: settings of the checkpoints; None: no checkpoints are saved.
+        specs: callables that build the schedulers, and the metrics that they monitor.
+        tried: for each validation set, the names of the metrics in the outputs for its first batch, as `try_validation`
+            returns them. None: the set was not tried, and any metric may come from it.
+
+    Returns:
+        Warnings about metrics that only an object that the user wrote may log.
+
+    Raises:
+        SettingError: for the first metric that nothing can log.
+    """
+    listeners = [callback for _, callback in parts.callbacks]
+    logged = _with_means(tried)
+    available = [f"{prefix}/{key}" for prefix, keys in logged.items() for key in keys or ()]
+    warnings = []
+    for setting, metric, _ in named_metrics(checkpoint, specs, _with_names(listeners)):
+        prefix, _, key = metric.rpartition("/")
+        keys = logged.get(prefix)
+        if keys is None or key in keys or _logged_by_shipped(listeners, metric):
+            continue
+        problem = f"={metric!r}: no such metric. Available: {', '.join(available)}.{did_you_mean(metric, available)}"
+        warnings.append(_warn_or_refuse(setting, problem, listeners))
+    return warnings
+
+
+def _with_means(tried: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
+    """Return the keys of the metrics by prefix, including the means over the sets; None: any key may come."""
+    logged = dict(tried)
+    mean, known = mean_prefix([*tried]), [keys for keys in tried.values() if keys is not None]
+    if mean is not None:
+        logged[mean] = [key for key in known[0] if all(key in keys for keys in known)] if known else None
+    return logged
 
 
 def check_monitors(
@@ -101,7 +143,7 @@ def check_monitors(
         SettingError: for the first metric that nothing can log.
     """
     listeners = [callback for _, callback in parts.callbacks]
-    named = named_metrics(checkpoint, specs, [(type(callback).__name__, callback) for callback in listeners])
+    named = named_metrics(checkpoint, specs, _with_names(listeners))
     return check_named_metrics(named, plan, listeners, has_own_outputs=is_own_model(parts.model))
 
 
@@ -122,12 +164,21 @@ def is_own_model(model: nn.Module) -> bool:
     return any(_package_of(module) not in ("loopwright", "torch") for module in model.modules())
 
 
-def _is_shipped(listener: Callback) -> bool:
-    return _package_of(listener) == "loopwright"
+def _with_names(listeners: Iterable[Callback]) -> list[tuple[str, Callback]]:
+    return [(type(each).__name__, each) for each in listeners]
 
 
-def _logs(listener: Callback, metric: str) -> bool:
-    return isinstance(listener, LogsMetrics) and listener.logs(metric)
+def _logged_by_shipped(listeners: Iterable[Callback], metric: str) -> bool:
+    """Return whether a callback of this package says that it may log ``metric``."""
+    return any(is_shipped(each) and isinstance(each, LogsMetrics) and each.logs(metric) for each in listeners)
+
+
+def _warn_or_refuse(setting: str, problem: str, listeners: Iterable[Callback]) -> str:
+    """Return a warning if a callback or loop that the user wrote may log the metric; otherwise refuse the setting."""
+    own = [type(each).__name__ for each in listeners if not is_shipped(each) and not isinstance(each, Logger)]
+    if not own:
+        raise SettingError(setting, problem)
+    return f"{setting}{problem} The metric is missing unless {' or '.join(dict.fromkeys(own))} logs it."
 
 
 def _package_of(instance: object) -> str:

@@ -95,6 +95,11 @@ class SampleReader:
         self._pass_index: int | None = None  # pass of the last `set_epoch`
 
     @property
+    def reads_once(self) -> bool:
+        """Whether the data set says that the second read of a sample may differ, by ``is_random = True``."""
+        return getattr(self.dataset, "is_random", None) is True
+
+    @property
     def draws(self) -> bool:
         """Whether reading or collating a batch, or ``set_epoch``, may draw random numbers."""
         return self._reads_seeded or self._collates_seeded or self._has_epochs
@@ -326,6 +331,22 @@ class IndexedSource:
         """Return the number of samples in a batch; None if each sample of the data set is a batch."""
         rest = self._num_samples - batch_index * self._batch_size
         return min(self._batch_size, rest) if self._is_batched else None
+
+    def peek(self) -> tuple[Any] | None:
+        """Return a tuple with the first batch of pass 0; None if there is none, or its samples can be read only once.
+
+        If worker processes read the data set, one new worker reads the batch. Workers must not inherit a file that the
+        data set opened in this process, when it read its first sample. The shipped data sets are read in this process.
+        """
+        if not self.num_batches or self._reader.reads_once:
+            return None
+        order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=0)
+        block = (0, next(index_batches(order, self._batch_size, 0, drop_last=self._drop_last)))
+        if not self._workers.num_workers or not self._reader.draws:
+            return (self._reader.read(block),)
+        options = {**self._workers.options, "persistent_workers": False}
+        (batch,) = BlockReader(self._reader, Workers(num_workers=1, options=options)).read(iter([block]))
+        return (batch,)
 
     def state_dict(self) -> None:
         """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""

@@ -73,6 +73,9 @@ class SampledSource:
         """Return the number of keys of a batch that was read recently; None if each key is a whole batch."""
         return self._pass.num_keys(batch_index) if self._is_batched else None
 
+    def peek(self) -> None:
+        """Return None, because the sampler may not choose the same samples again."""
+
     def state_dict(self) -> None:
         """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""
 

@@ -157,6 +157,10 @@ class ListSource:
     def num_samples(self, batch_index: int) -> None:
         """Return None, because it is unknown how the batches are made."""
 
+    def peek(self) -> tuple[Any] | None:
+        """Return a tuple with the first batch; None if the list is empty."""
+        return (self._batches[0],) if self._batches else None
+
     def state_dict(self) -> None:
         """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""
 
@@ -220,6 +224,9 @@ class ForeignSource:
 
     def num_samples(self, batch_index: int) -> None:
         """Return None, because it is unknown how the batches are made."""
+
+    def peek(self) -> None:
+        """Return None, because an iterable may not return the same batch again."""
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the states of the dataloader and its random generators; None if it has no ``state_dict``."""

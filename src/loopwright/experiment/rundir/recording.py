@@ -18,7 +18,6 @@ from loopwright.loggers.lines import plan_text, with_notes
 from loopwright.loop import LoopCallback
 from loopwright.optim import kind_of
 from loopwright.plan import plan_json
-from loopwright.trainer.monitors import NamedMetric, check_named_metrics, is_own_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +33,7 @@ _log = logging.getLogger("loopwright")
 class RecordingCallback(Callback):
     """Records the plan and the optimizer when a fit starts, and adds the configuration to every checkpoint.
 
-    The attribute ``validated_step`` is the ``global_step`` of the last validation.
+    The attribute ``validated_step`` is the ``global_step`` of the last validation, and ``objective`` is the argument.
 
     Args:
         writer: writer of the files in the run directory.
@@ -55,7 +54,7 @@ class RecordingCallback(Callback):
         self._writer = writer
         self._config = config
         self._course = course
-        self._objective = objective
+        self.objective = objective
         self.plan_notes = plan_notes
         self.validated_step = 0
 
@@ -68,10 +67,6 @@ class RecordingCallback(Callback):
         assert plan is not None, "the plan is made before a fit starts"
         if trainer.stop_reason is not None and self._writer.was_complete:
             return
-        named = [NamedMetric("objective", self._objective)]
-        has_own_outputs = is_own_model(trainer.model)
-        for line in check_named_metrics(named, plan, [loop, *trainer.callbacks], has_own_outputs=has_own_outputs):
-            _log.warning("%s", line)
         self._writer.write_resumption(plan.position, plan.stop_step)
         if self._writer.is_resumed:
             plan = plan.whole()
@@ -96,7 +91,7 @@ class RecordingCallback(Callback):
     @contextmanager
     def _checking_afterwards(self, trainer: Trainer) -> Iterator[None]:
         yield
-        validated, name = [name for name in trainer.metrics if name.startswith("val/")], self._objective
+        validated, name = [name for name in trainer.metrics if name.startswith("val/")], self.objective
         if validated and name.startswith("val/") and name not in validated:
             problem = f"={name!r}: no such metric. Available: {', '.join(validated)}."
             raise SettingError("objective", problem + did_you_mean(name, validated))

@@ -53,8 +53,8 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
     Before the new run starts, print what has changed in the configuration, data and environment. After the new run has
     ended, compare the results of both runs. No file of the recorded run is changed. A run that was resumed is repeated
     without interruption. If the run was extended and its learning rates depend on its length, no run can repeat it, and
-    none is started. Overrides change recorded values and are listed as differences. The setting ``hydra.run.dir``
-    chooses the directory of the new run.
+    none is started unless overrides are given. Overrides change recorded values and are listed as differences. The
+    setting ``hydra.run.dir`` chooses the directory of the new run.
 
     Returns:
         0 if all recorded results are bitwise equal to the new results; 1 if a result differs or must differ. If there
@@ -96,7 +96,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         )
         said = [*changes, *(on_one_line(note.text, _MAX_CHARACTERS) for note in notes)]
         tell("\n".join([head, *(f"  {each}" for each in said)]))
-        if any(note.rules_out for note in notes):
+        if any(note.rules_out for note in notes) and not overrides:
             tell("Not reproduced: nothing was trained.")
             return 1
         place = allocate(ready.job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
