@@ -228,6 +228,7 @@ class Dying(Callback):
 
 CONFIGS = {
     "model/empty": "",
+    "experiment/local": "model: mlp\n",
     "experiment/named_option": "# @package _global_\nmodel: mlp\n",
     "experiment/faulty": """\
 # @package _global_

@@ -21,7 +21,7 @@ ROWS = [(x, city, 3 * x + (10 if city == "Rome" else 0)) for x in range(12) for 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a run that predicts a price, a run that predicts a city, and tables."""
+    """A directory with a run that predicts a price, a run that predicts a city, a run on other data, and tables."""
     root = tmp_path_factory.mktemp("trained")
     with (root / "old.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("size", "city", "price"), *ROWS])
@@ -31,6 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for own in (price, city):
         answer = run_in(root, *words, *own, "loggers=none")
         assert answer.code == 0, answer
+    assert run_in(root, *small_run("hydra.run.dir=digits")).code == 0
     (root / "new.csv").write_text("city,size,note\nRome,3,a\nOslo,7,b\nRome,9,c\n")
     return root
 
@@ -103,6 +104,7 @@ def test_images_are_named_by_their_paths(tmp_path: Path) -> None:
         (["price", "ckpt_path=none"], 3, "none: no such folder"),
         (["none"], 3, "none: no such folder; expected a run directory."),
         (["price", "data.path=3"], 2, "data.path=3: expected the path of a table"),
+        (["digits", "data.path=new.csv"], 2, "data.path: the data of digits, synthetic, have no such setting; expected a"),
     ],
 )
 def test_wrong_words_are_refused_and_leave_nothing(trained: Path, words: list[str], code: int, said: str) -> None:
@@ -137,6 +139,50 @@ def test_a_model_without_rows_is_told_to_write_predict(trained: Path, monkeypatc
 def test_validate_says_which_checkpoint_it_takes(trained: Path, words: list[str], named: str) -> None:
     answer = run_in(trained, "validate", "price", *words)
     assert answer.code == 0 and named in answer.out.splitlines()[0]
+
+
+def test_a_checkpoint_of_the_run_is_typed_as_a_step_or_a_name(trained: Path) -> None:
+    for typed in ("ckpt_path=200", "ckpt_path=step_00000200", "ckpt_path=price/checkpoints/step_00000200"):
+        answer = run_in(trained, "validate", "price", typed)
+        assert answer.code == 0 and "price/checkpoints/step_00000200 (as given)" in answer.out.splitlines()[0], answer
+    assert run_in(trained, "predict", "price", "ckpt_path=200", "output=step.csv").code == 0
+    answer = run_in(trained, "validate", "price", "ckpt_path=7")
+    assert answer.code == 3 and answer.err.startswith("price/checkpoints/step_00000007: no such folder")
+    answer = run_in(trained, "validate", "price", "ckpt_path=[1]")
+    assert answer.code == 2 and answer.err == "ckpt_path=[1]: expected a path, a step, best or last.\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "file"])
+@pytest.mark.parametrize("word", ["best", "last"])
+def test_best_and_last_are_checkpoints_even_if_an_entry_has_this_name(kind: str, word: str, trained: Path) -> None:
+    entry = trained / "price" / word
+    if kind == "link":
+        entry.symlink_to("checkpoints/step_00000100")
+    elif kind == "folder":
+        entry.mkdir()
+    else:
+        entry.write_text("x")
+    try:
+        for words in (("validate", "price", f"ckpt_path={word}"), ("validate", f"price/{word}")):
+            answer = run_in(trained, *words)
+            assert answer.code == 0 and "step_00000100" not in answer.out, answer
+        assert run_in(trained, "export", "price", f"ckpt_path={word}", "output=x.safetensors").code == 0
+        (trained / "x.safetensors").unlink()
+    finally:
+        entry.rmdir() if kind == "folder" else entry.unlink()
+
+
+def test_a_run_in_a_directory_named_best_is_a_run(trained: Path) -> None:
+    shutil.copytree(trained / "price", trained / "runs" / "best")
+    answer = run_in(trained, "validate", "runs/best")
+    assert answer.code == 0 and "Validated: runs/best/checkpoints/" in answer.out
+    shutil.rmtree(trained / "runs")
+
+
+def test_the_best_of_a_directory_with_an_equals_sign_is_found(trained: Path) -> None:
+    shutil.copytree(trained / "price", trained / "a=b")
+    assert run_in(trained, "validate", "a=b/best").code == 0
+    shutil.rmtree(trained / "a=b")
 
 
 def test_export_takes_the_best_and_copies_the_configuration(trained: Path) -> None:
@@ -189,6 +235,9 @@ def test_a_test_set_is_validated_and_predicted(with_test: Path, parts: str, name
     split = "test" if parts == "null" else "test/a"
     assert run_in(with_test, "predict", "run", *trust[1:], f"split={split}", "output=p.csv").code == 0
     assert len(table(with_test / "p.csv")) == 360
+    if parts != "null":
+        answer = run_in(with_test, "predict", "run", *trust[1:], "split=test", "output=q.csv")
+        assert answer.err == "split: expected one of the 2 sets of test; use split=test/a or split=test/b.\n"
 
 
 def test_a_set_that_is_not_there_is_refused(trained: Path) -> None:

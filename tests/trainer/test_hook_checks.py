@@ -44,6 +44,12 @@ def test_a_method_that_is_no_hook_is_warned_of_with_the_hook_that_was_meant(meth
     ours.fit(batches(5))  # it is warned of once
 
 
+def test_a_beginning_is_a_start() -> None:
+    """The suggestion was on_fit_end, whose spelling is more similar."""
+    with pytest.warns(UserWarning, match=r"Did you mean on_fit_start\?$"):
+        trainer(callbacks=[with_methods("on_fit_begin")])
+
+
 def test_a_name_like_no_hook_has_no_suggestion() -> None:
     with pytest.warns(UserWarning, match=r"^Mine\.on_zzz is never called: no hook has this name\.$"):
         trainer(callbacks=[with_methods("on_zzz")])

@@ -77,10 +77,25 @@ def test_a_scheduler_can_step_with_a_logged_value() -> None:
 LISTS = [list(batch) for batch in tiny.batches(4)]  # as the default collate function of torch returns batches
 
 
-@pytest.mark.parametrize("val", [LISTS, [*LISTS[:1], *tiny.batches(4)[1:]], [[torch.ones(3)]]])
+SIZES = ([torch.ones(3, 2, 2), torch.ones(3, 4, 4)], [torch.ones(1), torch.ones(1)])  # a batch of images and targets
+
+
+@pytest.mark.parametrize(
+    "val",
+    [LISTS, [*LISTS[:1], *tiny.batches(4)[1:]], [[torch.ones(3)]], 2 * [SIZES], 2 * [SIZES[:1]], 2 * [list(SIZES)]],
+)
 def test_a_list_of_lists_of_tensors_is_refused(val: Any) -> None:
     with tiny.trainer() as each, pytest.raises(SettingError, match="may be batches or validation sets"):
         each.validate(val)
+
+
+def test_mappings_are_batches_even_if_their_tensors_are_in_lists() -> None:
+    class Mean(tiny.Regression):
+        def forward(self, batch: Any) -> Any:
+            return {"loss": torch.stack([each.mean() for each in batch["images"]]).mean(), "num_items": 2}
+
+    with tiny.trainer(model=Mean) as each:
+        assert each.validate(2 * [{"images": SIZES[0]}]) == {"val/loss": 1.0}
 
 
 def test_a_mapping_says_that_they_are_batches() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loopwright.checkpoint.encode import decode
-from loopwright.checkpoint.files import read_manifest
+from loopwright.checkpoint.files import MANIFEST, read_manifest
 from loopwright.checkpoint.find import resolve, step_folder
 from loopwright.checkpoint.read import read_entries
-from loopwright.errors import CheckpointError, on_one_line
+from loopwright.errors import CheckpointError, on_one_line, refuse_type
 from loopwright.regular_files import read_regular
 from loopwright.run_state import Best, read_best
 
@@ -22,6 +23,7 @@ FINISHED_FILE = "finished.json"  # state of a run after the validations of its l
 MAX_FINISHED_BYTES = 16 << 20
 FINISHED_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, CheckpointError)
 _BEST, _LAST = "best", "last"
+_STEP_NAME = re.compile(r"step_\d+")
 
 
 class Chosen(NamedTuple):
@@ -35,8 +37,8 @@ def choose(path: str | Path, *, prefers_best: bool = False, is_quiet: bool = Fal
     """Return the checkpoint to which a path refers.
 
     Args:
-        path: a checkpoint; a run directory; or one of both names ``best`` and ``last`` in a run directory, such as
-            ``outputs/mine/best``, unless such a path exists.
+        path: a checkpoint; a run directory; or a run directory followed by ``best`` or ``last``, such as
+            ``outputs/mine/best``.
         prefers_best: whether the best checkpoint of a run directory is chosen if it is known, otherwise the newest.
         is_quiet: whether no warning lists newer checkpoints that are damaged.
 
@@ -60,13 +62,38 @@ def choose(path: str | Path, *, prefers_best: bool = False, is_quiet: bool = Fal
 
 
 def is_named(path: str | Path) -> bool:
-    """Return whether a path ends in ``best`` or ``last``, and does not exist."""
-    return Path(path).name in (_BEST, _LAST) and not os.path.lexists(path)
+    """Return whether a path ends in the word ``best`` or ``last``, and is no checkpoint or run directory itself.
+
+    A link or a file of that name, which the user or another program may have created, does not count.
+    """
+    path = Path(path)
+    if path.name not in (_BEST, _LAST):
+        return False
+    own = (path / MANIFEST, path / "config.yaml", step_folder(path, 0).parent)
+    return path.is_symlink() or not any(map(os.path.lexists, own))
 
 
-def within(run_dir: Path, path: str | None) -> Path:
-    """Return the path of a checkpoint that was typed for a run: ``best``, ``last``, another path, or None."""
-    return run_dir if path is None else run_dir / path if path in (_BEST, _LAST) else Path(path)
+def within(run_dir: Path, given: object) -> Path:
+    """Return the path of a checkpoint that was typed for a run.
+
+    Args:
+        run_dir: directory of the run.
+        given: ``best`` or ``last``; a step, such as 500; the name of a folder, such as ``step_00000500``; another path;
+            or None for the run itself.
+
+    Raises:
+        SettingTypeError: if ``given`` is something else.
+    """
+    if given is None:
+        return run_dir
+    if str(given).isdecimal() and not os.path.lexists(str(given)):
+        return step_folder(run_dir, int(str(given)))
+    if not isinstance(given, str):
+        raise refuse_type("ckpt_path", given, "a path, a step, best or last")
+    if given in (_BEST, _LAST):
+        return run_dir / given
+    is_own = _STEP_NAME.fullmatch(given) is not None and not os.path.lexists(given)
+    return step_folder(run_dir, 0).parent / given if is_own else Path(given)
 
 
 def find_best(newest: Path) -> Best | None:

@@ -162,7 +162,7 @@ class FitLoop:
             if state.is_log_step:
                 next_log = next_multiple(step, every)
                 self._log_timing()
-            if self._check_state is not None:  # the first step may have created state, such as that of the optimizer
+            if self._check_state is not None:  # the optimizer creates its state in the first step
                 self._check_state()
                 self._check_state = None
             if stopping.is_asked and stopping.decide():

@@ -17,8 +17,8 @@ def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
     longer list have the names ``val/0``, ``val/1`` and so on. Those in a mapping have the names ``val/<key>``, but the
     key ``val`` gives the name ``val``.
 
-    A list is a list of batches if its entries are tensors, mappings with tensors, tuples with tensors, or lists that
-    contain tensors and other values.
+    A list is a list of batches if its entries are tensors, mappings, tuples with tensors, or lists that contain tensors
+    and other values.
 
     Args:
         val_dataloader: validation dataloaders as the user gave them.
@@ -26,7 +26,7 @@ def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
 
     Raises:
         SettingError: if a list contains both batches and dataloaders, if a key in a mapping is invalid, or if a list
-            contains lists of tensors only, which may be batches or dataloaders.
+            contains lists of tensors, or entries with lists of tensors only, which may be batches or dataloaders.
     """
     if val_dataloader is None:
         return {}
@@ -37,10 +37,7 @@ def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
         return {root if name == "val" else f"{root}/{name}": loader for name, loader in val_dataloader.items()}
     if not isinstance(val_dataloader, list | tuple):
         return {root: val_dataloader}
-    if any(
-        isinstance(entry, list) and entry and all(isinstance(part, Tensor) for part in entry)
-        for entry in val_dataloader
-    ):
+    if any(map(_is_ambiguous, val_dataloader)):
         problem = "contains lists of tensors, which may be batches or validation sets; expected a mapping"
         remedy = "{'val': batches} for one list of batches, or {'a': batches, 'b': other_batches} for several sets"
         raise SettingError("val_dataloader", f": {problem}. Use {remedy}.")
@@ -55,11 +52,20 @@ def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
 
 
 def _is_batch(entry: Any) -> bool:
-    if isinstance(entry, Mapping):
-        return any(isinstance(value, Tensor) for value in entry.values())
-    return isinstance(entry, Tensor) or (isinstance(entry, tuple | list) and any(isinstance(p, Tensor) for p in entry))
+    return isinstance(entry, Tensor | Mapping) or (
+        isinstance(entry, tuple | list) and any(isinstance(p, Tensor) for p in entry)
+    )
 
 
 def _is_ambiguous(entry: Any) -> bool:
-    """Return whether an entry is a list of tensors, which may be one batch, or a list of batches."""
-    return isinstance(entry, list) and bool(entry) and all(isinstance(part, Tensor) for part in entry)
+    """Return whether an entry can be one batch or a list of batches: it is a list of tensors, or contains such lists.
+
+    A batch of images of different sizes contains a list of tensors.
+    """
+    if _is_list_of_tensors(entry):
+        return True
+    return isinstance(entry, list | tuple) and not _is_batch(entry) and any(map(_is_list_of_tensors, entry))
+
+
+def _is_list_of_tensors(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, Tensor) for part in value)

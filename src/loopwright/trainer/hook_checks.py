@@ -53,7 +53,8 @@ def unknown_hooks(callback: Callback, known: Collection[str]) -> Iterator[tuple[
         if not name.startswith("on_") or name in known or not callable(inspect.getattr_static(type(callback), name)):
             continue
         near = [hook for hook in known if _is_within_edits(name, hook, 2)]
-        meant = _ELSEWHERE.get(name) or nearest(name, near or known)
+        as_start = name.replace("_begin", "_start")
+        meant = _ELSEWHERE.get(name) or (as_start if as_start in known else nearest(name, near or known))
         may_be_later = not near and name not in _ELSEWHERE and _OF_A_LOOP.fullmatch(name) is not None
         yield name, meant, may_be_later
 

@@ -114,7 +114,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
         if verb in WITH_PATH and action == "run":
-            if not overrides or (_is_override(overrides[0]) and not os.path.lexists(overrides[0])):
+            if not overrides or (_is_override(overrides[0]) and not _is_path(overrides[0])):
                 what = "a run directory" if WITH_PATH[verb] == "DIR" else "a file"
                 raise SettingError(verb, f": expected {what}; use loopwright {verb} {WITH_PATH[verb]}.")
             directory = overrides.pop(0)
@@ -233,6 +233,12 @@ def _check_override(word: str, multirun: bool) -> None:
         raise SettingError(word, ": has no effect in a sweep; use hydra.sweep.dir=DIR.")
     if key.startswith("hydra.sweep.") and not multirun:
         raise SettingError(word, ": has an effect only in a sweep (-m); use hydra.run.dir=DIR.")
+
+
+def _is_path(word: str) -> bool:
+    """Return whether a word is an existing path, or ``best`` or ``last`` after the path of an existing directory."""
+    head, _, name = word.rpartition("/")
+    return os.path.lexists(word) or (name in ("best", "last") and os.path.isdir(head))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,6 +14,8 @@ from loopwright.loop import TrainingLoop
 REQUIRED_SECTIONS = ("loop", "model", "data", "device", "optimizer")
 OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "loggers")
 
+_GLOBAL_GROUPS = ("experiment", "debug")  # groups whose files set keys of the whole configuration
+
 # Names that an override must not remove, so that an override or a sweep of these names works with every configuration.
 KEPT_NAMES = (
     "data.batch_size",
@@ -205,6 +207,9 @@ def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence
     """
     known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(JobSettings))}
     for name in config:
+        if name in _GLOBAL_GROUPS and name not in used:
+            problem = f": the file that {name}=… chooses must begin with the line '# @package _global_'"
+            raise SettingError(name, f"{problem}, so that its keys replace those of the whole configuration.")
         if name not in known and name not in used:
             raise SettingError(
                 name, f": no such key; nothing reads it.{did_you_mean(name, sorted(known)) or _available(known)}"

@@ -57,6 +57,21 @@ def chooses_new_data(overrides: Sequence[str], encoding: Mapping[str, Any] | Non
     return True
 
 
+def refuse_unread_path(run_dir: Path, recorded: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse an override of ``data.path`` or ``data.val_path`` if the data of the run have no such setting.
+
+    Raises:
+        SettingError: with the run, which ``last`` may have chosen, and the data that have this setting.
+    """
+    typed, data = _typed_path(overrides), recorded.get("data")
+    if typed is None or not isinstance(data, Mapping):
+        return
+    name = typed.partition("=")[0]
+    if name.removeprefix("data.") not in data:
+        given = f": the data of {run_dir}, {str(data.get('_target_')).rpartition('.')[2]}, have no such setting"
+        raise SettingError(name, f"{given}; expected a run with data=csv, data=image_folder or data=tensor_file.")
+
+
 def _typed_path(overrides: Sequence[str]) -> str | None:
     """Return the last override of ``data.path`` or ``data.val_path``, or None."""
     return next((word for word in reversed(overrides) if word.partition("=")[0] in _PATHS), None)

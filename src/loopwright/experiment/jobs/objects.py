@@ -133,6 +133,9 @@ def choose_split(data: Splits, name: str) -> Any:
         SettingError: if the data have no such dataloader.
     """
     loaders = named_splits(data)
+    within = [f"split={each}" for each in loaders if each.startswith(f"{name}/")]
+    if name not in loaders and within:
+        raise SettingError("split", f": expected one of the {len(within)} sets of {name}; use {' or '.join(within)}.")
     if name not in loaders:
         problem = (
             f"the data of this run have no such set. Available: {', '.join(loaders)}.{did_you_mean(name, loaders)}"

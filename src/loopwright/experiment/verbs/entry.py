@@ -96,7 +96,8 @@ def _with_found_run(line: CommandLine) -> CommandLine:
     index = line.words.index(given, line.words.index(verb) + 1)
     line = replace(line, directory=path, words=(*line.words[:index], path, *line.words[index + 1 :]))
     head, _, checkpoint = path.rpartition("/")
-    if verb in ("validate", "predict") and head and checkpoint in ("best", "last") and not os.path.lexists(path):
+    is_run = not os.path.islink(path) and os.path.lexists(os.path.join(path, "config.yaml"))
+    if verb in ("validate", "predict") and head and checkpoint in ("best", "last") and not is_run:
         return replace(line, directory=head, overrides=(*line.overrides, f"ckpt_path={checkpoint}"))
     return line
 

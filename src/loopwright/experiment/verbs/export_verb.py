@@ -49,6 +49,8 @@ def export(line: CommandLine) -> int:
     output = Path(options["output"] or _beside(folder))
     if os.path.lexists(output):
         raise SettingError("output", f"={str(output)!r}: exists already; name another file.")
+    if not output.parent.is_dir():
+        raise SettingError("output", f"={str(output)!r}: cannot be written, because {output.parent} is not a folder.")
     if output.suffix not in ("", _SUFFIX):
         raise refuse("output", str(output), f"a name that ends in {_SUFFIX}, the format of the file")
     checkpoint = read_checkpoint(folder)

@@ -13,7 +13,7 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import split_options
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data
+from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data, refuse_unread_path
 from loopwright.experiment.jobs.objects import choose_split
 from loopwright.experiment.jobs.recorded import read_recorded, run_of
 from loopwright.experiment.runs.predictions import Array, as_columns, write_table
@@ -39,6 +39,7 @@ def predict(line: CommandLine, trust: Trust) -> int:
     directory = Path(line.directory)
     recorded = read_recorded(directory) | _STARTS
     options, overrides = split_options(line.overrides, _OPTIONS)
+    refuse_unread_path(directory, recorded, overrides)
     chosen = choose(within(directory, options["ckpt_path"]), prefers_best=True)
     output = Path(options["output"] or directory / f"predictions_{int(chosen.folder.name.rpartition('_')[2])}.csv")
     if os.path.lexists(output):

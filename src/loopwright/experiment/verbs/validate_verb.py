@@ -14,7 +14,7 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import split_options
 from loopwright.experiment.console.tables import show
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data
+from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data, refuse_unread_path
 from loopwright.experiment.jobs.objects import choose_split
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_of
 from loopwright.records import read_encoding
@@ -39,6 +39,7 @@ def validate(line: CommandLine, trust: Trust) -> int:
     directory = Path(line.directory)
     recorded = read_recorded(directory) | {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
     options, overrides = split_options(line.overrides, {"split": "val"})
+    refuse_unread_path(directory, recorded, overrides)
     changed = copy.deepcopy(recorded)
     apply_overrides(changed, overrides)
     chosen, split = choose(within(directory, changed["ckpt_path"])), str(options["split"])
