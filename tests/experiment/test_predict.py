@@ -104,7 +104,11 @@ def test_images_are_named_by_their_paths(tmp_path: Path) -> None:
         (["price", "ckpt_path=none"], 3, "none: no such folder"),
         (["none"], 3, "none: no such folder; expected a run directory."),
         (["price", "data.path=3"], 2, "data.path=3: expected the path of a table"),
-        (["digits", "data.path=new.csv"], 2, "data.path: the data of digits, synthetic, have no such setting; expected a"),
+        (
+            ["digits", "data.path=new.csv"],
+            2,
+            "data.path: the data of digits, synthetic, have no such setting; expected a",
+        ),
     ],
 )
 def test_wrong_words_are_refused_and_leave_nothing(trained: Path, words: list[str], code: int, said: str) -> None:

@@ -209,7 +209,7 @@ def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence
     for name in config:
         if name in _GLOBAL_GROUPS and name not in used:
             problem = f": the file that {name}=… chooses must begin with the line '# @package _global_'"
-            raise SettingError(name, f"{problem}, so that its keys replace those of the whole configuration.")
+            raise SettingError(name, f"{problem}; otherwise its keys are not at the top level.")
         if name not in known and name not in used:
             raise SettingError(
                 name, f": no such key; nothing reads it.{did_you_mean(name, sorted(known)) or _available(known)}"
