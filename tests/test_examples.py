@@ -1,0 +1,63 @@
+"""Each folder of examples/ trains with its command, and its losses equal the losses of its hand-written loop."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from command import run_in
+from loopwright.records import read_series
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+Metrics = dict[str, list[float]]
+
+
+@pytest.fixture(autouse=True)
+def _examples_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import the hand-written loops as ``python -m`` does in the root of the repository."""
+    monkeypatch.syspath_prepend(ROOT)
+
+
+def commands(folder: str) -> list[list[str]]:
+    """Return the words of each command in the README of a folder, without ``loopwright``."""
+    text = (EXAMPLES / folder / "README.md").read_text(encoding="utf-8")
+    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    assert all(program == "loopwright" for program, *_ in words)
+    return [arguments for _, *arguments in words]
+
+
+def run_command(words: Sequence[str]) -> str:
+    """Run a command in the root of the repository, and return its output."""
+    answer = run_in(ROOT, *words)
+    assert answer.code == 0, answer.err
+    return answer.out
+
+
+def train(folder: str, run_dir: Path, *overrides: str, index: int = 0) -> Metrics:
+    """Train with a command of the README and these overrides. Return the metrics, with the losses of all steps."""
+    recording = (f"hydra.run.dir={run_dir}", "log_every_n_steps=1", "loggers=json_lines")
+    run_command([*commands(folder)[index], *recording, *overrides])
+    return {name: list(series.values) for name, series in read_series(run_dir).items()}
+
+
+def by_hand(folder: str, **arguments: int) -> Metrics:
+    """Return the metrics of the hand-written loop of a folder."""
+    metrics: Metrics = import_module(f"examples.{folder}.by_hand").train(**arguments)
+    return metrics
+
+
+def test_digits_cnn_is_equal_to_the_loop(tmp_path: Path) -> None:
+    small = ("data.batch_size=256", "loop.num_epochs=2", 'scheduler.milestones=["1 epoch"]')
+    ours = train("digits_cnn", tmp_path / "run", *small)
+    loop = by_hand("digits_cnn", num_epochs=2, batch_size=256)
+    assert ours["train/loss"] == loop["train/loss"] and len(loop["train/loss"]) == 12
+    assert ours["val/loss"] == loop["val/loss"]
+    assert ours["val/accuracy"] == pytest.approx(loop["val/accuracy"])
