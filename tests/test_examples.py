@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from command import run_in
-from loopwright.records import read_series
+from loopwright.records import read_series, read_summary
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -28,7 +28,7 @@ def _examples_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def commands(folder: str) -> list[list[str]]:
     """Return the words of each command in the README of a folder, without ``loopwright``."""
     text = (EXAMPLES / folder / "README.md").read_text(encoding="utf-8")
-    lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
+    lines = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", "").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     assert all(program == "loopwright" for program, *_ in words)
     return [arguments for _, *arguments in words]
@@ -61,3 +61,36 @@ def test_digits_cnn_is_equal_to_the_loop(tmp_path: Path) -> None:
     assert ours["train/loss"] == loop["train/loss"] and len(loop["train/loss"]) == 12
     assert ours["val/loss"] == loop["val/loss"]
     assert ours["val/accuracy"] == pytest.approx(loop["val/accuracy"])
+
+
+CARRIED = "carried_state_lm"
+SMALL_CARRIED = (
+    "data.batch_size=10",
+    "data.num_bytes=50",
+    "data.max_bytes=7200",
+    "model.width=8",
+)  # 14 batches in a pass
+
+
+def test_the_carried_state_is_equal_to_the_loop(tmp_path: Path) -> None:
+    ours = train(CARRIED, tmp_path / "run", *SMALL_CARRIED, "loop.num_epochs=2")
+    loop = by_hand(CARRIED, num_epochs=2, batch_size=10, num_bytes=50, max_bytes=7200, width=8)
+    assert ours["train/loss"] == loop["train/loss"] and len(loop["train/loss"]) == 28
+    assert ours["val/loss"] == loop["val/loss"] and len(loop["val/loss"]) == 2
+
+
+def test_a_run_with_a_carried_state_is_resumed_bitwise(tmp_path: Path) -> None:
+    """The run is cut in the middle of its second pass, and each run is validated in the middle of a pass."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    small = (*SMALL_CARRIED, "scheduler.scheduler.patience=99")  # the last validation of the cut run changes no rate
+    train(CARRIED, whole, *small, "loop.max_steps=20", "loop.eval_frequency=6")
+    train(CARRIED, cut, *small, "loop.max_steps=17", "loop.eval_frequency=5")
+    run_command(["resume", "--trust=examples", str(cut), "loop.max_steps=20"])
+    whole_metrics, cut_metrics = (read_series(run_dir)["train/loss"].values for run_dir in (whole, cut))
+    assert whole_metrics == cut_metrics and len(whole_metrics) == 20
+    assert read_summary(whole)["weights_sha256"] == read_summary(cut)["weights_sha256"]
+
+
+@pytest.mark.parametrize("index", [1, 2])
+def test_the_commands_that_check_the_carried_state(index: int) -> None:
+    assert "bitwise equal" in run_command([*commands(CARRIED)[index], *SMALL_CARRIED])

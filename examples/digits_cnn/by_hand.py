@@ -47,6 +47,7 @@ def train(num_epochs: int = 5, batch_size: int = 32) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     result = train()
     for epoch, (loss, accuracy) in enumerate(zip(result["val/loss"], result["val/accuracy"], strict=True), start=1):
         print(f"epoch {epoch}  val/loss {loss:.7f}  val/accuracy {accuracy:.4f}")
