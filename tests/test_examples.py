@@ -19,12 +19,6 @@ EXAMPLES = ROOT / "examples"
 Metrics = dict[str, list[float]]
 
 
-@pytest.fixture(autouse=True)
-def _examples_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Import the hand-written loops as ``python -m`` does in the root of the repository."""
-    monkeypatch.syspath_prepend(ROOT)
-
-
 def commands(folder: str) -> list[list[str]]:
     """Return the words of each command in the README of a folder, without ``loopwright``."""
     text = (EXAMPLES / folder / "README.md").read_text(encoding="utf-8")
@@ -50,7 +44,9 @@ def train(folder: str, run_dir: Path, *overrides: str, index: int = 0) -> Metric
 
 def by_hand(folder: str, **arguments: int) -> Metrics:
     """Return the metrics of the hand-written loop of a folder."""
-    metrics: Metrics = import_module(f"examples.{folder}.by_hand").train(**arguments)
+    with pytest.MonkeyPatch.context() as patch:  # as `python -m` in the root of the repository
+        patch.syspath_prepend(ROOT)
+        metrics: Metrics = import_module(f"examples.{folder}.by_hand").train(**arguments)
     return metrics
 
 
@@ -94,3 +90,29 @@ def test_a_run_with_a_carried_state_is_resumed_bitwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("index", [1, 2])
 def test_the_commands_that_check_the_carried_state(index: int) -> None:
     assert "bitwise equal" in run_command([*commands(CARRIED)[index], *SMALL_CARRIED])
+
+
+GPT_CUTS = [(2, 4), (8, 1)]  # windows in a micro-batch, and micro-batches in a step, of the first two commands
+
+
+def test_gradient_accumulation_is_equal_to_the_loop_in_both_ways(tmp_path: Path) -> None:
+    small = ("loop.max_steps=10", "loop.eval_frequency=10", "model.width=16")
+    losses = []
+    for index, (batch_size, grad_accum_steps) in enumerate(GPT_CUTS):
+        ours = train("gpt_accumulation", tmp_path / str(index), *small, index=index)
+        loop = by_hand(
+            "gpt_accumulation",
+            max_steps=10,
+            eval_frequency=10,
+            batch_size=batch_size,
+            grad_accum_steps=grad_accum_steps,
+            width=16,
+        )
+        assert ours["train/loss"] == loop["train/loss"] and len(loop["train/loss"]) == 10
+        assert ours["val/loss"] == loop["val/loss"] and len(loop["val/loss"]) == 1
+        losses.append(ours["train/loss"] + ours["val/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_the_command_that_checks_the_accumulation() -> None:
+    assert "equal to rounding" in run_command([*commands("gpt_accumulation")[2], "model.width=16", "loop.max_steps=2"])
