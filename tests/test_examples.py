@@ -116,3 +116,18 @@ def test_gradient_accumulation_is_equal_to_the_loop_in_both_ways(tmp_path: Path)
 
 def test_the_command_that_checks_the_accumulation() -> None:
     assert "equal to rounding" in run_command([*commands("gpt_accumulation")[2], "model.width=16", "loop.max_steps=2"])
+
+
+def test_mixup_and_averaged_weights_are_equal_to_the_loop(tmp_path: Path) -> None:
+    """The hand-written loop validates at the end, with the average."""
+    ours = train("mixup_classifier", tmp_path / "run", "data.batch_size=256", "loop.num_epochs=2")
+    loop = by_hand("mixup_classifier", num_epochs=2, batch_size=256)
+    assert ours["train/loss"] == loop["train/loss"] and len(loop["train/loss"]) == 12
+    assert ours["val/loss"] == loop["val/loss"] and len(loop["val/loss"]) == 1
+    assert ours["val/accuracy"] == pytest.approx(loop["val/accuracy"])
+
+
+@pytest.mark.slow
+def test_the_command_that_checks_the_workers() -> None:
+    """Slow, because it starts processes."""
+    assert "bitwise equal" in run_command(commands("mixup_classifier")[1])
