@@ -11,11 +11,13 @@ class CarriedLSTM(nn.Module):
     """Predicts the next byte of a text. Row *i* of a batch continues row *i* of the batch before it.
 
     Args:
-        batch_size: number of rows in a batch.
+        batch_size: number of rows in a training batch.
         width: number of features of an embedded byte, and of a layer.
         num_layers: number of LSTM layers.
         dropout: fraction of activations dropped in training.
     """
+
+    training_state: Tensor
 
     def __init__(self, batch_size: int, width: int = 128, num_layers: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
@@ -31,7 +33,8 @@ class CarriedLSTM(nn.Module):
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the mean loss over the bytes of the batch, in nats, and store the state after the batch."""
         if batch["is_first"]:  # the first batch of a pass over the text
-            state = torch.zeros_like(self.training_state)
+            num_rows = len(batch["inputs"])
+            state = self.training_state.new_zeros(2, self.lstm.num_layers, num_rows, self.lstm.hidden_size)
         else:
             state = self.training_state if self.training else self.validation_state
         logits, new_state = self.logits(batch["inputs"], state)
