@@ -143,7 +143,7 @@ def load_fitting_weights(model: nn.Module, tensors: Mapping[str, Any]) -> list[s
     kept = [name for name in own if source[name] is None]
     return [
         *_listed("not used", unused, tensors),
-        *_listed("not in the checkpoint, so initial values are kept", kept, own),
+        *_listed("kept at initial values", kept, own),
         *_listed("converted", converted, found),
     ]
 

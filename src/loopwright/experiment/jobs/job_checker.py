@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from loopwright.checkpoint import check_weights, expand, folder_problem, read_checkpoint, resolve
+from loopwright.checkpoint import folder_problem
 from loopwright.device import Device, open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import command_on
@@ -36,6 +36,7 @@ from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, types_data
 from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, to_validate_new
+from loopwright.experiment.jobs.start import NO_START, check_start
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
 from loopwright.records import read_summary
@@ -131,7 +132,7 @@ class JobChecker:
         if job.settings.init_from is not None or not isinstance(loop, TrainingLoop):
             # A callback of a trusted package may change the names of the weights before they are loaded.
             comparable = model if _is_ours(config.get("callbacks")) else None
-            self._once(job, ["init_from", "ckpt_path", "ckpt_paths", "model"], lambda: _check_weights(job, comparable))
+            self._once(job, [*NO_START, "model", "optimizer"], lambda: check_start(job, comparable, optimizer))
         if not self._builds(config["data"]) or len(collected) < len(_COLLECTED):
             return None
         objects = JobObjects(
@@ -249,29 +250,6 @@ def _check_paths(job: Job, *, is_training: bool, trusted: Sequence[str]) -> None
             raise CheckpointError(f"{setting}={path!r}: {problem}")
         if settings.init_from is None and os.path.isdir(path):
             _check_same_run(job, path, is_training=is_training, trusted=trusted)
-
-
-def _check_weights(job: Job, model: nn.Module | None) -> None:
-    """Refuse a checkpoint whose weights cannot be read or do not fit, before a run directory is created.
-
-    ``ckpt_path`` of a training is checked when its plan is computed.
-
-    Args:
-        job: job that starts from ``init_from``, or validates ``ckpt_path`` or ``ckpt_paths``.
-        model: model without its weights; None: the weights are not compared with a model.
-    """
-    path = job.settings.init_from or job.settings.ckpt_path
-    if path is None:
-        if job.settings.ckpt_paths is not None:
-            expand(job.settings.ckpt_paths)
-        return
-    folder = resolve(path, is_quiet=True)
-    weights = read_checkpoint(folder, weights_only=True).state["model"]
-    if model is not None:
-        try:
-            check_weights(model, weights)
-        except CheckpointError as error:
-            raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _check_same_run(job: Job, path: str, *, is_training: bool, trusted: Sequence[str]) -> None:

@@ -186,7 +186,8 @@ def _fit(
 ) -> _Outcome:
     start = started[0] if started else request.resume_from
     if settings.init_from is not None and request.resume_from is None:
-        result = trainer.fit(data.train, data.val, init_from=start)
+        strict, init_optimizer = settings.init_strict, settings.init_optimizer
+        result = trainer.fit(data.train, data.val, init_from=start, strict=strict, init_optimizer=init_optimizer)
     else:
         result = trainer.fit(data.train, data.val, ckpt_path=start)
     if result.state == "interrupted":
