@@ -16,6 +16,7 @@ from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.command_line import CommandLine, read_command_line
 from loopwright.experiment.console.help_text import help_text, verb_help
 from loopwright.experiment.console.messages import complain, one_line_of, tell, warnings_on_one_line
+from loopwright.experiment.gate.project_file import with_config_dir
 from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.shipped import conf_dir
 
@@ -121,6 +122,7 @@ def _answer(line: CommandLine) -> bool:
         if line.verb is not None:
             tell(verb_help(line.verb).rstrip("\n"))
             return True
-        extra = [] if line.config_dir is None else [Path(line.config_dir)]
+        config_dir = with_config_dir(line, Path.cwd()).config_dir
+        extra = [] if config_dir is None else [Path(config_dir)]
         tell(help_text([conf_dir(), *extra]).rstrip("\n"))
     return line.action in ("version", "help")

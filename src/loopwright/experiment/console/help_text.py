@@ -20,7 +20,8 @@ loopwright: train PyTorch models from composed configurations
 _FLAGS = """\
 Flags
   -m, --multirun        run one job for each combination of values separated by commas
-  --config-dir DIR      add a directory of your own configuration files, searched after the shipped ones
+  --config-dir DIR      add a directory of your own configuration files, searched after the shipped ones; default:
+                        config_dir under [tool.loopwright] in the pyproject.toml of the current directory
   --trust NAME          let configurations name classes of package NAME, so that its code runs; can be repeated
   --cfg job|hydra|all   print the configuration without running; also accepts --resolve, --package NAME
   --info [WHAT]         print how the configuration is found and composed

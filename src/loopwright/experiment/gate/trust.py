@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -22,10 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 from loopwright.errors import refuse
 from loopwright.experiment.console.messages import complain
-from loopwright.regular_files import read_regular
+from loopwright.experiment.gate.project_file import entry, read_project_file
 
 _SETTING = "pyproject.toml: tool.loopwright.trust"
-_MAX_PROJECT_FILE_BYTES = 1_000_000
 _DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -135,20 +133,13 @@ def _paths_outside(cwd: Path) -> list[str]:
 
 def _recorded_trust(cwd: Path) -> list[str]:
     """Read and check the names under ``[tool.loopwright] trust`` in the ``pyproject.toml`` of ``cwd``."""
-    file = cwd / "pyproject.toml"
-    if not file.is_file():
-        return []
-    try:
-        content: object = tomllib.loads(read_regular(file, _MAX_PROJECT_FILE_BYTES, follows_links=True).decode())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise refuse("pyproject.toml", str(file), "valid TOML", reason) from error
-    names = _entry(content, "tool", "loopwright", "trust")
+    content = read_project_file(cwd)
+    names = entry(content, "tool", "loopwright", "trust")
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) and is_dotted_name(name) for name in names):
         raise refuse(_SETTING, names, "a list of dotted names of packages")
-    project = _entry(content, "project", "name")
+    project = entry(content, "project", "name")
     for name in names:
         top = name.partition(".")[0]
         remedy = f"to trust another package, use --trust {name}"
@@ -159,13 +150,6 @@ def _recorded_trust(cwd: Path) -> list[str]:
             expected = f"{own}, the package of this project, installed from this directory with pip install -e ."
             raise refuse(_SETTING, name, expected, remedy)
     return names
-
-
-def _entry(content: object, *keys: str) -> object:
-    """Return a value of nested tables, or None if it is missing. A value in place of a table is returned as it is."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else content
-    return content
 
 
 def _module_name(project: str) -> str:

@@ -23,6 +23,7 @@ from loopwright.experiment.compose.overrides import override_text, split_jobs
 from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
+from loopwright.experiment.gate.project_file import with_config_dir
 from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.jobs.job import Job, compose_jobs
@@ -51,7 +52,7 @@ def execute(line: CommandLine) -> int:
     trust = read_trust(line.trust, Path.cwd())
     if line.directory is not None:
         return _execute_on_path(_with_found_run(line), trust, supervised)
-    line = _with_found_starts(line)
+    line = with_config_dir(_with_found_starts(line), Path.cwd())
     with composing(line.config_dir) as composer:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
