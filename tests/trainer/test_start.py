@@ -288,3 +288,21 @@ def test_a_malformed_state_of_the_optimizer_is_refused(tmp_path: Path, broken: d
     write_checkpoint(tmp_path / "a", {**state, "optimizer": broken}, step=0)
     with pytest.raises(CheckpointError, match="a: the state of its optimizer is malformed; leave out init_optimizer"):
         trainer().fit(batches(), init_from=tmp_path / "a", init_optimizer=True)
+
+
+class Counting(Regression):
+    """`Regression` with extra state."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"count": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def test_extra_state_is_no_parameter_of_an_optimizer(tmp_path: Path) -> None:
+    state = {"model": dict(Counting().state_dict()), "settings": {"optimizer": "SGD"}}
+    optimizer = {"state": {0: {"momentum_buffer": None}}, "param_groups": [{"params": [0]}]}
+    write_checkpoint(tmp_path / "a", {**state, "parameters": [["_extra_state"]], "optimizer": optimizer}, step=0)
+    fresh = trainer(TrainingLoop(num_steps=1), model=Counting)
+    assert fresh.fit(batches(), init_from=tmp_path / "a", strict=False, init_optimizer=True).global_step == 1

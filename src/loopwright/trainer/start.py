@@ -18,7 +18,7 @@ from loopwright.checkpoint import (
     load_fitting_weights,
     load_weights,
     parameter_names,
-    plain_names,
+    plain_parameters,
 )
 from loopwright.engine.parts import Parts
 from loopwright.engine.state import load_optimizer
@@ -98,7 +98,8 @@ def load_initial(parts: Parts, checkpoint: Checkpoint, start: Start) -> None:
     weights that are not loaded, and the parameters without a state in the optimizer.
 
     Raises:
-        CheckpointError: if the checkpoint does not fit this run. Nothing is loaded then.
+        CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
+            error in a ``load_state_dict`` leaves the run partly loaded.
     """
     model, optimizer, saved = parts.model, parts.optimizer, checkpoint.state
     assert optimizer is not None, "checked by fit"
@@ -152,8 +153,10 @@ def check_initial(
     if strict:
         _check_groups(parameter_names(model, optimizer), saved["parameters"])
     # A state has the dtype of its parameter, so a parameter that is converted begins without a state.
-    own = plain_names(model)
-    return {name: each for name, each in states.items() if name in found and own[name].dtype == found[name].dtype}
+    fitting = {
+        name for name, each in plain_parameters(model).items() if name in found and each.dtype == found[name].dtype
+    }
+    return {name: each for name, each in states.items() if name in fitting}
 
 
 def _saved_states(saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
