@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
-from contextlib import chdir
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 from loopwright import __version__
@@ -16,6 +16,8 @@ from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.command_line import CommandLine, read_command_line
 from loopwright.experiment.console.help_text import help_text, verb_help
 from loopwright.experiment.console.messages import complain, one_line_of, tell, warnings_on_one_line
+from loopwright.experiment.gate.masking import masked_output
+from loopwright.experiment.gate.project_file import with_config_dir
 from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.shipped import conf_dir
 
@@ -40,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing, is damaged or does not fit; 130 after SIGINT; 143 after SIGTERM.
     """
     _open_closed_streams()
-    with warnings_on_one_line():
-        return _main(argv)
+    with warnings_on_one_line(), ExitStack() as stack:
+        return _main(argv, stack)
 
 
-def _main(argv: Sequence[str] | None) -> int:
+def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
     try:
         leave_current_directory()
     except FileNotFoundError:
@@ -52,6 +54,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return 2
     try:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
+        stack.enter_context(masked_output(line.allow_env))  # also masks the messages of errors below
         if _answer(line):
             return 0
         _ignore_matplotlibrc()
@@ -121,6 +124,7 @@ def _answer(line: CommandLine) -> bool:
         if line.verb is not None:
             tell(verb_help(line.verb).rstrip("\n"))
             return True
-        extra = [] if line.config_dir is None else [Path(line.config_dir)]
+        config_dir = with_config_dir(line, Path.cwd()).config_dir
+        extra = [] if config_dir is None else [Path(config_dir)]
         tell(help_text([conf_dir(), *extra]).rstrip("\n"))
     return line.action in ("version", "help")

@@ -58,7 +58,7 @@ def test_a_shell_reads_bytes_that_are_no_text() -> None:
 
 @given(NAMES)
 def test_a_printed_command_names_the_directory(name: str) -> None:
-    line = read_command_line(words_on("resume", Path(name), ["pkg"]))
+    line = read_command_line(words_on("resume", Path(name), ["--trust=pkg"]))
     assert (line.verb, line.overrides, line.trust) == ("resume", (), ("pkg",))
     assert line.directory is not None and Path(line.directory) == Path(name)
 

@@ -174,3 +174,54 @@ def test_the_advice_for_a_torch_file_is_the_command_that_converts_it(small: Cli,
     assert cli(*shlex.split(advice)).code == 0
     with tiny.trainer() as ours, pytest.raises(CheckpointError, match=r"loopwright import-weights 'my weights.pt'"):
         ours.fit(tiny.batches(), init_from="my weights.pt")
+
+
+def test_a_new_head_and_the_state_of_the_optimizer_are_recorded_resumed_and_reproduced(
+    recorded: Path, small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    words = ["init_from=run", "init_strict=false", "init_optimizer=true", "model.num_classes=5", "data.num_classes=5"]
+    words.append("scheduler=none")  # a schedule over a later end would have other learning rates
+    answer = small(*words, "hydra.run.dir=new")
+    assert answer.code == 0
+    folder = "run/checkpoints/step_00000004"
+    assert answer.err.startswith(f"{folder}: not used: layers.") and answer.err.count("\n") == 1
+    assert "; without a state in the optimizer: layers." in answer.err
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())
+    assert list(summary["origins"]) == [folder]
+    assert small(*words, "loop.max_steps=2", "hydra.run.dir=half").code == 0
+    resumed = cli("resume", "half", "loop.max_steps=4")
+    assert (resumed.code, "not used" in resumed.err) == (0, False)
+    again = json.loads((tmp_path / "half" / "summary.json").read_text())
+    assert again["weights_sha256"] == summary["weights_sha256"]
+    assert cli("reproduce", "new", "hydra.run.dir=same").code == 0
+    assert cli("validate", "new").code == 0
+    assert cli("predict", "new").code == 0
+
+
+def test_recorded_configurations_without_the_settings_of_a_start_are_resumed(recorded: Path, cli: Cli) -> None:
+    """An older version did not record ``init_strict`` and ``init_optimizer``."""
+    file = recorded / "config.yaml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith(("init_strict", "init_optimizer"))]
+    older = "\n".join(lines) + "\n"
+    file.write_text(older)
+    assert cli("resume", "run", "loop.max_steps=5").code == 0
+    assert file.read_text() == older.replace("max_steps: 4", "max_steps: 5")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["init_optimizer=true", "optimizer=sgd"], "the optimizer was AdamW, and is SGD in this run; leave out init_"),
+        (["init_optimizer=true", "init_from=foreign"], "contains no state of an optimizer; leave out init_optimizer"),
+        (["model.hidden=[5]"], "the checkpoint does not fit the model: "),
+        (["model.hidden=[5,6]", "init_strict=false"], "no weight in the checkpoint fits the model: missing "),
+    ],
+)
+def test_a_start_that_does_not_fit_leaves_no_run_directory(
+    words: list[str], said: str, recorded: Path, small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    torch.save(read_checkpoint(resolve("run")).state["model"], tmp_path / "w.pt")
+    assert cli("import-weights", "w.pt", "output=foreign").code == 0
+    answer = small(*words, *([] if "init_from=foreign" in words else ["init_from=run"]))
+    assert (answer.code, answer.err.count("\n"), said in answer.err) == (3, 1, True), answer.err
+    assert not (tmp_path / "outputs").exists()

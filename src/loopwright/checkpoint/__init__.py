@@ -21,6 +21,8 @@ from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries
 from loopwright.checkpoint.retention import prune
 from loopwright.checkpoint.weights import (
     check_weights,
+    fitting_weights,
+    load_fitting_weights,
     load_weights,
     parameter_names,
     plain_names,
@@ -55,8 +57,10 @@ __all__ = [
     "encode",
     "expand",
     "find_best",
+    "fitting_weights",
     "folder_problem",
     "is_named",
+    "load_fitting_weights",
     "load_weights",
     "manifest_digest",
     "pack",

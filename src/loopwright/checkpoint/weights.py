@@ -76,10 +76,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
         CheckpointError: if the weights differ. The message lists the missing and unexpected names, each with shape,
             dtype and the nearest name, and the names whose shape or dtype differs.
     """
-    own = plain_names(model)
-    changed = sorted(name for name in own.keys() & tensors.keys() if _describe(own[name]) != _describe(tensors[name]))
-    differences = _first(changed, lambda name: _difference(name, own[name], tensors[name]))
-    _refuse(_only_in(own, tensors, "missing") + _only_in(tensors, own, "unexpected") + differences)
+    _refuse(_differences(plain_names(model), tensors))
 
 
 def load_weights(
@@ -108,6 +105,47 @@ def load_weights(
     except RuntimeError as error:
         _refuse([on_one_line(str(error), 500)])
     return [] if buffers is None else _load_buffers(model, buffers)
+
+
+def fitting_weights(model: nn.Module, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights that have the name and the shape of a weight of the model.
+
+    The dtypes may be different floating-point types.
+
+    Raises:
+        CheckpointError: if there are none. The message lists the differences, as in `check_weights`.
+    """
+    own = plain_names(model)
+    found = {name: value for name, value in tensors.items() if name in own and _fits(own[name], value)}
+    if not found:
+        differences = "; ".join(_differences(own, tensors))
+        raise CheckpointError(f"no weight in the checkpoint fits the model: {differences}.")
+    return found
+
+
+def load_fitting_weights(model: nn.Module, tensors: Mapping[str, Any]) -> list[str]:
+    """Copy the weights that `fitting_weights` returns into a model, converted to the dtypes of the model.
+
+    Returns:
+        A line that lists the weights in ``tensors`` that are not used, a line for the weights of the model that keep
+        their values, and a line for the converted weights. A line without weights is left out.
+
+    Raises:
+        CheckpointError: if no weight fits, and for different values of tensors that share memory in the model.
+    """
+    own, found = plain_names(model), fitting_weights(model, tensors)
+    ready = {name: value.to(own[name].dtype) if isinstance(value, Tensor) else value for name, value in found.items()}
+    tied = {_place(own[name]): name for name in found}  # a tied weight may be saved under one of its names only
+    source = {name: name if name in found else tied.get(_place(entry)) for name, entry in own.items()}
+    load_weights(model, {name: own[name] if each is None else ready[each] for name, each in source.items()})
+    converted = [name for name in found if _describe(own[name]) != _describe(found[name])]
+    unused = [name for name in tensors if name not in found]
+    kept = [name for name in own if source[name] is None]
+    return [
+        *_listed("not used", unused, tensors),
+        *_listed("kept at initial values", kept, own),
+        *_listed("converted", converted, found),
+    ]
 
 
 def weights_digest(model_tensors: Mapping[str, Any]) -> str:
@@ -197,6 +235,25 @@ def _has_same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(*(tensor.cpu().contiguous().reshape(-1).view(torch.uint8) for tensor in (a, b)))
 
 
+def _fits(own: object, given: object) -> bool:
+    if not isinstance(own, Tensor) or not isinstance(given, Tensor):
+        return type(own) is type(given)
+    is_convertible = own.is_floating_point() and given.is_floating_point()
+    return own.shape == given.shape and (own.dtype == given.dtype or is_convertible)
+
+
+def _place(entry: object) -> object:
+    """Return a value that is equal for the names of a tied weight, and different for other entries."""
+    if not isinstance(entry, Tensor) or not entry.numel():
+        return id(entry)
+    return entry.device, entry.data_ptr(), entry.shape, entry.stride()
+
+
+def _listed(title: str, names: list[str], entries: Mapping[str, Any]) -> list[str]:
+    lines = _first(names, lambda name: f"{_cut(name)} {_describe(entries[name])}")
+    return [f"{title}: {', '.join(lines)}"] if names else []
+
+
 def _refuse(faults: list[str]) -> None:
     if faults:
         raise CheckpointError(f"the checkpoint does not fit the model: {'; '.join(faults)}.")
@@ -206,6 +263,12 @@ def _first(names: list[str], line: Callable[[str], str]) -> list[str]:
     """Return a line for each of the first names, and a last line with the number of the other names."""
     more = [f"and {len(names) - _MAX_SHOWN} more"] if len(names) > _MAX_SHOWN else []
     return [*map(line, names[:_MAX_SHOWN]), *more]
+
+
+def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    changed = sorted(name for name in own.keys() & given.keys() if _describe(own[name]) != _describe(given[name]))
+    lines = _first(changed, lambda name: _difference(name, own[name], given[name]))
+    return _only_in(own, given, "missing") + _only_in(given, own, "unexpected") + lines
 
 
 def _only_in(these: Mapping[str, Any], others: Mapping[str, Any], title: str) -> list[str]:

@@ -60,7 +60,7 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     """
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
     with _loading("optimizer"):
-        _load_optimizer(parts.optimizer, saved["optimizer"])
+        load_optimizer(parts.optimizer, saved["optimizer"])
     if parts.scaling is not None:
         with _loading("scaling"):
             parts.scaling.load_state_dict(saved["scaling"])
@@ -111,7 +111,7 @@ def _loading(name: str) -> Iterator[None]:
         raise CheckpointError(f"{name}: cannot be loaded ({problem}).") from error
 
 
-def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Load the state of an optimizer, and keep the dtype in which each tensor was saved.
 
     torch casts the state of a parameter to the dtype of the parameter. The running product of NAdam is float32 for

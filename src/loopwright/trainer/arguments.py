@@ -240,19 +240,6 @@ def check_seed(seed: int | None) -> int:
     return int(seed)
 
 
-def check_start(ckpt_path: str | Path | None, init_from: str | Path | None, global_step: int) -> None:
-    """Refuse two checkpoints for one fit, and ``init_from`` after the first step of a run.
-
-    Raises:
-        SettingError: if both paths are given, or if ``init_from`` is given and ``global_step`` is not 0.
-    """
-    if ckpt_path is not None and init_from is not None:
-        raise SettingError("init_from", f"={init_from} and ckpt_path={ckpt_path}: expected one of the two.")
-    if init_from is not None and global_step:
-        problem = f"={init_from}: starts at step 0, but this trainer is at step {global_step}; use a new trainer."
-        raise SettingError("init_from", problem)
-
-
 def training_loop(loop: LoopCallback) -> TrainingLoop:
     """Return ``loop`` if it is the loop of a fit.
 

@@ -30,7 +30,6 @@ from loopwright.trainer.later_end import later_end_lines
 from loopwright.trainer.monitors import check_monitors, check_tried_metrics, warn_of_missing_monitor
 from loopwright.trainer.resume import (
     changed_settings,
-    load_model,
     rest_of_run,
     resume_run,
     saved_groups_added,
@@ -40,6 +39,7 @@ from loopwright.trainer.resume import (
 from loopwright.trainer.save import RunSaver
 from loopwright.trainer.scheduler_epochs import changed_epochs
 from loopwright.trainer.signals import StopSignals
+from loopwright.trainer.start import Start, load_initial
 from loopwright.trainer.stopped import nothing_to_train
 from loopwright.trainer.validate import open_val_sets
 
@@ -92,9 +92,8 @@ class Fitting:
         loop: TrainingLoop,
         train_dataloader: Any,
         val_dataloader: Any,
+        start: Start,
         load: Callable[[], Checkpoint | None],
-        *,
-        resumes: bool,
     ) -> FitResult:
         """Run a fit. The ``hooks`` of the `Parts` must be set before this call.
 
@@ -102,8 +101,8 @@ class Fitting:
             loop: the training loop.
             train_dataloader: training dataloader, as the user gave it.
             val_dataloader: validation dataloaders, as the user gave them.
+            start: whether the run resumes from its checkpoint, or what is loaded from it.
             load: function that reads and returns the checkpoint of the fit, or returns None if there is none.
-            resumes: whether the run resumes from this checkpoint. If not, only its weights are loaded.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
         assert parts.optimizer is not None, "checked by fit"
@@ -115,7 +114,7 @@ class Fitting:
             stack.enter_context(parts.streams.active())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
-            inputs = self._prepare(loop, train_dataloader, val_dataloader, load(), resumes=resumes)
+            inputs = self._prepare(loop, train_dataloader, val_dataloader, start, load())
             stack.enter_context(training(parts.model))
             parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
@@ -167,12 +166,11 @@ class Fitting:
         loop: TrainingLoop,
         train_dataloader: Any,
         val_dataloader: Any,
+        start: Start,
         checkpoint: Checkpoint | None,
-        *,
-        resumes: bool,
     ) -> FitInputs:
         parts = self._parts
-        resumed = checkpoint if resumes else None
+        resumed = checkpoint if start.resumes else None
         seed = parts.streams.seed if resumed is None else saved_seed(resumed)
         source = parts.data = as_source(train_dataloader, seed, "train_dataloader")
         val_sets = open_val_sets(val_dataloader, seed)
@@ -182,7 +180,7 @@ class Fitting:
         else:
             self.plan = self._plan(loop, source.num_batches, lengths, self._start(train_dataloader))
             if checkpoint is not None:
-                load_model(parts, checkpoint, weights_only=True)
+                load_initial(parts, checkpoint, start)
             self._make_schedulers(self.plan)
             parts.log.train_sums.clear()
         self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)

@@ -111,7 +111,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
         CheckpointError: if the checkpoint cannot be read.
     """
     hooks = parts.hooks
-    with _naming(folder):
+    with naming(folder):
         refuse_lazy(parts.model)
     call_hooks(hooks["on_before_load_checkpoint"], parts.trainer, folder)
     is_looked_at = hooks["preprocess_checkpoint"] or hooks["on_load_checkpoint"]
@@ -128,7 +128,7 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
     """
     step, saved = checkpoint.step, checkpoint.state.get("plan", {})
     steps = {"start_step": range(step + 1), "start_micro_batch": COUNT, "stop_step": range(step, COUNT.stop)}
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         if saved is None:
             raise CheckpointError("was saved before the first fit; expected a checkpoint that a fit has saved.")
         check_form({"plan": _scalars(saved) | steps}, checkpoint.state)
@@ -141,7 +141,7 @@ def saved_seed(checkpoint: Checkpoint) -> int:
     Raises:
         CheckpointError: if the checkpoint has no seed.
     """
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         check_form({"streams": {"seed": COUNT}}, checkpoint.state, may_hold_more=["streams"])
     seed: int = checkpoint.state["streams"]["seed"]
     return seed
@@ -155,7 +155,7 @@ def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
     Raises:
         CheckpointError: if the checkpoint has no settings.
     """
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         check_form({"settings": _scalars(checkpoint.state.get("settings"))}, checkpoint.state)
     saved = checkpoint.state["settings"]
     own = run_settings(parts) | {"device": None}  # a device that the user chose may differ
@@ -177,7 +177,7 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
     """
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         form = {"plan": dict.fromkeys(names), "position": position_form(checkpoint.step)}
         check_form(form, {**checkpoint.state, "plan": saved}, may_hold_more=["plan"])
     differences = [*more, *plan_differences(saved, own)]
@@ -201,7 +201,7 @@ def saved_groups_added(parts: Parts, checkpoint: Checkpoint) -> Iterator[None]:
     assert optimizer is not None, "fit checks that there is an optimizer"
     num_groups = len(optimizer.param_groups)
     try:
-        with _naming(checkpoint.path):
+        with naming(checkpoint.path):
             names = parameter_names(parts.model, optimizer)
             add_saved_groups(optimizer, names, plain_parameters(parts.model), checkpoint.state)
         adopt_groups(optimizer, parts.schedulers)
@@ -221,12 +221,12 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
         CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
             error in a ``load_state_dict`` leaves the run partly loaded.
     """
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         check_weights(parts.model, checkpoint.state["model"])
         check_fit_state(parts, parameter_names(parts.model, parts.optimizer), checkpoint.state, checkpoint.step)
         frozen = _frozen_names(parts, checkpoint.state)
     load_model(parts, checkpoint)
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         apply_state(parts, checkpoint.state)
     if frozen is not None:
         for name, parameter in plain_parameters(parts.model).items():
@@ -252,22 +252,16 @@ def _frozen_names(parts: Parts, saved: Mapping[str, Any]) -> set[str] | None:
     return {*names}
 
 
-def load_model(parts: Parts, checkpoint: Checkpoint, *, weights_only: bool = False) -> None:
-    """Load the weights of a checkpoint, and its non-persistent buffers unless ``weights_only`` is True.
-
-    Args:
-        parts: objects of this run.
-        checkpoint: checkpoint that `read_run` has read.
-        weights_only: whether non-persistent buffers keep their values. They also keep their values if the checkpoint
-            does not contain them.
+def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
+    """Load the weights of a checkpoint that `read_run` has read, and its non-persistent buffers if it contains them.
 
     Raises:
         CheckpointError: if the weights do not fit the model. The message names the checkpoint and the weights.
     """
     state, buffers = checkpoint.state, None
-    with _naming(checkpoint.path):
+    with naming(checkpoint.path):
         check_weights(parts.model, state["model"])
-        if not weights_only and "buffers" in state:
+        if "buffers" in state:
             check_form({"buffers": dict.fromkeys(unsaved_buffers(parts.model), BUFFER)}, state)
             buffers = state["buffers"]
         notes = load_weights(parts.model, state["model"], buffers)
@@ -281,7 +275,7 @@ def _scalars(saved: object) -> dict[str, object]:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Put the path of the checkpoint before the message of a `CheckpointError`."""
     try:
         yield

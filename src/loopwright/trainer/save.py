@@ -11,7 +11,6 @@ from pathlib import Path
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from loopwright.checkpoint import (
-    Checkpoint,
     Checkpointing,
     Contents,
     HostCopies,
@@ -34,7 +33,7 @@ from loopwright.plan import Plan
 from loopwright.run_state import Best
 from loopwright.trainer.background import BackgroundTask
 from loopwright.trainer.finished import remove_finished, write_finished
-from loopwright.trainer.resume import find_run, read_run, run_state
+from loopwright.trainer.resume import run_state
 
 _log = logging.getLogger("loopwright")
 
@@ -308,24 +307,3 @@ class RunSaver:
                 return False
             self._whole_steps.add(step)
         return True
-
-
-def read_for_fit(
-    parts: Parts,
-    run_dir: Path | None,
-    saver: RunSaver | None,
-    ckpt_path: str | Path | None,
-    init_from: str | Path | None,
-) -> Checkpoint | None:
-    """Read the checkpoint from which a fit resumes or loads its weights. Return None if the fit has no checkpoint.
-
-    Raises:
-        CheckpointError: if the checkpoint cannot be used.
-    """
-    path = ckpt_path if init_from is None else init_from
-    if path is None:
-        return None
-    checkpoint = read_run(parts, find_run(parts, path, run_dir), weights_only=ckpt_path is None)
-    if saver is not None and ckpt_path is not None:
-        saver.resume_from(checkpoint.path, checkpoint.step)
-    return checkpoint

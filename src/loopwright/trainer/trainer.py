@@ -6,7 +6,7 @@ It contains no loop: `plan` computes the stages of a fit, and `engine` carries t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,16 +34,17 @@ from loopwright.seeding import RandomStreams, holding_streams
 from loopwright.trainer import arguments
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
-from loopwright.trainer.resume import find_run, save_run
+from loopwright.trainer.resume import save_run
 from loopwright.trainer.run_directory import held_for_fit, make_run_dir
-from loopwright.trainer.save import RunSaver, read_for_fit
+from loopwright.trainer.save import RunSaver
+from loopwright.trainer.start import Start, read_start
 from loopwright.trainer.validate import (
     ValidationRow,
+    chosen_weights,
     open_set_in_order,
     open_val_sets,
     validate_checkpoints,
     validate_sets,
-    weights_of,
 )
 from loopwright.trainer.view import TrainerView
 
@@ -150,6 +151,9 @@ class Trainer(TrainerView):
         val_dataloader: Any = None,
         ckpt_path: str | Path | None = None,
         init_from: str | Path | None = None,
+        *,
+        strict: bool = True,
+        init_optimizer: bool = False,
     ) -> FitResult:
         """Train with the settings of the loop, with validations in between.
 
@@ -169,6 +173,8 @@ class Trainer(TrainerView):
                 or "best". The fit carries out the rest of the plan of that run. If the run has carried out its whole
                 plan, nothing is trained or validated, and the result has the recorded metrics.
             init_from: checkpoint whose weights are loaded. The fit starts at step 0.
+            strict: whether all weights of ``init_from`` must fit the model. If not, a warning lists the others.
+            init_optimizer: whether the state of the optimizer, without its settings, is also loaded from ``init_from``.
 
         Raises:
             TypeError: if the loop is not a `TrainingLoop`.
@@ -183,15 +189,15 @@ class Trainer(TrainerView):
         loop = arguments.training_loop(self._loop)
         if self._parts.optimizer is None:
             raise SettingError("optimizer", "=null: expected an optimizer, which fit needs.")
-        arguments.check_start(ckpt_path, init_from, self.global_step)
-        is_new = ckpt_path is None and self.plan is None
+        start = Start(ckpt_path, init_from, strict, init_optimizer, self.global_step)
+        is_new = not start.resumes and self.plan is None
         # The streams come first, before anything that a fit in another thread uses is changed.
         with holding_streams(), held_for_fit(self._run_dir, self.loggers, is_new=is_new):
             self._parts.hooks = self._listeners.bind(loop.val_loop)
             if self._saver is not None:
-                self._saver.prepare(resumes=ckpt_path is not None)
-            load = partial(read_for_fit, self._parts, self._run_dir, self._saver, ckpt_path, init_from)
-            result = self._fitting.run(loop, train_dataloader, val_dataloader, load, resumes=ckpt_path is not None)
+                self._saver.prepare(resumes=start.resumes)
+            load = partial(read_start, self._parts, self._run_dir, self._saver, start)
+            result = self._fitting.run(loop, train_dataloader, val_dataloader, start, load)
         self._listeners.warn_of_unknown_hooks(has_run=True, stacklevel=3)
         return result
 
@@ -219,7 +225,7 @@ class Trainer(TrainerView):
         if not val_sets:
             raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
         parts = self._bound_for(chosen)
-        with self._with_weights(parts, ckpt_path), parts.log.collecting() as metrics:
+        with chosen_weights(parts, self._saver, self._run_dir, ckpt_path), parts.log.collecting() as metrics:
             validate_sets(parts, chosen, val_sets, root)
         return metrics
 
@@ -251,7 +257,7 @@ class Trainer(TrainerView):
         self._check_open()
         data = open_set_in_order(dataloader, self.seed)
         parts = replace(self._parts, hooks=self._listeners.bind(loop))
-        with self._with_weights(parts, ckpt_path):
+        with chosen_weights(parts, self._saver, self._run_dir, ckpt_path):
             return predict(parts, loop, data)
 
     def validate_all(
@@ -374,17 +380,6 @@ class Trainer(TrainerView):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the trainer. If an exception ended the block, errors during closing are added to it as notes."""
         self._close(error)
-
-    @contextmanager
-    def _with_weights(self, parts: Parts, ckpt_path: str | Path | None) -> Iterator[None]:
-        """Activate the random streams. Use the weights of a checkpoint during the context; None: those in memory."""
-        with ExitStack() as stack:
-            stack.enter_context(parts.streams.active())
-            if ckpt_path is not None:
-                if self._saver is not None:
-                    self._saver.wait_or_warn()
-                stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, self._run_dir)))
-            yield
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
         """Return a copy of the parts that contains the hooks of ``loop``. A fit in progress keeps its own hooks."""

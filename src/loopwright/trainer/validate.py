@@ -24,7 +24,8 @@ from loopwright.loop import ValidationLoop
 from loopwright.plan import eval_steps_note, validation_batches
 from loopwright.seeding import derive
 from loopwright.trainer.dataloaders import name_dataloaders
-from loopwright.trainer.resume import load_model, read_run
+from loopwright.trainer.resume import find_run, load_model, read_run
+from loopwright.trainer.save import RunSaver
 
 _log = logging.getLogger("loopwright")
 
@@ -132,6 +133,24 @@ def validate_checkpoints(
                     if metrics:
                         rows.append(ValidationRow(folder, name, metrics))
     return rows
+
+
+@contextmanager
+def chosen_weights(
+    parts: Parts, saver: RunSaver | None, run_dir: Path | None, ckpt_path: str | Path | None
+) -> Iterator[None]:
+    """Activate the random streams. Use the weights of a checkpoint during the context; None: those in memory.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(parts.streams.active())
+        if ckpt_path is not None:
+            if saver is not None:
+                saver.wait_or_warn()
+            stack.enter_context(weights_of(parts, find_run(parts, ckpt_path, run_dir)))
+        yield
 
 
 @contextmanager

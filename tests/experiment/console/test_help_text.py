@@ -22,7 +22,7 @@ def test_a_command_has_its_own_help(cli: Cli, verb: str) -> None:
 
 def test_the_help_of_resume_names_its_directory_and_flags(cli: Cli) -> None:
     assert cli("resume", "--help").out == (
-        "loopwright resume DIR [loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME]\n\n"
+        "loopwright resume DIR [loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME] [--allow-env NAME]\n\n"
         "  continue an interrupted run; with loop.max_steps=N, train to step N\n"
         "  DIR is a run directory: its path, its last six digits, or last for the run that was started or resumed "
         "last.\n\n"

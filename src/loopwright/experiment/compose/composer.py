@@ -30,8 +30,9 @@ from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line
 from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
 from loopwright.experiment.gate.hydra_tree import override_key
+from loopwright.experiment.gate.references import References, find_references, refuse_in_path
 from loopwright.experiment.gate.resolve import resolve
-from loopwright.experiment.gate.resolvers import lock_resolvers
+from loopwright.experiment.gate.resolvers import keeping_references, lock_resolvers
 from loopwright.shipped import conf_dir
 
 CONFIG_NAME = "config"
@@ -53,6 +54,7 @@ class Composed:
     Args:
         overrides: overrides from which the configuration was composed.
         config: configuration without its ``hydra`` node, resolved to nested dicts, lists and scalars.
+        references: strings of ``config`` that are values of environment variables, and the text to record for each.
         interpolated: top-level keys that interpolations in the configuration refer to.
         hydra: ``hydra`` node as nested dicts, lists and scalars, with unresolved interpolations.
         directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if the user typed it; otherwise None.
@@ -61,6 +63,7 @@ class Composed:
 
     overrides: tuple[str, ...]
     config: dict[str, Any]
+    references: References
     interpolated: frozenset[str]
     hydra: dict[str, Any]
     directory: str | None
@@ -72,10 +75,12 @@ class Composer:
 
     Args:
         config_dir: directory that ``--config-dir`` names; None for the shipped files alone.
+        allowed: names of environment variables that the user allows configurations to read.
     """
 
-    def __init__(self, config_dir: Path | None) -> None:
+    def __init__(self, config_dir: Path | None, allowed: Sequence[str] = ()) -> None:
         self._config_dir = config_dir
+        self._allowed = allowed
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
 
@@ -111,17 +116,25 @@ class Composer:
             raise
         except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
             raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
-        _extend_name(whole, overrides, naming_groups)
+        with keeping_references(self._allowed):
+            _extend_name(whole, overrides, naming_groups)
         task = whole.copy()
         OmegaConf.set_struct(task, False)
         del task["hydra"]
-        config = resolve(task)
+        config, directory = resolve(task), _typed_directory(whole, overrides)
+        texts, directory_text = config, directory
+        if self._allowed:
+            with keeping_references(self._allowed):
+                texts, directory_text = resolve(task), _typed_directory(whole, overrides)
+        if directory_text != directory:
+            raise refuse_in_path("hydra.run.dir")
         return Composed(
             overrides=tuple(overrides),
             config=config,
+            references=find_references(config, texts, self._allowed),
             interpolated=frozenset(_INTERPOLATED_NAME.findall(OmegaConf.to_yaml(task))),
             hydra=self._hydra_part(whole),
-            directory=_typed_directory(whole, overrides),
+            directory=directory,
             source=whole,
         )
 
@@ -196,8 +209,12 @@ class Composer:
 
 
 @contextmanager
-def composing(config_dir: str | None) -> Iterator[Composer]:
+def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[Composer]:
     """Prepare the composition of configurations from the shipped files and the files in ``config_dir``.
+
+    Args:
+        config_dir: directory of the user's configuration files; None for the shipped files alone.
+        allowed: names of environment variables that the user allows configurations to read.
 
     Raises:
         SettingError: if ``config_dir`` is not a directory, or contains a file that Hydra would never read.
@@ -207,10 +224,10 @@ def composing(config_dir: str | None) -> Iterator[Composer]:
         raise SettingError("--config-dir", f"={config_dir!r}: no such directory.")
     if directory is not None:
         _check_names(directory)
-    lock_resolvers()
+    lock_resolvers(allowed)
     check_loaded_files()
     with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
-        yield Composer(directory)
+        yield Composer(directory, allowed)
 
 
 def _check_names(directory: Path) -> None:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from loopwright.errors import SettingError
 from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined, one_line
+from loopwright.experiment.gate.references import is_only_reference
 from loopwright.experiment.gate.resolve import resolve
 
 
@@ -122,11 +123,13 @@ def in_quotes(text: str) -> str:
 def typed_value(override: Override) -> Any:
     """Return the value that Hydra would compose for an override of a single value.
 
+    References such as ``${oc.env:NAME}`` to variables that must be allowed are kept, as in a recorded configuration.
+
     Raises:
         SettingError: for an interpolation of another setting.
     """
     value = override.value()
-    if "${" not in str(override.input_line):
+    if "${" not in str(override.input_line) or is_only_reference(value):
         return value
     try:
         return resolve(OmegaConf.create({"value": value}))["value"]

@@ -17,7 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from loopwright.errors import SettingError, did_you_mean
+from loopwright.errors import SettingError, did_you_mean, refuse
 
 VERBS = {
     "plan": "print the steps of a run without training; with -m, a table of the jobs",
@@ -42,7 +42,17 @@ WITH_PATH = {
     "import-weights": "FILE",
 }
 
-FLAGS = ("--cfg", "--config-dir", "--help", "--hydra-help", "--info", "--multirun", "--trust", "--version")
+FLAGS = (
+    "--allow-env",
+    "--cfg",
+    "--config-dir",
+    "--help",
+    "--hydra-help",
+    "--info",
+    "--multirun",
+    "--trust",
+    "--version",
+)
 
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
@@ -78,6 +88,7 @@ class CommandLine:
         what: property that ``verify`` checks, such as ``resume``; None for other commands.
         overrides: overrides in Hydra's grammar, such as ``key=value``.
         trust: values of ``--trust``.
+        allow_env: values of ``--allow-env``.
         multirun: whether the flag ``-m`` is given, which requests a sweep.
         config_dir: value of ``--config-dir``; None if the flag is not given.
         hydra_flags: other flags for Hydra, with their full names.
@@ -90,6 +101,7 @@ class CommandLine:
     what: str | None
     overrides: tuple[str, ...]
     trust: tuple[str, ...]
+    allow_env: tuple[str, ...]
     multirun: bool
     config_dir: str | None
     hydra_flags: tuple[str, ...]
@@ -98,6 +110,21 @@ class CommandLine:
     def config_dir_flag(self) -> list[str]:
         """``--config-dir`` as a list of words for Hydra; empty if it was not given."""
         return [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
+
+    @property
+    def permissions(self) -> list[str]:
+        """The flags ``--trust`` and ``--allow-env`` as typed."""
+        return permission_flags(self.trust, self.allow_env)
+
+
+def permission_flags(trust: Sequence[str], allow_env: Sequence[str]) -> list[str]:
+    """Return the flags that trust packages, and allow configurations to read environment variables."""
+    return [*(f"--trust={name}" for name in trust), *(f"--allow-env={name}" for name in allow_env)]
+
+
+def is_variable_name(name: str) -> bool:
+    """Return whether a string can be the name of an environment variable: ASCII letters, digits and underscores."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
 
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
@@ -138,10 +165,20 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         what=what,
         overrides=tuple(overrides),
         trust=tuple(flags.trust),
+        allow_env=_variable_names(flags.allow_env),
         multirun=flags.multirun,
         config_dir=flags.config_dir,
         hydra_flags=_hydra_flags(flags, action),
     )
+
+
+def _variable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Check the values of ``--allow-env``."""
+    for name in names:
+        if not is_variable_name(name):  # of NAME=VALUE, the value may be a secret
+            shown = name.partition("=")[0]
+            raise refuse("--allow-env", shown, "the name of an environment variable, without its value")
+    return tuple(dict.fromkeys(names))
 
 
 def _action(flags: argparse.Namespace) -> Action:
@@ -270,6 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--version", action="store_true")
     parser.add_argument("--trust", action="append", default=[], metavar="NAME")
+    parser.add_argument("--allow-env", action="append", default=[], metavar="NAME")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--run", "-r", action="store_true")
     parser.add_argument("--config-dir", "-cd", metavar="DIR")
@@ -286,19 +324,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def command_on(verb: str, directory: Path, trusted: Sequence[str] = (), *overrides: str) -> str:
-    """Return the shell command that applies a verb to a run directory, with ``--trust`` for each trusted package."""
-    return shell_line(["loopwright", *words_on(verb, directory, trusted), *overrides])
+def command_on(verb: str, directory: Path, permissions: Sequence[str] = (), *overrides: str) -> str:
+    """Return the shell command that applies a verb to a run directory, with the flags in ``permissions``."""
+    return shell_line(["loopwright", *words_on(verb, directory, permissions), *overrides])
 
 
-def words_on(verb: str, directory: Path, trusted: Sequence[str]) -> list[str]:
-    """Return the words of a command on a run directory, with ``--trust`` for the packages that the run trusted.
+def words_on(verb: str, directory: Path, permissions: Sequence[str]) -> list[str]:
+    """Return the words of a command on a run directory, with the flags in ``permissions``, as `permission_flags`.
 
     If the directory looks like a flag or an override, it gets the prefix ``./``.
     """
     shown = str(directory)
     is_ambiguous = shown.startswith("-") or _is_override(shown)
-    return [verb, *(f"--trust={name}" for name in trusted), f"./{shown}" if is_ambiguous else shown]
+    return [verb, *permissions, f"./{shown}" if is_ambiguous else shown]
 
 
 def shell_line(words: Sequence[str]) -> str:

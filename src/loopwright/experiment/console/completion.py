@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from loopwright.experiment.console.command_line import FLAGS, VERBS, VERIFIABLE, WITH_PATH
 
-_WITH_VALUE = ("--trust", "--config-dir", "-cd")
+_WITH_VALUE = ("--trust", "--allow-env", "--config-dir", "-cd")
 
 
 def completions(line: str) -> tuple[list[str], str | None]:
@@ -25,7 +25,7 @@ def completions(line: str) -> tuple[list[str], str | None]:
     current = "" if not typed or line[-1:].isspace() else typed[-1]
     before = typed[1:] if not current else typed[1:-1]
     if before and before[-1] in _WITH_VALUE:
-        return ([] if before[-1] == "--trust" else _paths(current, with_files=False)), None
+        return ([] if before[-1] in ("--trust", "--allow-env") else _paths(current, with_files=False)), None
     if current.startswith("-"):
         return [flag for flag in FLAGS if flag.startswith(current)], None
     plain = _without_flags(before)

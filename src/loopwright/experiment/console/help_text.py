@@ -20,8 +20,11 @@ loopwright: train PyTorch models from composed configurations
 _FLAGS = """\
 Flags
   -m, --multirun        run one job for each combination of values separated by commas
-  --config-dir DIR      add a directory of your own configuration files, searched after the shipped ones
+  --config-dir DIR      add a directory of your own configuration files, searched after the shipped ones; default:
+                        config_dir under [tool.loopwright] in the pyproject.toml of the current directory
   --trust NAME          let configurations name classes of package NAME, so that its code runs; can be repeated
+  --allow-env NAME      let configurations read the environment variable NAME with ${oc.env:NAME}; its value is masked
+                        in the files and messages of the run; can be repeated
   --cfg job|hydra|all   print the configuration without running; also accepts --resolve, --package NAME
   --info [WHAT]         print how the configuration is found and composed
   -sc install=SHELL     print the script that installs completion for bash, zsh or fish
@@ -29,17 +32,19 @@ Flags
   --version, -h, --help
 """
 
+_GRANTS = "[--trust NAME] [--allow-env NAME]"
+
 # The overrides and flags that the commands on a path accept.
 _VERB_USAGE = {
-    "resume": "[loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME]",
-    "validate": "[SECTION.KEY=VALUE …] [ckpt_path=DIR] [split=test] [--trust NAME]",
-    "predict": "[data.path=FILE] [output=FILE] [ckpt_path=DIR] [split=NAME] [SECTION.KEY=VALUE …] [--trust NAME]",
-    "reproduce": "[SECTION.KEY=VALUE …] [hydra.run.dir=DIR] [--trust NAME]",
+    "resume": f"[loop.max_steps=N] [SECTION.KEY=VALUE …] {_GRANTS}",
+    "validate": f"[SECTION.KEY=VALUE …] [ckpt_path=DIR] [split=test] {_GRANTS}",
+    "predict": f"[data.path=FILE] [output=FILE] [ckpt_path=DIR] [split=NAME] [SECTION.KEY=VALUE …] {_GRANTS}",
+    "reproduce": f"[SECTION.KEY=VALUE …] [hydra.run.dir=DIR] {_GRANTS}",
     "export": "[output=FILE] [weights=averaged] [ckpt_path=last]",
     "import-weights": "[output=DIR] [key=NAME]",
-    "verify": "[OVERRIDE …] [--config-dir DIR] [--trust NAME]",
-    "plan": "[OVERRIDE …] [-m] [--config-dir DIR] [--trust NAME]",
-    "config": "[OVERRIDE …] [--config-dir DIR] [--trust NAME]",
+    "verify": f"[OVERRIDE …] [--config-dir DIR] {_GRANTS}",
+    "plan": f"[OVERRIDE …] [-m] [--config-dir DIR] {_GRANTS}",
+    "config": f"[OVERRIDE …] [--config-dir DIR] {_GRANTS}",
 }
 
 _ABOUT_DIR = (

@@ -1,14 +1,19 @@
-"""The resolver for ``${oc.env:NAME}``. It reads only the environment variables in `READABLE_NAMES`."""
+"""The resolver for ``${oc.env:NAME}``.
+
+It reads the environment variables in `READABLE_NAMES`, and those that the user allows with ``--allow-env NAME``.
+"""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 from omegaconf import OmegaConf
 
 from loopwright.errors import SettingError
+from loopwright.experiment.console.command_line import is_variable_name
 
 READABLE_NAMES: frozenset[str] = frozenset(
     {
@@ -31,12 +36,37 @@ READABLE_NAMES: frozenset[str] = frozenset(
 _NO_DEFAULT = object()
 
 
-def lock_resolvers() -> None:
+def lock_resolvers(allowed: Collection[str] = ()) -> None:
     """Replace OmegaConf's resolver ``oc.env`` in this process.
 
-    Call this function before a configuration is composed. Further calls have no effect.
+    Call this function before a configuration is composed. A further call replaces the resolver again.
+
+    Args:
+        allowed: names of variables that the user allows, in addition to `READABLE_NAMES`.
     """
-    register_resolver()("oc.env", _read_listed, replace=True)
+
+    def read(name: str, default: object = _NO_DEFAULT) -> object:
+        return read_variable(name, allowed, default)
+
+    register_resolver()("oc.env", read, replace=True)
+
+
+@contextmanager
+def keeping_references(allowed: Collection[str]) -> Iterator[None]:
+    """While the context is open, resolve ``${oc.env:NAME}`` to this text if NAME is in ``allowed`` and is set.
+
+    Afterwards, `lock_resolvers` is called with ``allowed``.
+    """
+
+    def read(name: str, default: object = _NO_DEFAULT) -> object:
+        is_kept = name in allowed and name not in READABLE_NAMES and name in os.environ
+        return f"${{oc.env:{name}}}" if is_kept else read_variable(name, allowed, default)
+
+    register_resolver()("oc.env", read, replace=True)
+    try:
+        yield
+    finally:
+        lock_resolvers(allowed)
 
 
 def register_resolver() -> Callable[..., None]:
@@ -51,16 +81,19 @@ def register_resolver() -> Callable[..., None]:
     return renamed if has_new_meaning else OmegaConf.register_new_resolver
 
 
-def _read_listed(name: str, default: object = _NO_DEFAULT) -> object:
+def read_variable(name: str, allowed: Collection[str], default: object = _NO_DEFAULT) -> object:
     """Return the value of an environment variable as a string, or ``default`` if the variable is not set.
 
     Raises:
-        SettingError: if the variable is not in `READABLE_NAMES`, even if it is set. Also if the variable is not set
-            and no default is given.
+        SettingError: if the variable is neither in `READABLE_NAMES` nor allowed, even if it is set. Also if the
+            variable is not set and no default is given.
     """
-    if name not in READABLE_NAMES:
-        listed = ", ".join(sorted(READABLE_NAMES))
-        raise SettingError(f"oc.env:{name}", f": a configuration may read only the environment variables {listed}.")
+    if name not in READABLE_NAMES and name not in allowed:
+        problem = ": a configuration may not read this environment variable"
+        remedy = "; expected the name of an environment variable."
+        if is_variable_name(str(name)):
+            remedy = f"; add --allow-env {name} only if the configuration may know its value."
+        raise SettingError(f"oc.env:{name}", f"{problem}{remedy}")
     value = os.environ.get(name)
     if value is not None:
         return value

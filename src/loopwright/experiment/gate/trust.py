@@ -1,9 +1,9 @@
-"""`Trust`: the packages whose code the user allows a configuration to run.
+"""`Trust`: the packages whose code a configuration may run, and the environment variables that it may read.
 
 The user trusts a package with ``--trust NAME``, or with ``[tool.loopwright] trust = ["my_pkg"]`` in the
 ``pyproject.toml`` of the current directory. The current directory may come from an untrusted source, so this file may
 name only the package of its own project, and only if the user has installed the project from this directory. A
-configuration cannot trust a package.
+configuration cannot trust a package. Environment variables are allowed with ``--allow-env NAME`` only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -21,27 +20,34 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 from loopwright.errors import refuse
+from loopwright.experiment.console.command_line import permission_flags
 from loopwright.experiment.console.messages import complain
-from loopwright.regular_files import read_regular
+from loopwright.experiment.gate.project_file import entry, read_project_file
 
 _SETTING = "pyproject.toml: tool.loopwright.trust"
-_MAX_PROJECT_FILE_BYTES = 1_000_000
 _DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """Packages whose classes and functions a configuration may name.
+    """Packages whose classes and functions a configuration may name, and variables that it may read.
 
     Args:
         packages: dotted names of packages or modules; their submodules are included.
         from_cwd: top-level names of the trusted packages that are not installed. They are imported from ``cwd``.
         cwd: directory from which the packages in ``from_cwd`` are imported. It may be None if ``from_cwd`` is empty.
+        variables: names of environment variables that a configuration may read with ``${oc.env:NAME}``.
     """
 
     packages: tuple[str, ...] = ()
     from_cwd: tuple[str, ...] = ()
     cwd: Path | None = None
+    variables: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags with which a command gives the same permissions."""
+        return permission_flags(self.packages, self.variables)
 
     def package_of(self, name: str) -> str | None:
         """Return the trusted package that contains the dotted ``name``, or None if no trusted package contains it."""
@@ -64,7 +70,7 @@ def is_inside(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def read_trust(names: Sequence[str], cwd: Path) -> Trust:
+def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = ()) -> Trust:
     """Read the trusted names from the command line and from ``pyproject.toml`` in the current directory.
 
     No package is imported. If the file names packages, a line on stderr lists them.
@@ -73,6 +79,7 @@ def read_trust(names: Sequence[str], cwd: Path) -> Trust:
         names: values of ``--trust``: dotted names of packages or modules. Packages that are not installed will be
             imported from ``cwd``.
         cwd: current directory.
+        variables: values of ``--allow-env``.
 
     Raises:
         SettingError: if a value of ``--trust`` is not a dotted name or its package is not found, if the file is not
@@ -93,7 +100,12 @@ def read_trust(names: Sequence[str], cwd: Path) -> Trust:
             from_cwd.append(top)
     if recorded:
         complain(f"loopwright: trusted by {cwd / 'pyproject.toml'}: {', '.join(recorded)}")
-    return Trust(packages=tuple(dict.fromkeys([*names, *recorded])), from_cwd=tuple(dict.fromkeys(from_cwd)), cwd=cwd)
+    return Trust(
+        packages=tuple(dict.fromkeys([*names, *recorded])),
+        from_cwd=tuple(dict.fromkeys(from_cwd)),
+        cwd=cwd,
+        variables=tuple(variables),
+    )
 
 
 def serve_from_cwd(trust: Trust) -> None:
@@ -135,20 +147,13 @@ def _paths_outside(cwd: Path) -> list[str]:
 
 def _recorded_trust(cwd: Path) -> list[str]:
     """Read and check the names under ``[tool.loopwright] trust`` in the ``pyproject.toml`` of ``cwd``."""
-    file = cwd / "pyproject.toml"
-    if not file.is_file():
-        return []
-    try:
-        content: object = tomllib.loads(read_regular(file, _MAX_PROJECT_FILE_BYTES, follows_links=True).decode())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise refuse("pyproject.toml", str(file), "valid TOML", reason) from error
-    names = _entry(content, "tool", "loopwright", "trust")
+    content = read_project_file(cwd)
+    names = entry(content, "tool", "loopwright", "trust")
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) and is_dotted_name(name) for name in names):
         raise refuse(_SETTING, names, "a list of dotted names of packages")
-    project = _entry(content, "project", "name")
+    project = entry(content, "project", "name")
     for name in names:
         top = name.partition(".")[0]
         remedy = f"to trust another package, use --trust {name}"
@@ -159,13 +164,6 @@ def _recorded_trust(cwd: Path) -> list[str]:
             expected = f"{own}, the package of this project, installed from this directory with pip install -e ."
             raise refuse(_SETTING, name, expected, remedy)
     return names
-
-
-def _entry(content: object, *keys: str) -> object:
-    """Return a value of nested tables, or None if it is missing. A value in place of a table is returned as it is."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else content
-    return content
 
 
 def _module_name(project: str) -> str:

@@ -14,6 +14,7 @@ from loopwright.errors import SettingError, refuse, refuse_type
 from loopwright.experiment.compose.composer import Composer
 from loopwright.experiment.gate.hydra_tree import check_hydra_tree, override_key
 from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.references import References, expand_recorded, put_back, refuse_in_path
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
@@ -39,6 +40,7 @@ class Job:
         number: index of the job in its sweep, from 0.
         overrides: overrides that this job applies to its configuration.
         config: resolved configuration. Each ``_target_`` has been checked.
+        references: strings of ``config`` that are values of environment variables, and the text to record for each.
         settings: checked top-level values of the configuration.
         directory: directory of the run or the sweep; None if the user typed no directory.
         label: overrides that distinguish this job from the other jobs of its sweep.
@@ -65,6 +67,13 @@ class Job:
     num_threads: int = 0
     located: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    references: References = field(default_factory=dict)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Configuration that the run records: with references instead of the values of environment variables."""
+        recorded: dict[str, Any] = put_back(self.config, self.references)
+        return recorded
 
     @property
     def built_from(self) -> dict[str, Any]:
@@ -90,6 +99,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
                 _check_config(
                     composed.config,
                     trust,
+                    references=composed.references,
                     number=number,
                     overrides=composed.overrides,
                     used=composed.interpolated,
@@ -108,13 +118,15 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
 
 def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:
     """Return a job with a recorded configuration. Check it as `compose_jobs` does, except for Hydra's own settings."""
-    return _check_config(config, trust, overrides=overrides)
+    config, references = expand_recorded(config, trust.variables)
+    return _check_config(config, trust, references=references, overrides=overrides)
 
 
 def _check_config(
     config: dict[str, Any],
     trust: Trust,
     *,
+    references: References,
     overrides: Sequence[str],
     number: int = 0,
     used: frozenset[str] = frozenset(),
@@ -123,6 +135,8 @@ def _check_config(
     source: DictConfig | None = None,
     find_own: Callable[[], Mapping[str, str]] | None = None,
 ) -> Job:
+    if ("name",) in references:
+        raise refuse_in_path("name")
     config, notes = settle_lengths(without_training(config, overrides), overrides, find_own)
     check_targets(config, trust)
     config = settle_modes(config)
@@ -137,6 +151,7 @@ def _check_config(
         number=number,
         overrides=tuple(overrides),
         config=config,
+        references=references,
         settings=settings,
         directory=directory,
         label=label,

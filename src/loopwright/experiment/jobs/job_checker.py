@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from loopwright.checkpoint import check_weights, expand, folder_problem, read_checkpoint, resolve
+from loopwright.checkpoint import folder_problem
 from loopwright.device import Device, open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import command_on
@@ -36,6 +36,7 @@ from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, types_data
 from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, to_validate_new
+from loopwright.experiment.jobs.start import NO_START, check_start
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
 from loopwright.records import read_summary
@@ -112,7 +113,7 @@ class JobChecker:
         config, trust = job.built_from, self.trust
         _check_installed(config)
         loop = build.build_loop(job, trust)
-        _check_paths(job, is_training=isinstance(loop, TrainingLoop), trusted=trust.packages)
+        _check_paths(job, is_training=isinstance(loop, TrainingLoop), permissions=trust.flags)
         device = self._once(job, ["device"], partial(_usable_device, job, trust))
         precision = self._once(job, ["precision"], lambda: build.build_precision(config.get("precision"), trust))
         checkpointing = self._once(
@@ -131,7 +132,7 @@ class JobChecker:
         if job.settings.init_from is not None or not isinstance(loop, TrainingLoop):
             # A callback of a trusted package may change the names of the weights before they are loaded.
             comparable = model if _is_ours(config.get("callbacks")) else None
-            self._once(job, ["init_from", "ckpt_path", "ckpt_paths", "model"], lambda: _check_weights(job, comparable))
+            self._once(job, [*NO_START, "model", "optimizer"], lambda: check_start(job, comparable, optimizer))
         if not self._builds(config["data"]) or len(collected) < len(_COLLECTED):
             return None
         objects = JobObjects(
@@ -146,7 +147,7 @@ class JobChecker:
             data=self._once(job, ["data"], lambda: build.build_data(job, trust)),
         )
         if self._compares_data:
-            self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects, trust.packages))
+            self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects, trust.flags))
         job = replace(job, notes=(*job.notes, *note_more_classes(model, objects.data, job)))
         plan = plan_job(job.settings, objects, job.notes, has_own_outputs=not _is_ours(config["model"]))
         # A callback of a trusted package may change batches before the model receives them.
@@ -232,7 +233,7 @@ def _weightless(node: Any, trust: Trust) -> nn.Module:
     return model
 
 
-def _check_paths(job: Job, *, is_training: bool, trusted: Sequence[str]) -> None:
+def _check_paths(job: Job, *, is_training: bool, permissions: Sequence[str]) -> None:
     settings = job.settings
     if is_training and settings.ckpt_paths is not None:
         raise SettingError("ckpt_paths", ": only a validation accepts several checkpoints; add loop=validation.")
@@ -248,38 +249,15 @@ def _check_paths(job: Job, *, is_training: bool, trusted: Sequence[str]) -> None
         if problem is not None:
             raise CheckpointError(f"{setting}={path!r}: {problem}")
         if settings.init_from is None and os.path.isdir(path):
-            _check_same_run(job, path, is_training=is_training, trusted=trusted)
+            _check_same_run(job, path, is_training=is_training, permissions=permissions)
 
 
-def _check_weights(job: Job, model: nn.Module | None) -> None:
-    """Refuse a checkpoint whose weights cannot be read or do not fit, before a run directory is created.
-
-    ``ckpt_path`` of a training is checked when its plan is computed.
-
-    Args:
-        job: job that starts from ``init_from``, or validates ``ckpt_path`` or ``ckpt_paths``.
-        model: model without its weights; None: the weights are not compared with a model.
-    """
-    path = job.settings.init_from or job.settings.ckpt_path
-    if path is None:
-        if job.settings.ckpt_paths is not None:
-            expand(job.settings.ckpt_paths)
-        return
-    folder = resolve(path, is_quiet=True)
-    weights = read_checkpoint(folder, weights_only=True).state["model"]
-    if model is not None:
-        try:
-            check_weights(model, weights)
-        except CheckpointError as error:
-            raise CheckpointError(f"{folder}: {error}") from None
-
-
-def _check_same_run(job: Job, path: str, *, is_training: bool, trusted: Sequence[str]) -> None:
-    found = run_differences(Path(path), job.config, RESUMED_SECTIONS if is_training else ("model",))
+def _check_same_run(job: Job, path: str, *, is_training: bool, permissions: Sequence[str]) -> None:
+    found = run_differences(Path(path), job.recorded, RESUMED_SECTIONS if is_training else ("model",))
     if found is None:
         return
     run_dir, differences = found
-    validate = command_on("validate", run_dir, trusted)
+    validate = command_on("validate", run_dir, permissions)
     what, remedy = "another model", f"to validate it with the recorded model: {validate}"
     if is_training:
         what = "other settings"
@@ -287,7 +265,7 @@ def _check_same_run(job: Job, path: str, *, is_training: bool, trusted: Sequence
     raise SettingError("ckpt_path", f"={path!r}: its run had {what} ({'; '.join(differences)}); {remedy}.")
 
 
-def _check_same_data(job: Job, objects: JobObjects, trusted: Sequence[str]) -> None:
+def _check_same_data(job: Job, objects: JobObjects, permissions: Sequence[str]) -> None:
     """Compare the data with the recorded data of each run whose checkpoint is used, if its section ``data`` is equal.
 
     A resumed run keeps its data. A validation may use other data if an override chooses the data, and if they are
@@ -298,8 +276,8 @@ def _check_same_data(job: Job, objects: JobObjects, trusted: Sequence[str]) -> N
     for run_dir in sorted({found for path in _checkpoints(job) if (found := run_of(path)) is not None}):
         remedy = "a resumed run keeps its data; to begin a new run with its weights, use init_from"
         if not is_training:
-            remedy = to_validate_new(run_dir, job.config["data"], trusted)
-        if keeps_data and run_differences(run_dir, job.config, ["data"]) is None:
+            remedy = to_validate_new(run_dir, job.recorded["data"], permissions)
+        if keeps_data and run_differences(run_dir, job.recorded, ["data"]) is None:
             refuse_other_data(read_summary(run_dir), objects.data, remedy)
         if not is_training:
             refuse_other_encoding(run_dir, objects.data, remedy)

@@ -45,6 +45,8 @@ class JobSettings:
         ckpt_path: checkpoint or run directory that a training loop resumes and a validation loop validates.
         ckpt_paths: paths or globs of checkpoints to validate one after another.
         init_from: checkpoint whose weights a training run starts from.
+        init_strict: whether all weights of ``init_from`` must fit the model.
+        init_optimizer: whether the optimizer also starts with the state in ``init_from``.
         objective: metric whose value in the last validation is the result of the run.
         objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
         deterministic: whether torch uses deterministic operations only.
@@ -66,6 +68,8 @@ class JobSettings:
     deterministic: bool
     log_every_n_steps: int
     max_restarts: int = 0
+    init_strict: bool = True
+    init_optimizer: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -85,8 +89,9 @@ class JobSettings:
             _check_path("ckpt_paths", path)
         if not isinstance(self.objective, str) or not self.objective:
             raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
-        if not isinstance(self.deterministic, bool):
-            raise refuse_type("deterministic", self.deterministic, "true or false")
+        for setting in ("deterministic", "init_strict", "init_optimizer"):
+            if not isinstance(getattr(self, setting), bool):
+                raise refuse_type(setting, getattr(self, setting), "true or false")
         check_count("log_every_n_steps", self.log_every_n_steps)
         check_count("max_restarts", self.max_restarts, least=0)
         given = [s for s in ("ckpt_path", "ckpt_paths", "init_from") if getattr(self, s) is not None]
@@ -94,6 +99,12 @@ class JobSettings:
             raise SettingError(
                 given[1], f": cannot be combined with {given[0]}; use {given[0]}=null or {given[1]}=null."
             )
+        for setting, is_typed, other in (
+            ("init_strict=false", not self.init_strict, "init_strict=true"),
+            ("init_optimizer=true", self.init_optimizer, "init_optimizer=false"),
+        ):
+            if is_typed and self.init_from is None:
+                raise SettingError(setting, f": has an effect only with init_from; add init_from=DIR, or use {other}.")
 
 
 def read_settings(config: Mapping[str, Any]) -> JobSettings:

@@ -13,6 +13,7 @@ from loopwright.checkpoint import Checkpoint, choose, load_weights, read_checkpo
 from loopwright.device import open_device
 from loopwright.errors import CheckpointError, SettingError, refuse, refuse_type
 from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.references import expand_recorded
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.trust import read_trust
 from loopwright.experiment.jobs.recorded import read_recorded
@@ -31,6 +32,7 @@ def load_model(
     trust: str | Sequence[str] = (),
     device: str = "cpu",
     weights: Weights = "validated",
+    allow_env: str | Sequence[str] = (),
 ) -> nn.Module:
     """Return the model of a run in evaluation mode, with the weights of a checkpoint.
 
@@ -46,6 +48,7 @@ def load_model(
         device: device of the model, such as "cpu", "gpu" or "auto".
         weights: "validated": the weights with which the checkpoint is validated, such as the average of
             `ExponentialMovingAverage`; "trained": the trained weights.
+        allow_env: name of an environment variable, or names of variables, that the recorded model may read.
 
     Raises:
         SettingError: for a wrong argument, if ``model`` must be given, or if the configuration names a class that is
@@ -56,7 +59,8 @@ def load_model(
         raise refuse("weights", weights, "validated or trained")
     folder, reason = choose(path, prefers_best=True)
     _log.info("%s (%s)", folder, reason)
-    built = _build(folder, model, (trust,) if isinstance(trust, str) else tuple(trust))
+    given = [(each,) if isinstance(each, str) else tuple(each) for each in (trust, allow_env)]
+    built = _build(folder, model, *given)
     checkpoint = read_checkpoint(folder)
     try:
         load_weights(built, _weights_of(checkpoint, weights), _buffers_of(checkpoint, built))
@@ -65,24 +69,26 @@ def load_model(
     return built.to(open_device(device).torch_device).eval()
 
 
-def _build(folder: Path, model: nn.Module | Callable[[], nn.Module] | None, trust: Sequence[str]) -> nn.Module:
+def _build(
+    folder: Path, model: nn.Module | Callable[[], nn.Module] | None, trust: Sequence[str], allow_env: Sequence[str]
+) -> nn.Module:
     with RandomStreams(0).active():  # the weights are replaced, so the caller's streams need not change
         if model is not None:
             built: object = model if isinstance(model, nn.Module) else model()
         else:
-            built = _build_recorded(folder, trust)
+            built = _build_recorded(folder, trust, allow_env)
     if not isinstance(built, nn.Module):
         raise refuse_type("model", built, "a torch.nn.Module, or a callable that returns one")
     return built
 
 
-def _build_recorded(folder: Path, trust: Sequence[str]) -> object:
+def _build_recorded(folder: Path, trust: Sequence[str], allow_env: Sequence[str]) -> object:
     run_dir = folder.absolute().parent.parent
     if not (run_dir / "config.yaml").is_file():
         problem = f"must be given, because {folder} has no config.yaml; a run made in Python records no configuration"
         raise SettingError("model", f": {problem}.")
-    trusted = read_trust(trust, Path.cwd())
-    config = {"model": read_recorded(run_dir).get("model")}
+    trusted = read_trust(trust, Path.cwd(), allow_env)
+    config, _ = expand_recorded({"model": read_recorded(run_dir).get("model")}, trusted.variables)
     check_targets(config, trusted)
     moved = located(config, started_in(read_summary(run_dir)))
     return instantiate(moved["model"], trusted, "model")

@@ -16,6 +16,8 @@ from typing import Any
 from loopwright.data import NewSamples, Splits, new_samples
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.overrides import parse_overrides, typed_value
+from loopwright.experiment.gate.budget import Budget
+from loopwright.experiment.gate.references import expand
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs import objects as build
 from loopwright.experiment.jobs.check import applied, checked_again, settle
@@ -137,7 +139,7 @@ def new_data(
     typed = _typed_path(overrides)
     assert typed is not None
     others = [word for word in overrides if word.partition("=")[0] not in _PATHS]
-    path, config = _value(typed), dict(recorded)
+    path, config = _value(typed, trust), dict(recorded)
     apply_overrides(config, others)
     settings = {name: config["data"][name] for name in _READING if name in config["data"]}
     try:
@@ -149,12 +151,12 @@ def new_data(
         yield trainer, samples
 
 
-def _value(override: str) -> str:
+def _value(override: str, trust: Trust) -> str:
     (parsed,) = parse_overrides([override])
     value = typed_value(parsed)
     if not isinstance(value, str):
         raise refuse(parsed.key_or_group, value, "the path of a table or of a folder of images")
-    return value
+    return expand(value, trust.variables, parsed.key_or_group, Budget())
 
 
 @contextmanager

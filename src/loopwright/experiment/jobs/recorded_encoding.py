@@ -107,18 +107,18 @@ def _names(values: Sequence[Any]) -> list[str]:
     return [str(value.get("name")) if isinstance(value, Mapping) else str(value) for value in values]
 
 
-def to_validate_new(run_dir: Path, now: Mapping[str, Any], trusted: Sequence[str]) -> str:
+def to_validate_new(run_dir: Path, now: Mapping[str, Any], permissions: Sequence[str]) -> str:
     """Return the remedy for a composed validation whose data are encoded differently than the data of its run.
 
     Args:
         run_dir: directory of the run.
         now: section ``data`` of the validation.
-        trusted: packages that the user trusts.
+        permissions: flags of the command, such as ``--trust=NAME``.
     """
     if not reads_new_samples(read_encoding(run_dir)) or not isinstance(now.get("path"), str):
-        return f"to validate on the data of the run: {command_on('validate', run_dir, trusted)}"
+        return f"to validate on the data of the run: {command_on('validate', run_dir, permissions)}"
     new = str(now.get("val_path") or now["path"])
-    line = command_on("validate", run_dir, trusted, override_text("data.path", new))
+    line = command_on("validate", run_dir, permissions, override_text("data.path", new))
     return f"to validate on all samples of {new!r} as the run encoded its data: {line}"
 
 

@@ -51,7 +51,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             if job.source is not None:
                 write_hydra_files(directory, job.source)
                 set_log_levels(job.source)
-            with opened(directory):
+            with opened(directory, trust):
                 return carry_out(request).exit_code
         except KeyboardInterrupt:  # a second signal arrived while the end of the run was being recorded
             code = 130

@@ -73,7 +73,7 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
             count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
             if directory is not None and folders:  # the resumed run chooses the newest undamaged checkpoint
                 complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
-                words = words if line.directory is not None else words_on("resume", directory, line.trust)
+                words = words if line.directory is not None else words_on("resume", directory, line.permissions)
             elif directory is None or may_begin_again:
                 complain(f"{directory or 'the run'}: {_death(code)} {where} and is started again; {count}.")
                 directory = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -24,6 +24,15 @@ class _OneLine(logging.Formatter):
             # The other lines of a warning, such as source code, are written to the file only.
             message, _, _ = message.strip().partition("\n")
         return one_line(message)
+
+
+class _Masked(logging.Formatter):
+    def __init__(self, mask: Callable[[str], str]) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._mask(super().format(record))
 
 
 class _ToFile(logging.FileHandler):
@@ -57,10 +66,14 @@ class _ToStderr(logging.Handler):
 
 
 @contextmanager
-def run_log(file: Path) -> Iterator[None]:
+def run_log(file: Path, mask: Callable[[str], str] = str) -> Iterator[None]:
     """While the context is open, append messages of the logger ``loopwright`` to ``file``.
 
     Warnings and errors are also printed to stderr. Warnings of Python's `warnings` module are logged in the same way.
+
+    Args:
+        file: path of the log file.
+        mask: function that masks the values of environment variables in the text of the file.
 
     Raises:
         SaveError: if the file cannot be opened, or is a link or another file that is not regular.
@@ -69,7 +82,7 @@ def run_log(file: Path) -> Iterator[None]:
         to_file = _ToFile(file)
     except OSError as error:
         raise SaveError(f"{file}: cannot be written: {error.strerror or error}") from error
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_file.setFormatter(_Masked(mask))
     to_stderr = _ToStderr()
     to_stderr.setLevel(logging.WARNING)
     to_stderr.setFormatter(_OneLine())

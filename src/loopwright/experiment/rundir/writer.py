@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -57,16 +57,25 @@ class DirectoryWriter:
         directory: existing run directory.
         settings: settings of the run. The name and the mode of the objective are written to the summary.
         is_resumed: whether this process resumes the run that the directory contains.
+        mask: function that masks the values of environment variables in the text of a file.
 
     Raises:
         SettingError: if the directory already contains a run and ``is_resumed`` is False.
     """
 
-    def __init__(self, directory: Path, settings: JobSettings, *, is_resumed: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: JobSettings,
+        *,
+        is_resumed: bool = False,
+        mask: Callable[[str], str] = str,
+    ) -> None:
         if (directory / "summary.json").exists() and not is_resumed:
             raise SettingError("run directory", f"={str(directory)!r}: contains a run already.")
         self.directory = directory
         self.is_resumed = is_resumed
+        self._mask = mask
         self._is_begun = not is_resumed
         self.was_complete = False  # whether the run that is resumed had nothing left to do
         before = read_summary(directory) if is_resumed else {}
@@ -180,6 +189,7 @@ class DirectoryWriter:
         self._write_summary()
 
     def _write_config(self, text: str) -> None:
+        text = self._mask(text)
         self._write("config.yaml", text)
         self._summary["config_sha256"] = hashlib.sha256(text.encode()).hexdigest()
 
@@ -240,7 +250,7 @@ class DirectoryWriter:
         """Replace a file as a whole. If the new file cannot be written, the old file is unchanged."""
         path = self.directory / name
         try:
-            replace_file(path, text.encode())
+            replace_file(path, self._mask(text).encode())
         except OSError as error:
             raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -160,39 +160,43 @@ def next_commands(
         plan: plan of a completed fit; None: no command that trains for longer is returned.
         continue_with: overrides that let a resume of a stopped run train further.
     """
-    directory, trusted = request.directory, request.trust.packages
+    directory, permissions = request.directory, request.trust.flags
     if not steps_in(directory):
         return directory, {}
-    resume, commands = command_on("resume", directory, trusted), {}
+    resume, commands = command_on("resume", directory, permissions), {}
     if callbacks_of(request.job.config, OVERFITS):
         pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
     elif state == "completed":
-        longer = longer_command(directory, request.job.config, plan, trusted)
+        longer = longer_command(directory, request.job.config, plan, permissions)
         commands = {} if longer is None else {"Train it for longer": longer}
     elif state == "stopped":
-        commands = {"To continue": command_on("resume", directory, trusted, *continue_with)} if continue_with else {}
+        commands = (
+            {"To continue": command_on("resume", directory, permissions, *continue_with)} if continue_with else {}
+        )
     else:
         commands = {"Resume it": resume}
     if request.objects is None or request.objects.data.val is not None:
-        commands["Validate it"] = command_on("validate", directory, trusted)
+        commands["Validate it"] = command_on("validate", directory, permissions)
     return directory, commands
 
 
-def longer_command(directory: Path, config: Mapping[str, Any], plan: Plan | None, trusted: Sequence[str]) -> str | None:
+def longer_command(
+    directory: Path, config: Mapping[str, Any], plan: Plan | None, permissions: Sequence[str]
+) -> str | None:
     """Return the command that resumes a completed run and trains about twice as long; None if there is no such command.
 
     Args:
         directory: run directory.
         config: resolved configuration of the run.
         plan: plan of the fit; None if the run did not train.
-        trusted: packages that the user trusts.
+        permissions: flags of the command, such as ``--trust=NAME``.
     """
     if plan is None or not steps_in(directory) or callbacks_of(config, OVERFITS):
         return None
     name, value = longer_length(plan)
     # If a function of the user builds the loop, its length may differ from the length in the configuration.
     is_set = config["loop"].get(name) == plan.settings()[f"loop.{name}"]
-    return command_on("resume", directory, trusted, f"loop.{name}={value}") if is_set else None
+    return command_on("resume", directory, permissions, f"loop.{name}={value}") if is_set else None
 
 
 def draw(directory: Path) -> None:

@@ -21,6 +21,8 @@ from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.console.closing import closing_text
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_rows
+from loopwright.experiment.gate.masking import masking
+from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import describe_validation
 from loopwright.experiment.jobs.job_settings import JobSettings
@@ -71,20 +73,20 @@ class _Outcome:
 
 def run(request: RunRequest) -> Ended:
     """Lock a run directory and carry out one run in it."""
-    with opened(request.directory):
+    with opened(request.directory, request.trust):
         return carry_out(request)
 
 
 @contextmanager
-def opened(directory: Path) -> Iterator[None]:
-    """While the context is open, lock a run directory and write the log to its file ``run.log``.
+def opened(directory: Path, trust: Trust) -> Iterator[None]:
+    """While the context is open, lock a run directory and write the masked log to its file ``run.log``.
 
     SIGTERM and SIGUSR1 raise ``SystemExit(143)``, except in a fit, which has its own signal handlers.
 
     Raises:
         CheckpointError: if another process uses the directory.
     """
-    with hold(directory), run_log(directory / "run.log"), ending_on_signals():
+    with hold(directory), run_log(directory / "run.log", masking(trust)), ending_on_signals():
         yield
 
 
@@ -94,10 +96,11 @@ def carry_out(request: RunRequest) -> Ended:
     An error in the run is not raised. Its traceback is written to ``run.log``. Its message is printed to stderr as one
     line, unless the request is quiet.
     """
-    writer = DirectoryWriter(request.directory, request.job.settings, is_resumed=request.resume_from is not None)
+    job, is_resumed = request.job, request.resume_from is not None
+    writer = DirectoryWriter(request.directory, job.settings, is_resumed=is_resumed, mask=masking(request.trust))
     live = Live()
     try:
-        with deterministic_operations(request.job.settings.deterministic):  # the except block records its errors
+        with deterministic_operations(job.settings.deterministic):  # the except block records its errors
             return _carry_out(request, writer, live)
     except BaseException as error:  # noqa: BLE001  (a raised exception would keep the model in memory)
         return end_by(error, writer, live, request)
@@ -108,7 +111,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     _record_beginning(request, writer)
     objects = build_objects(_without_progress(job), request.trust) if request.objects is None else request.objects
     course = learning_rate_course(objects.optimizer, objects.schedulers)
-    recording = RecordingCallback(writer, job.config, course, settings.objective, job.notes)
+    recording = RecordingCallback(writer, job.recorded, course, settings.objective, job.notes)
     trainer = make_trainer(job, objects, request.trust, request.directory, {"run_recorder": recording})
     live.trainer = trainer
     with trainer:
@@ -170,7 +173,7 @@ def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
     job, (git, diff) = request.job, git_state(Path.cwd())
     here = environment(job.num_threads, git, request.trust)
     if request.resume_from is None:
-        writer.write_beginning(job.config, request.words, job.chosen, here, diff)
+        writer.write_beginning(job.recorded, request.words, job.chosen, here, diff)
         return
     _log.info("resumed from %s", request.resume_from)
     changes = environment_differences(read_environment(request.directory), here)
@@ -178,7 +181,7 @@ def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
         shown = "; ".join(changes[:_MAX_CHANGES])
         more = f"; and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
         _log.warning("Resumed in another environment, in which numbers may differ: %s%s.", shown, more)
-    writer.note_resumption(job.config, request.words, request.resume_from, changes)
+    writer.note_resumption(job.recorded, request.words, request.resume_from, changes)
 
 
 def _fit(
@@ -186,7 +189,8 @@ def _fit(
 ) -> _Outcome:
     start = started[0] if started else request.resume_from
     if settings.init_from is not None and request.resume_from is None:
-        result = trainer.fit(data.train, data.val, init_from=start)
+        strict, init_optimizer = settings.init_strict, settings.init_optimizer
+        result = trainer.fit(data.train, data.val, init_from=start, strict=strict, init_optimizer=init_optimizer)
     else:
         result = trainer.fit(data.train, data.val, ckpt_path=start)
     if result.state == "interrupted":

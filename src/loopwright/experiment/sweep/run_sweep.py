@@ -78,7 +78,7 @@ def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: P
 
 def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ended:
     assert job.source is not None, "each job of a sweep was composed and has a source"
-    flags = [*line.config_dir_flag, *(f"--trust={name}" for name in line.trust)]
+    flags = [*line.config_dir_flag, *line.permissions]
     words = ["loopwright", *flags, *job.source.hydra.overrides.task]  # the command that would run this job alone
     request = RunRequest(job=job, directory=directory, words=words, trust=trust, is_quiet=True)
     try:

@@ -23,7 +23,8 @@ from loopwright.experiment.compose.overrides import override_text, split_jobs
 from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
-from loopwright.experiment.gate.resolvers import lock_resolvers
+from loopwright.experiment.gate.project_file import with_config_dir
+from loopwright.experiment.gate.resolvers import keeping_references, lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.recorded import recorded_max_restarts
@@ -48,15 +49,16 @@ def execute(line: CommandLine) -> int:
         return run_nothing(line.hydra_flags)
     if line.action == "run" and line.verb != "config" and supervised is None:
         show_progress("loopwright: reading the configuration and importing torch …")
-    trust = read_trust(line.trust, Path.cwd())
+    trust = read_trust(line.trust, Path.cwd(), line.allow_env)
     if line.directory is not None:
         return _execute_on_path(_with_found_run(line), trust, supervised)
-    line = _with_found_starts(line)
-    with composing(line.config_dir) as composer:
+    line = with_config_dir(_with_found_starts(line), Path.cwd())
+    with composing(line.config_dir, trust.variables) as composer:
         overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
         jobs = compose_jobs(composer, overrides, trust)
     if line.action in ("cfg", "info"):
-        return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
+        with keeping_references(trust.variables):
+            return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
     if line.verb is not None:
         return _execute_on_jobs(line, jobs, trust)
     max_restarts = max(job.settings.max_restarts for job in jobs)
@@ -146,7 +148,7 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
     """Carry out ``config``, ``plan`` or ``verify`` on composed jobs."""
     if line.verb == "config":
-        tell(_yaml_text(jobs[0].config), wraps=False)
+        tell(_yaml_text(jobs[0].recorded), wraps=False)
         return 0
     if line.verb == "plan":
         from loopwright.experiment.verbs.plan_verb import print_plans

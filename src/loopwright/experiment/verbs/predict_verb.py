@@ -16,10 +16,10 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data, refuse_unread_path
 from loopwright.experiment.jobs.objects import choose_split
 from loopwright.experiment.jobs.recorded import read_recorded, run_of
+from loopwright.experiment.jobs.start import NO_START
 from loopwright.experiment.runs.predictions import Array, as_columns, write_table
 from loopwright.records import read_encoding
 
-_STARTS: dict[str, None] = {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
 _OPTIONS: dict[str, str | None] = {"output": None, "ckpt_path": None, "split": "val"}
 
 
@@ -37,7 +37,7 @@ def predict(line: CommandLine, trust: Trust) -> int:
     """
     assert line.directory is not None
     directory = Path(line.directory)
-    recorded = read_recorded(directory) | _STARTS
+    recorded = read_recorded(directory) | dict(NO_START)
     options, overrides = split_options(line.overrides, _OPTIONS)
     refuse_unread_path(directory, recorded, overrides)
     chosen = choose(within(directory, options["ckpt_path"]), prefers_best=True)

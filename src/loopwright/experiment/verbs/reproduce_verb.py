@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from loopwright.experiment.compose.overrides import parse_overrides, typed_value
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.budget import MAX_CHARACTERS
+from loopwright.experiment.gate.masking import masking
+from loopwright.experiment.gate.references import is_only_reference, refuse_in_path
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, chosen_in, make_recorded_job
@@ -84,7 +86,7 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         is_training, data = isinstance(ready.objects.loop, TrainingLoop), ready.objects.data
         there = read_outcome(directory, is_training=is_training)
         changes = [*_edits(directory, summary), *differences(recorded, settle_lengths(config, overrides).config)]
-        changes += [*_changed_origins(summary, ready.job), *data_differences(summary, data)]
+        changes += [*_changed_origins(summary, ready.job, masking(trust)), *data_differences(summary, data)]
         changes += _changes_around(directory, trust, ready.job.num_threads)
         changes += _other_means(directory, ready.job) if is_training else []
         changes = [on_one_line(each, _MAX_CHARACTERS) for each in changes]
@@ -121,7 +123,10 @@ def _without_directory(words: Sequence[str]) -> tuple[list[str], str | None]:
     typed = parse_overrides(own)
     if any(each.is_sweep_override() or not each.value() for each in typed):
         raise SettingError(own[0], f": expected one directory; {_DIRECTORY}=DIR.")
-    return [word for word in words if word not in own], str(typed_value(typed[0])) if typed else None
+    value = str(typed_value(typed[0])) if typed else None
+    if is_only_reference(value):
+        raise refuse_in_path(_DIRECTORY)
+    return [word for word in words if word not in own], value
 
 
 def _with_overrides(recorded: Mapping[str, Any], overrides: Sequence[str], seed: int | None = None) -> dict[str, Any]:
@@ -151,12 +156,12 @@ def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     return [] if is_own else ["config.yaml: changed since the run wrote it; the changed file is used"]
 
 
-def _changed_origins(summary: Mapping[str, Any], job: Job) -> list[str]:
+def _changed_origins(summary: Mapping[str, Any], job: Job, mask: Callable[[str], str]) -> list[str]:
     """Return a line for each checkpoint that was replaced after the recorded run started from it or validated it."""
     before = summary.get("origins")
     if not isinstance(before, dict) or not before:
         return []
-    now = origin_digests(origins(job.settings))
+    now = {mask(name): digest for name, digest in origin_digests(origins(job.settings)).items()}
     directory = started_in(summary) or Path()
     absolute = {str(directory / name): name for name in before}  # the recorded paths may be relative
     return differences(before, {absolute.get(name, name): digest for name, digest in now.items()}, "origins")

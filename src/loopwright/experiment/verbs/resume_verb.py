@@ -15,12 +15,14 @@ from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
+from loopwright.experiment.gate.references import expand_recorded
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.job_settings import callbacks_of
 from loopwright.experiment.jobs.metric_modes import settle_changed_modes
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
+from loopwright.experiment.jobs.start import NO_START
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 from loopwright.experiment.rundir.environment import recorded_threads
 from loopwright.experiment.runs.ending import RunRequest, longer_command
@@ -39,7 +41,6 @@ _KEPT = tuple(
 )
 _METRICS = ("objective", "objective_mode", "checkpoint.monitor", "checkpoint.mode")
 _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
-_STARTS = ("ckpt_path", "ckpt_paths", "init_from")
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _INTERVALS = ("loop.eval_frequency", "checkpoint.every_n_steps")
 _OTHERS = ("data.num_workers", "device.kind", "callbacks.time_limit.minutes", "max_restarts")
@@ -72,16 +73,16 @@ def resume(line: CommandLine, trust: Trust) -> int:
             del ready  # the objects are not needed
         if not stops_again:  # otherwise the fit stops at once, and reports which setting continues it
             has_ended = plan is not None and summary.get("global_step") == plan.stop_step
-            longer = longer_command(directory, recorded, plan, trust.packages) if has_ended else None
+            longer = longer_command(directory, recorded, plan, trust.flags) if has_ended else None
             tell(_nothing_left(summary, directory, longer))
             return 0
     if not os.path.lexists(step_folder(directory, 0).parent):
         raise CheckpointError(f"{directory}: the run ended before its first checkpoint; start a new run.")
-    with opened(directory):
+    with opened(directory, trust):
         checkpoint = resolve(directory)
         num_threads = recorded_threads(directory)
         with checked_again(partial(make_job, str(checkpoint)), recorded, summary, trust, num_threads) as ready:
-            starts = {name: config[name] for name in _STARTS}
+            starts = {name: config[name] for name in NO_START if name in config}
             request = RunRequest(
                 job=replace(
                     ready.job,
@@ -111,7 +112,9 @@ def _make_job(
         located: recorded configuration with absolute paths. The overrides are applied to it in place.
     """
     apply_overrides(located, overrides)
-    job = make_recorded_job({**config, **dict.fromkeys(_STARTS), "ckpt_path": checkpoint}, overrides, trust)
+    located, _ = expand_recorded(located, trust.variables)
+    starts = {name: value for name, value in NO_START.items() if name in config}
+    job = make_recorded_job({**config, **starts, "ckpt_path": checkpoint}, overrides, trust)
     return replace(job, located={name: located.get(name) for name in _BUILT})
 
 

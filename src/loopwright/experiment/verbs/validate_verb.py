@@ -17,6 +17,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.new_data import built_data, chooses_new_data, new_data, refuse_unread_path
 from loopwright.experiment.jobs.objects import choose_split
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_of
+from loopwright.experiment.jobs.start import NO_START
 from loopwright.records import read_encoding
 
 
@@ -37,7 +38,7 @@ def validate(line: CommandLine, trust: Trust) -> int:
     """
     assert line.directory is not None
     directory = Path(line.directory)
-    recorded = read_recorded(directory) | {"ckpt_path": None, "ckpt_paths": None, "init_from": None}
+    recorded = read_recorded(directory) | dict(NO_START)
     options, overrides = split_options(line.overrides, {"split": "val"})
     refuse_unread_path(directory, recorded, overrides)
     changed = copy.deepcopy(recorded)

@@ -90,12 +90,18 @@ class Trials:
         if run_dir is None:
             with tempfile.TemporaryDirectory() as folder:
                 return self._run({**config, "checkpoint": None}, callback, Path(folder), {})
-        start = {"ckpt_path": run_dir} if (run_dir / "checkpoints").is_dir() else {}
+        start: dict[str, Any] = {"ckpt_path": run_dir} if (run_dir / "checkpoints").is_dir() else {}
         checkpoint = {TARGET: "loopwright.Checkpointing", "at_validations": False}
         return self._run({**config, "checkpoint": checkpoint}, callback, run_dir, start)
 
     def _run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path, start: Mapping[str, Any]) -> Trial:
         job = replace(self._job, config=dict(config), loop=None, device=None)
+        settings = job.settings
+        start = start or {
+            "init_from": settings.init_from,
+            "strict": settings.init_strict,
+            "init_optimizer": settings.init_optimizer,
+        }
         with _in_silence() as said:
             objects = build_objects(job, self._trust)
             data = objects.data
@@ -105,7 +111,7 @@ class Trials:
                 )
             with make_trainer(job, objects, self._trust, run_dir, {"verify": callback}) as trainer:
                 try:
-                    trainer.fit(data.train, data.val, **(start or {"init_from": job.settings.init_from}))
+                    trainer.fit(data.train, data.val, **start)
                 except SettingError as error:
                     raise at_callback_path(error, config) from error
         return Trial(trainer.model, data.train, [str(warning.message) for warning in said])

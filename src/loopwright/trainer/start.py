@@ -1,0 +1,218 @@
+"""`Start`, the checkpoint from which a fit starts, and functions that read it and load its weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from loopwright.checkpoint import (
+    Checkpoint,
+    check_weights,
+    fitting_weights,
+    load_fitting_weights,
+    load_weights,
+    parameter_names,
+    plain_parameters,
+)
+from loopwright.engine.parts import Parts
+from loopwright.engine.state import load_optimizer
+from loopwright.errors import CheckpointError, SettingError, on_one_line, refuse_type
+from loopwright.trainer.resume import find_run, naming, read_run
+from loopwright.trainer.save import RunSaver
+
+_MAX_SHOWN = 5  # number of names in a message
+_WEIGHTS_ONLY = "leave out init_optimizer to load the weights alone"
+_NOT_STRICT = "strict=False (in a configuration: init_strict=false)"
+
+_log = logging.getLogger("loopwright")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Checkpoint from which a fit starts, as given to `Trainer.fit`.
+
+    Args:
+        ckpt_path: checkpoint from which the run is resumed.
+        init_from: checkpoint from which a new run gets its weights.
+        strict: whether the names, shapes and dtypes of all weights in ``init_from`` must match the model.
+        init_optimizer: whether the optimizer also gets its state from ``init_from``.
+        global_step: step of the trainer before the fit.
+
+    Raises:
+        SettingError: if both paths are given; if ``init_from`` is given and ``global_step`` is not 0; if an argument
+            that needs ``init_from`` is given without it.
+    """
+
+    ckpt_path: str | Path | None
+    init_from: str | Path | None
+    strict: bool
+    init_optimizer: bool
+    global_step: int
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name, value, default in (("strict", self.strict, True), ("init_optimizer", self.init_optimizer, False)):
+            if not isinstance(value, bool):
+                raise refuse_type(name, value, "True or False")
+            if value is not default and self.init_from is None:
+                raise SettingError(name, f"={value}: expected init_from, which it belongs to; give init_from as well.")
+        if self.ckpt_path is not None and self.init_from is not None:
+            problem = f"={self.init_from} and ckpt_path={self.ckpt_path}: expected one of the two."
+            raise SettingError("init_from", problem)
+        if self.init_from is not None and self.global_step:
+            at = f"this trainer is at step {self.global_step}"
+            raise SettingError("init_from", f"={self.init_from}: starts at step 0, but {at}; use a new trainer.")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run of the checkpoint is resumed."""
+        return self.ckpt_path is not None
+
+
+def read_start(parts: Parts, run_dir: Path | None, saver: RunSaver | None, start: Start) -> Checkpoint | None:
+    """Read the checkpoint from which a fit starts. Return None if the fit has no checkpoint.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+    """
+    path = start.ckpt_path if start.init_from is None else start.init_from
+    if path is None:
+        return None
+    weights_only = not start.resumes and not start.init_optimizer
+    checkpoint = read_run(parts, find_run(parts, path, run_dir), weights_only=weights_only)
+    if saver is not None and start.resumes:
+        saver.resume_from(checkpoint.path, checkpoint.step)
+    return checkpoint
+
+
+def load_initial(parts: Parts, checkpoint: Checkpoint, start: Start) -> None:
+    """Load the weights of ``init_from``, and the state of the optimizer if ``init_optimizer`` is True.
+
+    Learning rates and other settings of the optimizer are not loaded. If ``strict`` is False, one warning lists the
+    weights that are not loaded, and the parameters without a state in the optimizer.
+
+    Raises:
+        CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
+            error in a ``load_state_dict`` leaves the run partly loaded.
+    """
+    model, optimizer, saved = parts.model, parts.optimizer, checkpoint.state
+    assert optimizer is not None, "checked by fit"
+    with naming(checkpoint.path):
+        states = check_initial(model, optimizer, saved, strict=start.strict, init_optimizer=start.init_optimizer)
+        lines = [] if start.strict else load_fitting_weights(model, saved["model"])
+        if start.strict:
+            load_weights(model, saved["model"])
+        if start.init_optimizer:
+            lines += _load_states(model, optimizer, states)
+    if lines and not start.strict:
+        _log.warning("%s: %s.", checkpoint.path, "; ".join(lines))
+
+
+def check_initial(
+    model: nn.Module | None,
+    optimizer: Optimizer | None,
+    saved: Mapping[str, Any],
+    *,
+    strict: bool,
+    init_optimizer: bool,
+) -> dict[str, dict[str, Any]]:
+    """Check that a new run can start from the state of a checkpoint, without loading anything.
+
+    Args:
+        model: model of the run, which may be on the meta device; None: only the presence of a state of the optimizer
+            is checked.
+        optimizer: optimizer of the run; None if ``init_optimizer`` is False or ``model`` is None.
+        saved: state of the checkpoint.
+        strict: whether all weights, and all parameters of the optimizer, must match.
+        init_optimizer: whether the state of the optimizer is loaded.
+
+    Returns:
+        The states of parameters that the optimizer can load, by the name of the parameter.
+
+    Raises:
+        CheckpointError: if the weights or the state of the optimizer cannot be loaded.
+    """
+    if model is not None and strict:
+        try:
+            check_weights(model, saved["model"])
+        except CheckpointError as error:
+            raise CheckpointError(f"{str(error).rstrip('.')}; {_NOT_STRICT} loads the weights that fit.") from error
+    found = saved["model"] if model is None or strict else fitting_weights(model, saved["model"])
+    if not init_optimizer:
+        return {}
+    states = _saved_states(saved)
+    if model is None or optimizer is None:
+        return states
+    _check_class(optimizer, saved)
+    if strict:
+        _check_groups(parameter_names(model, optimizer), saved["parameters"])
+    # A state has the dtype of its parameter, so a parameter that is converted begins without a state.
+    fitting = {
+        name for name, each in plain_parameters(model).items() if name in found and each.dtype == found[name].dtype
+    }
+    return {name: each for name, each in states.items() if name in fitting}
+
+
+def _saved_states(saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the state of each parameter in the saved optimizer, by the name of the parameter."""
+    if not isinstance(saved.get("optimizer"), dict):
+        raise CheckpointError(f"contains no state of an optimizer; {_WEIGHTS_ONLY}.")
+    try:
+        states, groups = saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
+        indices = [index for group in groups for index in group["params"]]
+        names = [name for group in saved["parameters"] for name in group]
+        found = {name: states[index] for name, index in zip(names, indices, strict=True) if index in states}
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the state of its optimizer is malformed; {_WEIGHTS_ONLY}.") from error
+    if not all(isinstance(name, str) for name in names) or not all(isinstance(each, dict) for each in found.values()):
+        raise CheckpointError(f"the state of its optimizer is malformed; {_WEIGHTS_ONLY}.")
+    return found
+
+
+def _check_class(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    settings, here = saved.get("settings"), type(optimizer).__name__
+    there = settings.get("optimizer") if isinstance(settings, Mapping) else None
+    if there != here:
+        shown = on_one_line(str(there), 80)
+        raise CheckpointError(f"the optimizer was {shown}, and is {here} in this run; {_WEIGHTS_ONLY}.")
+
+
+def _check_groups(own: list[list[str]], saved: list[list[str]]) -> None:
+    """Refuse other parameters in the groups of the saved optimizer than in the groups of this run."""
+    if own == saved:
+        return
+    here, there = ({name for group in groups for name in group} for groups in (own, saved))
+    differences = [
+        f"{title} {_names(sorted(names))}"
+        for title, names in (("missing", here - there), ("unexpected", there - here))
+        if names
+    ]
+    found = ", ".join(differences) or f"{len(saved)} in the checkpoint and {len(own)} in this run, or in another order"
+    problem = f"the optimizer had other parameter groups ({found})"
+    raise CheckpointError(f"{problem}; {_NOT_STRICT} loads the states of parameters with the same name.")
+
+
+def _load_states(model: nn.Module, optimizer: Optimizer, states: Mapping[str, Any]) -> list[str]:
+    """Load the state of each parameter. Return a line that lists the other parameters, if there are any."""
+    own = optimizer.state_dict()
+    indices = [index for group in own["param_groups"] for index in group["params"]]
+    names = [name for group in parameter_names(model, optimizer) for name in group]
+    pairs = zip(names, indices, strict=True)
+    try:
+        load_optimizer(optimizer, {**own, "state": {index: states[name] for name, index in pairs if name in states}})
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        problem = on_one_line(f"{type(error).__name__}: {error}", 200)
+        raise CheckpointError(f"the state of the optimizer cannot be loaded ({problem}); {_WEIGHTS_ONLY}.") from error
+    others = [name for name in names if name not in states]
+    return [f"without a state in the optimizer: {_names(others)}"] if others and states else []
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(on_one_line(name, 80) for name in names[:_MAX_SHOWN]) + more
