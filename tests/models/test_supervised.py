@@ -1,4 +1,4 @@
-"""`Supervised` trains any module with any loss, by positions or names of the batch."""
+"""`Supervised` trains any module with any loss, by positions or names of the batch, and knows cross entropy."""
 
 from __future__ import annotations
 
@@ -10,16 +10,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from command import run_in
 from loopwright import Trainer, TrainingLoop
 from loopwright.errors import SettingError
 from loopwright.models import Supervised
+from loopwright.models.classification import classify, predict_classes
 from tiny import is_bitwise_equal, sgd, weights
 
 FEATURES = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(3, (24,), generator=torch.Generator().manual_seed(1))
+
+
+class RecordOps(TorchDispatchMode):
+    """Records the operations of torch in ``names``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 class Pair(nn.Module):
@@ -92,8 +106,70 @@ def test_several_inputs_and_targets_are_passed_in_order() -> None:
 
 @pytest.mark.parametrize("batch", [FEATURES, (FEATURES,), [FEATURES], {"x": FEATURES}])
 def test_predict_needs_no_target(batch: Any) -> None:
-    model = Supervised(nn.Linear(4, 3), nn.CrossEntropyLoss(), "x" if isinstance(batch, dict) else 0)
+    model = Supervised(nn.Linear(4, 3), nn.MSELoss(), "x" if isinstance(batch, dict) else 0)
     assert torch.equal(model.predict(batch), model.net(FEATURES))
+
+
+CROSS_ENTROPIES = [
+    nn.CrossEntropyLoss(),
+    nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1),
+    functional.cross_entropy,
+    partial(functional.cross_entropy, label_smoothing=0.1),
+]
+IGNORING = [nn.CrossEntropyLoss(ignore_index=0), partial(functional.cross_entropy, ignore_index=-1)]
+
+
+@pytest.mark.parametrize("loss", CROSS_ENTROPIES)
+def test_cross_entropy_adds_the_accuracy_of_the_shipped_classifiers(loss: Any) -> None:
+    net = nn.Linear(4, 3)
+    outputs = Supervised(net, loss)((FEATURES, LABELS))
+    expected = classify(net(FEATURES), LABELS)["accuracy"]
+    assert torch.equal(outputs["accuracy"], expected) and not outputs["accuracy"].requires_grad
+    assert 0 < expected < 1 and torch.equal(outputs["loss"], loss(net(FEATURES), LABELS))
+
+
+@pytest.mark.parametrize("loss", [*CROSS_ENTROPIES, *IGNORING])
+def test_cross_entropy_predicts_classes_and_probabilities(loss: Any) -> None:
+    model = Supervised(nn.Linear(4, 3), loss)
+    predictions, expected = model.predict((FEATURES,)), predict_classes(model.net(FEATURES))
+    assert predictions.keys() == expected.keys()
+    assert all(torch.equal(predictions[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "target"),
+    [
+        *((loss, FEATURES, LABELS) for loss in IGNORING),
+        (nn.CrossEntropyLoss(), FEATURES, torch.full((24, 4), 0.25)),  # probabilities of the classes
+        (nn.CrossEntropyLoss(), FEATURES.reshape(8, 3, 4), torch.zeros(8, 4, dtype=torch.int64)),
+        (nn.CrossEntropyLoss(), FEATURES[0], LABELS[0]),  # one sample without a batch dimension
+        (nn.MSELoss(), FEATURES, FEATURES),
+        (nn.NLLLoss(), FEATURES, LABELS),
+    ],
+)
+def test_other_losses_and_shapes_have_no_accuracy(loss: Any, output: Tensor, target: Tensor) -> None:
+    model = Supervised(nn.Identity(), loss)
+    assert model((output, target)).keys() == {"loss", "output", "target"}
+
+
+@pytest.mark.parametrize("output", [FEATURES.reshape(8, 3, 4), FEATURES[0]])
+def test_outputs_of_other_shapes_are_predicted_as_they_are(output: Tensor) -> None:
+    assert Supervised(nn.Identity(), nn.CrossEntropyLoss()).predict((output,)) is output
+
+
+def test_several_targets_have_no_accuracy() -> None:
+    model = Supervised(nn.Linear(4, 3), functional.cross_entropy, targets=[1, 2])
+    outputs = model((FEATURES, LABELS, torch.ones(3)))
+    assert outputs.keys() == {"loss", "output", "target"}
+
+
+def test_a_classifier_calls_torch_as_often_as_a_shipped_classifier() -> None:
+    net = nn.Linear(4, 3)
+    with RecordOps() as ours:
+        Supervised(net, nn.CrossEntropyLoss())((FEATURES, LABELS))
+    with RecordOps() as shipped:
+        classify(net(FEATURES), LABELS)
+    assert ours.names == shipped.names and "aten.argmax.default" in ours.names
 
 
 def test_without_a_loss_the_module_gets_the_batch_by_name() -> None:
@@ -145,23 +221,28 @@ def test_a_batch_without_these_parts_is_refused(model: Any, batch: Any, said: st
         model(batch)
 
 
-def test_a_module_of_torch_trains_from_yaml_alone(tmp_path: Path) -> None:
+def test_a_module_of_torch_trains_and_predicts_from_yaml_alone(tmp_path: Path) -> None:
     folder = tmp_path / "conf" / "model"
     folder.mkdir(parents=True)
     (folder / "plain.yaml").write_text(
         "_target_: loopwright.models.Supervised\n"
-        "net:\n"
-        "  _target_: torch.nn.Sequential\n"
-        "  _args_:\n"
-        "    - {_target_: torch.nn.Flatten}\n"
-        "    - {_target_: torch.nn.Linear, in_features: 64, out_features: 10}\n"
+        "net: {_target_: torch.nn.Linear, in_features: 1, out_features: 2}\n"
         "loss: {_target_: torch.nn.CrossEntropyLoss}\n"
-        "inputs: image\n"
+        "inputs: features\n"
         "targets: label\n"
     )
-    words = ["--config-dir=conf", "model=plain", "loop.max_steps=20", "hydra.run.dir=run", "loggers=none"]
-    answer = run_in(tmp_path, *words)
+    rows = "".join(f"{size},{'Rome' if size > 5 else 'Oslo'}\n" for size in [0, 1, 2, 8, 9, 10] * 5)
+    (tmp_path / "old.csv").write_text(f"size,city\n{rows}")
+    (tmp_path / "new.csv").write_text("size\n1\n9\n")
+    data = ["data=csv", "data.path=old.csv", "data.target=city", "optimizer.lr=0.1", "objective=val/accuracy"]
+    words = ["--config-dir=conf", "model=plain", *data, "objective_mode=max", "loop.max_steps=20", "loggers=none"]
+    answer = run_in(tmp_path, *words, "hydra.run.dir=run")
     assert (answer.code, answer.err) == (0, "")
+    assert "val/accuracy 1" in answer.out
     assert run_in(tmp_path, "validate", "run").code == 0
-    refused = run_in(tmp_path, *[word for word in words if "run.dir" not in word], "model.inputs=imag")
-    assert refused.code != 0 and refused.err.startswith("model.inputs='imag': ") and "image" in refused.err
+    assert run_in(tmp_path, "predict", "run", "data.path=new.csv", "output=new_cities.csv").code == 0
+    header, *cities = (tmp_path / "new_cities.csv").read_text().split()
+    assert header == "row,prediction,probability_Oslo,probability_Rome"
+    assert [row.split(",")[1] for row in cities] == ["Oslo", "Rome"]
+    refused = run_in(tmp_path, *words, "model.inputs=featurs")
+    assert refused.code != 0 and refused.err.startswith("model.inputs='featurs': ") and "features" in refused.err

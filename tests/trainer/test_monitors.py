@@ -28,6 +28,16 @@ class Gap(Callback):
         trainer.log_metrics(**{"val/gap/loss": 1.0 / trainer.global_step})
 
 
+class Objective(Callback):
+    """Names the result of the run and logs it."""
+
+    def __init__(self, objective: str) -> None:
+        self.objective = objective
+
+    def on_validate_end(self, trainer: Any, *_: Any) -> None:
+        trainer.log_metrics(**{self.objective: 1.0 / trainer.global_step})
+
+
 class Untried(Logger):
     """Receives each validation batch before the model does."""
 
@@ -127,6 +137,17 @@ def test_a_metric_that_only_a_callback_of_the_user_may_log_is_accepted(
     assert line.startswith(f"checkpoint.monitor={monitor!r}: ") and line.endswith(
         " The metric is missing unless Gap logs it."
     )
+
+
+@pytest.mark.parametrize("metric", ["gap", "val/gap"])
+def test_a_metric_that_two_settings_name_is_reported_once(
+    tmp_path: Path, metric: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning was logged for the objective and again for the checkpoints."""
+    with make(tmp_path, metric, [Objective(metric)]) as ours:
+        assert ours.fit(batches(8), batches(2)).best.name == metric
+    (line,) = caplog.messages
+    assert line.startswith(f"objective={metric!r}: ") and line.endswith(" unless Objective logs it.")
 
 
 def test_a_loop_of_the_user_may_log_a_metric_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

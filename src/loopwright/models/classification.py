@@ -83,12 +83,13 @@ def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
         SettingError: if a label on the CPU is not in [0, C). For such labels other devices raise their own errors.
     """
     loss = _cross_entropy(logits_BC, label_B)
+    return {"loss": loss, "accuracy": accuracy(logits_BC, label_B), "logits": logits_BC}
+
+
+def accuracy(logits_BC: Tensor, label_B: Tensor) -> Tensor:
+    """Return the fraction of the samples whose label has the largest logit, in the dtype of the logits."""
     is_correct_B = logits_BC.detach().argmax(dim=-1) == label_B
-    return {
-        "loss": loss,
-        "accuracy": is_correct_B.to(logits_BC.dtype).mean(),
-        "logits": logits_BC,
-    }
+    return is_correct_B.to(logits_BC.dtype).mean()
 
 
 def predict_classes(logits_BC: Tensor) -> dict[str, Tensor]:

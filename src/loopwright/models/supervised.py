@@ -7,10 +7,13 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
+from loopwright.models.classification import accuracy, predict_classes
 
 Key = int | str
+_NO_CLASS = -100  # default of ``ignore_index`` in torch's cross entropy
 _LABELS = "labels"  # name of the targets in a batch for ``transformers``
 _WITHOUT_LOSS = "Without a loss function, net must return a mapping that contains loss."
 
@@ -24,11 +27,20 @@ class Supervised(nn.Module):
         loss = loss(output, *targets)      # other entries of the batch
 
     and returns ``loss``, ``output`` and ``target``. The loss must be a mean over the samples of the batch.
+    ``model.predict(batch)`` returns the output of ``net`` and needs no targets.
+
+    If the loss is torch's cross entropy and the output has the shape (samples, classes), the model is a classifier:
+
+    - For one target of shape (samples,) with the numbers of the classes, the model also returns ``accuracy``, the
+      fraction of the samples whose largest output is at the target. If ``ignore_index`` of the loss is set, there is no
+      accuracy, because the loss ignores samples. A target of -100, which torch ignores by default, counts as wrong.
+    - ``predict`` returns ``prediction``, the most likely class, and ``probability``, of shape (samples, classes).
+
+    Torch's cross entropy is a ``torch.nn.CrossEntropyLoss``, the function ``torch.nn.functional.cross_entropy``, or a
+    ``functools.partial`` of this function.
 
     Without a loss function, the module computes the loss itself, as the models of ``transformers`` do:
     ``net(**batch)`` returns a mapping with ``loss``. The model returns the tensors in this mapping.
-
-    ``model.predict(batch)`` returns the output of ``net`` and needs no targets.
 
     Args:
         net: module to train.
@@ -48,8 +60,10 @@ class Supervised(nn.Module):
     >>> import torch
     >>> model = Supervised(nn.Linear(4, 3), nn.CrossEntropyLoss())
     >>> sorted(model((torch.ones(2, 4), torch.tensor([0, 2]))))
-    ['loss', 'output', 'target']
-    >>> model.predict((torch.ones(2, 4),)).shape
+    ['accuracy', 'loss', 'output', 'target']
+    >>> model.predict((torch.ones(2, 4),))["probability"].shape
+    torch.Size([2, 3])
+    >>> Supervised(nn.Linear(4, 3), nn.MSELoss()).predict((torch.ones(2, 4),)).shape
     torch.Size([2, 3])
     """
 
@@ -68,28 +82,32 @@ class Supervised(nn.Module):
         _check_mean(loss)
         self.net = net
         self.loss = loss
+        self._ignored_class = _ignored_class(loss)
         self._inputs = _check_keys("inputs", inputs)
         self._targets = _check_keys("targets", (_LABELS if loss is None else 1) if targets is None else targets)
 
     def forward(self, batch: Any) -> dict[str, Any]:
-        """Compute the output and the loss of a batch."""
+        """Compute the output, the loss and, for a classifier, the accuracy of a batch."""
         if self.loss is None:
             return _with_loss(self.net(**_as_arguments(batch)))
         targets = [_part(batch, key, "targets") for key in self._targets]
         output = self.net(*self._parts_of(batch))
-        return {
-            "loss": self.loss(output, *targets),
-            "output": output,
-            "target": targets[0] if len(targets) == 1 else tuple(targets),
-        }
+        target: Any = targets[0] if len(targets) == 1 else tuple(targets)
+        outputs = {"loss": self.loss(output, *targets), "output": output, "target": target}
+        if self._ignored_class == _NO_CLASS and _is_per_class(output) and _is_class_numbers(target):
+            outputs["accuracy"] = accuracy(output, target)
+        return outputs
 
     def predict(self, batch: Any) -> Any:
-        """Return the output of ``net`` for a batch. The batch needs no targets.
+        """Return the output of ``net`` for a batch, or classes and probabilities. The batch needs no targets.
 
-        Without ``loss``, the result is a mapping with the tensors that ``net`` returns, except ``loss``.
+        A classifier returns a mapping with ``prediction``, the most likely class, and ``probability``. Without
+        ``loss``, the result is a mapping with the tensors that ``net`` returns, except ``loss``.
         """
         if self.loss is not None:
-            return self.net(*self._parts_of(batch))
+            output = self.net(*self._parts_of(batch))
+            is_classifier = self._ignored_class is not None and _is_per_class(output)
+            return predict_classes(output) if is_classifier else output
         given = {name: value for name, value in _as_arguments(batch).items() if name not in self._targets}
         return {name: value for name, value in _tensors(self.net(**given)).items() if name != "loss"}
 
@@ -105,6 +123,24 @@ def _check_mean(loss: Callable[..., Tensor] | None) -> None:
     if reduction in ("none", "sum"):
         problem = f": expected a mean over the samples, found reduction={reduction!r}; use reduction=mean"
         raise SettingError("loss", f"{problem}, because the losses of micro-batches are averaged.")
+
+
+def _ignored_class(loss: Callable[..., Tensor] | None) -> int | None:
+    """Return the ``ignore_index`` of a cross entropy of torch; None for another loss."""
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return loss.ignore_index
+    function, settings = (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})
+    return settings.get("ignore_index", _NO_CLASS) if function is functional.cross_entropy else None
+
+
+def _is_per_class(output: Any) -> bool:
+    """Return whether an output of ``net`` has the shape (samples, classes)."""
+    return isinstance(output, Tensor) and output.ndim == 2
+
+
+def _is_class_numbers(target: Any) -> bool:
+    """Return whether a target has one class for each sample. Probabilities of the classes have two dimensions."""
+    return isinstance(target, Tensor) and target.ndim == 1 and not target.is_floating_point()
 
 
 def _check_keys(setting: str, given: Key | Sequence[Key]) -> tuple[Key, ...]:

@@ -64,7 +64,7 @@ def check_named_metrics(
     """Refuse a metric that nothing in this run can log.
 
     A callback or loop whose class is not in Loopwright may log any metric. If the run has such an object, a warning is
-    returned instead. Loggers do not count.
+    returned instead. Loggers do not count. A metric that several settings name is reported once, for the first setting.
 
     Args:
         named: the metrics.
@@ -79,12 +79,12 @@ def check_named_metrics(
         SettingError: for the first metric that nothing can log.
     """
     listeners = [*listeners]
-    warnings = []
+    warnings: dict[str, str] = {}
     for setting, metric, is_of_round in named:
         problem = metric_problem(metric, plan, is_of_round=is_of_round, has_own_outputs=has_own_outputs)
-        if problem is not None and not _logged_by_shipped(listeners, metric):
-            warnings.append(_warn_or_refuse(setting, problem, listeners))
-    return warnings
+        if problem is not None and metric not in warnings and not _logged_by_shipped(listeners, metric):
+            warnings[metric] = _warn_or_refuse(setting, problem, listeners)
+    return [*warnings.values()]
 
 
 def check_tried_metrics(
@@ -103,7 +103,8 @@ def check_tried_metrics(
             returns them. None: the set was not tried, and any metric may come from it.
 
     Returns:
-        Warnings about metrics that only an object that the user wrote may log.
+        Warnings about metrics that only an object that the user wrote may log. A metric that several settings name is
+        reported once, for the first setting.
 
     Raises:
         SettingError: for the first metric that nothing can log.
@@ -111,15 +112,15 @@ def check_tried_metrics(
     listeners = [callback for _, callback in parts.callbacks]
     logged = _with_means(tried)
     available = [f"{prefix}/{key}" for prefix, keys in logged.items() for key in keys or ()]
-    warnings = []
+    warnings: dict[str, str] = {}
     for setting, metric, _ in named_metrics(checkpoint, specs, _with_names(listeners)):
         prefix, _, key = metric.rpartition("/")
         keys = logged.get(prefix)
-        if keys is None or key in keys or _logged_by_shipped(listeners, metric):
+        if keys is None or key in keys or metric in warnings or _logged_by_shipped(listeners, metric):
             continue
         problem = f"={metric!r}: no such metric. Available: {', '.join(available)}.{did_you_mean(metric, available)}"
-        warnings.append(_warn_or_refuse(setting, problem, listeners))
-    return warnings
+        warnings[metric] = _warn_or_refuse(setting, problem, listeners)
+    return [*warnings.values()]
 
 
 def _with_means(tried: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
