@@ -53,7 +53,7 @@ GROUPS = {
         "warmup_cosine",
         "warmup_stable_decay",
     },
-    "precision": {"float32"},
+    "precision": {"float32", "bf16", "fp16", "bf16_pure"},
     "checkpoint": {"default", "none"},
     "callbacks": {
         "default",

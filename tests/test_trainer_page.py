@@ -25,7 +25,7 @@ DOC = (Path(__file__).parents[1] / "docs" / "trainer.md").read_text(encoding="ut
 
 def table_of(name: str) -> list[list[str]]:
     """Return the cells of the table below the heading of a class, without its first two lines."""
-    section = DOC.partition(f"## `{name}(…)`")[2].partition("\n## ")[0]
+    section = re.split(r"\n###? ", DOC.partition(f"## `{name}(…)`")[2])[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 

@@ -273,7 +273,7 @@ def test_an_impossible_fit_is_refused(settings: dict[str, Any], error: type[Exce
         ({"callbacks": [object()]}, "callbacks=object(…"),
         ({"callbacks": [Logger()]}, "give loggers as"),
         ({"loggers": [Callback()]}, "loggers="),
-        ({"precision": "float32"}, "precision='float32'"),
+        ({"precision": 32}, "precision=32"),
         ({"loop": 3}, "loop=3"),
         ({"checkpoint": 3, "run_dir": "x"}, "checkpoint=3"),
     ],

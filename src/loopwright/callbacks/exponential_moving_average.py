@@ -34,9 +34,10 @@ class ExponentialMovingAverage(Callback):
         average = weights                                        # at the start of the first fit, after init_from
         average = decay * average + (1 - decay) * weights        # after every n-th step, n = every_n_steps
 
-    An update of the average is a single torch call for all parameters, in the dtypes of the parameters. The trained
-    weights are bitwise equal to the weights of a run without this callback. Buffers, such as the running means of a
-    batch norm, are not averaged; validations use the model's current buffers.
+    An update of the average is a single torch call for all parameters, in the dtypes of the parameters. The average of
+    a parameter in bfloat16 or float16 is kept in float32, because these dtypes would round most updates to nothing. The
+    trained weights are bitwise equal to the weights of a run without this callback. Buffers, such as the running means
+    of a batch norm, are not averaged; validations use the model's current buffers.
 
     For every validation during and after a fit, including validations that callbacks run in ``run_validation``, the
     average is swapped into the model's parameters. The trained weights are restored when the validation ends, also
@@ -75,12 +76,14 @@ class ExponentialMovingAverage(Callback):
         # first step, so that a step does not look up tensors by name.
         self._trained_list: list[Tensor] = []
         self._average_list: list[Tensor] = []
+        self._has_wide_averages = False  # whether an average has another dtype than its parameter
         self._is_swapped_in = False
+        # Trained weights whose average has another dtype, by the index in the lists, while the average is in use.
+        self._kept: dict[int, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the number of updates, and the averages by parameter name in the unwrapped model."""
-        holders: Mapping[str, Tensor] = self._parameters if self._is_swapped_in else self._averages
-        averages = {name: holders[name].detach() for name in self._averages}
+        averages = {name: self._average_of(name).detach() for name in self._averages}
         return {**self._settings, "num_updates": self._num_updates, AVERAGED_WEIGHTS: averages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,7 +103,7 @@ class ExponentialMovingAverage(Callback):
             on_one_line(str(name), 80)
             for name in saved.keys() | self._parameters.keys()
             if name not in self._parameters
-            or _shape_and_dtype(saved.get(name)) != _shape_and_dtype(self._parameters[name])
+            or _shape_and_dtype(saved.get(name)) != (self._parameters[name].shape, _wide(self._parameters[name]))
         )
         if faults:
             shown = ", ".join(faults[:_MAX_NAMES_SHOWN]) + (", …" if len(faults) > _MAX_NAMES_SHOWN else "")
@@ -149,8 +152,11 @@ class ExponentialMovingAverage(Callback):
             decay = min(decay, (1 + self._num_updates) / (10 + self._num_updates))
         # `torch.optim.swa_utils.AveragedModel` is not used: it copies a counter from the device to the CPU at every
         # update.
+        trained = self._trained_list
+        if self._has_wide_averages:
+            trained = [each.to(other.dtype) for each, other in zip(trained, self._average_list, strict=True)]
         with torch.no_grad():
-            torch._foreach_lerp_(self._average_list, self._trained_list, 1 - decay)
+            torch._foreach_lerp_(self._average_list, trained, 1 - decay)
         self._num_updates += 1
 
     def on_enter_validate_all(
@@ -175,14 +181,19 @@ class ExponentialMovingAverage(Callback):
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Put the trained weights into the checkpoint, also if it is saved during a validation."""
         if self._is_swapped_in:
-            state_dict["model"] |= self._averages  # during a swap these tensors contain the trained weights
+            places = {id(each): index for index, each in enumerate(self._trained_list)}
+            for name, parameter in self._parameters.items():
+                kept = self._kept.get(places[id(parameter)])
+                state_dict["model"][name] = self._averages[name] if kept is None else kept
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Replace the model weights by the average if the checkpoint is loaded for a validation."""
         if trainer.validation_checkpoint is None:
             return
+        model = state_dict["model"]
         for state in state_dict.get("callbacks", {}).values():
-            state_dict["model"] |= state.get(AVERAGED_WEIGHTS, {})
+            averages = state.get(AVERAGED_WEIGHTS, {})
+            model |= {name: each.to(model[name].dtype) for name, each in averages.items() if name in model}
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -197,17 +208,31 @@ class ExponentialMovingAverage(Callback):
         if self._is_swapped_in or not self._averages:
             yield
             return
-        swapped = []
+        swapped: list[int] = []
         self._is_swapped_in = True
         try:
-            for pair in zip(self._trained_list, self._average_list, strict=True):
-                _exchange(*pair)
-                swapped.append(pair)
+            for index, (trained, average) in enumerate(zip(self._trained_list, self._average_list, strict=True)):
+                if trained.dtype == average.dtype:
+                    _exchange(trained, average)
+                else:  # the exchange would round the average
+                    self._kept[index] = trained.detach().clone()
+                    trained.data.copy_(average)
+                swapped.append(index)
             yield
         finally:
-            for pair in swapped:
-                _exchange(*pair)
+            for index in swapped:
+                kept = self._kept.pop(index, None)
+                if kept is None:
+                    _exchange(self._trained_list[index], self._average_list[index])
+                else:
+                    self._trained_list[index].data.copy_(kept)
             self._is_swapped_in = False
+
+    def _average_of(self, name: str) -> Tensor:
+        """Return the average of a parameter, which may be in the place of the parameter."""
+        average = self._averages[name]
+        is_exchanged = self._is_swapped_in and self._parameters[name].dtype == average.dtype
+        return self._parameters[name] if is_exchanged else average
 
     def _hold(self, weights: Mapping[str, Tensor]) -> None:
         """Initialise the average with a copy of ``weights``. Tied parameters share one averaged tensor."""
@@ -215,9 +240,11 @@ class ExponentialMovingAverage(Callback):
         for name, parameter in self._parameters.items():
             if parameter not in held:
                 # The clone keeps the parameter's memory format, which ``weights[name]`` may lack.
-                held[parameter] = parameter.detach().clone().copy_(weights[name].detach())
+                place = parameter.detach().to(_wide(parameter), copy=True)
+                held[parameter] = place.copy_(weights[name].detach())
             self._averages[name] = held[parameter]
         self._trained_list, self._average_list = list(held), list(held.values())
+        self._has_wide_averages = any(each.dtype != other.dtype for each, other in held.items())
 
 
 def _exchange(a: Tensor, b: Tensor) -> None:
@@ -228,6 +255,11 @@ def _exchange(a: Tensor, b: Tensor) -> None:
     kept = a.data.clone()
     a.data.copy_(b.data)
     b.data.copy_(kept)
+
+
+def _wide(parameter: Tensor) -> torch.dtype:
+    """Return the dtype of the average of a parameter: float32 for a 16-bit float."""
+    return torch.float32 if parameter.dtype in (torch.bfloat16, torch.float16) else parameter.dtype
 
 
 def _shape_and_dtype(tensor: object) -> object:

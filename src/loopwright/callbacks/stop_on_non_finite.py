@@ -29,6 +29,9 @@ class StopOnNonFinite(Callback):
     Losses and gradients are checked at the first step of a fit and at log steps, where the loop waits for the device
     anyway. Other steps are not checked by default, because each check waits for the device.
 
+    With ``precision=fp16``, only losses are checked: there, an update whose gradients are infinite is skipped, and the
+    scale of the loss is lowered.
+
     Before a save, parameters and buffers are checked. A parameter or buffer that was not finite at the start of the
     fit, such as a mask with infinite entries, is excluded.
 
@@ -126,7 +129,8 @@ class StopOnNonFinite(Callback):
         self._losses, self._num_items = [], []
         self._is_first = False
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        gradients = _largest([parameter.grad for parameter in parameters if parameter.grad is not None])
+        checked = [] if trainer.precision.dtype == "fp16" else parameters
+        gradients = _largest([parameter.grad for parameter in checked if parameter.grad is not None])
         is_loss_finite, is_gradient_finite = torch.stack(
             [losses.isfinite().all(), gradients.isfinite().to(losses.device)]
         ).tolist()  # waits for the device once

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import resource
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from loopwright.precision import map_tensors
 from loopwright.protocols import DeviceStream
 
 
@@ -80,24 +78,9 @@ def move_tensors(batch: Any, device: torch.device) -> Any:
 
     Other objects with a ``to`` method are moved by calling this method. Everything else is returned unchanged.
     """
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if hasattr(batch, "to"):  # such as a PackedSequence, or a user's batch class
-        return batch.to(device)
-    if isinstance(batch, dict):
-        moved = copy.copy(batch)
-        moved.update({key: move_tensors(value, device) for key, value in batch.items()})
-        return moved
-    if isinstance(batch, Mapping):
-        return {key: move_tensors(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move_tensors(value, device) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(move_tensors(value, device) for value in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch) if field.init}
-        return dataclasses.replace(batch, **{name: move_tensors(value, device) for name, value in values.items()})
-    return batch
+    return map_tensors(
+        batch, lambda each: each.to(device, non_blocking=True) if isinstance(each, Tensor) else each.to(device)
+    )
 
 
 class _CudaStream:

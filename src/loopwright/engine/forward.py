@@ -9,7 +9,7 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.user_errors import note_batch, note_model
 from loopwright.engine.weighting import as_outputs
 from loopwright.errors import SettingError
-from loopwright.precision import forward_context
+from loopwright.precision import forward_context, with_cast_inputs
 
 Read = Callable[[Any], dict[str, Any]]
 
@@ -26,7 +26,8 @@ class Forward:
     __slots__ = ("_after", "_before", "_call", "_context", "_model", "_read", "_state", "_trainer")
 
     def __init__(self, parts: Parts, call: Callable[..., Any], read: Read = as_outputs) -> None:
-        self._call = call
+        dtype = parts.precision.model_dtype
+        self._call = call if dtype is None else with_cast_inputs(call, dtype)
         self._read = read
         self._context = forward_context(parts.device.torch_device.type, parts.precision.autocast_dtype)
         self._trainer = parts.trainer

@@ -31,8 +31,8 @@ _WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, string, bo
 # Another version of an optimizer, a scheduler or a logger may have saved more entries. A warning lists these entries.
 _MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
 # A logger may be new in this run. A parameter has no state in the optimizer before its first gradient. An older
-# checkpoint lacks the device, the mode of the monitored metric, and the sums of the training metrics.
-_MAY_LACK = ("loggers", "optimizer.state", "metrics", "settings.device")
+# checkpoint lacks the device, the precision, the mode of the monitored metric, and the sums of the training metrics.
+_MAY_LACK = ("loggers", "optimizer.state", "metrics", "settings.device", "settings.precision")
 # The saved run may not have imported NumPy or used an accelerator. `random.gauss` caches a number only after every
 # second call. A training dataloader may have no state.
 _MAY_BE_NULL = ("streams.numpy", "streams.device", "streams.python[2]", "data")
@@ -133,6 +133,7 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
         "position": position_form(step, parts.data.num_batches),
         "settings": dict.fromkeys(own["settings"], SCALAR),
         "data": None if own["data"] is None else {"dataloader": None, "streams": None},
+        **({"scaling": own["scaling"]} if "scaling" in own else {}),
         "schedulers": [_scalars(state) for state in own["schedulers"]],
         "monitored": [_scalars(state) for state in own["monitored"]],
         "optimizer": {

@@ -116,7 +116,9 @@ class Step:
             loss = outputs["loss"]
             try:
                 total = loss if window is None else loss * weight
-                (total if self._scaling is None else self._scaling.scale(total)).backward()
+                if self._scaling is not None:
+                    total = self._scaling.scale(total, None if window is None else weight)
+                total.backward()
             except Exception as error:
                 check_has_gradient(loss)
                 note_model(error, model, state, "the backward of model")

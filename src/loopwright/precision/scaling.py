@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from loopwright.errors import NonFiniteError
+
+_FIRST_SCALE = 65536.0
+_MAX_SKIPPED_IN_A_ROW = 20
 
 
 class Scaling:
@@ -16,17 +22,34 @@ class Scaling:
     `torch.amp.GradScaler`. The scale is halved after a skipped update, and doubled after
     ``growth_every_n_steps`` updates in a row without a skipped update.
 
+    In a step of several micro-batches, the loss is multiplied by its number of items before it is scaled. There, the
+    first scale is divided by the number of items of the first micro-batch, rounded up to a power of two. Otherwise, the
+    first updates would overflow and be skipped until the scale is small enough.
+
     Args:
         device_type: type of the device in torch, such as "cuda".
-        first_scale: scale of the first step.
+        first_scale: scale of the first step; None: 65,536, divided as described above.
         growth_every_n_steps: number of updates in a row, none of them skipped, after which the scale is doubled.
     """
 
-    def __init__(self, device_type: str, first_scale: float = 65536.0, growth_every_n_steps: int = 2000) -> None:
-        self._scaler = torch.amp.GradScaler(device_type, init_scale=first_scale, growth_interval=growth_every_n_steps)
+    def __init__(self, device_type: str, first_scale: float | None = None, growth_every_n_steps: int = 2000) -> None:
+        self._device_type = device_type
+        self._growth = growth_every_n_steps
+        self._is_first_scale_open = first_scale is None
+        self._scaler = self._make(_FIRST_SCALE if first_scale is None else first_scale)
+        self._num_skipped_in_a_row = 0
 
-    def scale(self, loss: Tensor) -> Tensor:
-        """Return the loss times the scale. The backward uses this product."""
+    def scale(self, loss: Tensor, num_items: float | Tensor | None = None) -> Tensor:
+        """Return the loss times the scale. The backward uses this product.
+
+        Args:
+            loss: loss of a micro-batch.
+            num_items: number of items by which the loss was multiplied; None: it is a mean.
+        """
+        if self._is_first_scale_open:
+            self._is_first_scale_open = False
+            items = 1.0 if num_items is None else float(num_items)  # waits for the device, in the first step only
+            self._scaler = self._make(_FIRST_SCALE / 2.0 ** math.ceil(math.log2(max(items, 1.0))))
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
@@ -38,20 +61,39 @@ class Scaling:
 
         Returns:
             Whether the update was made.
+
+        Raises:
+            NonFiniteError: if this is the 20th update in a row that is skipped.
         """
         before = self._scaler.get_scale()
         self._scaler.step(optimizer)
         self._scaler.update()
-        return self._scaler.get_scale() >= before
+        is_made = self._scaler.get_scale() >= before
+        self._num_skipped_in_a_row = 0 if is_made else self._num_skipped_in_a_row + 1
+        if self._num_skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            problem = f"The gradients were not finite in {_MAX_SKIPPED_IN_A_ROW} steps in a row, with scales down to"
+            remedy = "expected finite gradients; use precision=bf16 or float32, or a lower learning rate"
+            raise NonFiniteError(f"{problem} {before:g}: {remedy}.")
+        return is_made
 
     def skip(self) -> None:
         """Prepare for the next step after an update that was skipped for another reason. The scale stays."""
         self._scaler.update(self._scaler.get_scale())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, the number of updates since the scale last changed, and the constants of the method."""
-        return self._scaler.state_dict()
+        """Return the scale, the counts since it changed, and the constants of the method."""
+        return {
+            **self._scaler.state_dict(),
+            "is_first_scale_open": self._is_first_scale_open,
+            "num_skipped_in_a_row": self._num_skipped_in_a_row,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
-        self._scaler.load_state_dict(state)
+        own = dict(state)
+        self._is_first_scale_open = own.pop("is_first_scale_open")
+        self._num_skipped_in_a_row = own.pop("num_skipped_in_a_row")
+        self._scaler.load_state_dict(own)
+
+    def _make(self, first_scale: float) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self._device_type, init_scale=first_scale, growth_interval=self._growth)

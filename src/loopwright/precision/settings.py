@@ -9,36 +9,69 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from loopwright.errors import SettingError, refuse, refuse_type
+from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
+from loopwright.precision.scaling import Scaling
+
+_DTYPES = ("float32", "bf16", "fp16", "bf16_pure")
+# Names in other frameworks, with the name here.
+_ELSEWHERE = {
+    **dict.fromkeys(("bfloat16", "bf16-mixed", "amp_bf16", "torch.bfloat16"), "bf16"),
+    **dict.fromkeys(("float16", "half", "16", "16-mixed", "fp16-mixed", "amp_fp16", "torch.float16"), "fp16"),
+    **dict.fromkeys(("32", "fp32", "32-true", "single", "torch.float32"), "float32"),
+    "bf16-true": "bf16_pure",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Floating-point dtype and gradient clipping of a training step.
+    """Floating-point dtypes, gradient clipping and loss scaling of a training step.
+
+    ============== ================ ================ =============== =========================================
+    ``dtype``      weights          forward          optimizer state remarks
+    ============== ================ ================ =============== =========================================
+    ``float32``    as built         as built         as built        nothing is cast
+    ``bf16``       as built         autocast         as built        bfloat16; recommended on recent GPUs
+    ``fp16``       as built         autocast         as built        float16, with a scaled loss
+    ``bf16_pure``  bfloat16         bfloat16         bfloat16        half the memory; small updates are lost
+    ============== ================ ================ =============== =========================================
+
+    In ``bf16`` and ``fp16``, `torch.autocast` casts the operations of a forward that need little precision. Weights,
+    gradients and updates stay in float32. In ``bf16_pure``, the model and the floating-point tensors of each batch are
+    converted. A bfloat16 number has 8 significant bits, so an update smaller than about 1/256 of a weight is lost.
 
     Args:
-        dtype: only "float32" is accepted. Nothing is cast, so a float64 model is computed in float64.
+        dtype: "float32", "bf16", "fp16" or "bf16_pure".
         max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters. Gradients with a larger
             norm are scaled down to this norm. At log steps, the norm before the scaling is logged as
             ``train/gradient_norm``. None: the norm is not limited.
         max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None: the entries are not
             clamped. This setting cannot be combined with ``max_gradient_norm``.
+        first_scale: only for ``fp16``: factor of the loss in the first step; None: chosen by `Scaling`.
+        growth_every_n_steps: only for ``fp16``: number of updates in a row, none of them skipped, after which the
+            factor of the loss is doubled.
 
     Raises:
-        SettingError: if ``dtype`` is not supported, a limit is not a finite number above 0, or both limits are given.
+        SettingError: if ``dtype`` is not supported, a limit or ``first_scale`` is not a finite number above 0, both
+            limits are given, ``growth_every_n_steps`` is not a whole number above 0, or ``first_scale`` is given with
+            another ``dtype`` than ``fp16``.
     """
 
     dtype: str = "float32"
     max_gradient_norm: float | None = None
     max_gradient_value: float | None = None
+    first_scale: float | None = None
+    growth_every_n_steps: int = 2000
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.dtype != "float32":
-            raise refuse("dtype", self.dtype, "float32", "other dtypes are not supported yet")
+        if self.dtype not in _DTYPES:
+            hint = did_you_mean(_ELSEWHERE.get(str(self.dtype), str(self.dtype)), _DTYPES)
+            raise SettingError("dtype", f"={self.dtype!r}: expected {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}.{hint}")
+        check_count("growth_every_n_steps", self.growth_every_n_steps, "a whole number of updates, 1 or more")
         for name, limit in (
             ("max_gradient_norm", self.max_gradient_norm),
             ("max_gradient_value", self.max_gradient_value),
+            ("first_scale", self.first_scale),
         ):
             if limit is None:
                 continue
@@ -53,10 +86,28 @@ class Precision:
                 "them; set the other to null.",
             )
 
+        if self.first_scale is not None and self.dtype != "fp16":
+            raise refuse("first_scale", self.first_scale, f"null with dtype={self.dtype}", "only fp16 scales the loss")
+
     @property
     def autocast_dtype(self) -> torch.dtype | None:
         """The dtype to which a forward casts; None: nothing is cast."""
-        return None
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.dtype)
+
+    @property
+    def model_dtype(self) -> torch.dtype | None:
+        """The dtype of the weights and of the inputs of the model; None: they are not converted."""
+        return torch.bfloat16 if self.dtype == "bf16_pure" else None
+
+    def make_scaling(self, device_type: str) -> Scaling | None:
+        """Return a new object that scales the loss; None: the loss is not scaled.
+
+        Args:
+            device_type: type of the device in torch, such as "cuda".
+        """
+        if self.dtype != "fp16":
+            return None
+        return Scaling(device_type, self.first_scale, self.growth_every_n_steps)
 
     @property
     def is_clipping(self) -> bool:

@@ -214,14 +214,20 @@ def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | Non
     return checkpoint
 
 
-def check_precision(precision: Precision | None) -> Precision:
+def check_precision(precision: Precision | str | None) -> Precision:
     """Return the precision. The default is float32 without clipping.
 
     Raises:
-        SettingTypeError: if ``precision`` is not a `Precision`.
+        SettingError: if ``precision`` is a string, but not the name of a dtype.
+        SettingTypeError: if ``precision`` is neither a `Precision` nor a string.
     """
+    if isinstance(precision, str):
+        try:
+            return Precision(precision)
+        except SettingError as error:
+            raise SettingError("precision", error.problem) from None
     if precision is not None and not isinstance(precision, Precision):
-        raise refuse_type("precision", precision, "a Precision")
+        raise refuse_type("precision", precision, "a Precision, or a dtype such as 'bf16'")
     return precision or Precision()
 
 

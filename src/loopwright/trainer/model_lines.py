@@ -1,4 +1,4 @@
-"""`model_lines`, which describes the model and the device of a trainer in two lines."""
+"""`model_lines`, which describes the model, the device and the precision of a trainer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from loopwright.precision import Precision
 
-def model_lines(model: nn.Module, optimizer: Optimizer | None, device: torch.device) -> str:
+_PRECISIONS = {
+    "bf16": "operations of a forward in bfloat16, weights and updates in float32",
+    "fp16": "operations of a forward in float16 with a scaled loss, weights and updates in float32",
+    "bf16_pure": "everything in bfloat16; changes below 1/256 of a weight are lost",
+}
+
+
+def model_lines(
+    model: nn.Module, optimizer: Optimizer | None, device: torch.device, precision: Precision | None = None
+) -> str:
     """Return the class and the number of parameters of the model, and the device, in two lines.
 
-    A parameter of the optimizer that requires a gradient counts as trained. A tied parameter counts once.
+    A parameter of the optimizer that requires a gradient counts as trained. A tied parameter counts once. If
+    ``precision`` is not float32, a third line describes it.
     """
     parameters = list(model.parameters())
     if any(is_lazy(parameter) for parameter in parameters):
@@ -22,7 +33,16 @@ def model_lines(model: nn.Module, optimizer: Optimizer | None, device: torch.dev
         trained = [parameter for parameter in parameters if parameter.requires_grad and id(parameter) in updated]
         counts = [sum(parameter.numel() for parameter in each) for each in (parameters, trained)]
         size = f"{counts[0]:,} parameter{'' if counts[0] == 1 else 's'} ({counts[1]:,} trained)"
-    return f"Model: {type(model).__name__}, {size}\nDevice: {_device_text(device)}"
+    lines = [f"Model: {type(model).__name__}, {size}", f"Device: {_device_text(device)}"]
+    if precision is not None and precision.dtype in _PRECISIONS:
+        lines.append(f"Precision: {precision.dtype}, {_PRECISIONS[precision.dtype]}{_slowness(device)}")
+    return "\n".join(lines)
+
+
+def _slowness(device: torch.device) -> str:
+    """Return a warning for a CPU that emulates 16-bit floats; otherwise an empty string."""
+    is_slow = device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+    return "; on this CPU it is slower than float32" if is_slow else ""
 
 
 def _device_text(device: torch.device) -> str:

@@ -69,7 +69,7 @@ class Trainer(TrainerView):
             of ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto" (a GPU if available, else MPS, else the CPU), "cpu", "gpu", "mps", a torch device, or a `Device`.
-        precision: dtype of the computations, and gradient clipping; by default float32 without clipping.
+        precision: a `Precision`, or its dtype: "float32" (the default), "bf16", "fp16" or "bf16_pure".
         checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
         loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``. None: a
@@ -91,7 +91,7 @@ class Trainer(TrainerView):
         schedulers: Any = None,
         loop: LoopCallback | None = None,
         device: str | torch.device | Device = "auto",
-        precision: Precision | None = None,
+        precision: Precision | str | None = None,
         checkpoint: Checkpointing | None = None,
         callbacks: Sequence[Callback] | Mapping[str, Callback] | None = None,
         loggers: Sequence[Logger] | Mapping[str, Logger] | None = None,
@@ -119,6 +119,7 @@ class Trainer(TrainerView):
                 optimizer=arguments.build_optimizer(optimizer, module, is_given_model=model is module),
                 device=accelerator,
                 precision=settings,
+                scaling=settings.make_scaling(accelerator.torch_device.type),
                 streams=streams,
                 state=state,
                 log=MetricLog() if checkpoint is None else MetricLog(checkpoint.monitor, checkpoint.mode),

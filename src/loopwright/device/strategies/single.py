@@ -47,8 +47,8 @@ class Single:
         return self.call
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Move the model to the device, in place. No dtype is changed."""
-        self._model = model.to(device.torch_device)
+        """Move the model to the device, in place, with the dtype of ``precision``."""
+        self._model = model.to(device.torch_device, precision.model_dtype)
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
         """Return an empty context, as one process has nothing to synchronise."""
