@@ -22,7 +22,7 @@ from tiny import sgd
 DOC = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
 MODULE, USE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", DOC, re.DOTALL)
-(COMMAND,) = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
+COMMAND, *_ = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
 
 
 @pytest.fixture

@@ -462,7 +462,9 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
         ("constant scheduler.warmup_steps=2", "did not change its learning rate. "),
     ],
 )
-def test_an_extension_with_the_same_learning_rates_is_described_once(scheduler: str, said: str, small: Cli, cli: Cli) -> None:
+def test_an_extension_with_the_same_learning_rates_is_described_once(
+    scheduler: str, said: str, small: Cli, cli: Cli
+) -> None:
     assert small("hydra.run.dir=run", *f"scheduler={scheduler}".split()).code == 0
     for words in (["loop.max_steps=6"], ["loop.num_steps=9"], ["loop.num_steps=10"]):
         assert cli("resume", "run", *words).code == 0

@@ -137,8 +137,8 @@ def test_the_override_in_an_error_about_a_column_works(cli: Cli, tmp_path: Path,
 
 
 def override_in(message: str) -> str:
-    """Return the last override that an error proposes, as a shell reads it. It repairs all columns."""
-    (word,) = shlex.split(message[message.rindex("'data.types") : message.rindex("' to read both") + 1])
+    """Return the override that repairs all faults that an error names, as a shell reads it."""
+    (word,) = shlex.split(message.strip().removesuffix(".").rpartition(", type ")[2])
     return word
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from loopwright.data import Loader, Splits
-from loopwright.data.sets.csv_table import typed
 from loopwright.data.sets.table_encoding import TableData
+from loopwright.data.sets.table_faults import typed
 from loopwright.errors import SettingError
 from loopwright.experiment.jobs.job import Job
 from loopwright.models import CNN, GPT, MLP, MLPRegressor, ViT
