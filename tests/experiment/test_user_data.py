@@ -53,13 +53,13 @@ def test_a_model_trains_on_each_kind_of_data(cli: Cli, files: Path, words: list[
 @pytest.mark.parametrize(
     "words",
     [
-        ["data=csv", "data.path=kinds.csv", "data.target=kind"],
+        ["data=csv", "data.path=kinds.csv", "data.target=kind", "model.in_features=9", "model.num_classes=2"],
         ["data=csv", "data.path=kinds.csv", "data.target=kind", "model=cnn"],
         ["data=csv", "data.path=houses.csv", "data.target=price"],
-        ["data=image_folder", "data.path=photos"],
+        ["data=csv", "data.path=houses.csv", "data.target=price", "model.in_features=9"],
+        ["data=image_folder", "data.path=photos", "model=cnn", "model.in_channels=9", "model.image_size=9"],
         ["data=tensor_file", "data.path=rows.safetensors"],
         ["data=stdlib_text"],
-        ["data=synthetic", "data.shape=[8,12]", "data.num_classes=3"],
     ],
     ids=" ".join,
 )
@@ -67,7 +67,8 @@ def test_the_line_that_an_error_proposes_makes_the_model_fit(cli: Cli, files: Pa
     (files / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'abc'[row % 3]}\n" for row in range(20)))
     first = cli("plan", *words)
     proposed = shlex.split(re.split(r", or |;|\.$| \(columns", re.split(r"[Tt]ype ", first.err.strip())[1])[0])
-    kept = [word for word in words if not (word.startswith("model=") and proposed[0].startswith("model="))]
+    replaced = {word.partition("=")[0] for word in proposed}
+    kept = [word for word in words if word.partition("=")[0] not in replaced]
     second = cli("plan", *kept, *proposed)
     assert (first.code, second.code, second.err) == (2, 0, "")
 
