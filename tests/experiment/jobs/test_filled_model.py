@@ -1,9 +1,10 @@
-"""Settings of a shipped model that nobody chose are filled in from the data, and recorded; chosen ones are kept."""
+"""Settings of a shipped model that the user has not chosen are filled in from the data and recorded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from csv import DictReader
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,13 @@ def model_in(run_dir: Path) -> dict[str, object]:
     [
         (KINDS, "model.in_features=3, model.num_classes=3: from the data"),
         (["experiment=csv_example", *KINDS[1:]], "model.in_features=3: from the data"),
-        (PRICES, "model.in_features=5"),
+        (
+            PRICES,
+            "model.in_features=5, model.target_deviation=5.701: from the data; mean_absolute_error has the unit of the "
+            "target",
+        ),
+        ([*PRICES, "data.standardizes=false"], "model.in_features=5: from the data"),
+        ([*PRICES, "model.in_features=5", "model.target_deviation=2"], "eval_frequency"),
         (
             ["data=image_folder", "data.path=photos"],
             "model.in_features=12288, model.num_classes=2: from the data; model=cnn is made for images",
@@ -95,6 +102,26 @@ def test_the_values_are_recorded_and_later_commands_use_them(
     assert cli("resume", "run", "loop.max_steps=3").code == 0
     assert {"in_features": 3, "num_classes": 3}.items() <= model_in(files / "run").items()
     assert cli("verify", "resume", *KINDS).code == 0
+
+
+def test_the_mean_absolute_error_has_the_unit_of_the_target(cli: Cli, files: Path) -> None:
+    assert cli(*PRICES, *QUICK, "model.hidden=[]", "optimizer.lr=0.1", "hydra.run.dir=run").code == 0
+    metrics = json.loads((files / "run" / "summary.json").read_text())["metrics"]
+    assert cli("predict", "run", "data.path=kinds.csv", "ckpt_path=last", "output=found.csv").code == 0
+    with open(files / "found.csv") as found:
+        errors = [abs(float(row["prediction"]) - (int(row["row"]) - 2)) for row in DictReader(found)]
+    held_out = errors[4::5]  # every fifth row is validation data
+    assert metrics["val/mean_absolute_error"] == pytest.approx(sum(held_out) / len(held_out), rel=1e-4)
+
+
+def test_a_run_without_the_unit_of_its_metric_can_be_validated(cli: Cli, files: Path) -> None:
+    assert cli(*PRICES, *QUICK, "hydra.run.dir=run").code == 0
+    config = yaml.safe_load((files / "run" / "config.yaml").read_text())
+    del config["model"]["target_deviation"]  # as older versions recorded it
+    (files / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert cli("validate", "run").code == 0
+    assert cli("resume", "run", "loop.max_steps=3").code == 0
+    assert cli("loop=validation", "ckpt_path=run", *PRICES, *QUICK[1:]).code == 0
 
 
 def test_each_job_of_a_sweep_gets_its_own_values(cli: Cli, files: Path) -> None:

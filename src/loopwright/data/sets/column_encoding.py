@@ -54,7 +54,7 @@ class NumberEncoding:
 
     @property
     def unit(self) -> str:
-        """Unit of the encoded numbers. Predictions of these numbers, and their errors, have the same unit."""
+        """Unit of the encoded numbers. A model that was trained with these numbers predicts them in this unit."""
         if (self.mean, self.deviation) == (0, 1):
             return self.name
         return f"standard deviations of {self.name} (1 = {self.deviation:.4g})"

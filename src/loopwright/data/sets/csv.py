@@ -47,9 +47,10 @@ def csv(
     column of categories becomes one feature, 0 or 1, for each category in the training rows.
 
     Numbers, including a numeric target, are standardised with the mean and standard deviation of the training rows.
-    A model that always predicts the mean then has a mean squared error of 1 on the training rows. Predictions of a
-    numeric target and their errors are in standard deviations of the target column. ``splits.encoding``, which a run
-    records as ``data.json``, contains the kinds, means, standard deviations, categories and classes of the columns.
+    A model that always predicts the mean then has a mean squared error of 1 on the training rows. A model predicts a
+    numeric target in standard deviations of the target column. `MLPRegressor` multiplies the mean absolute error by its
+    ``target_deviation``. ``splits.encoding``, which a run records as ``data.json``, contains the kinds, means, standard
+    deviations, categories and classes of the columns, and the values that fill empty cells.
 
     Args:
         path: path of the table, relative to the current directory; ``loopwright:wine.csv`` is part of the package.

@@ -31,7 +31,16 @@ from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
 _NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
 # Settings of the shipped models that the data can determine.
-FROM_DATA = ("in_features", "in_channels", "image_size", "num_classes", "num_targets", "context_length", "vocab_size")
+FROM_DATA = (
+    "in_features",
+    "in_channels",
+    "image_size",
+    "num_classes",
+    "num_targets",
+    "target_deviation",
+    "context_length",
+    "vocab_size",
+)
 CHOSEN = ("experiment", "model", "data")  # groups whose chosen options a run records
 
 

@@ -84,14 +84,20 @@ def filled(batch: Any, data: Splits, job: Job) -> Job:
     if kind is None or not isinstance(batch, Mapping) or not _takes(kind, batch):
         return job
     defaults = {name: each.default for name, each in inspect.signature(kind).parameters.items()}
-    values = {
+    values: dict[str, int | float] = {
         name: demand.value
         for name, demand in _demands(kind, batch, data).items()
         if demand.is_known and name not in job.chosen_in_model and not demand.accepts(node.get(name, defaults[name]))
     }
+    deviation = _deviation(data) if kind is MLPRegressor and "target_deviation" not in job.chosen_in_model else None
+    if deviation is not None and deviation != node.get("target_deviation", defaults["target_deviation"]):
+        values["target_deviation"] = deviation
     if not values:
         return job
-    note = ", ".join(f"model.{name}={value}" for name, value in values.items()) + ": from the data"
+    shown = [f"model.{name}={f'{value:.4g}' if isinstance(value, float) else value}" for name, value in values.items()]
+    note = f"{', '.join(shown)}: from the data"
+    if "target_deviation" in values:
+        note += "; mean_absolute_error has the unit of the target"
     if kind is MLP and _fitting_model(batch) is CNN:
         note += "; model=cnn is made for images"
     return replace(job, config={**job.config, "model": {**node, **values}}, notes=(*job.notes, note))
@@ -256,6 +262,13 @@ def _num_classes(data: Splits) -> int | None:
     target = (data.encoding or {}).get("target")
     classes = target.get("classes") if isinstance(target, Mapping) else None
     return len(classes) if isinstance(classes, list | tuple) else _recorded(data, "target", "num_classes")
+
+
+def _deviation(data: Splits) -> float | None:
+    """Return the number by which the targets were divided, or None if the encoding of the data does not contain it."""
+    target = (data.encoding or {}).get("target")
+    value = target.get("deviation") if isinstance(target, Mapping) else None
+    return value if isinstance(value, float) else None
 
 
 def _recorded(data: Splits, entry: str, name: str) -> int | None:
