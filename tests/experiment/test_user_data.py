@@ -73,6 +73,28 @@ def test_the_line_that_an_error_proposes_makes_the_model_fit(cli: Cli, files: Pa
     assert (first.code, second.code, second.err) == (2, 0, "")
 
 
+def test_a_table_with_holes_in_another_layout_is_trained_and_predicted(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{'' if row % 7 == 3 else f'{row},5'};{'' if row == 4 else 'café'};{row}" for row in range(20)]
+    (tmp_path / "old.csv").write_bytes("\n".join(["size;place;price", *rows]).encode("latin-1"))
+    layout = ["data.delimiter=;", "data.decimal=,", "data.encoding=latin-1"]
+    words = ["data=csv", "data.path=old.csv", "data.target=price", "model=mlp_regressor", *layout]
+    assert cli("plan", *words).err.endswith(" To repair all of this, type data.missing=fill.\n")
+    answer = cli(*words, "data.missing=fill", "loop.max_steps=2", "loggers=none", "hydra.run.dir=run")
+    assert (answer.code, answer.err) == (0, "")
+    columns = "size: number (3 empty cells filled), place: 1 category (1 empty cell filled);"
+    assert columns in (tmp_path / "run" / "plan.txt").read_text()
+    recorded = (tmp_path / "run" / "data.json").read_bytes()
+    (tmp_path / "new.csv").write_bytes("place;size\ncafé;\n;7,5\n".encode("latin-1"))
+    assert cli("predict", "run", "data.path=new.csv", "output=found.csv").code == 0
+    (tmp_path / "plain.csv").write_text("place,size\ncafé,\n,7.5\n")
+    plain = ["data.delimiter=comma", "data.decimal=point", "data.encoding=utf-8"]
+    assert cli("predict", "run", "data.path=plain.csv", *plain, "output=same.csv").code == 0
+    assert (tmp_path / "found.csv").read_text() == (tmp_path / "same.csv").read_text()
+    for verb in (["validate", "run"], ["validate", "run", "data.path=old.csv"], ["resume", "run", "loop.max_steps=3"]):
+        assert cli(*verb).code == 0
+    assert (tmp_path / "run" / "data.json").read_bytes() == recorded
+
+
 def test_the_encoding_of_the_data_is_recorded_and_equal_runs_record_equal_bytes(cli: Cli, files: Path) -> None:
     words = ["data=csv", "data.path=houses.csv", "data.target=price", "model=mlp_regressor", "model.in_features=1"]
     for name in ("a", "b"):

@@ -244,11 +244,21 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         {},
         "path='houses.csv', row 1: expected the names of the columns, found numbers; add a first row with names.",
     ),
-    "unnamed": (",y\n1,2\n", {}, "path='houses.csv', row 1: column 1 has no name; expected a name for each column."),
+    "unnamed": (
+        ",y\n1,2\n",
+        {},
+        "path='houses.csv', row 1: no name for column 1; expected a different name for each column.",
+    ),
     "same name": (
         "y,y\n1,2\n",
         {},
-        "path='houses.csv', row 1: two columns are called 'y'; expected different names.",
+        "path='houses.csv', row 1: several columns are called 'y'; expected a different name for each column.",
+    ),
+    "no names and equal names": (
+        ",x,,y,x,y\n1,2,3,4,5,6\n",
+        {},
+        "path='houses.csv', row 1: no name for column 1, 3; several columns are called 'x', 'y'; expected a different "
+        "name for each column.",
     ),
     "delimiter": (
         "x;y\n1;2\n",

@@ -58,7 +58,7 @@ def csv(
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
         types: types of columns by column name: ``number``, ``category`` or ``ignore``. For any other column, the first
-            cell determines the type, and a cell of the other type is refused. A column of text is also refused if more
+            value determines the type, and a cell of the other type is refused. A column of text is also refused if more
             than half of its cells, and more than 10, are different, or if its cells are numbers with decimal commas.
         val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored

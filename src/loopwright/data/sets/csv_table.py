@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -190,13 +191,12 @@ def listed(names: Collection[str]) -> str:
 
 
 def _check_names(table: Table, names: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for number, name in enumerate(names, 1):
-        if not name:
-            raise table.error(f", row 1: column {number} has no name; expected a name for each column.")
-        if name in seen:
-            raise table.error(f", row 1: two columns are called {name!r}; expected different names.")
-        seen.add(name)
+    unnamed = [str(number) for number, name in enumerate(names, 1) if not name]
+    repeated = [repr(name) for name, number in Counter(names).items() if name and number > 1]
+    problems = [f"no name for column {listed(unnamed)}"] if unnamed else []
+    problems += [f"several columns are called {listed(repeated)}"] if repeated else []
+    if problems:
+        raise table.error(f", row 1: {'; '.join(problems)}; expected a different name for each column.")
     if all(as_number(name) is not None for name in names):
         raise table.error(", row 1: expected the names of the columns, found numbers; add a first row with names.")
     if len(names) == 1 and names[0] not in table.types:
@@ -213,9 +213,10 @@ def _check_names(table: Table, names: Sequence[str]) -> None:
 
 def _add(table: Table, column: Column, row: int, cell: str) -> Fault | None:
     """Add a cell to its column, or return why the cell is unusable."""
-    if column.name != table.target and (not cell if column.kind == "category" else is_missing(cell)):
-        return _add_missing(table, column, row, cell)
     number = None if column.kind == "category" else as_number(cell, table.layout.decimal)
+    is_value = number is not None or (cell != "" if column.kind == "category" else not is_missing(cell))
+    if not is_value and column.name != table.target:
+        return _add_missing(table, column, row, cell)
     fault = None
     if column.kind is None:
         column.kind = "category" if number is None else "number"

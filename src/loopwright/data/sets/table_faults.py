@@ -63,7 +63,7 @@ def all_faults(faults: Sequence[Fault], types: Mapping[str, Kind]) -> str:
     """Return the text of the error for all faults, after the path. Its last sentence is one line that repairs them.
 
     Args:
-        faults: at least one fault, at most one for each column.
+        faults: at least one fault.
         types: column types that the user gave, by column name.
     """
     if len(faults) == 1:
