@@ -295,10 +295,10 @@ def _check_same_run(job: Job, path: str, *, is_training: bool, trusted: Sequence
     if found is None:
         return
     run_dir, differences = found
-    if not is_training:  # a setting that changes only the unit of a metric, and that older runs lack
-        differences = [line for line in differences if not line.startswith("model.target_deviation:")]
-        if not differences:
-            return
+    # This setting changes only the unit of a metric, and older runs lack it. Other data are refused later.
+    differences = [line for line in differences if not line.startswith("model.target_deviation:")]
+    if not differences:
+        return
     validate = command_on("validate", run_dir, trusted)
     what, remedy = "another model", f"to validate it with the recorded model: {validate}"
     if is_training:
