@@ -22,7 +22,7 @@ from tiny import sgd
 DOC = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
 MODULE, USE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
 (CONFIG,) = re.findall(r"```yaml\n(.*?)```", DOC, re.DOTALL)
-(COMMAND,) = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
+COMMAND, PLAN = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_the_command_trains(project: Path) -> None:
     answer: Answer = run_in(project, *words, "hydra.run.dir=run", "loggers=none")
     assert program == "loopwright" and (answer.code, answer.err) == (0, "")
     assert float(re.findall(r"val/accuracy ([\d.]+)", answer.out)[-1]) > 0.9
+
+
+def test_the_plan_of_a_table_is_printed_and_trained(tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_text("area,city,price\n" + "".join(f"{x},{'ab'[x % 2]},{2 * x}\n" for x in range(20)))
+    program, verb, *words = shlex.split(PLAN)
+    answer = run_in(tmp_path, verb, *words)
+    assert (program, verb, answer.code) == ("loopwright", "plan", 0)
+    assert "area: number, city: 2 categories; target price: number" in answer.out
+    assert "model.in_features=3" in answer.out
+    assert run_in(tmp_path, *words, "loop.max_steps=2", "loggers=none").code == 0
 
 
 def test_the_same_in_python(project: Path) -> None:

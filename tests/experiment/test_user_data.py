@@ -53,13 +53,13 @@ def test_a_model_trains_on_each_kind_of_data(cli: Cli, files: Path, words: list[
 @pytest.mark.parametrize(
     "words",
     [
-        ["data=csv", "data.path=kinds.csv", "data.target=kind"],
+        ["data=csv", "data.path=kinds.csv", "data.target=kind", "model.in_features=9", "model.num_classes=2"],
         ["data=csv", "data.path=kinds.csv", "data.target=kind", "model=cnn"],
         ["data=csv", "data.path=houses.csv", "data.target=price"],
-        ["data=image_folder", "data.path=photos"],
+        ["data=csv", "data.path=houses.csv", "data.target=price", "model.in_features=9"],
+        ["data=image_folder", "data.path=photos", "model=cnn", "model.in_channels=9", "model.image_size=9"],
         ["data=tensor_file", "data.path=rows.safetensors"],
         ["data=stdlib_text"],
-        ["data=synthetic", "data.shape=[8,12]", "data.num_classes=3"],
     ],
     ids=" ".join,
 )
@@ -67,9 +67,32 @@ def test_the_line_that_an_error_proposes_makes_the_model_fit(cli: Cli, files: Pa
     (files / "kinds.csv").write_text("size,kind\n" + "".join(f"{row},{'abc'[row % 3]}\n" for row in range(20)))
     first = cli("plan", *words)
     proposed = shlex.split(re.split(r", or |;|\.$| \(columns", re.split(r"[Tt]ype ", first.err.strip())[1])[0])
-    kept = [word for word in words if not (word.startswith("model=") and proposed[0].startswith("model="))]
+    replaced = {word.partition("=")[0] for word in proposed}
+    kept = [word for word in words if word.partition("=")[0] not in replaced]
     second = cli("plan", *kept, *proposed)
     assert (first.code, second.code, second.err) == (2, 0, "")
+
+
+def test_a_table_with_holes_in_another_layout_is_trained_and_predicted(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{'' if row % 7 == 3 else f'{row},5'};{'' if row == 4 else 'café'};{row}" for row in range(20)]
+    (tmp_path / "old.csv").write_bytes("\n".join(["size;place;price", *rows]).encode("latin-1"))
+    layout = ["data.delimiter=;", "data.decimal=,", "data.encoding=latin-1"]
+    words = ["data=csv", "data.path=old.csv", "data.target=price", "model=mlp_regressor", *layout]
+    assert cli("plan", *words).err.endswith(" To repair all of this, type data.missing=fill.\n")
+    answer = cli(*words, "data.missing=fill", "loop.max_steps=2", "loggers=none", "hydra.run.dir=run")
+    assert (answer.code, answer.err) == (0, "")
+    columns = "size: number (3 empty cells filled), place: 1 category (1 empty cell filled);"
+    assert columns in (tmp_path / "run" / "plan.txt").read_text()
+    recorded = (tmp_path / "run" / "data.json").read_bytes()
+    (tmp_path / "new.csv").write_bytes("place;size\ncafé;\n;7,5\n".encode("latin-1"))
+    assert cli("predict", "run", "data.path=new.csv", "output=found.csv").code == 0
+    (tmp_path / "plain.csv").write_text("place,size\ncafé,\n,7.5\n")
+    plain = ["data.delimiter=comma", "data.decimal=point", "data.encoding=utf-8"]
+    assert cli("predict", "run", "data.path=plain.csv", *plain, "output=same.csv").code == 0
+    assert (tmp_path / "found.csv").read_text() == (tmp_path / "same.csv").read_text()
+    for verb in (["validate", "run"], ["validate", "run", "data.path=old.csv"], ["resume", "run", "loop.max_steps=3"]):
+        assert cli(*verb).code == 0
+    assert (tmp_path / "run" / "data.json").read_bytes() == recorded
 
 
 def test_the_encoding_of_the_data_is_recorded_and_equal_runs_record_equal_bytes(cli: Cli, files: Path) -> None:
@@ -137,8 +160,8 @@ def test_the_override_in_an_error_about_a_column_works(cli: Cli, tmp_path: Path,
 
 
 def override_in(message: str) -> str:
-    """Return the last override that an error proposes, as a shell reads it. It repairs all columns."""
-    (word,) = shlex.split(message[message.rindex("'data.types") : message.rindex("' to read both") + 1])
+    """Return the override that repairs all faults that an error names, as a shell reads it."""
+    (word,) = shlex.split(message.strip().removesuffix(".").rpartition(", type ")[2])
     return word
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from loopwright.errors import SettingError
 from loopwright.models import MLP, MLPRegressor
 
 
@@ -40,6 +41,21 @@ def test_a_regression_returns_the_mean_squared_and_mean_absolute_error(shape: tu
     assert not outputs["mean_absolute_error"].requires_grad
     outputs["loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_the_target_deviation_changes_only_the_mean_absolute_error() -> None:
+    batch, plain = table(), MLPRegressor(in_features=5, hidden=[8])
+    scaled = MLPRegressor(in_features=5, hidden=[8], target_deviation=20)
+    scaled.load_state_dict(plain.state_dict())
+    first, second = plain(batch), scaled(batch)
+    assert second["mean_absolute_error"].item() == pytest.approx(20 * first["mean_absolute_error"].item())
+    assert torch.equal(first["loss"], second["loss"]) and torch.equal(first["prediction"], second["prediction"])
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "1"])
+def test_a_wrong_target_deviation_is_refused(value: Any) -> None:
+    with pytest.raises(SettingError, match=r"target_deviation=.*: expected a (finite )?number above 0"):
+        MLPRegressor(target_deviation=value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch.nn import functional
 from loopwright.errors import SettingError, check_count
 from loopwright.models.batches import check_floats, not_taken
 from loopwright.models.classification import check_labels, classify, predict_classes
-from loopwright.models.setting_checks import check_counts, check_dropout
+from loopwright.models.setting_checks import check_counts, check_dropout, check_scale
 
 
 class MLP(nn.Module):
@@ -77,18 +77,21 @@ class MLPRegressor(nn.Module):
 
     ``model(batch)`` takes a mapping with ``features`` or ``image``, a floating-point tensor with B rows, and
     ``target``, a floating-point tensor of shape B or B x T. It returns ``loss``, the mean squared error;
-    ``mean_absolute_error``; and ``prediction``, which has the shape of ``target``.
+    ``mean_absolute_error``, in the unit of the target before it was standardised; and ``prediction``, which has the
+    shape of ``target``.
 
     Args:
         in_features: number of values in one sample (the product of its dimensions).
         hidden: widths of the hidden layers, each followed by a ReLU; an empty list gives a linear regression.
         num_targets: number of values to predict for a sample.
+        target_deviation: number by which the targets were divided to standardise them. ``mean_absolute_error`` is
+            multiplied by it; ``loss`` and ``prediction`` are not.
         dropout: fraction of each hidden layer's values that are dropped in training, in [0, 1).
 
     Raises:
-        SettingError: if a count is not an integer of at least 1, or ``dropout`` is outside [0, 1). `forward` raises
-            this error for a batch without samples or targets, if a sample does not have ``in_features`` values, or if
-            a target does not have ``num_targets`` values.
+        SettingError: if a count is not an integer of at least 1, ``dropout`` is outside [0, 1), or ``target_deviation``
+            is not a finite number above 0. `forward` raises this error for a batch without samples or targets, if a
+            sample does not have ``in_features`` values, or if a target does not have ``num_targets`` values.
     """
 
     def __init__(
@@ -97,10 +100,12 @@ class MLPRegressor(nn.Module):
         hidden: Sequence[int] = (256,),
         num_targets: int = 1,
         dropout: float = 0.0,
+        target_deviation: float = 1.0,
     ) -> None:
         super().__init__()
         self.in_features = check_count("in_features", in_features)
         self.num_targets = check_count("num_targets", num_targets)
+        self.target_deviation = check_scale("target_deviation", target_deviation)
         self.layers = _layers(self.in_features, hidden, self.num_targets, dropout)
 
     def check_batch(self, batch: Mapping[str, Tensor]) -> None:
@@ -122,7 +127,7 @@ class MLPRegressor(nn.Module):
         prediction = self.layers(features_BF).reshape(target.shape)
         return {
             "loss": functional.mse_loss(prediction, target),
-            "mean_absolute_error": functional.l1_loss(prediction.detach(), target),
+            "mean_absolute_error": functional.l1_loss(prediction.detach(), target) * self.target_deviation,
             "prediction": prediction,
         }
 

@@ -15,8 +15,8 @@ from torch import Tensor
 import special
 from loopwright.data import Loader, Splits, csv
 from loopwright.data.sets.column_encoding import NumberEncoding
-from loopwright.data.sets.csv_table import Kind
 from loopwright.data.sets.table_encoding import TableEncoding, read_table_encoding
+from loopwright.data.sets.table_faults import Kind
 from loopwright.errors import SettingError
 
 Write = Callable[..., str]
@@ -103,6 +103,72 @@ def test_the_advice_for_several_faults_repairs_all_of_them(write: Write) -> None
     assert splits.train.dataset.columns_text == "size: 2 categories, kind: 2 categories; target y: number"
 
 
+def test_the_line_for_all_faults_of_a_table_repairs_it(write: Write) -> None:
+    rows = [f"u{row};{'' if row == 3 else row};{'two' if row == 5 else 2};{row},5;1" for row in range(20)]
+    path, layout = write("\n".join(["id;size;rooms;area;y", *rows])), {"delimiter": ";", "decimal": "comma"}
+    types: dict[str, Kind] = {"rooms": "category", "id": "ignore"}
+    splits = csv(path, "y", types=types, missing="fill", standardizes=False, **layout)
+    columns = "size: number (1 empty cell filled), rooms: 2 categories, area: number; target y: number"
+    assert splits.train.dataset.columns_text == columns
+
+
+def test_empty_cells_are_filled_from_the_training_rows(write: Write) -> None:
+    rows = [
+        "1,Rome,a",
+        ",Rome,a",
+        "3,,b",
+        "NA,Oslo,a",
+        "n/a,,",
+        "8,Rome,b",
+        "9,Oslo,b",
+        "2,Rome,b",
+        "2,Rome,a",
+        "100,,",
+    ]
+    path = write("\n".join(["x,city,kind,y", *(f"{row},{number}" for number, row in enumerate(rows))]))
+    splits = csv(path, "y", missing="fill", standardizes=False)
+    x, cities, kinds = splits.encoding["columns"]  # type: ignore[index]
+    assert x == {"name": "x", "kind": "number", "mean": 0.0, "deviation": 1.0, "fill": 2.5}  # of 1, 3, 8, 9, 2, 2
+    assert cities == {"name": "city", "kind": "category", "categories": ["", "Oslo", "Rome"], "fill": ""}
+    assert kinds == {"name": "kind", "kind": "category", "categories": ["a", "b"], "fill": "a"}
+    assert everything(splits.train)["features"][:4, 0].tolist() == [1, 2.5, 3, 2.5]
+    assert everything(splits.train)["features"][2].tolist() == [3, 1, 0, 0, 0, 1]
+    assert everything(splits.val)["features"].tolist() == [[2.5, 1, 0, 0, 1, 0], [100, 1, 0, 0, 1, 0]]
+    scaled = everything(csv(path, "y", missing="fill").train)["features"][:, 0]
+    assert scaled.mean().item() == pytest.approx(0, abs=1e-6)
+    assert scaled.std(correction=0).item() == pytest.approx(1)
+
+
+def test_words_for_missing_values_above_texts_are_categories(write: Write) -> None:
+    splits = csv(write("x,y\nnone,1\nnone,2\ngold,3\n"), "y", val_fraction=0.4, types=None)
+    assert encoding_of(splits).feature_names == ["x=none"]
+
+
+def test_a_complete_table_is_encoded_alike_with_and_without_filling(write: Write) -> None:
+    path = write(HOUSES)
+    plain, filled = (everything(csv(path, "price", missing=missing).train) for missing in ("error", "fill"))
+    assert torch.equal(plain["features"], filled["features"])
+
+
+def test_decimal_commas_and_points_between_thousands_are_read(write: Write) -> None:
+    path = write("x;y\n0,5;1\n-1.234,75;2\n,5;3\n12;4\n1,5e3;5\n")
+    splits = csv(path, "y", delimiter="semicolon", decimal="comma", val_fraction=0.5, standardizes=False)
+    train, val = (everything(part)["features"][:, 0].tolist() for part in (splits.train, splits.val))
+    assert sorted(train + val) == [-1234.75, 0.5, 0.5, 12, 1500]
+
+
+@pytest.mark.parametrize(("delimiter", "sign"), [("tab", "\t"), ("semicolon", ";"), ("pipe", "|"), ("space", " ")])
+def test_a_delimiter_has_a_name(write: Write, delimiter: str, sign: str) -> None:
+    splits = csv(write(f"x{sign}y\n" + f"1{sign}2\n" * 5), "y", delimiter=delimiter)
+    assert encoding_of(splits).feature_names == ["x"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "UTF-8", "utf_8"])
+def test_a_table_in_another_encoding_is_read(write: Write, encoding: str) -> None:
+    path = write("café,y\n1,2\n2,3\n".encode(encoding))
+    assert encoding_of(csv(path, "y", encoding=encoding, val_fraction=0.5)).feature_names == ["café"]
+
+
 def test_a_column_with_many_categories_is_accepted_if_its_type_is_given_or_they_repeat(write: Write) -> None:
     unique = "".join(f"u{row},{row}\n" for row in range(20))
     ids = csv(write("x,y\n" + unique), "y", types={"x": "category"})
@@ -178,17 +244,27 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         {},
         "path='houses.csv', row 1: expected the names of the columns, found numbers; add a first row with names.",
     ),
-    "unnamed": (",y\n1,2\n", {}, "path='houses.csv', row 1: column 1 has no name; expected a name for each column."),
+    "unnamed": (
+        ",y\n1,2\n",
+        {},
+        "path='houses.csv', row 1: no name for column 1; expected a different name for each column.",
+    ),
     "same name": (
         "y,y\n1,2\n",
         {},
-        "path='houses.csv', row 1: two columns are called 'y'; expected different names.",
+        "path='houses.csv', row 1: several columns are called 'y'; expected a different name for each column.",
+    ),
+    "no names and equal names": (
+        ",x,,y,x,y\n1,2,3,4,5,6\n",
+        {},
+        "path='houses.csv', row 1: no name for column 1, 3; several columns are called 'x', 'y'; expected a different "
+        "name for each column.",
     ),
     "delimiter": (
         "x;y\n1;2\n",
         {},
-        "path='houses.csv', row 1: has one column, 'x;y'; expected at least two columns, separated by ','; "
-        "set delimiter for another separator.",
+        "path='houses.csv', row 1: has one column, 'x;y'; expected at least two columns, separated by comma; "
+        "for another separator, use data.delimiter=semicolon.",
     ),
     "short row": (
         "x,y\n1,2\n\n3\n",
@@ -199,7 +275,8 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "bytes": (
         b"x,y\n1,caf\xe9\n",
         {},
-        "path='houses.csv': expected text in UTF-8, found a byte 0xe9; save the table as UTF-8.",
+        "path='houses.csv': expected text in UTF-8, found a byte 0xe9; use data.encoding=latin-1, "
+        "or save the table as UTF-8.",
     ),
     "odd number": (
         "x,y\n1,2\nmany,3\n",
@@ -211,19 +288,19 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "x,y\n1,2\nnan,3\n",
         {"types": {"x": "number"}},
         "path='houses.csv', row 3, column x='nan': represents a missing value; expected a number; "
-        "use 'data.types={x: ignore}' to leave the column out.",
+        "use data.missing=fill to fill empty cells, or use 'data.types={x: ignore}' to leave the column out.",
     ),
     "missing below": (
         "x,y\n1,2\nN/A,3\n",
         {},
         "path='houses.csv', row 3, column x='N/A': represents a missing value; expected a number; "
-        "use 'data.types={x: ignore}' to leave the column out.",
+        "use data.missing=fill to fill empty cells, or use 'data.types={x: ignore}' to leave the column out.",
     ),
     "missing above": (
         "x,y\nnan,2\nNA,2\n1,3\n",
         {},
         "path='houses.csv', row 2, column x='nan': represents a missing value; expected a number; "
-        "use 'data.types={x: ignore}' to leave the column out.",
+        "use data.missing=fill to fill empty cells, or use 'data.types={x: ignore}' to leave the column out.",
     ),
     "infinite": (
         "x,y\n1,2\n2,-inf\n",
@@ -276,13 +353,12 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "x,y\n1,2\n ,3\n",
         {},
         "path='houses.csv', row 3, column x: is empty; expected a value; "
-        "use 'data.types={x: ignore}' to leave the column out.",
+        "use data.missing=fill to fill empty cells, or use 'data.types={x: ignore}' to leave the column out.",
     ),
     "first cell empty": (
         "x,y\n,2\n",
         {},
-        "path='houses.csv', row 2, column x: is empty; expected a value; "
-        "use 'data.types={x: ignore}' to leave the column out.",
+        "path='houses.csv', column x: has no values; use 'data.types={x: ignore}' to leave the column out.",
     ),
     "target": (
         HOUSES,
@@ -333,54 +409,133 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "decimal commas": (
         "x;y\n0,5;1\n-1.234,75;2\n,5;3\n",
         {"delimiter": ";"},
-        "path='houses.csv', row 2, column x='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
-        "decimal commas of the column, or use 'data.types={x: category}' to read its cells as categories.",
+        "path='houses.csv', row 2, column x='0,5': expected numbers with a decimal point, such as 1234.5; use "
+        "data.decimal=comma to read decimal commas, or use 'data.types={x: ignore}' to leave the column out, or use "
+        "'data.types={x: category}' to read its cells as categories.",
     ),
     "decimal commas below whole numbers": (
         "x;y\n5;1\n0,5;2\n",
         {"delimiter": ";"},
-        "path='houses.csv', row 3, column x='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
-        "decimal commas of the column, or use 'data.types={x: ignore}' to leave the column out.",
+        "path='houses.csv', row 3, column x='0,5': expected numbers with a decimal point, such as 1234.5; use "
+        "data.decimal=comma to read decimal commas, or use 'data.types={x: ignore}' to leave the column out.",
     ),
     "decimal commas of the target": (
         "x;y\n1;0,5\n2;0,7\n",
         {"delimiter": ";"},
-        "path='houses.csv', row 2, column y='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
-        "decimal commas of the column, or use 'data.types={y: category}' to read its cells as categories.",
+        "path='houses.csv', row 2, column y='0,5': expected numbers with a decimal point, such as 1234.5; use "
+        "data.decimal=comma to read decimal commas, or use 'data.types={y: category}' to read its cells as categories.",
+    ),
+    "decimal commas beside decimal points": (
+        "x;z;y\n0,5;1.5;1\n0,7;2;2\n",
+        {"delimiter": "semicolon"},
+        "path='houses.csv', row 2, column x='0,5': expected numbers with a decimal point, such as 1234.5; replace the "
+        "decimal commas of the column, or use 'data.types={x: ignore}' to leave the column out, or use "
+        "'data.types={x: category}' to read its cells as categories.",
+    ),
+    "decimal points": (
+        "x;y\n0.5;1\n0.7;2\n",
+        {"delimiter": "semicolon", "decimal": "comma"},
+        "path='houses.csv', row 2, column x='0.5': expected numbers with a decimal comma, such as 1234,5; use "
+        "data.decimal=point to read decimal points, or use 'data.types={x: ignore}' to leave the column out, or use "
+        "'data.types={x: category}' to read its cells as categories.",
     ),
     "several faults": (
         "size,kind,city,y\n1,a,,1\nbig,b,Rome,n/a\n3,7,,2\n4,c\n",
         {},
-        "path='houses.csv', row 2, column city: is empty; expected a value; use 'data.types={city: ignore}' to leave "
-        "the column out. Also: row 3, column size='big': expected a number, because row 2 has '1'; "
-        "use 'data.types={city: ignore, size: category}' to read both as categories. Also: row 3, column y='n/a': "
-        "represents a missing value; expected a number; change it, or remove its row. Also: row 4, column kind='7': "
-        "expected text, because row 2 has 'a'; use 'data.types={city: ignore, size: category, kind: category}' to read "
-        "both as categories. Also: row 5: expected 4 cells, one for each column name, found 2.",
+        "path='houses.csv', row 3, column size='big': expected a number, because row 2 has '1'. Also: row 2, column "
+        "city: is empty; expected a value. Also: row 3, column y='n/a': represents a missing value; expected a number; "
+        "change it, or remove its row. Also: row 4, column kind='7': expected text, because row 2 has 'a'. "
+        "Also: row 5: expected 4 cells, one for each column name, found 2. To repair the other columns, type "
+        "data.missing=fill 'data.types={size: category, kind: category}'.",
     ),
-    "a fault and an id": (
-        "id,x,y\n" + "".join(f"u{row},{row or ''},{row}\n" for row in range(20)),
+    "empty cells, mixed types, an id and decimal commas": (
+        "id;size;rooms;area;y\n"
+        + "".join(f"u{row};{'' if row == 3 else row};{'two' if row == 5 else 2};{row},5;1\n" for row in range(20)),
+        {"delimiter": ";"},
+        "path='houses.csv', row 5, column size: is empty; expected a value. Also: row 7, column rooms='two': expected "
+        "a number, because row 2 has '2'. Also: column id: expected numbers, or categories that repeat, found 20 "
+        "different texts in 20 rows. Also: row 2, column area='0,5': expected numbers with a decimal point, such as "
+        "1234.5. To repair all of this, type data.decimal=comma data.missing=fill "
+        "'data.types={rooms: category, id: ignore}'.",
+    ),
+    "an empty cell in a column of both types": (
+        "x,z,y\n1,,1\n,1,1\ntwo,1,2\n",
         {},
-        "path='houses.csv', row 2, column x: is empty; expected a value; use 'data.types={x: ignore}' to leave the "
-        "column out. Also: column id: expected numbers, or categories that repeat, found 20 different texts in 20 "
-        "rows; use 'data.types={x: ignore, id: ignore}' to leave the column out, or use 'data.types={x: ignore, id: "
-        "category}' to read its cells as categories.",
+        "path='houses.csv', row 2, column z: is empty; expected a value. Also: row 4, column x='two': expected a "
+        "number, because row 2 has '1'. To repair all of this, type data.missing=fill 'data.types={x: category}'.",
+    ),
+    "many faults": (
+        ",".join(f"c{number}" for number in range(12)) + ",y\n" + "1," * 12 + "1\n" + "a," * 12 + "2\n",
+        {},
+        "path='houses.csv', "
+        + " Also: ".join(
+            f"row 3, column c{number}='a': expected a number, because row 2 has '1'." for number in range(10)
+        )
+        + " Also: 2 more. To repair all of this, type 'data.types={"
+        + ", ".join(f"c{number}: category" for number in range(12))
+        + "}'.",
     ),
     "many categories": (
-        "x,y\n" + "".join(f"note {row // 3},{row}\n" for row in range(1200)),
+        "x,z,y\n" + "".join(f"note {row // 3},n{row // 3},{row}\n" for row in range(1200)),
         {},
-        "path='houses.csv', column x: expected at most 256 categories, found 400; "
-        "use 'data.types={x: ignore}' to leave the column out.",
+        "path='houses.csv', column x: expected at most 256 categories, found 400. Also: column z: expected at most 256 "
+        "categories, found 400. To repair all of this, type 'data.types={x: ignore, z: ignore}'.",
+    ),
+    "empty training rows": (
+        "x,y\n" + ",1\n" * 4 + "1,1\n",
+        {"missing": "fill"},
+        "path='houses.csv', column x: is empty in all training rows; use 'data.types={x: ignore}' to leave the column "
+        "out.",
+    ),
+    "empty target": (
+        "x,y\n1,1\n1,\n",
+        {"missing": "fill"},
+        "path='houses.csv', row 3, column y: is empty; expected a value; change it, or remove its row.",
+    ),
+    "first cell of the target empty": (
+        "x,y\n1,\n1,2\n",
+        {"missing": "fill"},
+        "path='houses.csv', row 2, column y: is empty; expected a value; change it, or remove its row.",
+    ),
+    "missing setting": ("", {"missing": "mean"}, "missing='mean': expected error or fill."),
+    "decimal": ("", {"decimal": ";"}, "decimal=';': expected point or comma."),
+    "encoding": (
+        "",
+        {"encoding": "latin_x"},
+        "encoding='latin_x': expected the name of a text encoding, such as utf-8, latin-1 or cp1252.",
+    ),
+    "not a text encoding": (
+        "",
+        {"encoding": "hex"},
+        "encoding='hex': expected the name of a text encoding, such as utf-8, latin-1 or cp1252.",
+    ),
+    "Windows": (
+        "x,y\n1,5 €\n".encode("cp1252"),
+        {},
+        "path='houses.csv': expected text in UTF-8, found a byte 0x80; use data.encoding=cp1252, or save the table as "
+        "UTF-8.",
+    ),
+    "UTF-16": (
+        "x,y\n1,2\n".encode("utf-16"),
+        {},
+        "path='houses.csv': expected text in UTF-8, found a null character; use data.encoding=utf-16.",
+    ),
+    "another encoding": (
+        "x,y\n1,caf\xe9\n".encode("latin-1"),
+        {"encoding": "ascii"},
+        "path='houses.csv': expected text in ASCII, found a byte 0xe9; set data.encoding to the encoding of the table.",
     ),
     "delimiters": (
         "",
         {"delimiter": ", "},
-        "delimiter=', ': expected one character other than a quotation mark or a line break.",
+        "delimiter=', ': expected one of comma, semicolon, tab, pipe, space, or one character other than a "
+        "quotation mark or a line break.",
     ),
     "quotation mark": (
         "",
         {"delimiter": '"'},
-        """delimiter='"': expected one character other than a quotation mark or a line break.""",
+        "delimiter='\"': expected one of comma, semicolon, tab, pipe, space, or one character other than a quotation "
+        "mark or a line break.",
     ),
 }
 
@@ -415,10 +570,10 @@ def test_a_wrong_table_is_reported_in_one_line_with_file_row_and_column(write: W
             "use 'data.types={city: category}' to read both as categories.",
         ),
         (
-            "area,city,rooms,price\nNA,Rome,1,1\n",
+            "area,city,rooms,price\nNA,Rome,1,1\n2,Rome,1,1\n",
             "price",
             ", row 2, column area='NA': represents a missing value; expected a number; "
-            "use 'data.types={area: ignore}' to leave the column out.",
+            "use data.missing=fill to fill empty cells, or use 'data.types={area: ignore}' to leave the column out.",
         ),
     ],
 )

@@ -79,6 +79,26 @@ def test_a_table_with_one_column_is_enough(tmp_path: Path, monkeypatch: pytest.M
     assert read(csv("old.csv", "y").encoding, "x\n7\n").keys[0] == 2
 
 
+def test_empty_cells_are_filled_as_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.csv").write_text("size,city,kind,price\n" + "1,Rome,a,1\n3,,a,2\n,Oslo,b,3\n" * 3)
+    encoding = csv("old.csv", "price", missing="fill", standardizes=False).encoding
+    features = read(encoding, "size,city,kind\n,,\n7,Rome,b\n").loader.dataset.tensors["features"]
+    assert features.tolist() == [[1, 1, 0, 0, 1, 0], [7, 0, 0, 1, 0, 1]]
+    with pytest.raises(SettingError, match="row 2, column price: is empty; expected a value; change it"):
+        read(encoding, "size,city,kind,price\n1,Rome,a,\n", has_targets=True)
+    with pytest.raises(SettingError, match="column city='Bern': expected one of the categories"):
+        read(encoding, "size,city,kind\n1,Bern,a\n")
+
+
+def test_new_tables_may_have_another_layout(encoding: Any) -> None:
+    expected = read(encoding, "size,city\n1.5,Rome\n").loader.dataset.tensors["features"]
+    samples = read(encoding, "size;city\n1,5;Rome\n", delimiter="semicolon", decimal="comma", text_encoding="ascii")
+    assert torch.equal(samples.loader.dataset.tensors["features"], expected)
+    with pytest.raises(SettingError, match=r"1234.5; use data.decimal=comma to read decimal commas\.$"):
+        read(encoding, "size;city\n1,5;Rome\n", delimiter=";")
+
+
 @pytest.mark.parametrize("folder", ["new/cat", "new"])
 def test_images_are_read_from_a_folder_and_its_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str

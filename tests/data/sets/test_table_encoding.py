@@ -15,6 +15,7 @@ from loopwright.data import Splits, csv
 from loopwright.data.sets.column_encoding import CategoryEncoding, ColumnEncoding, NumberEncoding
 from loopwright.data.sets.csv_table import read_table
 from loopwright.data.sets.table_encoding import TableEncoding, read_table_encoding
+from loopwright.data.sets.table_layout import TableLayout
 from loopwright.errors import SettingError
 from loopwright.records import DATA_FILE, encoding_text, read_encoding
 
@@ -45,7 +46,7 @@ def test_the_recorded_encoding_gives_the_tensors_of_the_run(tmp_path: Path, targ
     splits = csv(str(file), target, types={"id": "ignore", "rooms": "category"}, standardizes=standardizes)
     encoding = recorded(splits, tmp_path)
     assert encoding.ignored == ("id",)
-    table = read_table("path", str(file), file, target, encoding.kinds, ",")
+    table = read_table("path", str(file), file, target, encoding.kinds, TableLayout())
     again = encoding.encode(table, torch.arange(6))
     is_val = torch.arange(6) == 4  # every fifth row is held out
     for name in ("features", "label" if target == "city" else "target"):
@@ -93,8 +94,13 @@ numbers = st.builds(
     st.text(),
     st.floats(allow_nan=False, allow_infinity=False),
     st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
-categories = st.builds(CategoryEncoding, st.text(), st.lists(st.text(), unique=True).map(tuple))
+names = st.lists(st.text(), unique=True).map(tuple)
+categories = st.one_of(
+    st.builds(CategoryEncoding, st.text(), names),
+    st.builds(lambda name, known: CategoryEncoding(name, known, known[-1]), st.text(), names.filter(bool)),
+)
 columns: st.SearchStrategy[ColumnEncoding] = st.one_of(numbers, categories)
 
 
@@ -117,6 +123,11 @@ TARGET = {"name": "y", "kind": "category", "classes": ["a", "b"]}
         ({"columns": ["x"]}, "columns[0]='x': expected a mapping with name and kind."),
         ({"columns": [{"kind": "number"}]}, "columns[0].name=null: expected the name of a column."),
         ({"columns": [NUMBER | {"kind": "date"}]}, "columns[0].kind='date': expected number, category or ignore."),
+        ({"columns": [NUMBER | {"fill": "1"}]}, "columns[0].fill='1': expected a finite number."),
+        (
+            {"columns": [{"name": "x", "kind": "category", "categories": ["a"], "fill": "b"}]},
+            "columns[0].fill='b': expected one of the categories.",
+        ),
         ({"columns": [NUMBER | {"mean": "1"}]}, "columns[0].mean='1': expected a finite number."),
         ({"columns": [NUMBER | {"mean": True}]}, "columns[0].mean=True: expected a finite number."),
         ({"columns": [NUMBER | {"deviation": 0}]}, "columns[0].deviation=0.0: expected a number above 0."),

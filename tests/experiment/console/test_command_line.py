@@ -23,6 +23,10 @@ def test_validate_takes_a_directory() -> None:
     assert (line.verb, line.directory, line.overrides) == ("validate", "outputs/x", ("data.batch_size=4",))
 
 
+def test_a_semicolon_needs_no_quotes_for_the_grammar_of_overrides() -> None:
+    assert read_command_line(["plan", "data.delimiter=;"]).overrides == ('data.delimiter=";"',)
+
+
 @pytest.mark.parametrize(
     ("words", "flags"),
     [

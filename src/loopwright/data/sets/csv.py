@@ -9,11 +9,14 @@ from pathlib import Path
 import torch
 
 from loopwright.data.reading.loader import Loader
-from loopwright.data.sets.csv_table import KINDS, Kind, Table, listed, read_table
+from loopwright.data.sets.csv_table import KINDS, listed, read_table
 from loopwright.data.sets.held_out import hold_out
 from loopwright.data.sets.paths import find_file
 from loopwright.data.sets.splits import Splits
+from loopwright.data.sets.table import Table
 from loopwright.data.sets.table_encoding import fit_table
+from loopwright.data.sets.table_faults import BOTH_AS_CATEGORIES, Fault, Kind
+from loopwright.data.sets.table_layout import read_layout
 from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 
 # wine.csv: S. Aeberhard and M. Forina, "Wine", UCI Machine Learning Repository, 1992, CC BY 4.0. The column names are
@@ -32,6 +35,9 @@ def csv(
     val_fraction: float = 0.2,
     standardizes: bool = True,
     delimiter: str = ",",
+    decimal: str = ".",
+    encoding: str = "utf-8",
+    missing: str = "error",
 ) -> Splits:
     """Read a table of comma-separated values whose first row contains the column names.
 
@@ -41,9 +47,10 @@ def csv(
     column of categories becomes one feature, 0 or 1, for each category in the training rows.
 
     Numbers, including a numeric target, are standardised with the mean and standard deviation of the training rows.
-    A model that always predicts the mean then has a mean squared error of 1 on the training rows. Predictions of a
-    numeric target and their errors are in standard deviations of the target column. ``splits.encoding``, which a run
-    records as ``data.json``, contains the kinds, means, standard deviations, categories and classes of the columns.
+    A model that always predicts the mean then has a mean squared error of 1 on the training rows. A model predicts a
+    numeric target in standard deviations of the target column. `MLPRegressor` multiplies the mean absolute error by its
+    ``target_deviation``. ``splits.encoding``, which a run records as ``data.json``, contains the kinds, means, standard
+    deviations, categories and classes of the columns, and the values that fill empty cells.
 
     Args:
         path: path of the table, relative to the current directory; ``loopwright:wine.csv`` is part of the package.
@@ -51,46 +58,55 @@ def csv(
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
         types: types of columns by column name: ``number``, ``category`` or ``ignore``. For any other column, the first
-            cell determines the type, and a cell of the other type is refused. A column of text is also refused if more
+            value determines the type, and a cell of the other type is refused. A column of text is also refused if more
             than half of its cells, and more than 10, are different, or if its cells are numbers with decimal commas.
         val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
             if ``val_path`` is given.
         standardizes: whether numbers are shifted and scaled to mean 0 and standard deviation 1 over the training rows.
-        delimiter: character between two cells.
+        delimiter: character between two cells, or its name: ``comma``, ``semicolon``, ``tab``, ``pipe`` or ``space``.
+        decimal: ``point`` or ``comma``: the sign before the decimals of a number. With ``comma``, points may separate
+            groups of three digits.
+        encoding: text encoding of the table, such as ``utf-8``, ``latin-1`` or ``cp1252``.
+        missing: ``error``: empty cells are refused. ``fill``: empty cells of the feature columns are filled. A number,
+            also a cell such as ``NA``, becomes the median of the training rows. In a column of categories, the empty
+            cell is a category of its own, or the most frequent category if the training rows have no empty cell.
 
     Raises:
         SettingError: for a missing or malformed table, with row and column in the message; for an unknown column. If
-            several columns have faults, the message names the first fault of up to five of them.
+            several columns have faults, the message names the first fault of up to ten of them, and one line that
+            repairs all columns.
     """
     if not isinstance(target, str):
         raise refuse_type("target", target, "the name of a column")
     if not isinstance(standardizes, bool):
         raise refuse_type("standardizes", standardizes, "true or false")
     types = _check_types(types)
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        raise refuse("delimiter", delimiter, "one character other than a quotation mark or a line break")
+    if missing not in ("error", "fill"):
+        raise refuse("missing", missing, "error or fill")
+    layout = read_layout(delimiter, decimal, encoding)
     file = find_table("path", path)
-    table = read_table("path", path, file, target, types, delimiter, checks_categories=True)
+    fills = missing == "fill"
+    table = read_table("path", path, file, target, types, layout, fills=fills, checks_categories=True)
     _check_target(table)
     hashes = {"sha256": table.sha256}
     if val_path is None:
         if len(table.rows) == 1:
             expected = "expected at least 2, one for training and one for validation"
-            raise table.fault(f": has 1 row below the column names; {expected}.")
+            raise table.error(f": has 1 row below the column names; {expected}.")
         train_part, val_part = hold_out(len(table.rows), val_fraction)
         val_table, train_rows, val_rows = table, train_part.all_rows(), val_part.all_rows()
     else:
-        val_table = _read_matching(table, val_path, delimiter)
+        val_table = _read_matching(table, val_path)
         hashes["val_sha256"] = val_table.sha256
         train_rows, val_rows = torch.arange(len(table.rows)), torch.arange(len(val_table.rows))
-    encoding = fit_table(table, train_rows, standardizes=standardizes)
-    train, val = encoding.encode(table, train_rows), encoding.encode(val_table, val_rows)
+    fitted = fit_table(table, train_rows, standardizes=standardizes)
+    train, val = fitted.encode(table, train_rows), fitted.encode(val_table, val_rows)
     return Splits(
         train=Loader(train, batch_size=batch_size, shuffle=True, num_workers=num_workers),
         val=Loader(val, batch_size=batch_size, num_workers=num_workers),
-        facts={"path": path, **hashes, "num_features": len(encoding.feature_names)},
-        encoding=encoding.to_json(),
+        facts={"path": path, **hashes, "num_features": len(fitted.feature_names)},
+        encoding=fitted.to_json(),
     )
 
 
@@ -132,20 +148,21 @@ def _check_target(table: Table) -> None:
         )
 
 
-def _read_matching(table: Table, val_path: str, delimiter: str) -> Table:
+def _read_matching(table: Table, val_path: str) -> Table:
     """Read the validation table, which must have the same columns as the training table."""
-    found = read_table("val_path", val_path, find_table("val_path", val_path), table.target, table.types, delimiter)
+    file = find_table("val_path", val_path)
+    found = read_table("val_path", val_path, file, table.target, table.types, table.layout, fills=table.fills)
+    faults = []
     for name, column in table.columns.items():
         if name not in found.columns:
-            raise found.fault(f": lacks column {name}, which {table.path!r} has.{did_you_mean(name, found.columns)}")
+            raise found.error(f": lacks column {name}, which {table.path!r} has.{did_you_mean(name, found.columns)}")
         if found.columns[name].kind != column.kind:
-            if column.kind == "number" and (no_value := found.no_value(name, *found.columns[name].first)):
-                raise no_value
+            no_value = found.no_value(name, *found.columns[name].first) if column.kind == "number" else None
             kinds = f"has the type {found.columns[name].kind}, but the type {column.kind} in {table.path!r}"
-            raise found.fault(
-                f", column {name}: {kinds}; use {found.typed(name, 'category')} to read both as categories."
-            )
+            faults.append(no_value or Fault(f", column {name}: {kinds}", name, (BOTH_AS_CATEGORIES,)))
+    if faults:
+        raise found.refused(faults)
     for name in found.columns:
         if name not in table.columns:
-            raise found.fault(f": has a column {name}, which {table.path!r} lacks.")
+            raise found.error(f": has a column {name}, which {table.path!r} lacks.")
     return found

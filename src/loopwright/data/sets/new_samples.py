@@ -11,9 +11,12 @@ import torch
 from loopwright.data.reading.loader import Loader
 from loopwright.data.sets.column_encoding import CategoryEncoding
 from loopwright.data.sets.csv import find_table
-from loopwright.data.sets.csv_table import Kind, Table, listed, read_column_names, read_table
+from loopwright.data.sets.csv_table import listed, read_column_names, read_table
 from loopwright.data.sets.image_folder import ImageFolder, list_images, list_labelled_images
+from loopwright.data.sets.table import Table
 from loopwright.data.sets.table_encoding import TableEncoding, read_table_encoding
+from loopwright.data.sets.table_faults import Kind
+from loopwright.data.sets.table_layout import TableLayout, read_layout
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 
@@ -41,6 +44,8 @@ def new_samples(
     batch_size: int = 32,
     num_workers: int = 0,
     delimiter: str = ",",
+    decimal: str = ".",
+    text_encoding: str = "utf-8",
     *,
     has_targets: bool = False,
 ) -> NewSamples:
@@ -52,7 +57,9 @@ def new_samples(
         encoding: content of ``data.json`` of the run, whose data were read by ``csv`` or ``image_folder``.
         batch_size: number of samples in a batch.
         num_workers: number of dataloader worker processes.
-        delimiter: character between two cells of a table.
+        delimiter: character between two cells of a table, or its name, as in `csv`.
+        decimal: decimal sign of a table, as in `csv`.
+        text_encoding: text encoding of a table, as ``encoding`` in `csv`.
         has_targets: whether targets are read: the target column of a table, or the folder of each image, which must be
             a class of the run. Otherwise, the target column is ignored and may be missing, and each label is 0.
 
@@ -63,7 +70,8 @@ def new_samples(
     """
     if encoding.get("data") == "csv":
         known = read_table_encoding(encoding)
-        table = _read_rows(path, known, delimiter, has_targets=has_targets)
+        layout = read_layout(delimiter, decimal, text_encoding)
+        table = _read_rows(path, known, layout, has_targets=has_targets)
         rows = torch.arange(len(table.rows))
         data = known.encode(table, rows) if has_targets else TensorData({"features": known.features(table, rows)})
         return NewSamples(Loader(data, batch_size, num_workers=num_workers), "row", table.rows)
@@ -89,10 +97,10 @@ def _list_files(path: str, target: Any, *, has_targets: bool) -> tuple[list[str]
     return files, labels
 
 
-def _read_rows(path: str, known: TableEncoding, delimiter: str, *, has_targets: bool) -> Table:
+def _read_rows(path: str, known: TableEncoding, layout: TableLayout, *, has_targets: bool) -> Table:
     """Read a table with the columns of ``known``."""
     file = find_table(_SETTING, path)
-    names = read_column_names(_SETTING, path, file, delimiter)
+    names = read_column_names(_SETTING, path, file, layout)
     columns = (*known.columns, known.target) if has_targets else known.columns
     needed: dict[str, Kind] = {column.name: column.kind for column in columns}
     missing = [name for name in needed if name not in names]
@@ -103,7 +111,8 @@ def _read_rows(path: str, known: TableEncoding, delimiter: str, *, has_targets: 
         )
         raise SettingError(_SETTING, f"={path!r}: {problem}. Found: {listed(names)}.{hint}")
     types: dict[str, Kind] = {name: needed.get(name, "ignore") for name in names}
-    table = read_table(_SETTING, path, file, known.target.name, types, delimiter, has_fixed_types=True)
+    target = known.target.name
+    table = read_table(_SETTING, path, file, target, types, layout, fills=known.fills, has_fixed_types=True)
     for column in known.columns:
         if isinstance(column, CategoryEncoding):
             _check_categories(table, column)
@@ -114,7 +123,7 @@ def _check_categories(table: Table, known: CategoryEncoding) -> None:
     """Refuse a category that the run was not trained with."""
     column = table.columns[known.name]
     for category, code in column.categories.items():
-        if category not in known.categories:
+        if category not in known.categories and (category or known.fill is None):
             where = f", row {table.rows[column.codes.index(code)]}, column {known.name}={category!r}"
             expected = f"one of the categories that the run was trained with: {listed(known.categories)}"
-            raise table.fault(f"{where}: expected {expected}.{did_you_mean(category, known.categories)}")
+            raise table.error(f"{where}: expected {expected}.{did_you_mean(category, known.categories)}")

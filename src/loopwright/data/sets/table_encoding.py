@@ -18,7 +18,8 @@ from loopwright.data.sets.column_encoding import (
     in_order,
     read_column,
 )
-from loopwright.data.sets.csv_table import Kind, Table
+from loopwright.data.sets.table import Table
+from loopwright.data.sets.table_faults import Fault, Kind
 from loopwright.data.sets.tensors import TensorData
 from loopwright.errors import on_one_line, refuse_type
 
@@ -66,9 +67,16 @@ class TableEncoding:
         return used | dict.fromkeys(self.ignored, "ignore")
 
     @property
-    def description(self) -> str:
-        """Kind of each column, on one line. Only the first 20 feature columns are described."""
-        shown = [f"{_shown(column.name)}: {column.description}" for column in self.columns[:_MAX_DESCRIBED]]
+    def fills(self) -> bool:
+        """Whether empty cells are replaced."""
+        return any(column.fill is not None for column in self.columns)
+
+    def describe(self, table: Table) -> str:
+        """Return the kind of each column, and its number of empty cells, on one line.
+
+        Only the first 20 feature columns are described.
+        """
+        shown = [_description(column, table) for column in self.columns[:_MAX_DESCRIBED]]
         num_more = len(self.columns) - len(shown)
         more = [f"and {num_more:,} more columns"] if num_more else []
         return f"{', '.join(shown + more)}; target {_shown(self.target.name)}: {self._target_description()}"
@@ -98,7 +106,7 @@ class TableEncoding:
             tensors["label"] = self.target.labels(table, rows_N)
         else:
             tensors["target"] = self.target.encode(table, rows_N)[:, 0]
-        return TableData(tensors, self.description)
+        return TableData(tensors, self.describe(table))
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``data.json``, from which `read_table_encoding` builds an equal encoding."""
@@ -124,15 +132,19 @@ def fit_table(table: Table, rows_N: Tensor, *, standardizes: bool) -> TableEncod
     """
     features = [column for name, column in table.columns.items() if name != table.target]
     if not features:
-        raise table.fault(f": expected a feature column besides {table.target}; all other columns are ignored.")
-    columns = tuple(fit_feature(table, column, rows_N, standardizes=standardizes) for column in features)
+        raise table.error(f": expected a feature column besides {table.target}; all other columns are ignored.")
+    found = [fit_feature(table, column, rows_N, standardizes=standardizes) for column in features]
     column = table.columns[table.target]
-    target: ColumnEncoding
+    target: ColumnEncoding | Fault
     if column.kind == "number":
         target = fit_number(table, column, rows_N, standardizes=standardizes)
     else:
         # The classes come from the whole table. A class that occurs only in validation rows needs a label, too.
         target = CategoryEncoding(column.name, in_order(column.categories))
+    faults = [each for each in (*found, target) if isinstance(each, Fault)]
+    if faults or isinstance(target, Fault):
+        raise table.refused(faults)
+    columns = tuple(each for each in found if not isinstance(each, Fault))
     return TableEncoding(columns=columns, ignored=table.ignored, target=target)
 
 
@@ -157,6 +169,12 @@ def read_table_encoding(encoding: Mapping[str, Any]) -> TableEncoding:
         ignored=tuple(each for each in read if isinstance(each, str)),
         target=target,
     )
+
+
+def _description(column: ColumnEncoding, table: Table) -> str:
+    num_empty = 0 if column.fill is None else table.columns[column.name].num_empty
+    cells = f" ({num_empty:,} empty cell{'' if num_empty == 1 else 's'} filled)" if num_empty else ""
+    return f"{_shown(column.name)}: {column.description}{cells}"
 
 
 def _shown(name: str) -> str:

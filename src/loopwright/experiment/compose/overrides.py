@@ -77,6 +77,18 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
     return problems
 
 
+def typed_names(overrides: Sequence[str], section: str, names: Sequence[str]) -> list[str]:
+    """Return the names in ``section`` that the overrides set, also in a mapping such as ``loop={max_steps: 5}``."""
+    found: set[str] = set()
+    for override in parse_overrides(overrides):
+        top, _, name = override.key_or_group.partition(".")
+        if top != section or override.is_delete():
+            continue
+        value = None if name else override.value()
+        found.update([name] if name else map(str, value) if isinstance(value, dict) else [])
+    return [name for name in names if name in found]
+
+
 def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
     """Return the overrides of each job of a sweep, in the order in which the sweep runs the jobs.
 

@@ -154,6 +154,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
     if action != "completion":
+        overrides = [_with_quotes(word) for word in overrides]
         _check_split_list(overrides)
         for word in overrides:
             _check_override(word, flags.multirun)
@@ -179,6 +180,11 @@ def _variable_names(names: Sequence[str]) -> tuple[str, ...]:
             shown = name.partition("=")[0]
             raise refuse("--allow-env", shown, "the name of an environment variable, without its value")
     return tuple(dict.fromkeys(names))
+
+
+def _with_quotes(word: str) -> str:
+    """Quote a value such as the semicolon in ``data.delimiter=;``, which Hydra cannot read without quotes."""
+    return f'{word[:-1]}"{word[-1]}"' if word.endswith(("=;", "=,")) else word
 
 
 def _action(flags: argparse.Namespace) -> Action:

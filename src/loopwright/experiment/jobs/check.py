@@ -49,7 +49,7 @@ def checked(
     settled = settle(job, checker, default_num_threads)
     with applied(settled):
         # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
-        yield cast(CheckedJob, checker.check(settled))
+        yield cast(CheckedJob, checker.check(checker.fill(settled)))
 
 
 @contextmanager
@@ -134,6 +134,7 @@ def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> It
         try:
             settled = settle(job, checker)
             with applied(settled):
+                settled = checker.fill(settled)
                 plan = _plan_of(checker.check(settled))
         except SettingError as error:
             if len(jobs) == 1:

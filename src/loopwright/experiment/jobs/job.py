@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from loopwright.errors import SettingError, refuse, refuse_type
-from loopwright.experiment.compose.composer import Composer
+from loopwright.experiment.compose.composer import Composed, Composer
+from loopwright.experiment.compose.overrides import typed_names
 from loopwright.experiment.gate.hydra_tree import check_hydra_tree, override_key
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.references import References, expand_recorded, put_back, refuse_in_path
@@ -29,6 +31,17 @@ from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
 _NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
+# Settings of the shipped models that the data can determine.
+FROM_DATA = (
+    "in_features",
+    "in_channels",
+    "image_size",
+    "num_classes",
+    "num_targets",
+    "target_deviation",
+    "context_length",
+    "vocab_size",
+)
 CHOSEN = ("experiment", "model", "data")  # groups whose chosen options a run records
 
 
@@ -52,6 +65,8 @@ class Job:
         located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
             from these sections, but ``config`` is recorded.
         notes: lines about settings, such as a length of training that another length replaced. The plan contains them.
+        chosen_in_model: names in `FROM_DATA` that an override or a file of the user sets, or that another setting
+            reads. The data do not replace their values.
     """
 
     number: int
@@ -68,6 +83,7 @@ class Job:
     located: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     references: References = field(default_factory=dict)
+    chosen_in_model: frozenset[str] = frozenset()
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -95,25 +111,33 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
             composed = composer.compose(overrides, naming_groups)
             check_hydra_tree(composed.hydra, pristine, composed.overrides)
             _check_verbose(composed.hydra["verbose"])
-            made.append(
-                _check_config(
-                    composed.config,
-                    trust,
-                    references=composed.references,
-                    number=number,
-                    overrides=composed.overrides,
-                    used=composed.interpolated,
-                    directory=composed.directory,
-                    label=_label(overrides, jobs),
-                    source=composed.source,
-                    find_own=partial(composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
-                )
+            job = _check_config(
+                composed.config,
+                trust,
+                references=composed.references,
+                number=number,
+                overrides=composed.overrides,
+                used=composed.interpolated,
+                directory=composed.directory,
+                label=_label(overrides, jobs),
+                source=composed.source,
+                find_own=partial(composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
             )
+            made.append(replace(job, chosen_in_model=_chosen_in_model(composer, composed)))
         except SettingError as error:
             if len(jobs) == 1:
                 raise
             raise SettingError(error.setting, f"{error.problem} (job {number}: {_label(overrides, jobs)})") from None
     return made
+
+
+def _chosen_in_model(composer: Composer, composed: Composed) -> frozenset[str]:
+    typed = typed_names(composed.overrides, "model", FROM_DATA)
+    own = composer.set_in_own_files(composed.overrides, "model", FROM_DATA)
+    # Other settings with an interpolation such as ${model.in_features} have already got the composed value.
+    text = OmegaConf.to_yaml(composed.source)
+    read = [name for name in FROM_DATA if re.search(rf"\$\{{[^}}]*\b{name}\b", text)]
+    return frozenset((*typed, *own, *read))
 
 
 def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:

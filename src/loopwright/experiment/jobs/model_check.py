@@ -1,4 +1,7 @@
-"""`check_takes`: checks before a run that the model accepts a sample of at most 64 rows of its training data."""
+"""Functions that compare a model with a sample of at most 64 rows of its training data before a run.
+
+`fill_model` fills in settings of the model. `check_takes` checks that the model accepts the sample.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,28 @@ from torch.utils.data import default_collate
 from loopwright.data import Loader, Splits
 from loopwright.errors import DataError, SettingError
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.jobs.model_demands import check_demands
+from loopwright.experiment.jobs.model_demands import check_demands, filled
 from loopwright.loggers.lines import columns_of
 from loopwright.protocols import ChecksBatches
 
 _NUM_ROWS = 64
 _ABOUT_COLUMNS = ("in_features", "model")  # settings whose error can be that a column was taken for something else
+
+
+def fill_model(data: Splits, job: Job) -> Job:
+    """Return the job with the settings of a shipped model that the data determine, and a note that names them.
+
+    Args:
+        data: data of the run.
+        job: job with a shipped model.
+    """
+    if not isinstance(data.train, Loader):
+        return job
+    try:
+        batch = _some_rows(data.train.dataset)
+    except DataError:
+        return job
+    return filled(batch, data, job)
 
 
 def check_takes(model: nn.Module, data: Splits, job: Job) -> None:

@@ -1,18 +1,24 @@
-"""`check_demands`: finds all settings of a shipped model that do not fit the data, and says what to type instead."""
+"""Functions for the settings of a shipped model that the data determine, such as its number of input features.
+
+`filled` fills in the settings that the user has not chosen. `check_demands` finds all settings that do not fit the
+data, and says what to type instead.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from loopwright.data import Loader, Splits
-from loopwright.data.sets.csv_table import typed
 from loopwright.data.sets.table_encoding import TableData
+from loopwright.data.sets.table_faults import typed
 from loopwright.errors import SettingError
+from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.jobs.job import Job
 from loopwright.models import CNN, GPT, MLP, MLPRegressor, ViT
 
@@ -38,29 +44,76 @@ class _Demand:
         value: value that fits.
         reason: text after the value in a message.
         is_least: whether larger values also fit.
+        is_known: whether the value is certain. The highest label or token of a sample may not be the highest of all.
     """
 
     value: int
     reason: str
     is_least: bool = False
+    is_known: bool = True
 
     @property
     def text(self) -> str:
         """The value and its reason, as they follow the word ``expected`` in a message."""
         return f"{'at least ' if self.is_least else ''}{self.value}, {self.reason}"
 
+    def accepts(self, value: Any) -> bool:
+        """Whether the model fits the data with this value. A value that is not a number is refused elsewhere."""
+        if not isinstance(value, int):
+            return True
+        return value >= self.value if self.is_least else value == self.value
+
+
+def is_shipped(node: Mapping[str, Any]) -> bool:
+    """Return whether a section ``model`` names a class whose settings `filled` can fill in."""
+    return _kind_of(node) is not None
+
+
+def filled(batch: Any, data: Splits, job: Job) -> Job:
+    """Return the job with the settings of its shipped model that the data determine, and a note that names them.
+
+    A setting is not changed if it fits, or if the user has chosen it.
+
+    Args:
+        batch: samples of the training data, on the CPU.
+        data: data of the run.
+        job: job with a composed configuration.
+    """
+    node = job.config["model"]
+    kind = _kind_of(node)
+    if kind is None or not isinstance(batch, Mapping) or not _takes(kind, batch):
+        return job
+    defaults = {name: each.default for name, each in inspect.signature(kind).parameters.items()}
+    values: dict[str, int | float] = {
+        name: demand.value
+        for name, demand in _demands(kind, batch, data).items()
+        if demand.is_known and name not in job.chosen_in_model and not demand.accepts(node.get(name, defaults[name]))
+    }
+    deviation = _deviation(data) if kind is MLPRegressor and "target_deviation" not in job.chosen_in_model else None
+    if deviation is not None and deviation != node.get("target_deviation", defaults["target_deviation"]):
+        values["target_deviation"] = deviation
+    if not values:
+        return job
+    shown = [f"model.{name}={f'{value:.4g}' if isinstance(value, float) else value}" for name, value in values.items()]
+    note = f"{', '.join(shown)}: from the data"
+    if "target_deviation" in values:
+        note += "; mean_absolute_error has the unit of the target"
+    if kind is MLP and _fitting_model(batch) is CNN:
+        note += "; model=cnn is made for images"
+    return replace(job, config={**job.config, "model": {**node, **values}}, notes=(*job.notes, note))
+
 
 def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
     """Refuse a shipped model whose settings do not fit the data. The message lists every setting to type.
 
-    A number of classes above the number in the data is accepted only if the user typed it. A recorded job, such as the
-    job of a resumed run, is not checked, because its settings cannot be changed.
+    A number of classes above the number in the data is accepted only if the user has chosen it. A recorded job, such as
+    the job of a resumed run, is not checked, because its settings cannot be changed.
 
     Args:
         model: model with or without weights. A model of another class is not checked.
         batch: samples of the training data, on the CPU.
         data: data of the run.
-        job: job to which the model and the data belong.
+        job: job to which the model and the data belong, returned by `filled`.
 
     Raises:
         SettingError: if settings do not fit the data, or if only another shipped model takes the data.
@@ -71,32 +124,22 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
     if not _takes(kind, batch):
         _refuse_model(kind, batch, data, job)
         return
-    names = _typed_keys(job)
-    given, demands = _given(model), _demands(kind, batch, data)
-    accepts_more = {name for name, demand in demands.items() if demand.is_least}
-    if "model.num_classes" in names:
-        accepts_more.add("num_classes")
-    wrong = {
-        name: demand
-        for name, demand in demands.items()
-        if given[name] < demand.value or (given[name] > demand.value and name not in accepts_more)
-    }
+    given = _given(model)
+    wrong = {name: demand for name, demand in _demands(kind, batch, data).items() if not demand.accepts(given[name])}
+    has_more_classes = "num_classes" in wrong and given["num_classes"] > wrong["num_classes"].value
+    if has_more_classes and "num_classes" in job.chosen_in_model:
+        del wrong["num_classes"]
     if not wrong:
         return
-    remedies = [_line(wrong)] if len(wrong) > 1 else []
-    if "in_features" in wrong and "model.in_features" not in names and _fitting_model(batch) is CNN:
-        remedies = [f"model=cnn {_line(_demands(CNN, batch, data))}", _line(wrong)]
-    elif list(wrong) == ["num_classes"] and given["num_classes"] > wrong["num_classes"].value:
-        remedies = [_line(wrong), f"model.num_classes={given['num_classes']} to keep the larger number"]
+    remedy = f". Type {_line(wrong)}" if len(wrong) > 1 else ""
     problems = "; ".join(f"model.{name}={given[name]}: expected {demand.text}" for name, demand in wrong.items())
-    remedy = f". Type {', or '.join(remedies)}" if remedies else ""
     first = next(iter(wrong))
     raise SettingError(first, f"{problems.removeprefix(f'model.{first}')}{remedy}.")
 
 
 def note_more_classes(model: nn.Module | None, data: Splits, job: Job) -> tuple[str, ...]:
-    """Return a note for the plan if a typed number of classes is larger than the number of classes in the data."""
-    if not isinstance(model, MLP | CNN | ViT) or "model.num_classes" not in _typed_keys(job):
+    """Return a note for the plan if a chosen number of classes is larger than the number of classes in the data."""
+    if not isinstance(model, MLP | CNN | ViT) or "num_classes" not in job.chosen_in_model:
         return ()
     num_classes = _num_classes(data)
     if num_classes is None or model.num_classes <= num_classes:
@@ -105,9 +148,11 @@ def note_more_classes(model: nn.Module | None, data: Splits, job: Job) -> tuple[
     return (f"model.num_classes={model.num_classes}: the data have {num_classes} {noun}",)
 
 
-def _typed_keys(job: Job) -> set[str]:
-    """Return the keys of the overrides that the user typed."""
-    return {word.lstrip("+").partition("=")[0] for word in job.overrides}
+def _kind_of(node: Mapping[str, Any]) -> type | None:
+    """Return the class that a section ``model`` names if it is in `_OPTIONS`, otherwise None."""
+    target = node.get(TARGET)
+    names = {kind: (f"loopwright.models.{kind.__name__}", f"{kind.__module__}.{kind.__name__}") for kind in _OPTIONS}
+    return next((kind for kind, known in names.items() if target in known), None)
 
 
 def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
@@ -116,7 +161,9 @@ def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
     if other is None:
         return
     demands = _demands(other, batch, data)
-    line = f"model={_OPTIONS[other]} {_line(demands)}"
+    # The other settings are filled in.
+    typed_again = {name: each for name, each in demands.items() if name in job.chosen_in_model or not each.is_known}
+    line = " ".join([f"model={_OPTIONS[other]}", *([_line(typed_again)] if typed_again else [])])
     if kind is not MLP or other is not MLPRegressor or not isinstance(data.train.dataset, TableData):
         found = ", ".join(map(str, batch))
         raise SettingError("model", f"={_OPTIONS[kind]}: takes {_TAKEN[kind]}, but the data has {found}. Type {line}.")
@@ -126,8 +173,9 @@ def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
     num_numbers = _num_numbers(data)
     if num_numbers <= _MOST_CLASSES:
         as_classes = typed({**(job.config["data"].get("types") or {}), name: "category"})
-        classifier = f"{_line({'in_features': demands['in_features']})} model.num_classes={num_numbers}"
-        remedy += f"; to classify, type {as_classes} {classifier}"
+        values = {"in_features": demands["in_features"].value, "num_classes": num_numbers}
+        classifier = "".join(f" model.{each}={value}" for each, value in values.items() if each in job.chosen_in_model)
+        remedy += f"; to classify, type {as_classes}{classifier}"
     raise SettingError("model", f"=mlp: classifies, but column {name} contains numbers. {remedy}.")
 
 
@@ -182,7 +230,8 @@ def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
         if (vocab_size := _recorded(data, "tokens", "vocab_size")) is not None:
             demands["vocab_size"] = _Demand(vocab_size, "the number of different tokens", is_least=True)
         elif (highest := _highest(tokens)) is not None:
-            demands["vocab_size"] = _Demand(highest + 1, f"because the data has the token {highest}", is_least=True)
+            reason = f"because the data has the token {highest}"
+            demands["vocab_size"] = _Demand(highest + 1, reason, is_least=True, is_known=False)
         return demands
     if kind in (MLP, MLPRegressor):
         sample = batch["features"] if "features" in batch else batch["image"]
@@ -195,7 +244,8 @@ def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
     elif (num_classes := _num_classes(data)) is not None:
         demands["num_classes"] = _Demand(num_classes, "the number of classes")
     elif (highest := _highest(batch["label"])) is not None:
-        demands["num_classes"] = _Demand(highest + 1, f"because the data has the label {highest}", is_least=True)
+        reason = f"because the data has the label {highest}"
+        demands["num_classes"] = _Demand(highest + 1, reason, is_least=True, is_known=False)
     return demands
 
 
@@ -212,6 +262,13 @@ def _num_classes(data: Splits) -> int | None:
     target = (data.encoding or {}).get("target")
     classes = target.get("classes") if isinstance(target, Mapping) else None
     return len(classes) if isinstance(classes, list | tuple) else _recorded(data, "target", "num_classes")
+
+
+def _deviation(data: Splits) -> float | None:
+    """Return the number by which the targets were divided, or None if the encoding of the data does not contain it."""
+    target = (data.encoding or {}).get("target")
+    value = target.get("deviation") if isinstance(target, Mapping) else None
+    return value if isinstance(value, float) else None
 
 
 def _recorded(data: Splits, entry: str, name: str) -> int | None:

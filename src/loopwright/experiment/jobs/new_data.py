@@ -31,7 +31,14 @@ from loopwright.records import read_encoding, read_summary
 from loopwright.trainer import Trainer
 
 _PATHS = ("data.path", "data.val_path")
-_READING = ("batch_size", "num_workers", "delimiter")  # settings of the data that also apply to new samples
+# Settings of the data that apply to new samples, too, and the arguments of `new_samples` that have these values.
+_READING = {
+    "batch_size": "batch_size",
+    "num_workers": "num_workers",
+    "delimiter": "delimiter",
+    "decimal": "decimal",
+    "encoding": "text_encoding",
+}
 
 
 def chooses_new_data(overrides: Sequence[str], encoding: Mapping[str, Any] | None, split: str) -> bool:
@@ -141,7 +148,7 @@ def new_data(
     others = [word for word in overrides if word.partition("=")[0] not in _PATHS]
     path, config = _value(typed, trust), dict(recorded)
     apply_overrides(config, others)
-    settings = {name: config["data"][name] for name in _READING if name in config["data"]}
+    settings = {argument: config["data"][name] for name, argument in _READING.items() if name in config["data"]}
     try:
         samples = new_samples(path, encoding, **settings, has_targets=has_targets)
     except SettingError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.compose.overrides import typed_names
 
 LENGTHS = ("num_steps", "max_steps", "num_epochs")
 
@@ -22,14 +22,7 @@ class SettledLengths(NamedTuple):
 
 def typed_lengths(overrides: Sequence[str]) -> list[str]:
     """Return the lengths that overrides set, such as ``loop.max_steps=5`` or ``loop={max_steps: 5}``."""
-    names: set[str] = set()
-    for override in parse_overrides(overrides):
-        section, _, name = override.key_or_group.partition(".")
-        if section != "loop" or override.is_delete():
-            continue
-        value = None if name else override.value()
-        names.update([name] if name else map(str, value) if isinstance(value, dict) else [])
-    return [name for name in LENGTHS if name in names]
+    return typed_names(overrides, "loop", LENGTHS)
 
 
 def settle_lengths(

@@ -1,0 +1,43 @@
+"""Functions that decide what the text of one cell of a table is: a number, or a missing value."""
+
+from __future__ import annotations
+
+import math
+import re
+
+# Cells that represent a missing value. Cells are compared without regard to case.
+_MISSING = frozenset({"", "#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
+
+# Numbers with a decimal comma and with points between thousands, such as 1.234,5 and 12.
+_COMMA_NUMBER = re.compile(r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+)(?:,\d*)?(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def is_missing(cell: str) -> bool:
+    """Return whether a cell is empty, or contains a word such as ``NA``."""
+    return cell.casefold() in _MISSING
+
+
+def is_not_finite(cell: str) -> bool:
+    """Return whether a cell contains an infinite number or NaN."""
+    try:
+        return not math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def as_number(cell: str, decimal: str = ".") -> float | None:
+    """Return the finite number in a cell, or None. Unlike in Python, digits with underscores are not a number.
+
+    Args:
+        cell: text of the cell.
+        decimal: decimal point or decimal comma. With a comma, points may separate groups of three digits.
+    """
+    if decimal == ",":
+        if not _COMMA_NUMBER.fullmatch(cell):
+            return None
+        cell = cell.replace(".", "").replace(",", ".")
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in cell else None
