@@ -101,6 +101,15 @@ def test_a_command_that_needs_more_words_is_not_printed(word: str, recorded: Pat
     assert refused.code == 2 and refused.err.endswith(", or start a new run\n")
 
 
+def test_the_command_for_predictions_writes_them(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my houses.csv").write_text("area,price\n" + "".join(f"{row},{2 * row}\n" for row in range(20)))
+    words = ("data=csv", "data.path=my houses.csv", "data.target=price", "model=mlp_regressor", "loop.max_steps=3")
+    answer = cli(*words, "hydra.run.dir=run", "loggers=none")
+    assert answer.code == 0, answer.err
+    assert cli(*words_of(answer.out, "Predict, with another file in place of this one: ")).code == 0
+    assert len((tmp_path / "run" / "predictions_3.csv").read_text().splitlines()) == 21
+
+
 def test_a_run_without_validation_data_is_not_said_to_be_validated(cli: Cli, small: Cli, tmp_path: Path) -> None:
     (tmp_path / "unvalidated.py").write_text(
         "from loopwright.data import Splits, synthetic\n\n"

@@ -15,6 +15,7 @@ from typing import Any
 
 from loopwright.checkpoint import steps_in
 from loopwright.errors import CheckpointError, SaveError, SettingError
+from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.closing import closing_text
 from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
@@ -22,6 +23,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
 from loopwright.experiment.jobs.objects import JobObjects
+from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.plan import Plan, longer_length
@@ -177,6 +179,10 @@ def next_commands(
         commands = {"Resume it": resume}
     if request.objects is None or request.objects.data.val is not None:
         commands["Validate it"] = command_on("validate", directory, permissions)
+    if state == "completed" and request.objects is not None and reads_new_samples(request.objects.data.encoding):
+        path = request.job.config["data"]["path"]
+        label = "Predict, with another file in place of this one"
+        commands[label] = command_on("predict", directory, permissions, override_text("data.path", path))
     return directory, commands
 
 
