@@ -141,7 +141,7 @@ def test_failed_jobs_are_in_the_table_and_each_has_its_own_log(cli: Cli, files: 
             "give it data; drop_last drops every sample of a data set that is smaller than a batch."
             for number in (1, 3)
         ),
-        "job 4: ValueError: two lines. Raised in model Model in step 1.",
+        "job 4: ValueError: two lines. Raised in model Model on the first batch of val, before the first step.",
     ]
     said.append(said[1].replace("job 1", "job 5"))
     assert (answer.code, answer.err.splitlines()) == (1, said)
