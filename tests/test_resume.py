@@ -260,9 +260,9 @@ def test_weights_alone_begin_at_step_0(tmp_path: Path) -> None:
     fresh = trainer(TrainingLoop(num_steps=2), model=lambda: Regression(dropout=0.3), callbacks=[Watching()])
     assert fresh.fit(loaders("ours"), init_from=tmp_path).global_step == 2
     assert started[0][0] == 0 and is_bitwise_equal(started[0][1], weights(straight))
-    with pytest.raises(SettingError, match="starts at step 0, but this trainer is at step 2"):
+    with pytest.raises(SettingError, match="expected step 0, but this trainer is at step 2"):
         fresh.fit(loaders("ours"), init_from=tmp_path)
-    with pytest.raises(SettingError, match="expected one of the two"):
+    with pytest.raises(SettingError, match="expected only one of them"):
         fresh.fit(loaders("ours"), init_from=tmp_path, ckpt_path=tmp_path)
 
 

@@ -105,7 +105,7 @@ def test_a_later_fit_reports_that_a_schedule_has_ended(caplog: pytest.LogCapture
     ours = trainer(TrainingLoop(num_steps=2), schedulers=[halving])
     ours.fit(batches(4))
     ours.fit(batches(4))
-    assert "got total_steps from the first fit, which was to end at step 2; this fit ends at 4" in caplog.text
+    assert "the first fit, which was planned to end at step 2; this fit ends at step 4" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -214,9 +214,9 @@ def test_a_run_that_took_the_state_of_the_optimizer_resumes_bitwise(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"init_optimizer": True}, "init_optimizer=True: expected init_from, which it belongs to"),
-        ({"strict": False}, "strict=False: expected init_from, which it belongs to"),
-        ({"ckpt_path": "a", "init_optimizer": True}, "init_optimizer=True: expected init_from"),
+        ({"init_optimizer": True}, "init_optimizer=True: is used only with init_from"),
+        ({"strict": False}, "strict=False: is used only with init_from"),
+        ({"ckpt_path": "a", "init_optimizer": True}, "init_optimizer=True: is used only with init_from"),
         ({"init_from": "a", "strict": None}, "strict=null: expected True or False"),
         ({"init_from": "a", "init_optimizer": 1}, "init_optimizer=1: expected True or False"),
     ],
@@ -240,7 +240,7 @@ def two_groups(parameters: Any) -> Any:
     [
         (adamw, "a: the optimizer was SGD, and is AdamW in this run; leave out init_optimizer to load the weights al"),
         (frozen_first, r"had other parameter groups \(unexpected layers.0.bias, layers.0.weight\); strict=False"),
-        (two_groups, r"had other parameter groups \(1 in the checkpoint and 2 in this run, or in another order\)"),
+        (two_groups, r"groups \(1 in the checkpoint and 2 in this run, or the same parameters in another order\)"),
     ],
 )
 def test_another_optimizer_is_refused_before_anything_is_loaded(tmp_path: Path, optimizer: Any, message: str) -> None:

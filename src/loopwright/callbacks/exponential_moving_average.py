@@ -229,7 +229,7 @@ class ExponentialMovingAverage(Callback):
             self._is_swapped_in = False
 
     def _average_of(self, name: str) -> Tensor:
-        """Return the average of a parameter, which may be in the place of the parameter."""
+        """Return the average of a parameter. During a validation, the parameter itself may contain the average."""
         average = self._averages[name]
         is_exchanged = self._is_swapped_in and self._parameters[name].dtype == average.dtype
         return self._parameters[name] if is_exchanged else average

@@ -1,4 +1,4 @@
-"""`choose`: chooses the best or the newest checkpoint of a run, and says why."""
+"""`choose`: chooses the best or the newest checkpoint of a run, and returns the reason."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def choose(path: str | Path, *, prefers_best: bool = False, is_quiet: bool = Fal
     Args:
         path: a checkpoint; a run directory; or a run directory followed by ``best`` or ``last``, such as
             ``outputs/mine/best``.
-        prefers_best: whether the best checkpoint of a run directory is chosen if it is known, otherwise the newest.
-        is_quiet: whether no warning lists newer checkpoints that are damaged.
+        prefers_best: whether a run directory stands for its best checkpoint if this is known. Otherwise, it stands for
+            its newest checkpoint.
+        is_quiet: whether to omit the warning that lists newer, damaged checkpoints.
 
     Raises:
         CheckpointError: if there is no such checkpoint, or if the path ends in ``best`` and no best is known.
@@ -64,7 +65,8 @@ def choose(path: str | Path, *, prefers_best: bool = False, is_quiet: bool = Fal
 def is_named(path: str | Path) -> bool:
     """Return whether a path ends in the word ``best`` or ``last``, and is no checkpoint or run directory itself.
 
-    A link or a file of that name, which the user or another program may have created, does not count.
+    The result is also True if the path is a link, or a file with this name: only a directory of a checkpoint or run
+    gives False.
     """
     path = Path(path)
     if path.name not in (_BEST, _LAST):
@@ -74,7 +76,7 @@ def is_named(path: str | Path) -> bool:
 
 
 def within(run_dir: Path, given: object) -> Path:
-    """Return the path of a checkpoint that was typed for a run.
+    """Return the path of the checkpoint that the user typed for a run.
 
     Args:
         run_dir: directory of the run.

@@ -32,8 +32,9 @@ _NO_HOOKS: dict[str, tuple[()]] = {"on_before_forward": (), "on_after_forward": 
 def can_try(parts: Parts, loop: ValidationLoop) -> bool:
     """Return whether a forward without hooks gives the outputs of a validation.
 
-    It may not if the validation loop overrides ``predict``, or if a callback can change the batch or the model before
-    the forward. A lazy module is not tried either: the first training batch determines the shapes of its weights.
+    The result is False if the validation loop overrides ``predict``, or if a callback or the loop can change the batch
+    or the model before the forward. It is also False for a lazy module, because the first training batch determines the
+    shapes of its weights.
     """
     if type(loop).predict is not ValidationLoop.predict or any(map(is_lazy, parts.model.parameters())):
         return False
@@ -50,15 +51,15 @@ def try_validation(parts: Parts, data: ValidationSet, num_batches: int) -> list[
     """Run the model on the first batch of a validation set, and return the names of the metrics in its outputs.
 
     Args:
-        parts: objects of this run. `can_try` must be true for them.
-        data: the validation set. It is not read if reading it now could change the batches that are read later.
+        parts: objects of this run, for which `can_try` returned True.
+        data: the validation set. It is not read if its first batch cannot be read twice with the same result.
         num_batches: number of batches that a validation reads.
 
     Returns:
         The names without the name of the set, such as ``loss``; None: the set was not read.
 
     Raises:
-        DataError: if the number of items in the batch is unknown, and the averages depend on it.
+        DataError: if the number of items in the batch is unknown, and ``num_batches`` is above 1.
     """
     model, state = parts.model, parts.state
     with parts.streams.branch("dry pass", state.global_step, data.name), _restored(model), torch.no_grad():

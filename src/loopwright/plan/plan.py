@@ -32,7 +32,7 @@ class Plan:
     Args:
         start_step: ``global_step`` at which the fit starts.
         stop_step: ``global_step`` at which the fit ends.
-        position: ``global_step`` at which this plan starts; greater than ``start_step`` for the rest of a fit.
+        position: ``global_step`` at which this plan starts: ``start_step``, or a later step for the rest of a fit.
         num_validated: number of stages of the round of validations at ``position`` that are already done.
         is_position_saved: whether a save that is due at ``position`` is already done.
         passes: object that computes the micro-batches of each step.
@@ -40,9 +40,9 @@ class Plan:
         val: validation dataloaders, in order.
         downstream: pairs (name, every_n_vals), in order: the downstream validation ``name`` is part of every
             ``every_n_vals``-th round of validations, and of the last round.
-        save_every: steps between saves at multiples; None: there are no such saves.
+        save_every: a step is saved if ``global_step`` is a multiple of this number; None: there are no such saves.
         save_every_text: length in epochs from which ``save_every`` was computed; None: it was given in steps.
-        keep_every: steps between the checkpoints that are always kept, at multiples; None: there are no such
+        keep_every: a checkpoint is always kept if its step is a multiple of this number; None: there are no such
             checkpoints. This number changes no stage.
         save_last: whether the last step is saved.
         save_at_validations: whether each step that is validated is saved before its validations.
@@ -146,9 +146,9 @@ class Plan:
     def after(self, step: int, num_validated: int = 0) -> Plan:
         """Return the rest of this plan for a run that has completed ``step``.
 
-        This assumes that all steps up to ``step`` are trained, and that a save due at ``step`` is done. The first
-        ``num_validated`` validations at ``step`` are done, and the returned plan begins with the other validations at
-        ``step``. Its stages are the last stages of this plan, except that the first `Train` may be shorter.
+        The run has trained all steps up to ``step``, and has done a save that is due at ``step`` and the first
+        ``num_validated`` validations at ``step``. The returned plan begins with the other validations at ``step``. The
+        stages of the returned plan are the last stages of this plan, except that its first `Train` may be shorter.
 
         Raises:
             ValueError: if ``step`` is before ``position`` or after ``stop_step``.
@@ -157,7 +157,7 @@ class Plan:
         return replace(self, position=step, num_validated=num_validated, is_position_saved=True)
 
     def finished(self) -> Plan:
-        """Return the plan of a run that has carried out this plan: it has no stages left."""
+        """Return the rest of this plan after its last stage: a plan without stages."""
         last = self.stop_step
         return self.after(last, len(self.val) + len(self.downstream_at(last)))
 
@@ -194,9 +194,9 @@ class Plan:
     def loop_position(self, step: int) -> tuple[int, int]:
         """Return (loop_idx, batch_idx) at the end of ``step``, as hooks receive them.
 
-        A train loop is the training between two validations. So ``loop_idx`` is the number of rounds of
-        validations from the start of the fit, up to and including the round at ``step``. ``batch_idx`` is the number of
-        micro-batches since the last round.
+        A train loop is the training between two rounds of validations. So ``loop_idx`` is the number of rounds from the
+        start of the fit, up to and including the round at ``step``. ``batch_idx`` is the number of micro-batches since
+        the last round.
 
         Raises:
             ValueError: unless ``start_step <= step <= stop_step``.
@@ -217,7 +217,10 @@ class Plan:
         return num + (step == self.stop_step and over > 0)
 
     def validates_at(self, step: int) -> bool:
-        """Return whether a round of validations follows ``step``. The round before the first step is at the start."""
+        """Return whether a round of validations follows ``step``.
+
+        For ``start_step``, return whether a round precedes the first step.
+        """
         if step == self.start_step:
             return self.validates_at_start
         if self.eval_every is None or step < self.start_step:
@@ -252,7 +255,7 @@ class Plan:
         return tuple(name for name, every_n_vals in self.downstream if is_last or index % every_n_vals == 0)
 
     def next_boundary(self, step: int) -> int:
-        """Return the first step after ``step`` that is saved or validated, or else the last step."""
+        """Return the first step after ``step`` that is saved or validated. If there is none, return the last step."""
         boundary = self.stop_step
         if self.save_every is not None:
             boundary = min(boundary, next_multiple(step, self.save_every))
@@ -290,7 +293,10 @@ class Plan:
         return f"Plan({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def _has_validations_at(self, step: int) -> bool:
-        """Return whether the round at ``step`` has a validation. Downstream validations may all be due later."""
+        """Return whether a round follows ``step`` and is not empty.
+
+        Without validation dataloaders, a round is empty if no downstream validation is due.
+        """
         return self.validates_at(step) and bool(self.val or self.downstream_at(step))
 
     def _round_at(self, step: int) -> Iterator[Stage]:

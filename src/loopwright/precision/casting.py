@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[], AbstractContextManager[object]] | None:
-    """Return a function that creates a `torch.autocast` context to ``dtype`` for one forward.
+    """Return a function that creates a `torch.autocast` context for one forward.
 
     The context must end before the backward. Autocast caches the cast weights until the outermost autocast context
     ends. If a context stayed open during an update, the next forward would use the old weights.
@@ -42,8 +42,9 @@ def with_cast_inputs(call: Callable[..., Any], dtype: torch.dtype) -> Callable[.
 
 
 def map_tensors(batch: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return a copy of ``batch`` with each tensor converted, within nested mappings, lists, tuples and dataclasses.
+    """Return a copy of ``batch`` with converted tensors.
 
+    Tensors in nested mappings, lists, tuples and dataclasses are converted, too.
     Other objects with a method ``to``, such as a `PackedSequence`, are also passed to ``convert``. Everything else is
     not changed.
     """

@@ -22,9 +22,9 @@ class Scaling:
     `torch.amp.GradScaler`. The scale is halved after a skipped update, and doubled after
     ``growth_every_n_steps`` updates in a row without a skipped update.
 
-    In a step of several micro-batches, the loss is multiplied by its number of items before it is scaled. There, the
-    first scale is divided by the number of items of the first micro-batch, rounded up to a power of two. Otherwise, the
-    first updates would overflow and be skipped until the scale is small enough.
+    In a step of several micro-batches, the loss is multiplied by its number of items before it is scaled. If the run
+    begins with such a step, its first scale is divided by the number of items of the first micro-batch, rounded up to a
+    power of two. Otherwise, the first updates would overflow and be skipped until the scale is small enough.
 
     Args:
         device_type: type of the device in torch, such as "cuda".
@@ -44,7 +44,7 @@ class Scaling:
 
         Args:
             loss: loss of a micro-batch.
-            num_items: number of items by which the loss was multiplied; None: it is a mean.
+            num_items: number of items by which the loss was multiplied; None: the loss is a mean.
         """
         if self._is_first_scale_open:
             self._is_first_scale_open = False
@@ -71,17 +71,17 @@ class Scaling:
         is_made = self._scaler.get_scale() >= before
         self._num_skipped_in_a_row = 0 if is_made else self._num_skipped_in_a_row + 1
         if self._num_skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
-            problem = f"The gradients were not finite in {_MAX_SKIPPED_IN_A_ROW} steps in a row, with scales down to"
+            problem = f"The gradients were not finite in {_MAX_SKIPPED_IN_A_ROW} steps in a row"
             remedy = "expected finite gradients; use precision=bf16 or float32, or a lower learning rate"
-            raise NonFiniteError(f"{problem} {before:g}: {remedy}.")
+            raise NonFiniteError(f"{problem}, with loss scales down to {before:g}: {remedy}.")
         return is_made
 
     def skip(self) -> None:
-        """Prepare for the next step after an update that was skipped for another reason. The scale stays."""
+        """Prepare for the next step after a callback has skipped the update. The scale does not change."""
         self._scaler.update(self._scaler.get_scale())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, the counts since it changed, and the constants of the method."""
+        """Return the scale, the counts of updates and of skipped updates in a row, and the constants of the method."""
         return {
             **self._scaler.state_dict(),
             "is_first_scale_open": self._is_first_scale_open,

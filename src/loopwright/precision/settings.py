@@ -1,4 +1,4 @@
-"""`Precision`: floating-point dtype of a model's computations, and gradient clipping."""
+"""`Precision`: floating-point dtypes, gradient clipping and loss scaling of a training step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loopwright.errors import SettingError, check_count, did_you_mean, refuse, r
 from loopwright.precision.scaling import Scaling
 
 _DTYPES = ("float32", "bf16", "fp16", "bf16_pure")
-# Names in other frameworks, with the name here.
+# Names of dtypes in other frameworks, with the names in Loopwright.
 _ELSEWHERE = {
     **dict.fromkeys(("bfloat16", "bf16-mixed", "amp_bf16", "torch.bfloat16"), "bf16"),
     **dict.fromkeys(("float16", "half", "16", "16-mixed", "fp16-mixed", "amp_fp16", "torch.float16"), "fp16"),
@@ -35,14 +35,15 @@ class Precision:
     ``bf16_pure``  bfloat16         bfloat16         bfloat16        half the memory; small updates are lost
     ============== ================ ================ =============== =========================================
 
-    In ``bf16`` and ``fp16``, `torch.autocast` casts the operations of a forward that need little precision. Weights,
-    gradients and updates stay in float32. In ``bf16_pure``, the model and the floating-point tensors of each batch are
-    converted. A bfloat16 number has 8 significant bits, so an update smaller than about 1/256 of a weight is lost.
+    In ``bf16`` and ``fp16``, `torch.autocast` casts the inputs of those operations of a forward that need little
+    precision. Weights, gradients and updates keep their dtype. In ``bf16_pure``, the model and the floating-point
+    tensors of each batch are converted. A bfloat16 number has 8 significant bits, so an update smaller than about 1/256
+    of a weight is lost.
 
     Args:
         dtype: "float32", "bf16", "fp16" or "bf16_pure".
         max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters. Gradients with a larger
-            norm are scaled down to this norm. At log steps, the norm before the scaling is logged as
+            norm are scaled down to this norm. At log steps, the norm before the clipping is logged as
             ``train/gradient_norm``. None: the norm is not limited.
         max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None: the entries are not
             clamped. This setting cannot be combined with ``max_gradient_norm``.
@@ -68,17 +69,17 @@ class Precision:
             hint = did_you_mean(_ELSEWHERE.get(str(self.dtype), str(self.dtype)), _DTYPES)
             raise SettingError("dtype", f"={self.dtype!r}: expected {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}.{hint}")
         check_count("growth_every_n_steps", self.growth_every_n_steps, "a whole number of updates, 1 or more")
-        for name, limit in (
-            ("max_gradient_norm", self.max_gradient_norm),
-            ("max_gradient_value", self.max_gradient_value),
-            ("first_scale", self.first_scale),
+        for name, limit, remedy in (
+            ("max_gradient_norm", self.max_gradient_norm, "use null to turn it off"),
+            ("max_gradient_value", self.max_gradient_value, "use null to turn it off"),
+            ("first_scale", self.first_scale, "use null for the default"),
         ):
             if limit is None:
                 continue
             if isinstance(limit, bool) or not isinstance(limit, int | float):
-                raise refuse_type(name, limit, "a positive number", "use null to turn it off")
+                raise refuse_type(name, limit, "a positive number", remedy)
             if not 0 < limit < math.inf:
-                raise refuse(name, limit, "a positive number", "use null to turn it off")
+                raise refuse(name, limit, "a positive number", remedy)
         if self.max_gradient_norm is not None and self.max_gradient_value is not None:
             raise SettingError(
                 "max_gradient_norm",
@@ -118,8 +119,8 @@ class Precision:
         """Clip the gradients of ``parameters`` in place.
 
         Returns:
-            The L2 norm of all gradients before the clipping, as a scalar on their device; None if the norm is not
-            limited, as it is not computed then.
+            The L2 norm of all gradients before the clipping, as a scalar on their device; None if
+            ``max_gradient_norm`` is None, because the norm is not computed.
         """
         if self.max_gradient_value is not None:
             nn.utils.clip_grad_value_(parameters, self.max_gradient_value)

@@ -52,8 +52,9 @@ class Fitting:
     Args:
         parts: objects of the trainer.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        schedulers: pairs of a callable that builds a scheduler, and the metric that the scheduler monitors or None. The
-            first fit calls the callables, because a callable may need the number of steps of this fit.
+        schedulers: pairs of a callable that builds a scheduler and the metric that the scheduler monitors. The metric
+            is None if the scheduler monitors none. The first fit calls the callables, because a callable may need the
+            number of steps of this fit.
         saver: object that saves the checkpoints; None: no checkpoints are saved.
     """
 
@@ -73,7 +74,7 @@ class Fitting:
         self._schedule_stop_step: int | None = None  # stop_step of the plan for which the schedulers were built
         self._warned: set[str] = set()
         self._metric_warnings: list[str] = []
-        self._extensions: list[str] = []  # how the plan of a resume differs from the saved plan, not yet logged
+        self._extensions: list[str] = []  # differences between the plan of a resume and the saved plan, not yet logged
         self.is_running = False
         self.plan: Plan | None = None
 
@@ -101,7 +102,7 @@ class Fitting:
             loop: the training loop.
             train_dataloader: training dataloader, as the user gave it.
             val_dataloader: validation dataloaders, as the user gave them.
-            start: whether the run resumes from its checkpoint, or what is loaded from it.
+            start: arguments of the user that choose the checkpoint, and what is loaded from it.
             load: function that reads and returns the checkpoint of the fit, or returns None if there is none.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
@@ -155,7 +156,7 @@ class Fitting:
     def _start(self, train_dataloader: Any) -> tuple[int, int]:
         """Return (global_step, index of the micro-batch in its pass) at which a fit with this dataloader starts.
 
-        With the dataloader of the last fit, the pass continues. With another dataloader, a new pass starts.
+        If the dataloader of the last fit is given again, its pass continues. Otherwise, a new pass starts.
         """
         state = self._parts.state
         is_same = train_dataloader is self._train_dataloader
@@ -212,7 +213,8 @@ class Fitting:
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
         """Return a feed that begins with the next micro-batch of the run.
 
-        If the dataloader of the last fit is given again, and can only be read forward, its old feed is returned.
+        If the dataloader of the last fit is given again, and can only be read forward, the feed of the last fit is
+        returned.
         """
         state = self._parts.state
         is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
@@ -255,7 +257,7 @@ class Fitting:
         lengths: Mapping[str, int | None],
         checkpoint: Checkpoint,
     ) -> Plan:
-        """Load ``checkpoint``. Compute the plan of its fit again, and return the rest of this plan after its step."""
+        """Load a checkpoint, and return the plan of the remaining steps of the saved fit."""
         saved = saved_plan(checkpoint)
         whole = self._plan(loop, num_micro_batches, lengths, (saved["start_step"], saved["start_micro_batch"]))
         factories = [factory for factory, _ in self._scheduler_specs]
@@ -287,7 +289,8 @@ class Fitting:
             self._schedule_stop_step = plan.stop_step
         elif plan.stop_step > self._schedule_stop_step and self._has_total_steps:
             _log.warning(
-                "A scheduler got total_steps from the first fit, which was to end at step %d; this fit ends at %d.",
+                "A scheduler got total_steps from the first fit, which was planned to end at step %d; "
+                "this fit ends at step %d.",
                 self._schedule_stop_step,
                 plan.stop_step,
             )
@@ -316,7 +319,7 @@ class Fitting:
         self._warned |= {*lines}
 
     def _warn_before_stages(self) -> None:
-        """Log how the plan of a resume differs from the saved one, or that a callback has already stopped the fit."""
+        """Log the changes of the plan in a resume, or the reason for which a callback has already stopped the fit."""
         stopping, lines = self._parts.stopping, self._extensions
         if stopping.is_asked and stopping.reason is not None:
             callback = dict(self._parts.callbacks).get(stopping.by or "")
@@ -374,7 +377,7 @@ class Fitting:
             state.global_step += 1
         elif self._feed is not None:
             self._feed.rewind()
-            parts.log.train_sums.clear()  # they may contain micro-batches that are read again
+            parts.log.train_sums.clear()  # they can contain micro-batches that are read again
         if optimizer is not None:
             optimizer.zero_grad()
 

@@ -1,4 +1,4 @@
-"""Functions that check the metrics in settings. A metric is refused if nothing in the run can log it."""
+"""Functions that check the metrics that settings name. A metric is refused if nothing in the run can log it."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ def check_named_metrics(
 ) -> list[str]:
     """Refuse a metric that nothing in this run can log.
 
-    A callback or loop whose class is not in Loopwright may log any metric. If the run has such an object, a warning is
-    returned instead. Loggers do not count. A metric that several settings name is reported once, for the first setting.
+    A callback or loop whose class is not in Loopwright can log any metric. If the run has such a callback or loop, a
+    warning is returned instead of an error. A logger does not prevent the error. A metric that several settings name is
+    reported once, for the first setting.
 
     Args:
         named: the metrics.
@@ -98,12 +99,12 @@ def check_tried_metrics(
     Args:
         parts: objects of the trainer.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        specs: callables that build the schedulers, and the metrics that they monitor.
+        specs: pairs of a callable that builds a scheduler and the metric that the scheduler monitors.
         tried: for each validation set, the names of the metrics in the outputs for its first batch, as `try_validation`
-            returns them. None: the set was not tried, and any metric may come from it.
+            returns them. None: the set was not tried, and its metrics are unknown.
 
     Returns:
-        Warnings about metrics that only an object that the user wrote may log. A metric that several settings name is
+        Warnings about metrics that only the user's callbacks and loops can log. A metric that several settings name is
         reported once, for the first setting.
 
     Raises:
@@ -124,7 +125,10 @@ def check_tried_metrics(
 
 
 def _with_means(tried: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
-    """Return the keys of the metrics by prefix, including the means over the sets; None: any key may come."""
+    """Return ``tried`` with one more entry: the metrics that have a mean over the sets.
+
+    A metric has a mean if it is in the outputs for all tried sets. None: these metrics are unknown.
+    """
     logged = dict(tried)
     mean, known = mean_prefix([*tried]), [keys for keys in tried.values() if keys is not None]
     if mean is not None:
@@ -170,12 +174,12 @@ def _with_names(listeners: Iterable[Callback]) -> list[tuple[str, Callback]]:
 
 
 def _logged_by_shipped(listeners: Iterable[Callback], metric: str) -> bool:
-    """Return whether a callback of this package says that it may log ``metric``."""
+    """Return whether a callback of this package can log ``metric``."""
     return any(is_shipped(each) and isinstance(each, LogsMetrics) and each.logs(metric) for each in listeners)
 
 
 def _warn_or_refuse(setting: str, problem: str, listeners: Iterable[Callback]) -> str:
-    """Return a warning if a callback or loop that the user wrote may log the metric; otherwise refuse the setting."""
+    """Refuse the setting, or return a warning if the user's callbacks or loops can log the metric."""
     own = [type(each).__name__ for each in listeners if not is_shipped(each) and not isinstance(each, Logger)]
     if not own:
         raise SettingError(setting, problem)

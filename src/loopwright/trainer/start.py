@@ -1,4 +1,4 @@
-"""`Start`, the checkpoint from which a fit starts, and functions that read it and load its weights."""
+"""`Start`, the arguments of a fit that choose its checkpoint. Also functions that read and load this checkpoint."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _log = logging.getLogger("loopwright")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Checkpoint from which a fit starts, as given to `Trainer.fit`.
+    """Arguments of `Trainer.fit` that choose the checkpoint from which a fit starts, and what is loaded from it.
 
     Args:
         ckpt_path: checkpoint from which the run is resumed.
         init_from: checkpoint from which a new run gets its weights.
         strict: whether the names, shapes and dtypes of all weights in ``init_from`` must match the model.
         init_optimizer: whether the optimizer also gets its state from ``init_from``.
-        global_step: step of the trainer before the fit.
+        global_step: ``global_step`` of the trainer before the fit.
 
     Raises:
         SettingError: if both paths are given; if ``init_from`` is given and ``global_step`` is not 0; if an argument
@@ -61,13 +61,13 @@ class Start:
             if not isinstance(value, bool):
                 raise refuse_type(name, value, "True or False")
             if value is not default and self.init_from is None:
-                raise SettingError(name, f"={value}: expected init_from, which it belongs to; give init_from as well.")
+                raise SettingError(name, f"={value}: is used only with init_from; give init_from as well.")
         if self.ckpt_path is not None and self.init_from is not None:
-            problem = f"={self.init_from} and ckpt_path={self.ckpt_path}: expected one of the two."
+            problem = f"={self.init_from} and ckpt_path={self.ckpt_path}: expected only one of them."
             raise SettingError("init_from", problem)
         if self.init_from is not None and self.global_step:
             at = f"this trainer is at step {self.global_step}"
-            raise SettingError("init_from", f"={self.init_from}: starts at step 0, but {at}; use a new trainer.")
+            raise SettingError("init_from", f"={self.init_from}: expected step 0, but {at}; use a new trainer.")
 
     @property
     def resumes(self) -> bool:
@@ -76,10 +76,10 @@ class Start:
 
 
 def read_start(parts: Parts, run_dir: Path | None, saver: RunSaver | None, start: Start) -> Checkpoint | None:
-    """Read the checkpoint from which a fit starts. Return None if the fit has no checkpoint.
+    """Read the checkpoint from which a fit starts. Return None if the fit starts without a checkpoint.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be used.
+        CheckpointError: if the checkpoint is missing or cannot be read.
     """
     path = start.ckpt_path if start.init_from is None else start.init_from
     if path is None:
@@ -98,8 +98,8 @@ def load_initial(parts: Parts, checkpoint: Checkpoint, start: Start) -> None:
     weights that are not loaded, and the parameters without a state in the optimizer.
 
     Raises:
-        CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
-            error in a ``load_state_dict`` leaves the run partly loaded.
+        CheckpointError: if the checkpoint does not fit this run. All checks are made before anything is loaded. After
+            an error in a ``load_state_dict``, some weights or states may already be loaded.
     """
     model, optimizer, saved = parts.model, parts.optimizer, checkpoint.state
     assert optimizer is not None, "checked by fit"
@@ -125,7 +125,7 @@ def check_initial(
     """Check that a new run can start from the state of a checkpoint, without loading anything.
 
     Args:
-        model: model of the run, which may be on the meta device; None: only the presence of a state of the optimizer
+        model: model of the run, which can be on the meta device; None: only the presence of a state of the optimizer
             is checked.
         optimizer: optimizer of the run; None if ``init_optimizer`` is False or ``model`` is None.
         saved: state of the checkpoint.
@@ -152,7 +152,7 @@ def check_initial(
     _check_class(optimizer, saved)
     if strict:
         _check_groups(parameter_names(model, optimizer), saved["parameters"])
-    # A state has the dtype of its parameter, so a parameter that is converted begins without a state.
+    # A state has the dtype of its parameter. If a weight is converted to another dtype, its state is not loaded.
     fitting = {
         name for name, each in plain_parameters(model).items() if name in found and each.dtype == found[name].dtype
     }
@@ -184,7 +184,7 @@ def _check_class(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
 
 
 def _check_groups(own: list[list[str]], saved: list[list[str]]) -> None:
-    """Refuse other parameters in the groups of the saved optimizer than in the groups of this run."""
+    """Refuse a checkpoint whose parameter groups differ from the groups of this run."""
     if own == saved:
         return
     here, there = ({name for group in groups for name in group} for groups in (own, saved))
@@ -193,7 +193,8 @@ def _check_groups(own: list[list[str]], saved: list[list[str]]) -> None:
         for title, names in (("missing", here - there), ("unexpected", there - here))
         if names
     ]
-    found = ", ".join(differences) or f"{len(saved)} in the checkpoint and {len(own)} in this run, or in another order"
+    sizes = f"{len(saved)} in the checkpoint and {len(own)} in this run"
+    found = ", ".join(differences) or f"{sizes}, or the same parameters in another order"
     problem = f"the optimizer had other parameter groups ({found})"
     raise CheckpointError(f"{problem}; {_NOT_STRICT} loads the states of parameters with the same name.")
 

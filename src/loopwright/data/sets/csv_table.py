@@ -1,4 +1,4 @@
-"""`read_table`, which reads a table of comma-separated values. Error messages contain the row and the column."""
+"""`read_table`, which reads a table from a text file. Error messages contain the row and the column."""
 
 from __future__ import annotations
 
@@ -55,19 +55,20 @@ def read_table(
     """Read a table whose first row contains the column names.
 
     If ``types`` does not contain a column, the first cell with a value determines whether the column has numbers or
-    categories. A cell of the other type is refused. An empty cell is refused, too, except in a column that ``types``
-    declares as categories, and except for ``fills``.
+    categories. A cell of the other type is refused. An empty cell is refused too, unless ``types`` declares its column
+    as categories, or ``fills`` is True.
 
     Args:
         setting: name of the setting that contains the path, for messages.
         path: path of the file, as the user gave it.
         file: path from which the file is opened.
-        target: name of the target column, for messages.
+        target: name of the target column, in which missing values are never accepted.
         types: types of some or all columns, by column name.
-        layout: how the file is written.
+        layout: delimiter, decimal sign and text encoding of the file.
         fills: whether empty cells are accepted, except in the target column.
-        checks_categories: whether a column of text is refused if nearly every cell is another category, or if its cells
-            are numbers with decimal commas. A column that ``types`` declares as categories is always accepted.
+        checks_categories: whether a column of text is refused if it has too many categories for its number of rows, or
+            if its cells are numbers with the other decimal sign. A column that ``types`` declares as categories is
+            always accepted.
         has_fixed_types: whether messages leave out the advice to change the type of a column.
 
     Raises:
@@ -140,7 +141,7 @@ def _read(empty: Table, text: TextIO, *, checks_categories: bool) -> Table:
 
 
 def _note(fault: Fault, column: Column, faults: list[Fault]) -> None:
-    """Add a fault to the list. The rest of its column is only read if the column can be used after it is filled."""
+    """Add a fault to the list. Unless `FILL_EMPTY` is a remedy, the later cells of its column are ignored."""
     if fault.remedies and fault.remedies[0].kind is not None:
         faults[:] = [other for other in faults if other.column != column.name]  # the remedy repairs these faults, too
     faults.append(fault)
@@ -185,7 +186,7 @@ def _check_number(table: Table, num_columns: int) -> None:
 
 
 def listed(names: Collection[str]) -> str:
-    """Return names for a message. Of many names, only the first are listed."""
+    """Return names for a message. If there are more than 50 names, the first 50 are listed."""
     more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
     return ", ".join(islice(names, _MAX_LISTED)) + more
 
@@ -293,7 +294,7 @@ def _other_decimal(table: Table, name: str, where: str) -> Fault:
 
 
 def _column_fault(table: Table, column: Column, *, checks_categories: bool) -> Fault | None:
-    """Return why a column cannot be used although each cell can; otherwise None."""
+    """Return a fault of a column as a whole; None if the column can be used."""
     if column.kind is None:
         return table.unusable(f", column {column.name}: has no values", column.name)
     row, cell = column.first

@@ -22,7 +22,7 @@ class Column:
         numbers: values of a column of numbers, in row order; NaN for an empty cell.
         codes: category codes of a column of categories, in row order.
         categories: code of each category string, in order of first appearance.
-        first: row number and string of the first cell, if this cell determined ``kind``; otherwise (0, "").
+        first: row number and string of the first cell with a value, if it determined ``kind``; otherwise (0, "").
         leading: row number and string of each missing value above the first value, until ``kind`` is determined.
         num_empty: number of missing values; in a column of categories, only empty cells are missing values.
     """
@@ -48,15 +48,15 @@ class Table:
     Attributes:
         setting: name of the setting that contains the path, for messages.
         path: path of the file, as the user gave it.
-        target: name of the target column, for messages.
+        target: name of the target column, in which missing values are never accepted.
         types: column types that the user gave, by column name.
-        layout: how the file is written.
+        layout: delimiter, decimal sign and text encoding of the file.
         sha256: SHA-256 of the file, hexadecimal.
         columns: columns by name, in the order of the table, without ignored columns.
         ignored: names of the ignored columns, in the order of the table.
         has_fixed_types: whether the types of the columns cannot be changed, because a model was trained with them.
         fills: whether empty cells are accepted, except in the target column.
-        rows: row number in the file of each row below the column names. Row numbers count from 1, as in a spreadsheet.
+        rows: row numbers of the rows below the column names. They count from 1, as in a spreadsheet.
     """
 
     setting: str
@@ -85,7 +85,7 @@ class Table:
         Args:
             problem: text of the message after the path.
             name: name of the column.
-            remedies: remedies that precede the remedy to leave the column out.
+            remedies: remedies for the message. If the column can be left out, this remedy is added as the last one.
         """
         if not self.has_fixed_types and name != self.target:
             remedies = (*remedies, LEAVE_OUT)

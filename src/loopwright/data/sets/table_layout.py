@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from loopwright.errors import refuse
 
-# Names that can be typed on a command line, where the characters themselves need quotes.
+# Names of delimiters. On a command line, most of the characters themselves need quotes.
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space"}
 _DELIMITERS = {name: sign for sign, name in SEPARATORS.items()}
 _DECIMALS = {"point": ".", "comma": ","}
-# Bytes that are control characters in Latin-1, but letters and signs in the similar encoding of Windows.
+# Bytes that are control characters in Latin-1, but letters and signs in the similar encoding cp1252 of Windows.
 _WINDOWS_BYTE = re.compile(rb"[\x80-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """How a table file is written.
+    """Delimiter, decimal sign and text encoding of a table file.
 
     Attributes:
         delimiter: character between two cells.
         decimal: decimal point or decimal comma.
-        codec: name of the text encoding, for Python.
+        codec: name of the text encoding in Python.
     """
 
     delimiter: str = ","
@@ -44,7 +44,7 @@ def read_layout(delimiter: str = ",", decimal: str = ".", encoding: str = "utf-8
         encoding: name of a text encoding that Python knows.
 
     Raises:
-        SettingError: for a wrong value.
+        SettingError: for an invalid value.
     """
     between = _DELIMITERS.get(delimiter, delimiter) if isinstance(delimiter, str) else delimiter
     if not isinstance(between, str) or len(between) != 1 or between in '"\r\n':
@@ -66,14 +66,14 @@ def _codec(encoding: str) -> str:
 
 
 def not_text(content: bytes, layout: TableLayout, error: UnicodeError | None = None) -> str:
-    """Return why the content of a table is not text in the encoding of its layout, and an encoding to try.
+    """Return the end of the message for a table that is not text in the given encoding, with an encoding to try.
 
     Args:
         content: content of the file, or its beginning.
         layout: layout with which the file was read.
         error: error that Python raised; None for a null character.
     """
-    problem = "a null character" if error is None else "other text"
+    problem = "a null character" if error is None else "text in another encoding"
     if isinstance(error, UnicodeDecodeError):
         problem = f"a byte {error.object[error.start]:#04x}"
     expected = f"expected text in {layout.codec.removesuffix('-sig').upper()}, found {problem}"

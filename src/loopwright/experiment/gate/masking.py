@@ -1,7 +1,7 @@
 """`mask` and `masked_output`: replace the values of environment variables in text by their references.
 
-A configuration records references (`loopwright.experiment.gate.references`). Messages may quote a value, for example
-the path of a missing file. They are masked when they are printed or written.
+The recorded configuration contains references (`loopwright.experiment.gate.references`). A message can contain a value,
+for example in the path of a missing file. Messages are masked when they are printed or written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TextIO, cast
 
 from loopwright.experiment.gate.trust import Trust
 
-# Shorter values are not masked in messages, because they may also be a part of other words.
+# Shorter values are not masked, because they can also be a part of other words.
 MIN_CHARACTERS = 8
 
 
@@ -45,7 +45,7 @@ def masking(trust: Trust) -> Callable[[str], str]:
 
 
 def _forms(value: str) -> list[str]:
-    """Return a value as it may be in a message, in Python code, in JSON and in YAML, longest first."""
+    """Return the forms of a value in messages, in Python code, in JSON and in YAML, longest first."""
     forms = {value, " ".join(value.split()), repr(value)[1:-1], value.encode("unicode_escape").decode()}
     forms |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], value.replace("'", "''")}
     return sorted(forms, key=len, reverse=True)
@@ -53,7 +53,7 @@ def _forms(value: str) -> list[str]:
 
 @contextmanager
 def masked_output(names: Sequence[str]) -> Iterator[None]:
-    """While the context is open, mask what is written to ``sys.stdout`` and ``sys.stderr``."""
+    """Mask the text that is written to ``sys.stdout`` and ``sys.stderr`` while the context is open."""
     if not names:
         yield
         return

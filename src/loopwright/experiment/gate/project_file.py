@@ -1,7 +1,7 @@
 """Functions that read the settings of Loopwright in the ``pyproject.toml`` of the current directory.
 
-The current directory may come from an untrusted source. ``config_dir`` names a directory in it, whose configuration
-files are checked as all configuration files are. `loopwright.experiment.gate.trust` checks ``trust``.
+The current directory can come from an untrusted source. ``config_dir`` names a directory in it. The configuration files
+in this directory are checked like all other configuration files. `loopwright.experiment.gate.trust` checks ``trust``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def read_project_file(cwd: Path) -> object:
     """Return the content of the ``pyproject.toml`` of a directory; an empty dict if there is no such regular file.
 
     Raises:
-        SettingError: if the file is not valid TOML, or has more than 1 MB, or an unknown key under ``tool.loopwright``.
+        SettingError: if the file cannot be read, is larger than 1 MB, is not valid TOML, or has an unknown key under
+            ``tool.loopwright``.
     """
     file = cwd / _NAME
     if not file.is_file():
@@ -46,7 +47,10 @@ def read_project_file(cwd: Path) -> object:
 
 
 def entry(content: object, *keys: str) -> object:
-    """Return a value of nested tables, or None if it is missing. A value in place of a table is returned as it is."""
+    """Return the value at ``keys`` in nested tables, or None if it is missing.
+
+    If a value on the path is not a table, this value is returned.
+    """
     for key in keys:
         content = content.get(key) if isinstance(content, dict) else content
     return content
@@ -55,11 +59,11 @@ def entry(content: object, *keys: str) -> object:
 def with_config_dir(line: CommandLine, cwd: Path) -> CommandLine:
     """Return a command line with the ``config_dir`` of the ``pyproject.toml``, unless ``--config-dir`` was typed.
 
-    If the file sets a ``config_dir``, a line on stderr says so.
+    If this value is used, a line on stderr names it.
 
     Raises:
-        SettingError: if the value is not the relative path of a directory inside ``cwd``, also behind links, or if the
-            file cannot be read.
+        SettingError: if the value is not the relative path of a directory inside ``cwd``, after links are followed, or
+            for an error of `read_project_file`.
     """
     if line.config_dir is not None:
         return line

@@ -1,6 +1,6 @@
-"""Functions for references ``${oc.env:NAME}`` to environment variables, which are recorded instead of the values.
+"""Functions that record references ``${oc.env:NAME}`` instead of the values of environment variables.
 
-A variable that the user allows with ``--allow-env NAME`` may contain a secret. A run is built with its value, and
+A variable that the user allows with ``--allow-env NAME`` can contain a secret. A run is built with the value, and
 records the reference. Recorded references are replaced by values again when the run is resumed or repeated.
 """
 
@@ -40,12 +40,12 @@ def find_references(values: Any, texts: Any, allowed: Collection[str]) -> Refere
 
     Args:
         values: configuration in which references are resolved to values.
-        texts: the same configuration, in which references to ``allowed`` variables are left as they are.
+        texts: the same configuration, in which references to ``allowed`` variables are not resolved.
         allowed: names of variables that the user allows.
 
     Raises:
         SettingError: if a recorded text would not give the same value again. This is the case if another resolver
-            changes the value, or if a backslash before a reference was to keep it as text.
+            changes the value, or if a backslash before a reference prevents its replacement.
     """
     found: dict[tuple[Any, ...], Reference] = {}
     _collect(values, texts, allowed, (), "", found)
@@ -121,6 +121,6 @@ def put_back(config: Any, references: References, place: tuple[Any, ...] = ()) -
 
 
 def refuse_in_path(setting: str) -> SettingError:
-    """Return the error for a reference in a setting that becomes a part of a path, where its value would be visible."""
+    """Return the error for a reference in a setting that is a part of a path: the path would show the value."""
     problem = ": contains ${oc.env:NAME}, whose value would be visible in the path of the run; type the value."
     return SettingError(setting, problem)

@@ -18,11 +18,11 @@ from loopwright.loggers.lines import columns_of
 from loopwright.protocols import ChecksBatches
 
 _NUM_ROWS = 64
-_ABOUT_COLUMNS = ("in_features", "model")  # settings whose error can be that a column was taken for something else
+_ABOUT_COLUMNS = ("in_features", "model")  # an error in these settings can come from a column of the wrong type
 
 
 def fill_model(data: Splits, job: Job) -> Job:
-    """Return the job with the settings of a shipped model that the data determine, and a note that names them.
+    """Return a copy of the job in which the data determine settings of the shipped model. A note in it names them.
 
     Args:
         data: data of the run.
@@ -42,8 +42,8 @@ def check_takes(model: nn.Module, data: Splits, job: Job) -> None:
 
     All rows have equal shapes and dtypes, so the shapes and dtypes of any row suffice. Labels and tokens differ between
     rows. Reading all rows would take as long as a pass over the data, so at most 64 rows are read, at regular
-    intervals. A wrong label or token in another row ends the run later with the same message, after the run directory
-    has been created. If a row cannot be read, the check is skipped, and the run reports the error.
+    intervals. An invalid label or token in another row ends the run later with the same message, after the run
+    directory has been created. If a row cannot be read, the check is skipped, and the run reports the error.
 
     Args:
         model: model with or without weights. It is checked only if it implements `ChecksBatches`.
@@ -51,8 +51,8 @@ def check_takes(model: nn.Module, data: Splits, job: Job) -> None:
         job: job to which the model and the data belong.
 
     Raises:
-        SettingError: for the settings of ``model`` that do not fit the data. For a table, the message says what each
-            column was taken for.
+        SettingError: for the settings of ``model`` that do not fit the data. For a table, the message contains the type
+            of each column.
     """
     if not isinstance(model, ChecksBatches) or not isinstance(data.train, Loader):
         return

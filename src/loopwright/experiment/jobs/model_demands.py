@@ -1,7 +1,7 @@
 """Functions for the settings of a shipped model that the data determine, such as its number of input features.
 
-`filled` fills in the settings that the user has not chosen. `check_demands` finds all settings that do not fit the
-data, and says what to type instead.
+`filled` fills in the settings that the user has not chosen. `check_demands` refuses settings that do not fit the data,
+with one message that contains all values to type.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class _Demand:
         value: value that fits.
         reason: text after the value in a message.
         is_least: whether larger values also fit.
-        is_known: whether the value is certain. The highest label or token of a sample may not be the highest of all.
+        is_known: whether the value is certain. A value from the highest label or token of a sample of rows is not
+            certain, because other rows can contain a higher one.
     """
 
     value: int
@@ -58,7 +59,7 @@ class _Demand:
         return f"{'at least ' if self.is_least else ''}{self.value}, {self.reason}"
 
     def accepts(self, value: Any) -> bool:
-        """Whether the model fits the data with this value. A value that is not a number is refused elsewhere."""
+        """Whether the model fits the data with this value. The model itself refuses a value that is not an integer."""
         if not isinstance(value, int):
             return True
         return value >= self.value if self.is_least else value == self.value
@@ -70,9 +71,9 @@ def is_shipped(node: Mapping[str, Any]) -> bool:
 
 
 def filled(batch: Any, data: Splits, job: Job) -> Job:
-    """Return the job with the settings of its shipped model that the data determine, and a note that names them.
+    """Return a copy of the job in which the data determine settings of its shipped model. A note in it names them.
 
-    A setting is not changed if it fits, or if the user has chosen it.
+    A setting is not changed if it fits, if the user has chosen it, or if its value is not certain.
 
     Args:
         batch: samples of the training data, on the CPU.
@@ -110,13 +111,14 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
     the job of a resumed run, is not checked, because its settings cannot be changed.
 
     Args:
-        model: model with or without weights. A model of another class is not checked.
+        model: model with or without weights. A model whose class is not shipped is not checked.
         batch: samples of the training data, on the CPU.
         data: data of the run.
         job: job to which the model and the data belong, returned by `filled`.
 
     Raises:
-        SettingError: if settings do not fit the data, or if only another shipped model takes the data.
+        SettingError: if settings do not fit the data, or if this model cannot use the data but another shipped model
+            can.
     """
     kind = type(model)
     if kind not in _OPTIONS or not isinstance(batch, Mapping) or job.source is None:
@@ -156,7 +158,7 @@ def _kind_of(node: Mapping[str, Any]) -> type | None:
 
 
 def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
-    """Refuse a model that does not take the data, and name a shipped model that does. Accept it if there is none."""
+    """Refuse a model that does not take the data, if another shipped model does. The message names that model."""
     other = _fitting_model(batch)
     if other is None:
         return
@@ -167,7 +169,7 @@ def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
     if kind is not MLP or other is not MLPRegressor or not isinstance(data.train.dataset, TableData):
         found = ", ".join(map(str, batch))
         raise SettingError("model", f"={_OPTIONS[kind]}: takes {_TAKEN[kind]}, but the data has {found}. Type {line}.")
-    assert data.encoding is not None, "csv() gives one"
+    assert data.encoding is not None, "csv() returns an encoding"
     name = data.encoding["target"]["name"]
     remedy = f"To predict the number, type {line}"
     num_numbers = _num_numbers(data)

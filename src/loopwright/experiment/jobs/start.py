@@ -14,7 +14,7 @@ from loopwright.experiment.jobs.job import Job
 from loopwright.trainer.arguments import build_optimizer
 from loopwright.trainer.start import check_initial
 
-# Settings that name the checkpoints of a job, with the values of a job that has none.
+# Settings of the checkpoints from which a job starts, with their values in a job that starts without a checkpoint.
 NO_START: Mapping[str, Any] = MappingProxyType(
     {"ckpt_path": None, "ckpt_paths": None, "init_from": None, "init_strict": True, "init_optimizer": False}
 )
@@ -31,7 +31,7 @@ def check_start(job: Job, model: nn.Module | None, optimizer: Any) -> None:
         optimizer: callable that builds the optimizer.
 
     Raises:
-        CheckpointError: if a checkpoint cannot be used.
+        CheckpointError: if a checkpoint is missing, cannot be read or does not fit.
         SettingError: if the optimizer cannot be built for the parameters of the model.
     """
     settings = job.settings
