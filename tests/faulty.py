@@ -228,6 +228,7 @@ class Dying(Callback):
 
 CONFIGS = {
     "model/empty": "",
+    "model/wrapped": "_target_: loopwright.models.Supervised\nnet: {_target_: torch.nn.Flatten}\n",
     "experiment/local": "model: mlp\n",
     "experiment/named_option": "# @package _global_\nmodel: mlp\n",
     "experiment/faulty": """\

@@ -63,7 +63,8 @@ class Indexes(faulty.Model):
 def test_an_error_about_a_batch_of_tensors_says_how_many() -> None:
     with pytest.raises(TypeError, match="list indices must be integers") as caught:
         tiny.trainer(TrainingLoop(num_steps=1), model=Indexes).fit([[torch.ones(2), torch.ones(2)]])
-    assert caught.value.__notes__ == ["Raised in model Indexes in step 1.", "The batch is a list of 2."]
+    remedy = "for a module that takes only a part of it, use loopwright.models.Supervised(net, loss)"
+    assert caught.value.__notes__ == ["Raised in model Indexes in step 1.", f"The batch is a list of 2: {remedy}."]
 
 
 class OneWay(faulty.Model):

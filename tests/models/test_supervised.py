@@ -157,6 +157,16 @@ def test_outputs_of_other_shapes_are_predicted_as_they_are(output: Tensor) -> No
     assert Supervised(nn.Identity(), nn.CrossEntropyLoss()).predict((output,)) is output
 
 
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss()])
+def test_an_output_that_the_loss_would_broadcast_is_refused(loss: nn.Module) -> None:
+    model = Supervised(nn.Linear(3, 1), loss)
+    with pytest.raises(
+        TypeError, match=r"output of shape \(4, 1\) and a target of shape \(4,\): expected equal shapes"
+    ):
+        model((torch.ones(4, 3), torch.ones(4)))
+    assert model((torch.ones(4, 3), torch.ones(4, 1)))["loss"].ndim == 0
+
+
 def test_several_targets_have_no_accuracy() -> None:
     model = Supervised(nn.Linear(4, 3), functional.cross_entropy, targets=[1, 2])
     outputs = model((FEATURES, LABELS, torch.ones(3)))

@@ -35,6 +35,13 @@ def test_the_mode_of_any_other_metric_is_asked_for(metric: str) -> None:
     assert Checkpointing(monitor=metric, mode="max").mode == "max" and Checkpointing().mode == "min"
 
 
+def test_a_name_that_is_nearly_a_loss_is_corrected() -> None:
+    with pytest.raises(SettingError, match=r"mode=min\. Did you mean val/loss\?$"):
+        settle_mode(None, "val/los")
+    with pytest.raises(SettingError, match=r"mode=min\.$"):
+        settle_mode(None, "val/accuracy")
+
+
 @pytest.mark.parametrize(("mode", "hint"), [("mx", " did you mean max?"), (1, ""), ("", "")])
 def test_another_word_is_refused(mode: object, hint: str) -> None:
     with pytest.raises(SettingError, match=rf"^x.mode={mode!r}: expected min or max[.;]{hint}"):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import tiny
-from loopwright import Callback, LoopCallback, Trainer, TrainingLoop
+from loopwright import Callback, Checkpointing, LoopCallback, Trainer, TrainingLoop
 from loopwright.errors import CheckpointError, SettingError
 
 
@@ -75,6 +75,18 @@ def test_a_scheduler_can_step_with_a_logged_value() -> None:
 
 
 LISTS = [list(batch) for batch in tiny.batches(4)]  # as the default collate function of torch returns batches
+
+
+def test_a_checkpoint_of_this_run_is_given_by_its_step(tmp_path: Path) -> None:
+    data = tiny.batches(2)
+    with tiny.trainer(TrainingLoop(num_steps=2), checkpoint=Checkpointing(every_n_steps=1), run_dir=tmp_path) as each:
+        each.fit(tiny.batches(), data)
+        expected = each.validate(data, ckpt_path=tmp_path / "checkpoints" / "step_00000001")
+        assert each.validate(data, ckpt_path=1) == expected
+        with pytest.raises(CheckpointError, match="step_00000007: no such folder"):
+            each.predict(data, ckpt_path=7)
+    with tiny.trainer() as each, pytest.raises(SettingError, match="ckpt_path=1: expected a path"):
+        each.validate(data, ckpt_path=1)
 
 
 SIZES = ([torch.ones(3, 2, 2), torch.ones(3, 4, 4)], [torch.ones(1), torch.ones(1)])  # a batch of images and targets

@@ -220,13 +220,17 @@ class ExponentialMovingAverage(Callback):
                 swapped.append(index)
             yield
         finally:
-            for index in swapped:
-                kept = self._kept.pop(index, None)
-                if kept is None:
-                    _exchange(self._trained_list[index], self._average_list[index])
-                else:
-                    self._trained_list[index].data.copy_(kept)
+            self._swap_back(swapped)
             self._is_swapped_in = False
+
+    def _swap_back(self, swapped: list[int]) -> None:
+        """Restore the trained weights at these indices in the lists."""
+        for index in swapped:
+            kept = self._kept.pop(index, None)
+            if kept is None:
+                _exchange(self._trained_list[index], self._average_list[index])
+            else:
+                self._trained_list[index].data.copy_(kept)
 
     def _average_of(self, name: str) -> Tensor:
         """Return the average of a parameter. During a validation, the parameter itself may contain the average."""

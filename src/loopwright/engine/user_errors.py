@@ -59,7 +59,8 @@ def note_batch(error: Exception, batch: Any) -> None:
         more = ", …" if len(names) > _MAX_NAMES else ""
         error.add_note(f"The batch is a mapping with {on_one_line(', '.join(names[:_MAX_NAMES]), 200)}{more}.")
     elif isinstance(batch, list | tuple):
-        error.add_note(f"The batch is a {type(batch).__name__} of {len(batch)}.")
+        hint = ": for a module that takes only a part of it, use loopwright.models.Supervised(net, loss)"
+        error.add_note(f"The batch is a {type(batch).__name__} of {len(batch)}{hint}.")
 
 
 def check_has_gradient(loss: Tensor) -> None:

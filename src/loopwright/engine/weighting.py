@@ -46,7 +46,10 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
     if type(loss) is not Tensor and not isinstance(loss, Tensor):
         raise _without_loss(outputs)
     if loss.ndim:
-        raise TypeError(f"The model returned a loss of shape {tuple(loss.shape)}: expected a scalar; take its mean.")
+        remedy = "take its mean"
+        if isinstance(returned, Tensor):
+            remedy += "; for outputs such as logits, use loopwright.models.Supervised(net, loss)"
+        raise TypeError(f"The model returned a loss of shape {tuple(loss.shape)}: expected a scalar; {remedy}.")
     return outputs
 
 

@@ -13,6 +13,8 @@ from loopwright.errors import SettingError, did_you_mean, refuse, refuse_type
 from loopwright.models.classification import accuracy, predict_classes
 
 Key = int | str
+# Losses that compare each element of the output with the same element of the target.
+_ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 _NO_CLASS = -100  # default of ``ignore_index`` in torch's cross entropy
 _LABELS = "labels"  # name of the targets in a batch for ``transformers``
 _WITHOUT_LOSS = "Without a loss function, net must return a mapping that contains loss."
@@ -83,6 +85,7 @@ class Supervised(nn.Module):
         self.net = net
         self.loss = loss
         self._ignored_class = _ignored_class(loss)
+        self._compares_elements = isinstance(loss, _ELEMENTWISE)
         self._inputs = _check_keys("inputs", inputs)
         self._targets = _check_keys("targets", (_LABELS if loss is None else 1) if targets is None else targets)
 
@@ -93,6 +96,8 @@ class Supervised(nn.Module):
         targets = [_part(batch, key, "targets") for key in self._targets]
         output = self.net(*self._parts_of(batch))
         target: Any = targets[0] if len(targets) == 1 else tuple(targets)
+        if self._compares_elements and output.shape != target.shape:
+            raise _other_shapes(output, target)
         outputs = {"loss": self.loss(output, *targets), "output": output, "target": target}
         if self._ignored_class == _NO_CLASS and _is_per_class(output) and _is_class_numbers(target):
             outputs["accuracy"] = accuracy(output, target)
@@ -113,6 +118,13 @@ class Supervised(nn.Module):
 
     def _parts_of(self, batch: Any) -> list[Any]:
         return [_part(batch, key, "inputs") for key in self._inputs]
+
+
+def _other_shapes(output: Tensor, target: Tensor) -> TypeError:
+    """Return the error for an output and a target that the loss would broadcast, so that the result is wrong."""
+    shapes = f"an output of shape {tuple(output.shape)} and a target of shape {tuple(target.shape)}"
+    remedy = "reshape one of them, for example with nn.Flatten(0) at the end of net"
+    return TypeError(f"The loss got {shapes}: expected equal shapes; {remedy}.")
 
 
 def _check_mean(loss: Callable[..., Tensor] | None) -> None:

@@ -28,8 +28,11 @@ def settle_mode(mode: object, metric: str | None, setting: str = "mode") -> str:
     last = "loss" if metric is None else metric.rsplit("/", 1)[-1]
     if last in _SMALLER_IS_BETTER or last.endswith(_ENDINGS):
         return "min"
+    prefix, slash, _ = (metric or "").rpartition("/")
+    near = nearest(last, [*_SMALLER_IS_BETTER, "accuracy"])
+    hint = f" Did you mean {prefix}{slash}{near}?" if near not in (None, last) else ""
     raise SettingError(
         setting,
         f": expected max or min, as {metric} may be better if it is larger or if it is smaller; use {setting}=max or "
-        f"{setting}=min.",
+        f"{setting}=min.{hint}",
     )

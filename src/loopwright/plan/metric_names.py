@@ -33,7 +33,7 @@ def metric_problem(metric: str, plan: Plan, *, is_of_round: bool, has_own_output
         prefixes = [*(() if is_of_round else ("train",)), *([mean] if mean else []), *(sets or [_ROOT]), *downstream]
         *most, last = [f"{prefix}/" for prefix in prefixes]
         shown = f"{', '.join(most)} or {last}" if most else last
-        key = metric.rpartition("/")[2]
+        key = metric.rpartition("/")[2].removeprefix("val_")
         hint = f" Did you mean {mean or (sets or [_ROOT])[0]}/{key}?" if key else ""
         return f"={metric!r}: expected a metric whose name begins with {shown}.{hint}"
     name, _, key = metric.removeprefix(f"{_ROOT}/").rpartition("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ from loopwright.engine.parts import Parts
 from loopwright.engine.recorded_settings import changed_device, run_settings, settings_differences
 from loopwright.engine.state import apply_state, gather_state
 from loopwright.engine.state_check import BUFFER, COUNT, SCALAR, check_fit_state, check_form, position_form
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError, SettingError, refuse_type
 from loopwright.plan import ADDED_SETTINGS, Plan, plan_differences
 
 _log = logging.getLogger("loopwright")
@@ -70,14 +71,19 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
     return state
 
 
-def find_run(parts: Parts, path: str | Path, run_dir: Path | None) -> Path:
-    """Return the folder of the checkpoint ``path``, which is "last" or "best" of this run, or a path.
+def find_run(parts: Parts, path: str | Path | int, run_dir: Path | None) -> Path:
+    """Return the folder of the checkpoint ``path``: a path, or "last", "best" or a step of this run.
 
     If the trainer has not logged the monitored metric, "best" is read from the checkpoints in ``run_dir``.
 
     Raises:
         CheckpointError: if there is no such checkpoint.
+        SettingTypeError: if ``path`` is something else, or a step although there is no ``run_dir``.
     """
+    if isinstance(path, int) and run_dir is not None:
+        path = step_folder(run_dir, path)
+    if not isinstance(path, str | os.PathLike):
+        raise refuse_type("ckpt_path", path, 'a path, "last" or "best", or with run_dir a step')
     if path not in ("last", "best"):
         return choose(path).folder
     if run_dir is None:

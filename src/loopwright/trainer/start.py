@@ -49,7 +49,7 @@ class Start:
             that needs ``init_from`` is given without it.
     """
 
-    ckpt_path: str | Path | None
+    ckpt_path: str | Path | int | None
     init_from: str | Path | None
     strict: bool
     init_optimizer: bool

@@ -150,7 +150,7 @@ class Trainer(TrainerView):
         self,
         train_dataloader: Any,
         val_dataloader: Any = None,
-        ckpt_path: str | Path | None = None,
+        ckpt_path: str | Path | int | None = None,
         init_from: str | Path | None = None,
         *,
         strict: bool = True,
@@ -170,9 +170,9 @@ class Trainer(TrainerView):
         Args:
             train_dataloader: any iterable of micro-batches.
             val_dataloader: a dataloader, or a list or a mapping of them.
-            ckpt_path: checkpoint to resume from: its path, a run directory (for its newest valid checkpoint), "last"
-                or "best". The fit carries out the rest of the plan of that run. If the run has carried out its whole
-                plan, nothing is trained or validated, and the result has the recorded metrics.
+            ckpt_path: checkpoint to resume from: its path, a run directory (for its newest valid checkpoint), "last",
+                "best", or a step of this run. The fit carries out the rest of the plan of that run. If the run has
+                carried out its whole plan, nothing is trained or validated, and the result has the recorded metrics.
             init_from: checkpoint whose weights are loaded. The fit starts at step 0.
             strict: whether all weights of ``init_from`` must fit the model. If not, a warning lists the others.
             init_optimizer: whether the state of the optimizer, without its settings, is also loaded from ``init_from``.
@@ -203,13 +203,14 @@ class Trainer(TrainerView):
         return result
 
     def validate(
-        self, val_dataloader: Any, ckpt_path: str | Path | None = None, loop: LoopCallback | None = None
+        self, val_dataloader: Any, ckpt_path: str | Path | int | None = None, loop: LoopCallback | None = None
     ) -> dict[str, float]:
         """Validate on one or more dataloaders.
 
         Args:
             val_dataloader: a dataloader, or a list or a mapping of them. Each dataloader is read from its beginning.
-            ckpt_path: checkpoint to validate; afterwards the weights in memory are restored. None: weights in memory.
+            ckpt_path: checkpoint to validate, as for `fit`; afterwards the weights in memory are restored. None: they
+                are validated.
             loop: loop that is used instead of the loop of the trainer; None: the loop of the trainer.
 
         Returns:
@@ -230,7 +231,7 @@ class Trainer(TrainerView):
             validate_sets(parts, chosen, val_sets, root)
         return metrics
 
-    def predict(self, dataloader: Any, ckpt_path: str | Path | None = None) -> dict[str, Array]:
+    def predict(self, dataloader: Any, ckpt_path: str | Path | int | None = None) -> dict[str, Array]:
         """Predict for all samples of a dataloader, in evaluation mode and without gradients.
 
         A model may have a method ``predict(batch)``. It returns a tensor, or a mapping of tensors, with one row per
@@ -243,7 +244,8 @@ class Trainer(TrainerView):
 
         Args:
             dataloader: any iterable of batches. It is read once from its beginning.
-            ckpt_path: checkpoint to use; afterwards the weights in memory are restored. None: weights in memory.
+            ckpt_path: checkpoint to use, as for `fit`; afterwards the weights in memory are restored. None: they are
+                used.
 
         Returns:
             An array with one row per sample for each name. If ``predict`` returns a tensor, its name is ``prediction``.

@@ -137,7 +137,7 @@ def validate_checkpoints(
 
 @contextmanager
 def chosen_weights(
-    parts: Parts, saver: RunSaver | None, run_dir: Path | None, ckpt_path: str | Path | None
+    parts: Parts, saver: RunSaver | None, run_dir: Path | None, ckpt_path: str | Path | int | None
 ) -> Iterator[None]:
     """Activate the random streams. Use the weights of a checkpoint during the context; None: those in memory.
 

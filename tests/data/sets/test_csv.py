@@ -397,14 +397,14 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "x,y\n" + "".join(f"note {row},{row}\n" for row in range(400)),
         {},
         "path='houses.csv', column x: expected numbers, or categories that repeat, found 400 different texts in 400 "
-        "rows; use 'data.types={x: ignore}' to leave the column out, or use 'data.types={x: category}' to read its "
-        "cells as categories.",
+        "rows, such as 'note 0'; use 'data.types={x: ignore}' to leave the column out, or use 'data.types={x: "
+        "category}' to read its cells as categories.",
     ),
     "classes that are ids": (
         "x,y\n" + "".join(f"{row},u{row % 19}\n" for row in range(30)),
         {},
         "path='houses.csv', column y: expected numbers, or categories that repeat, found 19 different texts in 30 "
-        "rows; use 'data.types={y: category}' to read its cells as categories.",
+        "rows, such as 'u0'; use 'data.types={y: category}' to read its cells as categories.",
     ),
     "decimal commas": (
         "x;y\n0,5;1\n-1.234,75;2\n,5;3\n",
@@ -454,8 +454,8 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         {"delimiter": ";"},
         "path='houses.csv', row 5, column size: is empty; expected a value. Also: row 7, column rooms='two': expected "
         "a number, because row 2 has '2'. Also: column id: expected numbers, or categories that repeat, found 20 "
-        "different texts in 20 rows. Also: row 2, column area='0,5': expected numbers with a decimal point, such as "
-        "1234.5. To repair all of this, type data.decimal=comma data.missing=fill "
+        "different texts in 20 rows, such as 'u0'. Also: row 2, column area='0,5': expected numbers with a decimal "
+        "point, such as 1234.5. To repair all of this, type data.decimal=comma data.missing=fill "
         "'data.types={rooms: category, id: ignore}'.",
     ),
     "an empty cell in a column of both types": (

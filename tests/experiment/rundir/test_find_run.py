@@ -35,6 +35,13 @@ def test_last_is_the_newest_run_that_is_not_a_job_of_a_sweep(outputs: Path) -> N
     assert find_run("last") == str(config.parent.relative_to(outputs.parent))
 
 
+def test_last_is_a_run_with_a_checkpoint_if_there_is_one(outputs: Path) -> None:
+    """A run that is refused before its first step leaves its log, and no checkpoint."""
+    run = outputs / "b" / "2026-01-02_00-00-00_0123ab"
+    (run / "checkpoints" / "step_00000004").mkdir(parents=True)
+    assert find_run("last") == str(run.relative_to(outputs.parent))
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [

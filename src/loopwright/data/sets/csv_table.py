@@ -26,7 +26,7 @@ from loopwright.data.sets.table_faults import (
     Kind,
 )
 from loopwright.data.sets.table_layout import SEPARATORS, TableLayout, not_text
-from loopwright.errors import SettingError, did_you_mean
+from loopwright.errors import SettingError, did_you_mean, on_one_line
 from loopwright.regular_files import open_regular, read_regular
 
 _MAX_BYTES = 4 << 30  # the whole table is read into memory
@@ -309,4 +309,5 @@ def _column_fault(table: Table, column: Column, *, checks_categories: bool) -> F
         return None
     found = f", column {column.name}: expected numbers, or categories that repeat, found {num_categories:,} different"
     remedies = (AS_CATEGORIES,) if column.name == table.target else (LEAVE_OUT, AS_CATEGORIES)
-    return Fault(f"{found} texts in {num_rows:,} rows", column.name, remedies)
+    shown = f"{found} texts in {num_rows:,} rows, such as {on_one_line(repr(cell), 40)}"
+    return Fault(shown, column.name, remedies)

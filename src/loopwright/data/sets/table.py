@@ -89,7 +89,10 @@ class Table:
         """
         if not self.has_fixed_types and name != self.target:
             remedies = (*remedies, LEAVE_OUT)
-        return Fault(problem, name, remedies, by_hand="" if remedies else "change it, or remove its row")
+        by_hand = "change it, or remove its row"
+        if self.has_fixed_types and name != self.target:
+            by_hand += "; a run that is trained with data.missing=fill fills empty cells"
+        return Fault(problem, name, remedies, by_hand="" if remedies else by_hand)
 
     def no_value(self, name: str, row: int, cell: str) -> Fault | None:
         """Return the fault of an empty, missing or non-finite value in a column of numbers; None for other cells."""

@@ -5,6 +5,7 @@ A message about an unknown key or option names the nearest known key or option.
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ from loopwright.experiment.console.messages import joined, one_line
 
 Groups = Mapping[str, Sequence[str]]
 Contents = Callable[[str], Mapping[str, Mapping[str, Any]]]
+
+_NOTHING = object()  # value of a path that does not exist
+# The shipped files state all useful arguments of their targets. No shipped file has this target.
+_IN_OWN_FILES = "loopwright.models.Supervised"
+_IS_TYPO = 0.75  # similarity from which a name is a typo of another one, as `difflib` computes it
 
 
 def composition_error(
@@ -99,7 +105,7 @@ def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = Non
 
 
 def _nearest_anywhere(key: str, config: Mapping[str, Any]) -> str:
-    return did_you_mean(key, [path for path in _paths(config) if not path.startswith("hydra.")])
+    return did_you_mean(key, [each for each in _paths(config) if not each.startswith("hydra.") and "._" not in each])
 
 
 def _paths(section: Any, prefix: str = "") -> list[str]:
@@ -145,8 +151,22 @@ def _value_problem(
         return f"{line}: {key} exists already; write it without the plus." if exists else None
     if exists:
         return None
-    hint = _other_options(key, groups, chosen, contents_of) or unknown_key(key, known, groups)
+    hint = _other_options(key, groups, chosen, contents_of)
+    if not hint:
+        hint = unknown_key(key, known, groups) + ("" if override.is_delete() else _as_argument(key, known))
     return f"{line}: {'no such key to remove' if override.is_delete() else 'no such key'}.{hint}"
+
+
+def _as_argument(key: str, known: Mapping[str, Any]) -> str:
+    """Return a hint how to pass an argument that the file of an option does not state; empty if the key is a typo."""
+    parent, _, name = key.rpartition(".")
+    section = _section(known, parent)
+    target = section.get("_target_") if isinstance(section, Mapping) else None
+    if not isinstance(target, str) or (target.startswith("loopwright.") and target != _IN_OWN_FILES):
+        return ""
+    if difflib.get_close_matches(name, list(section), 1, _IS_TYPO):
+        return ""
+    return f" To pass an argument {name} to {target.rpartition('.')[2]}, type +{key}=…."
 
 
 def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of: Contents) -> str:
@@ -175,6 +195,11 @@ def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of:
 
 
 def _holds(config: Mapping[str, Any], key: str) -> bool:
+    return _section(config, key) is not _NOTHING
+
+
+def _section(config: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a path, or `_NOTHING` if there is no such path."""
     section: Any = config
     for part in key.split("."):
         if isinstance(section, Mapping) and part in section:
@@ -182,8 +207,8 @@ def _holds(config: Mapping[str, Any], key: str) -> bool:
         elif isinstance(section, list) and part.isdigit() and int(part) < len(section):
             section = section[int(part)]
         else:
-            return False
-    return True
+            return _NOTHING
+    return section
 
 
 def _yaml_place(error: yaml.MarkedYAMLError) -> str:

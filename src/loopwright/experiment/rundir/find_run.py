@@ -23,9 +23,9 @@ def find_run(given: str) -> str:
     Args:
         given: path of a run directory or checkpoint, ``last``, or the six hexadecimal digits at the end of the name of
             a run directory in ``outputs/``. ``last`` is the training in ``outputs/`` that was started or resumed most
-            recently; jobs of sweeps are not considered. ``1a2b3c/0`` is job 0 of the sweep whose name contains these
-            digits. A checkpoint of the run can be added: ``last/best`` or ``1a2b3c/last``. An existing path and any
-            other text are returned unchanged.
+            recently; jobs of sweeps, and runs without a checkpoint, are not considered. ``1a2b3c/0`` is job 0 of the
+            sweep whose name contains these digits. A checkpoint of the run can be added: ``last/best`` or
+            ``1a2b3c/last``. An existing path and any other text are returned unchanged.
 
     Raises:
         CheckpointError: if no run, or more than one run, is found for ``last`` or for six digits.
@@ -38,7 +38,8 @@ def find_run(given: str) -> str:
     if given == _LAST:
         runs = [path for path in _directories() if (path / _CONFIG).is_file()]
         newest = sorted(runs, key=lambda path: (path / _CONFIG).stat().st_mtime_ns, reverse=True)
-        found = next((path for path in newest if _trains(path)), None)
+        trained = [path for path in newest if _trains(path)]
+        found = next((path for path in trained if _has_checkpoints(path)), trained[0] if trained else None)
         if found is None:
             raise CheckpointError(f"{given}: no training in {OUTPUTS}/; expected the path of a run directory.")
         return str(found)
@@ -56,6 +57,11 @@ def find_run(given: str) -> str:
         )
         raise CheckpointError(f"{given}: {problem}.")
     return f"{named[0]}{typed[2] or ''}"
+
+
+def _has_checkpoints(run_dir: Path) -> bool:
+    """Return whether a run has saved a checkpoint. A run that was refused before its first step has none."""
+    return any((run_dir / "checkpoints").glob("step_*"))
 
 
 def _trains(run_dir: Path) -> bool:
