@@ -67,6 +67,7 @@ GROUPS = {
         "sample_text",
         "compression_baseline",
         "downstream",
+        "throughput",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

@@ -9,6 +9,7 @@ from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
 from loopwright.callbacks.sample_text import SampleText
 from loopwright.callbacks.stop_on_non_finite import StopOnNonFinite
+from loopwright.callbacks.throughput import Throughput
 from loopwright.callbacks.time_limit import TimeLimit
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "OverfitOneBatch",
     "SampleText",
     "StopOnNonFinite",
+    "Throughput",
     "TimeLimit",
 ]
