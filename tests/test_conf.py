@@ -68,6 +68,7 @@ GROUPS = {
         "compression_baseline",
         "downstream",
         "throughput",
+        "memory",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

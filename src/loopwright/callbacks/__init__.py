@@ -5,6 +5,7 @@ from loopwright.callbacks.compression_baseline import CompressionBaseline
 from loopwright.callbacks.early_stopping import EarlyStopping
 from loopwright.callbacks.exponential_moving_average import ExponentialMovingAverage
 from loopwright.callbacks.learning_rate import LearningRateMonitor
+from loopwright.callbacks.memory import Memory
 from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
 from loopwright.callbacks.sample_text import SampleText
@@ -18,6 +19,7 @@ __all__ = [
     "EarlyStopping",
     "ExponentialMovingAverage",
     "LearningRateMonitor",
+    "Memory",
     "Metrics",
     "OverfitOneBatch",
     "SampleText",
