@@ -69,6 +69,7 @@ GROUPS = {
         "downstream",
         "throughput",
         "memory",
+        "data_stall",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

@@ -2,6 +2,7 @@
 
 from loopwright.callbacks.anomaly import DetectAnomaly
 from loopwright.callbacks.compression_baseline import CompressionBaseline
+from loopwright.callbacks.data_stall import DataStall
 from loopwright.callbacks.early_stopping import EarlyStopping
 from loopwright.callbacks.exponential_moving_average import ExponentialMovingAverage
 from loopwright.callbacks.learning_rate import LearningRateMonitor
@@ -15,6 +16,7 @@ from loopwright.callbacks.time_limit import TimeLimit
 
 __all__ = [
     "CompressionBaseline",
+    "DataStall",
     "DetectAnomaly",
     "EarlyStopping",
     "ExponentialMovingAverage",
