@@ -70,6 +70,7 @@ GROUPS = {
         "throughput",
         "memory",
         "data_stall",
+        "utilisation",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

@@ -13,6 +13,7 @@ from loopwright.callbacks.sample_text import SampleText
 from loopwright.callbacks.stop_on_non_finite import StopOnNonFinite
 from loopwright.callbacks.throughput import Throughput
 from loopwright.callbacks.time_limit import TimeLimit
+from loopwright.callbacks.utilisation import Utilisation
 
 __all__ = [
     "CompressionBaseline",
@@ -28,4 +29,5 @@ __all__ = [
     "StopOnNonFinite",
     "Throughput",
     "TimeLimit",
+    "Utilisation",
 ]

@@ -23,7 +23,7 @@ _LOOPWRIGHT = """
     callbacks.DetectAnomaly callbacks.OverfitOneBatch callbacks.StopOnNonFinite callbacks.TimeLimit
     callbacks.EarlyStopping callbacks.ExponentialMovingAverage
     callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
-    callbacks.Throughput callbacks.Memory callbacks.DataStall
+    callbacks.Throughput callbacks.Memory callbacks.DataStall callbacks.Utilisation
     downstream.EleutherEvalHarness downstream.ByteTokenizer downstream.TokenizerFile
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """
