@@ -71,6 +71,7 @@ GROUPS = {
         "memory",
         "data_stall",
         "utilisation",
+        "gradient_norms",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

@@ -5,6 +5,7 @@ from loopwright.callbacks.compression_baseline import CompressionBaseline
 from loopwright.callbacks.data_stall import DataStall
 from loopwright.callbacks.early_stopping import EarlyStopping
 from loopwright.callbacks.exponential_moving_average import ExponentialMovingAverage
+from loopwright.callbacks.gradient_norms import GradientNorms
 from loopwright.callbacks.learning_rate import LearningRateMonitor
 from loopwright.callbacks.memory import Memory
 from loopwright.callbacks.metrics import Metrics
@@ -21,6 +22,7 @@ __all__ = [
     "DetectAnomaly",
     "EarlyStopping",
     "ExponentialMovingAverage",
+    "GradientNorms",
     "LearningRateMonitor",
     "Memory",
     "Metrics",
