@@ -72,6 +72,7 @@ GROUPS = {
         "data_stall",
         "utilisation",
         "gradient_norms",
+        "profile",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

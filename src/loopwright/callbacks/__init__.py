@@ -10,6 +10,7 @@ from loopwright.callbacks.learning_rate import LearningRateMonitor
 from loopwright.callbacks.memory import Memory
 from loopwright.callbacks.metrics import Metrics
 from loopwright.callbacks.overfit import OverfitOneBatch
+from loopwright.callbacks.profile import Profile
 from loopwright.callbacks.sample_text import SampleText
 from loopwright.callbacks.stop_on_non_finite import StopOnNonFinite
 from loopwright.callbacks.throughput import Throughput
@@ -27,6 +28,7 @@ __all__ = [
     "Memory",
     "Metrics",
     "OverfitOneBatch",
+    "Profile",
     "SampleText",
     "StopOnNonFinite",
     "Throughput",
