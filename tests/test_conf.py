@@ -73,6 +73,7 @@ GROUPS = {
         "utilisation",
         "gradient_norms",
         "profile",
+        "summary",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

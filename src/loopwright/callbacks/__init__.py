@@ -13,6 +13,7 @@ from loopwright.callbacks.overfit import OverfitOneBatch
 from loopwright.callbacks.profile import Profile
 from loopwright.callbacks.sample_text import SampleText
 from loopwright.callbacks.stop_on_non_finite import StopOnNonFinite
+from loopwright.callbacks.summary import Summary
 from loopwright.callbacks.throughput import Throughput
 from loopwright.callbacks.time_limit import TimeLimit
 from loopwright.callbacks.utilisation import Utilisation
@@ -31,6 +32,7 @@ __all__ = [
     "Profile",
     "SampleText",
     "StopOnNonFinite",
+    "Summary",
     "Throughput",
     "TimeLimit",
     "Utilisation",
