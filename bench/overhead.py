@@ -2,12 +2,16 @@
 
     python bench/overhead.py                              # call counts, and ratios of CPU time for every kind of data
     python bench/overhead.py --pairs 31 --only "own set"  # more pairs, fewer kinds of data
+    python bench/overhead.py --measuring                  # the measuring callbacks, compared with a run without them
 
 The model is an MLP with 64, 64 and 10 units. It is trained with batches of 32 rows, SGD and one thread. The calls of
 Python functions and C functions from one forward to the next are counted with `sys.setprofile`. The counts are equal in
 every run of this benchmark. CPU time includes dataloader worker processes. It is measured in pairs: one training with
 the `Trainer` and one with the hand-written loop over the same dataloader, in alternating order. The hand-written loop
 is also compared with itself, which shows how much the times vary on this machine.
+
+With ``--measuring``, a training with one measuring callback is compared with a training without it. Both log every 50
+steps, to no logger.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ import random
 import resource
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -31,6 +37,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from loopwright import Callback, Trainer, TrainingLoop
+from loopwright.callbacks import DataStall, GradientNorms, Memory, Profile, Summary, Throughput, Utilisation
 
 BATCH_SIZE = 32
 
@@ -146,7 +153,25 @@ def train_by_hand(loader: DataLoader[Any], num_steps: int) -> Mlp:
     return model
 
 
-def train_with_trainer(loader: DataLoader[Any], num_steps: int, callbacks: Sequence[Callback] = ()) -> Mlp:
+MEASURING: Mapping[str, Callable[[], Callback]] = {
+    "Throughput": Throughput,
+    "Memory": Memory,
+    "DataStall": DataStall,
+    "Utilisation": functools.partial(Utilisation, 1e12),
+    "GradientNorms": GradientNorms,
+    "GradientNorms(parameter)": functools.partial(GradientNorms, "parameter"),
+    "Profile": Profile,
+    "Summary": Summary,
+}
+
+
+def train_with_trainer(
+    loader: DataLoader[Any],
+    num_steps: int,
+    callbacks: Sequence[Callback] = (),
+    log_every_n_steps: int = 10**9,
+    run_dir: Path | None = None,
+) -> Mlp:
     """Train the same model on the same data with the `Trainer`."""
     torch.manual_seed(0)
     trainer = Trainer(
@@ -156,12 +181,22 @@ def train_with_trainer(loader: DataLoader[Any], num_steps: int, callbacks: Seque
         device="cpu",
         callbacks=callbacks,
         loggers=[],
-        log_every_n_steps=10**9,
+        log_every_n_steps=log_every_n_steps,
+        run_dir=run_dir,
     )
     trainer.fit(loader)
     model = trainer.model
     assert isinstance(model, Mlp)
     return model
+
+
+def train_measured(
+    make: Callable[[], Callback] | None, loader: DataLoader[Any], num_steps: int, log_every_n_steps: int = 50
+) -> Mlp:
+    """Train with the `Trainer` in a temporary run directory, with one callback or with none."""
+    with tempfile.TemporaryDirectory() as run_dir:
+        callbacks = [] if make is None else [make()]
+        return train_with_trainer(loader, num_steps, callbacks, log_every_n_steps, Path(run_dir))
 
 
 def calls_per_step(train: Callable[..., object], make: MakeLoader = ready, num_steps: int = 24) -> list[int]:
@@ -207,18 +242,22 @@ def _cpu_seconds_so_far() -> float:
 
 
 def paired_seconds(
-    train: Callable[..., object], loader: DataLoader[Any], num_pairs: int, num_steps: int
+    train: Callable[..., object],
+    loader: DataLoader[Any],
+    num_pairs: int,
+    num_steps: int,
+    other: Callable[..., object] = train_by_hand,
 ) -> list[tuple[float, float]]:
-    """Return the CPU seconds of ``train`` and of the hand-written loop for each pair. The order alternates."""
-    trainings = (train, train_by_hand)
+    """Return the CPU seconds of ``train`` and of ``other`` for each pair. The order alternates."""
+    trainings = (train, other)
     for each in trainings:
         each(loader, num_steps)
     pairs = []
     for pair in range(num_pairs):
         order = reversed(trainings) if pair % 2 else trainings
         seconds = [cpu_seconds(each, loader, num_steps) for each in order]
-        ours, by_hand = reversed(seconds) if pair % 2 else seconds
-        pairs.append((ours, by_hand))
+        ours, others = reversed(seconds) if pair % 2 else seconds
+        pairs.append((ours, others))
     return pairs
 
 
@@ -239,9 +278,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=21, help="number of pairs of trainings to time")
     parser.add_argument("--steps", type=int, default=2000, help="number of steps of each training")
     parser.add_argument("--only", default="", help="time only the kinds of data whose name contains this text")
+    parser.add_argument("--measuring", action="store_true", help="measure the measuring callbacks instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.platform()}, Python {platform.python_version()}, torch {torch.__version__}, one thread")
+    if options.measuring:
+        report_measuring(options.pairs, options.steps)
+        return
     for name in ("list of ready batches", "own set"):
         by_hand = calls_per_step(train_by_hand, KINDS[name])
         ours = calls_per_step(train_with_trainer, KINDS[name])
@@ -257,6 +300,21 @@ def main() -> None:
                 loader = make(options.steps, num_workers)
                 report(name, num_workers, train_with_trainer, loader, options.pairs, options.steps)
     report("by hand / by hand", 0, train_by_hand, ready(options.steps), options.pairs, options.steps)
+
+
+def report_measuring(num_pairs: int, num_steps: int) -> None:
+    """Measure and print a line for each measuring callback: its function calls, and the ratio of the CPU time."""
+    plain = functools.partial(train_measured, None)
+    before = [calls_per_step(functools.partial(plain, log_every_n_steps=every))[0] for every in (10**9, 1)]
+    loader = ready(num_steps)
+    print(f"calls added to a step and to a log step; CPU time, median of {num_pairs} pairs of {num_steps} steps")
+    for name, make in {"nothing": None, **MEASURING}.items():
+        train = functools.partial(train_measured, make)
+        counts = (calls_per_step(functools.partial(train, log_every_n_steps=every)) for every in (10**9, 1))
+        between, at_log = (statistics.median_low(each) - one for each, one in zip(counts, before, strict=True))
+        ratios = [one / other for one, other in paired_seconds(train, loader, num_pairs, num_steps, plain)]
+        median, low, high = median_interval(ratios)
+        print(f"{name:26} {between:4d} {at_log:5d}   {median:.3f}  ({low:.3f} to {high:.3f})", flush=True)
 
 
 def report(

@@ -67,6 +67,13 @@ GROUPS = {
         "sample_text",
         "compression_baseline",
         "downstream",
+        "throughput",
+        "memory",
+        "data_stall",
+        "utilisation",
+        "gradient_norms",
+        "profile",
+        "summary",
     },
     "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 
-from loopwright import Callback, LoopCallback, Precision, Trainer, TrainingLoop
+from loopwright import Callback, Logger, LoopCallback, Precision, Trainer, TrainingLoop
 from loopwright.checkpoint import plain_names, unsaved_buffers
 from loopwright.device import Cpu, Single
 from loopwright.engine.hook_table import bind_hooks
@@ -152,6 +152,27 @@ class Recorder(Callback):
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
         self.act(trainer, batch, batch_idx)
+
+
+class Logged(Logger):
+    """Keeps all metrics, timings and texts of a run, as ``{name: {step: value}}``."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, dict[int, float]] = {}
+        self.timing: dict[str, dict[int, float]] = {}
+        self.texts: dict[str, dict[int, str]] = {}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, {})[step] = value
+
+    def log_timing(self, timing: Mapping[str, float], step: int) -> None:
+        for name, value in timing.items():
+            self.timing.setdefault(name, {})[step] = value
+
+    def log_text(self, texts: Mapping[str, str], step: int) -> None:
+        for name, value in texts.items():
+            self.texts.setdefault(name, {})[step] = value
 
 
 class ReadBacks(TorchDispatchMode):

@@ -52,8 +52,20 @@ class Accelerator(Protocol):
         """The random number generator of this device; None if it uses torch's CPU generator."""
         ...
 
+    @property
+    def name(self) -> str:
+        """Name of the hardware, such as "NVIDIA H200"; "cpu" for every CPU."""
+        ...
+
     def peak_memory_bytes(self) -> int:
         """Return the peak memory of this process on this device in bytes."""
+        ...
+
+    def take_peak_memory(self) -> dict[str, int]:
+        """Return the peak memory since the last call in bytes, by name such as ``peak_reserved_bytes``.
+
+        The result is empty if this machine cannot measure it.
+        """
         ...
 
     def move(self, batch: Any) -> Any:

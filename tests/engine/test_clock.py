@@ -52,6 +52,26 @@ def test_steps_before_a_resume_are_not_counted(now: list[float]) -> None:
     assert ours.lap(1004)["train/steps_per_second"] == 2.0
 
 
+def test_a_second_fit_begins_at_0_also_after_an_error(now: list[float]) -> None:
+    """Catches a clock that an exception left running, which would count the time between two fits."""
+    ours = TrainClock()
+    ours.begin(0)
+    ours.start()
+    assert [*ours.timed(iter("ab"))] == ["a", "b"]
+    now[0] = 50.0
+    ours.begin(3)
+    assert (ours.seconds, ours.data_seconds) == (0.0, 0.0)
+    now[0] = 60.0
+    with ours.paused():  # is not running
+        now[0] = 61.0
+    ours.start()
+    now[0] = 63.0
+    with ours.paused():
+        now[0] = 99.0
+    now[0] = 100.0
+    assert ours.seconds == 3.0
+
+
 def test_no_time_is_a_rate_of_0(now: list[float]) -> None:
     """Catches a division by zero where the clock is coarse."""
     ours = TrainClock()

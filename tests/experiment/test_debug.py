@@ -62,6 +62,15 @@ def test_anomaly_mode_does_not_change_results(cli: Cli, tmp_path: Path) -> None:
     assert with_mode["weights_sha256"] == without["weights_sha256"]
 
 
+def test_profile_writes_a_trace_and_does_not_change_results(cli: Cli, tmp_path: Path) -> None:
+    assert cli("debug=profile", "loggers=none").code == 0
+    assert cli("loop.max_steps=12", "loop.eval_frequency=null", "loggers=none").code == 0
+    profiled, plain = run_dirs(tmp_path)
+    assert {file.name for file in (profiled / "profile").iterdir()} == {"steps_10_to_12.json", "steps_10_to_12.txt"}
+    digests = {json.loads((path / "summary.json").read_text())["weights_sha256"] for path in (profiled, plain)}
+    assert len(digests) == 1
+
+
 def test_the_optimizer_that_was_used_is_recorded(small: Cli, tmp_path: Path) -> None:
     small('optimizer.without_decay=["*.bias"]', "optimizer.rate_factors={layers.0.*:0.5}", "optimizer.kind=fused")
     told = summary(tmp_path)["optimizer"]

@@ -21,6 +21,7 @@ from loopwright.loggers.lines import (
     plan_text,
     rate_text,
     step_text,
+    timing_text,
     wrapped,
 )
 from loopwright.plan import describe, plan_fit
@@ -56,6 +57,14 @@ def test_durations_have_hours_minutes_and_seconds(seconds: float, text: str) -> 
 )
 def test_rates_have_a_unit(rate: float, text: str) -> None:
     assert rate_text(rate) == text
+
+
+def test_measured_rates_and_shares_have_units_and_the_more_telling_one_is_shown() -> None:
+    timing = {"train/samples_per_second": 61_265.3, "train/teraflops_per_second": 0.0051, "train/seconds": 2.0}
+    assert timing_text(timing) == "61,265 samples/s  0.0051 TFLOP/s"
+    timing |= {"train/items_per_second": 7.25, "train/flops_utilisation_fraction": 0.413}
+    assert timing_text({**timing, "train/data_stall_fraction": 0.05}) == "7.2 items/s  41 % of peak  5 % data wait"
+    assert timing_text({}) == ""
 
 
 def test_steps_and_metrics_are_formatted() -> None:

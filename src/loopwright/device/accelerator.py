@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,11 +22,28 @@ class Cpu:
     is_host = True
     sum_dtype = torch.float64
     stream: DeviceStream | None = None
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self._earlier_peak_bytes = 0  # before the last reset
 
     def peak_memory_bytes(self) -> int:
         """Return the peak resident memory of this process in bytes."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # ru_maxrss is in bytes on macOS, else in KiB
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
+        return max(self._earlier_peak_bytes, peak * unit)
+
+    def take_peak_memory(self) -> dict[str, int]:
+        """Return the peak resident memory of this process since the last call. Only Linux can measure it."""
+        total = self.peak_memory_bytes()
+        try:
+            status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+            (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, and also ru_maxrss
+        except (OSError, ValueError):
+            return {}
+        self._earlier_peak_bytes = max(total, int(peak) * 1024)
+        return {"peak_process_bytes": int(peak) * 1024}
 
     def move(self, batch: Any) -> Any:
         """Return ``batch`` unchanged."""
@@ -44,10 +63,26 @@ class CudaGpu:
     def __init__(self, index: int) -> None:
         self.torch_device = torch.device("cuda", index)
         self.stream: DeviceStream | None = _CudaStream(self.torch_device)
+        self._earlier_peak_bytes = 0  # before the last reset
+
+    @property
+    def name(self) -> str:
+        """The name that the driver reports."""
+        return torch.cuda.get_device_name(self.torch_device)
 
     def peak_memory_bytes(self) -> int:
         """Return the peak memory of this process's tensors on this device in bytes."""
-        return torch.cuda.max_memory_allocated(self.torch_device)
+        return max(self._earlier_peak_bytes, torch.cuda.max_memory_allocated(self.torch_device))
+
+    def take_peak_memory(self) -> dict[str, int]:
+        """Return the peak of the tensors, and of the memory that torch reserves for tensors, since the last call."""
+        peaks = {
+            "peak_allocated_bytes": torch.cuda.max_memory_allocated(self.torch_device),
+            "peak_reserved_bytes": torch.cuda.max_memory_reserved(self.torch_device),
+        }
+        self._earlier_peak_bytes = self.peak_memory_bytes()
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
+        return peaks
 
     def move(self, batch: Any) -> Any:
         """Move every tensor in ``batch`` to the GPU. Tensors in pinned memory are copied asynchronously."""
@@ -60,6 +95,7 @@ class MpsGpu:
     is_host = False
     sum_dtype = torch.float32
     torch_device = torch.device("mps")
+    name = "mps"
 
     def __init__(self) -> None:
         self.stream: DeviceStream | None = _MpsStream()
@@ -67,6 +103,10 @@ class MpsGpu:
     def peak_memory_bytes(self) -> int:
         """Return the bytes that the Metal driver allocates for this process now; torch does not record a peak."""
         return torch.mps.driver_allocated_memory()
+
+    def take_peak_memory(self) -> dict[str, int]:
+        """Return an empty mapping, as torch does not record a peak."""
+        return {}
 
     def move(self, batch: Any) -> Any:
         """Move every tensor in ``batch`` to the GPU."""

@@ -26,7 +26,7 @@ from loopwright.engine.weighting import Weigher
 from loopwright.hooks import implements, is_shipped
 from loopwright.loop import ValidationLoop
 
-_NO_HOOKS: dict[str, tuple[()]] = {"on_before_forward": (), "on_after_forward": ()}
+NO_HOOKS: dict[str, tuple[()]] = {"on_before_forward": (), "on_after_forward": ()}
 
 
 def can_try(parts: Parts, loop: ValidationLoop) -> bool:
@@ -62,7 +62,7 @@ def try_validation(parts: Parts, data: ValidationSet, num_batches: int) -> list[
         DataError: if the number of items in the batch is unknown, and ``num_batches`` is above 1.
     """
     model, state = parts.model, parts.state
-    with parts.streams.branch("dry pass", state.global_step, data.name), _restored(model), torch.no_grad():
+    with parts.streams.branch("dry pass", state.global_step, data.name), restored(model), torch.no_grad():
         try:
             read = data.source.peek()
         except Exception as error:
@@ -72,7 +72,7 @@ def try_validation(parts: Parts, data: ValidationSet, num_batches: int) -> list[
             return None
         batch = parts.device.move(read[0])
         named = replace(state, validation_name=f"the first batch of {data.name}, before the first step")
-        silent = replace(parts, hooks={**parts.hooks, **_NO_HOOKS}, state=named)
+        silent = replace(parts, hooks={**parts.hooks, **NO_HOOKS}, state=named)
         with evaluating(model):
             outputs = Forward(silent, parts.strategy.evaluate)(batch)
     if num_batches > 1:
@@ -87,7 +87,7 @@ def _may_be_metric(value: Any) -> bool:
 
 
 @contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
+def restored(model: nn.Module) -> Iterator[None]:
     """Restore the values of the buffers, and the attributes of the modules, at the end of the context."""
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]

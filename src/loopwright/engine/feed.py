@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from loopwright.engine.clock import TrainClock
 from loopwright.engine.user_errors import note_reading
 from loopwright.errors import DataError
 from loopwright.protocols import BatchSource
@@ -33,6 +34,7 @@ class Feed:
         self._num_batches = source.num_batches
         self._batches: Iterator[Any] | None = None
         self._ahead: Any = _END
+        self._clock: TrainClock | None = None
         self.index = 0
 
     @property
@@ -56,7 +58,7 @@ class Feed:
         state = self._state
         try:
             if self._batches is None:
-                self._batches = self._source.read(state.pass_index, state.micro_batch_index)
+                self._batches = self._open(state.pass_index, state.micro_batch_index)
             batch, self._ahead = self._ahead, _END
             if batch is _END:
                 batch = next(self._batches, _END)
@@ -108,6 +110,14 @@ class Feed:
         if self._source.is_sought:
             self._batches, self._ahead = None, _END
 
+    def time_reads(self, clock: TrainClock) -> None:
+        """Add the time of all reads to ``clock.data_seconds``, from the next time that the dataloader is opened."""
+        self._clock = clock
+
+    def _open(self, pass_index: int, first: int) -> Iterator[Any]:
+        batches = self._source.read(pass_index, first)
+        return batches if self._clock is None else self._clock.timed(batches)
+
     def _note(self, error: Exception) -> None:
         state = self._state
         note_reading(error, "training dataloader", f"micro-batch {state.micro_batch_index} of pass {state.pass_index}")
@@ -121,7 +131,7 @@ class Feed:
             )
         if state.micro_batch_index:
             self._next_pass()
-        self._batches = self._source.read(state.pass_index, 0)
+        self._batches = self._open(state.pass_index, 0)
         batch = next(self._batches, _END)
         if batch is _END:
             remedy = "; use a dataloader that can be iterated over again, or train fewer steps"

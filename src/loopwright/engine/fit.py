@@ -24,7 +24,6 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from loopwright.engine.clock import TrainClock
 from loopwright.engine.downstream import run_downstream
 from loopwright.engine.feed import Feed
 from loopwright.engine.hook_table import Hook, call_hooks, reporting
@@ -81,7 +80,7 @@ class FitLoop:
         self._state = parts.state
         self._stopping = parts.stopping
         self._step = Step(parts, optimizer, inputs.feed)
-        self._clock = TrainClock()
+        self._clock = parts.clock
         self._check_state = inputs.check_state
         self._saved = (inputs.plan.position, inputs.plan.num_validated)  # step and its validations in the last save
 

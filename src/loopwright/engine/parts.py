@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from loopwright.engine.clock import TrainClock
 from loopwright.engine.hook_table import Hooks
 from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.stopping import Stopping
@@ -38,6 +39,7 @@ class Parts:
         strategy: object that places the model on its device, and calls the model.
         scaling: object that scales the loss; None: the loss is not scaled.
         stopping: object that decides whether a fit ends before the end of its plan.
+        clock: time spent in training in the current or last fit.
     """
 
     trainer: Any
@@ -58,3 +60,4 @@ class Parts:
     data: BatchSource | None = None
     callbacks: list[tuple[str, Callback]] = field(default_factory=list)
     hooks: Hooks = field(default_factory=dict)
+    clock: TrainClock = field(default_factory=TrainClock)

@@ -122,7 +122,11 @@ class ProgressLogger(Logger):
             self._validation.num_done += 1
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Store metrics for the next line, or print them if neither a fit nor a round of validations is running."""
+        """Store metrics for the next line, or print them if neither a fit nor a round of validations is running.
+
+        Norms of the gradients of single layers are left out, because there may be many.
+        """
+        metrics = {name: value for name, value in metrics.items() if not name.startswith("train/gradient_norm/")}
         if self._round is not None:
             self._round |= metrics
             self._round_step = step
@@ -134,12 +138,15 @@ class ProgressLogger(Logger):
             self._fit.has_unprinted = True
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Store the training rate, and print a line about training if one is due.
+        """Store the training rates, and print a line about training if one is due.
 
         This is the last logging call of a log step, so the line contains all metrics of the step. The rate is
         measured at a log step, when the loop has already waited for the device.
         """
-        if self._fit is not None and "train/steps_per_second" in timing:
+        if self._fit is None:
+            return
+        self._fit.timing = {**self._fit.timing, **timing}
+        if "train/steps_per_second" in timing:
             self._fit.steps_per_second = timing["train/steps_per_second"]
             if time.monotonic() >= self._fit.next_line_seconds:
                 self._show_training(self._fit)

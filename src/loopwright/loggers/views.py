@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loopwright.loggers.lines import duration_text, epoch_number, metrics_text, rate_text, step_text
+from loopwright.loggers.lines import duration_text, epoch_number, metrics_text, rate_text, step_text, timing_text
 
 if TYPE_CHECKING:
     from loopwright.plan import Plan
@@ -59,6 +59,7 @@ class FitView:
     training: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
     steps_per_second: float | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
     inside: ValidationView | None = None
     has_unprinted: bool = False
     next_line_seconds: float = 0.0
@@ -95,13 +96,14 @@ class FitView:
         return f"epoch {epoch}", step_text(step, self.plan.stop_step)
 
     def _pace(self, step: int) -> list[str]:
-        """Return the training rate and the remaining time, which includes time for validations and saves."""
+        """Return the training rates and the remaining time, which includes time for validations and saves."""
         num_done, seconds = step - self.plan.position, time.monotonic() - self.began_seconds
         if num_done <= 0 or seconds <= 0:
             return []
         rate = num_done / seconds
         left = duration_text((self.plan.stop_step - step) / rate)
-        return [rate_text(self.steps_per_second or rate), f"{left} left"]
+        rates = _joined(rate_text(self.steps_per_second or rate), timing_text(self.timing))
+        return [rates, f"{left} left"]
 
 
 def _joined(*parts: str) -> str:

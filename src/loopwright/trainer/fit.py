@@ -70,7 +70,7 @@ class Fitting:
         self._scheduler_specs = schedulers
         self._saver = saver
         self._train_dataloader: Any = None
-        self._feed: Feed | None = None
+        self.feed: Feed | None = None  # feed of the current or last fit
         self._schedule_stop_step: int | None = None  # stop_step of the plan for which the schedulers were built
         self._warned: set[str] = set()
         self._metric_warnings: list[str] = []
@@ -150,7 +150,7 @@ class Fitting:
     def close(self) -> None:
         """Release the training dataloader with its workers, and the saver, which has a reference to the trainer."""
         self._saver = None
-        self._feed = None
+        self.feed = None
         self._train_dataloader = None
 
     def _start(self, train_dataloader: Any) -> tuple[int, int]:
@@ -184,15 +184,15 @@ class Fitting:
                 load_initial(parts, checkpoint, start)
             self._make_schedulers(self.plan)
             parts.log.train_sums.clear()
-        self._feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
-        parts.data = self._feed.source
+        self.feed = self._make_feed(train_dataloader, source, is_resumed=resumed is not None)
+        parts.data = self.feed.source
         parts.log.set_default_monitor(list(val_sets))
         self._warn_about(self.plan, loop)
         return FitInputs(
             loop=loop,
             plan=self.plan,
             train_dataloader=train_dataloader,
-            feed=self._feed,
+            feed=self.feed,
             val_dataloader=val_dataloader,
             val_sets=val_sets,
             downstream={name: hook for name, _, hook in downstream_validations(self._parts)},
@@ -220,8 +220,8 @@ class Fitting:
         is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
         if is_resumed:
             return Feed(source, state)
-        if is_same and self._feed is not None and not self._feed.is_sought:
-            return self._feed
+        if is_same and self.feed is not None and not self.feed.is_sought:
+            return self.feed
         if not is_same and state.micro_batch_index > 0:
             state.pass_index, state.micro_batch_index = state.pass_index + 1, 0
         return Feed(source, state)
@@ -344,8 +344,8 @@ class Fitting:
             state.batch_idx = None
             if state.is_inside_window:
                 self._leave_broken_step()
-            if self._feed is not None:
-                self._feed.rest()
+            if self.feed is not None:
+                self.feed.rest()
 
     @contextmanager
     def _waiting_for_save(self) -> Iterator[None]:
@@ -375,8 +375,8 @@ class Fitting:
         state.is_inside_window = False
         if state.is_updated:
             state.global_step += 1
-        elif self._feed is not None:
-            self._feed.rewind()
+        elif self.feed is not None:
+            self.feed.rewind()
             parts.log.train_sums.clear()  # they can contain micro-batches that are read again
         if optimizer is not None:
             optimizer.zero_grad()

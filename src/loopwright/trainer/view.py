@@ -20,6 +20,7 @@ from loopwright.precision import Precision
 from loopwright.run_state import Best
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
+from loopwright.trainer.measures import Measures
 from loopwright.trainer.model_lines import model_lines
 
 _Kind = TypeVar("_Kind", bound=Callback)
@@ -44,6 +45,11 @@ class TrainerView:
     def device(self) -> torch.device:
         """The device on which the model is computed."""
         return self._parts.device.torch_device
+
+    @property
+    def measures(self) -> Measures:
+        """Measurements of the current or last fit: training time, samples, memory and FLOPs."""
+        return Measures(self._parts, self._fitting.feed)
 
     @property
     def model_lines(self) -> str:

@@ -23,6 +23,8 @@ _LOOPWRIGHT = """
     callbacks.DetectAnomaly callbacks.OverfitOneBatch callbacks.StopOnNonFinite callbacks.TimeLimit
     callbacks.EarlyStopping callbacks.ExponentialMovingAverage
     callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
+    callbacks.Throughput callbacks.Memory callbacks.DataStall callbacks.Utilisation
+    callbacks.GradientNorms callbacks.Profile callbacks.Summary
     downstream.EleutherEvalHarness downstream.ByteTokenizer downstream.TokenizerFile
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """

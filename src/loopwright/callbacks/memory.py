@@ -1,0 +1,41 @@
+"""`Memory`: logs the peak memory between two log steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loopwright.hooks import Callback
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from loopwright.loop import LoopCallback
+    from loopwright.trainer import Trainer
+
+
+class Memory(Callback):
+    """Logs the peak memory since the last log step, in bytes, including validations and saves in between.
+
+    On a GPU, ``memory/peak_allocated_bytes`` is the memory of tensors, and ``memory/peak_reserved_bytes`` is the memory
+    that torch reserves for tensors. A large difference between the two is a sign of fragmentation. On the CPU,
+    ``memory/peak_process_bytes`` is the resident memory of this process, without dataloader workers.
+
+    The value ``peak_memory_bytes`` is logged without this callback. It is the peak since the process has started.
+    """
+
+    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+        """Begin the first interval. Warn if this machine cannot measure the peak of an interval."""
+        if not trainer.measures.take_peak_memory():
+            trainer.logger.warning(
+                "Memory: the peak memory between two log steps cannot be measured on this machine (%s), so it is not "
+                "logged.",
+                trainer.device,
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
+    ) -> None:
+        """At the end of a log step, log the peak."""
+        if trainer.is_log_step and trainer.should_run_optimizer_step:
+            peaks = trainer.measures.take_peak_memory()
+            trainer.measures.log(**{f"memory/{name}": peak for name, peak in peaks.items()})

@@ -1,0 +1,76 @@
+"""`Throughput`: logs how many samples and items a fit trains per second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from loopwright.hooks import Callback
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from loopwright.loop import LoopCallback
+    from loopwright.trainer import Trainer
+
+
+class Throughput(Callback):
+    """Logs ``train/samples_per_second`` and ``train/items_per_second`` at log steps, over the time since the last one.
+
+    The time of validations and saves is not counted. Items are the output ``num_items`` of the model, such as the
+    number of unmasked tokens. Without this output, only samples are logged. If the number of samples in a micro-batch
+    is unknown, only items are logged. The steps per second are logged without this callback.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._num_samples: int | None = 0  # None: unknown
+        self._num_items = 0.0
+        self._num_items_on_device: Tensor | None = None  # read at log steps only
+        self._has_items = False
+
+    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+        """Start to count."""
+        self._seconds = 0.0
+        self._clear()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
+    ) -> None:
+        """Count a micro-batch. At the end of a log step, log the rates."""
+        measures, items = trainer.measures, outputs.get("num_items")
+        if self._num_samples is not None:
+            num_samples = measures.num_samples(batch)
+            self._num_samples = None if num_samples is None else self._num_samples + num_samples
+        if items is not None:
+            self._has_items = True
+            if isinstance(items, Tensor):
+                before = self._num_items_on_device
+                self._num_items_on_device = _exact(items) if before is None else before + _exact(items)
+            else:
+                self._num_items += items
+        if trainer.is_log_step and trainer.should_run_optimizer_step:
+            self._log(trainer)
+
+    def _log(self, trainer: Trainer) -> None:
+        on_device = self._num_items_on_device
+        num_items = self._num_items + (0 if on_device is None else on_device.item())
+        now = trainer.measures.train_seconds
+        seconds, self._seconds = now - self._seconds, now
+        counts = {"samples": self._num_samples, "items": num_items if self._has_items else None}
+        self._clear()
+        if seconds:
+            rates = {f"train/{name}_per_second": count / seconds for name, count in counts.items() if count is not None}
+            trainer.measures.log(**rates)
+
+
+def _exact(num_items: Tensor) -> Tensor:
+    """Return a number of items in a dtype that is wide enough for sums. MPS has no float64."""
+    if not num_items.is_floating_point():
+        return num_items.detach().to(torch.int64)
+    return num_items.detach().to(torch.float32 if num_items.device.type == "mps" else torch.float64)
