@@ -38,18 +38,18 @@ class Pair(NamedTuple):
 def test_the_cpu_does_not_move_batches(name: Any) -> None:
     device = open_device(name)
     batch = {"x": torch.ones(1)}
-    assert device.is_host and device.stream is None and device.move(batch) is batch
+    assert not device.changes_batches and device.stream is None and device.move(batch) is batch
 
 
 def test_auto_opens_a_device() -> None:
-    assert open_device("auto").torch_device.type in ("cpu", "cuda", "mps")
+    assert open_device("auto").torch_device.type in ("cpu", "cuda", "xpu", "mps")
 
 
-@pytest.mark.parametrize("kind", ["cpu", "gpu", "mps"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "cuda", "mps", "xpu"])
 def test_a_kind_that_was_chosen_is_kept_and_auto_chooses_one(kind: str) -> None:
     assert resolve_kind(kind) == kind
     opened = open_device("auto").torch_device.type
-    assert resolve_kind("auto") == {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[opened]
+    assert resolve_kind("auto") == {"cpu": "cpu", "cuda": "gpu", "xpu": "xpu", "mps": "mps"}[opened]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_gpu_that_is_not_available_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: open_device("gpuu"), "device='gpuu': expected one of auto, cpu, gpu, mps"),
+        (lambda: open_device("gpuu"), "device='gpuu': expected one of auto, cpu, gpu, cuda, mps, xpu"),
         (lambda: open_device(3), "device=3"),  # type: ignore[arg-type]
         (lambda: open_device("meta"), "device='meta'"),
         (lambda: Device(kind="cpuu"), "kind='cpuu'.*Did you mean cpu"),
@@ -110,6 +110,7 @@ def test_a_fit_on_the_gpu_is_reproducible_and_restores_the_global_generator() ->
         )
         ours.fit(batches(8), DataLoader(rows(8)))
         assert all(parameter.device.type == "cuda" for parameter in ours.model.parameters())
+        assert torch.cuda.get_device_name() in ours.model_lines
         return [value for tensor in ours.model.state_dict().values() for value in tensor.flatten().tolist()]
 
     torch.manual_seed(0)

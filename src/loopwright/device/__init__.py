@@ -1,6 +1,6 @@
 """Devices, processes and strategies. Only this package uses the interfaces of accelerators such as ``torch.cuda``."""
 
-from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
+from loopwright.device.accelerator import Cpu, Gpu, MpsGpu, move_tensors
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
 from loopwright.device.device import MAX_THREADS, Device, choose_num_threads, is_auto, open_device, resolve_kind
 from loopwright.device.ranks import Alone
@@ -10,8 +10,8 @@ __all__ = [
     "MAX_THREADS",
     "Alone",
     "Cpu",
-    "CudaGpu",
     "Device",
+    "Gpu",
     "MpsGpu",
     "Single",
     "choose_num_threads",

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from loopwright.device.device import Device
+from loopwright.device.matmul import matmul_precision
+from loopwright.device.memory_format import convert_weights
 from loopwright.device.ranks import Alone
 from loopwright.precision import Precision
 from loopwright.protocols import Accelerator, Ranks
@@ -17,11 +20,15 @@ class Single:
     """Trains a model in this process alone.
 
     `call` and `evaluate` are the module itself, so that a forward needs no additional function call.
+
+    Args:
+        settings: device settings of the run, which say whether the model is converted to channels_last.
     """
 
     is_sharded = False
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Device | None = None) -> None:
+        self._settings = Device() if settings is None else settings
         self._model: nn.Module | None = None
         self._words: Tensor | None = None
 
@@ -46,9 +53,24 @@ class Single:
         """The forward in validation, which is the model itself."""
         return self.call
 
+    @property
+    def recorded(self) -> dict[str, object]:
+        """The settings that change results by rounding. A resume with other values is refused."""
+        return {
+            "device.matmul": self._settings.matmul or "null",
+            "device.channels_last": self._settings.channels_last,
+        }
+
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
         """Move the model to the device, in place, with the dtype of ``precision``."""
         self._model = model.to(device.torch_device, precision.model_dtype)
+        if self._settings.channels_last:
+            convert_weights(model)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Return a context in which float32 matrix multiplications have the precision of the settings."""
+        matmul = self._settings.matmul
+        return nullcontext() if matmul is None else matmul_precision(matmul)
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
         """Return an empty context, as one process has nothing to synchronise."""
