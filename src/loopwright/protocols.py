@@ -137,6 +137,14 @@ class Strategy(Protocol):
         """Settings of the strategy by name, as JSON scalars. A resume with other values is refused."""
         ...
 
+    @property
+    def is_compile_pending(self) -> bool:
+        """Whether the model will be compiled in the next training step. `FitLoop` sets this to False afterwards."""
+        ...
+
+    @is_compile_pending.setter
+    def is_compile_pending(self, value: bool) -> None: ...
+
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
         """Place the model on the device, in place, with the dtypes of ``precision``. The optimizer is built later."""
         ...

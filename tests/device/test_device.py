@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import yaml
 from torch.utils.data import DataLoader
 
 from loopwright import Trainer, TrainingLoop
@@ -131,3 +134,10 @@ def test_batches_of_other_types_are_moved() -> None:
     assert move_tensors(Batch(torch.ones(1), "a"), META).x.device == META
     packed = torch.nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])
     assert move_tensors(packed, torch.device("cpu")).data.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_page_lists_every_setting_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "devices.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page.partition("## Kinds")[0], flags=re.MULTILINE)
+    fields = {field.name: field.default for field in dataclasses.fields(Device)}
+    assert {name: yaml.safe_load(default) for name, default in listed} == fields

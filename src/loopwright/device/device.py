@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from loopwright.device.accelerator import Cpu, Gpu, MpsGpu
+from loopwright.device.compiling import Compiling, read_compiling
 from loopwright.device.matmul import MATMUL
 from loopwright.errors import check_count, did_you_mean, refuse, refuse_type
 from loopwright.protocols import Accelerator
@@ -37,10 +39,15 @@ class Device:
             `torch.set_float32_matmul_precision`; None: the precision is not changed.
         channels_last: whether 4-D weights and 4-D floating-point tensors of batches have the memory format
             channels_last.
+        compile: "blocks" compiles the repeated blocks of the model, "model" the whole model. A mapping with ``target``
+            (one of the two) may also have ``mode``, ``dynamic`` and ``backend`` of `torch.compile`. None: nothing is
+            compiled.
+        blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
 
     Raises:
         SettingError: if a value is unknown or has a wrong type, a count is not an integer of at least 1,
-            ``num_processes`` is not 1, or ``num_threads`` is larger than 1,024 and than the number of CPUs.
+            ``num_processes`` is not 1, ``num_threads`` is larger than 1,024 and than the number of CPUs, or ``blocks``
+            is given without compiling blocks.
     """
 
     kind: str = "auto"
@@ -48,6 +55,8 @@ class Device:
     num_threads: int | None = None
     matmul: str | None = None
     channels_last: bool = False
+    compile: str | Mapping[str, object] | None = None
+    blocks: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -62,6 +71,24 @@ class Device:
             raise refuse("matmul", self.matmul, f"{', '.join(MATMUL)} or null", hint)
         if not isinstance(self.channels_last, bool):
             raise refuse_type("channels_last", self.channels_last, "true or false")
+        self._check_blocks()
+
+    @property
+    def compiling(self) -> Compiling | None:
+        """The setting ``compile`` with all its parts; None: nothing is compiled."""
+        return read_compiling(self.compile)
+
+    def _check_blocks(self) -> None:
+        compiling, blocks = self.compiling, self.blocks
+        if blocks is None:
+            return
+        expected = "a list of class names, such as [Block]"
+        if isinstance(blocks, str) or not isinstance(blocks, Sequence):
+            raise refuse_type("blocks", blocks, expected)
+        if not blocks or not all(isinstance(name, str) for name in blocks):
+            raise refuse("blocks", blocks, expected)
+        if compiling is None or compiling.target != "blocks":
+            raise refuse("blocks", blocks, "null unless blocks are compiled", "use compile=blocks")
 
 
 def choose_num_threads(device: Device, num_parameters: int | None) -> int:

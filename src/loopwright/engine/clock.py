@@ -37,6 +37,10 @@ class TrainClock:
             self.start()
         return {"train/seconds": seconds, "train/steps_per_second": num_steps / seconds if seconds else 0.0}
 
+    def leave_out(self, step: int) -> float:
+        """Return the training time in seconds since the last lap, and leave it and its steps out of the next lap."""
+        return self.lap(step)["train/seconds"]
+
     def begin(self, step: int) -> None:
         """Set the clock to 0 seconds at ``step``."""
         self._num_steps, self._seconds = step, 0.0

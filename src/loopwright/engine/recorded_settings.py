@@ -34,7 +34,7 @@ def changed_device(parts: Parts, saved: Mapping[str, object]) -> list[str]:
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
     """List the settings that are known in both runs and differ, in lines such as ``data.batch_size: 34 -> 40``."""
     # Older checkpoints do not contain these settings.
-    saved = {"precision": "float32", "device.channels_last": False, **saved}
+    saved = {"precision": "float32", "device.compile": "null", "device.channels_last": False, **saved}
     return [
         setting_change(name, saved[name], value)
         for name, value in own.items()
