@@ -51,6 +51,9 @@ ROOMS: Sequence[frozenset[str]] = (
 # The plan is computed from settings alone. It imports neither hooks nor loops, which may implement hooks.
 NOT_IN_THE_PLAN = frozenset({"hooks", "loop"})
 
+# Only `device` names these modules of torch.
+ACCELERATORS = frozenset({"torch.cuda", "torch.xpu", "torch.mps", "torch.backends.mps"})
+
 STANDARD_LIBRARY_ONLY = frozenset({"errors", "hooks", "loop", "plan"})
 HYDRA = frozenset({"hydra", "omegaconf"})
 MUTABLE_CALLS = frozenset({"list", "dict", "set", "defaultdict", "OrderedDict", "Counter", "deque", "bytearray"})
@@ -203,7 +206,7 @@ def accelerators_named(module: Module) -> Iterator[str]:
     if module.part == "device":
         return
     for node in walk(module.tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.cuda", "torch.mps", "torch.backends.mps"):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ACCELERATORS:
             yield f"{module.name}:{node.lineno}: {ast.unparse(node)}"
     yield from (f"{module.name}: imports {n}" for n in imports(module.tree) if n.startswith("torch.cuda"))
 
@@ -364,6 +367,7 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ),
     ("hydra_below", Module("loopwright.trainer.x", "from omegaconf import OmegaConf")),
     ("accelerators_named", Module("loopwright.engine.x", "import torch\ntorch.cuda.synchronize()")),
+    ("accelerators_named", Module("loopwright.engine.x", "import torch\ntorch.xpu.synchronize()")),
     ("accelerators_named", Module("loopwright.trainer.x", "from torch.cuda import amp")),
     ("long_files", Module("loopwright.run_state", "x = 1\n" * (MAX_LINES + 1))),
     ("long_functions", Module("loopwright.run_state", f"def f():\n{LONG_BODY}")),

@@ -41,7 +41,7 @@ GROUPS = {
         "image_folder",
         "tensor_file",
     },
-    "device": {"auto", "cpu", "gpu", "mps"},
+    "device": {"auto", "cpu", "cuda", "gpu", "mps", "xpu"},
     "optimizer": {"sgd", "adam", "adamw"},
     "scheduler": {
         "none",

@@ -38,8 +38,13 @@ class Accelerator(Protocol):
         ...
 
     @property
-    def is_host(self) -> bool:
-        """Whether this is the CPU, to which batches need not be moved."""
+    def name(self) -> str:
+        """A description of the device in one line, such as "cpu, 2 threads"."""
+        ...
+
+    @property
+    def changes_batches(self) -> bool:
+        """Whether `move` changes batches, which it need not do on the CPU."""
         ...
 
     @property
@@ -53,7 +58,7 @@ class Accelerator(Protocol):
         ...
 
     @property
-    def name(self) -> str:
+    def hardware(self) -> str:
         """Name of the hardware, such as "NVIDIA H200"; "cpu" for every CPU."""
         ...
 
@@ -69,7 +74,7 @@ class Accelerator(Protocol):
         ...
 
     def move(self, batch: Any) -> Any:
-        """Return ``batch`` with all its tensors on this device."""
+        """Return ``batch`` with all its tensors on this device, in the memory format of the run."""
         ...
 
 
@@ -139,8 +144,25 @@ class Strategy(Protocol):
         """The forward in validation. Processes communicate in this forward only if the model is sharded."""
         ...
 
+    @property
+    def recorded(self) -> Mapping[str, object]:
+        """Settings of the strategy by name, as JSON scalars. A resume with other values is refused."""
+        ...
+
+    @property
+    def is_compile_pending(self) -> bool:
+        """Whether the model will be compiled in the next training step. `FitLoop` sets this to False afterwards."""
+        ...
+
+    @is_compile_pending.setter
+    def is_compile_pending(self, value: bool) -> None: ...
+
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
         """Place the model on the device, in place, with the dtypes of ``precision``. The optimizer is built later."""
+        ...
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Return a context for a fit, a validation or predictions, which applies process-wide settings of torch."""
         ...
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:

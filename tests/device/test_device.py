@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import yaml
 from torch.utils.data import DataLoader
 
 from loopwright import Trainer, TrainingLoop
@@ -38,18 +41,18 @@ class Pair(NamedTuple):
 def test_the_cpu_does_not_move_batches(name: Any) -> None:
     device = open_device(name)
     batch = {"x": torch.ones(1)}
-    assert device.is_host and device.stream is None and device.move(batch) is batch
+    assert not device.changes_batches and device.stream is None and device.move(batch) is batch
 
 
 def test_auto_opens_a_device() -> None:
-    assert open_device("auto").torch_device.type in ("cpu", "cuda", "mps")
+    assert open_device("auto").torch_device.type in ("cpu", "cuda", "xpu", "mps")
 
 
-@pytest.mark.parametrize("kind", ["cpu", "gpu", "mps"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "cuda", "mps", "xpu"])
 def test_a_kind_that_was_chosen_is_kept_and_auto_chooses_one(kind: str) -> None:
     assert resolve_kind(kind) == kind
     opened = open_device("auto").torch_device.type
-    assert resolve_kind("auto") == {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[opened]
+    assert resolve_kind("auto") == {"cpu": "cpu", "cuda": "gpu", "xpu": "xpu", "mps": "mps"}[opened]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_a_gpu_that_is_not_available_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: open_device("gpuu"), "device='gpuu': expected one of auto, cpu, gpu, mps"),
+        (lambda: open_device("gpuu"), "device='gpuu': expected one of auto, cpu, gpu, cuda, mps, xpu"),
         (lambda: open_device(3), "device=3"),  # type: ignore[arg-type]
         (lambda: open_device("meta"), "device='meta'"),
         (lambda: Device(kind="cpuu"), "kind='cpuu'.*Did you mean cpu"),
@@ -110,6 +113,7 @@ def test_a_fit_on_the_gpu_is_reproducible_and_restores_the_global_generator() ->
         )
         ours.fit(batches(8), DataLoader(rows(8)))
         assert all(parameter.device.type == "cuda" for parameter in ours.model.parameters())
+        assert torch.cuda.get_device_name() in ours.model_lines
         return [value for tensor in ours.model.state_dict().values() for value in tensor.flatten().tolist()]
 
     torch.manual_seed(0)
@@ -130,3 +134,10 @@ def test_batches_of_other_types_are_moved() -> None:
     assert move_tensors(Batch(torch.ones(1), "a"), META).x.device == META
     packed = torch.nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])
     assert move_tensors(packed, torch.device("cpu")).data.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_page_lists_every_setting_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "devices.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page.partition("## Kinds")[0], flags=re.MULTILINE)
+    fields = {field.name: field.default for field in dataclasses.fields(Device)}
+    assert {name: yaml.safe_load(default) for name, default in listed} == fields

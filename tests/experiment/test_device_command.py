@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def test_a_resume_on_another_kind_is_refused_unless_it_is_typed(small: Cli, cli:
         answer = cli("resume", "run", length, f"device.kind={kind}")
         assert answer.code == 0, answer.err
         assert recorded_kind(tmp_path / "run") == "cpu"
+
+
+def test_a_compiled_run_is_recorded_timed_and_resumed_as_it_was(small: Cli, cli: Cli, tmp_path: Path) -> None:
+    answer = small("device.compile={target:model,backend:aot_eager}", "hydra.run.dir=run", "loop.max_steps=2")
+    assert answer.code == 0, answer.err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["name"] == "train/compile_seconds"] == [1]
+    assert cli("resume", "run", "loop.max_steps=4").code == 0
+    answer = cli("resume", "run", "loop.max_steps=6", "device.channels_last=true")
+    assert answer.code == 2 and "device.channels_last: False recorded, True now" in answer.err

@@ -29,7 +29,7 @@ Cli = Callable[..., Answer]
 
 # Words of commands that are errors on most machines, and whether they are valid on this machine
 FITTING = {
-    "gpu": torch.accelerator.is_available(),
+    **dict.fromkeys(("gpu", "cuda", "xpu"), torch.accelerator.is_available()),
     "metrics]": find_spec("torchmetrics") is not None,
     "tensorboard": find_spec("tensorboard") is not None,
     "/proc/": not Path("/proc/self/mem").exists(),

@@ -1,6 +1,8 @@
 """Devices, processes and strategies. Only this package uses the interfaces of accelerators such as ``torch.cuda``."""
 
-from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu, move_tensors
+from loopwright.device.accelerator import Cpu, Gpu, MpsGpu, move_tensors
+from loopwright.device.blocks import find_blocks
+from loopwright.device.compiling import check_compiler
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
 from loopwright.device.device import MAX_THREADS, Device, choose_num_threads, is_auto, open_device, resolve_kind
 from loopwright.device.ranks import Alone
@@ -10,13 +12,15 @@ __all__ = [
     "MAX_THREADS",
     "Alone",
     "Cpu",
-    "CudaGpu",
     "Device",
+    "Gpu",
     "MpsGpu",
     "Single",
+    "check_compiler",
     "choose_num_threads",
     "deterministic_operations",
     "deterministic_workspace",
+    "find_blocks",
     "is_auto",
     "move_tensors",
     "open_device",

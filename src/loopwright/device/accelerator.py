@@ -1,31 +1,43 @@
-"""Accelerator classes for the CPU, CUDA and MPS, and `move_tensors`, which moves batches to a device."""
+"""Accelerator classes for the CPU, GPUs and MPS, and `move_tensors`, which moves batches to a device."""
 
 from __future__ import annotations
 
 import re
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from loopwright.device.memory_format import MEMORY_FORMAT, has_format, with_channels_last
 from loopwright.precision import map_tensors
 from loopwright.protocols import DeviceStream
 
 
 class Cpu:
-    """The CPU. Batches are not moved, and there is no random stream besides torch's CPU generator."""
+    """The CPU. Batches are not moved, and there is no random stream besides torch's CPU generator.
+
+    Args:
+        channels_last: whether `move` converts 4-D floating-point tensors to the memory format channels_last.
+    """
 
     torch_device = torch.device("cpu")
-    is_host = True
     sum_dtype = torch.float64
     stream: DeviceStream | None = None
-    name = "cpu"
+    hardware = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, *, channels_last: bool = False) -> None:
+        self.changes_batches = channels_last
         self._earlier_peak_bytes = 0  # before the last reset
+
+    @property
+    def name(self) -> str:
+        """The number of threads of torch, such as "cpu, 2 threads"."""
+        num_threads = torch.get_num_threads()
+        return f"cpu, {num_threads} thread{'' if num_threads == 1 else 's'}"
 
     def peak_memory_bytes(self) -> int:
         """Return the peak resident memory of this process in bytes."""
@@ -46,59 +58,75 @@ class Cpu:
         return {"peak_process_bytes": int(peak) * 1024}
 
     def move(self, batch: Any) -> Any:
-        """Return ``batch`` unchanged."""
-        return batch
+        """Return ``batch`` with 4-D floating-point tensors in channels_last if this was asked for, else unchanged."""
+        return map_tensors(batch, with_channels_last) if self.changes_batches else batch
 
 
-class CudaGpu:
-    """A CUDA or ROCm device.
+class Gpu:
+    """A CUDA, ROCm or XPU device.
 
     Args:
-        index: index of the device on this machine.
+        torch_device: torch device of the type "cuda" or "xpu", with its index on this machine.
+        channels_last: whether `move` converts 4-D floating-point tensors to the memory format channels_last.
     """
 
-    is_host = False
-    sum_dtype = torch.float64
+    changes_batches = True
 
-    def __init__(self, index: int) -> None:
-        self.torch_device = torch.device("cuda", index)
-        self.stream: DeviceStream | None = _CudaStream(self.torch_device)
+    def __init__(self, torch_device: torch.device, *, channels_last: bool = False) -> None:
+        self.torch_device = torch_device
+        self.stream: DeviceStream | None = _GpuStream(torch_device)
+        self._module = torch.get_device_module(torch_device)
+        self._channels_last = channels_last
         self._earlier_peak_bytes = 0  # before the last reset
+        # Every CUDA device computes in float64, but some XPU devices do not.
+        has_float64 = torch_device.type == "cuda" or self._module.get_device_properties(torch_device).has_fp64
+        self.sum_dtype = torch.float64 if has_float64 else torch.float32
 
     @property
     def name(self) -> str:
-        """The name that the driver reports."""
-        return torch.cuda.get_device_name(self.torch_device)
+        """The torch device and the product, such as "cuda:0 (NVIDIA H200)"."""
+        return f"{self.torch_device} ({self.hardware})"
+
+    @property
+    def hardware(self) -> str:
+        """The product, as the driver reports it."""
+        return str(self._module.get_device_name(self.torch_device))
 
     def peak_memory_bytes(self) -> int:
         """Return the peak memory of this process's tensors on this device in bytes."""
-        return max(self._earlier_peak_bytes, torch.cuda.max_memory_allocated(self.torch_device))
+        return max(self._earlier_peak_bytes, int(self._module.max_memory_allocated(self.torch_device)))
 
     def take_peak_memory(self) -> dict[str, int]:
         """Return the peak of the tensors, and of the memory that torch reserves for tensors, since the last call."""
         peaks = {
-            "peak_allocated_bytes": torch.cuda.max_memory_allocated(self.torch_device),
-            "peak_reserved_bytes": torch.cuda.max_memory_reserved(self.torch_device),
+            "peak_allocated_bytes": self._module.max_memory_allocated(self.torch_device),
+            "peak_reserved_bytes": self._module.max_memory_reserved(self.torch_device),
         }
         self._earlier_peak_bytes = self.peak_memory_bytes()
-        torch.cuda.reset_peak_memory_stats(self.torch_device)
+        self._module.reset_peak_memory_stats(self.torch_device)
         return peaks
 
     def move(self, batch: Any) -> Any:
         """Move every tensor in ``batch`` to the GPU. Tensors in pinned memory are copied asynchronously."""
-        return move_tensors(batch, self.torch_device)
+        return move_tensors(batch, self.torch_device, channels_last=self._channels_last)
 
 
 class MpsGpu:
-    """The GPU of an Apple chip, which has no float64."""
+    """The GPU of an Apple chip, which has no float64.
 
-    is_host = False
+    Args:
+        channels_last: whether `move` converts 4-D floating-point tensors to the memory format channels_last.
+    """
+
+    changes_batches = True
     sum_dtype = torch.float32
     torch_device = torch.device("mps")
     name = "mps"
+    hardware = "mps"
 
-    def __init__(self) -> None:
+    def __init__(self, *, channels_last: bool = False) -> None:
         self.stream: DeviceStream | None = _MpsStream()
+        self._channels_last = channels_last
 
     def peak_memory_bytes(self) -> int:
         """Return the bytes that the Metal driver allocates for this process now; torch does not record a peak."""
@@ -110,32 +138,45 @@ class MpsGpu:
 
     def move(self, batch: Any) -> Any:
         """Move every tensor in ``batch`` to the GPU."""
-        return move_tensors(batch, self.torch_device)
+        return move_tensors(batch, self.torch_device, channels_last=self._channels_last)
 
 
-def move_tensors(batch: Any, device: torch.device) -> Any:
+def move_tensors(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:
     """Move the tensors in ``batch`` to ``device``, within nested mappings, lists, tuples and dataclasses.
 
     Other objects with a ``to`` method are moved by calling this method. Everything else is returned unchanged.
+
+    Args:
+        batch: batch as the dataloader yields it.
+        device: device to move the tensors to.
+        channels_last: whether 4-D floating-point tensors are also converted to the memory format channels_last.
     """
-    return map_tensors(
-        batch, lambda each: each.to(device, non_blocking=True) if isinstance(each, Tensor) else each.to(device)
-    )
+    return map_tensors(batch, partial(_moved, device=device, channels_last=channels_last))
 
 
-class _CudaStream:
+def _moved(value: Any, device: torch.device, channels_last: bool) -> Any:
+    if not isinstance(value, Tensor):
+        return value.to(device)
+    if channels_last and has_format(value):
+        return value.to(device, non_blocking=True, memory_format=MEMORY_FORMAT)
+    return value.to(device, non_blocking=True)
+
+
+class _GpuStream:
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._module = torch.get_device_module(device)
 
     def get_state(self) -> Tensor:
-        return torch.cuda.get_rng_state(self._device)
+        state: Tensor = self._module.get_rng_state(self._device)
+        return state
 
     def set_state(self, state: Tensor) -> None:
-        torch.cuda.set_rng_state(state, self._device)
+        self._module.set_rng_state(state, self._device)
 
     def seed(self, seed: int) -> None:
-        with torch.cuda.device(self._device):
-            torch.cuda.manual_seed(seed)
+        with self._module.device(self._device):
+            self._module.manual_seed(seed)
 
 
 class _MpsStream:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from loopwright.device.accelerator import Cpu, CudaGpu, MpsGpu
+from loopwright.device.accelerator import Cpu, Gpu, MpsGpu
+from loopwright.device.compiling import Compiling, read_compiling
+from loopwright.device.matmul import MATMUL
 from loopwright.errors import check_count, did_you_mean, refuse, refuse_type
 from loopwright.protocols import Accelerator
 
@@ -17,7 +20,8 @@ MAX_THREADS = max(1_024, os.cpu_count() or 1)
 # on a busy machine it made runs up to 16 times slower. The number was measured once with bench/threads.py. It is not
 # measured again for each run, because the number of threads changes the rounding of results.
 FEW_PARAMETERS = 25_000
-KINDS = ("auto", "cpu", "gpu", "mps")
+KINDS = ("auto", "cpu", "gpu", "cuda", "mps", "xpu")
+_TORCH_TYPES = {"gpu": "cuda"}  # for kinds whose name in torch differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +29,34 @@ class Device:
     """Device settings of a run.
 
     Args:
-        kind: "cpu", "gpu" (CUDA or ROCm), "mps", or "auto". "auto" chooses a GPU if available, else MPS, else the CPU.
+        kind: "cpu", "gpu" or "cuda" (a GPU through CUDA or ROCm), "xpu" (a GPU of Intel), "mps" (the GPU of an Apple
+            chip), or "auto", which chooses the first available of gpu, xpu, mps and cpu.
         num_processes: number of processes that share the work; this version supports only 1.
         num_threads: number of threads for operations on the CPU; None: `choose_num_threads` chooses the number. A run
             records the number, because rounding in the results depends on it. The command ``loopwright`` applies the
             number to its process; the `Trainer` does not.
+        matmul: precision of float32 matrix multiplications during a run: "highest", "high" or "medium", as for
+            `torch.set_float32_matmul_precision`; None: the precision is not changed.
+        channels_last: whether 4-D weights and 4-D floating-point tensors of batches have the memory format
+            channels_last.
+        compile: "blocks" compiles the repeated blocks of the model, "model" the whole model. A mapping with ``target``
+            (one of the two) may also have ``mode``, ``dynamic`` and ``backend`` of `torch.compile`. None: nothing is
+            compiled.
+        blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
 
     Raises:
-        SettingError: if ``kind`` is unknown, a count is not an integer of at least 1, ``num_processes`` is not 1, or
-            ``num_threads`` is larger than 1,024 and than the number of CPUs.
+        SettingError: if a value is unknown or has a wrong type, a count is not an integer of at least 1,
+            ``num_processes`` is not 1, ``num_threads`` is larger than 1,024 and than the number of CPUs, or ``blocks``
+            is given without compiling blocks.
     """
 
     kind: str = "auto"
     num_processes: int = 1
     num_threads: int | None = None
+    matmul: str | None = None
+    channels_last: bool = False
+    compile: str | Mapping[str, object] | None = None
+    blocks: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -48,6 +66,29 @@ class Device:
             raise refuse("num_processes", self.num_processes, "1", "several processes are not supported yet")
         if self.num_threads is not None:
             check_count("num_threads", self.num_threads, most=MAX_THREADS)
+        if self.matmul is not None and self.matmul not in MATMUL:
+            hint = did_you_mean(str(self.matmul), MATMUL).strip()
+            raise refuse("matmul", self.matmul, f"{', '.join(MATMUL)} or null", hint)
+        if not isinstance(self.channels_last, bool):
+            raise refuse_type("channels_last", self.channels_last, "true or false")
+        self._check_blocks()
+
+    @property
+    def compiling(self) -> Compiling | None:
+        """The setting ``compile`` with all its parts; None: nothing is compiled."""
+        return read_compiling(self.compile)
+
+    def _check_blocks(self) -> None:
+        compiling, blocks = self.compiling, self.blocks
+        if blocks is None:
+            return
+        expected = "a list of class names, such as [Block]"
+        if isinstance(blocks, str) or not isinstance(blocks, Sequence):
+            raise refuse_type("blocks", blocks, expected)
+        if not blocks or not all(isinstance(name, str) for name in blocks):
+            raise refuse("blocks", blocks, expected)
+        if compiling is None or compiling.target != "blocks":
+            raise refuse("blocks", blocks, "null unless blocks are compiled", "use compile=blocks")
 
 
 def choose_num_threads(device: Device, num_parameters: int | None) -> int:
@@ -77,6 +118,7 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
     Raises:
         SettingError: if the name is unknown, or the device is not available on this machine.
     """
+    channels_last = isinstance(device, Device) and device.channels_last
     if isinstance(device, Device):
         device = device.kind
     elif not isinstance(device, str | torch.device):
@@ -84,28 +126,35 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
     if isinstance(device, str):
         device = resolve_kind(device)
     try:
-        chosen = torch.device("cuda" if device == "gpu" else device)
+        chosen = torch.device(_TORCH_TYPES.get(device, device) if isinstance(device, str) else device)
     except RuntimeError:
         remedy = did_you_mean(str(device), KINDS).strip()
         raise refuse("device", device, f"one of {', '.join(KINDS)}, or a torch device", remedy) from None
     if chosen.type == "cpu":
-        return Cpu()
-    if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise refuse("device", str(device), "a device of this machine", "no GPU is available: use cpu or auto")
-        return CudaGpu(chosen.index if chosen.index is not None else torch.cuda.current_device())
+        return Cpu(channels_last=channels_last)
+    if chosen.type not in ("cuda", "xpu", "mps"):
+        raise refuse("device", str(device), f"one of {', '.join(KINDS)}")
+    if not _is_available(chosen.type):
+        what = "no GPU is" if chosen.type == "cuda" else f"{chosen.type.upper()} is not"
+        raise refuse("device", str(device), "a device of this machine", f"{what} available: use cpu or auto")
     if chosen.type == "mps":
-        if not torch.backends.mps.is_available():
-            raise refuse("device", str(device), "a device of this machine", "MPS is not available: use cpu or auto")
-        return MpsGpu()
-    raise refuse("device", str(device), f"one of {', '.join(KINDS)}")
+        return MpsGpu(channels_last=channels_last)
+    index = torch.get_device_module(chosen).current_device() if chosen.index is None else chosen.index
+    return Gpu(torch.device(chosen.type, index), channels_last=channels_last)
 
 
 def resolve_kind(kind: str) -> str:
     """Return the kind that "auto" chooses on this machine, or any other kind unchanged. No device is opened."""
     if kind != "auto":
         return kind
-    return "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return next(each for each in ("gpu", "xpu", "mps", "cpu") if _is_available(_TORCH_TYPES.get(each, each)))
+
+
+def _is_available(torch_type: str) -> bool:
+    """Return whether this machine has a device of the torch type "cpu", "cuda", "xpu" or "mps"."""
+    if torch_type == "mps":
+        return torch.backends.mps.is_available()
+    return torch_type == "cpu" or bool(torch.get_device_module(torch_type).is_available())
 
 
 def is_auto(device: str | torch.device | Device) -> bool:

@@ -60,6 +60,10 @@ class TrainClock:
         self._num_steps, self._lap_seconds = step, total
         return {"train/seconds": seconds, "train/steps_per_second": num_steps / seconds if seconds else 0.0}
 
+    def leave_out(self, step: int) -> float:
+        """Return the training time in seconds since the last lap, and leave it and its steps out of the next lap."""
+        return self.lap(step)["train/seconds"]
+
     def begin(self, step: int) -> None:
         """Stop the clock, and set it to 0 seconds at ``step``."""
         self.data_seconds = self._seconds = self._lap_seconds = 0.0

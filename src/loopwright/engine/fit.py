@@ -153,11 +153,15 @@ class FitLoop:
         state, run, log, stopping = self._state, self._step.run, self._log, self._stopping
         every, last = self._parts.log_every_n_steps, self._inputs.plan.stop_step
         next_log = next_multiple(stage.start, every)
+        strategy = self._parts.strategy
         self._clock.start()
         for window in self._inputs.plan.windows(stage.start, stage.stop):
             step = state.global_step + 1
             state.is_log_step = step in (next_log, last)
             batch_idx += run(window.num_micro_batches, batch_idx, log if state.is_log_step else None)
+            if strategy.is_compile_pending:
+                strategy.is_compile_pending = False
+                self._parts.log.log_timing({"train/compile_seconds": self._clock.leave_out(step)}, step)
             if state.is_log_step:
                 next_log = next_multiple(step, every)
                 self._log_timing()

@@ -18,6 +18,7 @@ def run_settings(parts: Parts) -> dict[str, object]:
         "optimizer": None if parts.optimizer is None else type(parts.optimizer).__name__,
         "device": parts.device.torch_device.type,
         "precision": parts.precision.dtype,
+        **parts.strategy.recorded,
         "log_every_n_steps": parts.log_every_n_steps,
     }
 
@@ -32,7 +33,8 @@ def changed_device(parts: Parts, saved: Mapping[str, object]) -> list[str]:
 
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
     """List the settings that are known in both runs and differ, in lines such as ``data.batch_size: 34 -> 40``."""
-    saved = {"precision": "float32", **saved}  # older checkpoints do not contain it
+    # Older checkpoints do not contain these settings.
+    saved = {"precision": "float32", "device.compile": "null", "device.channels_last": False, **saved}
     return [
         setting_change(name, saved[name], value)
         for name, value in own.items()

@@ -54,7 +54,7 @@ class Step:
         self._weigher = Weigher(feed.source, parts.log.warned)
         self._sums = parts.log.train_sums
         self._mean = TrainMean(self._sums, feed.source, self._weigher, parts.device.sum_dtype)
-        self._move = None if parts.device.is_host else parts.device.move
+        self._move = parts.device.move if parts.device.changes_batches else None
         self._forward = Forward(parts, parts.strategy.call)
         self.update = Update(parts, optimizer)
         self._batch_start = hooks["on_train_batch_start"]

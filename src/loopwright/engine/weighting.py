@@ -203,11 +203,15 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
             raise not_real(name, value)
     read: dict[str, float] = {}
     if on_device:
-        wide = [
-            value.to(torch.float64) if value.device.type != "mps" else value.float() for value in on_device.values()
-        ]
+        wide = [value.to(_wide_dtype(value)) for value in on_device.values()]
         read = dict(zip(on_device, torch.stack(wide).tolist(), strict=True))
     return {name: read[name] if name in read else _number(name, value) for name, value in values.items()}
+
+
+def _wide_dtype(value: Tensor) -> torch.dtype:
+    """Return float64. Return float32 for a value of another dtype on a device that may lack float64."""
+    lacks_float64 = value.device.type in ("mps", "xpu") and value.dtype != torch.float64
+    return torch.float32 if lacks_float64 else torch.float64
 
 
 def not_real(name: str, value: Tensor) -> TypeError:

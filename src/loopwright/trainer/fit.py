@@ -113,6 +113,7 @@ class Fitting:
             signals = stack.enter_context(StopSignals(parts.stopping, is_saved=self._saver is not None))
             stack.enter_context(self._waiting_for_save())
             stack.enter_context(parts.streams.active())
+            stack.enter_context(parts.strategy.computing())
             stack.enter_context(reporting(hooks["on_fit_exception"], trainer))
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
             inputs = self._prepare(loop, train_dataloader, val_dataloader, start, load())

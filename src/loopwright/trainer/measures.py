@@ -75,7 +75,7 @@ class Measures:
     @property
     def device_name(self) -> str:
         """Name of the hardware, such as "NVIDIA H200"; "cpu" for every CPU."""
-        return self._parts.device.name
+        return self._parts.device.hardware
 
     def log(self, **values: float) -> None:
         """Pass durations, rates and sizes to the loggers, for the current step. Each name ends with its unit.

@@ -8,6 +8,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from loopwright.precision import Precision
+from loopwright.protocols import Accelerator
 
 _PRECISIONS = {
     "bf16": "operations of a forward in bfloat16, weights and updates in float32",
@@ -17,7 +18,7 @@ _PRECISIONS = {
 
 
 def model_lines(
-    model: nn.Module, optimizer: Optimizer | None, device: torch.device, precision: Precision | None = None
+    model: nn.Module, optimizer: Optimizer | None, device: Accelerator, precision: Precision | None = None
 ) -> str:
     """Return the class and the number of parameters of the model, and the device, in two lines.
 
@@ -33,9 +34,9 @@ def model_lines(
         trained = [parameter for parameter in parameters if parameter.requires_grad and id(parameter) in updated]
         counts = [sum(parameter.numel() for parameter in each) for each in (parameters, trained)]
         size = f"{counts[0]:,} parameter{'' if counts[0] == 1 else 's'} ({counts[1]:,} trained)"
-    lines = [f"Model: {type(model).__name__}, {size}", f"Device: {_device_text(device)}"]
+    lines = [f"Model: {type(model).__name__}, {size}", f"Device: {device.name}"]
     if precision is not None and precision.dtype in _PRECISIONS:
-        lines.append(f"Precision: {precision.dtype}, {_PRECISIONS[precision.dtype]}{_slowness(device)}")
+        lines.append(f"Precision: {precision.dtype}, {_PRECISIONS[precision.dtype]}{_slowness(device.torch_device)}")
     return "\n".join(lines)
 
 
@@ -43,10 +44,3 @@ def _slowness(device: torch.device) -> str:
     """Return a warning for a CPU that emulates 16-bit floats; otherwise an empty string."""
     is_slow = device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
     return "; on this CPU it is slower than float32" if is_slow else ""
-
-
-def _device_text(device: torch.device) -> str:
-    if device.type != "cpu":
-        return str(device)
-    num_threads = torch.get_num_threads()
-    return f"cpu, {num_threads} thread{'' if num_threads == 1 else 's'}"

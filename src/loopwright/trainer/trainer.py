@@ -68,7 +68,7 @@ class Trainer(TrainerView):
             Parameters ``total_steps`` and ``steps_per_epoch`` get the steps of the plan and of an epoch. The scheduler
             of ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
-        device: "auto" (a GPU if available, else MPS, else the CPU), "cpu", "gpu", "mps", a torch device, or a `Device`.
+        device: "auto", "cpu", "gpu", "xpu", "mps", a torch device, or a `Device`, which has further settings.
         precision: a `Precision`, or its dtype: "float32" (the default), "bf16", "fp16" or "bf16_pure".
         checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
@@ -110,7 +110,7 @@ class Trainer(TrainerView):
         with streams.active():
             module = arguments.build_model(model)
             settings = arguments.check_precision(precision)
-            strategy = Single()
+            strategy = Single(device if isinstance(device, Device) else None)
             strategy.set_up(module, accelerator, settings)
             state = RunState()
             self._parts = Parts(
@@ -286,7 +286,7 @@ class Trainer(TrainerView):
         """
         chosen = arguments.validation_loop(loop, self._loop)
         parts = self._bound_for(chosen)
-        with parts.streams.active():
+        with parts.streams.active(), parts.strategy.computing():
             if ckpt_paths is not None and self._saver is not None:
                 self._saver.wait_or_warn()
             folders: list[Path | None] = [None] if ckpt_paths is None else [*expand(ckpt_paths)]

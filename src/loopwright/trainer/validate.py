@@ -139,13 +139,16 @@ def validate_checkpoints(
 def chosen_weights(
     parts: Parts, saver: RunSaver | None, run_dir: Path | None, ckpt_path: str | Path | int | None
 ) -> Iterator[None]:
-    """Activate the random streams. Use the weights of a checkpoint during the context; None: those in memory.
+    """Activate the random streams, and torch's settings for this run. Use the weights of a checkpoint in the context.
+
+    If ``ckpt_path`` is None, the weights in memory are used.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
     """
     with ExitStack() as stack:
         stack.enter_context(parts.streams.active())
+        stack.enter_context(parts.strategy.computing())
         if ckpt_path is not None:
             if saver is not None:
                 saver.wait_or_warn()

@@ -54,7 +54,7 @@ class TrainerView:
     @property
     def model_lines(self) -> str:
         """The class and the number of parameters of the model, and the device, in two lines."""
-        return model_lines(self.model, self.optimizer, self.device, self.precision)
+        return model_lines(self.model, self.optimizer, self._parts.device, self.precision)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

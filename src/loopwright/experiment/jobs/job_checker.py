@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from loopwright.checkpoint import folder_problem
-from loopwright.device import Device, open_device
+from loopwright.device import Device, check_compiler, find_blocks, open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.gate.allow import NEEDS
@@ -145,6 +145,8 @@ class JobChecker:
         )
         schedulers = self._once(job, ["scheduler", "optimizer"], lambda: _usable_schedulers(config, trust, optimizer))
         model = self._model(job)
+        if model is not None and device.compiling is not None and device.compiling.target == "blocks":
+            find_blocks(model, device.blocks)
         if job.settings.init_from is not None or not isinstance(loop, TrainingLoop):
             # A callback of a trusted package may change the names of the weights before they are loaded.
             comparable = model if _is_ours(config.get("callbacks")) else None
@@ -201,9 +203,11 @@ def _check_installed(config: Mapping[str, Any]) -> None:
 def _usable_device(job: Job, trust: Trust) -> Device:
     device = build.build_device(job, trust)
     try:
-        open_device(device)
+        opened = open_device(device)
     except SettingError as error:
         raise SettingError("device.kind", error.problem) from None
+    if device.compiling is not None:
+        check_compiler(device.compiling, opened.torch_device.type)
     return device
 
 

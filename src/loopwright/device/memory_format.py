@@ -1,0 +1,32 @@
+"""The memory format channels_last, in which the channels of each pixel of an image are next to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+MEMORY_FORMAT = torch.channels_last
+
+
+def has_format(tensor: Tensor) -> bool:
+    """Return whether the setting ``channels_last`` applies to a tensor: it is floating-point and 4-D."""
+    return tensor.is_floating_point() and tensor.ndim == 4
+
+
+def with_channels_last(value: Any) -> Any:
+    """Return a 4-D floating-point tensor in channels_last, with equal shape and values, and other values unchanged."""
+    is_converted = isinstance(value, Tensor) and has_format(value)
+    return value.contiguous(memory_format=MEMORY_FORMAT) if is_converted else value
+
+
+def convert_weights(model: nn.Module) -> None:
+    """Convert the 4-D floating-point parameters and buffers of a model to channels_last, in place.
+
+    Lazy parameters have no shape yet and are not converted.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not is_lazy(tensor):
+            tensor.data = with_channels_last(tensor.data)
