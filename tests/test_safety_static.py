@@ -62,7 +62,8 @@ def faults_in(tree: ast.Module) -> Iterator[str]:
             last = name.rpartition(".")[2]
             if name in BANNED_NAMES or last in BANNED_ANYWHERE or name.partition(".")[0] in BANNED_MODULES:
                 yield f"line {node.lineno}: {name}"
-            if (isinstance(node, ast.Name) and node.id in BANNED_CALLS) or name.startswith("builtins."):
+            is_read = isinstance(node.ctx, ast.Load)  # a field named compile is no use of the function
+            if (isinstance(node, ast.Name) and node.id in BANNED_CALLS and is_read) or name.startswith("builtins."):
                 yield f"line {node.lineno}: {name}"
         if isinstance(node, ast.keyword) and node.arg == "shell":
             yield f"line {node.value.lineno}: shell="
@@ -115,4 +116,6 @@ build({}); hydra.utils.instantiate({}); hydra.utils.call({})
     tree = ast.parse(bad)
     assert len(list(faults_in(tree))) == 8
     assert hydra_instantiate_calls(tree) == 3
-    assert list(faults_in(ast.parse("model.eval(); re.compile('x'); torch.compile(model); path.load()"))) == []
+    harmless = "model.eval(); re.compile('x'); torch.compile(model); path.load()\nclass A:\n    compile: str = ''"
+    assert list(faults_in(ast.parse(harmless))) == []
+    assert len(list(faults_in(ast.parse("run = compile")))) == 1
