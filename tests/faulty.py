@@ -229,6 +229,7 @@ class Dying(Callback):
 CONFIGS = {
     "model/empty": "",
     "model/wrapped": "_target_: loopwright.models.Supervised\nnet: {_target_: torch.nn.Flatten}\n",
+    "model/net": "_target_: loopwright.models.Supervised\nnet: {_target_: torch.nn.Linear, in_features: 3}\n",
     "experiment/local": "model: mlp\n",
     "experiment/named_option": "# @package _global_\nmodel: mlp\n",
     "experiment/faulty": """\

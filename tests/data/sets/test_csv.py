@@ -335,7 +335,18 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "größe,y\n1,2\nviel,3\n",
         {},
         "path='houses.csv', row 3, column größe='viel': expected a number, because row 2 has '1'; "
-        'use types: {"größe": category} in a configuration file to read both as categories.',
+        """use 'data.types='"'"'{"größe": "category"}'"'"'' to read both as categories.""",
+    ),
+    "a name that no JSON string in an override can hold": (
+        "größe's,y\n1,2\nviel,3\n",
+        {},
+        "path='houses.csv', row 3, column größe's='viel': expected a number, because row 2 has '1'; "
+        """use types: {"größe's": category} in a configuration file to read both as categories.""",
+    ),
+    "types that are no JSON": (
+        "x,y\n1,2\n",
+        {"types": "x: ignore"},
+        'types=\'x: ignore\': expected a mapping, or JSON such as {"my column": "ignore"}.',
     ),
     "underscore": (
         "x,y\n1_0,2\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from csv import DictReader
 from pathlib import Path
@@ -168,3 +169,12 @@ def test_a_label_of_some_rows_is_not_taken_for_the_number_of_classes(cli: Cli, f
     answer = cli("plan", "data=tensor_file", "data.path=rows.safetensors", *QUICK)
     assert answer.code == 2
     assert answer.err == "model.num_classes=10: expected at least 19, because the data has the label 18.\n"
+
+
+def test_a_column_with_an_umlaut_is_repaired_by_the_printed_override(cli: Cli, tmp_path: Path) -> None:
+    rows = "".join(f"n{row},{row},{2 * row}\n" for row in range(20))
+    (tmp_path / "houses.csv").write_text(f"Straße,Größe,y\n{rows}")
+    words = ("plan", "data=csv", "data.path=houses.csv", "data.target=y", "model=mlp_regressor")
+    refused = cli(*words)
+    (override,) = shlex.split(refused.err.partition("use ")[2].partition(" to leave")[0])
+    assert cli(*words, override).code == 0

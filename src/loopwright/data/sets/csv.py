@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +32,7 @@ def csv(
     target: str,
     batch_size: int = 32,
     num_workers: int = 0,
-    types: Mapping[str, Kind] | None = None,
+    types: Mapping[str, Kind] | str | None = None,
     val_path: str | None = None,
     val_fraction: float = 0.2,
     standardizes: bool = True,
@@ -57,9 +59,10 @@ def csv(
         target: name of the target column.
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
-        types: types of columns by column name: ``number``, ``category`` or ``ignore``. For any other column, the first
-            value determines the type, and a cell of the other type is refused. A column of text is also refused if more
-            than half of its cells, and more than 10, are different, or if its cells are numbers with decimal commas.
+        types: types of columns by column name: ``number``, ``category`` or ``ignore``. A JSON string is also accepted,
+            because Hydra cannot read all column names in an override. For any other column, the first value determines
+            the type, and a cell of the other type is refused. A column of text is also refused if more than half of its
+            cells, and more than 10, are different, or if its cells are numbers with decimal commas.
         val_path: path of a table with validation rows and the same columns. None: rows of ``path`` are held out.
         val_fraction: fraction of the rows held out for validation, at regular intervals (0.2: every fifth row); ignored
             if ``val_path`` is given.
@@ -125,15 +128,22 @@ def find_table(setting: str, path: str) -> Path:
     return _TABLES / name
 
 
-def _check_types(types: Mapping[str, Kind] | None) -> Mapping[str, Kind]:
+def _check_types(given: Mapping[str, Kind] | str | None) -> Mapping[str, Kind]:
+    types: Any = given
+    if isinstance(given, str):
+        try:
+            types = json.loads(given)
+        except (ValueError, RecursionError):
+            raise refuse("types", given, 'a mapping, or JSON such as {"my column": "ignore"}') from None
     if types is not None and not isinstance(types, Mapping):
         raise refuse_type("types", types, "a mapping of columns to number, category or ignore")
-    for name, kind in (types or {}).items():
+    checked: dict[str, Kind] = dict(types or {})
+    for name, kind in checked.items():
         if not isinstance(name, str):
             raise refuse_type("types", name, "strings as column names", f"write {str(name)!r}")
         if kind not in KINDS:
             raise refuse(f"types.{name}", kind, "number, category or ignore")
-    return types or {}
+    return checked
 
 
 def _check_target(table: Table) -> None:

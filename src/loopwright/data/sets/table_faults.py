@@ -97,10 +97,17 @@ def _line(remedies: Sequence[tuple[Fault, Remedy]], types: Mapping[str, Kind]) -
 
 
 def typed(types: Mapping[str, Kind]) -> str:
-    """Return what to type to give columns these types: an override, or a line of a configuration file."""
+    """Return what to type to give columns these types: an override, or a line of a configuration file.
+
+    Hydra cannot read all column names in a mapping. Then the override contains a JSON string. A string with a quote or
+    a backslash would need further escapes, so the text is a line of a configuration file instead.
+    """
     if all(_TYPABLE.fullmatch(column) for column in types):
         pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())
         return shlex.quote(f"data.types={{{', '.join(pairs)}}}")
+    text = json.dumps(types, ensure_ascii=False)
+    if not {"'", "\\"} & {*text}:
+        return shlex.quote(f"data.types='{text}'")
     quoted = (f"{json.dumps(column, ensure_ascii=False)}: {given}" for column, given in types.items())
     return f"types: {{{', '.join(quoted)}}} in a configuration file"
 

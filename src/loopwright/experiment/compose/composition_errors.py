@@ -20,6 +20,7 @@ from loopwright.experiment.console.messages import joined, one_line
 Groups = Mapping[str, Sequence[str]]
 Contents = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
+_LISTED = ("callbacks", "loggers")  # groups of which several options can be chosen
 _NOTHING = object()  # value of a path that does not exist
 # The shipped files state all useful arguments of their targets. No shipped file has this target.
 _IN_OWN_FILES = "loopwright.models.Supervised"
@@ -183,7 +184,7 @@ def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of:
         return ""
     contents = contents_of(group)
     entry = path.split(".")[0]
-    if entry in contents.get(entry, {}):  # the option adds an entry of its own name, such as a callback
+    if group in _LISTED and entry in contents.get(entry, {}):  # the option adds an entry of its own name
         typed = next((word for word in chosen if word.startswith(f"{group}=")), f"{group}=default")
         others = typed.partition("=")[2].strip("[]")
         return f" {shlex.quote(f'{group}=[{others},{entry}]')} adds {group}.{entry}."
