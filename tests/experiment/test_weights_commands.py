@@ -225,3 +225,15 @@ def test_a_start_that_does_not_fit_leaves_no_run_directory(
     answer = small(*words, *([] if "init_from=foreign" in words else ["init_from=run"]))
     assert (answer.code, answer.err.count("\n"), said in answer.err) == (3, 1, True), answer.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_first_line_names_the_checkpoint_and_why(small: Cli, cli: Cli) -> None:
+    assert small("hydra.run.dir=run").code == 0
+    newest = "run/checkpoints/step_00000004"
+    for start, line in (
+        ("run", f"{newest} (newest checkpoint)"),
+        ("run/best", f"{newest} (best val/loss "),
+        ("run/checkpoints/step_00000002", "run/checkpoints/step_00000002 (as given)"),
+    ):
+        assert small(f"init_from={start}").out.startswith(f"Initial weights: {line}")
+    assert cli("resume", "run", "loop.max_steps=5").out.startswith(f"Resumes from: {newest} (newest checkpoint)\n")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import plain_names, weights_digest
+from loopwright.checkpoint import find_best, plain_names, step_folder, weights_digest
 from loopwright.data import Splits
 from loopwright.device import deterministic_operations
 from loopwright.errors import SettingError, did_you_mean
@@ -188,6 +188,9 @@ def _fit(
     trainer: Trainer, request: RunRequest, settings: JobSettings, started: Sequence[Path], data: Splits
 ) -> _Outcome:
     start = started[0] if started else request.resume_from
+    if start is not None and not request.is_quiet:
+        is_new = request.resume_from is None and settings.init_from is not None
+        tell(f"{'Initial weights' if is_new else 'Resumes from'}: {start} ({_why(start, settings, request)})")
     if settings.init_from is not None and request.resume_from is None:
         strict, init_optimizer = settings.init_strict, settings.init_optimizer
         result = trainer.fit(data.train, data.val, init_from=start, strict=strict, init_optimizer=init_optimizer)
@@ -210,6 +213,17 @@ def _fit(
             typed = request.job.overrides
             continue_with += tuple(word for word in typed if word.partition("=")[0] not in replaced)
     return _Outcome(result.metrics, did, result.state, stop_of(trainer), continue_with, best)
+
+
+def _why(start: Path, settings: JobSettings, request: RunRequest) -> str:
+    """Return why a run starts from a checkpoint: it is the newest or the best one of a run, or its path was typed."""
+    typed = settings.init_from or settings.ckpt_path
+    if request.resume_from is not None or (typed is not None and Path(typed) != start):
+        return "newest checkpoint"
+    is_of_run = start.parent == step_folder(start.parent.parent, 0).parent
+    best = find_best(start) if is_of_run else None
+    is_best = best is not None and step_folder(start.parent.parent, best.step) == start
+    return f"best {best.name} {best.value:.4g}" if best is not None and is_best else "as given"
 
 
 def _validate(trainer: Trainer, settings: JobSettings, started: Sequence[Path], val: Any) -> _Outcome:
