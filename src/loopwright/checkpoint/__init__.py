@@ -22,6 +22,7 @@ from loopwright.checkpoint.retention import prune
 from loopwright.checkpoint.weights import (
     check_weights,
     fitting_weights,
+    in_dtypes_of,
     load_fitting_weights,
     load_weights,
     parameter_names,
@@ -59,6 +60,7 @@ __all__ = [
     "find_best",
     "fitting_weights",
     "folder_problem",
+    "in_dtypes_of",
     "is_named",
     "load_fitting_weights",
     "load_weights",

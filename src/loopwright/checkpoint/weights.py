@@ -107,6 +107,19 @@ def load_weights(
     return [] if buffers is None else _load_buffers(model, buffers)
 
 
+def in_dtypes_of(own: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights with their floating-point tensors converted to the floating-point dtypes of a model.
+
+    Args:
+        own: weights of the model, from `plain_names`. A weight that has no such tensor in ``own`` is not converted.
+        tensors: weights by plain names.
+    """
+    return {
+        name: value.to(own[name].dtype) if _is_floating(own.get(name)) and _is_floating(value) else value
+        for name, value in tensors.items()
+    }
+
+
 def fitting_weights(model: nn.Module, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Return the weights that have the name and the shape of a weight of the model.
 
@@ -134,7 +147,7 @@ def load_fitting_weights(model: nn.Module, tensors: Mapping[str, Any]) -> list[s
         CheckpointError: if no weight fits, and for different values of tensors that share memory in the model.
     """
     own, found = plain_names(model), fitting_weights(model, tensors)
-    ready = {name: value.to(own[name].dtype) if isinstance(value, Tensor) else value for name, value in found.items()}
+    ready = in_dtypes_of(own, found)
     tied = {_place(own[name]): name for name in found}  # a tied weight may be saved under one of its names only
     source = {name: name if name in found else tied.get(_place(entry)) for name, entry in own.items()}
     load_weights(model, {name: own[name] if each is None else ready[each] for name, each in source.items()})
@@ -238,8 +251,12 @@ def _has_same_bits(a: Tensor, b: Tensor) -> bool:
 def _fits(own: object, given: object) -> bool:
     if not isinstance(own, Tensor) or not isinstance(given, Tensor):
         return type(own) is type(given)
-    is_convertible = own.is_floating_point() and given.is_floating_point()
+    is_convertible = _is_floating(own) and _is_floating(given)
     return own.shape == given.shape and (own.dtype == given.dtype or is_convertible)
+
+
+def _is_floating(entry: object) -> bool:
+    return isinstance(entry, Tensor) and entry.is_floating_point()
 
 
 def _place(entry: object) -> object:

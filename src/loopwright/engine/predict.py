@@ -24,7 +24,7 @@ from loopwright.engine.modes import evaluating
 from loopwright.engine.parts import Parts
 from loopwright.engine.user_errors import naming_dead_workers
 from loopwright.engine.validate import ValidationSet, read_batches
-from loopwright.engine.weighting import as_outputs, num_samples
+from loopwright.engine.weighting import Weigher, as_outputs
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 
@@ -51,7 +51,7 @@ def predict(parts: Parts, loop: ValidationLoop, data: ValidationSet) -> dict[str
         DataError: if the dataloader is empty, if its length is wrong, or if the rows of two batches have other shapes.
         TypeError: if the model returns no predictions. The message says what to write.
     """
-    model, found = parts.model, _Rows()
+    model, found, weigher = parts.model, _Rows(), Weigher(data.source, parts.log.warned)
     with ExitStack() as stack:
         stack.enter_context(parts.streams.branch("predict", parts.state.global_step, data.name))
         call_hooks(parts.hooks["on_enter_validate"], parts.trainer, stack, data.dataloader, loop)
@@ -63,9 +63,7 @@ def predict(parts: Parts, loop: ValidationLoop, data: ValidationSet) -> dict[str
         forward = Forward(silent, own or parts.strategy.evaluate, _as_predictions if own else _as_any_outputs)
         for index, host_batch in enumerate(read_batches(data, data.source.max_batches)):
             outputs = _forward(forward, parts.device.move(host_batch), has_own=own is not None)
-            num_rows = data.source.num_samples(index)
-            if num_rows is None:
-                num_rows = num_samples(host_batch, data.source.facts.batch_size)
+            num_rows = weigher.num_samples(host_batch, index)
             found.add(_check_rows(outputs, num_rows) if own else _choose_rows(outputs, num_rows), index)
     return found.joined()
 

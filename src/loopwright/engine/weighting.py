@@ -123,8 +123,7 @@ class Weigher:
     def __call__(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor | None:
         """Return the number of items in a batch; None if it is unknown.
 
-        It is the output ``num_items``. If there is no such output, it is the number of samples that the source reports
-        for this batch. If the source reports none, it is the result of the function `num_samples`.
+        It is the output ``num_items``. If there is no such output, it is the number of samples.
 
         Args:
             outputs: outputs of the model for this batch.
@@ -133,9 +132,18 @@ class Weigher:
         """
         if outputs.get("num_items") is not None:
             return given_items(outputs)
-        return self._num_samples(batch, index)
+        return self.num_samples(batch, index)
 
-    def _num_samples(self, batch: Any, index: int) -> int | None:
+    def num_samples(self, batch: Any, index: int) -> int | None:
+        """Return the number of samples in a batch; None if it is unknown.
+
+        It is the number that the source reports. If the source reports none, it is the result of the function
+        `num_samples`.
+
+        Args:
+            batch: the batch.
+            index: index of the batch in its pass.
+        """
         num_read = self._source.num_samples(index)
         return num_samples(batch, self._batch_size) if num_read is None else num_read
 
@@ -156,7 +164,7 @@ class Weigher:
             if name == "num_items":
                 continue
             if isinstance(value, Tensor | numpy.ndarray):
-                if value.shape == (1,) and self._num_samples(batch, index) == 1:
+                if value.shape == (1,) and self.num_samples(batch, index) == 1:
                     self._warn_of(name)
                 elif len(value.shape) == 1 and value.shape != (1,):
                     self.per_sample.add(name)

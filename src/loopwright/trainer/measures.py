@@ -7,7 +7,7 @@ from typing import Any
 from loopwright.engine.feed import Feed
 from loopwright.engine.flops import count_flops
 from loopwright.engine.parts import Parts
-from loopwright.engine.weighting import num_samples
+from loopwright.engine.weighting import Weigher
 
 
 class Measures:
@@ -51,9 +51,7 @@ class Measures:
         """
         if self._feed is None:
             return None
-        source = self._feed.source
-        num_read = source.num_samples(self._feed.index)
-        return num_samples(batch, source.facts.batch_size) if num_read is None else num_read
+        return Weigher(self._feed.source, self._parts.log.warned).num_samples(batch, self._feed.index)
 
     def count_flops(self, batch: Any) -> int:
         """Return the number of floating-point operations of one forward and backward on a micro-batch.

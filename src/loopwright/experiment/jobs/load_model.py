@@ -7,9 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from loopwright.checkpoint import Checkpoint, choose, load_weights, plain_names, read_checkpoint, unsaved_buffers
+from loopwright.checkpoint import (
+    Checkpoint,
+    choose,
+    in_dtypes_of,
+    load_weights,
+    plain_names,
+    read_checkpoint,
+    unsaved_buffers,
+)
 from loopwright.device import open_device
 from loopwright.errors import CheckpointError, SettingError, refuse, refuse_type
 from loopwright.experiment.gate.instantiate import instantiate
@@ -63,22 +71,12 @@ def load_model(
     built = _build(folder, model, *given)
     checkpoint = read_checkpoint(folder)
     try:
-        load_weights(built, _as_built(built, _weights_of(checkpoint, weights)), _buffers_of(checkpoint, built))
+        # A run with ``bf16_pure`` saves bfloat16.
+        tensors = in_dtypes_of(plain_names(built), _weights_of(checkpoint, weights))
+        load_weights(built, tensors, _buffers_of(checkpoint, built))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     return built.to(open_device(device).torch_device).eval()
-
-
-def _as_built(model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights in the floating-point dtypes of the model. A run with ``bf16_pure`` saves bfloat16."""
-    own = plain_names(model)
-    floats = {name for name, each in own.items() if isinstance(each, Tensor) and each.is_floating_point()}
-    return {
-        name: each.to(own[name].dtype)
-        if name in floats and isinstance(each, Tensor) and each.is_floating_point()
-        else each
-        for name, each in weights.items()
-    }
 
 
 def _build(
