@@ -65,6 +65,13 @@ class SaveError(RuntimeError):
     """
 
 
+class PeerError(RuntimeError):
+    """Raised if processes train together, and the communication with another process failed.
+
+    This error is a consequence: the other process has ended, or has not answered in time.
+    """
+
+
 class DataError(RuntimeError):
     """Raised if data cannot be used.
 

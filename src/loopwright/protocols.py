@@ -165,25 +165,22 @@ class Strategy(Protocol):
         """Return a context for a fit, a validation or predictions, which applies process-wide settings of torch."""
         ...
 
-    def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
-        """Return a context for a forward and its backward. If ``is_on``, gradients are summed over the processes."""
+    def begin_window(self) -> None:
+        """Prepare the processes for the forwards and backwards of one step. Not called if there is one process."""
         ...
 
-    def backward(self, total: Tensor | None, word: Tensor) -> None:
-        """Run the backward of a weighted loss, and add ``word`` to the sum that `agreed` returns.
+    def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
+        """Return a context for forwards and their backwards. If ``is_on``, gradients are averaged over the processes.
 
-        Args:
-            total: the loss times the number of items that it averages; None: this process has no rows of the
-                micro-batch.
-            word: a tensor to be summed over the micro-batches of a step and over the processes, such as the number of
-                items.
+        The gradients of backwards in a context that is off are included in the next average.
         """
         ...
 
-    def agreed(self) -> Tensor:
-        """Return the sum of the ``word`` tensors over the micro-batches of a step and the processes, on the device.
+    def take_part(self, loss: Tensor | None) -> None:
+        """Join the communication of the other processes in a micro-batch to which this process adds no gradient.
 
-        The sum contains every ``word`` that was passed to `backward` since the last call of this method.
+        Args:
+            loss: loss of this micro-batch, which has no items; None: there was no forward in this micro-batch.
         """
         ...
 
@@ -197,6 +194,20 @@ class Strategy(Protocol):
         Every process must call this method.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What a process gets from its dataloader instead of a micro-batch that has no row for this process.
+
+    The process computes ``batch`` with weight 0. It calls the same hooks as the other processes, so that callbacks
+    change the state of the run in every process.
+
+    Attributes:
+        batch: a batch that does not count; None if this process has read no batch yet.
+    """
+
+    batch: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

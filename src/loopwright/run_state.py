@@ -28,6 +28,8 @@ class RunState:
         is_updated: whether the update of the current step has been made or skipped.
         is_update_skipped: whether the current step leaves the parameters unchanged: it has no items, a callback called
             `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
+        is_padding: whether the current micro-batch has no row for this process. The process then computes another row
+            with weight 0; see `Padding`.
         is_log_step: whether the metrics of the current step are read from the device and logged.
         is_last_micro_batch: whether the current or last training micro-batch is the last of its step.
         batch_idx: index of the current micro-batch in its train loop, or of the current batch in its validation; None
@@ -52,6 +54,7 @@ class RunState:
     is_inside_window: bool = False
     is_updated: bool = False
     is_update_skipped: bool = False
+    is_padding: bool = False
     is_log_step: bool = False
     is_last_micro_batch: bool = False
     batch_idx: int | None = None

@@ -248,6 +248,14 @@ class RandomStreams:
                 if is_outermost:
                     self._states_outside_branch = None
 
+    def reseed(self, seed: int) -> None:
+        """Seed the streams with another seed. The property `seed` is not changed."""
+        with self._restored_afterwards():
+            self._seed_all(seed)
+            self._states = capture(self._device)
+        if self._is_active:
+            restore(self._states, self._device)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the seed and the current states as tensors and nested tuples, lists and dicts.
 

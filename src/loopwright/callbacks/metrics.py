@@ -77,7 +77,8 @@ class Metrics(Callback):
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
         """Update the training metrics. At the end of a log step, log and reset them."""
-        self._training.update(self._read(outputs, batch))
+        if not trainer.is_padding:
+            self._training.update(self._read(outputs, batch))
         step, is_same = trainer.global_step, trainer.global_step == self._step
         self._step = step
         if is_same or (step % trainer.log_every_n_steps and (trainer.plan is None or step != trainer.plan.stop_step)):

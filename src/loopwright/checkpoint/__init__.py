@@ -19,6 +19,7 @@ from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
 from loopwright.checkpoint.retention import prune
+from loopwright.checkpoint.transport import from_bytes, to_bytes
 from loopwright.checkpoint.weights import (
     check_weights,
     fitting_weights,
@@ -60,6 +61,7 @@ __all__ = [
     "find_best",
     "fitting_weights",
     "folder_problem",
+    "from_bytes",
     "in_dtypes_of",
     "is_named",
     "load_fitting_weights",
@@ -79,6 +81,7 @@ __all__ = [
     "resolve",
     "step_folder",
     "steps_in",
+    "to_bytes",
     "unsaved_buffers",
     "verify_checkpoint",
     "weights_digest",

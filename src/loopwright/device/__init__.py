@@ -4,9 +4,10 @@ from loopwright.device.accelerator import Cpu, Gpu, MpsGpu, move_tensors
 from loopwright.device.blocks import find_blocks
 from loopwright.device.compiling import check_compiler
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
-from loopwright.device.device import MAX_THREADS, Device, choose_num_threads, is_auto, open_device, resolve_kind
-from loopwright.device.ranks import Alone
-from loopwright.device.strategies import Single
+from loopwright.device.device import MAX_THREADS, Device, Waits, choose_num_threads, is_auto, open_device, resolve_kind
+from loopwright.device.ranks import Alone, Together
+from loopwright.device.strategies import Replicated, Single, make_strategy
+from loopwright.device.world import World, read_world
 
 __all__ = [
     "MAX_THREADS",
@@ -15,15 +16,21 @@ __all__ = [
     "Device",
     "Gpu",
     "MpsGpu",
+    "Replicated",
     "Single",
+    "Together",
+    "Waits",
+    "World",
     "check_compiler",
     "choose_num_threads",
     "deterministic_operations",
     "deterministic_workspace",
     "find_blocks",
     "is_auto",
+    "make_strategy",
     "move_tensors",
     "open_device",
     "operation_without_form",
+    "read_world",
     "resolve_kind",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from loopwright.device.accelerator import Cpu, Gpu, MpsGpu
 from loopwright.device.compiling import Compiling, read_compiling
 from loopwright.device.matmul import MATMUL
-from loopwright.errors import check_count, did_you_mean, refuse, refuse_type
+from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
 from loopwright.protocols import Accelerator
 
 # No machine has more threads than its number of CPUs, and only few machines have a thousand CPUs.
@@ -20,8 +20,47 @@ MAX_THREADS = max(1_024, os.cpu_count() or 1)
 # on a busy machine it made runs up to 16 times slower. The number was measured once with bench/threads.py. It is not
 # measured again for each run, because the number of threads changes the rounding of results.
 FEW_PARAMETERS = 25_000
+MAX_SECONDS = 1_000_000
 KINDS = ("auto", "cpu", "gpu", "cuda", "mps", "xpu")
+STRATEGIES = ("ddp", "fsdp")
+MAX_PROCESSES = 1_024  # on one machine
 _TORCH_TYPES = {"gpu": "cuda"}  # for kinds whose name in torch differs
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Limits of the time for which processes wait for each other.
+
+    Args:
+        timeout_seconds: seconds for which a process waits in one communication with the other processes.
+        grace_seconds: seconds that a process has after a signal to finish its step and its save.
+
+    Raises:
+        SettingError: if a value is not a whole number of at least 1.
+    """
+
+    timeout_seconds: int = 600
+    grace_seconds: int = 600
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_count("waits.timeout_seconds", self.timeout_seconds, most=MAX_SECONDS)
+        check_count("waits.grace_seconds", self.grace_seconds, most=MAX_SECONDS)
+
+
+def read_waits(given: object) -> Waits:
+    """Return the `Waits` of a mapping from names to values.
+
+    Raises:
+        SettingError: if a name or a value is wrong.
+    """
+    if not isinstance(given, Mapping):
+        raise refuse_type("waits", given, "a mapping with timeout_seconds and grace_seconds")
+    names = [field.name for field in fields(Waits)]
+    unknown = [str(name) for name in given if name not in names]
+    if unknown:
+        raise SettingError(f"waits.{unknown[0]}", f": no such setting.{did_you_mean(unknown[0], names)}")
+    return Waits(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +70,8 @@ class Device:
     Args:
         kind: "cpu", "gpu" or "cuda" (a GPU through CUDA or ROCm), "xpu" (a GPU of Intel), "mps" (the GPU of an Apple
             chip), or "auto", which chooses the first available of gpu, xpu, mps and cpu.
-        num_processes: number of processes that share the work; this version supports only 1.
+        num_processes: number of processes on this machine that train together. The command ``loopwright`` starts
+            them. A script with a `Trainer` is started by torchrun instead, and 1 is then also accepted.
         num_threads: number of threads for operations on the CPU; None: `choose_num_threads` chooses the number. A run
             records the number, because rounding in the results depends on it. The command ``loopwright`` applies the
             number to its process; the `Trainer` does not.
@@ -43,11 +83,15 @@ class Device:
             (one of the two) may also have ``mode``, ``dynamic`` and ``backend`` of `torch.compile`. None: nothing is
             compiled.
         blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
+        strategy: how several processes train one model. "ddp": each process has a copy of the model. "fsdp": each
+            process stores a part of each weight.
+        unused_parameters: with "ddp", whether a parameter may get no gradient in a step. If so, a step takes longer.
+        waits: limits of the time for which processes wait for each other.
 
     Raises:
         SettingError: if a value is unknown or has a wrong type, a count is not an integer of at least 1,
-            ``num_processes`` is not 1, ``num_threads`` is larger than 1,024 and than the number of CPUs, or ``blocks``
-            is given without compiling blocks.
+            ``num_threads`` is larger than 1,024 and than the number of CPUs, several processes are to train on MPS, or
+            ``blocks`` is given without a use for blocks.
     """
 
     kind: str = "auto"
@@ -57,20 +101,30 @@ class Device:
     channels_last: bool = False
     compile: str | Mapping[str, object] | None = None
     blocks: Sequence[str] | None = None
+    strategy: str = "ddp"
+    unused_parameters: bool = False
+    waits: Waits = Waits()
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.kind not in KINDS:
             raise refuse("kind", self.kind, f"one of {', '.join(KINDS)}", did_you_mean(str(self.kind), KINDS).strip())
-        if check_count("num_processes", self.num_processes) > 1:
-            raise refuse("num_processes", self.num_processes, "1", "several processes are not supported yet")
+        if check_count("num_processes", self.num_processes, most=MAX_PROCESSES) > 1 and self.kind == "mps":
+            raise refuse("num_processes", self.num_processes, "1 with kind=mps", "use kind=cpu")
+        if self.strategy not in STRATEGIES:
+            raise refuse(
+                "strategy", self.strategy, " or ".join(STRATEGIES), did_you_mean(str(self.strategy), STRATEGIES).strip()
+            )
         if self.num_threads is not None:
             check_count("num_threads", self.num_threads, most=MAX_THREADS)
         if self.matmul is not None and self.matmul not in MATMUL:
             hint = did_you_mean(str(self.matmul), MATMUL).strip()
             raise refuse("matmul", self.matmul, f"{', '.join(MATMUL)} or null", hint)
-        if not isinstance(self.channels_last, bool):
-            raise refuse_type("channels_last", self.channels_last, "true or false")
+        for name in ("channels_last", "unused_parameters"):
+            if not isinstance(getattr(self, name), bool):
+                raise refuse_type(name, getattr(self, name), "true or false")
+        if not isinstance(self.waits, Waits):
+            object.__setattr__(self, "waits", read_waits(self.waits))
         self._check_blocks()
 
     @property
@@ -108,12 +162,14 @@ def choose_num_threads(device: Device, num_parameters: int | None) -> int:
     return 1 if is_small and resolve_kind(device.kind) == "cpu" else torch.get_num_threads()
 
 
-def open_device(device: str | torch.device | Device) -> Accelerator:
+def open_device(device: str | torch.device | Device, local_rank: int | None = None) -> Accelerator:
     """Return the accelerator object for ``device`` on this machine.
 
     Args:
         device: `Device` settings, a value of ``Device.kind``, a torch device, or the name of a torch device, such as
             "cuda:1".
+        local_rank: index of this process among several processes on this machine, which is also the index of its GPU.
+            None: there is one process, which uses torch's current GPU.
 
     Raises:
         SettingError: if the name is unknown, or the device is not available on this machine.
@@ -139,7 +195,14 @@ def open_device(device: str | torch.device | Device) -> Accelerator:
         raise refuse("device", str(device), "a device of this machine", f"{what} available: use cpu or auto")
     if chosen.type == "mps":
         return MpsGpu(channels_last=channels_last)
-    index = torch.get_device_module(chosen).current_device() if chosen.index is None else chosen.index
+    module = torch.get_device_module(chosen)
+    if local_rank is not None and chosen.index is None:
+        if local_rank >= module.device_count():
+            num_gpus = module.device_count()
+            expected = f"{num_gpus} or fewer with kind=gpu, as this machine has {num_gpus}"
+            raise refuse("num_processes", local_rank + 1, expected, f"use num_processes={num_gpus}")
+        module.set_device(local_rank)
+    index = module.current_device() if chosen.index is None else chosen.index
     return Gpu(torch.device(chosen.type, index), channels_last=channels_last)
 
 

@@ -1,8 +1,22 @@
-"""`Alone`: the implementation of `Ranks` for a run in one process."""
+"""`Alone` and `Together`: the implementations of `Ranks` for one process, and for several processes."""
 
 from __future__ import annotations
 
+import atexit
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
 from torch import Tensor
+
+from loopwright.device.world import World
+from loopwright.errors import PeerError, on_one_line
+
+# The backend for tensors on the device. Tensors on the CPU are always sent by gloo.
+_BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 
 
 class Alone:
@@ -21,7 +35,7 @@ class Alone:
         return [data]
 
     def share_bytes(self, data: bytes | None) -> bytes:
-        """Return ``data``, as this process is process 0.
+        """Return ``data``, because this process is process 0.
 
         Raises:
             ValueError: if ``data`` is None.
@@ -31,11 +45,129 @@ class Alone:
         return data
 
     def leave(self) -> None:
-        """Do nothing, as there is no group of processes."""
+        """Do nothing, because there is no group of processes."""
 
 
 class Done:
     """A sum that is complete from the start."""
 
     def wait(self) -> None:
-        """Return immediately, as the sum is complete."""
+        """Return immediately, because the sum is complete."""
+
+
+class Together:
+    """The `Ranks` of a run in several processes, which communicate through the process group of torch.
+
+    If this process has already joined a process group, that group is used. Otherwise this object joins one, and waits
+    until all processes have joined. The group is left when the process exits.
+
+    In processes other than process 0, log messages of Loopwright below the level ERROR are dropped, because process 0
+    logs the same messages.
+
+    Args:
+        world: number of processes and index of this process.
+        device_type: type of the device in torch, such as "cuda".
+        timeout_seconds: seconds after which a process that waits for another process raises an error.
+
+    Raises:
+        PeerError: if the processes cannot join.
+    """
+
+    def __init__(self, world: World, device_type: str = "cpu", timeout_seconds: float = 600) -> None:
+        self.rank = world.rank
+        self.world_size = world.world_size
+        self.local_rank = world.local_rank
+        if world.rank:
+            logging.getLogger("loopwright").setLevel(logging.ERROR)
+        if dist.is_initialized():
+            return
+        assert world.address is not None, "a world of several processes has an address"
+        host, port = world.address
+        with _naming("join the other processes"):
+            dist.init_process_group(
+                _BACKENDS[device_type],
+                init_method="env://" if world.launcher == "torchrun" else f"tcp://{host}:{port}",
+                rank=world.rank,
+                world_size=world.world_size,
+                timeout=timedelta(seconds=timeout_seconds),
+            )
+        atexit.register(self.leave)
+
+    def add(self, values: Tensor) -> _Sum:
+        """Start to sum ``values`` over the processes, in place.
+
+        Raises:
+            PeerError: if another process has ended.
+        """
+        with _naming("start a sum over the processes"):
+            return _Sum(dist.all_reduce(values, async_op=True))
+
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Return the data of all processes in the order of their ranks. Every process gets the same list.
+
+        Raises:
+            PeerError: if another process has ended.
+        """
+        own = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        with _naming("gather data of the processes"):
+            dist.all_gather(lengths, torch.tensor([len(data)]))
+            longest = max(int(length) for length in lengths)
+            if not longest:
+                return [b""] * self.world_size
+            padded = torch.zeros(longest, dtype=torch.uint8)
+            padded[: len(data)] = own
+            gathered = [torch.empty_like(padded) for _ in range(self.world_size)]
+            dist.all_gather(gathered, padded)
+        return [each[: int(length)].numpy().tobytes() for each, length in zip(gathered, lengths, strict=True)]
+
+    def share_bytes(self, data: bytes | None) -> bytes:
+        """Return the data of process 0 in every process. The other processes pass None.
+
+        Raises:
+            PeerError: if another process has ended.
+        """
+        length = torch.tensor([0 if data is None else len(data)])
+        with _naming("share data of process 0"):
+            dist.broadcast(length, src=0)
+            if not int(length):
+                return b""
+            shared = torch.empty(int(length), dtype=torch.uint8)
+            if data is not None:
+                shared.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            dist.broadcast(shared, src=0)
+        return shared.numpy().tobytes()
+
+    def leave(self) -> None:
+        """Leave the process group. Errors are ignored, because another process may have left it already."""
+        atexit.unregister(self.leave)
+        with suppress(Exception):
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+class _Sum:
+    """A sum over several processes."""
+
+    def __init__(self, work: dist.Work | None) -> None:
+        self._work = work
+
+    def wait(self) -> None:
+        """Wait until the tensor contains the sum.
+
+        Raises:
+            PeerError: if another process has ended.
+        """
+        if self._work is not None:
+            with _naming("sum over the processes"):
+                self._work.wait()
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Convert an error of the communication into a `PeerError`."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        cause = on_one_line(f"{type(error).__name__}: {error}", 200)
+        raise PeerError(f"Could not {what}, because another process has ended or does not answer ({cause}).") from error

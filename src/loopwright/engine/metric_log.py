@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from loopwright.engine.train_mean import TrainSums
 from loopwright.engine.weighting import read_back
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.plan import mean_prefix
+from loopwright.protocols import Ranks
 from loopwright.run_state import Best, read_best
 
 _log = logging.getLogger("loopwright")
@@ -36,10 +38,12 @@ class MetricLog:
         monitor: metric whose best value is kept. None: a resumed run keeps the metric and the mode of its checkpoint,
             and another run monitors the loss of the validation; see `set_default_monitor`.
         mode: "min" if lower values are better, "max" if higher values are better; None: "min".
+        ranks: processes that train together; None: this process trains alone.
     """
 
-    def __init__(self, monitor: str | None = None, mode: str | None = None) -> None:
+    def __init__(self, monitor: str | None = None, mode: str | None = None, ranks: Ranks | None = None) -> None:
         self._given = monitor
+        self._ranks = ranks
         self._monitor = monitor
         self._mode = mode or "min"
         self._loggers: tuple[Hook, ...] = ()
@@ -48,7 +52,7 @@ class MetricLog:
         self.latest: dict[str, float] = {}
         self.best: Best | None = None
         self.best_saved: Best | None = None
-        self.train_sums = TrainSums()
+        self.train_sums = TrainSums(ranks)
         self.warned: set[str] = set()
         self.keeps_best = False
         self._last: Best | None = None  # last value of the monitored metric
@@ -94,6 +98,17 @@ class MetricLog:
             yield collected
         finally:
             self._collected.pop()
+
+    def share(self, collected: dict[str, float]) -> None:
+        """Replace collected metrics by those of process 0. A callback may have logged other values in each process.
+
+        Args:
+            collected: metrics that `collecting` has yielded.
+        """
+        if self._ranks is not None and self._ranks.world_size > 1:
+            own = None if self._ranks.rank else json.dumps(collected).encode()
+            collected |= json.loads(self._ranks.share_bytes(own))
+            self.latest |= collected
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
         """Pass times and rates to every logger that implements ``log_timing``."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from loopwright.engine.agreement import Agreement
 from loopwright.engine.clock import TrainClock
 from loopwright.engine.hook_table import Hooks
 from loopwright.engine.metric_log import MetricLog
@@ -40,6 +41,7 @@ class Parts:
         scaling: object that scales the loss; None: the loss is not scaled.
         stopping: object that decides whether a fit ends before the end of its plan.
         clock: time spent in training in the current or last fit.
+        agreement: object that sums values over several processes; None: there is one process.
     """
 
     trainer: Any
@@ -53,6 +55,7 @@ class Parts:
     log_every_n_steps: int
     strategy: Strategy
     stopping: Stopping
+    agreement: Agreement | None = None
     has_auto_device: bool = False
     scaling: Scaling | None = None
     schedulers: list[StatefulScheduler] = field(default_factory=list)

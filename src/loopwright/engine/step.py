@@ -11,6 +11,10 @@ A window is the sequence of micro-batches of one step. ::
 
 Then the metrics of each micro-batch are added to the mean since the last log step; see `TrainMean`.
 
+If several processes train together, each process computes its rows of every micro-batch. The gradients of a window are
+averaged over the processes in its last backward. They are divided by the items of the window in all processes, divided
+by the number of processes. A process without a row in a micro-batch computes another row with weight 0; see `Padding`.
+
 A micro-batch with ``num_items=0`` has no backward and no metrics. If a whole window has no items, its update is
 skipped. A value of ``num_items`` on an accelerator is not read. There, a window is divided by at least 1.
 """
@@ -24,6 +28,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from loopwright.engine.agreement import Agreement
 from loopwright.engine.feed import Feed
 from loopwright.engine.forward import Forward
 from loopwright.engine.parts import Parts
@@ -31,6 +36,7 @@ from loopwright.engine.train_mean import TrainMean
 from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
 from loopwright.engine.weighting import Weigher, given_items
+from loopwright.protocols import Padding
 
 Log = Callable[[Mapping[str, float]], None]  # receives the means since the last log step by name
 
@@ -56,6 +62,7 @@ class Step:
         self._mean = TrainMean(self._sums, feed.source, self._weigher, parts.device.sum_dtype)
         self._move = parts.device.move if parts.device.changes_batches else None
         self._forward = Forward(parts, parts.strategy.call)
+        self._strategy, self._agreement = parts.strategy, parts.agreement
         self.update = Update(parts, optimizer)
         self._batch_start = hooks["on_train_batch_start"]
         self._batch_end = hooks["on_train_batch_end"]
@@ -80,23 +87,42 @@ class Step:
         state, feed = self._state, self._feed
         state.window_start = (state.pass_index, state.micro_batch_index)
         state.is_inside_window, state.is_updated, state.is_update_skipped = True, False, False
+        if self._agreement is not None:
+            self._strategy.begin_window()
+            with self._strategy.synchronised(False):
+                batch, window, num_taken = self._run_but_last(feed.take(), _Window(), num_micro_batches, batch_idx)
+            with self._strategy.synchronised(True):
+                self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
+            return num_taken
         batch = feed.take()
         if num_micro_batches == 1 or not feed.has_more():
             self._micro_batch(batch, batch_idx, None, True, log)
             return 1
-        window = _Window()
-        num_taken = 1
-        while num_taken < num_micro_batches and feed.has_more():
-            self._micro_batch(batch, batch_idx + num_taken - 1, window, False, None)
-            self._leave_at_once()
-            batch = feed.take()
-            num_taken += 1
+        batch, window, num_taken = self._run_but_last(batch, _Window(), num_micro_batches, batch_idx)
         self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
         return num_taken
+
+    def _run_but_last(
+        self, batch: Any, window: _Window, num_micro_batches: int, batch_idx: int
+    ) -> tuple[Any, _Window, int]:
+        """Run the micro-batches of a window except the last one. Return the last one, and the number that was read."""
+        num_taken = 1
+        while num_taken < num_micro_batches and self._feed.has_more():
+            self._micro_batch(batch, batch_idx + num_taken - 1, window, False, None)
+            self._leave_at_once()
+            batch = self._feed.take()
+            num_taken += 1
+        return batch, window, num_taken
 
     def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None) -> None:
         trainer, model, state = self._trainer, self._model, self._state
         state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
+        state.is_padding = is_padding = type(batch) is Padding
+        if is_padding:
+            batch = batch.batch
+            if batch is None:
+                self._take_part(window, is_last, log)
+                return
         if self._move is not None:
             batch = self._move(batch)
         for hook in self._batch_start:
@@ -104,13 +130,21 @@ class Step:
         for hook in self._step_start:
             hook(trainer, model, batch)
         outputs = self._forward(batch)
-        if window is not None:
-            weight: float | Tensor | None = self._weigher.known(outputs, batch, self._feed.index)
+        if is_padding:
+            weight: float | Tensor | None = 0
+        elif window is not None:
+            weight = self._weigher.known(outputs, batch, self._feed.index)
         else:
             has_count = "num_items" in outputs and outputs["num_items"] is not None
             weight = given_items(outputs) if has_count else None
-        is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
-        if not is_empty:
+        is_empty = not is_padding and weight is not None and not isinstance(weight, Tensor) and weight == 0
+        if window is not None and weight is not None:
+            window.num_items = window.num_items + weight
+            if self._agreement is not None:
+                self._agree(self._agreement, weight, window, is_last)
+        if is_empty:
+            self._strategy.take_part(outputs["loss"])
+        else:
             for hook in self._before_backward:
                 hook(trainer, model, outputs)
             loss = outputs["loss"]
@@ -125,13 +159,14 @@ class Step:
                 raise
             for hook in self._after_backward:
                 hook(trainer, model, outputs)
-        if window is not None and weight is not None:
-            window.num_items = window.num_items + weight
         if is_last:
-            self.update(window.num_items if window is not None else 0 if is_empty else None)
+            if self._agreement is not None:
+                self.update(self._agreement.end())
+            else:
+                self.update(window.num_items if window is not None else 0 if is_empty else None)
         for hook in self._step_end:
             hook(trainer, model, outputs, batch)
-        if not is_empty:
+        if not is_empty and not is_padding:
             self._mean.add(outputs, batch, self._feed.index, weight)
         if is_last:
             state.global_step += 1
@@ -142,6 +177,28 @@ class Step:
                 log(self._sums.take_means())
         for hook in self._batch_end:
             hook(trainer, model, outputs, batch, batch_idx)
+
+    def _agree(self, agreement: Agreement, weight: float | Tensor, window: _Window, is_last: bool) -> None:
+        """Start the sum of the items of a window, and choose the first scale of the loss, before a backward."""
+        if self._scaling is not None and self._scaling.is_first_scale_open:
+            self._scaling.choose_first_scale(agreement.total(weight))
+        if is_last:
+            agreement.begin(window.num_items)
+
+    def _take_part(self, window: _Window | None, is_last: bool, log: Log | None) -> None:
+        """Carry out a micro-batch in which this process has nothing to compute. Its hooks are not called."""
+        state = self._state
+        assert window is not None and self._agreement is not None, "one process has all rows"
+        self._agree(self._agreement, 0, window, is_last)
+        self._strategy.take_part(None)
+        if is_last:
+            self.update(self._agreement.end())
+            state.global_step += 1
+            state.is_inside_window = False
+            if state.is_update_skipped:
+                self._metric_log.count_skipped_update(state.global_step)
+            if log is not None:
+                log(self._sums.take_means())
 
 
 @dataclass(slots=True)

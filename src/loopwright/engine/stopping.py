@@ -2,10 +2,15 @@
 
 A signal handler or `Trainer.stop` may request a stop at any time. The engine decides about the request only at the end
 of a step, between two stages, and after a validation batch. So ``stop_reason`` in `RunState` is constant within a step.
+
+If several processes train together, a request in one process ends the fit in all of them, at the same step.
 """
 
 from __future__ import annotations
 
+import json
+
+from loopwright.protocols import Ranks
 from loopwright.run_state import Interruption, RunState
 
 
@@ -14,21 +19,25 @@ class Stopping:
 
     Args:
         state: state of the run. Only this class writes its ``stop_reason`` and ``is_interrupted``.
+        ranks: processes that train together; None: this process trains alone.
 
     Attributes:
-        is_asked: whether there is a request that is not decided yet.
+        is_wanted: whether there is a request in this process that is not decided yet.
+        is_asked: whether there is a request that is not decided yet. If several processes train together, all of them
+            know this request.
         exit: exception with which a second signal ends the fit; None: there was no second signal. Python drops an
             exception that a signal handler raises while an object is finalized, so `leave_at_once` raises it again.
     """
 
-    __slots__ = ("_by", "_is_interruption", "_reason", "_state", "exit", "is_asked")
+    __slots__ = ("_by", "_is_interruption", "_ranks", "_reason", "_state", "exit", "is_asked", "is_wanted")
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, ranks: Ranks | None = None) -> None:
         self._state = state
+        self._ranks = ranks if ranks is not None and ranks.world_size > 1 else None
         self._reason: str | None = None
         self._by: str | None = None
         self._is_interruption = False
-        self.is_asked = False
+        self.is_asked = self.is_wanted = False
         self.exit: BaseException | None = None
 
     @property
@@ -52,12 +61,31 @@ class Stopping:
         """
         self._reason, self._by = reason, by
         self._is_interruption |= is_interruption
-        self.is_asked = True
+        self.is_wanted = True
+        if self._ranks is None:
+            self.is_asked = True
+
+    def agree(self) -> None:
+        """Exchange the requests of all processes. Every process must call this method; one process does nothing.
+
+        If several processes have a request, the reason of the first one is used.
+        """
+        if self._ranks is None:
+            return
+        own = [self._reason, self._by, self._is_interruption] if self.is_wanted else None
+        found = [json.loads(each) for each in self._ranks.gather_bytes(json.dumps(own).encode())]
+        requests = [each for each in found if each is not None]
+        self.is_asked = bool(requests)
+        if requests:
+            self._reason, self._by, _ = requests[0]
+            self._is_interruption = any(is_interruption for _, _, is_interruption in requests)
 
     def decide(self) -> bool:
         """Move a request to stop into the state of the run. Return whether the fit ends here."""
+        if self._ranks is not None:
+            self.agree()
         if self.is_asked:
-            self.is_asked = False
+            self.is_asked = self.is_wanted = False
             self._state.stop_reason = self._reason
             self._state.is_interrupted |= self._is_interruption
         return self._state.stop_reason is not None
@@ -84,4 +112,4 @@ class Stopping:
 
     def end(self) -> None:
         """End a fit: reset its request. The properties `reason` and `by` keep their values."""
-        self._is_interruption = self.is_asked = self._state.is_interrupted = False
+        self._is_interruption = self.is_asked = self.is_wanted = self._state.is_interrupted = False

@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy
@@ -20,13 +21,16 @@ import torch
 from torch import Tensor
 
 from loopwright.engine.weighting import Weigher, not_real, num_samples, read_back
-from loopwright.protocols import BatchSource
+from loopwright.protocols import BatchSource, Ranks
 
 _NUMBERS = (float, int, bool, numpy.float32, numpy.float64)  # `Weigher.metrics` converts other classes of numbers
 
 
 class TrainSums:
-    """Sums of the training metrics since the last log step.
+    """Sums of the training metrics since the last log step, in this process.
+
+    Args:
+        ranks: processes whose sums are added for a mean; None: this process trains alone.
 
     Attributes:
         totals: sum of value times number of items, by name of the metric. The sum of tensors is a tensor on their
@@ -35,7 +39,8 @@ class TrainSums:
             if the model counts the items on an accelerator.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks
         self.totals: dict[str, Tensor | float] = {}
         self.num_items: dict[str, Tensor | float] = {}
 
@@ -46,7 +51,10 @@ class TrainSums:
 
     def take_means(self) -> dict[str, float]:
         """Return the means, without metrics of 0 items, and remove all sums. Waits for the device."""
-        means = {name: total / count for name, (total, count) in self.state_dict().items() if count}
+        sums = self.state_dict()
+        if self._ranks is not None and self._ranks.world_size > 1:
+            sums = add_sums(json.loads(each) for each in self._ranks.gather_bytes(json.dumps(sums).encode()))
+        means = {name: total / count for name, (total, count) in sums.items() if count}
         self.clear()
         return means
 
@@ -67,6 +75,16 @@ class TrainSums:
                 raise ValueError(f"train_sums.{name}: expected a sum and a number of items")
         self.totals = {name: total for name, (total, _) in state.items()}
         self.num_items = {name: count for name, (_, count) in state.items()}
+
+
+def add_sums(states: Iterable[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """Add [total, number of items] of each metric over the results of `TrainSums.state_dict` of several processes."""
+    added: dict[str, list[float]] = {}
+    for state in states:
+        for name, (total, count) in state.items():
+            before = added.get(name, [0.0, 0.0])
+            added[name] = [before[0] + total, before[1] + count]
+    return added
 
 
 class TrainMean:

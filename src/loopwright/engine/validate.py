@@ -30,7 +30,7 @@ from loopwright.engine.weighting import Weigher, WeightedMean, as_outputs
 from loopwright.errors import DataError
 from loopwright.loop import ValidationLoop
 from loopwright.plan import mean_prefix
-from loopwright.protocols import BatchSource
+from loopwright.protocols import BatchSource, Padding
 from loopwright.run_state import RunState
 
 _log = logging.getLogger("loopwright")
@@ -83,6 +83,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
         if means:
             parts.log.log({f"{data.name}/{key}": value for key, value in means.items()}, parts.state.global_step)
         call_hooks(hooks[names["end"]], trainer, model, loop)
+        parts.log.share(metrics)
     return metrics
 
 
@@ -130,6 +131,14 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
     weigh = weigher.known if max_batches > 1 else weigher
     for batch_idx, host_batch in enumerate(read_batches(data, max_batches)):
         parts.state.batch_idx = batch_idx
+        if parts.agreement is not None:
+            parts.agreement.look(batch_idx)
+        if type(host_batch) is Padding:
+            if parts.strategy.is_sharded:
+                forward(parts.device.move(host_batch.batch))
+            if parts.stopping.is_asked:
+                parts.stopping.decide_in_validation()
+            continue
         batch = parts.device.move(host_batch)
         call_hooks(batch_start, trainer, model, batch, batch_idx)
         call_hooks(step_start, trainer, model, batch)
@@ -141,7 +150,7 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
         call_hooks(batch_end, trainer, model, outputs, batch, batch_idx)
         if parts.stopping.is_asked:
             parts.stopping.decide_in_validation()
-    return mean.result()
+    return mean.result(parts.strategy.ranks)
 
 
 def read_batches(data: ValidationSet, max_batches: int | None) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import numbers
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from loopwright.errors import DataError, nearest, on_one_line
-from loopwright.protocols import BatchSource
+from loopwright.protocols import BatchSource, Ranks
 
 _log = logging.getLogger("loopwright")
 
@@ -260,13 +261,20 @@ class WeightedMean:
             self._sums[name] = self._sums.get(name, 0.0) + weighed
             self._weights[name] = self._weights.get(name, 0) + weight
 
-    def result(self) -> dict[str, float]:
-        """Return the average of each metric.
+    def result(self, ranks: Ranks | None = None) -> dict[str, float]:
+        """Return the average of each metric over the batches of all processes; without ``ranks``, of this process.
 
         A metric whose batches have 0 items in total is NaN, if the numbers of items are tensors. If they are Python
         numbers, the metric is left out.
         """
         sums, weights = read_back(self._sums), read_back(self._weights)
+        if ranks is not None and ranks.world_size > 1:
+            gathered = [json.loads(each) for each in ranks.gather_bytes(json.dumps([sums, weights]).encode())]
+            sums, weights = ({}, {})
+            for own_sums, own_weights in gathered:
+                for name, value in own_sums.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                    weights[name] = weights.get(name, 0.0) + own_weights[name]
         return {name: sums[name] / weights[name] if weights[name] else float("nan") for name in sums}
 
 

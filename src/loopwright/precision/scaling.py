@@ -47,10 +47,22 @@ class Scaling:
             num_items: number of items by which the loss was multiplied; None: the loss is a mean.
         """
         if self._is_first_scale_open:
-            self._is_first_scale_open = False
-            items = 1.0 if num_items is None else float(num_items)  # waits for the device, in the first step only
-            self._scaler = self._make(_FIRST_SCALE / 2.0 ** math.ceil(math.log2(max(items, 1.0))))
+            self.choose_first_scale(1.0 if num_items is None else float(num_items))  # waits for the device, once
         return self._scaler.scale(loss)
+
+    @property
+    def is_first_scale_open(self) -> bool:
+        """Whether the scale of the first step is not chosen yet."""
+        return self._is_first_scale_open
+
+    def choose_first_scale(self, num_items: float) -> None:
+        """Choose the scale of the first step.
+
+        Args:
+            num_items: number of items of the first micro-batch, in all processes.
+        """
+        self._is_first_scale_open = False
+        self._scaler = self._make(_FIRST_SCALE / 2.0 ** math.ceil(math.log2(max(num_items, 1.0))))
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale. Call this method before the gradients are clipped."""

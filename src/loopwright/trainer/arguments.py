@@ -19,7 +19,7 @@ from loopwright.errors import SettingError, SettingTypeError, refuse, refuse_typ
 from loopwright.loop import LoopCallback, TrainingLoop, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
-from loopwright.protocols import StatefulScheduler
+from loopwright.protocols import Ranks, StatefulScheduler
 from loopwright.seeding import draw_seed
 from loopwright.trainer.scheduler_epochs import takes_steps_per_epoch
 
@@ -231,14 +231,14 @@ def check_precision(precision: Precision | str | None) -> Precision:
     return precision or Precision()
 
 
-def check_seed(seed: int | None) -> int:
-    """Return ``seed`` as an int. If ``seed`` is None, return a random seed.
+def check_seed(seed: int | None, ranks: Ranks) -> int:
+    """Return ``seed`` as an int. If ``seed`` is None, return a random seed, which is the same in every process.
 
     Raises:
         SettingError: if the seed is not an integer in [0, 2**63).
     """
     if seed is None:
-        return draw_seed()
+        return int(ranks.share_bytes(None if ranks.rank else str(draw_seed()).encode()))
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise refuse_type("seed", seed, "a whole number, 0 or more", "use null to draw one")
     if not 0 <= seed < 1 << 63:

@@ -28,6 +28,7 @@ from loopwright.trainer.dataloaders import name_dataloaders
 from loopwright.trainer.finished import with_last_validations
 from loopwright.trainer.later_end import later_end_lines
 from loopwright.trainer.monitors import check_monitors, check_tried_metrics, warn_of_missing_monitor
+from loopwright.trainer.ranked_saving import Saver
 from loopwright.trainer.resume import (
     changed_settings,
     rest_of_run,
@@ -36,7 +37,6 @@ from loopwright.trainer.resume import (
     saved_plan,
     saved_seed,
 )
-from loopwright.trainer.save import RunSaver
 from loopwright.trainer.scheduler_epochs import changed_epochs
 from loopwright.trainer.signals import StopSignals
 from loopwright.trainer.start import Start, load_initial
@@ -63,7 +63,7 @@ class Fitting:
         parts: Parts,
         checkpoint: Checkpointing | None,
         schedulers: list[SchedulerSpec],
-        saver: RunSaver | None,
+        saver: Saver | None,
     ) -> None:
         self._parts = parts
         self._checkpoint = checkpoint
@@ -80,12 +80,12 @@ class Fitting:
 
     def plan_next(self, loop: TrainingLoop, train_dataloader: Any, val_dataloader: Any) -> Plan:
         """Return the plan that a fit would carry out now."""
-        seed = self._parts.streams.seed
+        seed, ranks = self._parts.streams.seed, self._parts.strategy.ranks
         lengths = {
-            name: as_source(loader, seed, "val_dataloader").max_batches
+            name: as_source(loader, seed, "val_dataloader", ranks).max_batches
             for name, loader in name_dataloaders(val_dataloader).items()
         }
-        num_micro_batches = as_source(train_dataloader, seed, "train_dataloader").num_batches
+        num_micro_batches = as_source(train_dataloader, seed, "train_dataloader", ranks).num_batches
         return self._plan(loop, num_micro_batches, lengths, self._start(train_dataloader))
 
     def run(
@@ -110,7 +110,10 @@ class Fitting:
         begun = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(self._running())
-            signals = stack.enter_context(StopSignals(parts.stopping, is_saved=self._saver is not None))
+            is_first = not parts.strategy.ranks.rank
+            signals = stack.enter_context(
+                StopSignals(parts.stopping, is_saved=self._saver is not None, is_quiet=not is_first)
+            )
             stack.enter_context(self._waiting_for_save())
             stack.enter_context(parts.streams.active())
             stack.enter_context(parts.strategy.computing())
@@ -120,6 +123,7 @@ class Fitting:
             stack.enter_context(training(parts.model))
             parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
+            parts.stopping.agree()
             self._warn_before_stages()
             if self._saver is not None:
                 self._saver.check_state(inputs.plan)
@@ -174,8 +178,9 @@ class Fitting:
         parts = self._parts
         resumed = checkpoint if start.resumes else None
         seed = parts.streams.seed if resumed is None else saved_seed(resumed)
-        source = parts.data = as_source(train_dataloader, seed, "train_dataloader")
-        val_sets = open_val_sets(val_dataloader, seed)
+        ranks = parts.strategy.ranks
+        source = parts.data = as_source(train_dataloader, seed, "train_dataloader", ranks)
+        val_sets = open_val_sets(val_dataloader, seed, ranks=ranks)
         lengths = {name: data.source.max_batches for name, data in val_sets.items()}
         if resumed is not None:
             self.plan = self._resume(loop, source.num_batches, lengths, resumed)
@@ -360,7 +365,7 @@ class Fitting:
         except BaseException as error:
             if self._saver is not None and stopping.exit is None:
                 try:
-                    self._saver.wait()
+                    self._saver.wait_alone()
                 except BaseException as another:
                     if another is stopping.exit:
                         raise

@@ -28,10 +28,12 @@ from loopwright.engine.added_groups import add_saved_groups, adopt_groups, drop_
 from loopwright.engine.hook_table import call_hooks
 from loopwright.engine.parts import Parts
 from loopwright.engine.recorded_settings import changed_device, run_settings, settings_differences
-from loopwright.engine.state import apply_state, gather_state
+from loopwright.engine.state import apply_state, gather_state, loading
 from loopwright.engine.state_check import BUFFER, COUNT, SCALAR, check_fit_state, check_form, position_form
 from loopwright.errors import CheckpointError, SettingError, refuse_type
 from loopwright.plan import ADDED_SETTINGS, Plan, plan_differences
+from loopwright.trainer.first_process import in_first_process
+from loopwright.trainer.rank_states import check_rank_states, gather_rank_states, restore_rank_state
 
 _log = logging.getLogger("loopwright")
 
@@ -43,7 +45,11 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
         RuntimeError: inside a step, because a checkpoint does not contain gradients.
         SaveError: if the checkpoint cannot be written.
     """
-    write_checkpoint(folder, run_state(parts, plan), step=parts.state.global_step)
+    ranks, state = parts.strategy.ranks, run_state(parts, plan)
+    in_first_process(
+        ranks,
+        lambda: str(write_checkpoint(folder, state, step=parts.state.global_step, world_size=ranks.world_size)),
+    )
     call_hooks(parts.hooks["on_after_save_checkpoint"], parts.trainer, folder)
     return folder
 
@@ -65,6 +71,7 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
         "parameters": parameter_names(parts.model, parts.optimizer),
         "frozen": [name for name, each in plain_parameters(parts.model).items() if not each.requires_grad],
         **gather_state(parts, None if plan is None else plan.settings()),
+        **gather_rank_states(parts),
     }
     call_hooks(parts.hooks["on_save_checkpoint"], parts.trainer, state)
     call_hooks(parts.hooks["postprocess_checkpoint"], parts.trainer, state)
@@ -230,10 +237,13 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
     with naming(checkpoint.path):
         check_weights(parts.model, checkpoint.state["model"])
         check_fit_state(parts, parameter_names(parts.model, parts.optimizer), checkpoint.state, checkpoint.step)
+        check_rank_states(parts, checkpoint.state)
         frozen = _frozen_names(parts, checkpoint.state)
     load_model(parts, checkpoint)
     with naming(checkpoint.path):
         apply_state(parts, checkpoint.state)
+        with loading("ranks"):
+            restore_rank_state(parts, checkpoint.state, checkpoint.step)
     if frozen is not None:
         for name, parameter in plain_parameters(parts.model).items():
             parameter.requires_grad_(name not in frozen)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -166,11 +168,15 @@ class RunSaver:
             )
         self._has_begun = True
 
-    def save(self, plan: Plan | None) -> bool:
+    def save(self, plan: Plan | None, run: Mapping[str, Any] | None = None) -> bool:
         """Save the current step, then remove checkpoints that need not be kept.
 
         First, wait for the previous save in the background with `wait_or_warn`. If checkpoints are saved in the
         background, this method only starts the new save.
+
+        Args:
+            plan: plan of the fit; None: there was no fit.
+            run: contents of the checkpoint; None: they are collected from the run.
 
         Returns:
             Whether the step was saved, or is being saved. If not, a warning was logged, and the fit may continue.
@@ -183,7 +189,7 @@ class RunSaver:
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
         self.wait_or_warn()
         try:
-            save = self._collect(plan)
+            save = self._collect(plan, run)
             if self._settings.background:
                 self._background = save, BackgroundTask(partial(self._write, save))
             else:
@@ -224,6 +230,10 @@ class RunSaver:
             raise error
         call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
 
+    def wait_alone(self) -> None:
+        """Wait as `wait` does. If several processes train, they need not all call this method."""
+        self.wait()
+
     def wait_or_warn(self) -> None:
         """Wait as `wait` does, but log its error as a warning if the fit may continue without the checkpoint.
 
@@ -241,7 +251,7 @@ class RunSaver:
         newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
         _log.warning("%s; training continues. Newest checkpoint: %s.", error, newest)
 
-    def _collect(self, plan: Plan | None) -> _Save:
+    def _collect(self, plan: Plan | None, run: Mapping[str, Any] | None) -> _Save:
         """Collect the contents of the checkpoint from the run. For a save in the background, tensors are copied."""
         log, step = self._parts.log, self._parts.state.global_step
         folder = step_folder(self._run_dir, step)
@@ -250,7 +260,7 @@ class RunSaver:
             # point, and the next mount would hide the new directory.
             raise SaveError(f"{folder}: not saved: the folder {self._run_dir} no longer exists")
         self._warn_of_later_ones(step)
-        contents = pack(run_state(self._parts, plan), self._copies)
+        contents = pack(run_state(self._parts, plan) if run is None else run, self._copies)
         if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
             log.best_saved = None  # its checkpoint is in another run directory, or was removed
         best_before = log.best_saved
@@ -270,7 +280,14 @@ class RunSaver:
 
         During a save in the background, training continues, and does not use the attributes that this method changes.
         """
-        write_contents(save.folder, save.contents, step=save.step, reads_back=self._settings.background)
+        world_size = self._parts.strategy.ranks.world_size
+        write_contents(
+            save.folder,
+            save.contents,
+            step=save.step,
+            world_size=world_size,
+            reads_back=self._settings.background,
+        )
         self._had_run_dir = True
         self._own_steps.add(save.step)
         self._whole_steps.add(save.step)

@@ -30,10 +30,12 @@ class StopSignals:
     Args:
         stopping: object that receives the request to stop.
         is_saved: whether an interrupted fit saves a checkpoint. If so, the message at the first signal says so.
+        is_quiet: whether this message is left out, because another process prints it.
     """
 
-    def __init__(self, stopping: Stopping, *, is_saved: bool) -> None:
+    def __init__(self, stopping: Stopping, *, is_saved: bool, is_quiet: bool = False) -> None:
         self._stopping = stopping
+        self._is_quiet = is_quiet
         self._is_saved = is_saved
         self._process_id = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
@@ -71,7 +73,8 @@ class StopSignals:
             # `print` is not used, because the interrupted code may hold the lock of sys.stderr.
             saving = ", and saving" if self._is_saved else ""
             text = f"\nStopping after this step{saving}.{again}\n"
-            _write(2, text.encode())
+            if not self._is_quiet:
+                _write(2, text.encode())
             return
         signal.signal(number, signal.SIG_DFL)
         self._stopping.exit = _exit_for(received)

@@ -23,8 +23,8 @@ from loopwright.checkpoint import (
 from loopwright.engine.parts import Parts
 from loopwright.engine.state import load_optimizer
 from loopwright.errors import CheckpointError, SettingError, on_one_line, refuse_type
+from loopwright.trainer.ranked_saving import Saver
 from loopwright.trainer.resume import find_run, naming, read_run
-from loopwright.trainer.save import RunSaver
 
 _MAX_SHOWN = 5  # number of names in a message
 _WEIGHTS_ONLY = "leave out init_optimizer to load the weights alone"
@@ -75,7 +75,7 @@ class Start:
         return self.ckpt_path is not None
 
 
-def read_start(parts: Parts, run_dir: Path | None, saver: RunSaver | None, start: Start) -> Checkpoint | None:
+def read_start(parts: Parts, run_dir: Path | None, saver: Saver | None, start: Start) -> Checkpoint | None:
     """Read the checkpoint from which a fit starts. Return None if the fit starts without a checkpoint.
 
     Raises:

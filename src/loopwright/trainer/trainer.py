@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from loopwright.checkpoint import Checkpointing, expand, step_folder
-from loopwright.device import Device, Single, is_auto, open_device
+from loopwright.device import Device, is_auto
 from loopwright.engine.hook_table import close_all
-from loopwright.engine.metric_log import MetricLog
 from loopwright.engine.parts import Parts
 from loopwright.engine.predict import Array, predict
 from loopwright.engine.stopping import Stopping
@@ -30,13 +29,13 @@ from loopwright.loop import LoopCallback, ValidationLoop
 from loopwright.plan import Plan
 from loopwright.precision import Precision
 from loopwright.run_state import FitResult, RunState
-from loopwright.seeding import RandomStreams, holding_streams
+from loopwright.seeding import RandomStreams, derive, holding_streams
 from loopwright.trainer import arguments
 from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
+from loopwright.trainer.processes import join_processes, make_agreement, make_log, make_saver
 from loopwright.trainer.resume import save_run
 from loopwright.trainer.run_directory import held_for_fit, make_run_dir
-from loopwright.trainer.save import RunSaver
 from loopwright.trainer.start import Start, read_start
 from loopwright.trainer.validate import (
     ValidationRow,
@@ -102,17 +101,17 @@ class Trainer(TrainerView):
         self._loop = arguments.check_loop(loop)
         self._checkpoint = arguments.check_checkpoint(checkpoint, run_dir)
         self._run_dir = None if run_dir is None else Path(run_dir)
-        self._saver: RunSaver | None = None
-        self._listeners = Listeners(self._loop, callbacks, loggers, self._checkpoint)
+        accelerator, strategy = join_processes(device)
+        ranks = strategy.ranks
+        self._listeners = Listeners(self._loop, callbacks, () if ranks.rank else loggers, self._checkpoint)
         specs = arguments.read_schedulers(schedulers)
-        accelerator = open_device(device)
-        streams = RandomStreams(arguments.check_seed(seed), accelerator.stream)
+        streams = RandomStreams(arguments.check_seed(seed, ranks), accelerator.stream)
         with streams.active():
             module = arguments.build_model(model)
             settings = arguments.check_precision(precision)
-            strategy = Single(device if isinstance(device, Device) else None)
             strategy.set_up(module, accelerator, settings)
             state = RunState()
+            stopping = Stopping(state, ranks)
             self._parts = Parts(
                 trainer=self,
                 model=module,
@@ -122,20 +121,22 @@ class Trainer(TrainerView):
                 scaling=settings.make_scaling(accelerator.torch_device.type),
                 streams=streams,
                 state=state,
-                log=MetricLog() if checkpoint is None else MetricLog(checkpoint.monitor, checkpoint.mode),
+                log=make_log(checkpoint, ranks),
                 log_every_n_steps=check_count("log_every_n_steps", log_every_n_steps),
                 callbacks=self._listeners.named(),
                 strategy=strategy,
-                stopping=Stopping(state),
+                stopping=stopping,
+                agreement=make_agreement(strategy, stopping, accelerator),
                 has_auto_device=is_auto(device),
             )
-            if checkpoint is not None and self._run_dir is not None:
-                self._saver = RunSaver(self._parts, checkpoint, self._run_dir)
+            self._saver = make_saver(self._parts, checkpoint, self._run_dir)
             self._fitting = Fitting(self._parts, self._checkpoint, specs, self._saver)
             self._is_closed = False
             self._scopes: list[str] = []
-            if self._run_dir is not None:
+            if self._run_dir is not None and not ranks.rank:
                 make_run_dir(self._run_dir)
+            if ranks.rank:
+                streams.reseed(derive(streams.seed, "rank", ranks.rank))
             self._listeners.set_up(self._parts, arguments.validation_loop(None, self._loop))
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
@@ -192,8 +193,9 @@ class Trainer(TrainerView):
             raise SettingError("optimizer", "=null: expected an optimizer, which fit needs.")
         start = Start(ckpt_path, init_from, strict, init_optimizer, self.global_step)
         is_new = not start.resumes and self.plan is None
+        own_dir = None if self._parts.strategy.ranks.rank else self._run_dir  # process 0 locks the directory
         # The streams come first, before anything that a fit in another thread uses is changed.
-        with holding_streams(), held_for_fit(self._run_dir, self.loggers, is_new=is_new):
+        with holding_streams(), held_for_fit(own_dir, self.loggers, is_new=is_new):
             self._parts.hooks = self._listeners.bind(loop.val_loop)
             if self._saver is not None:
                 self._saver.prepare(resumes=start.resumes)
@@ -223,7 +225,7 @@ class Trainer(TrainerView):
         """
         chosen = arguments.validation_loop(loop, self._loop)
         root = self._parts.state.downstream_name or "val"
-        val_sets = open_val_sets(val_dataloader, self.seed, root)
+        val_sets = open_val_sets(val_dataloader, self.seed, root, self._parts.strategy.ranks)
         if not val_sets:
             raise refuse_type("val_dataloader", val_dataloader, "a dataloader, or a list or mapping of them")
         parts = self._bound_for(chosen)
@@ -369,7 +371,7 @@ class Trainer(TrainerView):
         self._is_closed = True
         hooks = self._parts.hooks["finalize"]
         if self._saver is not None and (ended_by is None or isinstance(ended_by, Exception)):  # not after a signal
-            hooks = (self._saver.wait, *hooks)
+            hooks = (self._saver.wait_alone, *hooks)
         try:
             close_all(hooks, ended_by)
         finally:  # a reference cycle of trainer and parts would keep the model in memory until a garbage collection

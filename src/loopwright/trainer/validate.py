@@ -22,10 +22,11 @@ from loopwright.engine.validate import ValidationSet, means_over_sets, validate
 from loopwright.errors import refuse_type
 from loopwright.loop import ValidationLoop
 from loopwright.plan import eval_steps_note, validation_batches
+from loopwright.protocols import Ranks
 from loopwright.seeding import derive
 from loopwright.trainer.dataloaders import name_dataloaders
+from loopwright.trainer.ranked_saving import Saver
 from loopwright.trainer.resume import find_run, load_model, read_run
-from loopwright.trainer.save import RunSaver
 
 _log = logging.getLogger("loopwright")
 
@@ -41,13 +42,16 @@ class ValidationRow(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str, ValidationSet]:
+def open_val_sets(
+    val_dataloader: Any, seed: int, root: str = "val", ranks: Ranks | None = None
+) -> dict[str, ValidationSet]:
     """Return the validation sets by name. Each read of a set starts at its first batch and has the same order.
 
     Args:
         val_dataloader: a dataloader, or a list or a mapping of them.
         seed: seed of the run.
         root: prefix of the names of the sets.
+        ranks: processes that read the sets together; None: this process reads all rows.
 
     Raises:
         SettingTypeError: if a dataloader is an iterator, which can be read only once.
@@ -58,7 +62,7 @@ def open_val_sets(val_dataloader: Any, seed: int, root: str = "val") -> dict[str
             raise refuse_type(name, loader, "a dataloader that can be read again, and not an iterator")
     return {
         name: ValidationSet(
-            name=name, dataloader=loader, source=as_source(loader, derive(seed, "validate", name), name)
+            name=name, dataloader=loader, source=as_source(loader, derive(seed, "validate", name), name, ranks)
         )
         for name, loader in loaders.items()
     }
@@ -116,7 +120,7 @@ def validate_checkpoints(
         SettingTypeError: if there is neither a dataloader nor a downstream validation.
         CheckpointError: if a checkpoint cannot be used.
     """
-    val_sets = open_val_sets(val_dataloaders, parts.streams.seed)
+    val_sets = open_val_sets(val_dataloaders, parts.streams.seed, ranks=parts.strategy.ranks)
     if not val_sets and not parts.hooks["run_validation"]:
         raise refuse_type("val_dataloaders", val_dataloaders, "a dataloader, or a list or mapping of them")
     rows = []
@@ -137,7 +141,7 @@ def validate_checkpoints(
 
 @contextmanager
 def chosen_weights(
-    parts: Parts, saver: RunSaver | None, run_dir: Path | None, ckpt_path: str | Path | int | None
+    parts: Parts, saver: Saver | None, run_dir: Path | None, ckpt_path: str | Path | int | None
 ) -> Iterator[None]:
     """Activate the random streams, and torch's settings for this run. Use the weights of a checkpoint in the context.
 

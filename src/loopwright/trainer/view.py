@@ -172,6 +172,21 @@ class TrainerView:
         return logging.getLogger("loopwright")
 
     @property
+    def is_padding(self) -> bool:
+        """Whether the current micro-batch has no row for this process, which computes another row with weight 0."""
+        return self._parts.state.is_padding
+
+    @property
+    def rank(self) -> int:
+        """Index of this process among the processes that train together, from 0."""
+        return self._parts.strategy.ranks.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that train together."""
+        return self._parts.strategy.ranks.world_size
+
+    @property
     def is_first_iteration(self) -> bool:
         """Whether the current micro-batch is the first of its train loop, or of the validation of its dataloader."""
         return self._parts.state.batch_idx == 0

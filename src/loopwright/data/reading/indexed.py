@@ -18,6 +18,7 @@ from loopwright.data.reading.draw_watch import DrawWatch
 from loopwright.data.reading.order import index_batches, num_batches, pass_order
 from loopwright.data.reading.rows import Rows
 from loopwright.data.reading.sample_errors import ReadBatch, WorkerFailure, unreadable
+from loopwright.data.reading.share import ALL_ROWS, KeyBlock, Share
 from loopwright.data.reading.workers import read_pass, with_workers
 from loopwright.errors import DataError
 from loopwright.protocols import DataFacts
@@ -26,9 +27,6 @@ from loopwright.seeding import SideStreams, derive, forget_spare_normal, sample_
 # These data sets and collate functions run no user code, so they cannot draw random numbers.
 _PLAIN_TYPES = (list, tuple, range, TensorDataset)
 _PLAIN_COLLATES = (default_collate, default_convert)
-
-# Index of the pass, and keys of one batch. The keys are integers, or any objects that the user's sampler yields.
-KeyBlock = tuple[int, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +268,7 @@ class IndexedSource:
         drop_last: True to leave out the last batch of a pass if it is smaller than the others.
         workers: number and options of the worker processes.
         seed: seed of the run; the order of a pass is computed from this seed and the index of the pass.
+        share: rows of each batch that this process reads.
     """
 
     is_sought = True
@@ -284,9 +283,11 @@ class IndexedSource:
         drop_last: bool,
         workers: Workers,
         seed: int,
+        share: Share = ALL_ROWS,
     ) -> None:
         self._reader = reader
         self._workers = workers
+        self._share = share
         self._num_samples = len(reader.dataset)
         self._blocks = BlockReader(reader, workers)
         self._batch_size = batch_size or 1
@@ -328,8 +329,10 @@ class IndexedSource:
         )
 
     def num_samples(self, batch_index: int) -> int | None:
-        """Return the number of samples in a batch; None if each sample of the data set is a batch."""
+        """Return the number of samples that this process reads of a batch; None if each sample is a batch."""
         rest = self._num_samples - batch_index * self._batch_size
+        if self._share.world_size > 1:
+            return self._share.num_rows(min(self._batch_size, rest))
         return min(self._batch_size, rest) if self._is_batched else None
 
     def peek(self) -> tuple[Any] | None:
@@ -341,7 +344,8 @@ class IndexedSource:
         if not self.num_batches or self._reader.reads_once:
             return None
         order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=0)
-        block = (0, next(index_batches(order, self._batch_size, 0, drop_last=self._drop_last)))
+        keys = next(index_batches(order, self._batch_size, 0, drop_last=self._drop_last))
+        block = (0, self._share.of(keys) or keys[:1])
         if not self._workers.num_workers or not self._reader.draws:
             return (self._reader.read(block),)
         options = {**self._workers.options, "persistent_workers": False}
@@ -358,7 +362,8 @@ class IndexedSource:
         """Return the batches of pass ``pass_index``, beginning with batch ``first``; both count from 0."""
         order = pass_order(self._num_samples, is_shuffled=self._is_shuffled, seed=self._seed, pass_index=pass_index)
         batches = index_batches(order, self._batch_size, first, drop_last=self._drop_last)
-        return self._blocks.read((pass_index, indices) for indices in batches)
+        blocks = ((pass_index, indices) for indices in batches)
+        return self._blocks.read(blocks) if self._share.world_size == 1 else self._share.read(self._blocks.read, blocks)
 
 
 def _same(batch: Any) -> Any:

@@ -10,6 +10,7 @@ from torch.utils.data import default_collate
 
 from loopwright.data.reading.indexed import IndexedSource, SampleReader, Workers
 from loopwright.data.reading.order import num_batches
+from loopwright.data.reading.share import ALL_ROWS, Share
 from loopwright.errors import check_count, refuse_type
 
 MAX_WORKERS = max(1_024, os.cpu_count() or 1)  # more processes would end on any machine in an error of the system
@@ -96,8 +97,13 @@ class Loader:
         """Read the batches of pass 0 with seed 0."""
         return self.source(seed=0).read(0, 0)
 
-    def source(self, seed: int) -> IndexedSource:
-        """Return the source from which the engine reads the batches of a run with this seed."""
+    def source(self, seed: int, share: Share = ALL_ROWS) -> IndexedSource:
+        """Return the source from which the engine reads the batches of a run with this seed.
+
+        Args:
+            seed: seed of the run.
+            share: rows of each batch that this process reads.
+        """
         return IndexedSource(
             SampleReader(self._dataset, self._collate_fn, seed=seed),
             batch_size=self._batch_size,
@@ -105,4 +111,5 @@ class Loader:
             drop_last=self._drop_last,
             workers=self._workers,
             seed=seed,
+            share=share,
         )

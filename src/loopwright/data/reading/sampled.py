@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from loopwright.data.reading.generators import PassGenerators
-from loopwright.data.reading.indexed import BlockReader, KeyBlock, SampleReader, Workers
+from loopwright.data.reading.indexed import BlockReader, SampleReader, Workers
+from loopwright.data.reading.share import ALL_ROWS, KeyBlock, Share
 from loopwright.protocols import DataFacts
 from loopwright.seeding import SideStreams, derive
 
@@ -39,19 +40,29 @@ class SampledSource:
         workers: number and options of the worker processes.
         seed: seed of the run.
         facts: known properties of the dataloader.
+        share: rows of each batch that this process reads.
     """
 
     is_sought = True
     is_one_shot = False
 
     def __init__(
-        self, reader: SampleReader, sampler: Any, *, is_batched: bool, workers: Workers, seed: int, facts: DataFacts
+        self,
+        reader: SampleReader,
+        sampler: Any,
+        *,
+        is_batched: bool,
+        workers: Workers,
+        seed: int,
+        facts: DataFacts,
+        share: Share = ALL_ROWS,
     ) -> None:
         self._blocks = BlockReader(reader, workers)
         self._sampler = sampler
         self._is_batched = is_batched
         self._seed = seed
         self._facts = facts
+        self._share = share
         self._pass = _DrawnPass(0, iter(()))
 
     @property
@@ -70,8 +81,9 @@ class SampledSource:
         return self._facts
 
     def num_samples(self, batch_index: int) -> int | None:
-        """Return the number of keys of a batch that was read recently; None if each key is a whole batch."""
-        return self._pass.num_keys(batch_index) if self._is_batched else None
+        """Return the number of keys that this process read of a recent batch; None if each key is a whole batch."""
+        num_keys = self._pass.num_keys(batch_index) if self._is_batched else None
+        return num_keys if num_keys is None else self._share.num_rows(num_keys)
 
     def peek(self) -> None:
         """Return None, because the sampler may not choose the same samples again."""
@@ -86,7 +98,8 @@ class SampledSource:
         """Return an iterator over the batches of a pass, beginning with batch ``first``; both count from 0."""
         if self._pass.pass_index != pass_index or not self._pass.reaches_back_to(first):
             self._pass = _DrawnPass(pass_index, self._draw(pass_index))
-        return self._blocks.read(self._pass.blocks(first))
+        blocks = self._pass.blocks(first)
+        return self._blocks.read(blocks) if self._share.world_size == 1 else self._share.read(self._blocks.read, blocks)
 
     def _draw(self, pass_index: int) -> Iterator[KeyBlock]:
         streams = SideStreams(derive(self._seed, "sampler", pass_index), is_continued=True)

@@ -14,15 +14,17 @@ from loopwright.data.reading.generators import PassGenerators
 from loopwright.data.reading.indexed import IndexedSource, SampleReader, Workers
 from loopwright.data.reading.loader import Loader
 from loopwright.data.reading.sampled import SampledSource, length_of, tell_pass
+from loopwright.data.reading.share import ALL_ROWS, Share
+from loopwright.data.reading.shared_sources import CutSource, EvenSource
 from loopwright.data.reading.workers import read_pass, with_workers
 from loopwright.errors import DataError, refuse_type
-from loopwright.protocols import BatchSource, DataFacts
+from loopwright.protocols import BatchSource, DataFacts, Ranks
 from loopwright.seeding import SideStreams, derive
 
 _log = logging.getLogger("loopwright")
 
 
-def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
+def as_source(dataloader: Any, seed: int, name: str = "dataloader", ranks: Ranks | None = None) -> BatchSource:
     """Return a batch source that can start to read a dataloader at any micro-batch of any pass.
 
     - A `Loader`, and a `torch.utils.data.DataLoader` (no subclass) with torch's sequential or random sampler, are read
@@ -34,23 +36,33 @@ def as_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSour
       changes. To start at a later micro-batch, the state of the iterable is loaded, or earlier micro-batches are read
       and dropped. The random numbers that the iterable draws depend only on (seed, pass).
 
+    If several processes train together, each process gets its rows of every micro-batch. The last kind of dataloader is
+    an exception: it must divide its data over the processes itself. It may have more micro-batches in one process than
+    in another.
+
     Args:
         dataloader: any iterable of batches.
         seed: seed of the run.
         name: name of the argument in the error message.
+        ranks: processes that train together; None: this process reads all rows.
 
     Raises:
         SettingTypeError: if ``dataloader`` is not iterable.
     """
+    is_shared = ranks is not None and ranks.world_size > 1
+    share = Share(ranks.rank, ranks.world_size) if ranks is not None and is_shared else ALL_ROWS
     if isinstance(dataloader, Loader):
-        return dataloader.source(seed)
+        return dataloader.source(seed, share)
     if type(dataloader) is DataLoader and not isinstance(dataloader.dataset, IterableDataset):
-        return _torch_source(dataloader, seed)
+        if is_shared and dataloader.batch_sampler is None:
+            return CutSource(_torch_source(dataloader, seed, ALL_ROWS), share)
+        return _torch_source(dataloader, seed, share)
     if isinstance(dataloader, list | tuple):
-        return ListSource(dataloader)
+        return CutSource(ListSource(dataloader), share) if is_shared else ListSource(dataloader)
     if not hasattr(dataloader, "__iter__"):
         raise refuse_type(name, dataloader, "an iterable of batches")
-    return ForeignSource(dataloader, seed)
+    source = ForeignSource(dataloader, seed)
+    return EvenSource(source, ranks) if ranks is not None and is_shared else source
 
 
 def as_ordered_source(dataloader: Any, seed: int, name: str = "dataloader") -> BatchSource:
@@ -66,7 +78,7 @@ def as_ordered_source(dataloader: Any, seed: int, name: str = "dataloader") -> B
     return source.in_order() if isinstance(source, IndexedSource) else source
 
 
-def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
+def _torch_source(loader: DataLoader[Any], seed: int, share: Share) -> BatchSource:
     reader = SampleReader(loader.dataset, loader.collate_fn, seed=seed, is_batched=loader.batch_sampler is not None)
     workers = Workers(num_workers=loader.num_workers, options=_worker_options(loader))
     sampler: Any = loader.sampler
@@ -81,10 +93,12 @@ def _torch_source(loader: DataLoader[Any], seed: int) -> BatchSource:
             drop_last=batch_sampler is not None and batch_sampler.drop_last,
             workers=workers,
             seed=seed if generator is None else derive(seed, generator.initial_seed()),
+            share=share,
         )
     is_batched = batch_sampler is not None
     chosen = batch_sampler if is_batched else sampler
-    return SampledSource(reader, chosen, is_batched=is_batched, workers=workers, seed=seed, facts=_facts_of(loader))
+    facts = _facts_of(loader)
+    return SampledSource(reader, chosen, is_batched=is_batched, workers=workers, seed=seed, facts=facts, share=share)
 
 
 def _facts_of(dataloader: Any) -> DataFacts:
