@@ -5,7 +5,7 @@ from loopwright.device.blocks import find_blocks
 from loopwright.device.compiling import check_compiler
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
 from loopwright.device.device import MAX_THREADS, Device, Waits, choose_num_threads, is_auto, open_device, resolve_kind
-from loopwright.device.ranks import Alone, Together
+from loopwright.device.ranks import Alone, Together, is_peer_error
 from loopwright.device.strategies import Replicated, Single, make_strategy
 from loopwright.device.world import World, read_world
 
@@ -27,6 +27,7 @@ __all__ = [
     "deterministic_workspace",
     "find_blocks",
     "is_auto",
+    "is_peer_error",
     "make_strategy",
     "move_tensors",
     "open_device",

@@ -171,3 +171,28 @@ def _naming(what: str) -> Iterator[None]:
     except (RuntimeError, ValueError, OSError) as error:
         cause = on_one_line(f"{type(error).__name__}: {error}", 200)
         raise PeerError(f"Could not {what}, because another process has ended or does not answer ({cause}).") from error
+
+
+# Texts of errors that torch raises outside the class `Together`, in a backward, when another process has ended.
+_PEER_TEXTS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "Socket Timeout",
+    "connectFullMesh failed",
+    "NCCL communicator was aborted",
+    "remote process exited",
+)
+
+
+def is_peer_error(error: BaseException) -> bool:
+    """Return whether an error is a consequence of the end of another process."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, PeerError):
+            return True
+        if isinstance(found, RuntimeError) and any(text in str(found) for text in _PEER_TEXTS):
+            return True
+        found = found.__cause__
+    return False

@@ -72,17 +72,29 @@ class _ToStderr(logging.Handler):
 
 def show_progress(text: str) -> None:
     """Print a line to standard error if it is a terminal, so that a user sees that a slow command has begun."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _is_another_rank():
         print(encodable(text, sys.stderr.encoding), file=sys.stderr, flush=True)
 
 
 def tell(text: str, *, wraps: bool = True) -> None:
     """Print ``text`` to standard output, by default wrapped to the width of a terminal.
 
-    If the pipe is closed, discard the output, so that the run does not fail.
+    If the pipe is closed, discard the output, so that the run does not fail. If several processes train together, only
+    process 0 prints.
     """
+    if _is_another_rank():
+        return
     try:
         print(encodable(fitted(text) if wraps else text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
         # Buffered output would raise the error again when Python exits. It is written to the null device instead.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_another_rank() -> bool:
+    """Return whether this is a process other than process 0 among processes that train together."""
+    environ = os.environ
+    if environ.get("WORLD_SIZE", "1") != "1":
+        return environ.get("RANK", "0") != "0"
+    is_srun = "SLURM_STEP_ID" in environ and environ.get("SLURM_NTASKS", "1") != "1"
+    return is_srun and environ.get("SLURM_PROCID", "0") != "0"

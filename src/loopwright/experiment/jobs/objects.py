@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,7 +97,8 @@ def make_trainer(
         optimizer=objects.optimizer,
         schedulers=objects.schedulers,
         loop=objects.loop,
-        device=objects.device,
+        # A trainer refuses several processes that were not started. They were started if the job asks for them.
+        device=replace(objects.device, num_processes=1),
         precision=objects.precision,
         checkpoint=None if run_dir is None else objects.checkpointing,
         callbacks={**objects.callbacks, **(callbacks or {})},

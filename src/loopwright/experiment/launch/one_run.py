@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from loopwright.errors import refuse
 from loopwright.experiment.compose.hydra_files import set_log_levels, write_hydra_files
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import complain, one_line_of
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked
 from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.launch.rank import directory_of_launch, is_own_launch, joined, with_shared_seed
+from loopwright.experiment.launch.run_job import run_job, starts_processes
 from loopwright.experiment.launch.supervised import Supervised
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.runs.ending import RunRequest
-from loopwright.experiment.runs.run import carry_out, opened
 
 
 def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | None) -> int:
@@ -31,12 +32,10 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
         SettingError: for a wrong setting, before the run directory is created.
         CheckpointError: for a checkpoint that does not exist, before the run directory is created.
     """
-    refuse_ranks()
-    if job.directory is not None:
+    if job.directory is not None and not is_own_launch():
         check_usable("hydra.run.dir", Path(job.directory))
-    with checked(job, trust) as ready:
-        name = job.settings.name
-        directory = allocate(name, is_sweep=False) if job.directory is None else use("hydra.run.dir", job.directory)
+    with joined(job.config["device"], trust) as ranks, checked(with_shared_seed(job, ranks), trust) as ready:
+        directory = directory_of_launch(ranks, partial(_make_directory, job))
         if supervised is not None:
             supervised.tell(directory)
         request = RunRequest(
@@ -49,10 +48,12 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
         del ready  # only the request refers to the objects now
         try:
             if job.source is not None:
-                write_hydra_files(directory, job.source)
+                if not ranks.rank:
+                    write_hydra_files(directory, job.source)
                 set_log_levels(job.source)
-            with opened(directory, trust):
-                return carry_out(request).exit_code
+            if starts_processes(request.job, ranks):
+                request = replace(request, objects=None)
+            return run_job(request, ranks)
         except KeyboardInterrupt:  # a second signal arrived while the end of the run was being recorded
             code = 130
         except SystemExit as exit:
@@ -64,12 +65,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
     return code
 
 
-def refuse_ranks() -> None:
-    """Refuse to run in one of several processes that a launcher such as torchrun started.
-
-    Raises:
-        SettingError: if the environment variable ``WORLD_SIZE`` is set to a value other than 1.
-    """
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    if world_size != "1":
-        raise refuse("WORLD_SIZE", world_size, "1", "training in several processes is not supported yet")
+def _make_directory(job: Job) -> Path:
+    if job.directory is None:
+        return allocate(job.settings.name, is_sweep=False)
+    return use("hydra.run.dir", job.directory)

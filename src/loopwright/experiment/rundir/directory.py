@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
-import time
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -18,30 +14,20 @@ _TYPED = "hydra.run.dir=DIR, or for a sweep hydra.sweep.dir=DIR"
 _RUN_FILES = ("config.yaml", "summary.json", "data.json", "checkpoints", "multirun.yaml", ".hydra")
 
 
-def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.environ) -> Path:
+def allocate(name: str, *, is_sweep: bool) -> Path:
     """Create ``outputs/<name>/<date>_<time>_<id>`` and return its relative path. For a sweep, append ``_sweep``.
-
-    Under torchrun, the process with rank 0 creates the directory and writes the directory's name to a small file in
-    ``outputs/<name>``. The other processes read this file.
 
     Args:
         name: name of the run, which `JobSettings` has checked.
         is_sweep: whether the directory will contain the directories of the jobs of a sweep.
-        environ: environment variables, in which torchrun sets the rank.
 
     Raises:
-        SettingError: if ``outputs/<name>`` cannot be created, or if torchrun started processes on several machines,
-            which may have no shared disk.
+        SettingError: if ``outputs/<name>`` cannot be created.
         OSError: if the directory cannot be created in ``outputs/<name>``.
-        TimeoutError: if the process with rank 0 creates no directory within 60 s.
     """
     parent = OUTPUTS / name
     _make("run directory", parent)
-    if int(environ.get("WORLD_SIZE", "1")) == 1:
-        return _make_new(parent, is_sweep)
-    if int(environ.get("GROUP_WORLD_SIZE", "1")) > 1:
-        raise SettingError("hydra.run.dir", ": must be given for a run on several machines; use hydra.run.dir=DIR.")
-    return _make_shared(parent, is_sweep, environ)
+    return _make_new(parent, is_sweep)
 
 
 def use(setting: str, directory: str) -> Path:
@@ -87,28 +73,3 @@ def _make_new(parent: Path, is_sweep: bool) -> Path:
         except FileExistsError:
             continue
         return path
-
-
-def _make_shared(parent: Path, is_sweep: bool, environ: Mapping[str, str], timeout_seconds: float = 60.0) -> Path:
-    """Return the same new directory in every process that one torchrun started on this machine.
-
-    The name of the small file contains a hash of torchrun's run ID, port, restart count and process ID. The process ID
-    is needed because two launches often have the same default run ID and port.
-    """
-    identity = [environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")]
-    key = hashlib.sha256(json.dumps([*identity, os.getppid()]).encode()).hexdigest()[:16]
-    note = parent / f".launch-{key}"
-    if int(environ["RANK"]) == 0:
-        path = _make_new(parent, is_sweep)
-        partial = note.with_name(f"{note.name}.{os.getpid()}")
-        partial.write_text(path.name, encoding="utf-8")
-        partial.replace(note)
-        return path
-    deadline = time.monotonic() + timeout_seconds
-    while not note.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"{note}: the process with rank 0 has created no run directory within {timeout_seconds:.0f} s."
-            )
-        time.sleep(0.02)
-    return parent / note.read_text(encoding="utf-8")

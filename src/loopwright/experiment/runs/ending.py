@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.checkpoint import steps_in
+from loopwright.device import is_peer_error
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.closing import closing_text
@@ -26,11 +29,13 @@ from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.writer import DirectoryWriter
+from loopwright.experiment.runs.causes import Cause, find_cause
 from loopwright.plan import Plan, longer_length
 from loopwright.protocols import StopsAgain
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
+_CAUSE_SECONDS = 5.0  # time to wait for the file of the process that has ended
 _log = logging.getLogger("loopwright")
 
 
@@ -87,7 +92,13 @@ class Live:
 def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: RunRequest) -> Ended:
     """Record and print that ``error`` ended a run. Return the outcome of the run."""
     state, exit_code, said = "failed", 1, one_line_of(error)
-    if isinstance(error, KeyboardInterrupt):
+    cause: Cause | None = None
+    if is_peer_error(error):
+        _ignore_sigterm()
+        cause = find_cause(request.directory, without=0, within_seconds=_CAUSE_SECONDS)
+    if cause is not None:
+        exit_code, said = cause.exit_code, f"rank {cause.rank}: {cause.line}"
+    elif isinstance(error, KeyboardInterrupt):
         state, exit_code = "interrupted", 130
     elif isinstance(error, SystemExit):
         state, exit_code = ("interrupted", 143) if error.code == 143 else ("failed", 1)
@@ -109,7 +120,8 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
             reason = f" by {trainer.stop_reason}" if trainer.stop_reason else ""
             said = f"interrupted{reason} at global_step {trainer.global_step:,}"
     if state == "failed":
-        log_only(f"failed: {''.join(traceback.format_exception(error)).rstrip()}")
+        text = cause.traceback if cause is not None else "".join(traceback.format_exception(error)).rstrip()
+        log_only(f"failed: {text or said}")
     else:
         _log.info("%s", said)
     try:
@@ -120,6 +132,12 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
     if not request.is_quiet:
         _print_end(state, said, known, request)
     return Ended(state=state, exit_code=exit_code, error=said)
+
+
+def _ignore_sigterm() -> None:
+    """Ignore SIGTERM until this process ends. A launcher sends it to the other processes when one has ended."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequest) -> None:

@@ -106,6 +106,26 @@ def carry_out(request: RunRequest) -> Ended:
         return end_by(error, writer, live, request)
 
 
+def follow(request: RunRequest) -> None:
+    """Take part in a run as a process other than process 0. Nothing is recorded or printed.
+
+    Raises:
+        Exception: any error of the run.
+        SystemExit, KeyboardInterrupt: if the run is interrupted.
+    """
+    job = request.job
+    with deterministic_operations(job.settings.deterministic):
+        objects = build_objects(job, request.trust) if request.objects is None else request.objects
+        with make_trainer(job, objects, request.trust, request.directory) as trainer:
+            _collect_garbage_from_here()
+            started = [] if request.resume_from is not None else origins(job.settings)
+            quiet = replace(request, is_quiet=True)
+            if isinstance(trainer.loop, TrainingLoop):
+                _fit(trainer, quiet, job.settings, started, objects.data)
+            else:
+                _validate(trainer, job.settings, started, objects.data.val)
+
+
 def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ended:
     job, settings = request.job, request.job.settings
     _record_beginning(request, writer)

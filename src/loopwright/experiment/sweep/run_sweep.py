@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from loopwright.device import deterministic_workspace
+from loopwright.device import Alone, Device, deterministic_workspace, read_world
+from loopwright.errors import SettingError
 from loopwright.experiment.compose.hydra_files import set_log_levels, write_hydra_files
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import complain, one_line_of, tell
@@ -14,11 +17,13 @@ from loopwright.experiment.console.tables import show
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import applied, check_jobs
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.launch.one_run import refuse_ranks
+from loopwright.experiment.launch.agent import run_processes
+from loopwright.experiment.launch.run_job import starts_processes
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.runs.ending import Ended, RunRequest
 from loopwright.experiment.runs.run import run
 from loopwright.experiment.sweep.results import job_results, print_sweep, write_sweep
+from loopwright.records import COMPLETE, read_summary
 
 
 def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
@@ -33,7 +38,12 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         SettingError: for a wrong setting of any job, before the sweep directory is created.
         CheckpointError: for a checkpoint that does not exist, before the sweep directory is created.
     """
-    refuse_ranks()
+    world = read_world(os.environ)
+    if world.world_size > 1:
+        remedy = f"use loopwright -m device.num_processes={world.world_size} without {world.launcher}"
+        raise SettingError(
+            "-m", f": expected one process to sweep, {world.launcher} started {world.world_size}; {remedy}."
+        )
     typed = jobs[0].directory
     if typed is not None:
         check_usable("hydra.sweep.dir", Path(typed))
@@ -84,9 +94,27 @@ def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ende
     try:
         write_hydra_files(directory, job.source, job.number)
         set_log_levels(job.source)
+        if starts_processes(job, Alone()):
+            return _run_processes(request)
         with applied(job):
             return run(request)
     except Exception as error:  # noqa: BLE001  (the next job can still run)
         end = Ended(state="failed", exit_code=1, error=one_line_of(error))
         complain(f"failed: {end.error}")
         return end
+
+
+def _run_processes(request: RunRequest) -> Ended:
+    """Run a job in several processes. Return its outcome, which process 0 has written to the summary."""
+    device = request.job.device
+    assert isinstance(device, Device), "settle() builds the device settings"
+    code = run_processes(request.words[1:], request.directory, device.num_processes, device.waits)
+    summary = read_summary(request.directory)
+    state = {0: str(summary.get("state")), 130: "interrupted", 143: "interrupted"}.get(code, "failed")
+    objective, error = summary.get("objective"), summary.get("error")
+    return Ended(
+        state=state,
+        exit_code=code,
+        objective=objective if isinstance(objective, float) else math.nan,
+        error=None if state in COMPLETE else str(error or f"failed with exit code {code}"),
+    )

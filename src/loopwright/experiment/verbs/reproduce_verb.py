@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from loopwright.experiment.jobs.job import Job, chosen_in, make_recorded_job
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.jobs.recorded_data import data_differences, started_in
 from loopwright.experiment.jobs.typed_lengths import settle_lengths
+from loopwright.experiment.launch.rank import directory_of_launch, joined
+from loopwright.experiment.launch.run_job import run_job, starts_processes
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
 from loopwright.experiment.rundir.environment import (
     comparable,
@@ -34,7 +37,6 @@ from loopwright.experiment.rundir.environment import (
 from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.runs.ending import RunRequest
-from loopwright.experiment.runs.run import run
 from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.history import history_notes
 from loopwright.experiment.verify.reproduction import compare, read_outcome
@@ -82,7 +84,10 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         return replace(job, chosen=chosen_in(summary.get("chosen")))
 
     num_threads = recorded_threads(directory)
-    with checked_again(make_job, recorded, summary, trust, num_threads, compares_data=False) as ready:
+    with (
+        joined(config["device"], trust) as ranks,
+        checked_again(make_job, recorded, summary, trust, num_threads, compares_data=False) as ready,
+    ):
         is_training, data = isinstance(ready.objects.loop, TrainingLoop), ready.objects.data
         there = read_outcome(directory, is_training=is_training)
         changes = [*_edits(directory, summary), *differences(recorded, settle_lengths(config, overrides).config)]
@@ -101,20 +106,29 @@ def reproduce(line: CommandLine, trust: Trust) -> int:
         if any(note.rules_out for note in notes) and not overrides:
             tell("Not reproduced: nothing was trained.")
             return 1
-        place = allocate(ready.job.settings.name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
+        place = directory_of_launch(ranks, partial(_make_directory, ready.job.settings.name, typed))
         request = RunRequest(
             job=ready.job, directory=place, words=["loopwright", *line.words], trust=trust, objects=ready.objects
         )
-        ended = run(request)
+        del ready  # only the request refers to the objects now
+        if starts_processes(request.job, ranks):
+            request = replace(request, objects=None)
+        exit_code = run_job(request, ranks)
+    if ranks.rank:
+        return exit_code
     verdict = compare(there, read_outcome(place, is_training=is_training))
     if verdict.is_reproduced:
         tell(verdict.text)
         return 0
     if verdict.is_reproduced is None:
         tell(verdict.text)
-        return ended.exit_code or 1
+        return exit_code or 1
     tell(f"{verdict.text}\n{_reasons([*changes, *(note.cause for note in notes if note.cause is not None)])}")
     return 1
+
+
+def _make_directory(name: str, typed: str | None) -> Path:
+    return allocate(name, is_sweep=False) if typed is None else use(_DIRECTORY, typed)
 
 
 def _without_directory(words: Sequence[str]) -> tuple[list[str], str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from loopwright.experiment.jobs.metric_modes import settle_changed_modes
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
 from loopwright.experiment.jobs.start import NO_START
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
+from loopwright.experiment.launch.rank import joined, run_rank
+from loopwright.experiment.launch.run_job import run_job, starts_processes
 from loopwright.experiment.rundir.environment import recorded_threads
 from loopwright.experiment.runs.ending import RunRequest, longer_command
 from loopwright.experiment.runs.run import carry_out, opened
@@ -78,25 +81,30 @@ def resume(line: CommandLine, trust: Trust) -> int:
             return 0
     if not os.path.lexists(step_folder(directory, 0).parent):
         raise CheckpointError(f"{directory}: the run ended before its first checkpoint; start a new run.")
-    with opened(directory, trust):
-        checkpoint = resolve(directory)
-        num_threads = recorded_threads(directory)
-        with checked_again(partial(make_job, str(checkpoint)), recorded, summary, trust, num_threads) as ready:
-            starts = {name: config[name] for name in NO_START if name in config}
-            request = RunRequest(
-                job=replace(
-                    ready.job,
-                    config={**ready.job.config, **starts},
-                    settings=replace(ready.job.settings, **starts),
-                ),
-                directory=directory,
-                words=["loopwright", *line.words],
-                trust=trust,
-                objects=ready.objects,
-                resume_from=checkpoint,
-            )
-            del ready  # only the request refers to the objects now
-            return carry_out(request).exit_code
+    with joined(config["device"], trust) as ranks:
+        with opened(directory, trust) if ranks.world_size == 1 else nullcontext():
+            checkpoint = Path(ranks.share_bytes(None if ranks.rank else os.fsencode(resolve(directory))).decode())
+            num_threads = recorded_threads(directory)
+            with checked_again(partial(make_job, str(checkpoint)), recorded, summary, trust, num_threads) as ready:
+                starts = {name: config[name] for name in NO_START if name in config}
+                request = RunRequest(
+                    job=replace(
+                        ready.job,
+                        config={**ready.job.config, **starts},
+                        settings=replace(ready.job.settings, **starts),
+                    ),
+                    directory=directory,
+                    words=["loopwright", *line.words],
+                    trust=trust,
+                    objects=ready.objects,
+                    resume_from=checkpoint,
+                )
+                del ready  # only the request refers to the objects now
+                if ranks.world_size > 1:
+                    return run_rank(request, ranks)
+                if not starts_processes(request.job, ranks):
+                    return carry_out(request).exit_code
+        return run_job(replace(request, objects=None), ranks)
 
 
 def _make_job(

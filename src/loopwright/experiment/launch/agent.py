@@ -1,0 +1,138 @@
+"""`run_processes`: runs one command in several processes on this machine, through torch's elastic launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from loopwright.device import Waits
+from loopwright.experiment.console.messages import complain
+from loopwright.experiment.runs.causes import find_cause, processes, read_end, remove_files
+
+DIRECTORY = "LOOPWRIGHT_RUN_DIR"  # environment variable with the run directory, for the processes that are started
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
+_CHANGED = ("TORCHELASTIC_SIGNALS_TO_HANDLE", DIRECTORY)  # environment variables
+_EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
+_STUCK_SECONDS = 12.0  # time that a process has to end after another process has ended by an error
+
+
+def run_processes(words: Sequence[str], directory: Path, num_processes: int, waits: Waits) -> int:
+    """Run ``loopwright WORDS`` in several processes, which train together. Return the exit code of the run.
+
+    If a process ends by an error, the others end within seconds. Its error is printed once, by process 0 or by this
+    function.
+
+    Args:
+        words: words of the command line, without ``loopwright``.
+        directory: run directory of all processes.
+        num_processes: number of processes.
+        waits: limits of the time for which processes wait for each other.
+    """
+    remove_files(directory)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        logs_specs=DefaultLogsSpecs(),
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.1,
+        signals_to_handle=",".join(_SIGNALS),
+        shutdown_timeout=waits.grace_seconds,
+    )
+    failures: Mapping[int, Any] = {}
+    received: int | None = None
+    ended = threading.Event()
+    threading.Thread(target=_end_stuck_processes, args=(directory, ended), name="stuck", daemon=True).start()
+    try:
+        with _as_before(directory), _quiet():
+            elastic_launch(config, sys.executable)("-P", "-m", "loopwright", *words)
+    except ChildFailedError as error:
+        failures = error.failures
+    except SignalException as error:
+        received = int(error.sigval)
+    finally:
+        ended.set()
+    code = read_end(directory)
+    if code is None:
+        cause = find_cause(directory)
+        if received is not None:
+            code = _EXIT_CODES.get(received, 143)
+            complain(f"interrupted (run directory: {directory})")
+        elif cause is not None and cause.traceback:
+            complain(f"rank {cause.rank}: {cause.line} (run directory: {directory})")
+            code = cause.exit_code
+        else:
+            rank = min(failures, default=0)
+            complain(f"rank {rank}: {_death(failures.get(rank))} (run directory: {directory})")
+            code = 1
+    remove_files(directory)
+    return code
+
+
+def _death(failure: Any) -> str:
+    code = getattr(failure, "exitcode", 1)
+    if code >= 0:
+        return f"the process ended with exit code {code}, and without a message"
+    return f"the process was killed by {signal.Signals(-code).name}"
+
+
+def _end_stuck_processes(directory: Path, ended: threading.Event) -> None:
+    """Kill processes that still run some seconds after another process has ended by an error."""
+    first: float | None = None
+    while not ended.wait(0.25):
+        if first is None and find_cause(directory) is not None:
+            first = time.monotonic()
+        if first is not None and time.monotonic() - first > _STUCK_SECONDS:
+            for _, process_id in processes(directory):
+                with suppress(OSError):
+                    os.kill(process_id, signal.SIGKILL)
+            return
+
+
+@contextmanager
+def _as_before(directory: Path) -> Iterator[None]:
+    """Restore signal handlers and environment variables, which torch's launcher changes."""
+    numbers = [getattr(signal, name) for name in _SIGNALS]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    variables = {name: os.environ.get(name) for name in _CHANGED}
+    os.environ[DIRECTORY] = str(directory.absolute())
+    try:
+        yield
+    finally:
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the log messages of torch's launcher, which repeat the end of each process."""
+    logger = logging.getLogger("torch.distributed.elastic")
+    before, logger.disabled = logger.level, False
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

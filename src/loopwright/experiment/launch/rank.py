@@ -1,0 +1,163 @@
+"""Functions for a process that trains together with others: it joins them, runs, and ends without blocking them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loopwright.device import Alone, Device, Together, is_peer_error, open_device, read_world
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.console.messages import complain, one_line_of
+from loopwright.experiment.gate.instantiate import instantiate
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.launch.agent import DIRECTORY
+from loopwright.experiment.runs.causes import (
+    FOLDER,
+    begin,
+    find_cause,
+    read_end,
+    remove_files,
+    write_cause,
+    write_end,
+)
+from loopwright.experiment.runs.ending import RunRequest
+from loopwright.experiment.runs.run import carry_out, follow, opened
+from loopwright.protocols import Ranks
+from loopwright.seeding import draw_seed
+
+_POLL_SECONDS = 0.25
+_END_SECONDS = 8.0  # time that a process has to end after another process has ended by an error
+_RECORD_SECONDS = 60.0  # time that process 0 has to record the end of a run
+
+
+@contextmanager
+def joined(device: Any, trust: Trust) -> Iterator[Ranks]:
+    """Join the processes that a launcher has started. The context yields the `Ranks` of this process.
+
+    The CPU threads of the machine are divided over the processes.
+
+    Args:
+        device: section ``device`` of the configuration.
+        trust: packages that the user trusts.
+
+    Raises:
+        SettingError: if a setting of the device is wrong, or a variable of the launcher.
+        PeerError: if another process ends before all have joined.
+    """
+    world = read_world(os.environ)
+    if world.world_size == 1:
+        yield Alone()
+        return
+    started_in = os.environ.get(DIRECTORY)
+    if started_in is not None:
+        _begin_own(Path(started_in), world.rank)
+    settings = instantiate(device, trust, "device")
+    assert isinstance(settings, Device), "checked before"
+    accelerator = open_device(settings, world.local_rank)
+    torch.set_num_threads(max(1, torch.get_num_threads() // world.local_world_size))
+    yield Together(world, accelerator.torch_device.type, settings.waits.timeout_seconds)
+
+
+def is_own_launch() -> bool:
+    """Return whether Loopwright started the processes, and not a launcher such as torchrun."""
+    return DIRECTORY in os.environ
+
+
+def directory_of_launch(ranks: Ranks, make: Callable[[], Path]) -> Path:
+    """Return the run directory of all processes. Process 0 calls ``make``, unless Loopwright started the processes."""
+    if ranks.world_size > 1 and is_own_launch():
+        return Path(os.environ[DIRECTORY])
+    return Path(ranks.share_bytes(None if ranks.rank else os.fsencode(make())).decode())
+
+
+def with_shared_seed(job: Job, ranks: Ranks) -> Job:
+    """Return the job with a seed. If its configuration sets none, all processes get the seed that process 0 draws."""
+    if ranks.world_size == 1 or job.settings.seed is not None:
+        return job
+    seed = int(ranks.share_bytes(None if ranks.rank else str(draw_seed()).encode()))
+    return replace(job, config={**job.config, "seed": seed}, settings=replace(job.settings, seed=seed))
+
+
+def run_rank(request: RunRequest, ranks: Ranks) -> int:
+    """Carry out a run as one of several processes. Return the exit code of the run.
+
+    A process that Loopwright started exits here, with code 0 for torch's launcher. With another code, the launcher
+    would end the other processes before process 0 has recorded the end of the run.
+    """
+    if not is_own_launch():
+        begin(request.directory, ranks.rank)
+    code = _lead(request) if not ranks.rank else _follow(request, ranks)
+    if is_own_launch():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return code
+
+
+def _lead(request: RunRequest) -> int:
+    directory = request.directory
+    try:
+        with opened(directory, request.trust):
+            code = carry_out(request).exit_code
+    except (SettingError, CheckpointError) as error:
+        complain(error)
+        code = 3 if isinstance(error, CheckpointError) else 2
+        write_cause(directory, 0, error, code)
+    except (KeyboardInterrupt, SystemExit) as exit:
+        code = 130 if isinstance(exit, KeyboardInterrupt) else 143
+    write_end(directory, code)
+    if not code and not is_own_launch():
+        remove_files(directory)
+    return code
+
+
+def _follow(request: RunRequest, ranks: Ranks) -> int:
+    directory = request.directory
+    try:
+        follow(request)
+        return 0
+    except (KeyboardInterrupt, SystemExit) as exit:
+        code = 130 if isinstance(exit, KeyboardInterrupt) else 143
+    except BaseException as error:  # noqa: BLE001  (the other processes must see the cause)
+        code = 3 if isinstance(error, CheckpointError) else 2 if isinstance(error, SettingError) else 1
+        write_cause(directory, ranks.rank, error, code)
+        if not is_peer_error(error):
+            complain(f"rank {ranks.rank}: {one_line_of(error)}")
+        ranks.leave()
+    if is_own_launch():
+        return code
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while (ended := read_end(directory)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return code if ended is None else ended or code
+
+
+def _begin_own(directory: Path, rank: int) -> None:
+    """Begin as a process that Loopwright started: write the process ID, redirect the output, and watch the others."""
+    begin(directory, rank)
+    if rank:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        log = os.open(directory / FOLDER / f"rank-{rank}.log", flags, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    threading.Thread(target=_watch, args=(directory, rank, os.getppid()), name="watch", daemon=True).start()
+
+
+def _watch(directory: Path, rank: int, parent: int) -> None:
+    """End this process if another process has ended by an error, or if the process that started it has ended."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
+    while os.getppid() == parent and find_cause(directory, without=rank) is None:
+        time.sleep(_POLL_SECONDS)
+    time.sleep(_END_SECONDS)
+    os._exit(1)
