@@ -1,4 +1,4 @@
-"""`Permutation`, a random order that is computed in slices and is never in memory as a whole.
+"""`Permutation`, a random order that is computed in slices. The whole order is never in memory.
 
 The order is a pseudo-random bijection of [0, num_samples). It is built with methods of format-preserving encryption:
 
@@ -8,10 +8,10 @@ The order is a pseudo-random bijection of [0, num_samples). It is built with met
   word can have any number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies,
   2010).
 - Cycle walking applies the bijection again to a result outside [0, num_samples), until the result is inside (Black and
-  Rogaway, "Ciphers with arbitrary finite domains", 2002, section 4). The words have as few bits as possible, so that
-  fewer than two applications are needed on average.
+  Rogaway, "Ciphers with arbitrary finite domains", 2002, section 4). The words have as few bits as possible. Fewer
+  than two applications are therefore needed on average.
 
-The round function is a fast mixing function for 64-bit words, not a cipher: an order must look random, but need not be
+The round function is a fast mixing function for 64-bit words, not a cipher, because an order does not need to be
 secret.
 """
 
@@ -27,8 +27,8 @@ from loopwright.seeding import derive
 # and the result of eight rounds for up to 8 numbers.
 _NUM_ROUNDS = 8
 
-# `_mix` follows the finalizer of splitmix64 (Steele et al. 2014). It multiplies by these two factors, and between the
-# multiplications XORs the low half of a word with its high half.
+# `_mix` follows the finalizer of splitmix64 (Steele et al. 2014). It multiplies a word by _FIRST_FACTOR, XORs the low
+# half of the word with its high half, and multiplies the word by _SECOND_FACTOR.
 _FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
 _HALF_WORD = np.uint64(32)
