@@ -139,7 +139,7 @@ def _from_directory(path: Path) -> nn.Module:
         raise refuse("path", str(path), "a directory written by save_pretrained, with a config.json")
     for entry in sorted(path.iterdir()):
         if not entry.is_file() and not entry.is_dir():
-            raise refuse("path", str(path), f"a directory of regular files; {entry.name} is none")
+            raise refuse("path", str(path), f"a directory of regular files; {entry.name} is not a regular file")
     from transformers import AutoModelForCausalLM  # optional dependency
 
     try:

@@ -155,7 +155,8 @@ def rotary_angles(num_positions: int, head_width: int) -> Rotation:
 def rotate(x_BNTH: Tensor, rotation: Rotation) -> Tensor:
     """Rotate each vector by the angles of its position.
 
-    The dot product of a rotated query and a rotated key depends on the positions only through their difference.
+    For a given query and a given key, the dot product of the rotated vectors depends only on the difference of the
+    positions.
     """
     cos_TH, sin_TH = rotation
     first_BNTF, second_BNTF = x_BNTH.chunk(2, dim=-1)

@@ -138,7 +138,7 @@ def _flags(kind: Kind, groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     if kind == "auto":
         kind = "for_loop" if all(each.device.type in _WITHOUT_FOREACH for each in parameters) else "foreach"
     if kind == "fused" and not all(each.is_floating_point() for each in parameters):
-        raise refuse("kind", kind, "another kind, as fused supports only real floating-point parameters", "use auto")
+        raise refuse("kind", kind, "another kind; fused supports only real floating-point parameters", "use auto")
     return {"foreach": kind == "foreach", "fused": kind == "fused"}
 
 

@@ -4,8 +4,8 @@ The order is a pseudo-random bijection of [0, num_samples). It is built with met
 
 - A Feistel network is a bijection for any round function (Luby and Rackoff, "How to construct pseudorandom permutations
   from pseudorandom functions", 1988).
-- An alternating Feistel network changes the two halves of a word in turn. The halves may differ in length, so that a
-  word can have any number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies,
+- An alternating Feistel network changes the two halves of a word in turn. The halves may differ in length, because a
+  word may have an odd number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies,
   2010).
 - Cycle walking applies the bijection again to a result outside [0, num_samples), until the result is inside (Black and
   Rogaway, "Ciphers with arbitrary finite domains", 2002, section 4). The words have as few bits as possible. Fewer
@@ -59,7 +59,7 @@ class Permutation:
         return self._num_samples
 
     def __getitem__(self, places: slice) -> NDArray[np.int64]:
-        """Return the numbers in the slice ``places``. A call has a fixed cost, the cost of a few thousand numbers."""
+        """Return the numbers in the slice ``places``. A call has an overhead of a few thousand numbers."""
         start, stop, step = places.indices(self._num_samples)
         words = self._permute_words(np.arange(start, stop, step, dtype=np.uint64))
         outside = np.flatnonzero(words >= self._num_samples)

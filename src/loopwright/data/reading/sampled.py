@@ -16,7 +16,7 @@ from loopwright.seeding import SideStreams, derive
 # batches, because a swap takes longer than drawing a key.
 _NUM_BATCHES_AHEAD = 64
 
-# Number of the most recently drawn batches whose keys are kept. When a pass is paused, fewer batches than this number
+# Number of recently drawn batches whose keys are kept. When a pass is paused, fewer batches than this number
 # are drawn but not yet read.
 _NUM_BATCHES_KEPT = 1024
 
