@@ -77,7 +77,7 @@ def test_unknown_kinds_and_fused_with_complex_parameters_are_refused() -> None:
     named = [("weight", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))]
     with pytest.raises(ValueError, match=r"^kind='fast': expected auto, for_loop, foreach or fused\.$"):
         sgd(named, kind="fast")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^kind='fused': expected another kind, as fused .*; use auto\.$"):
+    with pytest.raises(ValueError, match=r"^kind='fused': expected another kind; fused .*; use auto\.$"):
         sgd(named, kind="fused")
 
 

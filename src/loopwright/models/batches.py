@@ -1,4 +1,4 @@
-"""Functions for batches: errors for batches that a model does not accept, and the next token of a language model.
+"""Functions that check batches, and `predict_next`, which predicts the next token with a language model.
 
 Shape suffixes: B batch, S tokens of a row, T positions that a model reads, V vocabulary.
 """
@@ -65,7 +65,7 @@ def predict_next(
     Args:
         logits: function from tokens, B x T, to the logits of the next token at each position, B x T x V.
         batch: batch with ``tokens`` of B rows. Padding may only follow the tokens of a row.
-        length: largest number of tokens that the model reads. Of a longer row, the last tokens are read.
+        length: largest number of tokens that the model reads. Only the last ``length`` tokens of a row are read.
         ignored: value of padding.
 
     Returns:
@@ -80,7 +80,7 @@ def predict_next(
 
 
 def _last_tokens(tokens_BS: Tensor, length: int, ignored: int) -> tuple[Tensor, Tensor]:
-    """Return the last tokens of each row, and the index of the last one that is not padding.
+    """Return the last tokens of each row, and the index of the last token that is not padding.
 
     Args:
         tokens_BS: tokens of B rows. Padding may only follow the tokens of a row.

@@ -21,9 +21,9 @@ _IGNORED = -100
 class CausalLM(nn.Module):
     """A causal language model of ``transformers``, loaded from a local directory or built from a configuration.
 
-    It requires ``pip install 'loopwright[lm]'``.
+    This class requires ``pip install 'loopwright[lm]'``.
 
-    As for `GPT`, ``model(batch)`` takes a mapping with the entry ``tokens``, an int64 tensor of shape B x (T + 1). B is
+    ``model(batch)`` takes a mapping with the entry ``tokens``, an int64 tensor of shape B x (T + 1). B is
     the batch size, T the number of input tokens in a row, and V the vocabulary size. The outputs are
 
     - ``loss``: mean cross entropy over the predicted tokens, in nats;
@@ -35,11 +35,11 @@ class CausalLM(nn.Module):
 
     Args:
         path: directory written by ``save_pretrained``, from which the weights are loaded.
-        config: mapping with a ``model_type``, such as gpt2, and settings of this model type. It is given instead of
-            ``path``, and the weights are initialised at random.
+        config: mapping with a ``model_type``, such as gpt2, and settings of this model type. The weights are
+            initialised at random. Either ``path`` or ``config`` must be None.
 
     Raises:
-        SettingError: unless exactly one of ``path`` and ``config`` is given, or if ``transformers`` cannot build the
+        SettingError: if ``path`` and ``config`` are both None or both given, or if ``transformers`` cannot build the
             model.
     """
 
@@ -139,7 +139,7 @@ def _from_directory(path: Path) -> nn.Module:
         raise refuse("path", str(path), "a directory written by save_pretrained, with a config.json")
     for entry in sorted(path.iterdir()):
         if not entry.is_file() and not entry.is_dir():
-            raise refuse("path", str(path), f"a directory of regular files; {entry.name} is none")
+            raise refuse("path", str(path), f"a directory of regular files; {entry.name} is not a regular file")
     from transformers import AutoModelForCausalLM  # optional dependency
 
     try:

@@ -15,8 +15,7 @@ from loopwright.errors import SettingError, refuse
 from loopwright.models.batches import not_taken
 
 # Argument `ignore_index` of torch's cross entropy: an integer that is not expected as a label. Torch's default of -100
-# would silently ignore samples with the label -100. Converting NaN or a missing value to an integer does not give this
-# number either.
+# would silently ignore samples with the label -100. Converting NaN to an integer does not give _NO_LABEL.
 _NO_LABEL = -(2**31) + 1
 
 
@@ -38,7 +37,7 @@ def images_of(batch: Mapping[str, Tensor], image_shape: tuple[int, int, int]) ->
     """Return the images of a batch, and check their shape. The batch needs no labels.
 
     Raises:
-        SettingError: as `images_and_labels` does.
+        SettingError: if the batch has no images, or if the images do not have the shape ``image_shape``.
     """
     try:
         image_BIHW = batch["image"]
@@ -80,7 +79,7 @@ def classify(logits_BC: Tensor, label_B: Tensor) -> dict[str, Tensor]:
         it has the dtype of the logits. ``logits``: the logits.
 
     Raises:
-        SettingError: if a label on the CPU is not in [0, C). For such labels other devices raise their own errors.
+        SettingError: if a label on the CPU is not in [0, C). On other devices, torch raises another error.
     """
     loss = _cross_entropy(logits_BC, label_B)
     return {"loss": loss, "accuracy": accuracy(logits_BC, label_B), "logits": logits_BC}

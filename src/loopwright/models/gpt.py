@@ -28,7 +28,7 @@ class GPT(nn.Module):
 
     ``model(batch)`` takes a mapping with the entry ``tokens``, an int64 tensor of shape B x (T + 1). The first T tokens
     of a row are the inputs, and the last T tokens are the targets. Each target is predicted from the tokens before it.
-    The value -100 marks padding at the end of a row, which is not predicted. The outputs are
+    The value -100 marks padding at the end of a row. Padding is not predicted. The outputs are
 
     - ``loss``: mean cross entropy over the predicted tokens, in nats;
     - ``num_items``: number of predicted tokens;

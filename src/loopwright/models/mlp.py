@@ -85,7 +85,7 @@ class MLPRegressor(nn.Module):
         hidden: widths of the hidden layers, each followed by a ReLU; an empty list gives a linear regression.
         num_targets: number of values to predict for a sample.
         target_deviation: number by which the targets were divided to standardise them. ``mean_absolute_error`` is
-            multiplied by it; ``loss`` and ``prediction`` are not.
+            multiplied by this number; ``loss`` and ``prediction`` are not.
         dropout: fraction of each hidden layer's values that are dropped in training, in [0, 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Functions that check settings which several models share."""
+"""Functions that check the settings shared by several models: counts, scales and dropout."""
 
 from __future__ import annotations
 

@@ -34,8 +34,9 @@ class Supervised(nn.Module):
     If the loss is torch's cross entropy and the output has the shape (samples, classes), the model is a classifier:
 
     - For one target of shape (samples,) with the numbers of the classes, the model also returns ``accuracy``, the
-      fraction of the samples whose largest output is at the target. If ``ignore_index`` of the loss is set, there is no
-      accuracy, because the loss ignores samples. A target of -100, which torch ignores by default, counts as wrong.
+      fraction of the samples whose largest output is the output of the target class. If ``ignore_index`` of the loss is
+      not -100, there is no accuracy, because the loss ignores samples. A target of -100 counts as wrong, although
+      torch ignores this target by default.
     - ``predict`` returns ``prediction``, the most likely class, and ``probability``, of shape (samples, classes).
 
     Torch's cross entropy is a ``torch.nn.CrossEntropyLoss``, the function ``torch.nn.functional.cross_entropy``, or a
@@ -51,11 +52,10 @@ class Supervised(nn.Module):
         inputs: entry of the batch that is passed to ``net``: a position in a tuple or list, or a name in a mapping. A
             sequence names one entry for each argument of ``net``. Ignored without ``loss``.
         targets: entry of the batch that is passed to ``loss`` after the output, or a sequence of entries. The default
-            is 1. Without ``loss``, it names the entries that `predict` does not pass to ``net``, and the default is
-            ``labels``.
+            is 1. Without ``loss``, these entries are not passed to ``net`` by `predict`, and the default is ``labels``.
 
     Raises:
-        SettingError: for an invalid argument, such as a loss that is a sum over the samples. `forward` raises this
+        SettingError: for an invalid argument, such as a loss with ``reduction="sum"``. `forward` raises this
             error if a batch does not have an entry that ``inputs`` or ``targets`` names, or if ``loss`` is None
             and ``net`` does not return a loss.
 
@@ -121,14 +121,14 @@ class Supervised(nn.Module):
 
 
 def _other_shapes(output: Tensor, target: Tensor) -> TypeError:
-    """Return the error for an output and a target that the loss would broadcast, so that the result is wrong."""
+    """Return the error for an output and a target of different shapes. Broadcasting them would give a wrong loss."""
     shapes = f"an output of shape {tuple(output.shape)} and a target of shape {tuple(target.shape)}"
     remedy = "reshape one of them, for example with nn.Flatten(0) at the end of net"
     return TypeError(f"The loss got {shapes}: expected equal shapes; {remedy}.")
 
 
 def _check_mean(loss: Callable[..., Tensor] | None) -> None:
-    """Refuse a loss that is known not to be a mean, because losses of micro-batches are averaged."""
+    """Refuse a loss with reduction "none" or "sum", because the losses of micro-batches are averaged."""
     reduction = getattr(loss, "reduction", None)
     if isinstance(loss, partial):
         reduction = loss.keywords.get("reduction")
@@ -169,7 +169,7 @@ def _check_keys(setting: str, given: Key | Sequence[Key]) -> tuple[Key, ...]:
 
 
 def _part(batch: Any, key: Key, setting: str) -> Any:
-    """Return an entry of a batch. Entry 0 of a batch that is no mapping, tuple or list is the batch itself."""
+    """Return an entry of a batch. If the batch is not a mapping, tuple or list, entry 0 is the batch itself."""
     if isinstance(batch, Mapping):
         if key in batch:
             return batch[key]

@@ -22,7 +22,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. It is causal or attends to all positions."""
+    """Multi-head self-attention. Each position attends to earlier positions and itself (causal) or to all positions."""
 
     def __init__(self, width: int, num_heads: int, dropout: float, *, is_causal: bool) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation | None) -> Tensor:
-        """Apply self-attention. Unless ``rotation`` is None, rotate queries and keys by their positions."""
+        """Apply self-attention. If ``rotation`` is given, rotate queries and keys by their positions."""
         qkv_3BNTH = self.query_key_value(x_BTD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query_BNTH, key_BNTH, value_BNTH = qkv_3BNTH
         if rotation is not None:
@@ -121,8 +121,8 @@ def initialise(module: nn.Module, width: int) -> None:
 
     The weights have mean 0 and variance 2 / (5 width). At GPT-2's width of 768 the standard deviation is 0.023, close
     to the 0.02 that GPT-2 uses at every width. Small models learn faster with this variance. For example, `ViT` with
-    its defaults is trained on handwritten digits for 200 steps of AdamW with a learning rate of 0.001. It then
-    classifies 82 % of the digits correctly, and only 71 % if the standard deviation is 0.02.
+    its defaults is trained on handwritten digits for 200 steps of AdamW with a learning rate of 0.001. The
+    accuracy is then 82 %, but only 71 % with a standard deviation of 0.02.
 
     Source: T. Nguyen and J. Salazar, "Transformers without Tears", arXiv 1910.05895, section 2.2 (SmallInit).
     """
@@ -155,7 +155,8 @@ def rotary_angles(num_positions: int, head_width: int) -> Rotation:
 def rotate(x_BNTH: Tensor, rotation: Rotation) -> Tensor:
     """Rotate each vector by the angles of its position.
 
-    The dot product of a rotated query and a rotated key depends on the positions only through their difference.
+    For a given query and a given key, the dot product of the rotated vectors depends only on the difference of the
+    positions.
     """
     cos_TH, sin_TH = rotation
     first_BNTF, second_BNTF = x_BNTH.chunk(2, dim=-1)

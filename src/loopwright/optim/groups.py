@@ -31,7 +31,7 @@ def group_parameters(
         weight_decay: weight decay of the parameters that no pattern in ``without_decay`` matches.
         without_decay: patterns of the parameters that get no weight decay.
         rate_factors: mapping from a pattern to a factor of ``lr``, 0 or more. If several patterns match a parameter,
-            the first one applies.
+            the factor of the first matching pattern applies.
 
     Returns:
         Groups for a torch optimizer, in the order of their first parameters. Without patterns there is one group.

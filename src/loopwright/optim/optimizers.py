@@ -1,7 +1,7 @@
 """Functions that build torch's SGD, Adam and AdamW with parameter groups chosen by name.
 
 The argument ``kind`` selects one of torch's three implementations of the optimizer step. ``for_loop`` updates one
-parameter after the other, ``foreach`` updates many tensors in one call, and ``fused`` computes the whole step in one
+parameter at a time, ``foreach`` updates many tensors in one call, and ``fused`` computes the whole step in one
 kernel. On the CPU, ``for_loop`` and ``foreach`` give bitwise equal results, and ``for_loop`` is the fastest for small
 models. ``fused`` rounds differently, so ``auto`` never selects ``fused``. ``auto`` selects ``for_loop`` on the CPU and
 on MPS, which has no ``foreach``. On other devices ``auto`` selects ``foreach``, which is torch's default.
@@ -138,12 +138,12 @@ def _flags(kind: Kind, groups: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     if kind == "auto":
         kind = "for_loop" if all(each.device.type in _WITHOUT_FOREACH for each in parameters) else "foreach"
     if kind == "fused" and not all(each.is_floating_point() for each in parameters):
-        raise refuse("kind", kind, "another kind, as fused supports only real floating-point parameters", "use auto")
+        raise refuse("kind", kind, "another kind; fused supports only real floating-point parameters", "use auto")
     return {"foreach": kind == "foreach", "fused": kind == "fused"}
 
 
 def _pair(betas: Sequence[float]) -> tuple[float, float]:
-    """Convert ``betas`` to a tuple, which torch expects. In configurations it is a list. Torch checks the range."""
+    """Convert ``betas`` to a tuple, which torch expects. Configurations contain a list. Torch checks the range."""
     is_list = isinstance(betas, Sequence) and not isinstance(betas, str)
     if not is_list or len(betas) != 2 or not all(isinstance(beta, int | float) for beta in betas):
         raise refuse_type("betas", betas, "a list of two numbers in [0, 1), such as [0.9, 0.999]")

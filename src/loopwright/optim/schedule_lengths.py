@@ -1,4 +1,4 @@
-"""Functions that check lengths and convert them to steps.
+"""Functions that check the lengths in learning-rate schedules, and convert the lengths to steps.
 
 A length is a number of steps, a fraction of a run, or a number of epochs as text, such as ``"2 epochs"``.
 """
@@ -37,7 +37,7 @@ def check_fraction(setting: str, value: object) -> float:
 def count_steps(setting: str, value: Length, total_steps: int, steps_per_epoch: int | None = None) -> int:
     """Convert ``value`` to a number of steps. A fraction of a step is rounded up.
 
-    The decimal that Python prints for a float is used exactly, so 0.07 of 100 steps is 7 steps, not 8:
+    A float is converted exactly as Python prints it. For example, 0.07 of 100 steps is 7 steps, not 8:
 
     >>> count_steps("warmup_steps", 0.07, 100)
     7
@@ -51,7 +51,7 @@ def count_steps(setting: str, value: Length, total_steps: int, steps_per_epoch: 
 
 
 def exact_steps(setting: str, value: Length, total_steps: int, steps_per_epoch: int | None = None) -> Fraction:
-    """Convert ``value`` to steps as `count_steps` does, but without rounding up fractions of a step."""
+    """Convert ``value`` to a number of steps. A fraction of a step is not rounded."""
     check_total(total_steps)
     if steps_per_epoch is not None:
         check_count("steps_per_epoch", steps_per_epoch, "a whole number of steps, 1 or more, or null")

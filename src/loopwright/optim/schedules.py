@@ -172,8 +172,8 @@ def inverse_sqrt(
 
     After the warm-up the factor is *sqrt((W + 1) / (t + 1))*, which does not depend on the length of the run.
 
-    Source: A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 5.3, equation 3. There ``step_num`` is
-    *t + 1* and ``warmup_steps`` is *W + 1*. Here the factor is scaled to reach 1 at the end of the warm-up.
+    Source: A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 5.3, equation 3. In this
+    paper, ``step_num`` is *t + 1* and ``warmup_steps`` is *W + 1*. Difference: the factor reaches 1 after the warm-up.
 
     Args:
         optimizer: optimizer whose learning rates are scaled.
@@ -210,7 +210,7 @@ def step_decay(
         steps_per_epoch: number of steps in an epoch, as for `constant`.
 
     Raises:
-        SettingError: if the warm-up is longer than the run, if a milestone lies within the warm-up, if an milestone is
+        SettingError: if the warm-up is longer than the run, if a milestone lies within the warm-up, if a milestone is
             not below ``total_steps``, or if a value is outside its range.
     """
     num_warmup = count_warmup(warmup_steps, total_steps, steps_per_epoch)

@@ -1,4 +1,4 @@
-"""`PassGenerators`, a context manager that replaces the generators of a dataloader and its samplers for a pass."""
+"""`PassGenerators`, a context manager that replaces the generators of a dataloader and its samplers during one pass."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class PassGenerators:
     """Replaces torch generators by new ones for one pass, so that the pass draws reproducible numbers.
 
     The seed of a new generator depends on the original generator's initial seed, the run's seed and the index of the
-    pass. The new generators keep their states between two entries of the context. A sampler that draws a few numbers at
-    a time therefore continues its sequence. On exit, the original generators are put back with unchanged states.
+    pass. The new generators keep their states between two ``with`` blocks. A sampler that draws a few numbers in
+    each ``with`` block therefore continues its sequence. On exit, the original generators are restored unchanged.
 
     Args:
         parts: objects that may have a `torch.Generator` in their attribute ``generator``. Objects that share a

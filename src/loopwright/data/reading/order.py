@@ -29,13 +29,12 @@ def pass_order(num_samples: int, *, is_shuffled: bool, seed: int, pass_index: in
 
     Args:
         num_samples: number of samples in the data set.
-        is_shuffled: whether the order is a permutation determined by (seed, pass_index); otherwise it is 0, 1, 2, …
+        is_shuffled: True for a permutation determined by (seed, pass_index), False for the order 0, 1, 2, …
         seed: seed of the run.
         pass_index: index of the pass, from 0.
 
     Returns:
-        A sequence that contains each index in [0, num_samples) once: a range, an int64 tensor, or a `Permutation`. No
-        existing random generator is used.
+        A sequence that contains each index in [0, num_samples) once: a range, an int64 tensor, or a `Permutation`.
     """
     if not is_shuffled:
         return range(num_samples)
@@ -46,7 +45,7 @@ def pass_order(num_samples: int, *, is_shuffled: bool, seed: int, pass_index: in
 
 
 def index_batches(order: Order, batch_size: int, first: int, *, drop_last: bool) -> Iterator[list[int]]:
-    """Cut ``order`` into batches of indices, and yield the batches from batch ``first`` (counted from 0) on."""
+    """Cut ``order`` into batches of indices, and yield the batches, beginning with batch ``first`` (from 0)."""
     num_samples = len(order)
     stop = num_samples - num_samples % batch_size if drop_last else num_samples
     num_ahead = max(1, _NUM_INDICES_AHEAD // batch_size) * batch_size

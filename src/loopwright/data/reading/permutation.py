@@ -1,17 +1,17 @@
-"""`Permutation`, a random order that is computed in slices and is never in memory as a whole.
+"""`Permutation`, a random order that is computed in slices. The whole order is never in memory.
 
 The order is a pseudo-random bijection of [0, num_samples). It is built with methods of format-preserving encryption:
 
 - A Feistel network is a bijection for any round function (Luby and Rackoff, "How to construct pseudorandom permutations
   from pseudorandom functions", 1988).
-- An alternating Feistel network changes the two halves of a word in turn. The halves may differ in length, so that a
-  word can have any number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies,
+- An alternating Feistel network changes the two halves of a word in turn. The halves may differ in length, because a
+  word may have an odd number of bits (Lucks, "Faster Luby-Rackoff ciphers", 1996; FFX of Bellare, Rogaway and Spies,
   2010).
 - Cycle walking applies the bijection again to a result outside [0, num_samples), until the result is inside (Black and
-  Rogaway, "Ciphers with arbitrary finite domains", 2002, section 4). The words have as few bits as possible, so that
-  fewer than two applications are needed on average.
+  Rogaway, "Ciphers with arbitrary finite domains", 2002, section 4). The words have as few bits as possible. Fewer
+  than two applications are therefore needed on average.
 
-The round function is a fast mixing function for 64-bit words, not a cipher: an order must look random, but need not be
+The round function is a fast mixing function for 64-bit words, not a cipher, because an order does not need to be
 secret.
 """
 
@@ -27,8 +27,8 @@ from loopwright.seeding import derive
 # and the result of eight rounds for up to 8 numbers.
 _NUM_ROUNDS = 8
 
-# `_mix` follows the finalizer of splitmix64 (Steele et al. 2014). It multiplies by these two factors, and between the
-# multiplications XORs the low half of a word with its high half.
+# `_mix` follows the finalizer of splitmix64 (Steele et al. 2014). It multiplies a word by _FIRST_FACTOR, XORs the low
+# half of the word with its high half, and multiplies the word by _SECOND_FACTOR.
 _FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
 _HALF_WORD = np.uint64(32)
@@ -59,7 +59,7 @@ class Permutation:
         return self._num_samples
 
     def __getitem__(self, places: slice) -> NDArray[np.int64]:
-        """Return the numbers in the slice ``places``. A call has a fixed cost, the cost of a few thousand numbers."""
+        """Return the numbers in the slice ``places``. A call has an overhead of a few thousand numbers."""
         start, stop, step = places.indices(self._num_samples)
         words = self._permute_words(np.arange(start, stop, step, dtype=np.uint64))
         outside = np.flatnonzero(words >= self._num_samples)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 
 class Rows(Sequence[Any]):
-    """A collated batch that is also a sequence of samples. This package's data sets return it from ``__getitems__``.
+    """A collated batch that is also a sequence of samples.
 
+    ``__getitems__`` of the data sets in this package returns `Rows`.
     `SampleReader` uses ``batch`` without collating. torch's `DataLoader` collates the result of ``__getitems__``, and
     therefore needs a sequence of samples.
 

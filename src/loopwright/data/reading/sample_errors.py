@@ -1,4 +1,4 @@
-"""Errors that say which samples could not be read.
+"""Functions and classes for errors that name the samples that could not be read.
 
 The module also contains the objects that worker processes send to the main process.
 """

@@ -17,20 +17,21 @@ from loopwright.seeding import SideStreams, derive
 # batches, because a swap takes longer than drawing a key.
 _NUM_BATCHES_AHEAD = 64
 
-# Number of the most recently drawn batches whose keys are kept. When a pass is paused, fewer batches than this number
+# Number of recently drawn batches whose keys are kept. When a pass is paused, fewer batches than this number
 # are drawn but not yet read.
 _NUM_BATCHES_KEPT = 1024
 
 
 class SampledSource:
-    """Reads the samples of a data set that the user's sampler chooses, in its order.
+    """Reads the samples that the user's sampler chooses, in the order of the sampler.
 
     To start later in a pass, keys are drawn and skipped without reading data.
 
-    While the sampler runs, the random generators are seeded by (seed, pass), and so is a `torch.Generator` in the
-    sampler's attribute ``generator``. The order of a pass can therefore be drawn again. A sampler with another source
-    of random numbers continues its order after a pause in the same process, but a new process cannot reproduce this
-    order. ``set_epoch`` of the sampler is called with the index of the pass. Keys are drawn up to 64 batches ahead.
+    While the sampler runs, the random generators are seeded by (seed, pass). A `torch.Generator` in the sampler's
+    attribute ``generator`` is replaced by a generator whose seed depends on (seed, pass). The order of a pass can
+    therefore be drawn again. A sampler with another source of random numbers continues its order after a pause in the
+    same process, but a new process cannot reproduce this order. ``set_epoch`` of the sampler is called with the index
+    of the pass. Keys are drawn up to 64 batches ahead.
 
     Args:
         reader: reader of the samples.
@@ -92,7 +93,7 @@ class SampledSource:
         """Return None. A resume needs only the indices of the pass and the micro-batch, which the run saves."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing, because there is no state."""
+        """Do nothing, because `state_dict` returns None."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """Return an iterator over the batches of a pass, beginning with batch ``first``; both count from 0."""

@@ -27,7 +27,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def with_workers(loader: DataLoader[Any], dataset: Any) -> tuple[DataLoader[Any], util.Finalize[None]]:
-    """Copy ``loader`` for `read_pass`; return the copy and a function that ends its workers within 3 s.
+    """Copy ``loader`` for `read_pass`; return the copy, and a function that ends the workers within 3 s.
 
     Python also calls this function when the interpreter exits or the copy is deleted. In a worker,
     ``get_worker_info().dataset`` is ``dataset``.
@@ -75,10 +75,10 @@ def read_pass(loader: DataLoader[Any], end: Callable[[], None]) -> Iterator[Any]
 
 @contextmanager
 def _away_from_current_directory(context: Any) -> Iterator[None]:
-    """Let Python processes that start in this context import nothing from the current directory.
+    """Prevent processes that start in this context from importing modules of the current directory.
 
-    `multiprocessing` starts them with ``python -c``, which puts the current directory first on ``sys.path``. Python
-    replaces this path by the path of the main process, but only after the first imports.
+    `multiprocessing` starts these processes with ``python -c``, which puts the current directory first on ``sys.path``.
+    Python replaces this path by the path of the main process, but only after the first imports.
     """
     if context.get_start_method() == "fork":
         yield

@@ -1,4 +1,4 @@
-"""`NumberEncoding` and `CategoryEncoding`: how the cells of one column of a table are converted to tensors.
+"""`NumberEncoding` and `CategoryEncoding`, which convert the cells of one table column to tensors.
 
 Shape suffixes: N rows, F features.
 """
@@ -90,8 +90,8 @@ class CategoryEncoding:
     Attributes:
         name: name of the column.
         categories: known categories in order. For a target, these are the classes.
-        fill: category that replaces an empty cell. It is "", a category of its own, if the training rows have empty
-            cells, and otherwise their most frequent category. None: an empty cell is not replaced.
+        fill: category that replaces an empty cell: the category "" if the training rows have empty cells; otherwise the
+            most frequent category in the training rows. None: empty cells are not replaced.
     """
 
     kind: ClassVar[Kind] = "category"
@@ -151,7 +151,7 @@ def fit_feature(table: Table, column: Column, rows_N: Tensor, *, standardizes: b
     """Return the encoding of a feature column. The training rows ``rows_N`` determine it.
 
     Returns:
-        The encoding. A fault for too many categories, and for numbers that have no finite standard deviation.
+        The encoding. If the column has too many categories, or `fit_number` returns a fault: the fault.
     """
     if column.kind == "number":
         return fit_number(table, column, rows_N, standardizes=standardizes)
@@ -171,7 +171,8 @@ def fit_number(table: Table, column: Column, rows_N: Tensor, *, standardizes: bo
     """Return the encoding of a column of numbers. The training rows ``rows_N`` determine it.
 
     Returns:
-        The encoding. A fault if the column is empty in all training rows, or has no finite standard deviation.
+        The encoding. A fault if empty cells are filled and all training rows are empty, or if numbers are standardised
+        and their mean or standard deviation is not finite.
     """
     values_N, fill = torch.tensor(column.numbers, dtype=torch.float64)[rows_N], None
     if table.fills and column.name != table.target:
@@ -198,7 +199,7 @@ def _filled(values_N: Tensor, fill: float | None) -> Tensor:
 
 
 def in_order(categories: Iterable[str]) -> tuple[str, ...]:
-    """Sort categories by value if all are numbers, so that 10 comes after 9; otherwise sort them as strings."""
+    """Sort categories by value if all categories are numbers (9 before 10), otherwise as strings."""
     numbers = {name: as_number(name) for name in categories}
     if all(number is not None for number in numbers.values()):
         return tuple(sorted(numbers, key=lambda name: (numbers[name], name)))
@@ -214,8 +215,8 @@ def read_column(path: str, found: Any, categories: str = "categories") -> Column
         categories: key of the list of categories in the entry.
 
     Raises:
-        SettingError: for an entry without the form that `to_json` returns. The message contains the path of the wrong
-            value.
+        SettingError: if the entry does not have the form that `to_json` returns. The message contains the path of the
+            invalid value.
     """
     if not isinstance(found, Mapping):
         raise refuse_type(path, found, "a mapping with name and kind")

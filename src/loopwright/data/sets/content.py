@@ -1,4 +1,4 @@
-"""`hash_content`, which computes a hash that shows whether two runs read equal data."""
+"""`hash_content`, which computes a hash of a data set. Equal hashes show that two runs read equal data."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def hash_content(dataset: Any) -> str | None:
 
     Returns:
         The digest, hexadecimal. None for a data set that is larger than `MAX_HASHED_BYTES`, contains sparse tensors, or
-        is of another class. None also for a table, because its tensors are computed and may be rounded differently on
-        another machine. For a table, `Splits.facts` contains the hash of the file instead.
+        has an unsupported class. None also for a table: another machine may round the encoded numbers differently. For
+        a table, `Splits.facts` contains the hash of the file instead.
 
     Raises:
         DataError: for an image file that cannot be read.

@@ -59,7 +59,7 @@ def csv(
         target: name of the target column.
         batch_size: number of rows in a micro-batch, and in a validation batch.
         num_workers: number of dataloader worker processes; 0: the main process reads.
-        types: types of columns by column name: ``number``, ``category`` or ``ignore``. A JSON string is also accepted,
+        types: column types by column name: ``number``, ``category`` or ``ignore``. A JSON string is also accepted,
             because Hydra cannot read all column names in an override. For any other column, the first value determines
             the type, and a cell of the other type is refused. A column of text is also refused if more than half of its
             cells, and more than 10, are different, or if its cells are numbers with decimal commas.
@@ -71,14 +71,15 @@ def csv(
         decimal: ``point`` or ``comma``: the sign before the decimals of a number. With ``comma``, points may separate
             groups of three digits.
         encoding: text encoding of the table, such as ``utf-8``, ``latin-1`` or ``cp1252``.
-        missing: ``error``: empty cells are refused. ``fill``: empty cells of the feature columns are filled. A number,
-            also a cell such as ``NA``, becomes the median of the training rows. In a column of categories, the empty
-            cell is a category of its own, or the most frequent category if the training rows have no empty cell.
+        missing: ``error``: empty cells are refused. ``fill``: empty cells of the feature columns are filled. In a
+            column of numbers, an empty cell or a cell such as ``NA`` becomes the median of the training rows. In a
+            column of categories, an empty cell becomes the category "", or the most frequent category if the training
+            rows have no empty cell.
 
     Raises:
         SettingError: for a missing or malformed table, with row and column in the message; for an unknown column. If
-            several columns have faults, the message names the first fault of up to ten of them, and one line that
-            repairs all columns.
+            several columns have faults, the message describes up to ten faults, and ends with the settings that repair
+            the columns, if such settings exist.
     """
     if not isinstance(target, str):
         raise refuse_type("target", target, "the name of a column")

@@ -35,7 +35,8 @@ KINDS: tuple[Kind, ...] = ("number", "category", "ignore")
 MAX_COLUMNS = 50_000  # reading this number of columns takes seconds
 _MAX_LISTED = 50  # largest number of column names in a message
 
-# A column of text is refused if its number of different cells is above both limits.
+# A column of text is refused if its number of different cells exceeds _FEW_CATEGORIES, and exceeds the number of rows
+# times _MAX_CATEGORY_FRACTION.
 _FEW_CATEGORIES = 10
 _MAX_CATEGORY_FRACTION = 0.5
 
@@ -55,8 +56,8 @@ def read_table(
     """Read a table whose first row contains the column names.
 
     If ``types`` does not contain a column, the first cell with a value determines whether the column has numbers or
-    categories. A cell of the other type is refused. An empty cell is refused too, unless ``types`` declares its column
-    as categories, or ``fills`` is True.
+    categories. A cell of the other type is refused. Empty cells are accepted in a column that ``types``
+    declares as categories, and, if ``fills`` is True, in every feature column. Other empty cells are refused.
 
     Args:
         setting: name of the setting that contains the path, for messages.
@@ -69,7 +70,7 @@ def read_table(
         checks_categories: whether a column of text is refused if it has too many categories for its number of rows, or
             if its cells are numbers with the other decimal sign. A column that ``types`` declares as categories is
             always accepted.
-        has_fixed_types: whether messages leave out the advice to change the type of a column.
+        has_fixed_types: whether messages omit the advice to change the type of a column.
 
     Raises:
         SettingError: for a table that cannot be read, with row and column in the message; for more than 50,000 columns;
@@ -143,7 +144,7 @@ def _read(empty: Table, text: TextIO, *, checks_categories: bool) -> Table:
 def _note(fault: Fault, column: Column, faults: list[Fault]) -> None:
     """Add a fault to the list. Unless `FILL_EMPTY` is a remedy, the later cells of its column are ignored."""
     if fault.remedies and fault.remedies[0].kind is not None:
-        faults[:] = [other for other in faults if other.column != column.name]  # the remedy repairs these faults, too
+        faults[:] = [other for other in faults if other.column != column.name]  # repaired by the new remedy
     faults.append(fault)
     if FILL_EMPTY not in fault.remedies:
         column.kind = "ignore"
@@ -236,7 +237,7 @@ def _add(table: Table, column: Column, row: int, cell: str) -> Fault | None:
 
 
 def _add_missing(table: Table, column: Column, row: int, cell: str) -> Fault | None:
-    """Add a missing value to its column. Return the fault for the first one, unless missing values are accepted."""
+    """Add a missing value to its column. Return a fault for the first missing value if missing values are refused."""
     if column.kind is None:
         column.leading.append((row, cell))
         return None
@@ -250,7 +251,7 @@ def _add_missing(table: Table, column: Column, row: int, cell: str) -> Fault | N
 
 
 def _add_leading(table: Table, column: Column) -> Fault | None:
-    """Add the missing values above the first value. In a column of categories, a cell such as NA is a category."""
+    """Add the missing values above the first value. In a column of categories, NA becomes a category."""
     faults = []
     for row, cell in column.leading:
         if cell and column.kind == "category":
@@ -294,7 +295,7 @@ def _other_decimal(table: Table, name: str, where: str) -> Fault:
 
 
 def _column_fault(table: Table, column: Column, *, checks_categories: bool) -> Fault | None:
-    """Return a fault of a column as a whole; None if the column can be used."""
+    """Return a fault that affects all cells of a column; None if the column can be used."""
     if column.kind is None:
         return table.unusable(f", column {column.name}: has no values", column.name)
     row, cell = column.first

@@ -1,7 +1,7 @@
-"""Data sets whose samples are computed from their indices, and the functions that compute their random numbers.
+"""`FormulaData`, a data set whose samples are computed from their indices, and functions for its random numbers.
 
-A sample does not depend on the order in which samples are read. No generator has to be advanced, so sample 999,999,999
-is computed as fast as sample 0. All random numbers are computed from random 64-bit words. A word is the nth output of
+A sample does not depend on the order in which samples are read. Sample 999,999,999 is computed as fast as sample 0,
+because no generator is advanced. All random numbers are computed from random 64-bit words. A word is the nth output of
 the generator splitmix64 (Steele et al. 2014), which can be computed directly from n. Shape suffixes: B samples, W
 words, N numbers.
 """
@@ -119,8 +119,8 @@ def normal_numbers(seed: int, purpose: str, indices_B: Tensor, num_numbers: int)
     """Return normally distributed numbers, float32, of shape (samples, num_numbers).
 
     Each number is one of 65,536 quantiles of the normal distribution, rounded to a multiple of 2**-12. The quantiles
-    come from a table. If `torch.special.ndtri` computed them for each batch, they would depend on the batch size,
-    because ndtri uses a logarithm, which torch may round differently in a long tensor.
+    come from a table. Calling `torch.special.ndtri` for each batch would give numbers that depend on the batch size:
+    ndtri uses a logarithm, and torch may round a logarithm differently in a long tensor.
     """
     words_BW = words(seed, purpose, indices_B, -(-num_numbers // _NUM_PER_WORD))
     shifts = torch.arange(0, 64, _QUANTILE_BITS)

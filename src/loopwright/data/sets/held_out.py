@@ -11,17 +11,17 @@ from torch import Tensor
 
 from loopwright.errors import SettingError, refuse, refuse_type
 
-# Largest denominator of a fraction. Products of row numbers and denominators are then far below the limit of int64.
+# Largest denominator of a fraction. It keeps the products of row numbers and denominators far below 2**63.
 _MAX_DENOMINATOR = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The training rows or the validation rows of a data set. Positions in either part count from 0.
+    """The training rows or the validation rows of a data set. Positions in a part count from 0.
 
     Row *i* is held out if floor((i + 1) * fraction) > floor(i * fraction), so a fraction of 0.2 holds out every fifth
-    row. No random numbers and no list of rows are needed. If a data set is sorted by class, both parts contain every
-    class that has enough rows.
+    row. If a data set is sorted by class, the training rows and the validation rows contain every class that has enough
+    rows.
 
     Args:
         num_rows: number of rows in the whole set.
@@ -39,7 +39,7 @@ class Part:
         return num_val if self.is_val else self.num_rows - num_val
 
     def rows(self, places: Tensor) -> Tensor:
-        """Return the row numbers in the whole set, int64, of the rows at ``places`` in this part; both count from 0."""
+        """Return the row numbers in the whole set, int64, of the rows at positions ``places`` in this part."""
         num_val, num_all = self.fraction.as_integer_ratio()
         if self.is_val:
             return -(-(places + 1) * num_all // num_val) - 1

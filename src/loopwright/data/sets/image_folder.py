@@ -21,7 +21,7 @@ from loopwright.errors import DataError, SettingError, check_count, did_you_mean
 from loopwright.regular_files import open_regular, regular_size
 
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# Formats by Pillow's names. Pillow knows others, such as PostScript, for which it runs programs.
+# Pillow's names of the accepted formats. Other formats are unsafe: Pillow runs a program to read PostScript.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _SPLITS = frozenset({"test", "train", "val", "valid", "validation"})  # names of folders that are not classes
 _MODES = {1: "L", 3: "RGB"}  # Pillow's image mode by number of channels
@@ -149,9 +149,9 @@ def image_folder(
     A batch is a dict with two entries: ``image``, a float32 tensor of shape (batch, channels, image_size, image_size)
     with values in [0, 1], and ``label``, an int64 tensor of shape (batch,). A label is the position of the class, from
     0, in the sorted folder names. Files are decoded when they are read. A file is ignored if its name begins with a
-    dot, or does not have the ending of an image file (``.jpg``, ``.png``, …). Any of these formats is accepted under
-    each of the endings, and a file may be a link to an image. Labels and split depend on the sorted names, not on the
-    order of the files on the disk. Equal files therefore give equal data on every machine.
+    dot, or does not end like the name of an image file (``.jpg``, ``.png``, …). The format is detected from the content
+    of the file, not from its name. A file may be a link to an image. Labels and split depend only on the
+    sorted names. Equal files therefore give equal data on every machine.
 
     A run records a hash of the names and sizes of all files, and a hash of their content if the content has at most 256
     MiB. The run can be resumed only if these hashes have not changed.
@@ -238,7 +238,7 @@ def list_labelled_images(
 
 
 def list_images(setting: str, path: str) -> list[str]:
-    """Return the images in a folder and in its folders, sorted, without those in folders that begin with a dot.
+    """Return the paths of the images in a folder and its subfolders. Names that begin with a dot are ignored.
 
     Raises:
         SettingError: for a missing folder, and for a folder without images.

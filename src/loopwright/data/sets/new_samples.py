@@ -1,4 +1,4 @@
-"""`new_samples`: reads samples for a trained model, and encodes them as a run encoded its data."""
+"""`new_samples`: reads samples for a trained model, and encodes the samples like the data of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NewSamples:
 
     Attributes:
         loader: dataloader of the samples.
-        key: what identifies a sample: ``row``, its row number in a table, or ``file``, the path of an image.
+        key: kind of the entries in ``keys``: ``row`` (row number in a table) or ``file`` (path of an image).
         keys: row number or path of each sample.
     """
 
@@ -49,7 +49,7 @@ def new_samples(
     *,
     has_targets: bool = False,
 ) -> NewSamples:
-    """Read new samples, and encode them as the samples of a run.
+    """Read new samples, and encode them like the samples of a run.
 
     Args:
         path: path of a table, or of a folder that contains images or folders of images. Columns that the run does not

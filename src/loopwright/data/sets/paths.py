@@ -37,7 +37,7 @@ def _find(setting: str, given: str | os.PathLike[str], kind: str, is_kind: Calla
         raise refuse_type(setting, given, f"the path of a {kind}")
     path = Path(given)
     if not is_kind(path) and str(path).startswith("~"):
-        with suppress(RuntimeError):  # there is no such user
+        with suppress(RuntimeError):  # the user after ~ does not exist
             path = path.expanduser()
     if is_kind(path):
         return path

@@ -1,4 +1,4 @@
-"""`Splits`, which contains the dataloaders of a data configuration and properties of the data."""
+"""`Splits`, the training, validation and test dataloaders of a run, and recorded facts about the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Splits:
     Attributes:
         train: training dataloader.
         val: validation dataloader, or a mapping of names to validation dataloaders; None: no validation.
-        facts: properties of the data by name, such as the hash of a file; ``summary.json`` records these properties.
+        facts: properties of the data by name, such as the hash of a file; a run records them in ``summary.json``.
         encoding: how the samples were converted to tensors, as JSON values by name, which a run records as
             ``data.json``; None: no file. The entry ``target`` may contain ``name``, ``kind`` (category or number), the
             ``classes`` by label, and the ``unit`` of a number.
@@ -34,6 +34,6 @@ class Splits:
     test: Any | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an encoding that a run could not record."""
+        """Check that ``encoding`` can be represented in JSON."""
         if self.encoding is not None:
             encoding_text(self.encoding)

@@ -32,7 +32,7 @@ def synthetic(
     """Create images that are normally distributed around one mean image per class.
 
     Each image is computed from (seed, index). Equal arguments therefore give equal data. A data set of more than 2**24
-    values is not kept in memory, but computed while it is read. A batch is a dict with two entries: ``image``, a
+    values is computed while it is read, and is not kept in memory. A batch is a dict with two entries: ``image``, a
     float32 tensor of shape (batch, *shape), and ``label``, an int64 tensor of shape (batch,).
 
     Args:
@@ -45,7 +45,7 @@ def synthetic(
         num_classes: number of classes, which are equally likely.
         separation: root-mean-square distance between the means of two classes, in standard deviations of the noise.
             The difficulty does not depend on the shape. With 3, classification is hard; with 6, the best model
-            misclassifies about one image in a hundred; with 12, none.
+            misclassifies about one image in a hundred; with 12, almost no image.
         seed: seed of the data.
 
     Raises:
@@ -133,8 +133,9 @@ def synthetic_tokens(
     """Create sequences in which each token is the previous token plus 1, except for noise. The lowest loss is known.
 
     A batch is a dict with one entry, ``tokens``, an int64 tensor of shape (batch, num_tokens + 1): the input tokens,
-    and the target of the last input token. Token *t* is followed by *t* + 1, and the last token of the vocabulary by 0.
-    With probability ``noise``, a token is followed by a random token instead; all tokens are equally likely. The lowest
+    followed by the target of the last input token. Token *t* is followed by *t* + 1. The last token of
+    the vocabulary is followed by 0. With probability ``noise``, a token is followed by a random token instead; all
+    tokens are equally likely. The lowest
     possible loss is `token_entropy` nats per token.
 
     Args:
@@ -205,7 +206,7 @@ class _Tokens:
         is_fresh_BS = fractions(words(self.seed, "noise", indices_B, num_places)) < self.noise
         is_fresh_BS[:, 0] = True
         place_S = torch.arange(num_places)
-        # For each position, the position of the latest random token. The tokens after a random token count up from it.
+        # For each position, the position of the latest random token. Tokens count up from the latest random token.
         last_BS = torch.where(is_fresh_BS, place_S, 0).cummax(dim=1).values
         return {"tokens": (fresh_BS.gather(1, last_BS) + place_S - last_BS) % self.vocab_size}
 

@@ -56,7 +56,7 @@ class Table:
         ignored: names of the ignored columns, in the order of the table.
         has_fixed_types: whether the types of the columns cannot be changed, because a model was trained with them.
         fills: whether empty cells are accepted, except in the target column.
-        rows: row numbers of the rows below the column names. They count from 1, as in a spreadsheet.
+        rows: row numbers of the rows below the column names. Row numbers count from 1, as in a spreadsheet.
     """
 
     setting: str
@@ -76,7 +76,7 @@ class Table:
         return SettingError(self.setting, f"={self.path!r}{problem}")
 
     def refused(self, faults: Sequence[Fault]) -> SettingError:
-        """Build the error for all faults."""
+        """Build one error that describes all faults."""
         return self.error(all_faults(faults, self.types))
 
     def unusable(self, problem: str, name: str, *remedies: Remedy) -> Fault:
@@ -85,7 +85,7 @@ class Table:
         Args:
             problem: text of the message after the path.
             name: name of the column.
-            remedies: remedies for the message. If the column can be left out, this remedy is added as the last one.
+            remedies: remedies for the message. The remedy `LEAVE_OUT` is added if the column can be left out.
         """
         if not self.has_fixed_types and name != self.target:
             remedies = (*remedies, LEAVE_OUT)

@@ -1,4 +1,4 @@
-"""Functions that decide what the text of one cell of a table is: a number, or a missing value."""
+"""Functions that classify the text of one table cell: a number, a missing value, or neither."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_not_finite(cell: str) -> bool:
 
 
 def as_number(cell: str, decimal: str = ".") -> float | None:
-    """Return the finite number in a cell, or None. Unlike in Python, digits with underscores are not a number.
+    """Return the finite number in a cell; None for other text. Digits with underscores, such as 1_000, give None.
 
     Args:
         cell: text of the cell.

@@ -1,4 +1,4 @@
-"""`TableEncoding`, which converts the rows of a table to tensors, and the functions that fit and read it."""
+"""`TableEncoding`, which converts the rows of a table to tensors, and the functions that build an encoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TableEncoding:
     Attributes:
         columns: feature columns, in the order of the features.
         ignored: names of the columns that are not used.
-        target: target column; its categories are the classes.
+        target: target column. If it is a column of categories, its categories are the classes.
     """
 
     columns: tuple[ColumnEncoding, ...]
@@ -120,7 +120,7 @@ class TableEncoding:
 
 
 def fit_table(table: Table, rows_N: Tensor, *, standardizes: bool) -> TableEncoding:
-    """Return the encoding of a table. Its training rows determine the categories, means and deviations.
+    """Return the encoding of a table. The training rows determine all values except the classes.
 
     Args:
         table: table that contains the training rows and the target column.

@@ -1,4 +1,4 @@
-"""`Fault`: a reason why a table cannot be used. `all_faults` builds one error, with one remedy, from all faults."""
+"""`Fault`, a reason why a table cannot be used, and `all_faults`, which builds one message from all faults."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ESCAPED = re.compile(r"[()\[\]{}:=,\\]")
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to type to use a table despite a fault.
+    """A change of the configuration with which a table can be used despite a fault.
 
     Attributes:
         purpose: effect of the remedy, after the word ``to`` in a message.
         kind: type to give to the column; None if the remedy is a setting of the whole table.
-        setting: override of this setting, such as ``data.missing=fill``.
+        setting: override, such as ``data.missing=fill``; "" if the remedy gives the column a type.
     """
 
     purpose: str
@@ -49,8 +49,8 @@ class Fault:
     Attributes:
         problem: text of the message after the path, such as ``, row 3, column x: is empty; expected a value``.
         column: name of the column; "" for a fault of a whole row.
-        remedies: what to type instead, the best remedy first.
-        by_hand: how to change the file. A message about several faults contains it only if there is no remedy.
+        remedies: changes of the configuration that repair the fault, the best one first.
+        by_hand: how to change the file. A message about several faults omits this text for a fault with remedies.
     """
 
     problem: str
@@ -60,7 +60,7 @@ class Fault:
 
 
 def all_faults(faults: Sequence[Fault], types: Mapping[str, Kind]) -> str:
-    """Return the text of the error for all faults, after the path. Its last sentence is one line that repairs them.
+    """Return the message for all faults, without the path. It ends with the remedies, if there are any.
 
     Args:
         faults: at least one fault.
@@ -99,8 +99,8 @@ def _line(remedies: Sequence[tuple[Fault, Remedy]], types: Mapping[str, Kind]) -
 def typed(types: Mapping[str, Kind]) -> str:
     """Return what to type to give columns these types: an override, or a line of a configuration file.
 
-    Hydra cannot read all column names in a mapping. Then the override contains a JSON string. A string with a quote or
-    a backslash would need further escapes, so the text is a line of a configuration file instead.
+    If Hydra cannot read one of the column names in a mapping, the override contains a JSON string. If this JSON string
+    contains a single quote or a backslash, the result is a line of a configuration file, which needs no escapes.
     """
     if all(_TYPABLE.fullmatch(column) for column in types):
         pairs = (f"{_ESCAPED.sub(_escape, column)}: {given}" for column, given in types.items())

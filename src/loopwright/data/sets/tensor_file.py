@@ -29,8 +29,8 @@ _NUM_BYTES_HASHED = 2**20  # number of bytes that are hashed at each end of a fi
 class TensorFile:
     """Data set of tensors that stay on disk. Sample *i* is row *i* of each tensor.
 
-    The operating system loads the pages that are read, and keeps as many in memory as it can. Each worker process opens
-    the files itself.
+    The files are memory-mapped: the operating system loads only the pages that are read. Each spawned worker process
+    opens the files itself.
 
     Args:
         files: path of a ``.safetensors`` file with named tensors, or a mapping of names to paths of ``.npy`` files.
@@ -49,7 +49,7 @@ class TensorFile:
         self._part = part
 
     def __reduce__(self) -> tuple[Callable[..., TensorFile], tuple[Any, ...]]:
-        """Pickle the arguments only. Otherwise a spawned worker would receive copies of the tensors."""
+        """Pickle only the arguments, because pickling the tensors would send copies to a spawned worker."""
         return type(self), self._arguments
 
     def __len__(self) -> int:

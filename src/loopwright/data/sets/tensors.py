@@ -18,8 +18,8 @@ class TensorData:
     Reading draws no random numbers. A batch is read with one indexing operation for each tensor.
 
     Args:
-        tensors: tensors by the names that the model uses, with the samples along the first dimension. They are not
-            copied.
+        tensors: tensors by the names that the model uses, with the samples along the first dimension. The tensors are
+            not copied.
 
     Raises:
         SettingError: if there are no tensors, or if they differ in their number of rows.

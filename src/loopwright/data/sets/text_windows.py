@@ -46,7 +46,7 @@ class TextWindows:
         num_windows = -(-len(text) // window_length)
         padded = np.full(1 + num_windows * window_length, _PADDING, dtype=np.int16)
         padded[: 1 + len(text)] = np.frombuffer(_BEGINNING + text, dtype=np.uint8)
-        # A view in which the first byte of each window is the last byte of the window before it.
+        # In this view, the first byte of each window is the last byte of the previous window.
         self._windows_NS = torch.from_numpy(padded).unfold(0, window_length + 1, window_length)
 
     @property
