@@ -26,6 +26,7 @@ DIRECTORY = "LOOPWRIGHT_RUN_DIR"  # environment variable with the run directory,
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
 _CHANGED = ("TORCHELASTIC_SIGNALS_TO_HANDLE", DIRECTORY)  # environment variables
 _EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _STUCK_SECONDS = 12.0  # time that a process has to end after another process has ended by an error
 
 
@@ -72,6 +73,9 @@ def run_processes(words: Sequence[str], directory: Path, num_processes: int, wai
     code = read_end(directory)
     if code is None:
         cause = find_cause(directory)
+        signals = {-failure.exitcode for failure in failures.values()}
+        if received is None and signals and signals <= {*_STOP_SIGNALS}:  # a process was not ready for a signal yet
+            received = min(signals)
         if received is not None:
             code = _EXIT_CODES.get(received, 143)
             complain(f"interrupted (run directory: {directory})")
@@ -128,11 +132,13 @@ def _as_before(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the log messages of torch's launcher, which repeat the end of each process."""
-    logger = logging.getLogger("torch.distributed.elastic")
-    before, logger.disabled = logger.level, False
-    logger.setLevel(logging.CRITICAL + 1)
+    """Hide the log messages of torch's launcher, which repeat signals and the end of each process."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]
+    before = {logger: logger.disabled for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, was_disabled in before.items():
+            logger.disabled = was_disabled

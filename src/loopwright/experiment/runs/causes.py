@@ -23,6 +23,7 @@ from loopwright.regular_files import read_regular, replace_file
 FOLDER = "ranks"
 _MAX_BYTES = 1 << 20
 _POLL_SECONDS = 0.05
+_WRITE_SECONDS = 0.5  # time in which the file of an ended process becomes visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +91,19 @@ def find_cause(directory: Path, *, without: int | None = None, within_seconds: f
         within_seconds: seconds to wait for a cause.
     """
     deadline = time.monotonic() + within_seconds
+    killed_since: float | None = None
     while True:
         found = [cause for cause in _causes(directory) if cause.rank != without]
         own = sorted((cause for cause in found if cause.is_own), key=lambda cause: cause.seconds)
         if own:
             return own[0]
-        is_last = time.monotonic() > deadline
-        ended = {cause.rank for cause in found}
+        ended = {without, *(cause.rank for cause in found)}
         killed = [rank for rank, process_id in processes(directory) if rank not in ended and not _is_alive(process_id)]
-        killed = [rank for rank in killed if rank != without]
-        if killed and is_last:
-            return Cause(rank=killed[0], line="the process was killed")
-        if is_last:
+        now = time.monotonic()
+        killed_since = (killed_since or now) if killed else None
+        if killed_since is not None and (now > deadline or now - killed_since > _WRITE_SECONDS):
+            return Cause(rank=killed[0], line="the process was killed, or ended without a message")
+        if now > deadline:
             return None
         time.sleep(_POLL_SECONDS)
 

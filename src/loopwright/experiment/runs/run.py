@@ -216,8 +216,8 @@ def _fit(
         result = trainer.fit(data.train, data.val, init_from=start, strict=strict, init_optimizer=init_optimizer)
     else:
         result = trainer.fit(data.train, data.val, ckpt_path=start)
-    if result.state == "interrupted":
-        raise SystemExit(143)
+    if result.state == "interrupted":  # by another process; a signal to this process has raised already
+        raise KeyboardInterrupt if trainer.stop_reason == "SIGINT" else SystemExit(143)
     best = None if result.best is None else asdict(result.best)
     step, num_steps = f"global_step {result.global_step:,}", result.plan.total_steps
     if result.state == "completed":
