@@ -4,7 +4,16 @@ from loopwright.device.accelerator import Cpu, Gpu, MpsGpu, move_tensors
 from loopwright.device.blocks import find_blocks
 from loopwright.device.compiling import check_compiler
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
-from loopwright.device.device import MAX_THREADS, Device, Waits, choose_num_threads, is_auto, open_device, resolve_kind
+from loopwright.device.device import (
+    MAX_THREADS,
+    Device,
+    Waits,
+    choose_num_threads,
+    count_devices,
+    is_auto,
+    open_device,
+    resolve_kind,
+)
 from loopwright.device.ranks import Alone, Together, is_peer_error
 from loopwright.device.strategies import Replicated, Single, make_strategy
 from loopwright.device.world import World, read_world
@@ -23,6 +32,7 @@ __all__ = [
     "World",
     "check_compiler",
     "choose_num_threads",
+    "count_devices",
     "deterministic_operations",
     "deterministic_workspace",
     "find_blocks",

@@ -24,7 +24,7 @@ MAX_SECONDS = 1_000_000
 KINDS = ("auto", "cpu", "gpu", "cuda", "mps", "xpu")
 STRATEGIES = ("ddp", "fsdp")
 MAX_PROCESSES = 1_024  # on one machine
-_TORCH_TYPES = {"gpu": "cuda"}  # for kinds whose name in torch differs
+_TORCH_TYPES = {"gpu": "cuda", "cuda": "cuda"}  # for kinds whose name in torch differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,14 @@ def resolve_kind(kind: str) -> str:
     if kind != "auto":
         return kind
     return next(each for each in ("gpu", "xpu", "mps", "cpu") if _is_available(_TORCH_TYPES.get(each, each)))
+
+
+def count_devices(kind: str) -> int | None:
+    """Return the number of devices of a kind on this machine; None for the CPU, which any number of processes share."""
+    kind = resolve_kind(kind)
+    if kind == "cpu":
+        return None
+    return 1 if kind == "mps" else int(torch.get_device_module(_TORCH_TYPES.get(kind, kind)).device_count())
 
 
 def _is_available(torch_type: str) -> bool:

@@ -32,6 +32,7 @@ from loopwright.experiment.jobs.job_plan import JobPlan, plan_job
 from loopwright.experiment.jobs.model_check import check_takes, fill_model
 from loopwright.experiment.jobs.model_demands import is_shipped, note_more_classes
 from loopwright.experiment.jobs.objects import JobObjects
+from loopwright.experiment.jobs.process_checks import check_devices, check_processes
 from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, types_data
@@ -166,7 +167,8 @@ class JobChecker:
         )
         if self._compares_data:
             self._once(job, ["data", *_CHECKPOINTS], lambda: _check_same_data(job, objects, trust.flags))
-        job = replace(job, notes=(*job.notes, *note_more_classes(model, objects.data, job)))
+        notes = (*note_more_classes(model, objects.data, job), *check_processes(objects, model))
+        job = replace(job, notes=(*job.notes, *notes))
         plan = plan_job(job.settings, objects, job.notes, has_own_outputs=not _is_ours(config["model"]))
         # A callback of a trusted package may change batches before the model receives them.
         if model is not None and _is_ours(config["data"]) and _is_ours(config.get("callbacks")):
@@ -206,6 +208,7 @@ def _usable_device(job: Job, trust: Trust) -> Device:
         opened = open_device(device)
     except SettingError as error:
         raise SettingError("device.kind", error.problem) from None
+    check_devices(device)
     if device.compiling is not None:
         check_compiler(device.compiling, opened.torch_device.type)
     return device

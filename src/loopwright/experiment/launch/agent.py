@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,35 +18,37 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from loopwright.device import Waits
+from loopwright.device import Device
 from loopwright.experiment.console.messages import complain
 from loopwright.experiment.runs.causes import find_cause, processes, read_end, remove_files
+from loopwright.experiment.runs.ending import RunRequest
 
-DIRECTORY = "LOOPWRIGHT_RUN_DIR"  # environment variable with the run directory, for the processes that are started
+# Environment variables for the processes that are started: the run directory, and whether process 0 prints only errors.
+DIRECTORY = "LOOPWRIGHT_RUN_DIR"
+QUIET = "LOOPWRIGHT_IS_QUIET"
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
-_CHANGED = ("TORCHELASTIC_SIGNALS_TO_HANDLE", DIRECTORY)  # environment variables
+_CHANGED = ("TORCHELASTIC_SIGNALS_TO_HANDLE", DIRECTORY, QUIET)  # environment variables
 _EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _STUCK_SECONDS = 12.0  # time that a process has to end after another process has ended by an error
 
 
-def run_processes(words: Sequence[str], directory: Path, num_processes: int, waits: Waits) -> int:
+def run_processes(request: RunRequest, device: Device) -> int:
     """Run ``loopwright WORDS`` in several processes, which train together. Return the exit code of the run.
 
     If a process ends by an error, the others end within seconds. Its error is printed once, by process 0 or by this
     function.
 
     Args:
-        words: words of the command line, without ``loopwright``.
-        directory: run directory of all processes.
-        num_processes: number of processes.
-        waits: limits of the time for which processes wait for each other.
+        request: the run. Each process carries out the words of its command line.
+        device: device settings of the run.
     """
+    directory, words, waits = request.directory, request.words[1:], device.waits
     remove_files(directory)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=num_processes,
+        nproc_per_node=device.num_processes,
         logs_specs=DefaultLogsSpecs(),
         run_id=uuid4().hex,
         rdzv_backend="c10d",
@@ -62,7 +64,8 @@ def run_processes(words: Sequence[str], directory: Path, num_processes: int, wai
     ended = threading.Event()
     threading.Thread(target=_end_stuck_processes, args=(directory, ended), name="stuck", daemon=True).start()
     try:
-        with _as_before(directory), _quiet():
+        with _as_before(), _quiet():
+            os.environ |= {DIRECTORY: str(directory.absolute()), QUIET: str(int(request.is_quiet))}
             elastic_launch(config, sys.executable)("-P", "-m", "loopwright", *words)
     except ChildFailedError as error:
         failures = error.failures
@@ -111,12 +114,11 @@ def _end_stuck_processes(directory: Path, ended: threading.Event) -> None:
 
 
 @contextmanager
-def _as_before(directory: Path) -> Iterator[None]:
+def _as_before() -> Iterator[None]:
     """Restore signal handlers and environment variables, which torch's launcher changes."""
     numbers = [getattr(signal, name) for name in _SIGNALS]
     handlers = {number: signal.getsignal(number) for number in numbers}
     variables = {name: os.environ.get(name) for name in _CHANGED}
-    os.environ[DIRECTORY] = str(directory.absolute())
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from loopwright.experiment.console.messages import complain, one_line_of
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.launch.rank import directory_of_launch, is_own_launch, joined, with_shared_seed
+from loopwright.experiment.launch.rank import as_ranked, directory_of_launch, is_own_launch, joined
 from loopwright.experiment.launch.run_job import run_job, starts_processes
 from loopwright.experiment.launch.supervised import Supervised
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
@@ -34,7 +34,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
     """
     if job.directory is not None and not is_own_launch():
         check_usable("hydra.run.dir", Path(job.directory))
-    with joined(job.config["device"], trust) as ranks, checked(with_shared_seed(job, ranks), trust) as ready:
+    with joined(job.config["device"], trust) as ranks, checked(as_ranked(job, ranks), trust) as ready:
         directory = directory_of_launch(ranks, partial(_make_directory, job))
         if supervised is not None:
             supervised.tell(directory)

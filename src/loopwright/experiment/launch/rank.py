@@ -21,7 +21,7 @@ from loopwright.experiment.console.messages import complain, one_line_of
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.launch.agent import DIRECTORY
+from loopwright.experiment.launch.agent import DIRECTORY, QUIET
 from loopwright.experiment.runs.causes import (
     FOLDER,
     begin,
@@ -81,12 +81,19 @@ def directory_of_launch(ranks: Ranks, make: Callable[[], Path]) -> Path:
     return Path(ranks.share_bytes(None if ranks.rank else os.fsencode(make())).decode())
 
 
-def with_shared_seed(job: Job, ranks: Ranks) -> Job:
-    """Return the job with a seed. If its configuration sets none, all processes get the seed that process 0 draws."""
-    if ranks.world_size == 1 or job.settings.seed is not None:
+def as_ranked(job: Job, ranks: Ranks) -> Job:
+    """Return the job of one of several processes: with a seed, and with the number of processes on this machine.
+
+    If the configuration sets no seed, all processes get the seed that process 0 draws.
+    """
+    if ranks.world_size == 1:
         return job
-    seed = int(ranks.share_bytes(None if ranks.rank else str(draw_seed()).encode()))
-    return replace(job, config={**job.config, "seed": seed}, settings=replace(job.settings, seed=seed))
+    seed = job.settings.seed
+    if seed is None:
+        seed = int(ranks.share_bytes(None if ranks.rank else str(draw_seed()).encode()))
+    device = {**job.config["device"], "num_processes": read_world(os.environ).local_world_size}
+    config = {**job.config, "seed": seed, "device": device}
+    return replace(job, config=config, settings=replace(job.settings, seed=seed))
 
 
 def run_rank(request: RunRequest, ranks: Ranks) -> int:
@@ -108,6 +115,7 @@ def run_rank(request: RunRequest, ranks: Ranks) -> int:
 def _lead(request: RunRequest) -> int:
     directory = request.directory
     try:
+        request = replace(request, is_quiet=request.is_quiet or os.environ.get(QUIET) == "1")
         with opened(directory, request.trust):
             code = carry_out(request).exit_code
     except (SettingError, CheckpointError) as error:

@@ -31,6 +31,6 @@ def run_job(request: RunRequest, ranks: Ranks) -> int:
     if starts_processes(request.job, ranks):
         device = request.job.device
         assert isinstance(device, Device)
-        return run_processes(request.words[1:], request.directory, device.num_processes, device.waits)
+        return run_processes(request, device)
     with opened(request.directory, request.trust):
         return carry_out(request).exit_code

@@ -27,7 +27,6 @@ _VARIABLES = (
     "PYTHONHASHSEED",
     "RANK",
     "SLURM_JOB_ID",
-    "WORLD_SIZE",
 )
 # Environment variables from which torch's libraries choose their kernels. Earlier versions of Loopwright recorded
 # neither these variables nor `hardware.cpu_capability`.

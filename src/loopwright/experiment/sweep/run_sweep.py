@@ -108,7 +108,7 @@ def _run_processes(request: RunRequest) -> Ended:
     """Run a job in several processes. Return its outcome, which process 0 has written to the summary."""
     device = request.job.device
     assert isinstance(device, Device), "settle() builds the device settings"
-    code = run_processes(request.words[1:], request.directory, device.num_processes, device.waits)
+    code = run_processes(request, device)
     summary = read_summary(request.directory)
     state = {0: str(summary.get("state")), 130: "interrupted", 143: "interrupted"}.get(code, "failed")
     objective, error = summary.get("objective"), summary.get("error")
