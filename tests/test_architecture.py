@@ -25,7 +25,7 @@ MAX_PARAMETERS = 12
 # Modules and packages directly under src/loopwright, by floor. A floor imports lower floors and, except for F2, itself.
 FLOORS: Sequence[frozenset[str]] = (
     frozenset({"errors", "hooks", "loop", "plan", "records", "regular_files", "run_lock", "shipped"}),
-    frozenset({"run_state", "protocols", "seeding", "precision"}),
+    frozenset({"run_state", "protocols", "seeding", "precision", "batch_rows"}),
     frozenset({"device", "data", "models", "optim", "checkpoint", "loggers", "callbacks", "downstream"}),
     frozenset({"engine"}),
     frozenset({"trainer"}),
@@ -53,6 +53,9 @@ NOT_IN_THE_PLAN = frozenset({"hooks", "loop"})
 
 # Only `device` names these modules of torch.
 ACCELERATORS = frozenset({"torch.cuda", "torch.xpu", "torch.mps", "torch.backends.mps"})
+
+# Only these modules and packages communicate with other processes, or start them.
+COMMUNICATING = ("loopwright.device.ranks", "loopwright.device.strategies", "loopwright.experiment.launch")
 
 STANDARD_LIBRARY_ONLY = frozenset({"errors", "hooks", "loop", "plan"})
 HYDRA = frozenset({"hydra", "omegaconf"})
@@ -211,6 +214,15 @@ def accelerators_named(module: Module) -> Iterator[str]:
     yield from (f"{module.name}: imports {n}" for n in imports(module.tree) if n.startswith("torch.cuda"))
 
 
+def distributed_named(module: Module) -> Iterator[str]:
+    """Only these modules communicate with other processes, or start them."""
+    if module.name.startswith(
+        ("loopwright.device.ranks", "loopwright.device.strategies", "loopwright.experiment.launch")
+    ):
+        return
+    yield from (f"{module.name}: imports {n}" for n in imports(module.tree) if n.startswith("torch.distributed"))
+
+
 def long_files(module: Module) -> Iterator[str]:
     num_lines = len(module.text.splitlines())
     if num_lines > MAX_LINES:
@@ -335,6 +347,7 @@ CHECKS: Mapping[str, Callable[[Module], Iterator[str]]] = {
         hooks_in_the_plan,
         hydra_below,
         accelerators_named,
+        distributed_named,
         long_files,
         long_functions,
         long_signatures,
@@ -367,6 +380,8 @@ PLANTED: Sequence[tuple[str, Module]] = (
     ),
     ("hydra_below", Module("loopwright.trainer.x", "from omegaconf import OmegaConf")),
     ("accelerators_named", Module("loopwright.engine.x", "import torch\ntorch.cuda.synchronize()")),
+    ("distributed_named", Module("loopwright.engine.x", "import torch.distributed as dist")),
+    ("distributed_named", Module("loopwright.device.device", "from torch.distributed import all_reduce")),
     ("accelerators_named", Module("loopwright.engine.x", "import torch\ntorch.xpu.synchronize()")),
     ("accelerators_named", Module("loopwright.trainer.x", "from torch.cuda import amp")),
     ("long_files", Module("loopwright.run_state", "x = 1\n" * (MAX_LINES + 1))),

@@ -73,6 +73,14 @@ class Accelerator(Protocol):
         """
         ...
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error says that this device has no more memory."""
+        ...
+
+    def free_memory(self) -> None:
+        """Return memory that torch keeps for later tensors to the device."""
+        ...
+
     def move(self, batch: Any) -> Any:
         """Return ``batch`` with all its tensors on this device, in the memory format of the run."""
         ...
@@ -132,6 +140,11 @@ class Strategy(Protocol):
     @property
     def is_sharded(self) -> bool:
         """Whether each process stores only a part of each weight."""
+        ...
+
+    @property
+    def splits_on_oom(self) -> bool:
+        """Whether a micro-batch is computed in parts if memory runs out."""
         ...
 
     @property

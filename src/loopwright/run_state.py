@@ -30,6 +30,7 @@ class RunState:
             `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
         is_padding: whether the current micro-batch has no row for this process. The process then computes another row
             with weight 0; see `Padding`.
+        num_parts: number of parts in which each micro-batch is computed; above 1 after memory ran out, see `Splitting`.
         is_log_step: whether the metrics of the current step are read from the device and logged.
         is_last_micro_batch: whether the current or last training micro-batch is the last of its step.
         batch_idx: index of the current micro-batch in its train loop, or of the current batch in its validation; None
@@ -55,6 +56,7 @@ class RunState:
     is_updated: bool = False
     is_update_skipped: bool = False
     is_padding: bool = False
+    num_parts: int = 1
     is_log_step: bool = False
     is_last_micro_batch: bool = False
     batch_idx: int | None = None

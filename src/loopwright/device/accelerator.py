@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import resource
 import sys
@@ -15,6 +16,8 @@ from torch import Tensor
 from loopwright.device.memory_format import MEMORY_FORMAT, has_format, with_channels_last
 from loopwright.precision import map_tensors
 from loopwright.protocols import DeviceStream
+
+_OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
 
 
 class Cpu:
@@ -56,6 +59,13 @@ class Cpu:
             return {}
         self._earlier_peak_bytes = max(total, int(peak) * 1024)
         return {"peak_process_bytes": int(peak) * 1024}
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error says that this device has no more memory."""
+        return is_out_of_memory(error)
+
+    def free_memory(self) -> None:
+        """Do nothing, because torch keeps no memory of the CPU."""
 
     def move(self, batch: Any) -> Any:
         """Return ``batch`` with 4-D floating-point tensors in channels_last if this was asked for, else unchanged."""
@@ -106,6 +116,15 @@ class Gpu:
         self._module.reset_peak_memory_stats(self.torch_device)
         return peaks
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error says that this device has no more memory."""
+        return is_out_of_memory(error)
+
+    def free_memory(self) -> None:
+        """Return memory that torch keeps for later tensors to the device."""
+        gc.collect()
+        self._module.empty_cache()
+
     def move(self, batch: Any) -> Any:
         """Move every tensor in ``batch`` to the GPU. Tensors in pinned memory are copied asynchronously."""
         return move_tensors(batch, self.torch_device, channels_last=self._channels_last)
@@ -136,9 +155,26 @@ class MpsGpu:
         """Return an empty mapping, as torch does not record a peak."""
         return {}
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether an error says that this device has no more memory."""
+        return is_out_of_memory(error)
+
+    def free_memory(self) -> None:
+        """Return memory that torch keeps for later tensors to the device."""
+        gc.collect()
+        torch.mps.empty_cache()
+
     def move(self, batch: Any) -> Any:
         """Move every tensor in ``batch`` to the GPU."""
         return move_tensors(batch, self.torch_device, channels_last=self._channels_last)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of torch says that a device has no more memory. The CPU has no exception class for it."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(each in text for each in _OUT_OF_MEMORY)
+    )
 
 
 def move_tensors(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:

@@ -23,6 +23,7 @@ FEW_PARAMETERS = 25_000
 MAX_SECONDS = 1_000_000
 KINDS = ("auto", "cpu", "gpu", "cuda", "mps", "xpu")
 STRATEGIES = ("ddp", "fsdp")
+ON_OOM = ("stop", "split")
 MAX_PROCESSES = 1_024  # on one machine
 _TORCH_TYPES = {"gpu": "cuda", "cuda": "cuda"}  # for kinds whose name in torch differs
 
@@ -86,6 +87,8 @@ class Device:
         strategy: how several processes train one model. "ddp": each process has a copy of the model. "fsdp": each
             process stores a part of each weight.
         unused_parameters: with "ddp", whether a parameter may get no gradient in a step. If so, a step takes longer.
+        on_oom: what happens if memory runs out in a forward or a backward. "stop": the run fails. "split": this
+            micro-batch is computed again in 2, 4, … parts, and all later micro-batches in as many parts.
         waits: limits of the time for which processes wait for each other.
 
     Raises:
@@ -103,6 +106,7 @@ class Device:
     blocks: Sequence[str] | None = None
     strategy: str = "ddp"
     unused_parameters: bool = False
+    on_oom: str = "stop"
     waits: Waits = Waits()
 
     def __post_init__(self) -> None:
@@ -120,6 +124,11 @@ class Device:
         if self.matmul is not None and self.matmul not in MATMUL:
             hint = did_you_mean(str(self.matmul), MATMUL).strip()
             raise refuse("matmul", self.matmul, f"{', '.join(MATMUL)} or null", hint)
+        if self.on_oom not in ON_OOM:
+            raise refuse("on_oom", self.on_oom, " or ".join(ON_OOM), did_you_mean(str(self.on_oom), ON_OOM).strip())
+        if self.on_oom == "split" and self.strategy == "fsdp":
+            remedy = "use strategy=ddp, or a smaller data.batch_size"
+            raise refuse("on_oom", self.on_oom, "stop with strategy=fsdp", remedy)
         for name in ("channels_last", "unused_parameters"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse_type(name, getattr(self, name), "true or false")

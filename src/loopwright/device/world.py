@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loopwright.errors import refuse
+from loopwright.errors import SettingError, refuse
 
 _MAX_PROCESSES = 1 << 20
 _FIRST_SLURM_PORT, _NUM_SLURM_PORTS = 15_000, 20_000
@@ -111,8 +111,9 @@ def _number(environ: Mapping[str, str], name: str, least: int, most: int, *, def
     given = environ.get(name)
     if given is None and default is not None:
         return default
-    if given is None or not _DIGITS.fullmatch(given) or not least <= int(given) <= most:
-        raise refuse(
-            name, given, f"a whole number from {least} to {most}, which the launcher of several processes sets"
-        )
+    expected = f"expected a whole number from {least} to {most}, which the launcher of several processes sets"
+    if given is None:
+        raise SettingError(name, f" is not set: {expected}.")
+    if not _DIGITS.fullmatch(given) or not least <= int(given) <= most:
+        raise SettingError(name, f"={given!r}: {expected}.")
     return int(given)

@@ -31,9 +31,11 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
     state = parts.state
     optimizer = {} if parts.optimizer is None else {"optimizer": parts.optimizer.state_dict()}
     scaling = {} if parts.scaling is None else {"scaling": parts.scaling.state_dict()}
+    splitting = {"splitting": {"num_parts": state.num_parts}} if parts.strategy.splits_on_oom else {}
     return {
         **optimizer,
         **scaling,
+        **splitting,
         "schedulers": [scheduler.state_dict() for scheduler in parts.schedulers],
         "monitored": [scheduler.state_dict() for scheduler, _ in parts.monitored],
         "position": {
@@ -72,6 +74,8 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     for index, ((scheduler, _), state) in enumerate(zip(parts.monitored, saved["monitored"], strict=True)):
         with loading(f"monitored[{index}]"):
             scheduler.load_state_dict(state)
+    if "splitting" in saved and parts.strategy.splits_on_oom:
+        parts.state.num_parts = saved["splitting"]["num_parts"]
     position = saved["position"]
     parts.state.global_step = position["global_step"]
     parts.state.pass_index = position["pass_index"]

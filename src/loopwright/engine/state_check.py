@@ -24,6 +24,7 @@ from loopwright.errors import CheckpointError, nearest, on_one_line
 _log = logging.getLogger("loopwright")
 
 COUNT = range(1 << 63)
+NUM_PARTS = range(1, 1 << 31)  # of a micro-batch that is computed in parts
 SCALAR = bool | int | float | str | None
 BUFFER = Tensor | None
 _WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, string, bool or null", BUFFER: "a tensor or null"}
@@ -57,6 +58,8 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
         CheckpointError: if an entry is missing or is not accepted. The message names the first such entry.
     """
     form = _form_of(parts, parameters, step)
+    if "splitting" in saved:
+        form["splitting"] = {"num_parts": NUM_PARTS}
     unknown = check_form(form, saved, may_hold_more=_MAY_HOLD_MORE)
     if (form["data"] is None) != (saved["data"] is None):
         which = "this run" if saved["data"] is None else "the saved run"

@@ -32,6 +32,7 @@ from loopwright.engine.agreement import Agreement
 from loopwright.engine.feed import Feed
 from loopwright.engine.forward import Forward
 from loopwright.engine.parts import Parts
+from loopwright.engine.splitting import Splitting
 from loopwright.engine.train_mean import TrainMean
 from loopwright.engine.update import Update
 from loopwright.engine.user_errors import check_has_gradient, note_model
@@ -63,6 +64,7 @@ class Step:
         self._move = parts.device.move if parts.device.changes_batches else None
         self._forward = Forward(parts, parts.strategy.call)
         self._strategy, self._agreement = parts.strategy, parts.agreement
+        self._splitting = Splitting(parts, self._weigher) if parts.strategy.splits_on_oom else None
         self.update = Update(parts, optimizer)
         self._batch_start = hooks["on_train_batch_start"]
         self._batch_end = hooks["on_train_batch_end"]
@@ -91,11 +93,11 @@ class Step:
             self._strategy.begin_window()
             with self._strategy.synchronised(False):
                 batch, window, num_taken = self._run_but_last(feed.take(), _Window(), num_micro_batches, batch_idx)
-            with self._strategy.synchronised(True):
+            with self._strategy.synchronised(self._splitting is None):
                 self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
             return num_taken
         batch = feed.take()
-        if num_micro_batches == 1 or not feed.has_more():
+        if self._splitting is None and (num_micro_batches == 1 or not feed.has_more()):
             self._micro_batch(batch, batch_idx, None, True, log)
             return 1
         batch, window, num_taken = self._run_but_last(batch, _Window(), num_micro_batches, batch_idx)
@@ -115,6 +117,9 @@ class Step:
         return batch, window, num_taken
 
     def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None) -> None:
+        if self._splitting is not None and window is not None:
+            self._split_micro_batch(self._splitting, batch, batch_idx, window, is_last, log)
+            return
         trainer, model, state = self._trainer, self._model, self._state
         state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
         state.is_padding = is_padding = type(batch) is Padding
@@ -187,18 +192,64 @@ class Step:
 
     def _take_part(self, window: _Window | None, is_last: bool, log: Log | None) -> None:
         """Carry out a micro-batch in which this process has nothing to compute. Its hooks are not called."""
-        state = self._state
         assert window is not None and self._agreement is not None, "one process has all rows"
         self._agree(self._agreement, 0, window, is_last)
         self._strategy.take_part(None)
         if is_last:
             self.update(self._agreement.end())
-            state.global_step += 1
-            state.is_inside_window = False
-            if state.is_update_skipped:
-                self._metric_log.count_skipped_update(state.global_step)
-            if log is not None:
-                log(self._sums.take_means())
+            self._complete(log)
+
+    def _split_micro_batch(
+        self, splitting: Splitting, batch: Any, batch_idx: int, window: _Window, is_last: bool, log: Log | None
+    ) -> None:
+        """Do the same as `_micro_batch`, in several parts if memory runs out.
+
+        The gradients of several processes are averaged after the last micro-batch of the window, because a process may
+        repeat a backward.
+        """
+        trainer, model, state, agreement = self._trainer, self._model, self._state, self._agreement
+        state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
+        state.is_padding = is_padding = type(batch) is Padding
+        batch = batch.batch if is_padding else batch
+        if self._scaling is not None and self._scaling.is_first_scale_open and agreement is not None:
+            num_samples = None if is_padding else self._feed.source.num_samples(self._feed.index)
+            self._scaling.choose_first_scale(agreement.total(num_samples or 0))
+        if batch is not None:
+            if self._move is not None:
+                batch = self._move(batch)
+            for hook in self._batch_start:
+                hook(trainer, model, batch, batch_idx)
+            for hook in self._step_start:
+                hook(trainer, model, batch)
+            outputs, weight = splitting.run(batch, self._feed.index, is_padding=is_padding)
+            window.num_items = window.num_items + weight
+        if is_last and agreement is not None:
+            agreement.begin(window.num_items)
+            with self._strategy.synchronised(True):
+                self._strategy.take_part(None)
+            self.update(agreement.end())
+        elif is_last:
+            self.update(window.num_items)
+        if batch is not None:
+            for hook in self._step_end:
+                hook(trainer, model, outputs, batch)
+            if not is_padding:
+                self._mean.add(outputs, batch, self._feed.index, weight)
+        if is_last:
+            self._complete(log)
+        if batch is not None:
+            for hook in self._batch_end:
+                hook(trainer, model, outputs, batch, batch_idx)
+
+    def _complete(self, log: Log | None) -> None:
+        """Count a step, and log it if it is a log step."""
+        state = self._state
+        state.global_step += 1
+        state.is_inside_window = False
+        if state.is_update_skipped:
+            self._metric_log.count_skipped_update(state.global_step)
+        if log is not None:
+            log(self._sums.take_means())
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """Functions that save and restore the states that differ between processes that train together.
 
-These are the random streams, the sums of the training metrics since the last log step, and the state of a dataloader
-that reads other data in each process. The states of process 0 are where a run in one process has them. The states of
-the other processes are in the entry ``ranks`` of a checkpoint.
+These are the random streams, the sums of the training metrics since the last log step, the number of parts in which a
+micro-batch is computed, and the state of a dataloader that reads other data in each process. The states of process 0
+are where a run in one process has them. The states of the other processes are in the entry ``ranks`` of a checkpoint.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from loopwright.checkpoint import from_bytes, to_bytes
 from loopwright.engine.parts import Parts
-from loopwright.engine.state_check import COUNT, check_form
+from loopwright.engine.state_check import COUNT, NUM_PARTS, check_form
 from loopwright.engine.train_mean import add_sums
 from loopwright.errors import CheckpointError
 from loopwright.seeding import derive
@@ -33,6 +33,7 @@ def gather_rank_states(parts: Parts) -> dict[str, Any]:
         "streams": parts.streams.state_dict(),
         "train_sums": parts.log.train_sums.state_dict(),
         "data": None if parts.data is None else parts.data.state_dict(),
+        "num_parts": parts.state.num_parts,
     }
     gathered = ranks.gather_bytes(to_bytes(own))
     return {"ranks": {"others": [from_bytes(each) for each in gathered[1:]]}}
@@ -51,7 +52,12 @@ def check_rank_states(parts: Parts, saved: Mapping[str, Any]) -> None:
     check_form({"ranks": {"others": list}}, saved)
     others = saved["ranks"]["others"]
     world_size = parts.strategy.ranks.world_size
-    form = {"streams": parts.streams.state_dict() | {"seed": COUNT}, "train_sums": dict, "data": None}
+    form = {
+        "streams": parts.streams.state_dict() | {"seed": COUNT},
+        "train_sums": dict,
+        "data": None,
+        "num_parts": NUM_PARTS,
+    }
     for index, other in enumerate(others):
         try:
             check_form({"other": dict}, {"other": other})
@@ -75,12 +81,16 @@ def restore_rank_state(parts: Parts, saved: Mapping[str, Any], step: int) -> Non
     """
     ranks, sums = parts.strategy.ranks, parts.log.train_sums
     others = saved["ranks"]["others"] if "ranks" in saved else []
+    if ranks.world_size != len(others) + 1:
+        parts.state.num_parts = max([parts.state.num_parts, *(each["num_parts"] for each in others)])
     if ranks.rank:
         sums.clear()
         if ranks.rank <= len(others):
             own = others[ranks.rank - 1]
             parts.streams.load_state_dict(own["streams"])
             sums.load_state_dict(own["train_sums"])
+            if ranks.world_size == len(others) + 1:
+                parts.state.num_parts = own["num_parts"]
             if own["data"] is not None and parts.data is not None:
                 parts.data.load_state_dict(own["data"])
         else:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
+from loopwright.batch_rows import count_rows, select_rows
 from loopwright.errors import DataError
-from loopwright.precision import map_tensors
 from loopwright.protocols import Padding
 
 # Index of the pass, and keys of one batch. The keys are integers, or any objects that the user's sampler yields.
@@ -65,19 +63,11 @@ def take_rows(batch: Any, share: Share) -> tuple[Any, int]:
     Raises:
         DataError: if the tensors of the batch do not have the same first dimension, or if there is no tensor.
     """
-    lengths = set[int]()
-
-    def note(tensor: Any) -> Any:
-        if isinstance(tensor, Tensor):
-            lengths.add(tensor.shape[0] if tensor.ndim else -1)
-        return tensor
-
-    map_tensors(batch, note)
-    if len(lengths) != 1 or -1 in lengths:
+    num_rows = count_rows(batch)
+    if num_rows is None:
         problem = "a batch cannot be divided over several processes, as its tensors have not the same first dimension"
         raise DataError(f"{problem}; expected tensors with a row per sample, or a dataloader that shards itself.")
-    (num_rows,) = lengths
     num_own = share.num_rows(num_rows)
     rows = slice(share.rank, None, share.world_size) if num_own else slice(0, 1)
-    own = map_tensors(batch, lambda tensor: tensor[rows] if isinstance(tensor, Tensor) else tensor)
+    own = select_rows(batch, rows)
     return own if num_own else Padding(own), num_rows

@@ -44,6 +44,7 @@ class Replicated:
     def __init__(self, settings: Device, ranks: Ranks) -> None:
         self._settings = settings
         self.ranks = ranks
+        self.splits_on_oom = self._settings.on_oom == "split"
         self.is_compile_pending = settings.compiling is not None
         self._model: nn.Module | None = None
         self._device = torch.device("cpu")

@@ -28,6 +28,7 @@ class Single:
 
     def __init__(self, settings: Device | None = None) -> None:
         self._settings = Device() if settings is None else settings
+        self.splits_on_oom = self._settings.on_oom == "split"
         self.is_compile_pending = self._settings.compiling is not None
         self._model: nn.Module | None = None
 
