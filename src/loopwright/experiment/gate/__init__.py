@@ -1,1 +1,1 @@
-"""Functions that check a configuration before importing the names in it, and build the objects that it describes."""
+"""Functions that check a configuration before they import its targets, and that build the objects it describes."""
