@@ -60,7 +60,7 @@ def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
             return 0
         _ignore_matplotlibrc()
         # Importing `entry` imports Hydra, and Hydra imports its plugins. Therefore, the import must follow the removal
-        # of the current directory from sys.path. It also follows the help, because the help does not need Hydra.
+        # of the current directory from sys.path. The import also follows the help, which does not need Hydra.
         from loopwright.experiment.verbs.entry import execute
 
         return execute(line)

@@ -40,7 +40,7 @@ def hold(directory: Path) -> Iterator[None]:
     context closes the file.
 
     Raises:
-        CheckpointError: if another process holds the lock. The message names this process if the file describes it.
+        CheckpointError: if another process holds the lock. The message contains the ID of that process, if it is known.
         SaveError: if the file ``.lock`` cannot be written.
     """
     path = directory / LOCK_FILE

@@ -31,7 +31,7 @@ _MAX_PANELS = 24
 _PANEL_INCHES = (4.4, 2.8)
 _MAX_LEGEND_ABOVE = 2
 _MANY_POINTS = 200  # a training curve with more points is drawn in a pale colour, below its moving mean
-# Vertical distances from the best value to its label that are tried, in units of 1/72 inch.
+# Vertical offsets of the label from the best value, in units of 1/72 inch. The label is placed at one of them.
 _ABOVE, _BELOW = (30, 55, 80), (-36, -61, -86)
 _LABEL_PADDING = 5  # pixels between the text of the label and the frame of the label, rounded up
 # Losses have a logarithmic axis if the largest loss divided by the smallest loss exceeds this ratio.
@@ -278,9 +278,9 @@ def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
 def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
     """Mark the best point with a ring and a label.
 
-    The label is placed inside the axes if possible, then away from the legend, then where it covers the fewest curves.
-    Among equally good positions, a position above the point of a falling curve, or below the point of a rising curve,
-    is preferred.
+    The best position is inside the axes, does not cover the legend, and covers the fewest curves, in this order of
+    importance. Among equally good positions, a position above the point is chosen for a falling curve, and a position
+    below the point for a rising curve.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
@@ -297,7 +297,7 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
         bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#BFBFBF", "alpha": 0.9},
         arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.8, "shrinkB": 5},
     )
-    axes.get_ylim()  # computes the limits, which transData needs
+    axes.get_ylim()  # this call computes the limits of the axes, which transData needs
     curves = [path.transformed(axes.transData).cleaned(remove_nans=True) for path in curves]
     canvas, legend = axes.figure.canvas, axes.get_legend()
     assert isinstance(canvas, FigureCanvasAgg)

@@ -19,7 +19,7 @@ _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 def encoding_text(encoding: Mapping[str, Any]) -> str:
     """Format an encoding as the text of ``data.json``. Equal encodings give equal texts.
 
-    Floats are written with enough digits to restore exactly the written number.
+    Floats are written with enough digits to read back exactly the same number.
 
     Args:
         encoding: mapping of names to JSON values: strings, finite numbers, booleans, None, lists and mappings.
@@ -43,8 +43,8 @@ def read_encoding(run_dir: Path) -> dict[str, Any] | None:
     The names in the mapping depend on the data set of the run. Code that uses a value must check its type.
 
     Raises:
-        CheckpointError: if the file is not a regular file, has more than 64 MiB, or does not contain a JSON mapping of
-            finite numbers, at most 50 levels deep.
+        CheckpointError: if the file is not a regular file, has more than 64 MiB, contains no JSON mapping, contains a
+            number that is not finite, or has more than 50 levels of nesting.
     """
     file = run_dir / DATA_FILE
     data = read_record(file, _MAX_BYTES)

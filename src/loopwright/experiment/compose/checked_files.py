@@ -56,7 +56,7 @@ class CheckedRepository(CachingConfigRepository):
 
     def _check(self, config_path: str) -> None:
         if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
-            problem = ": leads out of the configuration directory; name a file in it, such as /model: mlp."
+            problem = ": leads out of the configuration directory; name a file in this directory, such as /model: mlp."
             raise SettingError(config_path, problem)
         source = next((each for each in self.delegate.get_sources() if _contains(each, config_path)), None)
         if source is None or source.scheme() != "file" or Path(source.path) == conf_dir():
@@ -70,7 +70,7 @@ class CheckedRepository(CachingConfigRepository):
 
 
 def _contains(source: ConfigSource, config_path: str) -> bool:
-    """Return whether a source contains a file of this name. Pipes and devices are files, too."""
+    """Return whether a source contains a file of this name. Pipes and devices count as files."""
     if source.scheme() != "file":
         return source.is_config(config_path)
     file = os.path.join(source.path, source._normalize_file_name(config_path))

@@ -54,9 +54,9 @@ class Composed:
         overrides: overrides from which the configuration was composed.
         config: configuration without its ``hydra`` node, resolved to nested dicts, lists and scalars.
         references: strings of ``config`` that contain values of environment variables, and the text to record for each.
-        interpolated: top-level keys that interpolations in the configuration refer to.
+        interpolated: top-level keys to which interpolations in the configuration refer.
         hydra: ``hydra`` node as nested dicts, lists and scalars, with unresolved interpolations.
-        directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if the user typed it; otherwise None.
+        directory: typed value of ``hydra.run.dir``, or of ``hydra.sweep.dir`` in a sweep; None if no value was typed.
         source: configuration that Hydra composed, with its ``hydra`` node and unresolved interpolations.
     """
 
@@ -231,8 +231,8 @@ def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[C
 def _check_names(directory: Path) -> None:
     """Refuse files of the user that Hydra would not read.
 
-    Hydra reads a shipped file instead of a user's file with an equal name. A composition must not contain a user's file
-    in the folder ``hydra``.
+    Hydra reads a shipped file instead of a user's file with an equal name. Files in the folder ``hydra`` are also
+    refused, because Hydra's own settings are fixed.
     """
     shipped = conf_dir()
     for file in sorted(directory.rglob("*.yaml")):

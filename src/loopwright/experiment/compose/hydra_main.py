@@ -1,4 +1,4 @@
-"""`run_hydra`, the only function that calls ``hydra.main``, and `run_nothing`, which only prints information."""
+"""`run_hydra`, the only function that calls ``hydra.main``, and `run_nothing`, which prints Hydra's information."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
 
     Args:
         words: flags and overrides that have been checked.
-        task: function that runs one job. An exception that it raises must have no traceback that refers to objects of
-            the run, because Hydra keeps the exception and its traceback in memory.
+        task: function that runs one job. If it raises an exception, the traceback must not refer to objects of the run.
+            Hydra keeps the traceback, so these objects would stay in memory.
 
     Returns:
         Exit code of Hydra.

@@ -52,7 +52,7 @@ def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None
 
 
 def _quoted_word(word: str, parser: OverridesParser) -> str | None:
-    """Return the shell word for an override whose value must be quoted, or None if quotes would not help."""
+    """Return a shell word in which the value of an override is quoted, or None if quotes do not make it valid."""
     key, _, value = word.partition("=")
     if not value or not word.isprintable() or any(char in value for char in "[]{}'\"\\"):
         return None
@@ -78,7 +78,7 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
 
 
 def typed_names(overrides: Sequence[str], section: str, names: Sequence[str]) -> list[str]:
-    """Return the names in ``section`` that the overrides set. Mappings such as ``loop={max_steps: 5}`` count, too."""
+    """Return the names in ``section`` that the overrides set, such as ``max_steps`` for ``loop={max_steps: 5}``."""
     found: set[str] = set()
     for override in parse_overrides(overrides):
         top, _, name = override.key_or_group.partition(".")
@@ -135,8 +135,8 @@ def in_quotes(text: str) -> str:
 def typed_value(override: Override) -> Any:
     """Return the value that Hydra would compose for an override of a single value.
 
-    A value whose only interpolations are references to environment variables that the user must allow, such as
-    ``${oc.env:NAME}``, is returned unchanged, because a recorded configuration contains references.
+    A reference such as ``${oc.env:NAME}`` to a variable that the user must allow is not resolved, because a recorded
+    configuration contains the reference.
 
     Raises:
         SettingError: for an interpolation that refers to another setting.
@@ -147,7 +147,7 @@ def typed_value(override: Override) -> Any:
     try:
         return resolve(OmegaConf.create({"value": value}))["value"]
     except SettingError:
-        problem = ": expected a value that refers to no other setting; a backslash before ${ keeps it as text."
+        problem = ": expected a value that refers to no other setting; for the text ${, type a backslash before ${."
         raise SettingError(str(override.input_line), problem) from None
 
 

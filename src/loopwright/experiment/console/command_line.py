@@ -57,7 +57,7 @@ FLAGS = (
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
 _REFUSED = {
-    "--experimental-rerun": "it would run code from a pickle file; use loopwright validate DIR",
+    "--experimental-rerun": "this flag would run code from a pickle file; use loopwright validate DIR",
     "--config-name": "the root configuration is fixed; choose options with group=option",
     "--config-path": "the root configuration is fixed; add a directory of your own with --config-dir DIR",
 }
@@ -69,7 +69,7 @@ _NOT_VERBS = {
     "sweep": "use loopwright -m with values separated by commas, such as loopwright -m optimizer.lr=0.001,0.01",
 }
 _NOT_TO_BE_SET = {
-    "hydra": "set one value in it, such as hydra.run.dir=DIR",
+    "hydra": "set a single value, such as hydra.run.dir=DIR",
     "hydra.searchpath": "add a directory of configuration files with --config-dir DIR",
     "hydra.sweep.subdir": "the directories of the jobs are numbered",
     "hydra.mode": "use -m for a sweep",
@@ -108,7 +108,7 @@ class CommandLine:
 
     @property
     def config_dir_flag(self) -> list[str]:
-        """``--config-dir`` as a list of words for Hydra; empty if it was not given."""
+        """``--config-dir`` as a list of words for Hydra; empty if the flag was not given."""
         return [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
 
     @property

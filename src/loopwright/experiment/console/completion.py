@@ -18,8 +18,8 @@ def completions(line: str) -> tuple[list[str], str | None]:
         line: command line up to the cursor, beginning with the name of the program.
 
     Returns:
-        The completions of the last word, and a command line from which Hydra completes an override. This command line
-        does not contain the command and its argument. It is None if the last word cannot be an override.
+        The completions of the last word, and a command line for Hydra, which completes overrides. The command line for
+        Hydra omits the command and its argument. It is None if the last word cannot be an override.
     """
     typed = line.split()
     current = "" if not typed or line[-1:].isspace() else typed[-1]

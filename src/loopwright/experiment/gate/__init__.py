@@ -1,1 +1,1 @@
-"""Functions that check a configuration before they import its targets, and that build the objects it describes."""
+"""Functions that check a configuration, import its targets, and build its objects."""

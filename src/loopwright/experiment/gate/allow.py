@@ -1,4 +1,4 @@
-"""The allow-list: classes and functions that a configuration may name as ``_target_`` without ``--trust``.
+"""`LISTED_TARGETS`, the allow-list of classes and functions that a configuration may name without ``--trust``.
 
 Only complete names are listed. A pattern such as ``torch.*`` would also allow `torch.load` and `torch.hub.load`. A
 commit that adds a class of Loopwright to a file under ``conf/`` must also add the class to this list.

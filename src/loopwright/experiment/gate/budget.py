@@ -11,8 +11,8 @@ from loopwright.errors import SettingError
 
 MAX_VALUES = 10_000
 MAX_CHARACTERS = 1_000_000  # total length of all keys and strings in a configuration; also size of a file in bytes
-MAX_DEPTH = 100  # number of nested containers
-MAX_CHAIN = 200  # number of interpolations of which each refers to the next
+MAX_DEPTH = 100  # levels of nested mappings and lists
+MAX_CHAIN = 200  # length of a chain in which each interpolation refers to the next interpolation
 # Number of ways in which nested interpolations such as ${a.${b}} can refer to each other. The setting to which such an
 # interpolation refers is unknown before ${b} is resolved.
 MAX_COMBINATIONS = 10_000
@@ -22,8 +22,8 @@ MAX_COMBINATIONS = 10_000
 class Budget:
     """Number of values and characters that a function may still read from one configuration.
 
-    Each use of a value through an alias or an interpolation counts. Every method raises a `SettingError` if a limit is
-    exceeded. The message contains ``where``, the path of a setting or file.
+    A value is counted again for each alias and each interpolation that refers to the value. Every method raises a
+    `SettingError` if a limit is exceeded. The message contains ``where``, the path of a setting or file.
 
     Args:
         num_values: number of values left.

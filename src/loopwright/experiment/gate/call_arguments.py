@@ -32,8 +32,8 @@ def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
         path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: if an argument is unknown, missing or of a wrong type. The message is one line with the paths of
-            all such arguments. Also for a target that `check_targets` or `locate` refuses.
+        SettingError: for an unknown or missing argument, for an argument of a wrong type, and for a target that
+            `check_targets` or `locate` refuses. The message is one line with the path of each wrong argument.
     """
     check_targets(tree, trust, path)
     faults: list[SettingError] = []

@@ -29,9 +29,8 @@ def check_config_file(file: Path) -> str:
 
     Raises:
         SettingError: if the file cannot be read, is not a regular file, has more than 1 MB, more than 10,000 values
-            after expansion of aliases or more than 100 levels, contains tags other than ``!!str`` and similar tags of
-            plain data, or is not YAML. The message is one line with the path of the file and, if known, the line
-            number.
+            after expansion of aliases or more than 100 levels, contains a tag that is not in `_PLAIN_TAGS`, or is not
+            YAML. The message is one line with the path of the file and, if known, the line number.
     """
     try:
         Budget().spend_text(str(file), regular_size(file), "bytes")

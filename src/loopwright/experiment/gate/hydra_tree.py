@@ -76,7 +76,7 @@ def _leaves(tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def _check_recorded_overrides(composed: Mapping[str, object], typed: Collection[object]) -> None:
-    """Refuse entries that a configuration file added to ``hydra.overrides``. A sweep builds its jobs from them."""
+    """Refuse entries that a configuration file added to ``hydra.overrides``. A sweep builds its jobs from this list."""
     for entry in _recorded_overrides(composed):
         if entry not in typed:
             raise refuse("hydra.overrides", entry, "overrides typed on the command line")

@@ -2,8 +2,8 @@
 
 A target is the class or function that a ``_target_`` names. Before a target is imported, its name must be on the
 allow-list or in a trusted package. Before a target is called, its arguments are checked. Hydra also looks up the
-target, and refuses targets on Hydra's own list of forbidden targets. Hydra receives only the name of the target, so it
-cannot interpolate the arguments again.
+target, and refuses targets on Hydra's own list of forbidden targets. Hydra receives only the name of the target.
+Therefore, Hydra cannot interpolate the arguments again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def instantiate(node: object, trust: Trust, path: str = "") -> object:
 
     Args:
         node: nested dicts, lists and scalars. A dict with ``_target_`` becomes the return value of the target. With
-            ``_partial_: true``, it becomes a `functools.partial` of the target. In other dicts and in lists, each entry
-            is built. Scalars are returned unchanged.
+            ``_partial_: true``, the dict becomes a `functools.partial` of the target. In other dicts and in lists, each
+            entry is built. Scalars are returned unchanged.
         trust: packages that the user trusts.
         path: path of the node in the configuration, for messages.
 
@@ -114,7 +114,7 @@ def _through_hydra(name: str, target: Callable[..., object], path: str) -> Calla
     if not isinstance(found, functools.partial) or found.func is not target:
         raise SettingError(
             join(path, TARGET),
-            f"={name!r}: Hydra found another object than the checked one; define this name only once.",
+            f"={name!r}: Hydra found another object with this name; define the name only once.",
         )
     return found
 

@@ -39,12 +39,12 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
     if not isinstance(home, str) or not is_inside(home, package):
         raise refuse(where, name, f"an object defined in {package}", f"it is defined in {home}")
     if is_listed and found.__name__ != name.rpartition(".")[2]:
-        raise refuse(where, name, "the name of its definition", f"it refers to {home}.{found.__qualname__}")
+        raise refuse(where, name, "the name in the definition", f"the object is {home}.{found.__qualname__}")
     return found
 
 
 def _follow(name: str, package: str, where: str) -> object:
-    """Look up the words of ``name`` from left to right. Import only ``package``, its parents and its submodules."""
+    """Look up each component of the dotted ``name``. Import only ``package``, its parents and its submodules."""
     parts = name.split(".")
     found: object = _import(parts[0], name, where)
     for i, part in enumerate(parts[1:], start=1):

@@ -1,8 +1,8 @@
 """`mask` and `masked_output`, which replace the values of environment variables in text by ``${oc.env:NAME}``.
 
 A message can contain such a value, for example in the path of a missing file. Messages are masked when they are printed
-or written. Recorded configurations are not masked, because they contain no values
-(`loopwright.experiment.gate.references`).
+or written. Recorded configurations need no masking, because `loopwright.experiment.gate.references` replaces the
+values.
 """
 
 from __future__ import annotations

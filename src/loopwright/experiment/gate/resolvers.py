@@ -53,9 +53,9 @@ def lock_resolvers(allowed: Collection[str] = ()) -> None:
 
 @contextmanager
 def keeping_references(allowed: Collection[str]) -> Iterator[None]:
-    """While the context is open, keep the text ``${oc.env:NAME}`` of each variable that is in ``allowed`` and is set.
+    """While the context is open, do not resolve ``${oc.env:NAME}`` if NAME is in ``allowed`` and is set.
 
-    When the context closes, `lock_resolvers` is called with ``allowed``.
+    Names in `READABLE_NAMES` are always resolved. When the context closes, `lock_resolvers` is called with ``allowed``.
     """
 
     def read(name: str, default: object = _NO_DEFAULT) -> object:
@@ -72,9 +72,9 @@ def keeping_references(allowed: Collection[str]) -> Iterator[None]:
 def register_resolver() -> Callable[..., None]:
     """Return the function of OmegaConf that registers a resolver.
 
-    OmegaConf 2.3 calls the function ``register_new_resolver``. OmegaConf 2.4, which Hydra 1.4 requires, calls it
-    ``register_resolver`` and warns about the old name. OmegaConf 2.3 also has an older ``register_resolver``, which
-    lacks the argument ``replace``.
+    The name of the function is ``register_new_resolver`` in OmegaConf 2.3 and ``register_resolver`` in OmegaConf 2.4,
+    which Hydra 1.4 requires. OmegaConf 2.4 warns about the old name. OmegaConf 2.3 also has an older function
+    ``register_resolver`` without the argument ``replace``.
     """
     renamed: Callable[..., None] = OmegaConf.register_resolver
     has_new_meaning = "replace" in inspect.signature(renamed).parameters

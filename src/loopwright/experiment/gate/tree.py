@@ -74,7 +74,7 @@ def walk(
 
 
 def check_key(key: object, path: str) -> None:
-    """Refuse a key that is not a scalar, and a key with control characters. A terminal would interpret them."""
+    """Refuse a key that is not a scalar, and a key with unprintable characters, which a terminal would interpret."""
     if type(key) not in _SCALARS:
         raise refuse_type(path or "configuration", key, "keys that are words or numbers")
     if isinstance(key, str) and not key.isprintable():

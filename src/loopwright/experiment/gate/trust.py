@@ -126,7 +126,7 @@ class _OneNameFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of the module ``name`` in the directory, or None if another module is imported."""
+        """Return the spec of the module ``name`` in the directory, or None for any other module."""
         return PathFinder.find_spec(fullname, [self.directory]) if fullname == self.name and path is None else None
 
 

@@ -32,15 +32,14 @@ from loopwright.seeding import draw_seed
 def checked(
     job: Job, trust: Trust, default_num_threads: int | None = None, *, compares_data: bool = True
 ) -> Iterator[CheckedJob]:
-    """Check a job and build its objects. The context applies the job's number of threads and determinism to torch.
+    """Check a job and build its objects. While the context is open, torch uses the job's threads and determinism.
 
     Args:
         job: job with a composed or recorded configuration.
         trust: packages that the user trusts.
         default_num_threads: number of threads for CPU operations if the configuration sets no number. None:
             `loopwright.device.choose_num_threads` chooses the number.
-        compares_data: whether to compare the data with the data recorded by the run of a loaded checkpoint, and refuse
-            different data.
+        compares_data: whether to refuse data that differ from the recorded data of the run whose checkpoint is loaded.
 
     Raises:
         SettingError: for an invalid setting.
@@ -72,8 +71,7 @@ def checked_again(
         trust: packages that the user trusts.
         default_num_threads: number of threads for CPU operations if the configuration sets no number. None:
             `loopwright.device.choose_num_threads` chooses the number.
-        compares_data: whether to compare the data with the data recorded by the run of a loaded checkpoint, and refuse
-            different data.
+        compares_data: whether to refuse data that differ from the recorded data of the run whose checkpoint is loaded.
 
     Raises:
         SettingError: for an invalid setting. If a data file does not exist, the message names the directory in which
@@ -94,8 +92,9 @@ def _with_recorded_data(
 ) -> dict[str, Any]:
     """Return the configuration with the paths of the recorded data.
 
-    Relative paths can refer to the directory in which the run was started, or to the current directory. If files exist
-    in the former directory and no override chooses other data, this function builds the data to compare their hashes.
+    A relative path can refer to the directory in which the run was started, or to the current directory. If both
+    directories are possible and no override chooses other data, this function builds the data to find the directory
+    with the recorded data.
     """
     there, here = located(config, started_in(summary)), copy.deepcopy(dict(config))
     if there.get("data") == here.get("data") or types_data(make_job(there).overrides):
@@ -105,7 +104,7 @@ def _with_recorded_data(
         try:
             if not data_differences(summary, build.build_data(settle(make_job(candidate), checker), trust)):
                 return candidate
-        except (SettingError, DataError):  # if neither directory contains the recorded data, a later check raises it
+        except (SettingError, DataError):  # a later check raises this error if no directory has the recorded data
             continue
     return there
 
@@ -155,11 +154,11 @@ def _plan_of(found: CheckedJob | None) -> JobPlan | None:
 def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job:
     """Build the device settings of a job. Draw a seed and choose a number of threads if the configuration sets none.
 
-    A device kind "auto" is replaced by the kind of the chosen device. A resumed run must compute on this kind, too.
+    A device kind "auto" is replaced by the kind of the chosen device. A resumed run then uses a device of this kind.
 
     Args:
         job: job with a composed or recorded configuration.
-        checker: checker that will check the job. It builds the model without its weights, because the default number of
+        checker: checker that will check the job. It builds a model without weights, because the default number of
             threads depends on the number of parameters.
         num_threads: number of threads if the configuration sets none; None: `choose_num_threads` chooses the number.
 

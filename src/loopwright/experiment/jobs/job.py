@@ -30,7 +30,8 @@ from loopwright.experiment.jobs.job_settings import (
 from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
-_NAMING_GROUPS = ("data", "model")  # the run's name contains typed options of these groups that are equal in all jobs
+# Groups whose typed option becomes a word of the run's name, if all jobs of a sweep have this option.
+_NAMING_GROUPS = ("data", "model")
 # Settings of the shipped models that the data can determine.
 FROM_DATA = (
     "in_features",
@@ -135,7 +136,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
 def _chosen_in_model(composer: Composer, composed: Composed) -> frozenset[str]:
     typed = typed_names(composed.overrides, "model", FROM_DATA)
     own = composer.set_in_own_files(composed.overrides, "model", FROM_DATA)
-    # Other settings with an interpolation such as ${model.in_features} have already got the composed value.
+    # Settings with an interpolation such as ${model.in_features} already contain the composed value.
     text = OmegaConf.to_yaml(composed.source)
     read = [name for name in FROM_DATA if re.search(rf"\$\{{[^}}]*\b{name}\b", text)]
     return frozenset((*typed, *own, *read))

@@ -70,8 +70,7 @@ class JobChecker:
     Args:
         trust: packages that the user trusts.
         builds_trusted: whether to build sections that name classes of trusted packages.
-        compares_data: whether to compare the data with the data recorded by the run of a loaded checkpoint, and refuse
-            different data.
+        compares_data: whether to refuse data that differ from the recorded data of the run whose checkpoint is loaded.
     """
 
     def __init__(self, trust: Trust, *, builds_trusted: bool, compares_data: bool = True) -> None:
@@ -213,7 +212,7 @@ def _usable_device(job: Job, trust: Trust) -> Device:
 
 
 def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
-    """Return a callable that builds the optimizer, after a check of its arguments and its patterns of names."""
+    """Return a callable that builds the optimizer. Refuse wrong arguments and wrong patterns of parameter names."""
     factory = build.build_optimizer(config["optimizer"], trust)
     sketch_optimizer(factory)
     has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
@@ -283,7 +282,7 @@ def _check_same_run(job: Job, path: str, *, is_training: bool, permissions: Sequ
     if not differences:
         return
     validate = command_on("validate", run_dir, permissions)
-    what, remedy = "another model", f"to validate it with the recorded model: {validate}"
+    what, remedy = "another model", f"to validate the checkpoint with the recorded model: {validate}"
     if is_training:
         what = "other settings"
         remedy = f"a resumed run keeps its settings. To begin a new run with these weights, use init_from; {remedy}"

@@ -28,7 +28,7 @@ class JobPlan:
     """Description of what a job will do, with the plan of its fit and the sizes of its training data.
 
     Attributes:
-        text: description of the plan, as ``loopwright plan`` prints it.
+        text: description of the plan, which ``loopwright plan`` prints.
         plan: plan of the fit; None if the job only validates.
         batch_size: number of samples in a full micro-batch; None if unknown.
         num_samples: number of samples in one pass over the training data; None if unknown.

@@ -26,7 +26,7 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
-OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on one micro-batch; checkpoints do not contain this batch
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # a callback whose micro-batch is not in checkpoints
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
@@ -41,7 +41,7 @@ class JobSettings:
 
     Args:
         name: name of the folder of the run in ``outputs/``; it consists of letters, digits and ``._-``.
-        seed: seed of all random streams; None to draw and record a random seed.
+        seed: seed of all random streams; None: a random seed is drawn and recorded.
         ckpt_path: checkpoint or run directory that a training loop resumes and a validation loop validates.
         ckpt_paths: paths or globs of checkpoints to validate one after another.
         init_from: checkpoint whose weights a training run starts from.
@@ -119,7 +119,7 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
     later = [field.name for field in fields(JobSettings) if field.name in config and field.name not in names]
     for name in (*REQUIRED_SECTIONS, *names):
         if name not in config or (name in REQUIRED_SECTIONS and config[name] is None):
-            raise SettingError(name, ": must be given; a run needs it.")
+            raise SettingError(name, ": must be given, because every run needs this value.")
     if isinstance(config["ckpt_paths"], Sequence) and not config["ckpt_paths"]:
         raise refuse("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
     if not isinstance(config["ckpt_paths"], str | list | None):
@@ -135,7 +135,7 @@ def check_sections(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Non
         choices: chosen option of each configuration group; empty for a recorded configuration.
 
     Raises:
-        SettingError: for the first such section.
+        SettingError: for the first section that is refused.
     """
     for name in REQUIRED_SECTIONS:
         node = config.get(name)

@@ -81,7 +81,7 @@ def load_model(
 def _build(
     folder: Path, model: nn.Module | Callable[[], nn.Module] | None, trust: Sequence[str], allow_env: Sequence[str]
 ) -> nn.Module:
-    with RandomStreams(0).active():  # initial weights are replaced; drawing them must not change the caller's streams
+    with RandomStreams(0).active():  # initial weights must not use the caller's random numbers
         if model is not None:
             built: object = model if isinstance(model, nn.Module) else model()
         else:

@@ -1,4 +1,4 @@
-"""Functions that choose ``min`` or ``max`` for each mode of a metric that is null in a configuration.
+"""Functions that replace each null mode of a metric in a configuration by ``min`` or ``max``.
 
 In mode ``min``, smaller values of the metric are better. In mode ``max``, larger values are better.
 """
@@ -42,12 +42,11 @@ def settle_changed_modes(
 ) -> dict[str, Any]:
     """Return a copy of the configuration of a resumed run, with modes for metrics that overrides may have changed.
 
-    If ``checkpoint.monitor`` and its mode were the recorded objective and mode, they become the new objective and mode.
-    A typed ``checkpoint.monitor`` or ``checkpoint.mode`` is never changed.
+    If the recorded checkpoints monitored the objective with ``objective_mode``, the new objective and its mode replace
+    ``checkpoint.monitor`` and ``checkpoint.mode``. Typed values are never replaced.
 
-    ``objective_mode`` and every other ``checkpoint.mode`` are kept if they are typed or their metric is unchanged. They
-    are also kept if neither the recorded nor the new name of the metric shows which values are better. Otherwise, the
-    mode is chosen as in a new run.
+    Otherwise, a recorded mode is kept if its metric is unchanged. A recorded mode is also kept if neither the recorded
+    nor the new name of its metric shows which values are better. All other modes are chosen as in a new run.
 
     Args:
         config: recorded configuration with the overrides applied.
@@ -55,7 +54,8 @@ def settle_changed_modes(
         typed: names of the settings that the overrides set.
 
     Raises:
-        SettingError: as in `settle_modes`.
+        SettingError: for an invalid mode, and for a mode that must be chosen for a metric whose name does not show
+            which values are better.
     """
     old, old_mode, new = recorded.get("objective"), recorded.get("objective_mode"), config.get("objective")
     changed = dict(config)

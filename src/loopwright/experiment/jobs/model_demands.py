@@ -59,9 +59,9 @@ class _Demand:
         return f"{'at least ' if self.is_least else ''}{self.value}, {self.reason}"
 
     def accepts(self, value: Any) -> bool:
-        """Return whether the model fits the data with this value. Return True for other types than int.
+        """Return whether the model fits the data with this value.
 
-        The model refuses a value of a wrong type with its own message.
+        The result is True for a value that is not an int, because the model refuses this value.
         """
         if not isinstance(value, int):
             return True
@@ -255,7 +255,10 @@ def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
 
 
 def _highest(numbers: Tensor) -> int | None:
-    """Return the highest label or token. Return None for a negative highest value, another dtype or an empty tensor."""
+    """Return the highest label or token.
+
+    Return None if the highest value is negative, the dtype is not int64 or uint8, or the tensor is empty.
+    """
     if numbers.dtype not in (torch.int64, torch.uint8) or not numbers.numel():
         return None
     highest = int(numbers.max())

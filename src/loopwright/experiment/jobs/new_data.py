@@ -30,7 +30,7 @@ from loopwright.records import read_encoding, read_summary
 from loopwright.trainer import Trainer
 
 _PATHS = ("data.path", "data.val_path")
-# Settings of the section ``data`` that also apply to new samples, with the names of these arguments of `new_samples`.
+# Settings of the section ``data`` that also apply to new samples, each with the name of its argument of `new_samples`.
 _READING = {
     "batch_size": "batch_size",
     "num_workers": "num_workers",
@@ -98,7 +98,7 @@ def built_data(
         run_dir: directory of the recorded run.
         recorded: recorded configuration with the values in `loopwright.experiment.jobs.start.NO_START`.
         overrides: overrides of the recorded configuration.
-        checkpoint: checkpoint that the trainer will load. It can belong to another run.
+        checkpoint: checkpoint that the trainer will load, possibly of another run.
         trust: packages that the user trusts.
 
     Raises:
@@ -138,7 +138,7 @@ def new_data(
         overrides: overrides of the recorded configuration, for which `chooses_new_data` returned True.
         encoding: content of ``data.json`` of the run.
         trust: packages that the user trusts.
-        has_targets: whether targets are read.
+        has_targets: whether the targets of the new samples are read.
 
     Raises:
         SettingError: for an invalid setting, and for samples to which the recorded encoding cannot be applied.

@@ -35,7 +35,7 @@ class JobObjects:
         loop: training loop or validation loop.
         device: device on which the job computes.
         precision: floating-point dtype in which the job computes.
-        checkpointing: schedule of the checkpoints; None saves no checkpoints.
+        checkpointing: schedule of the checkpoints; None: no checkpoints are saved.
         optimizer: callable that builds an optimizer for given parameters.
         schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
         callbacks: callbacks by name.
@@ -88,7 +88,7 @@ def make_trainer(
         job: checked job that has a seed.
         objects: loop, data, device and other objects of the job, from `build_objects`.
         trust: packages that the user trusts.
-        run_dir: directory to which the run writes its files. None writes no files and uses no loggers.
+        run_dir: directory to which the run writes its files; None: the trainer writes no files and has no loggers.
         callbacks: additional callbacks by name.
     """
     make_model = factory(job.built_from["model"], trust, "model")
@@ -201,7 +201,7 @@ def build_schedulers(node: Any, trust: Trust) -> list[Any]:
     """Return callables that build schedulers for a given optimizer.
 
     For a scheduler that needs a metric, a mapping with ``scheduler`` and ``monitor`` is returned instead of a callable.
-    ``node`` describes one scheduler or is a list of schedulers. None returns an empty list.
+    ``node`` describes one scheduler or a list of schedulers. If ``node`` is None, the result is empty.
     """
     if node is None:
         return []

@@ -27,8 +27,8 @@ Course = Callable[[Plan], str]
 def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
     """Return a function that describes the learning rates of a plan in one line.
 
-    The function builds a new optimizer and new schedulers for one small parameter. The line describes
-    the course of the learning rate ``optimizer.lr``. The rates of parameter groups with another ``lr`` are not shown.
+    The function builds a new optimizer and new schedulers for one small parameter. The line describes how the learning
+    rate ``optimizer.lr`` changes. The learning rates of parameter groups with another ``lr`` are not shown.
 
     Args:
         optimizer: callable that builds an optimizer for given parameters.

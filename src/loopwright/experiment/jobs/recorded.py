@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # comes with omegaconf
+import yaml  # a dependency of omegaconf
 from hydra.core.override_parser.types import Override
 
 from loopwright.errors import CheckpointError, SettingError
@@ -76,7 +76,7 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Set values in a recorded configuration, in place.
 
-    An override cannot choose another option of a configuration group, as ``model=cnn`` would.
+    Overrides such as ``model=cnn``, which choose an option of a configuration group, are refused.
 
     Raises:
         SettingError: if an override is not ``key=value`` with one value, if its key is not in the
@@ -101,7 +101,7 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def _command_of(override: Override) -> str:
-    """Return the end of a remedy: the command that runs only ``override``, or "" if its option is not shipped."""
+    """Return the end of a remedy: a command with only ``override``, or "" if its option is not in a shipped file."""
     value = override.value()
     options = value if isinstance(value, list) else [value]
     files = [conf_dir() / override.key_or_group / f"{option}.yaml" for option in options]

@@ -87,7 +87,7 @@ def _located(value: Any, directory: Path, is_path: bool | None) -> Any:
             pattern = os.path.join(glob.escape(str(directory)), value)
             return pattern if glob.glob(pattern, recursive=True) else value
         exists = os.path.lexists(place) if is_path else ("." in value or "/" in value) and os.path.isfile(place)
-    except ValueError:  # a null character
+    except ValueError:  # the value contains a null character
         return value
     return place if exists else value
 

@@ -119,7 +119,7 @@ def to_validate_new(run_dir: Path, now: Mapping[str, Any], permissions: Sequence
         return f"to validate on the data of the run: {command_on('validate', run_dir, permissions)}"
     new = str(now.get("val_path") or now["path"])
     line = command_on("validate", run_dir, permissions, override_text("data.path", new))
-    return f"to validate on all samples of {new!r} as the run encoded its data: {line}"
+    return f"to validate on all samples of {new!r} with the encoding of the run: {line}"
 
 
 def without(typed: Sequence[str]) -> str:

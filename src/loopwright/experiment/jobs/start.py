@@ -14,7 +14,7 @@ from loopwright.experiment.jobs.job import Job
 from loopwright.trainer.arguments import build_optimizer
 from loopwright.trainer.start import check_initial
 
-# Settings of the checkpoints from which a job starts, with their values in a job that starts without a checkpoint.
+# Settings that choose and load a checkpoint, each with its value in a job that loads no checkpoint.
 NO_START: Mapping[str, Any] = MappingProxyType(
     {"ckpt_path": None, "ckpt_paths": None, "init_from": None, "init_strict": True, "init_optimizer": False}
 )

@@ -11,7 +11,7 @@ LENGTHS = ("num_steps", "max_steps", "num_epochs")
 
 
 class SettledLengths(NamedTuple):
-    """A configuration in which each unused length is null, and a note about each of these lengths."""
+    """A configuration in which each unused length is null, and a note about each unused length."""
 
     config: dict[str, Any]
     notes: tuple[str, ...]
