@@ -45,8 +45,9 @@ def settle_changed_modes(
     If the recorded checkpoints monitored the objective with ``objective_mode``, the new objective and its mode replace
     ``checkpoint.monitor`` and ``checkpoint.mode``. Typed values are never replaced.
 
-    Otherwise, a recorded mode is kept if its metric is unchanged. A recorded mode is also kept if neither the recorded
-    nor the new name of its metric shows which values are better. All other modes are chosen as in a new run.
+    Otherwise, ``objective_mode`` and ``checkpoint.mode`` are kept if their metric is unchanged. A mode is also kept if
+    neither the recorded nor the new name of its metric shows which values are better. In all other cases, the mode is
+    chosen as in a new run. Recorded modes of callbacks and schedulers are always kept.
 
     Args:
         config: recorded configuration with the overrides applied.
