@@ -45,7 +45,7 @@ __all__ = [
     "plan",
 ]
 
-# Module that defines each public name; None if the name is a subpackage.
+# For each public name, the module from which it is imported; None if the name is a subpackage.
 _LOCATIONS: Mapping[str, str | None] = MappingProxyType(
     {
         "Callback": "loopwright.hooks",

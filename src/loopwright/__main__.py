@@ -1,11 +1,11 @@
-"""Runs the console command for ``python -m loopwright``."""
+"""Entry point of ``python -m loopwright``, which runs the console command."""
 
 from __future__ import annotations
 
 import sys
 
 if __name__ == "__main__":
-    # Python puts the current directory first on sys.path. The next imports must not come from it.
+    # Python has put the current directory first on sys.path. Modules in the current directory must not be imported.
     if not sys.flags.safe_path:
         del sys.path[0]
     from loopwright.cli import console

@@ -1,4 +1,4 @@
-"""The entry point of the command ``loopwright``, which returns exit codes and prints error messages."""
+"""`main` and `console`, the entry points of the command ``loopwright``. They print errors and return exit codes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from loopwright.shipped import conf_dir
 def console() -> int:
     """Run `main` with the garbage collector disabled until training starts.
 
-    While modules are imported and a configuration is composed, garbage collections would take a fifth of the time and
-    find little garbage.
+    During imports and the composition of a configuration, garbage collections would take a fifth of the time and free
+    little memory.
     """
     gc.disable()
     return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``loopwright`` with the arguments ``argv``.
+    """Run the command ``loopwright``.
 
-    If ``argv`` is None, the arguments are the words that were typed after ``loopwright``.
+    Args:
+        argv: words after ``loopwright``; None: the arguments of this process.
 
     Returns:
         Exit code: 0 if the command completed; 1 if the run failed; 2 if a setting is wrong; 3 if a checkpoint is
@@ -50,16 +51,16 @@ def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
     try:
         leave_current_directory()
     except FileNotFoundError:
-        complain("the current directory no longer exists; change to another.")
+        complain("the current directory no longer exists; change to another directory.")
         return 2
     try:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
-        stack.enter_context(masked_output(line.allow_env))  # also masks the messages of errors below
+        stack.enter_context(masked_output(line.allow_env))  # also masks the error messages printed below
         if _answer(line):
             return 0
         _ignore_matplotlibrc()
-        # `entry` imports Hydra. It is imported here because help does not need Hydra, and because Hydra must not look
-        # for plugins before the current directory is removed from sys.path.
+        # Importing `entry` imports Hydra, and Hydra imports its plugins. Therefore, the import must follow the removal
+        # of the current directory from sys.path. The import also follows the help, which does not need Hydra.
         from loopwright.experiment.verbs.entry import execute
 
         return execute(line)
@@ -85,17 +86,17 @@ def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Replace each of stdout and stderr by the null device if it was closed before this process started."""
+    """Replace stdout and stderr by the null device if they were closed before this process started."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (stays open until the process ends)
 
 
 def leave_current_directory() -> None:
-    """Remove the current directory from ``sys.path``, so that its modules are not imported by accident.
+    """Remove the current directory from ``sys.path``, because its modules must not be imported by accident.
 
-    Hydra, for example, would import a folder ``hydra_plugins``. The directory stays on ``sys.path`` if packages are
-    installed in it, or if it contains this package.
+    For example, Hydra would import a package ``hydra_plugins`` from the current directory. The directory is not removed
+    if it contains Loopwright or is a directory of installed packages.
     """
     here = Path.cwd().resolve()
     paths = sysconfig.get_paths()
@@ -108,16 +109,17 @@ def leave_current_directory() -> None:
 def _ignore_matplotlibrc() -> None:
     """Import matplotlib in another directory if the current directory contains a ``matplotlibrc``.
 
-    Matplotlib reads this file when it is imported, and the file can make it run ``latex``. Other packages, such as
-    torchmetrics, import matplotlib too. No other thread runs yet, so the directory can be changed.
+    Matplotlib reads this file when it is imported. A setting in the file can make matplotlib run ``latex``. Packages
+    such as torchmetrics also import matplotlib, so the first import must not find the file. No second thread runs yet,
+    so changing the directory affects no other code.
     """
     if os.path.lexists("matplotlibrc"):
         with chdir(Path(__file__).parent):
-            import matplotlib  # noqa: F401  (takes 0.2 s, which other commands do not need)
+            import matplotlib  # noqa: F401  (takes 0.2 s, so it is only imported if there is such a file)
 
 
 def _answer(line: CommandLine) -> bool:
-    """Print the version or the help if the command line asks for either, and return whether it does."""
+    """Print the version or the help if the command line requests it. Return whether a text was printed."""
     if line.action == "version":
         tell(f"loopwright {__version__}")
     elif line.action == "help":

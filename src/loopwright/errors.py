@@ -1,6 +1,6 @@
 """Exception classes for errors that users see, and functions that build one-line messages for these errors.
 
-Most messages contain: what was given, what is accepted, and a remedy or the nearest valid name::
+Most messages contain the given value, a description of the accepted values, and a remedy or the nearest valid name::
 
     loop.eval_frequency=1.5: expected a positive whole number of steps or a fraction in (0, 1]; use null to turn it off.
 """
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of an exception, or an empty string if its ``__str__`` raises.
-
-    An exception class that the user wrote may raise in ``__str__``.
-    """
+    """Return the message of an exception. Return an empty string if the ``__str__`` of a user's class raises."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  (__str__ may be the user's code)
+    except Exception:  # noqa: BLE001  (a user's __str__ can raise any exception)
         return ""
 
 
@@ -32,8 +29,8 @@ class SettingError(ValueError):
     """Raised if an argument or a configuration value is invalid.
 
     Args:
-        setting: name of the argument, such as ``eval_frequency``; `under` prepends a path in the configuration.
-        problem: rest of the message, beginning with ``=`` and the invalid value, or with a colon.
+        setting: name of the argument or path of the configuration value, such as ``loop.eval_frequency``.
+        problem: rest of the message. It begins with a colon, or with ``=`` and the invalid value.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -44,7 +41,7 @@ class SettingError(ValueError):
     def under(self, path: str) -> SettingError:
         """Return a copy of this error with ``path`` and a dot before the name of the setting.
 
-        If ``path`` is empty, or is the name of the setting, the name is not changed.
+        If ``path`` is empty or equal to the name of the setting, the name is not changed.
         """
         is_whole = self.setting == path or not path
         return type(self)(self.setting if is_whole else f"{path}.{self.setting}", self.problem)
@@ -89,7 +86,7 @@ def refuse(setting: str, given: object, expected: str, remedy: str = "") -> Sett
 
 
 def refuse_type(setting: str, given: object, expected: str, remedy: str = "") -> SettingTypeError:
-    """Build a `SettingTypeError` with the same message as `refuse`."""
+    """Build a `SettingTypeError` with the message ``setting=given: expected …; remedy.``"""
     return SettingTypeError(setting, _three_parts(given, expected, remedy))
 
 
@@ -100,10 +97,11 @@ def check_count(
 
     Args:
         setting: name of the setting.
-        value: value of the setting: an int, or an integer of another library, such as NumPy.
+        value: value of the setting: an int, or an integer of a library such as NumPy.
         meaning: description of the accepted values; None: "a whole number, ``least`` or more".
         least: smallest accepted value.
-        most: largest accepted value; None: any. A larger value gets its own description.
+        most: largest accepted value; None: no limit. The message for a larger value contains both limits instead of
+            ``meaning``.
 
     Raises:
         SettingTypeError: if ``value`` is not an integer; True and "5" are not integers.
@@ -120,22 +118,22 @@ def check_count(
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """Return the option whose spelling is nearest to ``name``, or None if all are too different."""
+    """Return the option whose spelling is most similar to ``name``, or None if no option is similar."""
     matches = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Return `` Did you mean x?``, with a space before it, or an empty string if no option is near."""
+    """Return `` Did you mean x?`` with a leading space, or an empty string if no option is similar to ``name``."""
     match = nearest(name, options)
     return f" Did you mean {match}?" if match else ""
 
 
 def on_one_line(text: str, limit: int | None = None) -> str:
-    """Convert a string to one printable line, for use in a message.
+    """Convert a string to one printable line for a message.
 
-    A string of more than ``limit`` characters is truncated. Then all runs of white space, including line breaks, are
-    replaced by single spaces, and unprintable characters are escaped.
+    A string of more than ``limit`` characters is truncated. Each run of white space, including line breaks, is replaced
+    by one space. Unprintable characters are escaped.
     """
     if limit is not None and len(text) > limit:
         text = f"{text[: limit - 1]}…"
@@ -144,9 +142,10 @@ def on_one_line(text: str, limit: int | None = None) -> str:
 
 
 def printable(text: str, *, keeps_newlines: bool = True) -> str:
-    """Return ``text`` with control characters, and characters that change the direction of text, as escape sequences.
+    """Replace unprintable characters in ``text`` by escape sequences, because a terminal would interpret them.
 
-    A terminal would interpret these characters. Spaces of all kinds and, if ``keeps_newlines``, newlines are kept.
+    Examples are control characters and characters that change the direction of text. All kinds of spaces are kept. If
+    ``keeps_newlines`` is True, newlines are kept.
     """
     kept = "\n" if keeps_newlines else ""
     if text.replace("\n", "" if keeps_newlines else "\n").isprintable():
@@ -157,11 +156,13 @@ def printable(text: str, *, keeps_newlines: bool = True) -> str:
 
 
 def room(num_bytes: int, folder: Path) -> str:
-    """Format the number of bytes needed and the number free on the disk that holds ``folder``.
+    """Return a text such as ``2,048 bytes needed, 512 free``.
 
-    ``folder`` need not exist. For example, the result is ``2,048 bytes needed, 512 free``.
+    Args:
+        num_bytes: number of bytes needed.
+        folder: folder on the disk whose free bytes are counted. The folder need not exist.
     """
-    import shutil  # imported here because `shutil` imports compression modules, which takes time
+    import shutil  # imported here because `shutil` slowly imports compression modules
 
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return f"{num_bytes:,} bytes needed, {shutil.disk_usage(existing).free:,} free"

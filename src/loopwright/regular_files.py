@@ -1,6 +1,6 @@
 """Functions that open, read and replace regular files.
 
-Pipes and devices are not opened, because reading them can block, or never reach an end.
+Pipes and devices are not opened, because reading a pipe can block and reading a device may never end.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-_LEAST_SPARSE_BYTES = 1 << 27  # smaller files are read quickly, even if they consist of holes
+_LEAST_SPARSE_BYTES = 1 << 27  # a smaller sparse file is accepted, because reading it takes little time
 
 
 def open_regular(path: str | bytes | os.PathLike[str], *, follows_links: bool = False) -> int:
     """Open a regular file for reading, and return its descriptor.
 
-    The type is checked before the file is opened, because opening a pipe can block forever, and opening a device can
-    have side effects. It is checked again on the descriptor, because the file may have been replaced.
+    The type of the file is checked before the file is opened, because opening a pipe can block forever and opening a
+    device can have side effects. The type is checked again on the descriptor, because the file may have been replaced.
 
     Args:
         path: path of the file.
-        follows_links: whether ``path`` may be a symbolic link to a regular file. Links among the parent folders are
-            always followed.
+        follows_links: whether ``path`` may be a symbolic link to a regular file. Parent folders may always be links.
 
     Raises:
         OSError: if the file is missing, is not a regular file, or cannot be opened.
@@ -33,7 +32,7 @@ def open_regular(path: str | bytes | os.PathLike[str], *, follows_links: bool = 
 
 
 def open_to_append(path: str | bytes | os.PathLike[str]) -> int:
-    """Open a regular file for reading and appending, and return its descriptor. Create the file if it does not exist.
+    """Open a regular file for reading and appending, and return its descriptor. Create a missing file.
 
     Raises:
         OSError: if the file is a link, is not a regular file, or cannot be opened.
@@ -60,11 +59,11 @@ def read_regular(path: str | bytes | os.PathLike[str], max_bytes: int, *, follow
     Args:
         path: path of the file.
         max_bytes: largest accepted size. The size is checked before memory is allocated.
-        follows_links: as in `open_regular`.
+        follows_links: whether ``path`` may be a symbolic link to a regular file.
 
     Raises:
-        OSError: if the file is missing, is not a regular file, is larger than ``max_bytes``, or cannot be read. Also if
-            it has at least 128 MiB, and consists almost entirely of holes.
+        OSError: if the file is missing, is not a regular file, is larger than ``max_bytes``, or cannot be read, and for
+            a file of at least 128 MiB that consists almost entirely of holes.
     """
     with open(open_regular(path, follows_links=follows_links), "rb") as file:
         status = os.fstat(file.fileno())
@@ -79,8 +78,8 @@ def read_regular(path: str | bytes | os.PathLike[str], max_bytes: int, *, follow
 def is_sparse(descriptor: int, status: os.stat_result, least_bytes: int) -> bool:
     """Return whether a file of at least ``least_bytes`` bytes consists almost entirely of holes.
 
-    Such a file takes little time to create, but hours to read. The number of allocated blocks alone does not show
-    holes: some network file systems report 0 blocks for every file.
+    Creating such a file takes little time, but reading it can take hours. The number of allocated blocks does not
+    suffice to find holes, because some network file systems report 0 blocks for every file.
     """
     if status.st_size < least_bytes or status.st_blocks * 512 > status.st_size // 1000:
         return False
@@ -90,13 +89,13 @@ def is_sparse(descriptor: int, status: os.stat_result, least_bytes: int) -> bool
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Replace a file atomically. If an error occurs, the old file is unchanged. A link is replaced, not followed.
+    """Replace a file atomically. If an error occurs, the old file is unchanged. A link is replaced by a regular file.
 
     Raises:
         OSError: if the new file cannot be written.
     """
     partial = file.with_name(f".{file.name}-{os.getpid()}")
-    with suppress(FileNotFoundError):  # left by a killed process with the same ID, or made by another program
+    with suppress(FileNotFoundError):  # a killed process with an equal ID may have left a file with this name
         os.unlink(partial)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:

@@ -1,4 +1,4 @@
-"""The lock of a run directory. Only one process at a time can hold the lock."""
+"""`hold`, which locks a run directory. Only one process at a time can hold the lock of a directory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from loopwright.errors import CheckpointError, SaveError
 
 LOCK_FILE = ".lock"
 
-# Directories that the surrounding `hold` contexts have locked, each as (process, device, inode). A forked process
-# inherits this variable but not the locks, so each entry contains the ID of the process.
+# Directories that open `hold` contexts have locked, each as (process ID, device, inode). A forked process inherits this
+# variable but not the locks. The process ID shows which process holds the lock.
 _HELD: ContextVar[frozenset[tuple[int, int, int]]] = ContextVar("held run directories", default=frozenset())
 
 _log = logging.getLogger("loopwright")
@@ -30,17 +30,17 @@ _log = logging.getLogger("loopwright")
 def hold(directory: Path) -> Iterator[None]:
     """Lock a run directory while the context is open.
 
-    The lock is an operating-system lock on the file ``.lock``. The system releases the lock when the process ends for
-    any reason, and forked processes do not inherit the lock. The file contains the ID of the process that holds the
-    lock, the host, and the time of locking. The file is never deleted. If the file system does not support locks, a
-    warning is logged.
+    The lock is an operating-system lock on the file ``.lock``. The system releases the lock when the process ends or is
+    killed. Forked processes do not inherit the lock. The file contains the ID of the process that holds the lock, the
+    host, and the time of locking. The file is never deleted. If the file system does not support locks, a warning is
+    logged.
 
-    Contexts of the same directory can be nested. For example, a command locks its run directory, and then its trainer
-    locks the same directory. Only the outermost context locks and unlocks, because the system would release the lock if
-    an inner context closed the file.
+    Contexts of one directory can be nested. For example, a command locks its run directory, and then its trainer locks
+    this directory. Only the outermost context locks and unlocks, because the system releases the lock as soon as any
+    context closes the file.
 
     Raises:
-        CheckpointError: if another process holds the lock. The message names the other process, if it is known.
+        CheckpointError: if another process holds the lock. The message contains the ID of that process, if it is known.
         SaveError: if the file ``.lock`` cannot be written.
     """
     path = directory / LOCK_FILE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """Return the directory ``conf`` of the installed package or, if the package has none, of the repository.
+    """Return the directory ``conf`` of the installed package. In a checkout, return ``conf`` of the repository.
 
     Raises:
         FileNotFoundError: if neither directory exists, because the installation is broken.
@@ -21,5 +21,5 @@ def conf_dir() -> Path:
 
 
 def task_dir() -> Path:
-    """Return the directory of the shipped downstream tasks. It is not a Hydra configuration group."""
+    """Return the directory of the shipped downstream tasks. This directory is not a configuration group."""
     return conf_dir() / "downstream"

@@ -37,7 +37,7 @@ def no_torch(tmp_path: Path) -> dict[str, str]:
         (["config"], 0, "loop:"),
         (["loop.max_stepz=3"], 2, "loop.max_stepz=3: no such key. Did you mean loop.max_steps?"),
         (["data=digit"], 2, "data=digit: no such option. Available: csv, digits, "),
-        (["seed=???"], 2, "seed=???: this must be given."),
+        (["seed=???"], 2, "seed=???: a value must be given."),
         (["seed=${nothing}"], 2, "seed: Interpolation key 'nothing' not found"),
         (["seed=[1"], 2, "seed=[1: cannot be read"),
         (["-m", "loop.max_steps=1,abc"], 2, "loop.max_steps='abc': expected"),

@@ -94,7 +94,7 @@ def test_each_command_works_on_a_directory_with_an_odd_name(name: str, small: Cl
     assert (started.code, started.err) == (0, "")
     refused = small(override_text("ckpt_path", name), "model.hidden=[5]")
     assert refused.code == 2
-    command = refused.err.partition("to validate it with the recorded model: ")[2].removesuffix(".\n")
+    command = refused.err.partition("to validate the checkpoint with the recorded model: ")[2].removesuffix(".\n")
     assert cli(*shell_words(command)[1:]).code == 0
 
 

@@ -90,7 +90,7 @@ def test_a_composed_validation_with_another_encoding_is_refused(root: Path, star
     assert answer.code == 2 and answer.err.count("\n") == 1
     assert "data of run (target.classes: ['x', 'y', 'z'] recorded, ['y', 'z'] now; columns.size.mean: " in answer.err
     line = "loopwright validate run data.path=test.csv"
-    assert answer.err.endswith(f"to validate on all samples of 'test.csv' as the run encoded its data: {line}.\n")
+    assert answer.err.endswith(f"to validate on all samples of 'test.csv' with the encoding of the run: {line}.\n")
     assert metrics(run_in(root, *line.split()[1:]))["val/accuracy"] == 1
     refused = run_in(root, *AGAIN, "data.path=train.csv", "data.val_path=test.csv", start)
     assert refused.code == 2 and "columns.size.mean" in refused.err, "all rows of train.csv have another mean"

@@ -67,7 +67,7 @@ def test_splits_refuse_values_that_cannot_be_recorded(encoding: Mapping[str, Any
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("[1]", "it contains no mapping"),
+        ("[1]", "the file contains no mapping"),
         ('{"a": NaN}', "found NaN, which is not a finite number"),
         ('{"a": [1, 1e999]}', "a[1]=inf: expected a finite number."),
         ('{"a": 1', "Expecting ',' delimiter: line 1 column 8 (char 7)"),

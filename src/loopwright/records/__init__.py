@@ -1,4 +1,4 @@
-"""Functions that read a run's metrics, summary and encoding, and draw its curves. None of them imports torch."""
+"""Functions that read a run's metrics, summary and encoding, and draw its curves. This package imports no torch."""
 
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding

@@ -1,4 +1,4 @@
-"""`draw_curves`: plots the metrics of one run into ``curves.png``."""
+"""`draw_curves`, which draws the metrics of one run into ``curves.png``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 CURVES_FILE = "curves.png"
 
-# Colours of the palette of Okabe and Ito, which readers with colour blindness can distinguish. Its black and yellow are
-# not used.
+# Colours of the palette of Okabe and Ito, except black and yellow. Readers with colour blindness can distinguish the
+# colours of this palette.
 TRAIN_COLOUR = "#0072B2"
 OTHER_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -30,18 +30,20 @@ _GREY = "#595959"
 _MAX_PANELS = 24
 _PANEL_INCHES = (4.4, 2.8)
 _MAX_LEGEND_ABOVE = 2
-_MANY_POINTS = 200  # a training curve with more points is drawn pale, with its moving mean on top
-_ABOVE, _BELOW = (30, 55, 80), (-36, -61, -86)  # heights of the best label over its point, in points
-_LABEL_PADDING = 5  # pixels between the text of the best label and its frame, rounded up
-_LOG_RANGE = 20.0  # a loss has a logarithmic axis if its largest value divided by its smallest is larger
-_WIDE_LOG_RANGE = 2000.0  # a logarithmic axis with a larger ratio has room for powers of 10 only
+_MANY_POINTS = 200  # a training curve with more points is drawn in a pale colour, below its moving mean
+# Vertical offsets of the label from the best value, in units of 1/72 inch. The label is placed at one of them.
+_ABOVE, _BELOW = (30, 55, 80), (-36, -61, -86)
+_LABEL_PADDING = 5  # pixels between the text of the label and the frame of the label, rounded up
+# Losses have a logarithmic axis if the largest loss divided by the smallest loss exceeds this ratio.
+_LOG_RANGE = 20.0
+_WIDE_LOG_RANGE = 2000.0  # above this ratio, the ticks of a logarithmic axis are powers of 10 only
 _RATE = "learning rate"
 _MAX_NAME = 40  # maximum number of characters of the name of a callback in the title
 
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """One subplot: the name of a quantity, and its series by source (``train``, or the name of a validation set)."""
+    """One subplot: the name of a quantity, and the series of this quantity by source, such as ``train`` or ``val``."""
 
     title: str
     series: Mapping[str, Series]
@@ -59,27 +61,31 @@ class _Best:
 def draw_curves(run_dir: Path) -> Path | None:
     """Draw the metrics of a run into ``curves.png`` in its run directory.
 
-    Losses come first, then other metrics, then the learning rate. A metric that is measured on several data sets has
-    one subplot with a line for each set. A line is interrupted at NaN and infinite values, and the first step with such
-    a value is marked.
+    The subplots show the losses, then all other metrics, then the learning rate. A metric that is measured on several
+    data sets has one subplot with a line for each set. A line has gaps at NaN and infinite values. The first step with
+    such a value is marked.
 
     Args:
-        run_dir: run directory. The metrics are read from its ``metrics.jsonl``; the title and the best point use
-            its ``summary.json``, if there is one.
+        run_dir: run directory. The metrics are read from ``metrics.jsonl``. The state of the run and the best value are
+            read from ``summary.json``, if this file exists.
 
     Returns:
         The path of the picture, or None if the run has logged no metrics.
+
+    Raises:
+        CheckpointError: if a file of the run cannot be read.
+        OSError: if the picture cannot be written.
     """
     series = read_series(run_dir)
     if not series:
         return None
-    # matplotlib is imported here because the import takes half a second, which would delay the start of every command.
+    # The import of matplotlib takes half a second. At the top of the module, it would delay the start of every command.
     import matplotlib
 
     picture = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the user's own settings could run programs, such as latex
-        warnings.simplefilter("ignore")  # matplotlib warns if the font lacks a character, and draws a box
+        matplotlib.rcdefaults()  # settings of the user could make matplotlib run programs such as latex
+        warnings.simplefilter("ignore")  # matplotlib warns if its font lacks a character
         _figure(run_dir, series).savefig(picture, format="png", metadata={"Software": None})
     replace_file(run_dir / CURVES_FILE, picture.getvalue())
     return run_dir / CURVES_FILE
@@ -110,7 +116,7 @@ def _figure(run_dir: Path, series: Mapping[str, Series]) -> Figure:
 
 
 def _panels(series: Mapping[str, Series]) -> list[_Panel]:
-    """Group series of the same quantity into one panel: train/loss, val/loss and val/extra/loss are all losses."""
+    """Group series by quantity. For example, the panel of ``loss`` contains train/loss, val/loss and val/extra/loss."""
     grouped: dict[str, dict[str, Series]] = {}
     for name, one in series.items():
         source, _, key = name.rpartition("/")
@@ -120,19 +126,19 @@ def _panels(series: Mapping[str, Series]) -> list[_Panel]:
     rank = {"loss": 0, _RATE: 2}
     rates = list(grouped.get(_RATE, {}).values())
     if len(rates) > 1 and all((each.steps, each.values) == (rates[0].steps, rates[0].values) for each in rates):
-        grouped[_RATE] = {"all groups": rates[0]}  # equal curves would cover one another
-    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # sorted() is stable: keys of equal rank keep their order
+        grouped[_RATE] = {"all groups": rates[0]}  # if all curves are equal, only one would be visible
+    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # sorted() keeps the order of keys with equal ranks
     return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
 
 
 def _sources(panels: Sequence[_Panel]) -> dict[str, int]:
-    """Return a colour index for each source, so that a source has one colour in all panels. ``train`` has index -1."""
+    """Return the colour index of each source. A source has one colour in all panels. The index of ``train`` is -1."""
     names = [source for panel in panels if panel.title != _RATE for source in panel.series if source != "train"]
     return {"train": -1, **{source: index for index, source in enumerate(dict.fromkeys(names))}}
 
 
 def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | None:
-    """Return the best value recorded in the summary or, if none is recorded, the best value of the objective metric."""
+    """Return the best value in the summary. If the summary has none, return the best value of the objective metric."""
     noted = summary.get("best")
     if isinstance(noted, Mapping) and isinstance(noted.get("value"), int | float) and noted.get("name") in series:
         return _Best(noted["name"], int(noted["step"]), float(noted["value"]))
@@ -144,7 +150,10 @@ def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | N
 def _write_title(
     figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, num_left_out: int
 ) -> None:
-    """Write the path of the run, its state such as "completed", and numbers: steps, best value, metrics not drawn."""
+    """Write the path of the run, and below it the state of the run, the number of steps and the best value.
+
+    If ``num_left_out`` is not 0, also write how many metrics are not drawn.
+    """
     path = run_dir.resolve().parts
     begin = len(path) - path[::-1].index("outputs") if "outputs" in path[:-1] else -1
     parts = [_state(summary)] if summary.get("state") else []
@@ -177,7 +186,7 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     is_log = panel.title == "loss" and bool(finite) and 0 < min(finite) < max(finite) / _LOG_RANGE
     if is_log:
         axes.set_yscale("log")
-        # A short range may contain only one power of 10, so it also has ticks between powers of 10.
+        # A short range may contain only one power of 10. Its axis therefore also has ticks at 2 and 5 times each power.
         is_wide = max(finite) / min(finite) > _WIDE_LOG_RANGE
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0)))
     title = f"{panel.title} (log scale)" if is_log else panel.title
@@ -185,7 +194,7 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
     _style(axes, last_step)
     if not is_rate or len(panel.series) > 1:
         place: dict[str, Any] = {"loc": "best"}
-        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # a legend beside the title covers no curve and no label
+        if len(panel.series) <= _MAX_LEGEND_ABOVE:  # a short legend fits beside the title, where it covers no curve
             place = {"loc": "lower right", "bbox_to_anchor": (1.01, 0.99), "ncols": len(panel.series), "borderpad": 0}
         for text in axes.legend(fontsize=7.5, frameon=False, columnspacing=1, handlelength=1.5, **place).get_texts():
             text.set_parse_math(False)
@@ -198,7 +207,7 @@ def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Be
 
 
 def _style(axes: Axes, last_step: int) -> None:
-    """Format the axes: integer steps from 0 on, plain numbers, a pale grid, and no frame at the top and right."""
+    """Format the axes: integer steps from 0, plain numbers, a pale grid, and no lines at the top and right."""
     axes.set_xlim(0, max(last_step, 1) * 1.02)
     axes.locator_params(axis="x", integer=True, nbins=6)
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
@@ -213,16 +222,17 @@ def _style(axes: Axes, last_step: int) -> None:
 
 
 def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noisy: bool) -> None:
-    """Draw one line, interrupted at values that are not finite.
+    """Draw the line of a series. The line has gaps at values that are not finite.
 
-    The line has markers if it has only one point, or if ``number`` is not negative.
+    The points have markers if there is only one point, or if ``number`` is not negative.
 
     Args:
         axes: axes of the panel.
         series: steps and values of the line.
         source: label of the line, such as "train"; if empty, the name of the series is the label.
         number: index of the colour and marker; negative for the training line and for the first learning rate.
-        is_noisy: whether a training line with many points is drawn pale, with its moving mean on top.
+        is_noisy: whether a training line with more than `_MANY_POINTS` points is drawn in a pale colour, below its
+            moving mean.
     """
     is_train = number < 0
     colour = TRAIN_COLOUR if is_train else OTHER_COLOURS[number % len(OTHER_COLOURS)]
@@ -241,7 +251,7 @@ def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noi
 
 
 def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
-    """Mark the first step with a NaN or infinite value, because no curve is drawn there."""
+    """Mark the first step with a NaN or infinite value. The curve has a gap at this step."""
     non_finite = [
         (step, source)
         for source, series in panel.series.items()
@@ -268,8 +278,9 @@ def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
 def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
     """Mark the best point with a ring and a label.
 
-    The label is above a falling curve and below a rising curve. If it would leave the axes or cover the legend or
-    curves there, it is put at the height and on the side where it covers least.
+    The best position is inside the axes, does not cover the legend, and covers the fewest curves, in this order of
+    importance. Among equally good positions, a position above the point is chosen for a falling curve, and a position
+    below the point for a rising curve.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
@@ -286,14 +297,14 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
         bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#BFBFBF", "alpha": 0.9},
         arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.8, "shrinkB": 5},
     )
-    axes.get_ylim()  # computes the limits, which transData needs
+    axes.get_ylim()  # this call computes the limits of the axes, which transData needs
     curves = [path.transformed(axes.transData).cleaned(remove_nans=True) for path in curves]
     canvas, legend = axes.figure.canvas, axes.get_legend()
     assert isinstance(canvas, FigureCanvasAgg)
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
 
     def put(place: tuple[int, int]) -> tuple[bool, bool, int]:
-        """Move the label, and return what it covers: things outside the axes, the legend, and a number of curves."""
+        """Move the label. Return whether it leaves the axes or covers the legend, and how many curves it covers."""
         label.xyann = place
         label.set_horizontalalignment("right" if place[0] < 0 else "left")
         label.update_positions(renderer)
@@ -309,6 +320,6 @@ def _mark_best(axes: Axes, best: _Best, series: Series, last_step: int) -> None:
 
 
 def _moving_mean(values: Sequence[float], reach: int) -> list[float]:
-    """Average each value with up to ``reach`` values on either side. The mean is NaN if one of these values is NaN."""
+    """Average each value with up to ``reach`` values before and after it. A mean is NaN if one of its values is NaN."""
     windows = (values[max(0, at - reach) : at + reach + 1] for at in range(len(values)))
     return [sum(window) / len(window) for window in windows]

@@ -1,4 +1,4 @@
-"""Functions that check, format and read ``data.json``, the file in which a run records how its data were encoded."""
+"""Functions that check, format and read ``data.json``, the file in which a run records the encoding of its data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 def encoding_text(encoding: Mapping[str, Any]) -> str:
     """Format an encoding as the text of ``data.json``. Equal encodings give equal texts.
 
-    Floats are written with as many digits as are needed to read back the same number.
+    Floats are written with enough digits to read back exactly the same number.
 
     Args:
         encoding: mapping of names to JSON values: strings, finite numbers, booleans, None, lists and mappings.
 
     Raises:
-        SettingError: for a value that JSON cannot represent, with its path; for more than 50 levels of nested values;
-            for a text of more than 64 MiB.
+        SettingError: for a value that JSON cannot represent, for more than 50 levels of nested values, and for a text
+            of more than 64 MiB. The message contains the path of an invalid value.
     """
     if not isinstance(encoding, Mapping):
         raise refuse_type("encoding", encoding, "a mapping of names to JSON values, or None")
@@ -43,8 +43,8 @@ def read_encoding(run_dir: Path) -> dict[str, Any] | None:
     The names in the mapping depend on the data set of the run. Code that uses a value must check its type.
 
     Raises:
-        CheckpointError: if the file is not a regular file, has more than 64 MiB, or does not contain a JSON mapping of
-            finite numbers, at most 50 levels deep.
+        CheckpointError: if the file is not a regular file, has more than 64 MiB, contains no JSON mapping, contains a
+            number that is not finite, or has more than 50 levels of nesting.
     """
     file = run_dir / DATA_FILE
     data = read_record(file, _MAX_BYTES)
@@ -53,7 +53,7 @@ def read_encoding(run_dir: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(data.decode(), parse_constant=_refuse_constant)
         if not isinstance(found, dict):
-            raise ValueError("it contains no mapping")
+            raise ValueError("the file contains no mapping")
         return {name: _as_json(name, value, depth=1) for name, value in found.items()}
     except (ValueError, RecursionError) as error:
         problem = f"expected the JSON mapping that a run recorded; {on_one_line(str(error), 200)}"
@@ -65,7 +65,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _as_json(path: str, value: Any, depth: int = 0) -> Any:
-    """Return a copy of ``value`` that consists of dicts, lists and scalars. Refuse any other value."""
+    """Return a copy of ``value`` that consists of dicts, lists and scalars. Refuse values of other types."""
     if isinstance(value, Mapping | list | tuple) and depth == _MAX_DEPTH:
         raise SettingError(path, f": expected at most {_MAX_DEPTH} levels of lists and mappings.")
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The class `Series`, and functions that read a run's ``metrics.jsonl``, ``summary.json`` and other files."""
+"""`Series`, the values of one metric, and functions that read files of a run, such as ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from loopwright.regular_files import read_regular
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
-COMPLETE = ("completed", "stopped")  # states of a run that has nothing left to do
-MAX_LOG_BYTES = 4 << 30  # for a file that grows during a run, such as metrics.jsonl
-_MAX_RECORD_BYTES = 16 << 20  # for a file that a run writes once, such as summary.json
+COMPLETE = ("completed", "stopped")  # values of ``state`` in the ``summary.json`` of a finished run
+MAX_LOG_BYTES = 4 << 30  # maximum size of a file that grows during a run, such as metrics.jsonl
+_MAX_RECORD_BYTES = 16 << 20  # maximum size of other files of a run, such as summary.json
 _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 
 
@@ -38,11 +38,13 @@ class Series:
 
     @property
     def finite(self) -> list[tuple[int, float]]:
-        """(step, value) pairs of the finite values, by ascending step."""
+        """Pairs ``(step, value)`` of the finite values, in ascending order of their steps."""
         return [pair for pair in zip(self.steps, self.values, strict=True) if math.isfinite(pair[1])]
 
     def best(self, mode: str) -> tuple[int, float] | None:
-        """Return (step, value) of the first best finite value, or None if no value is finite.
+        """Return the pair ``(step, value)`` of the best finite value, or None if no value is finite.
+
+        If several values are equally good, the pair with the smallest step is returned.
 
         Args:
             mode: "min" or "max".
@@ -54,12 +56,13 @@ class Series:
 def read_series(run_dir: Path) -> dict[str, Series]:
     """Return the metrics of a run by name, in the order in which the names first appear.
 
-    If a metric has several values at one step, the last value is used. Lines that cannot be parsed, such as an
-    incomplete last line after a power loss, are skipped. The result is empty if the run has logged no metrics.
+    If a metric has several values at one step, the last value is used. Lines that cannot be parsed are skipped. For
+    example, the last line can be incomplete after a power failure. The result is empty if the run has logged no
+    metrics.
 
     Raises:
-        CheckpointError: if the file cannot be read, is a link or another file that is not regular, consists of holes,
-            or has more than 4 GiB.
+        CheckpointError: if the file cannot be read, is a link, is not a regular file, consists of holes, or has more
+            than 4 GiB.
     """
     found: dict[str, dict[int, float]] = {}
     data = read_record(run_dir / METRICS_FILE, MAX_LOG_BYTES)
@@ -76,17 +79,17 @@ def read_series(run_dir: Path) -> dict[str, Series]:
 def read_metrics(run_dir: str | Path) -> Any:
     """Return the metrics of a run as a table with one row per step and one column per metric.
 
-    A metric that was not logged at a step is NaN there.
+    If a metric was not logged at a step, the table contains NaN for this step.
 
     Args:
         run_dir: run directory with a ``metrics.jsonl``.
 
     Returns:
-        A `pandas.DataFrame` with the steps as index, if pandas is installed. Otherwise a list with a mapping for each
-        step: ``step``, and the metrics that were logged at this step.
+        If pandas is installed, a `pandas.DataFrame` with the steps as index. Otherwise, a list with one mapping for
+        each step. A mapping contains ``step`` and the metrics that were logged at this step.
 
     Raises:
-        CheckpointError: as for `read_series`, and if the run has logged no metrics.
+        CheckpointError: if `read_series` cannot read the file, and if the run has logged no metrics.
     """
     found = read_series(Path(run_dir))
     if not found:
@@ -103,7 +106,7 @@ def read_metrics(run_dir: str | Path) -> Any:
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Read the ``summary.json`` of a run with `read_mapping`. The result is empty if the file is missing or invalid."""
+    """Read the ``summary.json`` of a run with `read_mapping`."""
     return read_mapping(run_dir / SUMMARY_FILE)
 
 
@@ -111,8 +114,8 @@ def read_record(file: Path, max_bytes: int = _MAX_RECORD_BYTES) -> bytes | None:
     """Return the content of a file that a run recorded, or None if there is no such file.
 
     Raises:
-        CheckpointError: if the file cannot be read, is a link or another file that is not regular, consists of holes,
-            or has more than ``max_bytes`` bytes.
+        CheckpointError: if the file cannot be read, is a link, is not a regular file, consists of holes, or has more
+            than ``max_bytes`` bytes.
     """
     try:
         return read_regular(file, max_bytes)
@@ -126,12 +129,12 @@ def read_record(file: Path, max_bytes: int = _MAX_RECORD_BYTES) -> bytes | None:
 def read_mapping(file: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file.
 
-    The result is empty if the file is missing or contains no mapping. The result is also empty if the mapping is nested
-    more than 50 levels deep, because no run writes such a file.
+    The result is empty if the file is missing or contains no mapping. The result is also empty if the mapping has more
+    than 50 levels of nesting, because no run writes such a file.
 
     Raises:
-        CheckpointError: if the file cannot be read, is a link or another file that is not regular, or has more than 16
-            MiB.
+        CheckpointError: if the file cannot be read, is a link, is not a regular file, consists of holes, or has more
+            than 16 MiB.
     """
     data = read_record(file)
     try:

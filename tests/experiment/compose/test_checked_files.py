@@ -99,7 +99,7 @@ def test_a_value_outside_the_directory_is_not_shown(tmp_path: Path) -> None:
         composer.compose(["model=x"])
     file = tmp_path / "secret.yaml"
     root = tmp_path / "conf"
-    said = f"{root}/model/x: a link leads from it out of {root}; copy the file {file} into this directory."
+    said = f"{root}/model/x: leads out of {root} through a link; copy the file {file} into this directory."
     assert str(caught.value) == said
 
 

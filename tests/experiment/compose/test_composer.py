@@ -62,7 +62,7 @@ def test_interpolations_in_a_typed_directory_are_resolved_once() -> None:
         ("seed=1,2", "seed=1,2: expected one value; use -m for a sweep, brackets for a list or quotes for a string."),
         ("seed=[1", "seed=[1: cannot be read ("),
         ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
-        ("seed=???", "seed=???: this must be given."),
+        ("seed=???", "seed=???: a value must be given."),
         ("hydra/launcher=fast", "hydra/launcher=fast: no such option. Available: basic."),
         (
             "hydra/job_logging=colour",
@@ -119,7 +119,7 @@ def test_a_configuration_file_that_never_ends_is_not_opened(kind: str, tmp_path:
     if kind == "holes":
         problem = "expected at most 1,000,000 bytes"
     elif kind == "device":
-        file, problem = file.with_suffix(""), f"a link leads from it out of {tmp_path}"
+        file, problem = file.with_suffix(""), f"leads out of {tmp_path} through a link"
     with pytest.raises(SettingError) as caught:
         with composing(str(tmp_path)) as composer:
             composer.compose(["model=mine"])

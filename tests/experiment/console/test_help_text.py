@@ -24,7 +24,7 @@ def test_the_help_of_resume_names_its_directory_and_flags(cli: Cli) -> None:
     assert cli("resume", "--help").out == (
         "loopwright resume DIR [loop.max_steps=N] [SECTION.KEY=VALUE …] [--trust NAME] [--allow-env NAME]\n\n"
         "  continue an interrupted run; with loop.max_steps=N, train to step N\n"
-        "  DIR is a run directory: its path, its last six digits, or last for the run that was started or resumed "
-        "last.\n\n"
+        "  DIR is a run directory: its path, the last six digits of its name, or the word last for the run that was "
+        "started or resumed most recently.\n\n"
         "All commands and flags: loopwright --help\n"
     )

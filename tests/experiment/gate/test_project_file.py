@@ -99,7 +99,7 @@ def test_a_checkout_with_a_project_file_runs_nothing(project: Path, cli: Cli) ->
     assert cli("plan").code == 0
     for word, problem in (
         ("model=evil", f"model._target_='{PLANTED}.Model': expected a class or function that Loopwright allows"),
-        ("optimizer=linked", "a link leads from it out of"),
+        ("optimizer=linked", "through a link; copy the file"),
     ):
         answer = cli("plan", word)
         assert (answer.code, problem in answer.err) == (2, True), answer.err

@@ -48,7 +48,7 @@ def test_interpolations_are_resolved() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: {b: '???'}", "a.b=???: this must be given."),
+        ("a: {b: '???'}", "a.b=???: a value must be given."),
         ("a: {b: '???'}\nc: ${a.b}", None),
         ("a: ${nothing}", None),
         ("a: ${no_such_resolver:x}", None),

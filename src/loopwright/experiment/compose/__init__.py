@@ -1,1 +1,1 @@
-"""Composition of configurations with Hydra, conversion of Hydra's errors, and the call of Hydra's main function."""
+"""Functions that compose configurations with Hydra, convert Hydra's errors, and call Hydra's main function."""

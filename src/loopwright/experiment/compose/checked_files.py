@@ -1,4 +1,4 @@
-"""`check_loaded_files`: makes Hydra check each configuration file when it loads the file."""
+"""`check_loaded_files`, which makes Hydra check each configuration file before Hydra loads the file."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.config_files import check_config_file
 from loopwright.shipped import conf_dir
 
-# Hydra asks about twice for each file that a defaults list names. The default experiment has about 20 files. Files that
-# each name the next file twice double the number with each file.
+# Maximum number of calls of `CheckedRepository.load_config` in one composition. Hydra calls this method about twice for
+# each entry of a defaults list. The default experiment has about 20 files. If each file of a chain names the next file
+# twice, the number of calls doubles with each file.
 MAX_LOADS = 500
 
-_MAX_REASON = 200  # largest number of characters of Hydra's or YAML's reason in a message
+_MAX_REASON = 200  # maximum number of characters of Hydra's or YAML's error message in a `SettingError`
 
 
 class CheckedRepository(CachingConfigRepository):
     """Hydra's repository of configuration files for one composition, with a check before a file is loaded.
 
-    The check covers every file that Hydra loads, also a file behind a linked folder. It does not cover files that the
-    composition does not need.
+    Every file that Hydra loads is checked, including files in linked folders. Other files are not checked.
 
-    This class replaces a private class of Hydra, because a `ConfigSource` of Hydra's plugin interface cannot do the
-    same. A source is asked once for each file, and cannot count how often defaults lists name the file. Hydra reads the
-    shipped files and ``--config-dir`` with its own source for ``file://``, which plugins cannot replace. A check before
-    the composition would need a second implementation of defaults lists, and a check afterwards would be too late.
+    This class replaces a private class of Hydra, because the public plugin interface `ConfigSource` is not sufficient.
+    Hydra calls a source only once for each file, so a source cannot count the entries of defaults lists. Plugins cannot
+    replace the source for ``file://``, with which Hydra reads the shipped files and ``--config-dir``. A check before
+    the composition would need a second implementation of defaults lists. A check after the composition would be too
+    late, because Hydra would have loaded the files.
     """
 
     _num_loads = 0
@@ -38,8 +39,8 @@ class CheckedRepository(CachingConfigRepository):
         """Check and load a file.
 
         Raises:
-            SettingError: if the file is outside the directory of its source, exceeds the limits of
-                `check_config_file`, or if defaults lists load too many files. A file counts each time that it is named.
+            SettingError: if the file is outside the directory of its source, if `check_config_file` refuses the file,
+                if Hydra cannot load it, and for more than `MAX_LOADS` calls.
         """
         self._num_loads += 1
         if self._num_loads > MAX_LOADS:
@@ -55,7 +56,7 @@ class CheckedRepository(CachingConfigRepository):
 
     def _check(self, config_path: str) -> None:
         if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
-            problem = ": leads out of the configuration directory; name a file in it, such as /model: mlp."
+            problem = ": leads out of the configuration directory; name a file in this directory, such as /model: mlp."
             raise SettingError(config_path, problem)
         source = next((each for each in self.delegate.get_sources() if _contains(each, config_path)), None)
         if source is None or source.scheme() != "file" or Path(source.path) == conf_dir():
@@ -63,13 +64,13 @@ class CheckedRepository(CachingConfigRepository):
         root = os.path.realpath(source.path)
         file = os.path.realpath(os.path.join(root, source._normalize_file_name(config_path)))
         if not file.startswith(os.path.join(root, "")):
-            problem = f": a link leads from it out of {root}; copy the file {file} into this directory."
+            problem = f": leads out of {root} through a link; copy the file {file} into this directory."
             raise SettingError(os.path.join(source.path, config_path), problem)
         check_config_file(Path(file))
 
 
 def _contains(source: ConfigSource, config_path: str) -> bool:
-    """Return whether a source contains a file of this name, also if the file is a pipe or a device."""
+    """Return whether a source contains a file of this name. Pipes and devices count as files."""
     if source.scheme() != "file":
         return source.is_config(config_path)
     file = os.path.join(source.path, source._normalize_file_name(config_path))
@@ -77,6 +78,6 @@ def _contains(source: ConfigSource, config_path: str) -> bool:
 
 
 def check_loaded_files() -> None:
-    """Make Hydra use `CheckedRepository` in this process. Further calls have no effect."""
+    """Make Hydra use `CheckedRepository` in this process. A second call has no effect."""
     assert hasattr(config_loader_impl, "CachingConfigRepository"), "another version of Hydra loads files elsewhere"
     config_loader_impl.CachingConfigRepository = CheckedRepository

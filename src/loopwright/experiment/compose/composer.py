@@ -1,7 +1,7 @@
-"""`Composer`: composes configurations from the shipped files and the user's files.
+"""`Composer`, which composes configurations from the shipped files and the user's files.
 
-Loopwright does not run jobs in Hydra's main function. If a command line only asks Hydra for information about a
-configuration, the configuration is composed here first, so that wrong overrides are refused before Hydra reads them.
+Loopwright composes every configuration with this class, and runs jobs without Hydra's main function. For flags such as
+``--cfg``, Hydra's main function prints information, but only after this class has accepted the overrides.
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ from loopwright.shipped import conf_dir
 
 CONFIG_NAME = "config"
 
-# Without `version_base`, Hydra 1.3 imitates older versions. Hydra 1.4 has only one behaviour, and warns if
-# `version_base` is given.
+# Without `version_base`, Hydra 1.3 behaves like older versions. Hydra 1.4 ignores `version_base` and warns about it.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
-_UNNAMED = "run"  # ``name`` in the root configuration
+_UNNAMED = "run"  # value of ``name`` in the shipped root configuration
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
 
@@ -54,10 +53,10 @@ class Composed:
     Args:
         overrides: overrides from which the configuration was composed.
         config: configuration without its ``hydra`` node, resolved to nested dicts, lists and scalars.
-        references: strings of ``config`` that are values of environment variables, and the text to record for each.
-        interpolated: top-level keys that interpolations in the configuration refer to.
+        references: strings of ``config`` that contain values of environment variables, and the text to record for each.
+        interpolated: top-level keys to which interpolations in the configuration refer.
         hydra: ``hydra`` node as nested dicts, lists and scalars, with unresolved interpolations.
-        directory: ``hydra.run.dir``, or ``hydra.sweep.dir`` of a sweep, if the user typed it; otherwise None.
+        directory: typed value of ``hydra.run.dir``, or of ``hydra.sweep.dir`` in a sweep; None if no value was typed.
         source: configuration that Hydra composed, with its ``hydra`` node and unresolved interpolations.
     """
 
@@ -71,10 +70,10 @@ class Composed:
 
 
 class Composer:
-    """Composes the configurations of jobs. Created by `composing`.
+    """Composes the configurations of jobs. Only `composing` creates a `Composer`.
 
     Args:
-        config_dir: directory that ``--config-dir`` names; None for the shipped files alone.
+        config_dir: value of ``--config-dir``; None: only shipped files are read.
         allowed: names of environment variables that the user allows configurations to read.
     """
 
@@ -93,7 +92,7 @@ class Composer:
     def loader(self) -> ConfigLoader | None:
         """Hydra's loader, which lists the options of a group.
 
-        None if ``--config-dir`` is given, because the loader cannot read the directory of this flag.
+        None if ``--config-dir`` is given, because this loader does not list the options in that directory.
         """
         return None if self._search_path else GlobalHydra.instance().config_loader()
 
@@ -102,11 +101,11 @@ class Composer:
 
         Args:
             overrides: overrides of the job.
-            naming_groups: groups whose option becomes a part of ``name`` if the option was typed, as in ``digits-cnn``
-                for ``model=cnn``. A typed ``name`` is not changed.
+            naming_groups: groups whose typed options are appended to ``name``. For example, ``model=cnn`` changes
+                ``digits`` to ``digits-cnn``. A typed ``name`` is not changed.
 
         Raises:
-            SettingError: for wrong overrides and for an error in a configuration file. The message is one line, which
+            SettingError: for wrong overrides and for an error in a configuration file. The message is one line that
                 names all wrong overrides.
         """
         parse_overrides(overrides)
@@ -139,15 +138,15 @@ class Composer:
         )
 
     def set_in_own_files(self, overrides: Sequence[str], section: str, names: Sequence[str]) -> dict[str, str]:
-        """Return which ``names`` in ``section`` are set by files of ``--config-dir``, and the last such file of each.
+        """Return the ``names`` that files in ``--config-dir`` set, each with the last file that sets it.
 
-        Hydra's defaults list names the files of a composition and the package of each file. Of two files that set a
-        name, the later one in the list decides.
+        Hydra's defaults list names the files of a composition and the package of each file. If two files set a name,
+        Hydra uses the value in the later file.
 
         Args:
             overrides: overrides of a job whose configuration has been composed.
             section: top-level section, such as ``loop``.
-            names: names in the section.
+            names: names of settings in the section.
         """
         found: dict[str, str] = {}
         if self._config_dir is None:
@@ -166,16 +165,15 @@ class Composer:
         return found
 
     def pristine(self) -> dict[str, Any]:
-        """Return the ``hydra`` node composed from the shipped files alone."""
+        """Return the ``hydra`` node that Hydra composes from only the shipped files."""
         return self._hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
 
     def _hydra_part(self, whole: DictConfig) -> dict[str, Any]:
         part = OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)
         assert isinstance(part, dict)
         if self._search_path:
-            # Remove the directory that this class added to the search path. The search path has no other directory:
-            # Hydra reads it only from the shipped root configuration and from the command line, and the user's command
-            # line must not set `hydra.searchpath`.
+            # Remove the directory that this class added to the search path. The list has no other entries, because the
+            # shipped root configuration sets none and the user's command line must not set `hydra.searchpath`.
             part["searchpath"] = []
             part["overrides"]["hydra"] = [word for word in part["overrides"]["hydra"] if word not in self._search_path]
         return {str(key): value for key, value in part.items()}
@@ -184,7 +182,7 @@ class Composer:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
 
     def _contents_of(self, group: str) -> dict[str, dict[str, Any]]:
-        """Return the values in the files of a group's options, by option. Files that are not mappings are left out."""
+        """Return the content of the file of each option in a group. Omit files that contain no valid mapping."""
         contents = {}
         for directory in self._directories:
             for file in sorted((directory / group).glob("*.yaml")):
@@ -192,16 +190,16 @@ class Composer:
                     with yaml_errors(file):
                         values = yaml.safe_load(check_config_file(file))
                 except SettingError:
-                    continue  # the file is not chosen, so its faults are not reported
+                    continue  # the composition does not need this file, so its errors are not reported
                 if isinstance(values, dict):
                     contents[file.stem] = values
         return contents
 
     def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
-        """Compose the configuration with the given overrides of groups only. Return None if this composition fails."""
+        """Compose a configuration with only ``group_overrides``. Return None if the composition fails."""
         try:
             whole = self._compose(group_overrides)
-        except Exception:  # noqa: BLE001  (the caller raises an error that this configuration helps to explain)
+        except Exception:  # noqa: BLE001  (the caller is building an error message and needs no second error)
             return None
         config = OmegaConf.to_container(whole, resolve=False)
         assert isinstance(config, dict)
@@ -213,11 +211,11 @@ def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[C
     """Prepare the composition of configurations from the shipped files and the files in ``config_dir``.
 
     Args:
-        config_dir: directory of the user's configuration files; None for the shipped files alone.
+        config_dir: directory of the user's configuration files; None: only shipped files are read.
         allowed: names of environment variables that the user allows configurations to read.
 
     Raises:
-        SettingError: if ``config_dir`` is not a directory, or contains a file that Hydra would never read.
+        SettingError: if ``config_dir`` is not a directory, or contains a file that Hydra would not read.
     """
     directory = None if config_dir is None else Path(config_dir).resolve()
     if directory is not None and not directory.is_dir():
@@ -231,9 +229,10 @@ def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[C
 
 
 def _check_names(directory: Path) -> None:
-    """Refuse files of the user that Hydra would never read.
+    """Refuse files of the user that Hydra would not read.
 
-    These are files with the name of a shipped file, which takes precedence, and files of Hydra's own groups.
+    Hydra reads a shipped file instead of a user's file with an equal name. Files in the folder ``hydra`` are also
+    refused, because Hydra's own settings are fixed.
     """
     shipped = conf_dir()
     for file in sorted(directory.rglob("*.yaml")):
@@ -247,9 +246,9 @@ def _check_names(directory: Path) -> None:
 
 
 def _extend_name(whole: DictConfig, overrides: Sequence[str], groups: Sequence[str]) -> None:
-    """Append the typed option of each group to the name of the run, unless the name was typed or is that option.
+    """Append the typed options of ``groups`` to the name of the run. A typed name is not changed.
 
-    If no file of the experiment sets a name, the name of the experiment is used.
+    If no configuration file sets a name, the name of the experiment is used. An option equal to the name is omitted.
     """
     typed = {override_key(word) for word in overrides if not word.startswith("~")}
     name = OmegaConf.select(whole, "name", throw_on_resolution_failure=False)
@@ -257,7 +256,7 @@ def _extend_name(whole: DictConfig, overrides: Sequence[str], groups: Sequence[s
         return
     choices = whole.hydra.runtime.choices
     if name == _UNNAMED and isinstance(choices.get("experiment"), str) and choices["experiment"] != "null":
-        name = _NOT_IN_NAMES.sub("-", choices["experiment"])  # the file of the experiment sets no name
+        name = _NOT_IN_NAMES.sub("-", choices["experiment"])
     options = [choices[group] for group in groups if group in typed and isinstance(choices.get(group), str)]
     parts = [_NOT_IN_NAMES.sub("-", option) for option in options if option != name]
     whole.name = "-".join([name, *parts])

@@ -1,6 +1,6 @@
-"""Functions that convert errors of Hydra and OmegaConf to messages of one line.
+"""Functions that convert errors of Hydra and OmegaConf to one-line messages.
 
-A message about an unknown key or option names the nearest known key or option.
+A message about an unknown key or option names a similar known key or option, if there is one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from loopwright.experiment.console.messages import joined, one_line
 Groups = Mapping[str, Sequence[str]]
 Contents = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
-_LISTED = ("callbacks", "loggers")  # groups of which several options can be chosen
-_NOTHING = object()  # value of a path that does not exist
-# The shipped files state all useful arguments of their targets. No shipped file has this target.
+_LISTED = ("callbacks", "loggers")  # groups that accept a list of options
+_NOTHING = object()  # returned for a path that does not exist
+# The only class of Loopwright that no shipped file names. For all other classes, the shipped files list all useful
+# arguments, and messages do not suggest additional arguments.
 _IN_OWN_FILES = "loopwright.models.Supervised"
-_IS_TYPO = 0.75  # similarity from which a name is a typo of another one, as `difflib` computes it
+_IS_TYPO = 0.75  # least similarity ratio of `difflib` at which a name is assumed to be a typing error
 
 
 def composition_error(
@@ -34,18 +35,18 @@ def composition_error(
     compose_options: Callable[[Sequence[str]], Mapping[str, Any] | None],
     contents_of: Contents,
 ) -> SettingError:
-    """Return one error that explains why a composition failed with ``error``.
+    """Return an error that explains why a composition failed with ``error``.
 
-    Each override is checked separately, so that the message names all wrong overrides. If every override is valid, the
-    mistake is in a configuration file, and Hydra's message is shortened to one line.
+    Each override is checked separately, so the message names all wrong overrides. If every override is valid, a
+    configuration file contains the error, and the result is Hydra's message on one line.
 
     Args:
         error: exception that Hydra raised.
         overrides: overrides as typed. All of them can be parsed.
         groups: names of the options of each configuration group.
-        compose_options: function that composes the configuration with only those overrides that choose an option. It
-            returns None if this composition fails.
-        contents_of: function that returns the values in the files of a group's options, by option.
+        compose_options: function that composes a configuration with only the given overrides. It returns None if the
+            composition fails.
+        contents_of: function that returns the content of the file of each option in a group.
     """
     if isinstance(error, yaml.MarkedYAMLError):
         return SettingError(_yaml_place(error), f": {one_line(error.problem or 'cannot be read')}.")
@@ -78,8 +79,8 @@ def composition_error(
 def unknown_key(key: str, config: Mapping[str, Any], groups: Groups | None = None) -> str:
     """Return a hint for a key that ``config`` does not contain.
 
-    The hint is `` Did you mean …?`` with the nearest key. If no key is near, it lists the names in the section of the
-    key. It is empty if ``config`` contains the key.
+    The hint is `` Did you mean …?`` with the most similar key. If no key is similar, the hint lists the names in the
+    section of the key. If ``config`` contains the key, the hint is empty.
     """
     section: Any = config
     parts = key.split(".")
@@ -159,7 +160,7 @@ def _value_problem(
 
 
 def _as_argument(key: str, known: Mapping[str, Any]) -> str:
-    """Return a hint how to pass an argument that the file of an option does not state; empty if the key is a typo."""
+    """Return a hint about passing an argument that the file of an option lacks, or "" if the key is a typing error."""
     parent, _, name = key.rpartition(".")
     section = _section(known, parent)
     target = section.get("_target_") if isinstance(section, Mapping) else None
@@ -171,20 +172,20 @@ def _as_argument(key: str, known: Mapping[str, Any]) -> str:
 
 
 def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of: Contents) -> str:
-    """Return a hint that names the options of a group that have ``key``. It is empty if there are none.
+    """Return a hint that names the options of a group that have ``key``, or "" if no option has the key.
 
     Args:
-        key: path that the chosen options do not have, such as ``data.path``.
+        key: path, such as ``data.path``, that does not exist with the chosen options.
         groups: names of the options of each configuration group.
         chosen: overrides that choose options.
-        contents_of: function that returns the values in the files of a group's options, by option.
+        contents_of: function that returns the content of the file of each option in a group.
     """
     group, _, path = key.partition(".")
     if group not in groups or not path:
         return ""
     contents = contents_of(group)
     entry = path.split(".")[0]
-    if group in _LISTED and entry in contents.get(entry, {}):  # the option adds an entry of its own name
+    if group in _LISTED and entry in contents.get(entry, {}):  # the option `entry` adds an entry with this name
         typed = next((word for word in chosen if word.startswith(f"{group}=")), f"{group}=default")
         others = typed.partition("=")[2].strip("[]")
         return f" {shlex.quote(f'{group}=[{others},{entry}]')} adds {group}.{entry}."
@@ -218,6 +219,6 @@ def _yaml_place(error: yaml.MarkedYAMLError) -> str:
 
 
 def _first_words(error: BaseException) -> str:
-    """Return the message of a Hydra or OmegaConf error on one line, without Hydra's search path and the full key."""
+    """Return the message of a Hydra or OmegaConf error on one line. Omit the search path and OmegaConf's full key."""
     text = str(error).split("\nConfig search path:")[0].split("\n    full_key:")[0].strip()
     return one_line(text).rstrip(".") + "." if text else f"{type(error).__name__}."

@@ -1,6 +1,6 @@
-"""Functions that write the files of the folder ``.hydra``, and set the log levels of ``hydra.verbose``.
+"""Functions that write the files in the folder ``.hydra``, and set the log levels of ``hydra.verbose``.
 
-Hydra's main function does this for the jobs that it runs. Loopwright runs jobs without Hydra's main function.
+Hydra's main function would write these files and set these levels, but Loopwright runs jobs without this function.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
 
     Args:
         directory: run directory of the job.
-        source: composed configuration with its ``hydra`` node. The run directory and the job number are set in this
-            node.
+        source: composed configuration with its ``hydra`` node. This function sets the run directory and the job number
+            in the node.
         job_number: index of the job in its sweep, from 0; None for a run outside a sweep.
 
     Raises:
@@ -53,7 +53,7 @@ def write_hydra_files(directory: Path, source: DictConfig, job_number: int | Non
 
 
 def set_log_levels(source: DictConfig) -> None:
-    """Set the loggers that ``hydra.verbose`` names to the level DEBUG; ``hydra.verbose=true`` sets the root logger."""
+    """Set the level of each logger in ``hydra.verbose`` to DEBUG. With ``hydra.verbose=true``, set the root logger."""
     verbose = source.hydra.verbose
     names = [""] if verbose is True else [] if verbose is False else [verbose] if isinstance(verbose, str) else verbose
     for name in names:

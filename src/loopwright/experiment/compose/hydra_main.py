@@ -1,4 +1,4 @@
-"""`run_hydra`: the only function that calls ``hydra.main``."""
+"""`run_hydra`, the only function that calls ``hydra.main``, and `run_nothing`, which prints Hydra's information."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
-    """Run a command line with Hydra, which calls ``task`` with the configuration of each job.
+    """Run a command line with Hydra. Hydra calls ``task`` with the configuration of each job.
 
     Args:
         words: flags and overrides that have been checked.
-        task: function that carries out one job. It must not raise an exception whose traceback refers to the objects of
-            a run. Hydra would keep the exception, and the objects would stay in memory.
+        task: function that runs one job. If it raises an exception, the traceback must not refer to objects of the run.
+            Hydra keeps the traceback, so these objects would stay in memory.
 
     Returns:
         Exit code of Hydra.
@@ -35,7 +35,7 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
     """
     before, full_error = sys.argv, os.environ.get(_FULL_ERROR)
     sys.argv = ["loopwright", *words]
-    os.environ[_FULL_ERROR] = "1"  # with this value Hydra raises errors instead of printing many lines
+    os.environ[_FULL_ERROR] = "1"  # with this value, Hydra raises errors; otherwise, it prints many lines
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
     except SystemExit as exit:
@@ -55,7 +55,7 @@ def run_hydra(words: Sequence[str], task: Callable[[Any], float]) -> int:
 def run_nothing(words: Sequence[str]) -> int:
     """Call Hydra with a command line that only prints information and runs no job.
 
-    The output may contain names and values of configuration files of unknown origin, so `tell` prints it.
+    Hydra's output may contain control characters from an untrusted configuration file. `tell` escapes these characters.
     """
     with redirect_stdout(io.StringIO()) as printed:
         code = run_hydra(words, _refuse)

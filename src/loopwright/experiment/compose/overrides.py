@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-# Hydra's own function splits a sweep into jobs, so that Loopwright runs exactly the jobs that Hydra would run.
+# Hydra's own function splits a sweep into jobs. Loopwright therefore runs exactly the jobs that Hydra would run.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -52,11 +52,11 @@ def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None
 
 
 def _quoted_word(word: str, parser: OverridesParser) -> str | None:
-    """Return what to type in a shell for a word whose value must be quoted; None for a value such as a list."""
+    """Return a shell word in which the value of an override is quoted, or None if quotes do not make it valid."""
     key, _, value = word.partition("=")
     if not value or not word.isprintable() or any(char in value for char in "[]{}'\"\\"):
         return None
-    if value == "~" or value.startswith("~/"):  # the shell expands the variable, and no longer the tilde
+    if value == "~" or value.startswith("~/"):  # a shell expands $HOME in double quotes, but not the tilde
         return f'"{key}=$HOME{value[1:]}"'
     quoted_word = f'{key}="{value}"'
     try:
@@ -78,7 +78,7 @@ def _given_twice(parsed: Sequence[Override]) -> list[str]:
 
 
 def typed_names(overrides: Sequence[str], section: str, names: Sequence[str]) -> list[str]:
-    """Return the names in ``section`` that the overrides set, also in a mapping such as ``loop={max_steps: 5}``."""
+    """Return the names in ``section`` that the overrides set, such as ``max_steps`` for ``loop={max_steps: 5}``."""
     found: set[str] = set()
     for override in parse_overrides(overrides):
         top, _, name = override.key_or_group.partition(".")
@@ -90,9 +90,9 @@ def typed_names(overrides: Sequence[str], section: str, names: Sequence[str]) ->
 
 
 def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
-    """Return the overrides of each job of a sweep, in the order in which the sweep runs the jobs.
+    """Return the overrides of each job of a sweep, in the order of the jobs.
 
-    The overrides of each job begin with the overrides of Hydra's own settings, as in Hydra's sweeper.
+    The overrides of each job begin with the overrides of Hydra's own settings.
 
     Raises:
         SettingError: for an override that cannot be parsed, for a sweep without jobs, and for a sweep over Hydra's own
@@ -117,28 +117,29 @@ def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = No
 
 
 def quoted(text: str) -> str:
-    """Quote a string for use as a value in an override. Hydra composes a configuration with exactly the same string."""
+    """Quote a string for use as a value in an override. A composed configuration contains exactly this string."""
     return in_quotes(without_interpolation(text))
 
 
 def without_interpolation(text: str) -> str:
-    """Return what OmegaConf reads as exactly the string ``text``, even if ``text`` looks like an interpolation."""
-    # A backslash before ``${`` escapes it, and each backslash before that one is doubled.
+    """Escape each interpolation in ``text``. OmegaConf then reads the result as exactly the string ``text``."""
+    # OmegaConf reads a backslash and ``${`` as a literal ``${``. Other backslashes directly before ``${`` are doubled.
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def in_quotes(text: str) -> str:
-    """Quote a string for Hydra's grammar alone. OmegaConf still reads ``${`` in it as an interpolation."""
+    """Quote a string for Hydra's grammar. OmegaConf still reads ``${`` in the result as an interpolation."""
     return str(QuotedString(text=text, quote=Quote.single).with_quotes())
 
 
 def typed_value(override: Override) -> Any:
     """Return the value that Hydra would compose for an override of a single value.
 
-    References such as ``${oc.env:NAME}`` to variables that must be allowed are kept, as in a recorded configuration.
+    A reference such as ``${oc.env:NAME}`` to a variable that the user must allow is not resolved, because a recorded
+    configuration contains the reference.
 
     Raises:
-        SettingError: for an interpolation of another setting.
+        SettingError: for an interpolation that refers to another setting.
     """
     value = override.value()
     if "${" not in str(override.input_line) or is_only_reference(value):
@@ -146,12 +147,12 @@ def typed_value(override: Override) -> Any:
     try:
         return resolve(OmegaConf.create({"value": value}))["value"]
     except SettingError:
-        problem = ": expected a value that refers to no other setting; a backslash before ${ keeps it as text."
+        problem = ": expected a value that refers to no other setting; for the text ${, type a backslash before ${."
         raise SettingError(str(override.input_line), problem) from None
 
 
 def override_text(key: str, value: str) -> str:
-    """Return an override that sets ``key`` to a string. The value is only quoted if Hydra's grammar needs quotes."""
+    """Return an override that sets ``key`` to a string. Quote the string only if Hydra's grammar needs quotes."""
     plain = f"{key}={value}"
     try:
         override = OverridesParser.create().parse_override(plain)

@@ -1,4 +1,4 @@
-"""`closing_text`: the text that is printed at the end of a run."""
+"""`closing_text`, which returns the text that is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loopwright.errors import printable
 from loopwright.experiment.console.tables import show
 from loopwright.records import CURVES_FILE
 
-_TRAINING = ("train/", "lr")  # prefixes of metrics that are logged in training, not in a validation
+_TRAINING = ("train/", "lr")  # prefixes of the names of metrics that are logged in training
 
 
 def closing_text(
@@ -20,14 +20,14 @@ def closing_text(
     directory: Path,
     commands: Mapping[str, str],
 ) -> str:
-    """Return a headline, the final and best metrics, the paths of the results, and commands that the user can run next.
+    """Return the headline, the final and best metrics, the paths of the results, and commands for the next steps.
 
     Args:
-        headline: first line of the text; None if another line has reported the end of the run.
+        headline: first line of the text; None: the text has no headline.
         metrics: metrics at the end of the run.
         best: name, value and step of the best metric; None if there is no best metric.
         directory: run directory.
-        commands: shell commands by label.
+        commands: shell commands that the user can run next, by label.
     """
     lines = [] if headline is None else [headline]
     final = [f"{name} {show(value)}" for name, value in metrics.items() if not name.startswith(_TRAINING)]

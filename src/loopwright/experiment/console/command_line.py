@@ -1,8 +1,8 @@
 """Functions that parse the words after ``loopwright``: a command, overrides and flags.
 
-Abbreviated flags are refused, and Hydra receives the full names of its flags. Hydra therefore never receives a word
-that this module did not parse. This module imports only the standard library and `loopwright.errors`, because
-``--help`` must not import torch.
+Abbreviated flags are refused, and Hydra receives the full names of its flags. Hydra therefore receives only words that
+this module has parsed. This module imports only the standard library and `loopwright.errors`, because ``--help`` must
+not import torch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ FLAGS = (
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
 _REFUSED = {
-    "--experimental-rerun": "it would run code from a pickle file; use loopwright validate DIR",
+    "--experimental-rerun": "this flag would run code from a pickle file; use loopwright validate DIR",
     "--config-name": "the root configuration is fixed; choose options with group=option",
     "--config-path": "the root configuration is fixed; add a directory of your own with --config-dir DIR",
 }
@@ -69,7 +69,7 @@ _NOT_VERBS = {
     "sweep": "use loopwright -m with values separated by commas, such as loopwright -m optimizer.lr=0.001,0.01",
 }
 _NOT_TO_BE_SET = {
-    "hydra": "set one value in it, such as hydra.run.dir=DIR",
+    "hydra": "set a single value, such as hydra.run.dir=DIR",
     "hydra.searchpath": "add a directory of configuration files with --config-dir DIR",
     "hydra.sweep.subdir": "the directories of the jobs are numbered",
     "hydra.mode": "use -m for a sweep",
@@ -82,14 +82,14 @@ class CommandLine:
 
     Args:
         words: all words after ``loopwright``, as typed.
-        action: requested action. Only the action "run" can run a job. The other actions print information.
-        verb: command such as ``plan``; None if the first word is an override.
-        directory: path of the run directory or file that a command such as ``resume`` takes; otherwise None.
+        action: requested action. Only the action "run" can run a job. All other actions print information.
+        verb: command such as ``plan``; None if no command is given.
+        directory: path of the run directory or file of a command such as ``resume``; None for other commands.
         what: property that ``verify`` checks, such as ``resume``; None for other commands.
         overrides: overrides in Hydra's grammar, such as ``key=value``.
         trust: values of ``--trust``.
         allow_env: values of ``--allow-env``.
-        multirun: whether the flag ``-m`` is given, which requests a sweep.
+        multirun: whether the flag ``-m`` for a sweep is given.
         config_dir: value of ``--config-dir``; None if the flag is not given.
         hydra_flags: other flags for Hydra, with their full names.
     """
@@ -108,7 +108,7 @@ class CommandLine:
 
     @property
     def config_dir_flag(self) -> list[str]:
-        """``--config-dir`` as a list of words for Hydra; empty if it was not given."""
+        """``--config-dir`` as a list of words for Hydra; empty if the flag was not given."""
         return [] if self.config_dir is None else [f"--config-dir={self.config_dir}"]
 
     @property
@@ -118,12 +118,12 @@ class CommandLine:
 
 
 def permission_flags(trust: Sequence[str], allow_env: Sequence[str]) -> list[str]:
-    """Return the flags that trust packages, and allow configurations to read environment variables."""
+    """Return the flags ``--trust`` and ``--allow-env`` for these packages and environment variables."""
     return [*(f"--trust={name}" for name in trust), *(f"--allow-env={name}" for name in allow_env)]
 
 
 def is_variable_name(name: str) -> bool:
-    """Return whether a string can be the name of an environment variable: ASCII letters, digits and underscores."""
+    """Return whether ``name`` consists of ASCII letters, digits and underscores, and does not begin with a digit."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None
 
 
@@ -132,8 +132,8 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
 
     Raises:
         SettingError: for unknown commands and flags, for words that are not overrides, and for flags that cannot be
-            combined. Also for ``--experimental-rerun``, ``--config-name``, ``--config-path`` and ``hydra.searchpath``,
-            which are never accepted.
+            combined. ``--experimental-rerun``, ``--config-name``, ``--config-path`` and ``hydra.searchpath`` are always
+            refused.
     """
     flags = _parser().parse_intermixed_args(list(words))
     action = _action(flags)
@@ -176,14 +176,14 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
 def _variable_names(names: Sequence[str]) -> tuple[str, ...]:
     """Check the values of ``--allow-env``."""
     for name in names:
-        if not is_variable_name(name):  # of NAME=VALUE, the value may be a secret
+        if not is_variable_name(name):  # the user may have typed NAME=VALUE; the message must not show the value
             shown = name.partition("=")[0]
             raise refuse("--allow-env", shown, "the name of an environment variable, without its value")
     return tuple(dict.fromkeys(names))
 
 
 def _with_quotes(word: str) -> str:
-    """Quote a value such as the semicolon in ``data.delimiter=;``, which Hydra cannot read without quotes."""
+    """Quote a comma or semicolon, as in ``data.delimiter=;``. Hydra cannot parse these values without quotes."""
     return f'{word[:-1]}"{word[-1]}"' if word.endswith(("=;", "=,")) else word
 
 
@@ -222,7 +222,7 @@ def _hydra_flags(flags: argparse.Namespace, action: Action) -> tuple[str, ...]:
 
 
 def _is_override(word: str) -> bool:
-    """Return whether a word is an override. A path that begins with a slash or dots is none."""
+    """Return whether a word is an override. A word that begins with ``/``, ``./`` or ``../`` is a path."""
     return ("=" in word or word.startswith(("+", "~"))) and not word.startswith(("/", "./", "../"))
 
 
@@ -254,7 +254,7 @@ def _take_what(words: list[str]) -> str:
 
 
 def _check_split_list(words: Sequence[str]) -> None:
-    """Refuse a list or mapping that the shell has split at a space, with the quoted override."""
+    """Refuse a list or mapping that the shell has split at a space. The message contains the quoted override."""
     for index, word in enumerate(words):
         if not any(word.count(left) > word.count(right) for left, right in ("[]", "{}")):
             continue
@@ -279,7 +279,7 @@ def _check_override(word: str, multirun: bool) -> None:
 
 
 def _is_path(word: str) -> bool:
-    """Return whether a word is an existing path, or ``best`` or ``last`` after the path of an existing directory."""
+    """Return whether a word is an existing path, or an existing directory followed by ``/best`` or ``/last``."""
     head, _, name = word.rpartition("/")
     return os.path.lexists(word) or (name in ("best", "last") and os.path.isdir(head))
 
@@ -299,7 +299,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Refuse(argparse.Action):
-    """The argparse action of those flags of Hydra that Loopwright refuses. Raises a `SettingError`."""
+    """The argparse action of flags in `_REFUSED`. It raises a `SettingError`."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -331,14 +331,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def command_on(verb: str, directory: Path, permissions: Sequence[str] = (), *overrides: str) -> str:
-    """Return the shell command that applies a verb to a run directory, with the flags in ``permissions``."""
+    """Return the shell command that applies a verb to a run directory.
+
+    The arguments are described in `words_on`. ``overrides`` are appended to the command.
+    """
     return shell_line(["loopwright", *words_on(verb, directory, permissions), *overrides])
 
 
 def words_on(verb: str, directory: Path, permissions: Sequence[str]) -> list[str]:
-    """Return the words of a command on a run directory, with the flags in ``permissions``, as `permission_flags`.
+    """Return the words of a command on a run directory.
 
-    If the directory looks like a flag or an override, it gets the prefix ``./``.
+    Args:
+        verb: command, such as ``validate``.
+        directory: run directory. A path that looks like a flag or an override gets the prefix ``./``.
+        permissions: flags returned by `permission_flags`.
     """
     shown = str(directory)
     is_ambiguous = shown.startswith("-") or _is_override(shown)
@@ -346,10 +352,10 @@ def words_on(verb: str, directory: Path, permissions: Sequence[str]) -> list[str
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """Return words as they are typed in a shell.
+    """Quote words for a shell, and join them with spaces.
 
-    Characters that a terminal does not print, and repeated spaces, are written as hexadecimal escapes in ``$'…'``,
-    because messages replace these characters.
+    Unprintable characters and repeated spaces are written as hexadecimal escapes in ``$'…'``, because messages would
+    otherwise change these characters.
     """
     return " ".join(_shell_word(word) for word in words)
 

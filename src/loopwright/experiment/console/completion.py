@@ -1,4 +1,4 @@
-"""`completions`: completes commands, flags and paths of a partly typed command line. Hydra completes overrides."""
+"""`completions`, which completes commands, flags and paths in a command line. Hydra completes overrides."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def completions(line: str) -> tuple[list[str], str | None]:
         line: command line up to the cursor, beginning with the name of the program.
 
     Returns:
-        The completions of the last word, and the command line for Hydra, without the command and its argument. The
-        command line is None if the last word is not an override.
+        The completions of the last word, and a command line for Hydra, which completes overrides. The command line for
+        Hydra omits the command and its argument. It is None if the last word cannot be an override.
     """
     typed = line.split()
     current = "" if not typed or line[-1:].isspace() else typed[-1]

@@ -1,4 +1,4 @@
-"""`help_text`: the text of ``loopwright --help``, with all commands, flags and options of configuration groups."""
+"""Functions that return the texts of ``loopwright --help`` and ``loopwright COMMAND --help``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Flags
 
 _GRANTS = "[--trust NAME] [--allow-env NAME]"
 
-# The overrides and flags that the commands on a path accept.
+# The options, overrides and flags that each command accepts.
 _VERB_USAGE = {
     "resume": f"[loop.max_steps=N] [SECTION.KEY=VALUE …] {_GRANTS}",
     "validate": f"[SECTION.KEY=VALUE …] [ckpt_path=DIR] [split=test] {_GRANTS}",
@@ -48,10 +48,11 @@ _VERB_USAGE = {
 }
 
 _ABOUT_DIR = (
-    "DIR is a run directory: its path, its last six digits, or last for the run that was started or resumed last."
+    "DIR is a run directory: its path, the last six digits of its name, or the word last for the run that was started "
+    "or resumed most recently."
 )
 
-_NO_GROUPS = (".", "downstream")  # folders that are not groups: the files in downstream/ describe tasks
+_NO_GROUPS = (".", "downstream")  # folders whose files are not options; the files in downstream/ describe tasks
 
 
 def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
@@ -66,7 +67,7 @@ def config_groups(directories: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def help_text(directories: Sequence[Path]) -> str:
-    """Return the help text. It lists the options of the configuration groups in ``directories``."""
+    """Return the help text, with all commands and flags, and the options of each group in ``directories``."""
     verbs = "".join(f"  loopwright {verb:<15} {meaning}\n" for verb, meaning in VERBS.items())
     listed = [f"{group}: {', '.join(options)}" for group, options in config_groups(directories).items()]
     groups = "".join(f"  {printable(line, keeps_newlines=False)}\n" for line in listed)
@@ -78,7 +79,7 @@ def help_text(directories: Sequence[Path]) -> str:
 
 
 def verb_help(verb: str) -> str:
-    """Return the help text of one command: what it does, its arguments, and the flags that it takes."""
+    """Return the help text of one command, with its purpose, arguments and flags."""
     argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else " WHAT" if verb == "verify" else ""
     meaning = VERBS[verb].removeprefix(f"{verb}{argument}: ")
     where = f"  {_ABOUT_DIR}\n" if argument == " DIR" else ""

@@ -1,4 +1,4 @@
-"""Functions that print each problem as one line to standard error, and other text to standard output."""
+"""Functions that print errors and warnings as single lines to standard error, and results to standard output."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from loopwright.errors import text_of
 from loopwright.loggers.lines import encodable, fitted
 
-_MAX_CHARACTERS = 10_000  # of a problem; a longer line quotes a file of unknown origin
+_MAX_CHARACTERS = 10_000  # maximum length of a line of `complain`; an untrusted file can cause longer messages
 
 
 def one_line(text: object) -> str:
-    """Return ``text`` as one line, in which control characters are replaced by escape sequences."""
+    """Return ``text`` as one line. Replace control characters by escape sequences."""
     joined = " ".join(str(text).split())
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in joined)
 
@@ -49,10 +49,10 @@ def complain(problem: object) -> None:
 
 @contextmanager
 def warnings_on_one_line() -> Iterator[None]:
-    """While the context is open, print warnings that no log handles as one line to standard error.
+    """While the context is open, print warnings, and log records without a handler, as single lines to standard error.
 
-    Without it, Python prints a warning or a log message as it stands. It may contain control characters from the name
-    or content of a file of unknown origin.
+    Without this context, Python would print control characters in these texts unchanged. A text can contain control
+    characters from the name or the content of an untrusted file.
     """
     shown_before, handler_before = warnings.showwarning, logging.lastResort
     warnings.showwarning = lambda message, category, *_: complain(f"{category.__name__}: {message}")
@@ -71,23 +71,23 @@ class _ToStderr(logging.Handler):
 
 
 def show_progress(text: str) -> None:
-    """Print a line to standard error if it is a terminal, so that a user sees that a slow command has begun."""
+    """Print a line about the progress of a slow command to standard error, if standard error is a terminal."""
     if sys.stderr.isatty() and not _is_another_rank():
         print(encodable(text, sys.stderr.encoding), file=sys.stderr, flush=True)
 
 
 def tell(text: str, *, wraps: bool = True) -> None:
-    """Print ``text`` to standard output, by default wrapped to the width of a terminal.
+    """Print ``text`` to standard output. If ``wraps`` is True, wrap the text to the width of the terminal.
 
-    If the pipe is closed, discard the output, so that the run does not fail. If several processes train together, only
-    process 0 prints.
+    If standard output is a closed pipe, the output is discarded and the run continues. If several processes train
+    together, only process 0 prints.
     """
     if _is_another_rank():
         return
     try:
         print(encodable(fitted(text) if wraps else text, sys.stdout.encoding), flush=True)
     except BrokenPipeError:
-        # Buffered output would raise the error again when Python exits. It is written to the null device instead.
+        # At exit, Python would write the buffered output and raise the error again. This call discards the output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

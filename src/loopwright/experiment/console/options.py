@@ -1,4 +1,4 @@
-"""`read_options`: parses the options ``name=value`` of commands such as ``export``, which compose no configuration."""
+"""Functions that parse the options ``name=value`` of commands, such as ``output=FILE`` of ``export``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> di
 
 
 def split_options(words: Sequence[str], defaults: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
-    """Parse the options of a command that also takes overrides, and return the other words.
+    """Parse the options of a command that also takes overrides. Return the options by name, and the overrides.
 
     Raises:
         SettingError: for an option that is given twice, and for an empty value.

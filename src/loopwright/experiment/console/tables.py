@@ -12,7 +12,7 @@ from rich.table import Table
 
 from loopwright.experiment.console.messages import tell
 
-_WIDE = 200  # width of a table in characters, if standard output is not a terminal
+_WIDE = 200  # maximum width of a table in characters if standard output is not a terminal
 
 
 def show(value: object) -> str:
@@ -21,7 +21,7 @@ def show(value: object) -> str:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of validations with the checkpoint, the dataloader and the metrics of each."""
+    """Print a table with one row for each validation: its checkpoint, its dataloader and its metrics."""
     if not rows:
         return
     # "val/loss" and "val/extra/loss" share the column "loss". Another column names the dataloader.

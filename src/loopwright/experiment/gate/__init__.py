@@ -1,1 +1,1 @@
-"""Functions that check a configuration before importing the names in it, and build the objects that it describes."""
+"""Functions that check a configuration, import its targets, and build its objects."""

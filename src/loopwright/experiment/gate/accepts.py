@@ -29,7 +29,7 @@ def accepts(value: object, annotation: object) -> bool | None:
     A bool does not fit int. An int fits float, and a list fits tuple. A string does not fit a sequence of strings.
 
     Returns:
-        True or False. None if the annotation is not checked, such as a protocol, a callable and most classes.
+        True or False. None if the annotation is not checked, for example a protocol, a callable or most classes.
     """
     if annotation is None or annotation is types.NoneType:
         return value is None
@@ -92,16 +92,16 @@ def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
     if any(verdict is True for verdict in verdicts):
         return True
     unjudged = [member for member, verdict in zip(members, verdicts, strict=True) if verdict is None]
-    # "abc" does not fit `lr: float | Tensor`, because a string in a configuration never becomes a Tensor.
+    # For example, "abc" does not fit `lr: float | Tensor`, because a target never receives a Tensor from a string.
     if len(unjudged) < len(members) and all(_is_never(value, member) for member in unjudged):
         return False
     return None
 
 
 def _is_never(value: object, kind: object) -> bool:
-    """Return whether ``value`` is a scalar that cannot be passed to a parameter of the concrete class ``kind``.
+    """Return whether ``value`` is a scalar that does not fit a parameter of the concrete class ``kind``.
 
-    Return False for path and enumeration classes, because classes often convert strings to paths or enumerations.
+    Return False for path and enumeration classes, because many targets convert strings to paths or enumerations.
     """
     if type(value) not in _SCALARS or not isinstance(kind, type) or kind is object:
         return False
@@ -111,7 +111,7 @@ def _is_never(value: object, kind: object) -> bool:
 
 def _accepts_sequence(value: object, kind: object, members: Sequence[object]) -> bool | None:
     if not isinstance(value, (list, tuple)):
-        # An object of another class may be an iterable, so the result is None.
+        # An object of another class may be iterable, so the result is None for such an object.
         return False if type(value) in (*_SCALARS, dict) else None
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):
@@ -137,7 +137,7 @@ def _all_of(verdicts: Sequence[bool | None]) -> bool | None:
 
 
 def hints_of(function: object, annotations: Mapping[str, object]) -> dict[str, object]:
-    """Evaluate each annotation of a function to a type. Annotations that cannot be evaluated are left out."""
+    """Evaluate the annotations of a function to types. Annotations that cannot be evaluated are left out."""
     scope = getattr(inspect.unwrap(function), "__globals__", {}) if callable(function) else {}
     hints: dict[str, object] = {}
     for name, annotation in annotations.items():
@@ -145,5 +145,5 @@ def hints_of(function: object, annotations: Mapping[str, object]) -> dict[str, o
         try:
             hints[name] = typing.get_type_hints(single, globalns=scope)[name]
         except (NameError, TypeError, AttributeError, SyntaxError):
-            continue  # the annotation is not a type, or its name is imported only under TYPE_CHECKING
+            continue  # the annotation is not a type, or contains a name that is imported only under TYPE_CHECKING
     return hints

@@ -1,7 +1,7 @@
-"""The allow-list: classes and functions that a configuration may name as ``_target_`` without ``--trust``.
+"""`LISTED_TARGETS`, the allow-list of classes and functions that a configuration may name without ``--trust``.
 
-Only complete names are listed. A prefix such as ``torch.*`` would also allow `torch.load` and `torch.hub.load`. If a
-commit adds a class of Loopwright to a file under ``conf/``, the same commit must add the class to this list.
+Only complete names are listed. A pattern such as ``torch.*`` would also allow `torch.load` and `torch.hub.load`. A
+commit that adds a class of Loopwright to a file under ``conf/`` must also add the class to this list.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _SCHEDULERS = """
     MultiStepLR MultiplicativeLR OneCycleLR PolynomialLR ReduceLROnPlateau SequentialLR StepLR
 """
 
-# Metrics of torchmetrics that compute a number from their inputs alone, without files or pretrained networks.
+# Metrics of torchmetrics that compute a number without reading files or loading pretrained networks.
 _CLASSIFICATION = """
     BinaryAUROC BinaryAccuracy BinaryAveragePrecision BinaryCalibrationError BinaryCohenKappa BinaryF1Score
     BinaryFBetaScore BinaryHammingDistance BinaryHingeLoss BinaryJaccardIndex BinaryMatthewsCorrCoef BinaryPrecision
@@ -97,11 +97,11 @@ METRIC_TARGETS: frozenset[str] = _named("torchmetrics.classification", _CLASSIFI
 
 LISTED_TARGETS: frozenset[str] = LOOPWRIGHT_TARGETS | TORCH_TARGETS | METRIC_TARGETS
 
-# Optional packages with classes in `LISTED_TARGETS`, each with the extra of Loopwright that installs the package.
+# Optional packages that define classes in `LISTED_TARGETS`. Each value is the extra that installs the package.
 EXTRAS: Mapping[str, str] = MappingProxyType({"torchmetrics": "metrics"})
 
-# Classes of Loopwright that import an optional package when they are used. Each value is a pair: the name of the
-# package, and the extra of Loopwright that installs the package.
+# Classes of Loopwright that import an optional package when they are used. Each value is the name of the package, and
+# the extra that installs the package.
 NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),

@@ -1,6 +1,6 @@
-"""`Budget`: limits on the number of values, the number of characters and the depth of a configuration.
+"""`Budget`, which limits the number of values, the number of characters and the depth of a configuration.
 
-Every function that visits all values of a configuration counts them with a new `Budget`.
+Every function that visits all values of a configuration counts the values with a new `Budget`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from loopwright.errors import SettingError
 
 MAX_VALUES = 10_000
-MAX_CHARACTERS = 1_000_000  # total length of all keys and strings; for a file, its size in bytes
-MAX_DEPTH = 100  # number of nested containers
-MAX_CHAIN = 200  # number of interpolations in a chain, in which each interpolation refers to the next
-# A nested interpolation such as ${a.${b}} refers to a setting that is known only when ${b} is resolved. The limit is
-# the number of ways in which such interpolations can refer to each other.
+MAX_CHARACTERS = 1_000_000  # total length of all keys and strings in a configuration; also size of a file in bytes
+MAX_DEPTH = 100  # levels of nested mappings and lists
+MAX_CHAIN = 200  # length of a chain in which each interpolation refers to the next interpolation
+# Number of ways in which nested interpolations such as ${a.${b}} can refer to each other. The setting to which such an
+# interpolation refers is unknown before ${b} is resolved.
 MAX_COMBINATIONS = 10_000
 
 
@@ -22,9 +22,8 @@ MAX_COMBINATIONS = 10_000
 class Budget:
     """Number of values and characters that a function may still read from one configuration.
 
-    A value that is read again through an alias or an interpolation is counted again, so the limits also hold for
-    aliases and cycles. Every method raises a `SettingError` if a limit is exceeded. The argument ``where`` is the path
-    of a setting or file, for the message.
+    A value is counted again for each alias and each interpolation that refers to the value. Every method raises a
+    `SettingError` if a limit is exceeded. The message contains ``where``, the path of a setting or file.
 
     Args:
         num_values: number of values left.
@@ -35,7 +34,7 @@ class Budget:
     num_characters: int = MAX_CHARACTERS
 
     def spend_values(self, where: str, num_values: int = 1) -> None:
-        """Subtract ``num_values`` from the number of values left. Mappings, lists and scalars are values."""
+        """Subtract ``num_values`` from the number of values left. Each mapping, list and scalar is one value."""
         self.num_values -= num_values
         _refuse_if(self.num_values < 0, where, f"{MAX_VALUES:,} values after expansion of aliases and interpolations")
 

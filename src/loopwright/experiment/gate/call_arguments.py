@@ -1,4 +1,4 @@
-"""`check_arguments`: checks all arguments in a configuration against the signatures of their targets.
+"""`check_arguments`, which compares all arguments in a configuration with the signatures of their targets.
 
 A target is the class or function that a ``_target_`` names.
 """
@@ -32,8 +32,8 @@ def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
         path: path of the tree in the configuration, for messages.
 
     Raises:
-        SettingError: if an argument is unknown, missing or of a wrong type. The message is one line that names all such
-            arguments, each with its path.
+        SettingError: for an unknown or missing argument, for an argument of a wrong type, and for a target that
+            `check_targets` or `locate` refuses. The message is one line with the path of each wrong argument.
     """
     check_targets(tree, trust, path)
     faults: list[SettingError] = []
@@ -53,11 +53,11 @@ def check_arguments(tree: object, trust: Trust, path: str = "") -> None:
 
 
 def _node_faults(node: Mapping[str, object], target: Callable[..., object], path: str) -> list[SettingError]:
-    """Return the errors in the arguments of one node. Targets inside the arguments are not checked here."""
+    """Return the errors in the arguments of one node. The arguments of nested targets are not checked."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return []  # a target implemented in C without a signature checks the arguments when it is called
+        return []  # the target is written in C and has no signature; it checks its arguments when it is called
     hints = _hints(target, parameters)
     given = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
     positional = node.get(ARGS, ())

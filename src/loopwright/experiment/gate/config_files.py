@@ -1,7 +1,7 @@
-"""Checks of the YAML events of a configuration file, before a YAML loader reads the file.
+"""`check_config_file`, which checks the YAML events of a configuration file before a YAML loader reads the file.
 
-A loader expands aliases, so nine lines can become 10⁹ values. A loader also builds objects for tags. A parser only
-produces events, and the number of events is proportional to the size of the file.
+A YAML loader expands aliases, so a file of nine lines can become 10⁹ values. A loader also builds objects for tags. A
+YAML parser only yields events. The number of events is proportional to the size of the file.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
 from loopwright.regular_files import read_regular, regular_size
 
-# Longer whole numbers do not fit a float. The conversion of a number of 5,000 digits to a string raises an error, and a
-# number such as 1:2:3 takes a time proportional to the square of its length.
+# Maximum number of characters of a number. Longer whole numbers do not fit a float. Python cannot convert a number of
+# 5,000 digits to a string. The time to parse a number such as 1:2:3 grows with the square of its length.
 _MAX_NUMBER = 320
-_MAX_REASON = 200  # largest number of characters of a loader's reason in a message
+_MAX_REASON = 200  # maximum number of characters of a YAML loader's error message in a `SettingError`
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 
 
 def check_config_file(file: Path) -> str:
-    """Refuse a file that is too large, too deeply nested or malformed, or contains tags. Return its text.
+    """Return the text of a configuration file. Refuse a file that is too large, too deeply nested or malformed.
 
     Raises:
-        SettingError: if the file cannot be read, is a link, a pipe or a device, has more than 1 MB, more than 10,000
-            values after expansion of aliases or more than 100 levels, contains tags, or is not YAML. The message is one
-            line with the name of the file and, where possible, the line number.
+        SettingError: if the file cannot be read, is not a regular file, has more than 1 MB, more than 10,000 values
+            after expansion of aliases or more than 100 levels, contains a tag that is not in `_PLAIN_TAGS`, or is not
+            YAML. The message is one line with the path of the file and, if known, the line number.
     """
     try:
         Budget().spend_text(str(file), regular_size(file), "bytes")
@@ -45,9 +45,9 @@ def check_config_file(file: Path) -> str:
 
 @contextmanager
 def yaml_errors(file: Path) -> Iterator[None]:
-    """Convert the errors of a YAML parser or loader to a `SettingError` of one line that names the file.
+    """Convert errors of a YAML parser or loader to a `SettingError`. The message is one line that names the file.
 
-    A loader raises errors of many types for values such as ``2024-99-99`` or a number of 5,000 digits.
+    For values such as ``2024-99-99`` or a number of 5,000 digits, a loader raises errors of many types.
     """
     try:
         yield
@@ -65,9 +65,9 @@ def yaml_errors(file: Path) -> Iterator[None]:
 
 
 def _check_events(file: Path, text: str) -> None:
-    budget = Budget(num_values=2 * MAX_VALUES)  # each entry of a mapping counts twice: key and value
+    budget = Budget(num_values=2 * MAX_VALUES)  # the key and the value of each entry of a mapping are counted
     sizes: dict[str, int] = {}  # number of values under each anchor, after expansion of aliases
-    # The anchor of each open container, and the number of values left in the budget before it.
+    # The anchor of each open container, and the number of values left in the budget at the start of the container.
     open_containers: list[tuple[str | None, int]] = []
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{file}:{event.start_mark.line + 1}"

@@ -1,8 +1,8 @@
-"""`check_expansion`: refuses interpolations that would produce too many characters.
+"""`check_expansion`, which refuses interpolations that would produce too many characters.
 
-If each of thirty strings refers twice to the string before it, the last string contains 10⁹ copies of the first, and
-OmegaConf would never finish resolving the strings. This module computes an upper bound on the length of each resolved
-string, before OmegaConf resolves any of them, and adds up the bounds.
+If each of thirty strings refers twice to the previous string, the last string contains 10⁹ copies of the first string.
+OmegaConf would not finish resolving these strings in an acceptable time. Before OmegaConf resolves a configuration,
+this module computes an upper bound on the total length of the resolved strings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from loopwright.experiment.gate.budget import Budget
 from loopwright.experiment.gate.tree import walk
 
 _REFERENCE = re.compile(r"\$\{\s*(\.*)([^${}:\s]*)\s*\}")
-# Matches interpolations whose resolvers read no other setting.
+# Matches interpolations whose resolvers do not read a setting.
 _LEAF_RESOLVER = re.compile(r"\$\{\s*(?:oc\.env|now|hydra|python_version)\s*:[^${}]*\}")
 _STEP = re.compile(r"[^.\[\]]+")
 
@@ -29,8 +29,8 @@ def check_expansion(raw: object) -> None:
 
     Raises:
         SettingError: if the resolved strings could have more than 1,000,000 characters in total, if more than 200
-            interpolations form a chain, or if interpolations such as ``${a.${b}}``, which do not name the setting
-            that they refer to, could refer to each other in more than 10,000 ways.
+            interpolations form a chain, or if nested interpolations such as ``${a.${b}}`` could refer to each other in
+            more than 10,000 ways.
     """
     budget = Budget()
     expansion = _Expansion(raw, budget)
@@ -41,15 +41,15 @@ def check_expansion(raw: object) -> None:
             budget.spend_text(path, size.num_characters)
             num_choosing += _num_choices(node) > 0
             most_choices = max(most_choices, size.num_choices)
-            # In the worst case, each interpolation that names no setting refers to the next string with such
-            # interpolations. The number of copies is then multiplied by `most_choices` in each of these strings.
+            # In the worst case, each nested interpolation refers to another string with nested interpolations. Each
+            # such string then multiplies the number of copies by `most_choices`.
             budget.check_combinations(path, most_choices**num_choosing)
 
 
 @dataclass(frozen=True, slots=True)
 class _Size:
     num_characters: int
-    num_choices: int  # interpolations that name no setting, in the string and in the strings that it refers to
+    num_choices: int  # number of nested interpolations in the string and in all strings to which it refers
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class _Expansion:
         return self.known[place]
 
     def at(self, place: _Place) -> object:
-        """Return the node at ``place``. Return None if no such node exists before interpolations are resolved."""
+        """Return the node at ``place``, or None if the unresolved configuration has no such node."""
         node: object = self.raw
         for step in place:
             if isinstance(node, dict):
@@ -93,8 +93,8 @@ class _Expansion:
 
 
 def _num_choices(text: str) -> int:
-    """Count the interpolations in ``text`` that do not name the setting that they refer to, such as ``${a.${b}}``.
+    """Count the interpolations in ``text`` whose setting is unknown before they are resolved, such as ``${a.${b}}``.
 
-    Plain references such as ``${a.b}``, and resolvers that read no other setting, are not counted.
+    Plain references such as ``${a.b}``, and resolvers that do not read a setting, are not counted.
     """
     return text.count("${") - len(_REFERENCE.findall(text)) - len(_LEAF_RESOLVER.findall(text))

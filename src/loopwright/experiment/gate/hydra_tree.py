@@ -1,8 +1,8 @@
-"""`check_hydra_tree`: refuses configuration files that change Hydra's own settings.
+"""`check_hydra_tree`, which refuses configuration files that change Hydra's own settings.
 
 Hydra builds its callbacks, launcher, sweeper and logging from these settings, so a changed setting could run untrusted
-code. There is no list of dangerous values. Instead, the composed ``hydra`` node must equal the ``hydra`` node that is
-composed from Loopwright's files alone.
+code. The composed ``hydra`` node must be equal to the ``hydra`` node that Hydra composes from only Loopwright's files.
+No list of dangerous values is needed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from loopwright.experiment.gate.tree import walk
 # Settings that the command line may change. A configuration file must not change them.
 TYPED_SETTINGS: frozenset[str] = frozenset({"hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.verbose"})
 
-# Settings that are not compared, because Hydra overwrites them during composition. Do not add `hydra.job.name`, which
-# names the log file, or `hydra.mode`, which can turn a run into a sweep.
+# Settings that are not compared, because Hydra overwrites them during composition. Do not add `hydra.job.name`, because
+# it is the name of the log file. Do not add `hydra.mode`, because it can change a run to a sweep.
 _BOOKKEEPING = (
     "hydra.runtime.choices",
     "hydra.runtime.config_sources",
@@ -37,11 +37,11 @@ def check_hydra_tree(composed: Mapping[str, object], pristine: Mapping[str, obje
 
     Args:
         composed: the composed ``hydra`` node as a dict with unresolved interpolations.
-        pristine: the ``hydra`` node composed from the shipped files alone.
+        pristine: the ``hydra`` node composed from only the shipped files.
         typed: the overrides on the command line.
 
     Raises:
-        SettingError: for the first setting that differs.
+        SettingError: for the first setting that differs, and for an override that a configuration file has added.
     """
     ours = dict(_leaves(pristine))
     theirs = dict(_leaves(composed))
@@ -69,7 +69,7 @@ def override_key(override: str) -> str:
 def _leaves(tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield the path and value of every scalar, and the path and type of every container.
 
-    Containers are included, so that an added empty container or a container of another type is found.
+    Without the containers, the comparison would not find an added empty container or a container of another type.
     """
     for path, node in walk(dict(tree), "hydra"):
         yield path, type(node) if isinstance(node, (dict, list, tuple)) else node
@@ -97,7 +97,7 @@ def _fixed(path: str, given: object) -> SettingError:
     remedy = "Hydra's own settings are fixed, so that no configuration can run code through them"
     if given is _ABSENT:
         return SettingError(path, f": must not be removed; {remedy}.")
-    # A configuration file can put values of environment variables into `env_set`. A message must not show these values.
+    # `env_set` can contain values of environment variables. A message must not show these values.
     if isinstance(given, type) or _is_under(path, "hydra.job.env_set"):
         return SettingError(path, f": expected Loopwright's own value; {remedy}.")
     return refuse(path, given, "Loopwright's own value", remedy)

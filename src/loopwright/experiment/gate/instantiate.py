@@ -1,9 +1,9 @@
-"""`instantiate`: builds the objects that a configuration describes. No other module calls the targets.
+"""`instantiate`, which builds the objects that a configuration describes. No other module calls targets.
 
 A target is the class or function that a ``_target_`` names. Before a target is imported, its name must be on the
-allow-list or in a trusted package. Before a target is called, its arguments are checked. Hydra then looks up the target
-as well, and refuses it if it is on Hydra's own list of forbidden targets. Hydra gets only the name of the target. The
-arguments have been resolved, and are never interpolated again.
+allow-list or in a trusted package. Before a target is called, its arguments are checked. Hydra also looks up the
+target, and refuses targets on Hydra's own list of forbidden targets. Hydra receives only the name of the target.
+Therefore, Hydra cannot interpolate the arguments again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from loopwright.experiment.gate.locate import locate
 from loopwright.experiment.gate.tree import ARGS, PARTIAL, RECURSIVE, SPECIAL_KEYS, TARGET, join
 from loopwright.experiment.gate.trust import Trust
 
-# Exceptions that a target raises for wrong arguments, in addition to the RuntimeError that torch raises. Other
-# exceptions have other causes, such as a full disk, a damaged checkpoint or a bug in the class.
+# Exceptions that are reported as wrong arguments. A RuntimeError, which torch raises, is also reported as wrong
+# arguments. All other exceptions have other causes, such as a full disk, a damaged checkpoint or a bug in the class.
 _SETTING_FAULTS = (ValueError, TypeError, AssertionError, ArithmeticError, LookupError, ImportError, HydraException)
 
 _MAX_CHARACTERS = 300  # maximum length of an error message from the user's code
@@ -33,9 +33,9 @@ def instantiate(node: object, trust: Trust, path: str = "") -> object:
     """Build the object that a node of a resolved configuration describes.
 
     Args:
-        node: nested dicts, lists and scalars. A dict with ``_target_`` becomes the return value of the target or, with
-            ``_partial_: true``, a `functools.partial` of the target. The entries of other dicts and of lists are built
-            one by one. Scalars are returned unchanged.
+        node: nested dicts, lists and scalars. A dict with ``_target_`` becomes the return value of the target. With
+            ``_partial_: true``, the dict becomes a `functools.partial` of the target. In other dicts and in lists, each
+            entry is built. Scalars are returned unchanged.
         trust: packages that the user trusts.
         path: path of the node in the configuration, for messages.
 
@@ -43,8 +43,8 @@ def instantiate(node: object, trust: Trust, path: str = "") -> object:
         The object. Dicts and lists are new copies.
 
     Raises:
-        SettingError: if `check_targets` or `check_arguments` refuses the node, or if a target refuses its arguments.
-            The message names the path of the node. Other exceptions of a target propagate with a note.
+        SettingError: if `check_arguments` refuses the node, or if a target refuses its arguments. The message contains
+            the path of the node. Other exceptions of a target propagate with a note.
     """
     check_arguments(node, trust, path)
     return _build(node, trust, path)
@@ -64,19 +64,19 @@ class Factory:
 
 
 def factory(node: object, trust: Trust, path: str = "") -> Factory:
-    """Check a node, and return a function that builds its object. A `Trainer` accepts such a function as ``model``.
+    """Check a node, and return a callable that builds its object. A `Trainer` accepts this callable as ``model``.
 
     Raises:
-        SettingError: for a node that `check_targets` or `check_arguments` refuses.
+        SettingError: for a node that `check_arguments` refuses.
     """
     check_arguments(node, trust, path)
     return Factory(node, trust, path)
 
 
 def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> object:
-    """Build the object of a checked node. If ``is_recursive`` is False, copy the node, without building its targets.
+    """Build the object of a checked node. If ``is_recursive`` is False, only copy the node.
 
-    ``is_recursive`` is False for nodes inside a node with ``_recursive_: false``.
+    ``is_recursive`` is False for the arguments of a node with ``_recursive_: false``.
     """
     if isinstance(node, (list, tuple)):
         return [_build(value, trust, join(path, i), is_recursive) for i, value in enumerate(node)]
@@ -96,17 +96,17 @@ def _build(node: object, trust: Trust, path: str, is_recursive: bool = True) -> 
     target = locate(node[TARGET], trust, path)
     fenced = _through_hydra(node[TARGET], target, path)
     if node.get(PARTIAL):
-        # Hydra's own partial is not used, because in Hydra 1.4 it cannot be pickled and does not show its function.
+        # The partial that Hydra 1.4 returns cannot be pickled and does not show its function.
         return functools.partial(target, *positional, **named)
     return _call(fenced, positional, named, node[TARGET], path)
 
 
 def _through_hydra(name: str, target: Callable[..., object], path: str) -> Callable[..., object]:
-    """Return a `functools.partial` of the target, built by Hydra. Refuse a target other than the checked object."""
+    """Let Hydra build a `functools.partial` of the target. Refuse the target if Hydra finds another object."""
     try:
         with warnings.catch_warnings():
-            # Hydra 1.4 warns if it gets no allow-list. Loopwright's allow-list has already been applied, and the name
-            # of Hydra's argument for an allow-list may still change.
+            # Hydra 1.4 warns if it gets no allow-list. Loopwright has already applied its own allow-list. Hydra may
+            # still rename its argument for an allow-list, so this argument is not used.
             warnings.filterwarnings("ignore", message=r"hydra\.utils\.instantiate\(\) resolved", category=UserWarning)
             found = hydra.utils.instantiate({TARGET: name, PARTIAL: True})
     except HydraException as error:
@@ -114,7 +114,7 @@ def _through_hydra(name: str, target: Callable[..., object], path: str) -> Calla
     if not isinstance(found, functools.partial) or found.func is not target:
         raise SettingError(
             join(path, TARGET),
-            f"={name!r}: Hydra found another object than the checked one; define this name only once.",
+            f"={name!r}: Hydra found another object with this name; define the name only once.",
         )
     return found
 
@@ -129,7 +129,7 @@ def _call(
     except Exception as error:
         if isinstance(error, _SETTING_FAULTS) or type(error) is RuntimeError:
             problem = f": {name} refused its arguments: {_first_line(error)}"
-            if not name.startswith(("loopwright.", "torch.")):  # the error is in the user's code; show its type
+            if not name.startswith(("loopwright.", "torch.")):  # the user's code raised the error, so its type is shown
                 shown = on_one_line(f"{type(error).__name__}: {text_of(error)}", _MAX_CHARACTERS)
                 problem = f": {name} raised {shown}"
             raise SettingError(path or name, problem) from error

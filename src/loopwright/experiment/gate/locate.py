@@ -1,4 +1,4 @@
-"""`locate`: imports the class or function that a ``_target_`` names, and checks where it is defined."""
+"""`locate`, which imports the class or function that a ``_target_`` names, and checks which package defines it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
 
     Raises:
         SettingError: if the module cannot be imported, if no object has this name, if the object is neither a class nor
-            a function, or if it is not defined in the expected package. This is the trusted package or, for a name in
-            `LISTED_TARGETS`, the top-level package of the name. For example, `os.system` is refused even if a trusted
-            package imports it.
+            a function, or if another package defines the object. For example, `os.system` is refused even if a trusted
+            package imports it. A name in `LISTED_TARGETS` must be defined in the top-level package of the name.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)
@@ -40,12 +39,12 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
     if not isinstance(home, str) or not is_inside(home, package):
         raise refuse(where, name, f"an object defined in {package}", f"it is defined in {home}")
     if is_listed and found.__name__ != name.rpartition(".")[2]:
-        raise refuse(where, name, "the name of its definition", f"it refers to {home}.{found.__qualname__}")
+        raise refuse(where, name, "the name in the definition", f"the object is {home}.{found.__qualname__}")
     return found
 
 
 def _follow(name: str, package: str, where: str) -> object:
-    """Look up the parts of ``name`` from left to right. Import only ``package``, its parents and its submodules."""
+    """Look up each component of the dotted ``name``. Import only ``package``, its parents and its submodules."""
     parts = name.split(".")
     found: object = _import(parts[0], name, where)
     for i, part in enumerate(parts[1:], start=1):

@@ -1,7 +1,8 @@
-"""`mask` and `masked_output`: replace the values of environment variables in text by their references.
+"""`mask` and `masked_output`, which replace the values of environment variables in text by ``${oc.env:NAME}``.
 
-The recorded configuration contains references (`loopwright.experiment.gate.references`). A message can contain a value,
-for example in the path of a missing file. Messages are masked when they are printed or written.
+A message can contain such a value, for example in the path of a missing file. Messages are masked when they are printed
+or written. Recorded configurations need no masking, because `loopwright.experiment.gate.references` replaces the
+values.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ from typing import TextIO, cast
 
 from loopwright.experiment.gate.trust import Trust
 
-# Shorter values are not masked, because they can also be a part of other words.
+# Shorter values are not masked, because other words can contain them.
 MIN_CHARACTERS = 8
 
 
 def mask(text: str, names: Sequence[str]) -> str:
     """Replace the values of environment variables in a text by ``${oc.env:NAME}``.
 
-    Escaped forms of a value, and values that a message has truncated, are replaced too. Values of fewer than
-    `MIN_CHARACTERS` characters are not replaced.
+    Escaped and truncated values are also replaced. Values of fewer than `MIN_CHARACTERS` characters are not replaced.
     """
     values = {name: os.environ.get(name, "") for name in names}
     for name, value in sorted(values.items(), key=lambda item: -len(item[1])):
@@ -33,7 +33,7 @@ def mask(text: str, names: Sequence[str]) -> str:
             continue
         for form in _forms(value):
             text = text.replace(form, f"${{oc.env:{name}}}")
-            if "…" in text:  # a truncated value
+            if "…" in text:  # the text may contain a truncated value
                 for length in range(len(form) - 1, MIN_CHARACTERS - 1, -1):
                     text = text.replace(f"{form[:length]}…", f"${{oc.env:{name}}}…")
     return text
@@ -45,7 +45,7 @@ def masking(trust: Trust) -> Callable[[str], str]:
 
 
 def _forms(value: str) -> list[str]:
-    """Return the forms of a value in messages, in Python code, in JSON and in YAML, longest first."""
+    """Return the value as it is written in messages, Python code, JSON and YAML. The longest string comes first."""
     forms = {value, " ".join(value.split()), repr(value)[1:-1], value.encode("unicode_escape").decode()}
     forms |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], value.replace("'", "''")}
     return sorted(forms, key=len, reverse=True)

@@ -1,7 +1,7 @@
 """Functions that read the settings of Loopwright in the ``pyproject.toml`` of the current directory.
 
-The current directory can come from an untrusted source. ``config_dir`` names a directory in it. The configuration files
-in this directory are checked like all other configuration files. `loopwright.experiment.gate.trust` checks ``trust``.
+The current directory can come from an untrusted source. ``config_dir`` must name a directory inside the current
+directory. `loopwright.experiment.gate.trust` checks ``trust``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_BYTES = 1_000_000
 
 
 def read_project_file(cwd: Path) -> object:
-    """Return the content of the ``pyproject.toml`` of a directory; an empty dict if there is no such regular file.
+    """Return the content of the ``pyproject.toml`` in a directory, or an empty dict if there is no such file.
 
     Raises:
         SettingError: if the file cannot be read, is larger than 1 MB, is not valid TOML, or has an unknown key under
@@ -47,9 +47,9 @@ def read_project_file(cwd: Path) -> object:
 
 
 def entry(content: object, *keys: str) -> object:
-    """Return the value at ``keys`` in nested tables, or None if it is missing.
+    """Return the value at ``keys`` in nested tables, or None if a key is missing.
 
-    If a value on the path is not a table, this value is returned.
+    If an intermediate value is not a table, this value is returned.
     """
     for key in keys:
         content = content.get(key) if isinstance(content, dict) else content
@@ -57,13 +57,13 @@ def entry(content: object, *keys: str) -> object:
 
 
 def with_config_dir(line: CommandLine, cwd: Path) -> CommandLine:
-    """Return a command line with the ``config_dir`` of the ``pyproject.toml``, unless ``--config-dir`` was typed.
+    """Return a command line with the ``config_dir`` of the ``pyproject.toml``. Print this directory to stderr.
 
-    If this value is used, a line on stderr names it.
+    A command line with ``--config-dir`` is returned unchanged.
 
     Raises:
-        SettingError: if the value is not the relative path of a directory inside ``cwd``, after links are followed, or
-            for an error of `read_project_file`.
+        SettingError: for an error of `read_project_file`, and if ``config_dir`` is not the relative path of a directory
+            inside ``cwd``. A link to a directory outside ``cwd`` is refused, too.
     """
     if line.config_dir is not None:
         return line

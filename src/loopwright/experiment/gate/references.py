@@ -1,7 +1,7 @@
 """Functions that record references ``${oc.env:NAME}`` instead of the values of environment variables.
 
-A variable that the user allows with ``--allow-env NAME`` can contain a secret. A run is built with the value, and
-records the reference. Recorded references are replaced by values again when the run is resumed or repeated.
+A variable that the user allows with ``--allow-env NAME`` can contain a secret. The objects of a run are built with the
+value, but the run records the reference. A resumed or repeated run replaces recorded references by values again.
 """
 
 from __future__ import annotations
@@ -20,32 +20,35 @@ _REFERENCE = re.compile(r"\$\{oc\.env:([^${}]*)\}")
 
 
 class Reference(NamedTuple):
-    """A string of a configuration: its value, and the text with references that is recorded."""
+    """A string of a configuration: its value, and the text with references that the run records."""
 
     value: str
     text: str
 
 
-References = Mapping[tuple[Any, ...], Reference]  # by the keys and indices that lead to the string
+References = Mapping[tuple[Any, ...], Reference]  # by the path of the string, a tuple of keys and indices
 
 
 def is_only_reference(text: object) -> bool:
-    """Return whether a string contains references to variables that must be allowed, and no other interpolation."""
+    """Return whether all interpolations in a string are references to variables that the user must allow.
+
+    Return False for a string without interpolations.
+    """
     names = _REFERENCE.findall(text) if isinstance(text, str) and "\\${" not in text else []
     return bool(names) and READABLE_NAMES.isdisjoint(names) and "${" not in _REFERENCE.sub("", str(text))
 
 
 def find_references(values: Any, texts: Any, allowed: Collection[str]) -> References:
-    """Compare a configuration that was resolved twice, and return the strings with references.
+    """Compare two resolved copies of a configuration, and return the strings with references.
 
     Args:
-        values: configuration in which references are resolved to values.
-        texts: the same configuration, in which references to ``allowed`` variables are not resolved.
+        values: copy in which references are resolved to values.
+        texts: copy in which references to ``allowed`` variables are not resolved.
         allowed: names of variables that the user allows.
 
     Raises:
-        SettingError: if a recorded text would not give the same value again. This is the case if another resolver
-            changes the value, or if a backslash before a reference prevents its replacement.
+        SettingError: if replacing the references in a recorded text would not give the resolved value. Causes are
+            another resolver that changes the value, and a backslash before a reference.
     """
     found: dict[tuple[Any, ...], Reference] = {}
     _collect(values, texts, allowed, (), "", found)
@@ -71,14 +74,14 @@ def _collect(
 
 def _not_recorded(path: str) -> SettingError:
     expected = "a reference ${oc.env:NAME} without another resolver around it, and without a backslash before it"
-    return SettingError(path, f": expected {expected}, because the run records it.")
+    return SettingError(path, f": expected {expected}, because the run records the reference.")
 
 
 def expand(text: str, allowed: Collection[str], path: str, budget: Budget) -> str:
     """Replace the references in a string by values.
 
     Raises:
-        SettingError: for a variable that is not allowed or not set, and if the result is too long.
+        SettingError: for a variable that is not allowed or not set, and for a result that exceeds ``budget``.
     """
     try:
         size = sum(len(str(read_variable(name, allowed))) for name in _REFERENCE.findall(text))
@@ -89,10 +92,11 @@ def expand(text: str, allowed: Collection[str], path: str, budget: Budget) -> st
 
 
 def expand_recorded(config: Mapping[str, Any], allowed: Collection[str]) -> tuple[dict[str, Any], References]:
-    """Replace the references in a recorded configuration by values. Return a new configuration, and its references.
+    """Replace the references in a recorded configuration by values. Return a new configuration and its references.
 
     Raises:
-        SettingError: for a variable that is not allowed or not set, and if the configuration becomes too long.
+        SettingError: for a variable that is not allowed or not set, and for strings of more than 1,000,000 characters
+            in total.
     """
     found: dict[tuple[Any, ...], Reference] = {}
     budget = Budget()
@@ -111,7 +115,10 @@ def expand_recorded(config: Mapping[str, Any], allowed: Collection[str]) -> tupl
 
 
 def put_back(config: Any, references: References, place: tuple[Any, ...] = ()) -> Any:
-    """Return a copy of a configuration in which unchanged values are replaced by their references."""
+    """Return a copy of a configuration in which the values of ``references`` are replaced by their texts.
+
+    A value that has changed since the references were resolved is kept.
+    """
     if isinstance(config, dict):
         return {key: put_back(each, references, (*place, key)) for key, each in config.items()}
     if isinstance(config, list):
@@ -121,6 +128,6 @@ def put_back(config: Any, references: References, place: tuple[Any, ...] = ()) -
 
 
 def refuse_in_path(setting: str) -> SettingError:
-    """Return the error for a reference in a setting that is a part of a path: the path would show the value."""
+    """Return the error for a reference in a setting that forms a path, because the path would show the value."""
     problem = ": contains ${oc.env:NAME}, whose value would be visible in the path of the run; type the value."
     return SettingError(setting, problem)

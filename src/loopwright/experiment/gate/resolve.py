@@ -1,4 +1,4 @@
-"""`resolve`: converts a composed configuration to nested dicts, lists and scalars.
+"""`resolve`, which converts a composed configuration to nested dicts, lists and scalars.
 
 Every interpolation is resolved. A `Budget` limits the size of the result.
 """
@@ -19,12 +19,12 @@ from loopwright.experiment.gate.tree import check_key, check_scalar, join
 def resolve(config: DictConfig | ListConfig, path: str = "") -> Any:
     """Return the configuration as nested dicts, lists and scalars.
 
-    OmegaConf's own conversion resolves interpolations without limit. If each of ten lists refers ten times to the list
-    before it, the result has 10¹⁰ values. This conversion stops at the limits of `Budget`.
+    OmegaConf's own conversion resolves interpolations without a limit. If each of ten lists refers ten times to the
+    previous list, the result has 10¹⁰ values. This function stops at the limits of `Budget`.
 
     Raises:
-        SettingError: for a value that must be given (``???``), for an interpolation that cannot be resolved, and for
-            more than 10,000 values, 1,000,000 characters or 100 levels. The message is one line with the path.
+        SettingError: for a missing value (``???``), for an interpolation that cannot be resolved, and for more than
+            10,000 values, 1,000,000 characters or 100 levels. The message is one line with the path of the value.
     """
     check_expansion(OmegaConf.to_container(config, resolve=False))
     return _plain(config, path, 0, Budget())
@@ -50,7 +50,7 @@ def _plain(value: object, path: str, depth: int, budget: Budget) -> object:
 
 def _entry(config: DictConfig | ListConfig, key: Any, path: str, depth: int, budget: Budget) -> object:
     if OmegaConf.is_missing(config, key):
-        raise SettingError(path, "=???: this must be given.")
+        raise SettingError(path, "=???: a value must be given.")
     try:
         value = config[key]
     except OmegaConfBaseException as error:

@@ -1,6 +1,6 @@
-"""The resolver for ``${oc.env:NAME}``.
+"""Functions that register a resolver for ``${oc.env:NAME}`` with OmegaConf.
 
-It reads the environment variables in `READABLE_NAMES`, and those that the user allows with ``--allow-env NAME``.
+The resolver reads only variables in `READABLE_NAMES` and variables that the user allows with ``--allow-env NAME``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_DEFAULT = object()
 def lock_resolvers(allowed: Collection[str] = ()) -> None:
     """Replace OmegaConf's resolver ``oc.env`` in this process.
 
-    Call this function before a configuration is composed. A further call replaces the resolver again.
+    This function must be called before a configuration is composed. Each call replaces the resolver again.
 
     Args:
         allowed: names of variables that the user allows, in addition to `READABLE_NAMES`.
@@ -53,9 +53,9 @@ def lock_resolvers(allowed: Collection[str] = ()) -> None:
 
 @contextmanager
 def keeping_references(allowed: Collection[str]) -> Iterator[None]:
-    """While the context is open, resolve ``${oc.env:NAME}`` to this text if NAME is in ``allowed`` and is set.
+    """While the context is open, do not resolve ``${oc.env:NAME}`` if NAME is in ``allowed`` and is set.
 
-    Afterwards, `lock_resolvers` is called with ``allowed``.
+    Names in `READABLE_NAMES` are always resolved. When the context closes, `lock_resolvers` is called with ``allowed``.
     """
 
     def read(name: str, default: object = _NO_DEFAULT) -> object:
@@ -72,9 +72,9 @@ def keeping_references(allowed: Collection[str]) -> Iterator[None]:
 def register_resolver() -> Callable[..., None]:
     """Return the function of OmegaConf that registers a resolver.
 
-    In OmegaConf 2.3 the function is ``register_new_resolver``. In OmegaConf 2.4, which Hydra 1.4 requires, it is
-    ``register_resolver``, and a call of ``register_new_resolver`` raises a warning. OmegaConf 2.3 has another, older
-    function ``register_resolver`` without the argument ``replace``.
+    The name of the function is ``register_new_resolver`` in OmegaConf 2.3 and ``register_resolver`` in OmegaConf 2.4,
+    which Hydra 1.4 requires. OmegaConf 2.4 warns about the old name. OmegaConf 2.3 also has an older function
+    ``register_resolver`` without the argument ``replace``.
     """
     renamed: Callable[..., None] = OmegaConf.register_resolver
     has_new_meaning = "replace" in inspect.signature(renamed).parameters
@@ -85,8 +85,8 @@ def read_variable(name: str, allowed: Collection[str], default: object = _NO_DEF
     """Return the value of an environment variable as a string, or ``default`` if the variable is not set.
 
     Raises:
-        SettingError: if the variable is neither in `READABLE_NAMES` nor allowed, even if it is set. Also if the
-            variable is not set and no default is given.
+        SettingError: if the variable is neither in `READABLE_NAMES` nor in ``allowed``, and if the variable is not set
+            and no default is given.
     """
     if name not in READABLE_NAMES and name not in allowed:
         problem = ": a configuration may not read this environment variable"

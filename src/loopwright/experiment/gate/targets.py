@@ -1,4 +1,4 @@
-"""`check_targets`: checks every ``_target_`` in a configuration before anything is imported.
+"""`check_targets`, which checks every ``_target_`` in a configuration before any target is imported.
 
 A target is the class or function that a ``_target_`` names.
 """
@@ -10,13 +10,13 @@ from loopwright.experiment.gate.allow import LISTED_TARGETS
 from loopwright.experiment.gate.tree import ARGS, CONVERT, PARTIAL, RECURSIVE, TARGET, is_target, join, walk
 from loopwright.experiment.gate.trust import Trust, is_dotted_name
 
-# Accepted values of `_convert_`. With these values, targets receive lists and dicts. With `none`, Hydra's default,
-# targets would receive OmegaConf containers.
+# Accepted values of `_convert_`. With these values, targets receive lists and dicts. With the value `none`, targets
+# would receive OmegaConf containers.
 _PLAIN_CONVERSIONS = ("all", "partial", "object")
 
 
 def check_targets(tree: object, trust: Trust, path: str = "") -> None:
-    """Refuse a configuration that contains, at any depth, a ``_target_`` that is not allowed. No target is imported.
+    """Refuse a configuration in which a ``_target_`` at any depth is not allowed. No target is imported.
 
     Args:
         tree: resolved configuration of nested dicts, lists and scalars.
@@ -51,7 +51,7 @@ def _not_allowed(where: str, name: str) -> SettingError:
     expected = "a class or function that Loopwright allows, or one in a package that you trust"
     if top in ("loopwright", "torch", "torchmetrics"):
         near = nearest(name, (listed for listed in LISTED_TARGETS if listed.startswith(f"{top}.")))
-        remedy = f"did you mean {near}?" if near else "call it in a class of your own, and add --trust PACKAGE"
+        remedy = f"did you mean {near}?" if near else "write a class that calls it, and add --trust PACKAGE"
         return SettingError(where, f"={name!r}: expected {expected}; {remedy}{'' if near else '.'}")
     return refuse(where, name, expected, f"add --trust {top} only if you trust its code")
 

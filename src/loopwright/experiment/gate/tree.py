@@ -19,7 +19,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def join(path: str, key: object) -> str:
-    """Return the path of the entry ``key`` of the node at ``path``, such as ``model.layers[2].bias``.
+    """Return the path of an entry, such as ``model.layers[2].bias`` for the key ``bias`` of ``model.layers[2]``.
 
     A string key that is not an identifier is quoted, as in ``model['first layer']``.
     """
@@ -43,7 +43,7 @@ def walk(
     Args:
         tree: nested dicts, lists and scalars.
         path: path of the tree in the configuration; empty for the whole configuration.
-        is_entered: function that is called with each dict. The entries of a dict are visited only if it returns True.
+        is_entered: function that receives each dict. If it returns False, the entries of the dict are not visited.
 
     Raises:
         SettingError: for more than 10,000 values, 1,000,000 characters or 100 levels, and for a key with characters
@@ -74,7 +74,7 @@ def walk(
 
 
 def check_key(key: object, path: str) -> None:
-    """Refuse a key that is not a scalar, and a key with control characters, which a terminal would interpret."""
+    """Refuse a key that is not a scalar, and a key with unprintable characters, which a terminal would interpret."""
     if type(key) not in _SCALARS:
         raise refuse_type(path or "configuration", key, "keys that are words or numbers")
     if isinstance(key, str) and not key.isprintable():

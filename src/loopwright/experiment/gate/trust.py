@@ -1,9 +1,9 @@
-"""`Trust`: the packages whose code a configuration may run, and the environment variables that it may read.
+"""`Trust`, the packages whose code a configuration may run and the environment variables that it may read.
 
 The user trusts a package with ``--trust NAME``, or with ``[tool.loopwright] trust = ["my_pkg"]`` in the
-``pyproject.toml`` of the current directory. The current directory may come from an untrusted source, so this file may
-name only the package of its own project, and only if the user has installed the project from this directory. A
-configuration cannot trust a package. Environment variables are allowed with ``--allow-env NAME`` only.
+``pyproject.toml`` of the current directory. The current directory may come from an untrusted source. Therefore, this
+file may only name the package of its own project, and the user must have installed the project from this directory. A
+configuration cannot trust a package. Only ``--allow-env NAME`` allows environment variables.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """Packages whose classes and functions a configuration may name, and variables that it may read.
+    """Packages whose classes and functions a configuration may name, and environment variables that it may read.
 
     Args:
-        packages: dotted names of packages or modules; their submodules are included.
-        from_cwd: top-level names of the trusted packages that are not installed. They are imported from ``cwd``.
-        cwd: directory from which the packages in ``from_cwd`` are imported. It may be None if ``from_cwd`` is empty.
+        packages: dotted names of packages or modules. Their submodules are also trusted.
+        from_cwd: top-level names of trusted packages that are not installed and must be imported from ``cwd``.
+        cwd: directory from which the packages in ``from_cwd`` are imported; None only if ``from_cwd`` is empty.
         variables: names of environment variables that a configuration may read with ``${oc.env:NAME}``.
     """
 
@@ -46,7 +46,7 @@ class Trust:
 
     @property
     def flags(self) -> list[str]:
-        """The flags with which a command gives the same permissions."""
+        """The flags of a command that trusts these packages and allows these variables."""
         return permission_flags(self.packages, self.variables)
 
     def package_of(self, name: str) -> str | None:
@@ -61,29 +61,29 @@ NO_TRUST = Trust()
 
 
 def is_dotted_name(name: str) -> bool:
-    """Return whether ``name`` consists of ASCII identifiers joined by dots."""
+    """Return whether ``name`` consists of ASCII identifiers separated by dots."""
     return _DOTTED_NAME.fullmatch(name) is not None
 
 
 def is_inside(name: str, package: str) -> bool:
-    """Return whether the dotted ``name`` is the name of ``package`` or of an object inside ``package``."""
+    """Return whether the dotted ``name`` is ``package``, or begins with ``package`` and a dot."""
     return name == package or name.startswith(f"{package}.")
 
 
 def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = ()) -> Trust:
     """Read the trusted names from the command line and from ``pyproject.toml`` in the current directory.
 
-    No package is imported. If the file names packages, a line on stderr lists them.
+    No package is imported. If the file names packages, this function prints their names to stderr.
 
     Args:
-        names: values of ``--trust``: dotted names of packages or modules. Packages that are not installed will be
-            imported from ``cwd``.
+        names: values of ``--trust``: dotted names of packages or modules, which are installed or in ``cwd``.
         cwd: current directory.
         variables: values of ``--allow-env``.
 
     Raises:
-        SettingError: if a value of ``--trust`` is not a dotted name or its package is not found, if the file is not
-            valid TOML, or if an entry of the file is not the package of the project, installed from ``cwd``.
+        SettingError: if a value of ``--trust`` is not a dotted name, if a package is not found, if the file is not
+            valid TOML, or if the file names a package of another project or a project that is not installed from
+            ``cwd``.
     """
     for name in names:
         if not is_dotted_name(name):
@@ -96,7 +96,7 @@ def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = ()) -
             if PathFinder.find_spec(top, [str(cwd)]) is None:
                 expected = f"an installed package, or a module or package in {cwd}"
                 setting = "--trust" if name in names else _SETTING
-                raise refuse(setting, name, expected, "install it, or start from the directory that holds it")
+                raise refuse(setting, name, expected, "install the package, or start in the directory that contains it")
             from_cwd.append(top)
     if recorded:
         complain(f"loopwright: trusted by {cwd / 'pyproject.toml'}: {', '.join(recorded)}")
@@ -118,7 +118,7 @@ def serve_from_cwd(trust: Trust) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _OneNameFinder:
-    """Import finder for one top-level module in one directory. The directory need not be on ``sys.path``."""
+    """Import finder for one top-level module in one directory that may be missing from ``sys.path``."""
 
     name: str
     directory: str
@@ -126,7 +126,7 @@ class _OneNameFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of this module, or None for any other name."""
+        """Return the spec of the module ``name`` in the directory, or None for any other module."""
         return PathFinder.find_spec(fullname, [self.directory]) if fullname == self.name and path is None else None
 
 
@@ -167,15 +167,15 @@ def _recorded_trust(cwd: Path) -> list[str]:
 
 
 def _module_name(project: str) -> str:
-    """Return the name of a project as the name of a module: ``My-Project`` as ``my_project``."""
+    """Convert the name of a project to the name of a module, such as ``My-Project`` to ``my_project``."""
     return re.sub(r"[-_.]+", "_", project).lower()
 
 
 def _is_installed_from(cwd: Path, project: str) -> bool:
     """Return whether the installed package ``project`` was installed from the directory ``cwd``.
 
-    An installer records this in ``direct_url.json`` beside the package. A directory can call itself ``torch``, but it
-    cannot change the record of the installed torch.
+    An installer records the directory in the file ``direct_url.json`` of the installed package. A ``pyproject.toml``
+    can contain the name ``torch``, but it cannot change this file of the installed torch.
     """
     found = next(iter(distributions(name=project, path=_paths_outside(cwd))), None)
     try:

@@ -1,4 +1,4 @@
-"""Functions that decide the seed and the number of threads of each job, and check the job before it runs."""
+"""Functions that choose the seed and the number of threads of a job, and check the job before it runs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from loopwright.seeding import draw_seed
 def checked(
     job: Job, trust: Trust, default_num_threads: int | None = None, *, compares_data: bool = True
 ) -> Iterator[CheckedJob]:
-    """Check a job and build its objects. The context applies the job's number of threads and determinism to torch.
+    """Check a job and build its objects. While the context is open, torch uses the job's threads and determinism.
 
     Args:
         job: job with a composed or recorded configuration.
         trust: packages that the user trusts.
-        default_num_threads: number of threads for CPU operations, used if the configuration sets no number. If it is
-            None, `loopwright.device.choose_num_threads` chooses the number.
-        compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
+        default_num_threads: number of threads for CPU operations if the configuration sets no number. None:
+            `loopwright.device.choose_num_threads` chooses the number.
+        compares_data: whether to refuse data that differ from the recorded data of the run whose checkpoint is loaded.
 
     Raises:
         SettingError: for an invalid setting.
@@ -48,7 +48,7 @@ def checked(
     checker = JobChecker(trust, builds_trusted=True, compares_data=compares_data)
     settled = settle(job, checker, default_num_threads)
     with applied(settled):
-        # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
+        # Assigning the checked job to a variable here would keep its objects in memory after the caller drops them.
         yield cast(CheckedJob, checker.check(checker.fill(settled)))
 
 
@@ -65,21 +65,23 @@ def checked_again(
     """Check the job of a recorded run and build its objects, as `checked` does.
 
     Args:
-        make_job: function that applies the overrides to a copy of the configuration, and returns the job.
+        make_job: function that applies the user's overrides to a copy of the configuration and returns the job.
         config: recorded configuration, without overrides.
         summary: summary of the recorded run.
         trust: packages that the user trusts.
-        default_num_threads: number of threads for CPU operations, used if the configuration sets no number.
-        compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
+        default_num_threads: number of threads for CPU operations if the configuration sets no number. None:
+            `loopwright.device.choose_num_threads` chooses the number.
+        compares_data: whether to refuse data that differ from the recorded data of the run whose checkpoint is loaded.
 
     Raises:
-        SettingError: for an invalid setting. If a data file does not exist, the message names both directories.
+        SettingError: for an invalid setting. If a data file does not exist, the message names the directory in which
+            the run was started.
         CheckpointError: for a checkpoint that does not exist.
     """
     job = make_job(_with_recorded_data(make_job, config, summary, trust))
     try:
         with ExitStack() as stack:
-            # This function keeps no reference to the checked job, so that the caller can free the objects of the job.
+            # Assigning the checked job to a variable here would keep its objects in memory after the caller drops them.
             yield stack.enter_context(checked(job, trust, default_num_threads, compares_data=compares_data))
     except SettingError as error:
         raise with_directories(error, summary) from error.__cause__
@@ -88,9 +90,11 @@ def checked_again(
 def _with_recorded_data(
     make_job: Callable[[dict[str, Any]], Job], config: Mapping[str, Any], summary: Mapping[str, Any], trust: Trust
 ) -> dict[str, Any]:
-    """Return the configuration with absolute paths that lead to the recorded data.
+    """Return the configuration with the paths of the recorded data.
 
-    The data are only built here if they may be in one of two directories, and if no override chooses other data.
+    A relative path can refer to the directory in which the run was started, or to the current directory. If both
+    directories are possible and no override chooses other data, this function builds the data to find the directory
+    with the recorded data.
     """
     there, here = located(config, started_in(summary)), copy.deepcopy(dict(config))
     if there.get("data") == here.get("data") or types_data(make_job(there).overrides):
@@ -100,7 +104,7 @@ def _with_recorded_data(
         try:
             if not data_differences(summary, build.build_data(settle(make_job(candidate), checker), trust)):
                 return candidate
-        except (SettingError, DataError):  # raised again if neither directory contains the recorded data
+        except (SettingError, DataError):  # a later check raises this error if no directory has the recorded data
             continue
     return there
 
@@ -111,7 +115,7 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
     Sections that name classes of trusted packages are not built, because building them may need much time or memory.
 
     Returns:
-        The jobs, with their seeds and numbers of threads decided.
+        The jobs, with a seed and a number of threads in each job.
 
     Raises:
         SettingError: for the first job with an invalid setting; the message names the job.
@@ -121,9 +125,9 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
 
 
 def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> Iterator[tuple[Job, JobPlan | None]]:
-    """Check the jobs of a sweep one after another, and yield each job with its plan.
+    """Check the jobs of a sweep one after another. Yield each job, with a seed and a number of threads, and its plan.
 
-    The seed and the number of threads of the yielded job are decided. The plan is None if a section was not built.
+    The plan is None if ``builds_trusted`` is False and a section of the job names a class of a trusted package.
 
     Raises:
         SettingError: for the first job with an invalid setting; the message names the job.
@@ -150,17 +154,18 @@ def _plan_of(found: CheckedJob | None) -> JobPlan | None:
 def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job:
     """Build the device settings of a job. Draw a seed and choose a number of threads if the configuration sets none.
 
-    The kind "auto" of a device is replaced by the kind that it chooses, so that a resume computes on the same kind.
+    A device kind "auto" is replaced by the kind of the chosen device. A resumed run then uses a device of this kind.
 
     Args:
         job: job with a composed or recorded configuration.
-        checker: checker that will check the job. It builds the model without its weights, because the default number of
+        checker: checker that will check the job. It builds a model without weights, because the default number of
             threads depends on the number of parameters.
-        num_threads: number of threads if the configuration sets none; None: `choose_num_threads` chooses it.
+        num_threads: number of threads if the configuration sets none; None: `choose_num_threads` chooses the number.
 
     Raises:
-        SettingError: for arguments that a class or function named by a ``_target_`` does not accept, and for an invalid
-            section ``device`` or ``model``.
+        SettingError: for arguments that a class or function named by a ``_target_`` does not accept, for an invalid
+            section ``device``, and for a section that needs a package that is not installed.
+        CheckpointError: if a path such as ``outputs/mine/best`` names no checkpoint.
     """
     job = _with_named_checkpoints(job)
     config = job.config
@@ -187,7 +192,7 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
 
 
 def _with_named_checkpoints(job: Job) -> Job:
-    """Replace a path such as ``outputs/mine/best`` by the path of the checkpoint, so that the run records which it was.
+    """Replace a path such as ``outputs/mine/best`` by the path of the checkpoint. The run then records this path.
 
     Raises:
         CheckpointError: if there is no such checkpoint.

@@ -1,4 +1,4 @@
-"""`Job`: one configuration to run. Also functions that compose jobs and apply the checks that need no torch."""
+"""`Job`, which describes one configuration to run, and functions that compose and check jobs without torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from loopwright.experiment.jobs.job_settings import (
 from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
-_NAMING_GROUPS = ("data", "model")  # a typed option of these groups is a part of the run's name, unless it is swept
+# Groups whose typed option becomes a word of the run's name, if all jobs of a sweep have this option.
+_NAMING_GROUPS = ("data", "model")
 # Settings of the shipped models that the data can determine.
 FROM_DATA = (
     "in_features",
@@ -53,20 +54,21 @@ class Job:
         number: index of the job in its sweep, from 0.
         overrides: overrides that this job applies to its configuration.
         config: resolved configuration. Each ``_target_`` has been checked.
-        references: strings of ``config`` that are values of environment variables, and the text to record for each.
+        references: strings of ``config`` that contain values of environment variables, and the text to record for each.
         settings: checked top-level values of the configuration.
-        directory: directory of the run or the sweep; None if the user typed no directory.
+        directory: typed directory of the run or the sweep; None if the user typed no directory.
         label: overrides that distinguish this job from the other jobs of its sweep.
-        loop: loop of the job, if Loopwright defines its class; otherwise None, and the loop is built later.
+        loop: loop of the job if Loopwright defines its class; None: the loop is built later.
         device: device settings; None until `loopwright.experiment.jobs.check.settle` has built them.
         source: configuration that Hydra composed, with unresolved interpolations; None for a recorded configuration.
         chosen: for each group in `CHOSEN`, the name of the chosen option; None where no option is chosen or known.
         num_threads: number of threads for CPU operations; 0 until `loopwright.experiment.jobs.check.settle` decides it.
-        located: sections of the configuration in which relative paths of a resumed run are absolute. Objects are built
-            from these sections, but ``config`` is recorded.
-        notes: lines about settings, such as a length of training that another length replaced. The plan contains them.
+        located: sections of the configuration of a resumed run, with absolute paths. The objects of the job are built
+            from these sections. The run records ``config``, which contains the relative paths.
+        notes: lines about settings, such as a length of training that another length replaced. The plan contains these
+            lines.
         chosen_in_model: names in `FROM_DATA` that an override or a file of the user sets, or that another setting
-            reads. The data do not replace their values.
+            reads. Values computed from the data do not replace the values of these settings.
     """
 
     number: int
@@ -87,7 +89,7 @@ class Job:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """Configuration that the run records: with references instead of the values of environment variables."""
+        """Configuration that the run records. It contains references instead of the values of environment variables."""
         recorded: dict[str, Any] = put_back(self.config, self.references)
         return recorded
 
@@ -134,14 +136,18 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
 def _chosen_in_model(composer: Composer, composed: Composed) -> frozenset[str]:
     typed = typed_names(composed.overrides, "model", FROM_DATA)
     own = composer.set_in_own_files(composed.overrides, "model", FROM_DATA)
-    # Other settings with an interpolation such as ${model.in_features} have already got the composed value.
+    # Settings with an interpolation such as ${model.in_features} already contain the composed value.
     text = OmegaConf.to_yaml(composed.source)
     read = [name for name in FROM_DATA if re.search(rf"\$\{{[^}}]*\b{name}\b", text)]
     return frozenset((*typed, *own, *read))
 
 
 def make_recorded_job(config: dict[str, Any], overrides: Sequence[str], trust: Trust) -> Job:
-    """Return a job with a recorded configuration. Check it as `compose_jobs` does, except for Hydra's own settings."""
+    """Return a job with a recorded configuration, after all checks of `compose_jobs` except the checks of Hydra's tree.
+
+    Raises:
+        SettingError: for a wrong setting.
+    """
     config, references = expand_recorded(config, trust.variables)
     return _check_config(config, trust, references=references, overrides=overrides)
 
@@ -179,7 +185,7 @@ def _check_config(
         settings=settings,
         directory=directory,
         label=label,
-        # Loopwright's loops need no torch, so their errors are reported before torch is imported.
+        # Loopwright's loops need no torch. Building a loop here reports its errors before the slow import of torch.
         loop=instantiate(node, trust, "loop") if is_own else None,
         source=source,
         notes=notes,
@@ -188,14 +194,14 @@ def _check_config(
 
 
 def chosen_in(choices: object) -> dict[str, str | None]:
-    """Return the choices for the groups in `CHOSEN`. In a recorded summary, ``choices`` may be any value."""
+    """Return the chosen option of each group in `CHOSEN`, or None. A recorded summary may contain any ``choices``."""
     known = choices if isinstance(choices, Mapping) else {}
     options = {group: known.get(group) for group in CHOSEN}
     return {group: option if isinstance(option, str) else None for group, option in options.items()}
 
 
 def _check_verbose(value: object) -> None:
-    """Refuse a wrong value of ``hydra.verbose``, for which Hydra would raise an AssertionError."""
+    """Refuse a wrong value of ``hydra.verbose``. Without this check, Hydra would raise an AssertionError."""
     names = value if isinstance(value, list) else [value]
     if not isinstance(value, bool) and not all(isinstance(name, str) and name for name in names):
         raise refuse_type("hydra.verbose", value, "true, false, or names of Python loggers")
@@ -207,13 +213,13 @@ def _typed(group: str, overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _label(overrides: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
-    """Return the overrides that at least one other job lacks. If there are none, return all except Hydra's settings."""
+    """Return the overrides that at least one job lacks. If there are none, return all except Hydra's settings."""
     own = [word for word in overrides if not all(word in job for job in jobs)]
     return " ".join(own or [word for word in overrides if not word.startswith("hydra")]) or "as configured"
 
 
 def check_finite(config: Mapping[str, Any]) -> None:
-    """Refuse infinite numbers and NaN at any depth. For example, a run with lr=nan would not train."""
+    """Refuse infinite numbers and NaN at any depth of a configuration."""
     for path, value in walk(dict(config)):
         if isinstance(value, float) and not math.isfinite(value):
             raise refuse(path, value, "a finite number")

@@ -1,4 +1,4 @@
-"""`JobChecker`: builds the objects of jobs, and refuses values, paths, models and plans that would fail in a run."""
+"""`JobChecker`, which builds the objects of jobs and refuses settings, paths and models that a run cannot use."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class CheckedJob:
     """A checked job, with its plan and its objects.
 
     Attributes:
-        job: checked job, whose seed and number of threads have been decided.
-        objects: objects that were built for the check. The run uses these objects, instead of building them again.
+        job: checked job with a seed and a number of threads.
+        objects: objects that were built for the check. The run uses these objects and does not build them again.
         plan: plan of the job.
     """
 
@@ -66,26 +66,26 @@ class CheckedJob:
 
 
 class JobChecker:
-    """Checks jobs one after another. A section is built again only if it differs from the section of the job before.
+    """Checks jobs one after another. Objects of the previous job are used again if their sections have not changed.
 
     Args:
         trust: packages that the user trusts.
-        builds_trusted: whether sections that name classes of trusted packages are built as well.
-        compares_data: whether data are refused that differ from the recorded data of the run in ``ckpt_path``.
+        builds_trusted: whether to build sections that name classes of trusted packages.
+        compares_data: whether to refuse data that differ from the recorded data of the run whose checkpoint is loaded.
     """
 
     def __init__(self, trust: Trust, *, builds_trusted: bool, compares_data: bool = True) -> None:
         self.trust = trust
         self._compares_data = compares_data
         self._builds_trusted = builds_trusted
-        self._built: dict[str, tuple[str, Any]] = {}  # for section names: configuration as JSON, and result
+        self._built: dict[str, tuple[str, Any]] = {}  # by section names: configuration as JSON, and the built object
 
     def num_parameters(self, job: Job) -> int | None:
-        """Return the number of parameters of the model.
+        """Return the number of parameters of the model, or None if the number is unknown.
 
-        None if the model section names a class of a trusted package, which is not built for a check, if the first batch
-        determines the shapes of the parameters, or if the model cannot be built. Its error is raised by `check`, after
-        `fill` has replaced settings of the model.
+        The number is unknown in three cases: the section ``model`` names a class of a trusted package, the model has
+        lazy parameters, or the model cannot be built. `check` raises the error of a model that cannot be built, because
+        `fill` may correct the settings first.
 
         Raises:
             SettingError: if a section needs a package that is not installed.
@@ -101,7 +101,7 @@ class JobChecker:
         return sum(parameter.numel() for parameter in parameters)
 
     def fill(self, job: Job) -> Job:
-        """Return the job with the settings of a shipped model that shipped data determine.
+        """Return a copy of the job in which shipped data determine settings of a shipped model, such as its input size.
 
         Raises:
             SettingError: if the data cannot be built.
@@ -121,7 +121,7 @@ class JobChecker:
             job: job returned by `settle` and `fill`.
 
         Returns:
-            The checked job. None if a section was not built, because it names classes of a trusted package.
+            The checked job. None if a section was not built because it names a class of a trusted package.
 
         Raises:
             SettingError: for a wrong setting.
@@ -149,7 +149,7 @@ class JobChecker:
         if model is not None and device.compiling is not None and device.compiling.target == "blocks":
             find_blocks(model, device.blocks)
         if job.settings.init_from is not None or not isinstance(loop, TrainingLoop):
-            # A callback of a trusted package may change the names of the weights before they are loaded.
+            # A callback of a trusted package may change the names of the model's weights before a run loads them.
             comparable = model if _is_ours(config.get("callbacks")) else None
             self._once(job, [*NO_START, "model", "optimizer"], lambda: check_start(job, comparable, optimizer))
         if not self._builds(config["data"]) or len(collected) < len(_COLLECTED):
@@ -179,16 +179,16 @@ class JobChecker:
         return self._builds_trusted or _is_ours(node)
 
     def _model(self, job: Job) -> nn.Module | None:
-        """Return the model without its weights, or None if the model section names a class of a trusted package."""
+        """Return the model without its weights, or None if the section ``model`` names a class of a trusted package."""
         node = job.built_from["model"]
         return self._once(job, ["model"], lambda: _weightless(node, self.trust)) if _is_ours(node) else None
 
     def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Return the result of ``make``. If these sections have not changed since the job before, reuse its result."""
+        """Return the result of ``make``, or the result for the previous job if these sections have not changed."""
         name, key = " ".join(sections), json.dumps([job.built_from.get(name) for name in sections], sort_keys=True)
         if name not in self._built or self._built[name][0] != key:
             if self._built.pop(name, None) is not None and name == "data":
-                gc.collect()  # free the old data set, even one in a reference cycle, before the new one is built
+                gc.collect()  # otherwise, an old data set in a reference cycle stays in memory during the next build
             self._built[name] = key, make()
         return cast(T, self._built[name][1])
 
@@ -215,7 +215,7 @@ def _usable_device(job: Job, trust: Trust) -> Device:
 
 
 def _usable_optimizer(config: Mapping[str, Any], trust: Trust, get_model: Callable[[], nn.Module | None]) -> Any:
-    """Return the callable that builds the optimizer. Check its arguments and its name patterns."""
+    """Return a callable that builds the optimizer. Refuse wrong arguments and wrong patterns of parameter names."""
     factory = build.build_optimizer(config["optimizer"], trust)
     sketch_optimizer(factory)
     has_patterns = any(config["optimizer"].get(name) for name in NAME_ARGUMENTS)
@@ -232,11 +232,11 @@ def _usable_schedulers(config: Mapping[str, Any], trust: Trust, optimizer: Any) 
     for make in schedulers:
         factory = make["scheduler"] if isinstance(make, dict) else make
         if uses_epochs(factory):
-            continue  # the length of an epoch is known only when the fit is planned, which builds the scheduler
+            continue  # the length of an epoch is not known here; `plan_job` builds this scheduler
         arguments: dict[str, Any] = {}
         if "total_steps" in inspect.signature(factory).parameters and "total_steps" not in factory.keywords:
-            # The number of steps is known only when the fit is planned. With this large number, the scheduler refuses
-            # only arguments that are wrong for any number of steps.
+            # The number of steps is not known here. With this large number, a scheduler refuses only arguments that are
+            # wrong for any number of steps.
             arguments["total_steps"] = 10**9
         try:
             factory(sketch_optimizer(optimizer), **arguments)
@@ -280,12 +280,12 @@ def _check_same_run(job: Job, path: str, *, is_training: bool, permissions: Sequ
     if found is None:
         return
     run_dir, differences = found
-    # This setting changes only the unit of a metric, and older runs lack it. Other data are refused later.
+    # target_deviation changes only the unit of a metric, and older runs lack this setting.
     differences = [line for line in differences if not line.startswith("model.target_deviation:")]
     if not differences:
         return
     validate = command_on("validate", run_dir, permissions)
-    what, remedy = "another model", f"to validate it with the recorded model: {validate}"
+    what, remedy = "another model", f"to validate the checkpoint with the recorded model: {validate}"
     if is_training:
         what = "other settings"
         remedy = f"a resumed run keeps its settings. To begin a new run with these weights, use init_from; {remedy}"
@@ -293,10 +293,10 @@ def _check_same_run(job: Job, path: str, *, is_training: bool, permissions: Sequ
 
 
 def _check_same_data(job: Job, objects: JobObjects, permissions: Sequence[str]) -> None:
-    """Compare the data with the recorded data of each run whose checkpoint is used, if its section ``data`` is equal.
+    """Refuse data that do not fit the runs whose checkpoints are loaded.
 
-    A resumed run keeps its data. A validation may use other data if an override chooses the data, and if they are
-    encoded as the recorded data.
+    A resumed run must read its recorded data. A validation may read other data if an override chooses these data, but
+    the encoding of these data must be equal to the recorded encoding.
     """
     is_training = isinstance(objects.loop, TrainingLoop)
     keeps_data = is_training or not types_data(job.overrides)

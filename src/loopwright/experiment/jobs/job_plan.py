@@ -28,7 +28,7 @@ class JobPlan:
     """Description of what a job will do, with the plan of its fit and the sizes of its training data.
 
     Attributes:
-        text: description of the plan, as ``loopwright plan`` prints it.
+        text: description of the plan, which ``loopwright plan`` prints.
         plan: plan of the fit; None if the job only validates.
         batch_size: number of samples in a full micro-batch; None if unknown.
         num_samples: number of samples in one pass over the training data; None if unknown.
@@ -48,12 +48,12 @@ def plan_job(
     Args:
         settings: checked top-level values of the configuration.
         objects: objects that were built for the job.
-        notes: lines about the configuration, which the plan contains before its own notes.
+        notes: lines about the configuration. The plan lists these lines before the notes of `plan_fit`.
         has_own_outputs: whether the model may return outputs whose names contain a slash.
 
     Raises:
-        SettingError: if the settings do not fit the data or the checkpoint from which the run resumes.
-        CheckpointError: if this checkpoint is missing or damaged, or was not saved during a fit.
+        SettingError: if the settings do not fit the data or the resumed checkpoint.
+        CheckpointError: if the resumed checkpoint is missing or damaged, or was not saved during a fit.
     """
     loop, data = objects.loop, objects.data
     if not isinstance(loop, TrainingLoop):
@@ -78,7 +78,7 @@ def describe_validation(loop: LoopCallback, data: Splits) -> str:
 
 
 def _plan_fit(settings: JobSettings, objects: JobObjects, loop: TrainingLoop, *, has_own_outputs: bool) -> Plan:
-    """Return the plan of a fit. For a resumed run, return the part of the plan after the checkpoint."""
+    """Return the plan of a fit. For a resumed run, return only the stages of the plan after the checkpoint."""
     checkpoint = None if settings.ckpt_path is None else _read_plan(settings.ckpt_path)
     saved = None if checkpoint is None else saved_plan(checkpoint)
     checkpointing = objects.checkpointing

@@ -1,4 +1,4 @@
-"""`JobSettings`: the checked top-level values of a configuration. The module also checks names and sections."""
+"""`JobSettings`, the checked top-level values of a configuration, and functions that check its names and sections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONAL_SECTIONS = ("scheduler", "precision", "checkpoint", "callbacks", "logge
 
 _GLOBAL_GROUPS = ("experiment", "debug")  # groups whose files set keys of the whole configuration
 
-# Names that an override must not remove, so that an override or a sweep of these names works with every configuration.
+# Names that an override must not remove. Commands and sweeps can therefore set these names in every configuration.
 KEPT_NAMES = (
     "data.batch_size",
     "data.num_workers",
@@ -26,7 +26,7 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
-OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # trains on one micro-batch; checkpoints do not contain this batch
+OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # a callback whose micro-batch is not in checkpoints
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 VALIDATION_LOOPS = ("loopwright.ValidationLoop", "loopwright.loop.ValidationLoop")
@@ -40,19 +40,19 @@ class JobSettings:
     """The top-level values of a configuration.
 
     Args:
-        name: name of the folder in ``outputs/`` for the run; letters, digits and ``._-``.
-        seed: seed of all random streams; None to draw and record a random seed.
+        name: name of the folder of the run in ``outputs/``; it consists of letters, digits and ``._-``.
+        seed: seed of all random streams; None: a random seed is drawn and recorded.
         ckpt_path: checkpoint or run directory that a training loop resumes and a validation loop validates.
         ckpt_paths: paths or globs of checkpoints to validate one after another.
         init_from: checkpoint whose weights a training run starts from.
         init_strict: whether all weights of ``init_from`` must fit the model.
-        init_optimizer: whether the optimizer also starts with the state in ``init_from``.
+        init_optimizer: whether the optimizer starts with the optimizer state in ``init_from``.
         objective: metric whose value in the last validation is the result of the run.
         objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
         deterministic: whether torch uses deterministic operations only.
         log_every_n_steps: number of steps between two records of training metrics.
-        max_restarts: maximum number of restarts in a row, if the run fails or is killed. A new checkpoint resets the
-            count.
+        max_restarts: maximum number of restarts without a new checkpoint between them. A run restarts if it fails or is
+            killed.
 
     Raises:
         SettingError: for an invalid value, and for settings that cannot be combined.
@@ -110,7 +110,7 @@ class JobSettings:
 def read_settings(config: Mapping[str, Any]) -> JobSettings:
     """Read the top-level values of a resolved configuration, and check that no value or section is missing.
 
-    Fields with a default were added in later versions, so older recorded configurations may lack them.
+    Fields of `JobSettings` with a default may be missing, because older recorded configurations lack these fields.
 
     Raises:
         SettingError: for a value that is not accepted, and for a missing value or section.
@@ -119,7 +119,7 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
     later = [field.name for field in fields(JobSettings) if field.name in config and field.name not in names]
     for name in (*REQUIRED_SECTIONS, *names):
         if name not in config or (name in REQUIRED_SECTIONS and config[name] is None):
-            raise SettingError(name, ": must be given; a run needs it.")
+            raise SettingError(name, ": must be given, because every run needs this value.")
     if isinstance(config["ckpt_paths"], Sequence) and not config["ckpt_paths"]:
         raise refuse("ckpt_paths", config["ckpt_paths"], "paths or globs, or null")
     if not isinstance(config["ckpt_paths"], str | list | None):
@@ -128,14 +128,14 @@ def read_settings(config: Mapping[str, Any]) -> JobSettings:
 
 
 def check_sections(config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
-    """Refuse a required section that does not name a class or function, and an optimizer that is built too early.
+    """Refuse a required section that names no class or function, and a section ``optimizer`` without ``_partial_``.
 
     Args:
         config: resolved configuration.
         choices: chosen option of each configuration group; empty for a recorded configuration.
 
     Raises:
-        SettingError: for the first such section.
+        SettingError: for the first section that is refused.
     """
     for name in REQUIRED_SECTIONS:
         node = config.get(name)
@@ -154,8 +154,8 @@ def check_sections(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Non
 def at_config_path(error: SettingError) -> SettingError:
     """Return the error with the configuration path of its setting.
 
-    The trainer and the plan name some settings without this path, such as ``max_steps`` for ``loop.max_steps``. Other
-    errors are returned unchanged.
+    The trainer and the plan name some settings without their section, such as ``max_steps`` instead of
+    ``loop.max_steps``. Errors about all other settings are returned unchanged.
     """
     settings = error.setting.split(", ")
     if _LOOP_SETTINGS.issuperset(settings):
@@ -172,12 +172,12 @@ def at_config_path(error: SettingError) -> SettingError:
 def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[str, Any]:
     """Remove the settings of a training loop from a configuration with a validation loop.
 
-    An experiment file sets options of its training loop, such as ``loop.max_steps``. If the command line chooses a
-    validation loop instead, later checks would refuse these options.
+    An experiment file sets options of its training loop, such as ``loop.max_steps``. A validation loop does not accept
+    these options.
 
     Args:
         config: resolved configuration. It is returned unchanged if it has no validation loop.
-        typed: overrides as typed. Training settings in these overrides are kept, so that a later check refuses them.
+        typed: overrides as typed. A training setting in an override is kept, and a later check refuses this setting.
     """
     loop = config.get("loop")
     if not isinstance(loop, dict) or loop.get("_target_") not in VALIDATION_LOOPS:
@@ -188,7 +188,10 @@ def without_training(config: dict[str, Any], typed: Sequence[str] = ()) -> dict[
 
 
 def at_callback_path(error: SettingError, config: Mapping[str, Any]) -> SettingError:
-    """Return the error with the configuration path of its setting if a callback or logger raised the error."""
+    """Return the error of a callback or logger with the configuration path of its setting.
+
+    The error is returned unchanged if no callback or logger in the configuration can have raised it.
+    """
     raised = {match[1] for match in map(_RAISED.fullmatch, getattr(error, "__notes__", [])) if match}
     for section in ("callbacks", "loggers"):
         for name, node in (config.get(section) or {}).items():
@@ -213,7 +216,7 @@ def check_names(config: Mapping[str, Any], used: frozenset[str], typed: Sequence
 
     Args:
         config: resolved configuration.
-        used: top-level names that interpolations read. These names are accepted even if Loopwright does not know them.
+        used: top-level names that interpolations read. These names are accepted.
         typed: overrides as typed.
     """
     known = {*REQUIRED_SECTIONS, *OPTIONAL_SECTIONS, *(field.name for field in fields(JobSettings))}

@@ -1,4 +1,4 @@
-"""`load_model`: returns the model of a run with the weights of one of its checkpoints."""
+"""`load_model`, which returns the model of a run with the weights of one of its checkpoints."""
 
 from __future__ import annotations
 
@@ -44,23 +44,22 @@ def load_model(
 ) -> nn.Module:
     """Return the model of a run in evaluation mode, with the weights of a checkpoint.
 
-    The model is built from the recorded configuration of the run, which may come from an untrusted source. It can
-    name only classes of Loopwright and torch, and of the packages in ``trust``.
+    The model is built from the recorded configuration of the run. A run directory may come from an untrusted source, so
+    its configuration can name only classes of Loopwright, of torch and of the packages in ``trust``.
 
     Args:
-        path: checkpoint or run directory. Of a run, the best checkpoint is used if it is known, otherwise the newest.
-            ``DIR/best`` and ``DIR/last`` name one of the two.
-        model: model, or a callable that returns it. It must be given for a run made in Python, which has no
-            ``config.yaml``; otherwise it replaces the recorded model.
+        path: checkpoint or run directory. For a run directory, the best checkpoint is loaded; if no best checkpoint is
+            known, the newest checkpoint is loaded. ``DIR/best`` and ``DIR/last`` choose the best or newest checkpoint.
+        model: model, or callable that returns a model, to use instead of the recorded model. This argument is required
+            for a run made in Python, because such a run has no ``config.yaml``.
         trust: name of a package, or names of packages, whose classes the recorded configuration may name.
         device: device of the model, such as "cpu", "gpu" or "auto".
-        weights: "validated": the weights with which the checkpoint is validated, such as the average of
+        weights: "validated": the weights that a validation of the checkpoint uses, such as the average of
             `ExponentialMovingAverage`; "trained": the trained weights.
         allow_env: name of an environment variable, or names of variables, that the recorded model may read.
 
     Raises:
-        SettingError: for a wrong argument, if ``model`` must be given, or if the configuration names a class that is
-            not trusted.
+        SettingError: for a wrong argument, for a missing ``model``, and for a recorded class that is not trusted.
         CheckpointError: if there is no valid checkpoint, or if its weights do not fit the model.
     """
     if weights not in ("validated", "trained"):
@@ -71,7 +70,7 @@ def load_model(
     built = _build(folder, model, *given)
     checkpoint = read_checkpoint(folder)
     try:
-        # A run with ``bf16_pure`` saves bfloat16.
+        # A run with precision ``bf16_pure`` saves bfloat16 tensors.
         tensors = in_dtypes_of(plain_names(built), _weights_of(checkpoint, weights))
         load_weights(built, tensors, _buffers_of(checkpoint, built))
     except CheckpointError as error:
@@ -82,7 +81,7 @@ def load_model(
 def _build(
     folder: Path, model: nn.Module | Callable[[], nn.Module] | None, trust: Sequence[str], allow_env: Sequence[str]
 ) -> nn.Module:
-    with RandomStreams(0).active():  # the weights are replaced, so the caller's streams need not change
+    with RandomStreams(0).active():  # initial weights must not use the caller's random numbers
         if model is not None:
             built: object = model if isinstance(model, nn.Module) else model()
         else:
@@ -105,7 +104,7 @@ def _build_recorded(folder: Path, trust: Sequence[str], allow_env: Sequence[str]
 
 
 def _weights_of(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
-    """Return the trained weights, with averaged weights in place of those that a callback averaged."""
+    """Return the trained weights. With "validated", replace each weight by its average if a callback averaged it."""
     found = dict(checkpoint.state["model"])
     callbacks = checkpoint.state.get("callbacks", {})
     for state in callbacks.values() if weights == "validated" and isinstance(callbacks, Mapping) else ():
@@ -115,6 +114,6 @@ def _weights_of(checkpoint: Checkpoint, weights: Weights) -> dict[str, Any]:
 
 
 def _buffers_of(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Any] | None:
-    """Return the saved non-persistent buffers, if the model has the same ones; otherwise None."""
+    """Return the saved non-persistent buffers, or None if the buffers of the model have other names."""
     saved = checkpoint.state.get("buffers")
     return saved if isinstance(saved, dict) and saved.keys() == unsaved_buffers(model).keys() else None

@@ -1,6 +1,6 @@
-"""Functions that choose ``min`` or ``max`` for each mode that is null in a configuration.
+"""Functions that replace each null mode of a metric in a configuration by ``min`` or ``max``.
 
-A mode determines whether small or large values of a metric are better.
+In mode ``min``, smaller values of the metric are better. In mode ``max``, larger values are better.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def settle_modes(config: Mapping[str, Any]) -> dict[str, Any]:
     the mode.
 
     Raises:
-        SettingError: if a mode is null and the name of its metric does not show which values are better, and for an
-            invalid mode.
+        SettingError: for an invalid mode, and for a null mode of a metric whose name does not show which values are
+            better.
     """
     objective = config.get("objective")
     if not isinstance(objective, str):
-        return dict(config)  # refused later
+        return dict(config)  # `JobSettings` refuses this objective
     mode = settle_mode(config.get("objective_mode"), objective, "objective_mode")
     settled: dict[str, Any] = _settle({**config, "objective_mode": mode}, "", {objective: mode}, None)
     return settled
@@ -42,19 +42,21 @@ def settle_changed_modes(
 ) -> dict[str, Any]:
     """Return a copy of the configuration of a resumed run, with modes for metrics that overrides may have changed.
 
-    If the checkpoints monitored the recorded objective with its mode, they now monitor the new objective with its mode.
-    A typed ``checkpoint.monitor`` or ``checkpoint.mode`` takes precedence.
+    If the recorded checkpoints monitored the objective with ``objective_mode``, the new objective and its mode replace
+    ``checkpoint.monitor`` and ``checkpoint.mode``. Typed values are never replaced.
 
-    Any other recorded mode is kept if the metric is unchanged, or if neither the recorded nor the new name shows which
-    values are better. Otherwise, a mode that was not typed is chosen as in a new run.
+    Otherwise, ``objective_mode`` and ``checkpoint.mode`` are kept if their metric is unchanged. A mode is also kept if
+    neither the recorded nor the new name of its metric shows which values are better. In all other cases, the mode is
+    chosen as in a new run. Recorded modes of callbacks and schedulers are always kept.
 
     Args:
         config: recorded configuration with the overrides applied.
         recorded: recorded configuration.
-        typed: names of the settings that were typed.
+        typed: names of the settings that the overrides set.
 
     Raises:
-        SettingError: as in `settle_modes`.
+        SettingError: for an invalid mode, and for a mode that must be chosen for a metric whose name does not show
+            which values are better.
     """
     old, old_mode, new = recorded.get("objective"), recorded.get("objective_mode"), config.get("objective")
     changed = dict(config)
@@ -73,7 +75,7 @@ def settle_changed_modes(
 
 
 def _kept_mode(mode: object, old: object, new: object) -> object:
-    """Return the recorded mode if it also applies to the new metric; None: the mode is chosen as in a new run.
+    """Return the recorded mode if it also applies to the new metric, otherwise None.
 
     Args:
         mode: recorded mode.
@@ -100,8 +102,8 @@ def _settle(node: Any, path: str, known: Mapping[str, str], monitor: Any) -> Any
         node: a value in the configuration.
         path: path of the value.
         known: the mode of the objective, by the name of the objective.
-        monitor: setting ``monitor`` of the mapping that contains ``node``, or None. The metric of a schedule is in this
-            mapping, and not in the settings of the schedule.
+        monitor: setting ``monitor`` of the mapping that contains ``node``, or None. The section of a scheduler has its
+            metric in this mapping, next to ``scheduler``.
     """
     if isinstance(node, list):
         return [_settle(each, f"{path}.{index}", known, None) for index, each in enumerate(node)]

@@ -1,6 +1,6 @@
 """Functions that compare a model with a sample of at most 64 rows of its training data before a run.
 
-`fill_model` fills in settings of the model. `check_takes` checks that the model accepts the sample.
+`fill_model` sets the model settings that the sample determines. `check_takes` checks that the model accepts the sample.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from loopwright.loggers.lines import columns_of
 from loopwright.protocols import ChecksBatches
 
 _NUM_ROWS = 64
-_ABOUT_COLUMNS = ("in_features", "model")  # an error in these settings can come from a column of the wrong type
+_ABOUT_COLUMNS = ("in_features", "model")  # a column of the wrong type can cause an error in these settings
 
 
 def fill_model(data: Splits, job: Job) -> Job:
-    """Return a copy of the job in which the data determine settings of the shipped model. A note in it names them.
+    """Return a copy of the job with the model settings that the data determine, and a note about these settings.
 
     Args:
         data: data of the run.
@@ -40,19 +40,19 @@ def fill_model(data: Splits, job: Job) -> Job:
 def check_takes(model: nn.Module, data: Splits, job: Job) -> None:
     """Refuse a model that does not accept a sample of its training data.
 
-    All rows have equal shapes and dtypes, so the shapes and dtypes of any row suffice. Labels and tokens differ between
-    rows. Reading all rows would take as long as a pass over the data, so at most 64 rows are read, at regular
-    intervals. An invalid label or token in another row ends the run later with the same message, after the run
-    directory has been created. If a row cannot be read, the check is skipped, and the run reports the error.
+    The sample contains at most 64 rows at regular intervals, because reading all rows takes as long as an epoch. All
+    rows have equal shapes and dtypes, but labels and tokens differ between rows. If a row outside the sample has an
+    invalid label or token, the run reports this row later, after the run directory has been created. If a row of the
+    sample cannot be read, the check is skipped, and the run reports the error.
 
     Args:
-        model: model with or without weights. It is checked only if it implements `ChecksBatches`.
+        model: model with or without weights. A model that does not implement `ChecksBatches` is not checked.
         data: dataloaders of the run.
-        job: job to which the model and the data belong.
+        job: job with this model and these data.
 
     Raises:
-        SettingError: for the settings of ``model`` that do not fit the data. For a table, the message contains the type
-            of each column.
+        SettingError: for settings of the model that do not fit the data. For a table, the message contains the type of
+            each column.
     """
     if not isinstance(model, ChecksBatches) or not isinstance(data.train, Loader):
         return
@@ -70,7 +70,7 @@ def check_takes(model: nn.Module, data: Splits, job: Job) -> None:
 
 
 def _some_rows(dataset: Any) -> Any:
-    if not hasattr(dataset, "__getitems__"):  # each row may be in its own file, so only the first row is read
+    if not hasattr(dataset, "__getitems__"):  # read only the first row, because each row may be in a separate file
         return next(iter(Loader(dataset)))
     every = -(-len(dataset) // _NUM_ROWS)
     return default_collate(dataset.__getitems__(list(range(0, len(dataset), every))))

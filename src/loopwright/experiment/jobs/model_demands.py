@@ -1,7 +1,7 @@
 """Functions for the settings of a shipped model that the data determine, such as its number of input features.
 
-`filled` fills in the settings that the user has not chosen. `check_demands` refuses settings that do not fit the data,
-with one message that contains all values to type.
+`filled` sets the values that the user has not chosen. `check_demands` refuses values that do not fit the data. Its
+error message contains all values to type.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TAKEN = {
     ViT: "image and label",
     GPT: "tokens",
 }
-_LEAST_CNN_SIZE = 4  # pixels; the two poolings of model=cnn leave no pixel of a smaller image
-_MOST_CLASSES = 100  # a column with more different numbers is not suggested as a column of classes
+_LEAST_CNN_SIZE = 4  # pixels; the two pooling layers of model=cnn reduce a smaller image to 0 pixels
+_MOST_CLASSES = 100  # a message suggests classification only for a column with at most this number of different values
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class _Demand:
         value: value that fits.
         reason: text after the value in a message.
         is_least: whether larger values also fit.
-        is_known: whether the value is certain. A value from the highest label or token of a sample of rows is not
-            certain, because other rows can contain a higher one.
+        is_known: whether the value is certain. A value computed from the highest label or token of a sample is not
+            certain, because a row outside the sample can contain a higher label or token.
     """
 
     value: int
@@ -55,25 +55,29 @@ class _Demand:
 
     @property
     def text(self) -> str:
-        """The value and its reason, as they follow the word ``expected`` in a message."""
+        """The value and its reason. In a message, this text follows the word ``expected``."""
         return f"{'at least ' if self.is_least else ''}{self.value}, {self.reason}"
 
     def accepts(self, value: Any) -> bool:
-        """Whether the model fits the data with this value. The model itself refuses a value that is not an integer."""
+        """Return whether the model fits the data with this value.
+
+        The result is True for a value that is not an int, because the model refuses this value.
+        """
         if not isinstance(value, int):
             return True
         return value >= self.value if self.is_least else value == self.value
 
 
 def is_shipped(node: Mapping[str, Any]) -> bool:
-    """Return whether a section ``model`` names a class whose settings `filled` can fill in."""
+    """Return whether a section ``model`` names a class whose settings `filled` can set."""
     return _kind_of(node) is not None
 
 
 def filled(batch: Any, data: Splits, job: Job) -> Job:
-    """Return a copy of the job in which the data determine settings of its shipped model. A note in it names them.
+    """Return a copy of the job with the model settings that the data determine, and a note about these settings.
 
-    A setting is not changed if it fits, if the user has chosen it, or if its value is not certain.
+    A setting is not changed if its value fits the data, if the user has chosen its value, or if the new value is not
+    certain.
 
     Args:
         batch: samples of the training data, on the CPU.
@@ -107,18 +111,17 @@ def filled(batch: Any, data: Splits, job: Job) -> Job:
 def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
     """Refuse a shipped model whose settings do not fit the data. The message lists every setting to type.
 
-    A number of classes above the number in the data is accepted only if the user has chosen it. A recorded job, such as
-    the job of a resumed run, is not checked, because its settings cannot be changed.
+    A model may have more classes than the data only if the user has chosen the number. The job of a recorded run is not
+    checked, because its settings cannot be changed.
 
     Args:
         model: model with or without weights. A model whose class is not shipped is not checked.
         batch: samples of the training data, on the CPU.
         data: data of the run.
-        job: job to which the model and the data belong, returned by `filled`.
+        job: job returned by `filled`, with this model and these data.
 
     Raises:
-        SettingError: if settings do not fit the data, or if this model cannot use the data but another shipped model
-            can.
+        SettingError: if settings do not fit the data, or if only another shipped model can use the data.
     """
     kind = type(model)
     if kind not in _OPTIONS or not isinstance(batch, Mapping) or job.source is None:
@@ -140,7 +143,7 @@ def check_demands(model: nn.Module, batch: Any, data: Splits, job: Job) -> None:
 
 
 def note_more_classes(model: nn.Module | None, data: Splits, job: Job) -> tuple[str, ...]:
-    """Return a note for the plan if a chosen number of classes is larger than the number of classes in the data."""
+    """Return a note for the plan if the user chose a number of classes above the number of classes in the data."""
     if not isinstance(model, MLP | CNN | ViT) or "num_classes" not in job.chosen_in_model:
         return ()
     num_classes = _num_classes(data)
@@ -158,12 +161,12 @@ def _kind_of(node: Mapping[str, Any]) -> type | None:
 
 
 def _refuse_model(kind: type, batch: _Batch, data: Splits, job: Job) -> None:
-    """Refuse a model that does not take the data, if another shipped model does. The message names that model."""
+    """Refuse a model that cannot use the data if another shipped model can. The message names the other model."""
     other = _fitting_model(batch)
     if other is None:
         return
     demands = _demands(other, batch, data)
-    # The other settings are filled in.
+    # The user must type only these settings; `filled` sets all others.
     typed_again = {name: each for name, each in demands.items() if name in job.chosen_in_model or not each.is_known}
     line = " ".join([f"model={_OPTIONS[other]}", *([_line(typed_again)] if typed_again else [])])
     if kind is not MLP or other is not MLPRegressor or not isinstance(data.train.dataset, TableData):
@@ -195,7 +198,7 @@ def _takes(kind: type, batch: _Batch) -> bool:
 
 
 def _fitting_model(batch: _Batch) -> type | None:
-    """Return the class of a shipped model that takes the data, or None if no shipped model takes them."""
+    """Return the class of a shipped model that can use the batch, or None if no shipped model can use it."""
     for kind in (CNN, MLP, MLPRegressor, GPT):
         if _takes(kind, batch) and (kind is not CNN or _image_size(batch) >= _LEAST_CNN_SIZE):
             return kind
@@ -203,7 +206,7 @@ def _fitting_model(batch: _Batch) -> type | None:
 
 
 def _image_size(batch: _Batch) -> int:
-    """Return the height and width of square images, or 0 for other images."""
+    """Return the height of square images in pixels, or 0 for other images."""
     shape = batch["image"].shape
     return shape[2] if len(shape) == 4 and shape[2] == shape[3] else 0
 
@@ -252,7 +255,10 @@ def _demands(kind: type, batch: _Batch, data: Splits) -> dict[str, _Demand]:
 
 
 def _highest(numbers: Tensor) -> int | None:
-    """Return the highest label or token; None if it is negative, or if no int64 or uint8 values are given."""
+    """Return the highest label or token.
+
+    Return None if the highest value is negative, the dtype is not int64 or uint8, or the tensor is empty.
+    """
     if numbers.dtype not in (torch.int64, torch.uint8) or not numbers.numel():
         return None
     highest = int(numbers.max())
@@ -260,14 +266,14 @@ def _highest(numbers: Tensor) -> int | None:
 
 
 def _num_classes(data: Splits) -> int | None:
-    """Return the number of classes in the encoding of the data, or None if the encoding does not contain it."""
+    """Return the number of classes in the encoding of the data, or None if the encoding contains no such number."""
     target = (data.encoding or {}).get("target")
     classes = target.get("classes") if isinstance(target, Mapping) else None
     return len(classes) if isinstance(classes, list | tuple) else _recorded(data, "target", "num_classes")
 
 
 def _deviation(data: Splits) -> float | None:
-    """Return the number by which the targets were divided, or None if the encoding of the data does not contain it."""
+    """Return the number by which the targets were divided, or None if the encoding contains no such number."""
     target = (data.encoding or {}).get("target")
     value = target.get("deviation") if isinstance(target, Mapping) else None
     return value if isinstance(value, float) else None

@@ -1,9 +1,8 @@
-"""`new_data` and `built_data`, which build the trainer of a recorded run, with new samples or with the recorded data.
+"""`built_data` and `new_data`, which build the trainer of a recorded run with its recorded data or with new samples.
 
-New samples are encoded with the means, deviations and classes in the file ``data.json`` of the run. If the section
-``data=csv`` were built again with another path, it would compute other means and deviations: from the rows that are not
-held out or, if there is a ``val_path``, from all rows of ``path``. Therefore, an override of ``data.path`` or
-``data.val_path`` only names new samples, and the section is not built.
+New samples are encoded with the means, deviations and classes in the file ``data.json`` of the run. An override of
+``data.path`` or ``data.val_path`` only names the new samples. The section ``data`` is not built with such an override,
+because ``data=csv`` would then compute other means and deviations.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from loopwright.records import read_encoding, read_summary
 from loopwright.trainer import Trainer
 
 _PATHS = ("data.path", "data.val_path")
-# Settings of the data that apply to new samples, too, and the arguments of `new_samples` that have these values.
+# Settings of the section ``data`` that also apply to new samples, each with the name of its argument of `new_samples`.
 _READING = {
     "batch_size": "batch_size",
     "num_workers": "num_workers",
@@ -47,11 +46,11 @@ def chooses_new_data(overrides: Sequence[str], encoding: Mapping[str, Any] | Non
     Args:
         overrides: overrides of the recorded configuration.
         encoding: content of ``data.json`` of the run; None: the run has no such file.
-        split: name of the data that the command uses, from its option ``split``.
+        split: value of the option ``split`` of the command.
 
     Raises:
-        SettingError: if overrides name new samples and ``split`` is not ``val``, and if overrides name new samples and
-            change a setting of the data that has no effect on them.
+        SettingError: for new samples with a ``split`` other than ``val``, and for new samples together with an override
+            of a setting that has no effect on new samples.
     """
     path = _typed_path(overrides)
     if path is None or not reads_new_samples(encoding):
@@ -70,7 +69,8 @@ def refuse_unread_path(run_dir: Path, recorded: Mapping[str, Any], overrides: Se
     """Refuse an override of ``data.path`` or ``data.val_path`` if the data of the run have no such setting.
 
     Raises:
-        SettingError: with the run, which ``last`` may have chosen, and the data that have this setting.
+        SettingError: for such an override. The message names the run directory, because the user may have typed
+            ``last`` instead of a directory.
     """
     typed, data = _typed_path(overrides), recorded.get("data")
     if typed is None or not isinstance(data, Mapping):
@@ -92,24 +92,24 @@ def built_data(
 ) -> Iterator[tuple[Trainer, Splits]]:
     """Build a trainer and the data of a recorded run. If overrides choose other data, build the other data.
 
-    The trainer has no run directory and no loggers.
+    The trainer writes no files and has no loggers.
 
     Args:
         run_dir: directory of the recorded run.
-        recorded: recorded configuration, without checkpoints to start from.
+        recorded: recorded configuration with the values in `loopwright.experiment.jobs.start.NO_START`.
         overrides: overrides of the recorded configuration.
-        checkpoint: checkpoint that the trainer will load. It can belong to another run.
+        checkpoint: checkpoint that the trainer will load, possibly of another run.
         trust: packages that the user trusts.
 
     Raises:
-        SettingError: for an invalid setting; if no override chooses other data, but the data differ from the recorded
-            data; if the run of ``checkpoint`` was trained with data that are encoded differently.
+        SettingError: for an invalid setting, for data that differ from the recorded data although no override chooses
+            other data, and for data whose encoding differs from the encoding of the run of ``checkpoint``.
         CheckpointError: if a ``data.json`` cannot be read.
     """
 
     def make_job(config: dict[str, Any]) -> Job:
         apply_overrides(config, overrides)
-        # Loggers are not built: they would write nothing, and they may need packages that are not installed.
+        # Loggers are left out, because this trainer does not use them and they may need packages that are missing.
         return make_recorded_job(config | {"loggers": None, "ckpt_path": None}, overrides, trust)
 
     summary = read_summary(run_dir)
@@ -138,7 +138,7 @@ def new_data(
         overrides: overrides of the recorded configuration, for which `chooses_new_data` returned True.
         encoding: content of ``data.json`` of the run.
         trust: packages that the user trusts.
-        has_targets: whether targets are read.
+        has_targets: whether the targets of the new samples are read.
 
     Raises:
         SettingError: for an invalid setting, and for samples to which the recorded encoding cannot be applied.

@@ -1,4 +1,4 @@
-"""Functions that build the objects that a configuration describes, and a `Trainer` with these objects."""
+"""Functions that build the objects of a configuration, such as the optimizer, and a `Trainer` with these objects."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class JobObjects:
         loop: training loop or validation loop.
         device: device on which the job computes.
         precision: floating-point dtype in which the job computes.
-        checkpointing: settings that say when checkpoints are saved; None saves no checkpoints.
+        checkpointing: schedule of the checkpoints; None: no checkpoints are saved.
         optimizer: callable that builds an optimizer for given parameters.
         schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
         callbacks: callbacks by name.
         loggers: loggers by name.
-        data: dataloaders for training and validation, and recorded properties of the data such as a hash.
+        data: dataloaders for training and validation, and facts about the data to record, such as a hash.
     """
 
     loop: LoopCallback
@@ -55,7 +55,7 @@ class JobObjects:
 
 
 def build_objects(job: Job, trust: Trust) -> JobObjects:
-    """Build the objects of a checked job whose seed has been decided.
+    """Build the objects of a checked job that has a seed.
 
     Raises:
         SettingError: if a class or function named by a ``_target_`` refuses its arguments, or returns an object of a
@@ -82,13 +82,13 @@ def make_trainer(
     run_dir: Path | None,
     callbacks: Mapping[str, Callback] | None = None,
 ) -> Trainer:
-    """Build the trainer of a job. The trainer itself builds the model, with random numbers from its own streams.
+    """Build the trainer of a job. The trainer builds the model, with random numbers from the trainer's streams.
 
     Args:
-        job: checked job whose seed has been decided.
-        objects: loop, data, device and other objects that `build_objects` has built for the job.
+        job: checked job that has a seed.
+        objects: loop, data, device and other objects of the job, from `build_objects`.
         trust: packages that the user trusts.
-        run_dir: directory to which the run writes its files. None writes no files and uses no loggers.
+        run_dir: directory to which the run writes its files; None: the trainer writes no files and has no loggers.
         callbacks: additional callbacks by name.
     """
     make_model = factory(job.built_from["model"], trust, "model")
@@ -112,7 +112,7 @@ def make_trainer(
 def build_data(job: Job, trust: Trust) -> Splits:
     """Build the dataloaders of a job. Random numbers drawn by this function depend only on the seed of the job.
 
-    The random generators of the process are restored afterwards.
+    The states of the process's random generators are restored afterwards.
     """
     assert job.settings.seed is not None, "settle() chooses a seed"
     with RandomStreams(derive(job.settings.seed, "build data")).active():
@@ -123,7 +123,7 @@ def build_data(job: Job, trust: Trust) -> Splits:
 
 
 def named_splits(data: Splits) -> dict[str, Any]:
-    """Return each dataloader of the data by name: ``train``, ``val`` or ``val/NAME``, ``test`` or ``test/NAME``."""
+    """Return the dataloaders by name: ``train``, ``val`` or ``val/NAME``, and ``test`` or ``test/NAME``."""
     return {"train": data.train, **name_dataloaders(data.val), **name_dataloaders(data.test, "test")}
 
 
@@ -146,7 +146,7 @@ def choose_split(data: Splits, name: str) -> Any:
 
 
 def facts_of(data: Splits) -> dict[str, str | int]:
-    """Return ``data.facts``, and the SHA-256 of the data set of each dataloader for which `hash_content` returns one.
+    """Return ``data.facts`` and a SHA-256 of the data set of each dataloader, if `hash_content` returns a hash.
 
     Raises:
         DataError: for an image file that cannot be read.
@@ -173,7 +173,7 @@ def build_device(job: Job, trust: Trust) -> Device:
 
 
 def build_precision(node: Any, trust: Trust) -> Precision:
-    """Build the `Precision` of a run. If ``node`` is None, use the default values of `Precision`."""
+    """Build the `Precision` of a job. If ``node`` is None, return a `Precision` with default values."""
     if node is None:
         return Precision()
     precision = instantiate(node, trust, "precision")
@@ -183,7 +183,7 @@ def build_precision(node: Any, trust: Trust) -> Precision:
 
 
 def build_checkpointing(node: Any, trust: Trust) -> Checkpointing | None:
-    """Build the `Checkpointing` of a run. If ``node`` is None, return None; the run then saves no checkpoints."""
+    """Build the `Checkpointing` of a job. If ``node`` is None, return None; the job then saves no checkpoints."""
     if node is None:
         return None
     checkpointing = instantiate(node, trust, "checkpoint")
@@ -201,8 +201,8 @@ def build_optimizer(node: Any, trust: Trust) -> Any:
 def build_schedulers(node: Any, trust: Trust) -> list[Any]:
     """Return callables that build schedulers for a given optimizer.
 
-    A scheduler that needs a metric is returned as a mapping with ``scheduler`` and ``monitor``. The section ``node``
-    contains one scheduler, a list of schedulers, or null.
+    For a scheduler that needs a metric, a mapping with ``scheduler`` and ``monitor`` is returned instead of a callable.
+    ``node`` describes one scheduler or a list of schedulers. If ``node`` is None, the result is empty.
     """
     if node is None:
         return []
@@ -212,7 +212,7 @@ def build_schedulers(node: Any, trust: Trust) -> list[Any]:
 
 
 def build_callbacks(config: Config, section: str, trust: Trust) -> dict[str, Any]:
-    """Return the callbacks or loggers of a section by name. Names whose value is null are left out."""
+    """Build the callbacks or loggers of a section, and return them by name. A name with the value null is left out."""
     node = config.get(section)
     if node is None:
         return {}

@@ -1,4 +1,4 @@
-"""`process_settings`: sets torch's number of threads and determinism during a run."""
+"""`process_settings`, which sets torch's number of threads and determinism during a run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from loopwright.device import deterministic_operations, deterministic_workspace
 
 @contextmanager
 def process_settings(num_threads: int, *, deterministic: bool) -> Iterator[None]:
-    """Set the number of threads and the determinism while the context is open. Restore the earlier settings afterwards.
+    """Set torch's number of threads and determinism while the context is open. Restore the earlier settings afterwards.
 
     Args:
         num_threads: number of threads for CPU operations.
-        deterministic: whether a call of an operation without a deterministic implementation raises an error.
+        deterministic: whether torch refuses operations without a deterministic implementation.
 
     Raises:
-        SettingError: if ``deterministic`` is True and an operation without a deterministic implementation is called.
-            The message names the operation. Also if ``deterministic`` is True and the environment variable
-            ``CUBLAS_WORKSPACE_CONFIG`` has a value that is not deterministic.
+        SettingError: if ``deterministic`` is True, for a call of an operation without a deterministic implementation,
+            and for a value of the environment variable ``CUBLAS_WORKSPACE_CONFIG`` with which cuBLAS is not
+            deterministic.
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads)

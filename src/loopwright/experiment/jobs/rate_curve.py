@@ -17,8 +17,8 @@ from loopwright.optim import NAME_ARGUMENTS
 from loopwright.plan import Plan, draw_curve
 from loopwright.trainer.arguments import build_scheduler, make_optimizer, read_schedulers, takes_total_steps
 
-_MAX_POINTS = 1_000  # maximum number of points of a curve, if the rate of any step can be computed directly
-# Maximum number of steps of a curve, if the schedulers must compute the rates one by one. One step takes 5 to 20 µs.
+_MAX_POINTS = 1_000  # maximum number of points of a `LambdaLR` curve; the rate of any step can be computed directly
+# Maximum number of steps of other curves. Their schedulers must step through all rates; one step takes 5 to 20 µs.
 _MAX_SCHEDULER_STEPS = 20_000
 
 Course = Callable[[Plan], str]
@@ -27,8 +27,8 @@ Course = Callable[[Plan], str]
 def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
     """Return a function that describes the learning rates of a plan in one line.
 
-    The function builds a new optimizer and new schedulers for one small parameter. The line shows how the learning rate
-    ``optimizer.lr`` changes. Different rates of single parameter groups are not shown.
+    The function builds a new optimizer and new schedulers for one small parameter. The line describes how the learning
+    rate ``optimizer.lr`` changes. The learning rates of parameter groups with another ``lr`` are not shown.
 
     Args:
         optimizer: callable that builds an optimizer for given parameters.
@@ -38,7 +38,7 @@ def learning_rate_course(optimizer: Any, schedulers: Sequence[Any]) -> Course:
 
 
 def sketch_optimizer(factory: Any) -> Optimizer:
-    """Build an optimizer for one small parameter. Arguments that need the parameter names of a model are left out.
+    """Build an optimizer for one small parameter. Arguments that refer to parameter names of a model are left out.
 
     Raises:
         SettingError: for a value that the optimizer refuses, such as a learning rate below 0.
@@ -58,14 +58,14 @@ def sketch_optimizer(factory: Any) -> Optimizer:
 def depends_on_length(
     optimizer: Any, schedulers: Sequence[Any], num_steps: int, lengths: tuple[int, int], steps_per_epoch: int | None
 ) -> bool:
-    """Return whether the first steps of a fit have other learning rates if the fit has another length.
+    """Return whether the learning rates of the first steps of a fit differ between two lengths of the fit.
 
-    Schedules whose learning rates cannot be computed in a short time are assumed to depend on the length.
+    If computing the learning rates would take too long, the result is True.
 
     Args:
         optimizer: callable that builds an optimizer for given parameters.
-        schedulers: schedulers, as for `learning_rate_course`.
-        num_steps: number of steps to compare.
+        schedulers: callables that build a scheduler for an optimizer, or mappings with ``scheduler`` and ``monitor``.
+        num_steps: number of steps at the start of the fit whose learning rates are compared.
         lengths: two lengths of the fit in steps.
         steps_per_epoch: number of steps in an epoch; None: unknown.
     """
@@ -98,7 +98,7 @@ def _course(factory: Any, schedulers: Sequence[Any], plan: Plan) -> str:
 
 
 def _rates(schedulers: Sequence[Any], optimizer: Optimizer, start: int, stop: int) -> list[float] | None:
-    """Return the learning rates of the steps in ``[start, stop)``, or of at most `_MAX_POINTS` of these steps.
+    """Return the learning rates of the steps in ``[start, stop)``. For `LambdaLR`, return at most `_MAX_POINTS` rates.
 
     Return None if the computation would take too long.
     """

@@ -1,7 +1,7 @@
 """Functions that read, override and compare the configurations that runs recorded in ``config.yaml``.
 
-Recorded configurations are checked in the same way as configuration files that the user wrote, because a run directory
-may come from an untrusted source.
+A run directory may come from an untrusted source. Therefore, a recorded configuration passes the checks of a
+configuration file that the user wrote.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # comes with omegaconf
+import yaml  # a dependency of omegaconf
 from hydra.core.override_parser.types import Override
 
 from loopwright.errors import CheckpointError, SettingError
@@ -28,13 +28,13 @@ _CHECKPOINTING = ("loopwright.Checkpointing", "loopwright.checkpoint.Checkpointi
 def read_recorded(run_dir: Path) -> dict[str, Any]:
     """Read the configuration that a run recorded in its ``config.yaml``.
 
-    A setting that older versions of `Checkpointing` lacked is added, with the value with which the run was carried out.
+    If the settings of a `Checkpointing` lack ``at_validations``, the value False is added. Versions without this
+    setting saved no checkpoints at validations.
 
     Raises:
         CheckpointError: if ``run_dir`` is not a folder with a ``config.yaml``.
-        SettingError: if the file does not contain one mapping with string keys. Also if the file contains tags,
-            aliases, repeated keys or values that cannot be read, or exceeds the limits on size and depth in
-            `loopwright.experiment.gate.budget`.
+        SettingError: if the file does not contain one mapping with string keys; if it contains tags, aliases, repeated
+            keys or values that cannot be read; if it exceeds the limits in `loopwright.experiment.gate.budget`.
     """
     file = run_dir / "config.yaml"
     if not run_dir.is_dir():
@@ -76,7 +76,7 @@ def _check_keys(file: Path, node: yaml.Node | None) -> None:
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Set values in a recorded configuration, in place.
 
-    An override cannot choose another option of a configuration group, as ``model=cnn`` would.
+    Overrides such as ``model=cnn``, which choose an option of a configuration group, are refused.
 
     Raises:
         SettingError: if an override is not ``key=value`` with one value, if its key is not in the
@@ -101,7 +101,7 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def _command_of(override: Override) -> str:
-    """Return the end of a remedy, with a command that has only ``override``; "" if its option is not shipped."""
+    """Return the end of a remedy: a command with only ``override``, or "" if its option is not in a shipped file."""
     value = override.value()
     options = value if isinstance(value, list) else [value]
     files = [conf_dir() / override.key_or_group / f"{option}.yaml" for option in options]
@@ -112,7 +112,7 @@ def _command_of(override: Override) -> str:
 def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
     """Return the setting ``max_restarts`` of a recorded run after ``overrides`` are applied.
 
-    Return 0 for an invalid value, which a later check of the run refuses.
+    Return 0 for an invalid value. A later check of the run refuses this value.
     """
     config = read_recorded(run_dir)
     apply_overrides(config, overrides)
@@ -120,8 +120,8 @@ def recorded_max_restarts(run_dir: Path, overrides: Sequence[str]) -> int:
     return value if type(value) is int and value > 0 else 0
 
 
-# Top-level names whose values must not change when a run is resumed, except `data.num_workers`. The results do not
-# depend on `data.num_workers`.
+# Top-level names whose values must not change when a run is resumed. `data.num_workers` may change, because the results
+# do not depend on this number.
 RESUMED_SECTIONS = ("model", "data", "optimizer", "scheduler", "precision", "seed", "deterministic")
 
 
@@ -130,12 +130,12 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
 
     Args:
         path: path of a checkpoint or of a run directory.
-        config: resolved configuration to compare with the recorded configuration.
-        sections: top-level names to compare.
+        config: resolved configuration.
+        sections: top-level names to compare; ``data.num_workers`` is not compared.
 
     Returns:
-        The run directory and one line for each difference, except in ``data.num_workers``. None if there is no
-        difference, or if the checkpoint is not in a run directory.
+        The run directory and one line for each difference. None if there is no difference, or if the checkpoint is not
+        in a run directory.
     """
     run_dir = run_of(path)
     if run_dir is None:
@@ -147,7 +147,7 @@ def run_differences(path: Path, config: Mapping[str, Any], sections: Sequence[st
 
 
 def run_of(path: Path) -> Path | None:
-    """Return the run directory that contains a checkpoint, or None. ``path`` may also be the run directory itself."""
+    """Return the run directory that contains a checkpoint, or None. ``path`` may also be a run directory."""
     places = (path, path.parent, path.parent.parent)
     return next((p for p in places if (p / "config.yaml").is_file() and (p / "checkpoints").is_dir()), None)
 

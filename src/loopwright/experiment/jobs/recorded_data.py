@@ -1,8 +1,8 @@
-"""Functions that find the data of a recorded run again, and compare the data with their recorded properties.
+"""Functions that locate the data of a recorded run and compare the data with recorded facts, such as a SHA-256.
 
 Relative paths in a recorded configuration are relative to the directory in which the run was started. The file
 ``summary.json`` contains this directory as ``cwd``. If only the current directory contains the recorded data, the
-current directory is used instead, so a project can be moved or copied together with its runs.
+data are read from the current directory. A project can therefore be moved or copied together with its runs.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from loopwright.loggers.append_only import plain
 # Sections and settings of a configuration that can contain paths of files to read.
 _READING = ("data", "model", "callbacks", "loggers", "ckpt_path", "ckpt_paths", "init_from")
 _PATH_NAME = re.compile(r"(.*_)?(paths?|files?|filenames?|dirs?|director(y|ies)|folders?|root)|init_from")
-# Settings of the data that do not change which samples are read.
+# Settings of the section ``data`` that do not affect which samples are read.
 _NOT_CONTENT = ("data.batch_size", "data.num_workers")
-# Data sets that compute the encoding of a file from the file itself.
+# Functions that compute the encoding of the data from the files that they read.
 _SELF_ENCODING = ("loopwright.data.csv", "loopwright.data.image_folder")
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
 
@@ -46,13 +46,13 @@ def started_in(summary: Mapping[str, Any]) -> Path | None:
 def located(config: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
     """Return a copy of a configuration in which relative paths to existing files in ``directory`` are absolute.
 
-    A string is a path if its setting has a name such as ``path``, ``val_path`` or ``root``. Such a path can also be a
-    pattern that matches files. In the settings of a class outside ``loopwright`` and ``torch``, a string is also a path
-    if it contains a dot or a slash and is the name of a file in ``directory``. Other values are not changed.
+    A string is a path or a glob pattern if its setting has a name such as ``path``, ``val_path`` or ``root``. In the
+    settings of a class outside ``loopwright`` and ``torch``, a string is also a path if it contains a dot or a slash
+    and names a file in ``directory``. All other values are not changed.
 
     Args:
         config: recorded configuration.
-        directory: directory in which the run was started. If it is None or the current directory, an unchanged copy is
+        directory: directory in which the run was started. For None and for the current directory, an unchanged copy is
             returned.
     """
     if directory is None or directory == Path.cwd():
@@ -67,8 +67,8 @@ def _located(value: Any, directory: Path, is_path: bool | None) -> Any:
     Args:
         value: value of a setting.
         directory: directory to which relative paths are relative.
-        is_path: whether a string in the value is a path; None: it is a path if it contains a dot or a slash and is the
-            name of a file.
+        is_path: whether a string in the value is a path; None: a string is a path if it contains a dot or a slash and
+            names a file.
     """
     if isinstance(value, list):
         return [_located(each, directory, is_path) for each in value]
@@ -87,7 +87,7 @@ def _located(value: Any, directory: Path, is_path: bool | None) -> Any:
             pattern = os.path.join(glob.escape(str(directory)), value)
             return pattern if glob.glob(pattern, recursive=True) else value
         exists = os.path.lexists(place) if is_path else ("." in value or "/" in value) and os.path.isfile(place)
-    except ValueError:  # a null character
+    except ValueError:  # the value contains a null character
         return value
     return place if exists else value
 
@@ -107,9 +107,9 @@ def types_data(typed: Sequence[str]) -> bool:
 
 
 def data_differences(summary: Mapping[str, Any], data: Splits) -> list[str]:
-    """Return a line for each property of the data, such as a SHA-256, whose value is not the recorded value.
+    """Return a line for each recorded fact about the data, such as a SHA-256, that has another value now.
 
-    Paths are not compared, because the same data may have been moved.
+    Paths are not compared, because the files may have been moved without a change of their content.
     """
     recorded = summary.get("data")
     before = recorded if isinstance(recorded, dict) else {}
@@ -126,11 +126,11 @@ def refuse_other_data(summary: Mapping[str, Any], data: Splits, remedy: str) -> 
 
     Args:
         summary: summary of the recorded run.
-        data: data to compare with the recorded properties.
-        remedy: end of the error message; it says what to type or to change.
+        data: data to compare with the recorded facts.
+        remedy: end of the error message, with the action that resolves the error.
 
     Raises:
-        SettingError: if a recorded property of the data, such as a SHA-256, has another value now.
+        SettingError: if a recorded fact about the data, such as a SHA-256, has another value now.
     """
     changes = data_differences(summary, data)
     if changes:
@@ -138,9 +138,9 @@ def refuse_other_data(summary: Mapping[str, Any], data: Splits, remedy: str) -> 
 
 
 def to_use_them(node: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> str:
-    """Return the end of the message about changed data: what to type or to do.
+    """Return the end of the error message about changed data.
 
-    It is an override that accepts the data as they are now, or the advice to restore the recorded data.
+    This text contains an override that accepts the present data, or the advice to restore the recorded data.
 
     Args:
         node: section ``data`` of the recorded configuration.

@@ -1,7 +1,7 @@
-"""Functions that compare how data are encoded with the encoding that a run recorded in its ``data.json``.
+"""Functions that compare the encoding of data with the encoding that a run recorded in its ``data.json``.
 
-A model that was trained with one encoding gives wrong predictions, without an error, for data with another encoding:
-other means, or the same classes with other labels.
+An encoding contains, for example, the means of columns and the label of each class. A model gives wrong predictions,
+without an error, for data whose encoding differs from the encoding of its training data.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.command_line import command_on, shell_line
 from loopwright.records import encoding_text, read_encoding
 
-_NEW_SAMPLES = ("csv", "image_folder")  # data sets for which `loopwright.data.new_samples` reads new samples
+_NEW_SAMPLES = ("csv", "image_folder")  # kinds of data that `loopwright.data.new_samples` can read
 _MAX_CHARACTERS = 200  # maximum length of a line that describes a difference
 _MAX_LINES = 3
-_MAX_VALUES = 10  # a list with more values is described by the values that only one of two lists has
+_MAX_VALUES = 10  # for a longer list, a message shows only the values that the other list lacks
 # The last digits of a mean or deviation depend on the number of threads that computed it.
 _TOLERANCE = 1e-9
 
 
 def reads_new_samples(encoding: Mapping[str, Any] | None) -> bool:
-    """Return whether new samples can be encoded as a ``data.json`` describes."""
+    """Return whether `loopwright.data.new_samples` can encode new samples with the content of a ``data.json``."""
     return encoding is not None and encoding.get("data") in _NEW_SAMPLES
 
 
 def refuse_other_encoding(run_dir: Path, data: Splits, remedy: str) -> None:
-    """Refuse data that are encoded differently than the data of a run. If either has no encoding, accept the data.
+    """Refuse data whose encoding differs from the encoding of a run's data. Accept the data if an encoding is unknown.
 
     Args:
         run_dir: directory of the run.
-        data: data that its model is to be used with.
-        remedy: end of the error message.
+        data: data on which the model of the run is used.
+        remedy: end of the error message, with the action that resolves the error.
 
     Raises:
         SettingError: if the encodings differ. The message names up to three differences.
@@ -58,15 +58,15 @@ def encoding_differences(recorded: Any, now: Any, path: str = "", scale: float =
 
     Args:
         recorded: JSON value of the recorded encoding.
-        now: JSON value of the other encoding.
-        path: path of both values.
-        scale: standard deviation of the column that contains both values; 0 if there is none.
+        now: JSON value of the present encoding.
+        path: path of ``recorded`` and ``now`` in their encodings.
+        scale: standard deviation of the column that contains the values; 0 if the values are not in a column.
     """
     if isinstance(recorded, Mapping) and isinstance(now, Mapping):
         deviation = recorded.get("deviation")
         scale = abs(deviation) if isinstance(deviation, float) else 0.0
         prefix = f"{path}." if path else ""
-        names = sorted({**recorded, **now}, key=lambda name: name != "target")  # other classes are named first
+        names = sorted({**recorded, **now}, key=lambda name: name != "target")  # the target is compared first
         missing = object()
         values = [(name, recorded.get(name, missing), now.get(name, missing)) for name in names]
         lines = [f"{prefix}{name}: only recorded" for name, _, ours in values if ours is missing]
@@ -103,12 +103,12 @@ def _shown(value: Any) -> str:
 
 
 def _names(values: Sequence[Any]) -> list[str]:
-    """Return the name of each column, or each value of another list as text."""
+    """Return the name of each column in a list of columns. For a list of other values, return each value as text."""
     return [str(value.get("name")) if isinstance(value, Mapping) else str(value) for value in values]
 
 
 def to_validate_new(run_dir: Path, now: Mapping[str, Any], permissions: Sequence[str]) -> str:
-    """Return the remedy for a composed validation whose data are encoded differently than the data of its run.
+    """Return the remedy for a composed validation whose encoding differs from the encoding of the run.
 
     Args:
         run_dir: directory of the run.
@@ -119,11 +119,11 @@ def to_validate_new(run_dir: Path, now: Mapping[str, Any], permissions: Sequence
         return f"to validate on the data of the run: {command_on('validate', run_dir, permissions)}"
     new = str(now.get("val_path") or now["path"])
     line = command_on("validate", run_dir, permissions, override_text("data.path", new))
-    return f"to validate on all samples of {new!r} as the run encoded its data: {line}"
+    return f"to validate on all samples of {new!r} with the encoding of the run: {line}"
 
 
 def without(typed: Sequence[str]) -> str:
-    """Return the remedy for a command on a recorded run whose data are encoded differently than the recorded data.
+    """Return the remedy for a command on a recorded run if the present encoding differs from the recorded encoding.
 
     Args:
         typed: overrides of the command.

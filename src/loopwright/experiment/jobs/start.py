@@ -1,4 +1,4 @@
-"""`check_start`: refuses checkpoints whose weights a job cannot use, before a run directory is created."""
+"""`check_start`, which refuses checkpoints whose weights a job cannot use, before a run directory is created."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from loopwright.experiment.jobs.job import Job
 from loopwright.trainer.arguments import build_optimizer
 from loopwright.trainer.start import check_initial
 
-# Settings of the checkpoints from which a job starts, with their values in a job that starts without a checkpoint.
+# Settings that choose and load a checkpoint, each with its value in a job that loads no checkpoint.
 NO_START: Mapping[str, Any] = MappingProxyType(
     {"ckpt_path": None, "ckpt_paths": None, "init_from": None, "init_strict": True, "init_optimizer": False}
 )
 
 
 def check_start(job: Job, model: nn.Module | None, optimizer: Any) -> None:
-    """Refuse a checkpoint whose weights, or whose state of the optimizer, cannot be read or do not fit.
+    """Refuse a checkpoint whose weights or optimizer state cannot be read or do not fit.
 
-    ``ckpt_path`` of a training is checked when its plan is computed.
+    This function does not check ``ckpt_path`` of a training run, because `plan_job` checks it.
 
     Args:
         job: job that starts from ``init_from``, or validates ``ckpt_path`` or ``ckpt_paths``.
-        model: model without its weights; None: the weights are not compared with a model.
+        model: model without its weights; None: the saved weights are read but not compared.
         optimizer: callable that builds the optimizer.
 
     Raises:

@@ -1,7 +1,4 @@
-"""`settle_lengths`, which replaces each length of training that is not used by null.
-
-A length in an override is used instead of the lengths in configuration files.
-"""
+"""`settle_lengths`, which decides between several lengths of training and replaces each unused length by null."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ LENGTHS = ("num_steps", "max_steps", "num_epochs")
 
 
 class SettledLengths(NamedTuple):
-    """A configuration in which each unused length is null, and a note about each of these lengths."""
+    """A configuration in which each unused length is null, and a note about each unused length."""
 
     config: dict[str, Any]
     notes: tuple[str, ...]
@@ -30,17 +27,17 @@ def settle_lengths(
     overrides: Sequence[str],
     find_own: Callable[[], Mapping[str, str]] | None = None,
 ) -> SettledLengths:
-    """Return a configuration in which the lengths that are not used are null.
+    """Return a configuration in which the unused lengths are null.
 
-    If an override sets a length, the lengths that only configuration files set are not used. Otherwise, if a file of
-    the user sets a length, the lengths that only shipped files set are not used. A length of null counts as not set.
+    If overrides set lengths, only these lengths are used. Otherwise, if files of the user set lengths, only these
+    lengths are used. Otherwise, no length is replaced. A length of null counts as not set.
 
     Args:
         config: resolved configuration. It is not changed.
         overrides: overrides as typed.
-        find_own: function that returns the lengths that files of the user set: the name of each length, and the name of
-            its file. It is called only if no override sets a length, and the configuration contains several lengths.
-            None: the files are unknown, because the configuration was recorded.
+        find_own: function that maps the name of each length in the user's files to the name of the file. The function
+            is called only if no override sets a length and the configuration contains several lengths. None: the files
+            are unknown, because the configuration was recorded.
     """
     loop = config.get("loop")
     if not isinstance(loop, dict):
