@@ -55,7 +55,7 @@ class CompressionBaseline(Callback):
         self._results.clear()
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Compress the validation text before the first validation that uses it."""
+        """Compress the text of this validation set, unless the text was already compressed in this fit."""
         name = trainer.validation_name
         if name not in self._results:
             self._results[name] = compressed_bits_per_byte(_text_of(val_dataloader), self._train_text)

@@ -232,7 +232,7 @@ class ExponentialMovingAverage(Callback):
                 self._trained_list[index].data.copy_(kept)
 
     def _average_of(self, name: str) -> Tensor:
-        """Return the average of a parameter. While weights and averages are exchanged, the parameter may contain it."""
+        """Return the average of a parameter, also while weights and averages are exchanged."""
         average = self._averages[name]
         is_exchanged = self._is_swapped_in and self._parameters[name].dtype == average.dtype
         return self._parameters[name] if is_exchanged else average

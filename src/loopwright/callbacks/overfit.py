@@ -19,7 +19,7 @@ _log = logging.getLogger("loopwright")
 
 
 class OverfitOneBatch(Callback):
-    """Replaces every training micro-batch by the first micro-batch, and logs whether the model memorised it.
+    """Replaces every training micro-batch by the first micro-batch. Logs whether the model memorised this micro-batch.
 
     The dataloader is still read, so that only the micro-batches differ from a run without this callback. Validation
     batches are not replaced. Turn off dropout and augmentation inside the model, because dropout and augmentation
