@@ -3,11 +3,11 @@
     python bench/background.py               # 9 rounds, in a temporary folder of the working directory
     python bench/background.py --rounds 21 --folder /where/checkpoints/go
 
-Two trainers take turns. One saves in the background, the other in the foreground. Both train a model of 167 MB with
-AdamW, whose state is twice as large. In each turn, a trainer trains one step and saves a checkpoint. The time is
-measured from ``on_train_batch_end`` of the step to the next hook. After that, the fit waits until the checkpoint is
-complete, and the disk is synced. This wait is not measured. The first save of each trainer is reported separately,
-because the first background save allocates the memory into which later saves copy.
+Two trainers run in turn. One trainer saves in the background, and one trainer saves in the foreground. Each trainer
+trains a model of 167 MB with AdamW, whose optimizer state has 334 MB. In each turn, a trainer trains one step and saves
+a checkpoint. The time is measured from ``on_train_batch_end`` of the step to ``on_train_end``. Then the fit waits until
+the checkpoint is complete, and the disk is synced. This wait is not measured. The first save of each trainer is
+reported separately, because the first background save allocates the memory that later background saves reuse.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from loopwright import Callback, Checkpointing, Trainer, TrainingLoop
 
 NUM_LAYERS = 96
-WIDTH = 659  # the model consists of square float32 matrices; with the two moments of AdamW, 500 MB
+WIDTH = 659  # the model consists of square float32 matrices; 500 MB with the two moments of AdamW
 
 
 class Model(nn.Module):
-    """A stack of square linear layers. Its batches are single rows."""
+    """A stack of square linear layers. A batch is a single row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Model(nn.Module):
 
 
 class Blocked(Callback):
-    """Measures the seconds from the end of each step to the next hook. The trainer saves a checkpoint in between."""
+    """Measures the seconds from the end of each step to ``on_train_end``, in which the trainer saves a checkpoint."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -56,7 +56,7 @@ class Blocked(Callback):
         self._begun = time.perf_counter()
 
     def on_train_end(self, *_: Any) -> None:
-        """Stop the clock. A foreground save has ended now; a background save continues."""
+        """Stop the clock. At this hook, a foreground save has ended, but a background save still runs."""
         self.seconds.append(time.perf_counter() - self._begun)
 
 
@@ -83,7 +83,7 @@ def described(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Measure both kinds of saves, and print the medians and the ratios."""
+    """Measure foreground and background saves, and print the medians and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="number of saves of each trainer after its first save")
     parser.add_argument(

@@ -1,12 +1,12 @@
 """Interrupts runs in many ways, and counts how often a resumed run gives the same results as an uninterrupted run.
 
-    python bench/chaos.py           # all experiments with all tries: half an hour
-    python bench/chaos.py --fast    # about a tenth of the tries, which the tests also run
+    python bench/chaos.py           # all experiments with all tries; takes half an hour
+    python bench/chaos.py --fast    # about a tenth of the tries, like the tests
     python bench/chaos.py --soak 60 # one hour of runs with random kills, signals, flipped bits and full disks
 
 Each experiment compares SHA-256 digests over weights, optimizer state, averaged weights and ``metrics.jsonl`` with the
-digests of an uninterrupted run. "Bitwise" in the output means that the digests are equal. The run is defined in
-`chaos_run.py`. It is trained in a process that is forked from this process, and real signals kill the forked process.
+digests of an uninterrupted run. "Bitwise" in the output means that the digests are equal. `chaos_run.py` defines the
+run. Each run trains in a process that is forked from this process. Real signals are sent to the forked process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from loopwright.experiment.rundir import directory as run_directory
 
 
 def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Send SIGKILL at random moments, half of which are during saves. Two workers read the data."""
+    """Send SIGKILL at random times. Half of the signals are sent during saves. Two workers read the data."""
     straight = Run(directory=root / "straight", num_workers=2)
     expected = straight.finish()
     num_inside = num_unreadable = num_lost = num_leftovers = num_equal = num_killed = 0
@@ -63,7 +63,7 @@ def kills(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 
 def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | None:
-    """Kill a run after its first save. Return the letters that `Telling` wrote, or None if the run had ended before."""
+    """Kill a run after its first save. Return the letters that `Telling` wrote; None if the run ended earlier."""
     reader, writer = os.pipe()
     run = replace(cut, callbacks=(Telling(writer),))
     child = Child(run.fit)
@@ -87,7 +87,7 @@ def _kill_somewhere(cut: Run, rng: random.Random, *, is_aimed: bool) -> str | No
 
 
 def _letter(reader: int) -> str:
-    """Return the next letter that a run writes; empty if the run has ended or writes nothing for 30 seconds."""
+    """Return the next letter that a run writes; "" if the run has ended or writes no letter for 30 seconds."""
     return os.read(reader, 1).decode() if _readable(reader, 30) else ""
 
 
@@ -98,7 +98,7 @@ def _readable(descriptor: int, seconds: float) -> bool:
 def _newest(directory: Path) -> tuple[int, bool]:
     """Return the step of the newest checkpoint, and whether all checkpoints with a final name are valid.
 
-    The step is 0 if a checkpoint is invalid or if there is none.
+    The step is 0 if a checkpoint is invalid or if there are no checkpoints.
     """
     folders = sorted((directory / "checkpoints").glob("step_*"))
     try:
@@ -226,7 +226,7 @@ def flips(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 
 def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
-    """Send SIGINT, SIGTERM or SIGUSR1 at a random moment, either to the main process alone or also to its workers."""
+    """Send SIGINT, SIGTERM or SIGUSR1 to the main process at random times. Send every second signal also to workers."""
     straight = Run(directory=root / "straight", num_workers=2, save_every=20)
     begun = time.monotonic()
     expected = straight.finish()
@@ -236,7 +236,7 @@ def signals(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)[num_sent % 3]
         cut = Run(directory=root / f"cut_{num_sent}", num_workers=2, save_every=20)
         code = _signal_somewhere(cut, number, rng.uniform(0, 0.5 * seconds), whole_group=num_sent % 2 == 1)
-        # The signal was too late: the run had ended, or its fit had ended and removed the signal handlers.
+        # The signal arrived too late: the run had ended, or the fit had ended and removed the signal handlers.
         if code == 0 or (code == -number and _newest(cut.directory)[0] == NUM_STEPS):
             shutil.rmtree(cut.directory)
             continue
@@ -289,8 +289,8 @@ def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
 
 Experiment = Callable[[Path, random.Random, int], Iterator[Row]]
 
-# Number of tries of each experiment. `operations` and `every_step` get a stride instead: 1 tries every operation or
-# step, and 6 tries every sixth.
+# Number of tries of each experiment. For `operations` and `every_step`, the number is a stride: 1 tries every operation
+# or step, and 6 tries every sixth operation or step.
 FULL: dict[Experiment, int] = {
     kills: 200, operations: 1, every_step: 1, pairs: 64, flips: 1000, signals: 60, starts: 64, soak: 60
 }  # fmt: skip
@@ -300,7 +300,7 @@ FAST: dict[Experiment, int] = {
 
 
 def run_one(experiment: Experiment, size: int, seed: int = 0) -> list[Row]:
-    """Run one experiment in a new directory. Use one thread, because torch's threads do not survive a fork."""
+    """Run one experiment in a new directory. Use one thread, because a forked process does not have torch's threads."""
     with tempfile.TemporaryDirectory() as root, _one_thread():
         return list(experiment(Path(root), random.Random(seed), size))
 

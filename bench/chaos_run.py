@@ -1,6 +1,6 @@
-"""`Run`, the run that `chaos.py` interrupts, and `Child`, a forked process in which it runs.
+"""`Run`, the run that `chaos.py` interrupts, and `Child`, a forked process for a run.
 
-The run contains everything whose state an interruption could damage: dropout, batch statistics, AdamW with a schedule,
+The run contains all kinds of state that an interruption could damage: dropout, batch statistics, AdamW with a schedule,
 averaged weights, the counters of early stopping, shuffled data with noise on each sample, workers, steps of three
 micro-batches with a shorter last step in each pass, and validations between the saves.
 """
@@ -73,7 +73,7 @@ class Model(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Result of an experiment: how many of its tries succeeded, and further counts."""
+    """Result of an experiment: the number of successful tries, the number of all tries, and a detail as text."""
 
     name: str
     num_good: int
@@ -86,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run, either uninterrupted or up to an interruption, or resumed after an interruption.
+    """One run: an uninterrupted run, the part of a run before an interruption, or a resumed run.
 
     Args:
         directory: run directory.
@@ -208,24 +208,24 @@ def _update(hasher: Any, value: Any) -> None:
 
 
 class Child:
-    """Runs a function in a forked process. A forked process need not import torch again.
+    """Runs a function in a forked process, which starts fast because torch is already imported.
 
     Args:
-        function: function to run. It must return a value that JSON can represent. If a signal stops the function, the
-            process exits with the same code as the ``loopwright`` command.
+        function: function that returns a value for JSON. If a signal stops the function, the process exits with the
+            exit code of the ``loopwright`` command for this signal.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._reader, writer = os.pipe()
         sys.stdout.flush()
-        usual = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child has installed its handlers
+        usual = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # blocked until the child has its handlers
         self.process_id = os.fork()
         if self.process_id == 0:
             os.close(self._reader)
             _live(function, writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         os.close(writer)
-        with suppress(OSError):  # the child sets the same group, and may have done so before
+        with suppress(OSError):  # the child also sets this group, and may already have ended
             os.setpgid(self.process_id, self.process_id)
 
     def kill(self, number: int, *, whole_group: bool = False) -> None:
@@ -233,7 +233,7 @@ class Child:
         (os.killpg if whole_group else os.kill)(self.process_id, number)
 
     def wait(self) -> int:
-        """Wait for the process, and return its exit code: the negative signal number if a signal killed it."""
+        """Wait for the process, and return its exit code. If a signal killed the process, the code is -signal."""
         _, status = os.waitpid(self.process_id, 0)
         return os.waitstatus_to_exitcode(status)
 
@@ -259,9 +259,9 @@ class Child:
         return json.loads(text)
 
     def read(self) -> str:
-        """Return what the process wrote to the pipe: the result of its function as JSON, or a traceback.
+        """Return the text that the process wrote to the pipe: the result of its function as JSON, or a traceback.
 
-        This call does not block. A blocking read might not end, because workers may still have the pipe open.
+        The read does not block, because workers may keep the pipe open, and a blocking read would then not end.
         """
         os.set_blocking(self._reader, False)
         parts = []

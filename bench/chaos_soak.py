@@ -1,4 +1,4 @@
-"""The soak test of `chaos.py`, which interrupts one run after another by random events for a given time."""
+"""The soak test of `chaos.py`: interrupts runs by random events for a given time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loopwright.errors import CheckpointError
 
 
 class Soak:
-    """Interrupts one run after another at random moments. Each run is resumed until it is complete.
+    """Interrupts runs at random times, one run after another. Each run is resumed until the run is complete.
 
     Args:
         root: directory for all runs.
@@ -44,11 +44,11 @@ class Soak:
 
     @property
     def num_events(self) -> int:
-        """Number of events that have interrupted a run so far."""
+        """Number of events that have interrupted runs so far."""
         return sum(self.counts[event] for event in self.events)
 
     def one_run(self, number: int) -> None:
-        """Interrupt and resume one run until it is complete, and compare it with the uninterrupted run."""
+        """Interrupt and resume one run until the run is complete, and compare its digest with an uninterrupted run."""
         noise, directory = self._rng.choice(NOISES), self._root / f"run_{number}"
         answer = None
         self._history = []
@@ -107,7 +107,7 @@ class Soak:
         return None
 
     def _flip(self, directory: Path) -> bool:
-        """Flip one bit of the newest checkpoint, if the checkpoint before it is valid.
+        """Flip one bit of the newest checkpoint if the second newest checkpoint is valid.
 
         Return whether a bit was flipped.
         """
@@ -122,7 +122,7 @@ class Soak:
 
 
 def _with_room(run: Run, num_bytes: int | None) -> Trainer:
-    """Fit, with a limit of ``num_bytes`` on the size of each file to imitate a full disk. None sets no limit."""
+    """Fit with a limit of ``num_bytes`` on the size of each file, to imitate a full disk. None sets no limit."""
     if num_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
     return run.fit()

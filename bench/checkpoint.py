@@ -8,11 +8,11 @@ The checkpoint contains a model and the two moments of its AdamW. Each round mea
     save               a foreground save, which hashes and syncs its files
     save_file          `safetensors.torch.save_file` of the same tensors and an ``fsync`` of the file, without hashing
     hash               SHA-256 of the same bytes
-    save_file again    the second action again, which shows how much the times vary from one measurement to the next
+    save_file again    the action ``save_file`` again, which shows the variation between two measurements
 
-Each round begins with another action than the round before. Between two actions, the files are removed and the disk is
-synced. A save hashes and writes in parallel, so its wall time depends on whether a second core is free. The benchmark
-therefore also prints how many cores two computing threads get, before and after the rounds.
+The order of the actions rotates from round to round. Between two actions, the files are removed and the disk is synced.
+A save hashes and writes in parallel, so its wall time depends on whether a second core is free. Before and after the
+rounds, the benchmark therefore prints the number of cores that two computing threads get.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WIDTH = 659  # four square float32 matrices per layer, and two moments of each m
 
 
 def make_state() -> dict[str, Any]:
-    """Return the state of a model of square matrices, the state of its AdamW, and the position of a run at step 9."""
+    """Return the state of a run at step 9: a model of square matrices, the state of its AdamW, and the position."""
     generator = torch.Generator().manual_seed(0)
     names = [f"layers.{layer}.{kind}" for layer in range(NUM_LAYERS) for kind in ("query", "key", "value", "output")]
 
@@ -78,7 +78,7 @@ def save_and_sync(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def hash_all(tensors: dict[str, Tensor]) -> None:
-    """Compute SHA-256 of all bytes, on one core."""
+    """Compute the SHA-256 digest of all tensors on one core."""
     hasher = hashlib.sha256()
     for tensor in tensors.values():
         hasher.update(tensor_bytes(tensor))
@@ -97,7 +97,7 @@ def seconds_of(act: Callable[[Path], object], folder: Path) -> tuple[float, floa
 
 
 def num_cores_for_two() -> float:
-    """Return the number of cores that two computing threads get, as their CPU time divided by the wall time."""
+    """Return the number of cores that two computing threads get: their CPU time divided by the wall time."""
     data = bytes(1 << 28)
     threads = [threading.Thread(target=hashlib.sha256, args=(data,)) for _ in range(2)]
     start, cpu_start = time.perf_counter(), time.process_time()

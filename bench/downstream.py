@@ -1,10 +1,11 @@
-"""Compares the speed of Loopwright's downstream evaluation with the ``hf`` model of lm-eval, for the same weights.
+"""Compares the speed of Loopwright's downstream evaluation with the ``hf`` model of lm-eval, for equal weights.
 
     python bench/downstream.py [--pairs 7]     # needs the extras eval and lm
 
-Loopwright and ``hf`` evaluate a small GPT-2 with random weights on the CPU. Each answers 1,000 requests of each kind:
-log-likelihoods of choices, rolling log-likelihoods, and greedy generation. The two take turns several times. A ratio is
-the time of ``hf`` divided by the time of Loopwright. Above 1, Loopwright is faster. The times include tokenization.
+Loopwright and ``hf`` evaluate a small GPT-2 with random weights on the CPU. Loopwright and ``hf`` answer 1,000 requests
+of each kind: log-likelihoods of choices, rolling log-likelihoods, and greedy generation. Their measurements alternate.
+A ratio is the time of ``hf`` divided by the time of Loopwright. If the ratio is above 1, Loopwright is faster. The
+times include tokenization.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 class Answering(ValidationCallback):
-    """Collects the model's answers in a validation, as the callback `EleutherEvalHarness` does."""
+    """Collects the model's answers in a validation, like the callback `EleutherEvalHarness`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,18 +4,19 @@
     python bench/golden_losses.py --renew    # write the golden files again, and print the differences
 
 Each shipped experiment is run with fewer steps and one thread. A golden file contains the training loss at every step,
-the validation losses, and the digest of the final weights of one experiment. If torch and the processor are equal to
-those in the file, all values must be bitwise equal. Otherwise kernels may round differently, and each loss must be
-within `TOLERANCE` of the recorded loss. gpt_stdlib trains on a text that comes with Python. If the text differs because
-Python has another version, the losses are not compared. The output says so, and the exit code does not change.
+the validation losses, and the digest of the final weights of one experiment. If the version of torch and the processor
+are equal to the entries in the file, all values must be bitwise equal. Otherwise kernels may round differently, and
+each loss must be within `TOLERANCE` of the recorded loss. The experiment gpt_stdlib trains on a text that comes with
+Python. If this text differs because the version of Python differs, the losses are not compared. The output then
+contains "not compared", and the exit code does not change.
 
-`TOLERANCE` is four times the largest difference that was measured on one machine when operations were made to round
-differently. Environment variables changed the rounding: ``ATEN_CPU_CAPABILITY`` avx2 and default, ``MKL_CBWR`` AVX2 and
-COMPATIBLE, ``ONEDNN_MAX_CPU_ISA`` AVX2 and SSE41. In 26 further runs, noise of one unit in the last place was added to
-the outputs and gradients of the linear layers. All differences were below 1e-6, with one exception. In a third of the
-cases, the losses of digits differed by up to 1.3e-4 from step 10 on, and the difference did not grow later. The cause
-is one ReLU, whose input at step 9 is so near zero that its sign depends on rounding. A learning rate of 0.003001
-instead of 0.003 changes the losses of digits by more than `TOLERANCE`.
+`TOLERANCE` is four times the largest difference that was measured on one machine with changed rounding. Environment
+variables changed the rounding: ``ATEN_CPU_CAPABILITY`` avx2 and default, ``MKL_CBWR`` AVX2 and COMPATIBLE,
+``ONEDNN_MAX_CPU_ISA`` AVX2 and SSE41. In 26 further runs, noise of one unit in the last place was added to the outputs
+and gradients of the linear layers. All differences were below 1e-6, with one exception. In a third of the cases, the
+losses of digits differed by up to 1.3e-4 from step 10 on, and the difference did not grow later. The cause is one ReLU.
+Its input at step 9 is almost zero, and the sign of this input depends on rounding. A learning rate of 0.003001 instead
+of 0.003 changes the losses of digits by more than `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ LOSSES = ("train/loss", "val/loss")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """The results of a run, which are the content of a golden file.
+    """The content of a golden file: the results of a run.
 
     Attributes:
         command: command of the run.
-        kernels: properties of torch and the processor that decide how operations round.
+        kernels: version of torch, and properties of the processor that affect rounding.
         python: version of Python, which provides the text of `stdlib_text`.
         data: properties of the data set, for example digests.
         losses: losses by name and step, in full precision.
@@ -79,7 +80,7 @@ class Verdict:
     """Result of a comparison of a run with its golden file.
 
     Attributes:
-        is_same: whether the results are equal, as exactly as required; None if they cannot be compared.
+        is_same: whether the results are bitwise equal or, where allowed, within `TOLERANCE`; None if not compared.
         text: description of the result in one line.
     """
 
@@ -207,7 +208,7 @@ def check(experiment: str, root: Path = ROOT) -> Verdict:
 
 
 def renew(experiment: str, root: Path = ROOT) -> Verdict:
-    """Run an experiment, and write its golden file again."""
+    """Run an experiment, and write or replace its golden file."""
     path, now = path_of(experiment, root), measure(experiment)
     recorded = read(path) if path.exists() else None
     was = compare(recorded, now).text if recorded is not None else "there was no file"

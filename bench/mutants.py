@@ -1,15 +1,15 @@
-"""Adds known bugs to a copy of the code, one at a time, and checks whether the tests find them.
+"""Adds known bugs to copies of the code, one bug to each copy, and checks whether the tests find each bug.
 
     python bench/mutants.py                    # tests all bugs in bench/mutants
     python bench/mutants.py --only scheduler   # tests the bugs with "scheduler" in their names
     python bench/mutants.py --list             # prints all bugs and tests none
 
 A bug is a patch, ``bench/mutants/NN_name.patch``, with a header of comments. ``# Incident:`` describes the bug and the
-projects in which it was seen. ``# Tests:`` names the test files that are expected to find the bug. These files run
-first. All tests run only if the expected files pass. A bug is found if a test fails. If the code cannot be imported,
-cannot train for three steps, or cannot be tested, the bug is reported as not measured. Two checks make sure that the
-bug causes the failure. The expected test files must pass on a copy without a bug before any bug is added. A test that
-fails with a bug must pass when it runs alone on a copy without a bug.
+projects that had the bug. ``# Tests:`` names the test files that are expected to find the bug. These test files run
+first. If they all pass, all tests run. A bug is found if a test fails. If the copy cannot be imported, cannot train for
+three steps, or cannot be tested, the bug is reported as not measured. Two checks make sure that the bug causes the
+failure. Before any bug is added, the expected test files must pass on a copy without a bug. A test that fails with a
+bug must pass when it runs alone on a copy without a bug.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 PATCHES = ROOT / "bench" / "mutants"
-OWN_TEST = "tests/test_mutants.py"  # checks that all patches apply, so it fails on a copy to which one was applied
+OWN_TEST = "tests/test_mutants.py"  # this test applies all patches, so it fails on a copy with a patch
 
-# Files and folders that are not copied, because tests do not need them or create them.
+# Files and folders that are not copied, because tests do not need these files or create these files.
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "*.egg-info", "20??-*")
 
 _TRAIN = """
@@ -54,7 +54,7 @@ class Mutant:
 
     Attributes:
         name: name of the patch without its suffix, such as ``01_order_replayed``.
-        incident: description of the bug and where it was seen.
+        incident: description of the bug and of the projects that had the bug.
         tests: paths of the test files that are expected to find the bug.
         patch: path of the patch.
     """
@@ -79,7 +79,7 @@ class Mutant:
 
     @property
     def changed(self) -> list[str]:
-        """Paths of the files that the patch changes. Each file is listed twice, before and after the change."""
+        """Paths of the files that the patch changes. Each changed file is listed twice."""
         lines = self.patch.read_text(encoding="utf-8").splitlines()
         return [line[6:] for line in lines if line.startswith(("--- a/", "+++ b/"))]
 
@@ -91,7 +91,7 @@ def all_mutants() -> list[Mutant]:
 
 def plant(mutant: Mutant, copy: Path) -> None:
     """Apply the patch to a copy of the repository."""
-    # The variable makes git ignore a repository that contains the copy.
+    # Because of this variable, git ignores a repository that contains the copy.
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)}
     command = ["git", "apply", "--whitespace=nowarn", str(mutant.patch)]
     applied = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
@@ -110,7 +110,7 @@ def check_trains(copy: Path) -> None:
 
 
 def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str | None:
-    """Return the first test that fails, as ``file::test``, or None if all pass. If ``tests`` is empty, run all tests.
+    """Run tests, and return the first test that fails as ``file::test``; None if all pass. Empty ``tests``: run all.
 
     Raises:
         BadMutantError: if tests cannot be collected, or if pytest ends without a test result.
@@ -122,7 +122,7 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
     answer = _python(copy, "-m", "pytest", *options, *left_out, *tests)
     if answer.returncode == 0:
         return None
-    # With xdist, pytest also exits with 2 if -x ended it after the first failure.
+    # With xdist and the option -x, the exit code of pytest after a failed test is 1 or 2.
     is_ended_by_tests = answer.returncode in (1, 2) and report.exists()
     failed = _failures(report) if is_ended_by_tests else []
     if not failed:
@@ -131,7 +131,7 @@ def first_failure(copy: Path, tests: Sequence[str], num_processes: int) -> str |
 
 
 def _failures(report: Path) -> list[str]:
-    """Return the tests that failed or whose fixtures failed. Failed imports and collection errors are left out."""
+    """Return the tests with a failure or a failed fixture. Failed imports and collection errors are left out."""
     failed = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         for outcome in (*case.findall("failure"), *case.findall("error")):
@@ -156,10 +156,10 @@ def copied(root: Path, name: str) -> Path:
 
 
 def find(mutant: Mutant, num_processes: int) -> str | None:
-    """Add one bug to a copy of the code, and return the test that finds the bug, or None.
+    """Add one bug to a copy of the code, and return the test that finds the bug; None if no test finds the bug.
 
     Raises:
-        BadMutantError: if the copy cannot be tested, or if the test also fails without the bug.
+        BadMutantError: if the copy cannot be tested, or if the failed test also fails without the bug.
     """
     with tempfile.TemporaryDirectory() as work:
         copy = copied(Path(work), "planted")

@@ -4,14 +4,14 @@
     python bench/overhead.py --pairs 31 --only "own set"  # more pairs, fewer kinds of data
     python bench/overhead.py --measuring                  # the measuring callbacks, compared with a run without them
 
-The model is an MLP with 64, 64 and 10 units. It is trained with batches of 32 rows, SGD and one thread. The calls of
+The model is an MLP with 64, 64 and 10 units, which is trained with batches of 32 rows, SGD and one thread. The calls of
 Python functions and C functions from one forward to the next are counted with `sys.setprofile`. The counts are equal in
-every run of this benchmark. CPU time includes dataloader worker processes. It is measured in pairs: one training with
-the `Trainer` and one with the hand-written loop over the same dataloader, in alternating order. The hand-written loop
-is also compared with itself, which shows how much the times vary on this machine.
+every run of this benchmark. CPU time includes dataloader worker processes, and is measured in pairs: a training with
+the `Trainer`, and a training with the hand-written loop over the same dataloader, in alternating order. The
+hand-written loop is also compared with itself, which shows the variation of the times on this machine.
 
-With ``--measuring``, a training with one measuring callback is compared with a training without it. Both log every 50
-steps, to no logger.
+With ``--measuring``, a training with one measuring callback is compared with a training without callbacks. Every 50th
+step is a log step, but there are no loggers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MakeLoader = Callable[[int, int], DataLoader[Any]]  # the arguments are the numb
 
 
 class Mlp(nn.Module):
-    """The model of both loops. Its forward returns the loss."""
+    """The model of the `Trainer` and of the hand-written loop. The forward returns the loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def ready_batches(num_batches: int) -> list[Sample]:
 
 
 class OwnSet(Dataset[Any]):
-    """A data set as a user writes it. It returns samples by index, and does nothing about random numbers."""
+    """A simple data set of a user. Samples are returned by index, and ``is_random`` is not set."""
 
     def __init__(self, samples: Sequence[Any] | TensorDataset) -> None:
         self.samples = samples
@@ -98,7 +98,7 @@ class OwnNoisySet(OwnSet):
 
 
 class Stream(IterableDataset[Any]):
-    """An iterable data set of samples in a fixed order. Each worker yields its own part of the samples."""
+    """An iterable data set of samples in a fixed order. Each worker yields different samples."""
 
     def __init__(self, samples: TensorDataset) -> None:
         self.samples = samples
@@ -262,7 +262,7 @@ def paired_seconds(
 
 
 def median_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """Return the median and the limits of its 95 % confidence interval.
+    """Return the median, and the limits of the 95 % confidence interval of the median.
 
     The interval is computed by the percentile bootstrap (Efron 1979) with 2000 resamples.
     """
@@ -303,7 +303,7 @@ def main() -> None:
 
 
 def report_measuring(num_pairs: int, num_steps: int) -> None:
-    """Measure and print a line for each measuring callback: its function calls, and the ratio of the CPU time."""
+    """Print a line for each measuring callback: the added function calls, and the ratio of the CPU times."""
     plain = functools.partial(train_measured, None)
     before = [calls_per_step(functools.partial(plain, log_every_n_steps=every))[0] for every in (10**9, 1)]
     loader = ready(num_steps)
@@ -320,7 +320,7 @@ def report_measuring(num_pairs: int, num_steps: int) -> None:
 def report(
     name: str, num_workers: int, train: Callable[..., object], loader: DataLoader[Any], num_pairs: int, num_steps: int
 ) -> None:
-    """Measure and print a line of the table.
+    """Compare ``train`` with the hand-written loop, and print a line of the table.
 
     The line contains the microseconds per step with ``train`` and with the hand-written loop, and their ratio.
     """

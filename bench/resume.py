@@ -5,14 +5,14 @@
 
 The run trains an MLP on `synthetic` data of 1,000,000,000 samples, shuffled, with 32 samples per step. A validation and
 a save are planned every 300 steps. The run is trained for 10 steps, and its checkpoint is called the near checkpoint.
-The far checkpoint is a copy of the near checkpoint, made with ``read_checkpoint`` and ``write_checkpoint``. Only its
-``position`` is changed to step 1,000,000, so that a million steps need not be trained. Both checkpoints contain the
-same weights and the same number of bytes. A new process then resumes with ``Trainer.fit(ckpt_path=…)`` and exits right
-after its first step.
+The far checkpoint is a copy of the near checkpoint, made with ``read_checkpoint`` and ``write_checkpoint``. Only the
+entry ``position`` of the copy is changed to step 1,000,000, so that a million steps need not be trained. The near and
+the far checkpoint contain equal weights. A new process then resumes with ``Trainer.fit(ckpt_path=…)``, and exits after
+its first step.
 
 In each round, one process resumes from the far checkpoint and two processes resume from the near checkpoint, in a
 rotating order. The far resume is compared with the first near resume. The second near resume is also compared with the
-first, which shows how much the times vary from one measurement to the next.
+first near resume, which shows the variation between two measurements.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ write_checkpoint(near.with_name("far"), {{**read_checkpoint(near).state, "positi
 
 @dataclass(frozen=True)
 class Start:
-    """Cost of one process up to its first step.
+    """Times and memory of one process that ends after its first step.
 
     Attributes:
         wall_seconds: wall time from the start to the end of the process.
@@ -95,7 +95,7 @@ class Start:
 
 
 def resume(checkpoint: str, folder: Path) -> Start:
-    """Resume from the checkpoint "near" or "far" in a new process, and measure it."""
+    """Resume from the checkpoint "near" or "far" in a new process, and measure the process."""
     begun = perf_counter()
     with subprocess.Popen([sys.executable, "run.py", checkpoint], cwd=folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

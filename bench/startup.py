@@ -3,12 +3,12 @@
     python bench/startup.py               # 11 pairs
     python bench/startup.py --pairs 21
 
-Before its first step, the command also tries the first validation batch. The cost of this trial is the difference to a
-run with ``loop.eval_frequency=null``, which validates nothing.
+Before its first step, the command also runs the model on the first validation batch. To measure the time of this trial,
+the command is compared with a command with ``loop.eval_frequency=null``, which has no validations and no trial.
 
-The minimal script imports torch and Hydra, composes the same configuration, builds the same network, optimizer and
-batch, and trains one step. The commands and the script run in turns, each in a new process that exits
-right after its first step. The wall times and CPU times of the processes are compared.
+The minimal script imports torch and Hydra, composes the default configuration, builds an equal network, optimizer and
+batch, and trains one step. The commands and the script run in turn, each in a new process that exits after its first
+step. The wall times and CPU times of the processes are compared.
 """
 
 from __future__ import annotations

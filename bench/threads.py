@@ -1,11 +1,11 @@
-"""Compares steps on the CPU with one thread and with all threads of torch, for models of different sizes.
+"""Compares the times of steps on the CPU with one thread and with torch's number of threads, for models of many sizes.
 
     python bench/threads.py                # a table of ratios
     python bench/threads.py --pairs 31     # more pairs for each model
 
-The models are the shipped classes with batches of 32 samples, and for `GPT` 4 windows of 256 tokens. A step is a
-forward, a backward and an AdamW update. Times are measured in pairs with alternating order, and the table contains the
-median of their ratios. `FEW_PARAMETERS` in ``loopwright.device`` is chosen from this table.
+The models are the shipped classes. A batch has 32 samples, or 4 windows of 256 tokens for `GPT`. A step is a forward, a
+backward and an AdamW update. Times are measured in pairs with alternating order. The table contains the median of the
+ratios of the pairs. The value of `FEW_PARAMETERS` in ``loopwright.device`` was chosen from this table.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def rows(num_features: int) -> Batch:
 
 
 def tokens() -> Batch:
-    """Return 4 windows of 256 random tokens, and the tokens that follow each of them."""
+    """Return 4 windows of 256 random tokens, and a random target for each token."""
     return {"tokens": torch.randint(256, (4, 256)), "targets": torch.randint(256, (4, 256))}
 
 
 def cases() -> list[tuple[str, nn.Module, Batch]]:
-    """Return the name, the model and the batch of each case, in order of the number of parameters per family."""
+    """Return the name, the model and the batch of each case. Each class is sorted by the number of parameters."""
     found: list[tuple[str, nn.Module, Batch]] = []
     for width in (64, 256, 512, 1024, 2048, 4096):
         found.append((f"MLP, hidden [{width}, {width}]", MLP(64, hidden=[width, width]), rows(64)))
@@ -66,7 +66,7 @@ def make_step(model: nn.Module, batch: Batch) -> Callable[[], None]:
 
 
 def seconds(step: Callable[[], None], num_threads: int, num_steps: int) -> float:
-    """Return the seconds of ``num_steps`` steps with a number of threads."""
+    """Return the wall time of ``num_steps`` steps with ``num_threads`` threads, in seconds."""
     torch.set_num_threads(num_threads)
     step()
     start = time.perf_counter()

@@ -2,9 +2,9 @@
 
     python scripts/make_downstream_tasks.py [DIRECTORY]
 
-The tasks are made from the validation text of `stdlib_text`, which belongs to the Python that runs this script. A model
-that was trained on the training text of `stdlib_text` in the same version of Python has therefore not seen the text of
-the tasks. The choice of words depends only on the text and the seed.
+The tasks are made from the validation text of `stdlib_text`. This text comes with the Python that runs this script. In
+the same version of Python, the training text of `stdlib_text` does not contain the text of the tasks. The choice of
+words depends only on the text and the seed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from loopwright.data.sets.text_windows import TextWindows
 
 SEED = 0
 NUM_DOCUMENTS = 200
-CONTEXT_BYTES = 160  # length of the text before a word; about as much as the shipped model uses
+CONTEXT_BYTES = 160  # length of the text before a word; the shipped model hardly uses a longer context
 NUM_CHOICES = 4
 
 
 def main() -> None:
-    """Write the data of both tasks."""
+    """Write the data of the tasks cloze and completion."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parents[1] / "conf" / "downstream")
     directory = parser.parse_args().directory
@@ -72,9 +72,10 @@ def completion(text: str, rng: random.Random) -> list[dict[str, object]]:
 
 
 def _words(text: str, shortest: int) -> list[re.Match[str]]:
-    """Return the words of ``shortest`` or more lower-case letters that are in running text.
+    """Return the words of ``shortest`` or more lower-case letters.
 
-    A letter or a comma and a space precede the word. A space, a newline or a punctuation mark follows it.
+    The two characters before a word are a lower-case letter or a comma, and a space. The character after a word is a
+    space, a newline or one of ``,.;:``.
     """
     return list(re.finditer(rf"(?<=[a-z,] )[a-z]{{{shortest},}}(?=[ ,.;:\n])", text))
 

@@ -3,10 +3,10 @@
     python scripts/plain_english.py              # all files that git tracks here
     python scripts/plain_english.py DIRECTORY    # the files of another working tree
 
-It reads comments and strings of Python files, and the whole text of Markdown, YAML and TOML files, of ``Makefile`` and
-of ``tests/experiment/errors.txt``. Identifiers such as ``go_on`` are ignored. Each idiom that is found is printed as
-``file:line: idiom: advice``. At the end, the number of occurrences of each idiom is printed. The exit code is 1 if any
-idiom was found, otherwise 0.
+The script reads comments and strings of Python files, and the whole text of Markdown, YAML and TOML files, of
+``Makefile`` and of ``tests/experiment/errors.txt``. Identifiers such as ``go_on`` are ignored. Each idiom that is found
+is printed as ``file:line: idiom: advice``. At the end, the number of occurrences of each idiom is printed. The exit
+code is 1 if an idiom was found, otherwise 0.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _MARKS = re.compile(r"^#|^[rRbBfFuU]{0,2}(?:\"\"\"|\'\'\'|\"|\')|(?:\"\"\"|\'\'\
 
 
 def prose(name: str, text: str) -> str:
-    """Return the text of a file, in which all characters except prose are replaced. Line numbers do not change."""
+    """Return the text of a file, with NUL instead of each character of code. Line numbers do not change."""
     if not name.endswith(".py"):
         return re.sub(r"(?m)^(\s*)#", r"\1 ", text)
     starts = [0, *(found.end() for found in re.finditer("\n", text))]

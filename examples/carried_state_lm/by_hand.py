@@ -1,4 +1,4 @@
-"""The same training as a hand-written PyTorch loop.
+"""The training of ``experiment=carried_state_lm`` as a hand-written PyTorch loop.
 
 python -m examples.carried_state_lm.by_hand
 """

@@ -1,4 +1,4 @@
-"""Text that comes with Python, cut into rows that are read side by side."""
+"""`text_columns`: batches of the text that comes with Python, cut into rows that are read in parallel."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from loopwright.data import Splits, stdlib_text
 def text_columns(batch_size: int = 20, num_bytes: int = 64, max_bytes: int | None = None) -> Splits:
     """Cut the text into ``batch_size`` rows. A batch contains the next ``num_bytes`` bytes of every row.
 
-    With ``max_bytes`` only the first bytes of the training text and of the validation text are read.
+    ``max_bytes`` limits the training text and the validation text to their first ``max_bytes`` bytes.
     """
     text = stdlib_text()
     return Splits(
@@ -22,7 +22,7 @@ def text_columns(batch_size: int = 20, num_bytes: int = 64, max_bytes: int | Non
 
 
 def cut(text: bytes, batch_size: int, num_bytes: int) -> list[dict[str, Any]]:
-    """Return the batches of a text. The bytes at its end that fill no batch are left out."""
+    """Return the batches of a text. Bytes at the end of the text that do not fill a batch are left out."""
     num_batches = (len(text) - 1) // (batch_size * num_bytes)
     length = num_batches * num_bytes
     tokens = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()

@@ -1,4 +1,4 @@
-"""An LSTM language model whose state is carried from each batch to the next."""
+"""`CarriedLSTM`: an LSTM language model that passes its state from each batch to the next."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class CarriedLSTM(nn.Module):
-    """Predicts the next byte of a text. Row *i* of a batch continues row *i* of the batch before it.
+    """Predicts the next byte of a text. Row *i* of a batch continues row *i* of the previous batch.
 
     Args:
         batch_size: number of rows in a training batch.
@@ -25,7 +25,7 @@ class CarriedLSTM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(width, width, num_layers, dropout=dropout, batch_first=True)
         self.head = nn.Linear(width, 256)
-        # The state after the last batch. It is a buffer, so each checkpoint contains it and a resume restores it.
+        # The state after the previous batch. A resume restores this state, because checkpoints contain buffers.
         self.register_buffer("training_state", torch.zeros(2, num_layers, batch_size, width))
         # The state of a validation is not saved, because each validation begins with zeros.
         self.validation_state = torch.empty(0)
@@ -38,7 +38,7 @@ class CarriedLSTM(nn.Module):
         else:
             state = self.training_state if self.training else self.validation_state
         logits, new_state = self.logits(batch["inputs"], state)
-        if self.training:  # detached, so that the gradient does not reach back into earlier batches
+        if self.training:  # detached, so that gradients are computed within one batch
             self.training_state = new_state.detach()
         else:
             self.validation_state = new_state.detach()

@@ -1,4 +1,4 @@
-"""The same training as a hand-written PyTorch loop.
+"""The training of ``experiment=digits_cnn`` as a hand-written PyTorch loop.
 
 python -m examples.digits_cnn.by_hand
 """

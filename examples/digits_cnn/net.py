@@ -1,4 +1,4 @@
-"""The network of PyTorch's MNIST example, for images of 8 x 8 pixels. It knows nothing of Loopwright."""
+"""The network of PyTorch's MNIST example, for images of 8 x 8 pixels. This module does not import Loopwright."""
 
 from torch import Tensor, nn
 from torch.nn import functional

@@ -1,4 +1,4 @@
-"""The same training as a hand-written PyTorch loop.
+"""The training of ``experiment=gpt_accumulation`` as a hand-written PyTorch loop.
 
 python -m examples.gpt_accumulation.by_hand
 """
@@ -19,7 +19,7 @@ def train(
 ) -> dict[str, list[float]]:
     """Return the training loss of each step, and the loss of each validation."""
     data = stdlib_text(batch_size, window_length=128)
-    batches = data.train.source(seed=0).read(0, 0)  # pass 0 of a run with seed=0; it is longer than the training
+    batches = data.train.source(seed=0).read(0, 0)  # batches of pass 0 of a run with seed=0; one pass is enough
 
     torch.manual_seed(0)
     model = GPT(context_length=128, width=width, num_layers=2)
@@ -44,7 +44,7 @@ def train(
 
 
 def warmup_cosine(step: int, num_warmup: int, num_steps: int) -> float:
-    """Return the factor of the learning rate at a step: a linear warm-up, then half a cosine."""
+    """Return the factor of the learning rate at a step: a linear warm-up, then half a period of a cosine."""
     if step < num_warmup:
         return (step + 1) / (num_warmup + 1)
     return (1 + math.cos(math.pi * (step - num_warmup) / (num_steps - num_warmup))) / 2

@@ -1,4 +1,4 @@
-"""The same training as a hand-written PyTorch loop.
+"""The training of ``experiment=mixup_classifier`` as a hand-written PyTorch loop.
 
 python -m examples.mixup_classifier.by_hand
 """
@@ -62,7 +62,7 @@ def build_net() -> nn.Module:
 
 
 def warmup_cosine(step: int, num_warmup: int, num_steps: int) -> float:
-    """Return the factor of the learning rate at a step: a linear warm-up, then half a cosine."""
+    """Return the factor of the learning rate at a step: a linear warm-up, then half a period of a cosine."""
     if step < num_warmup:
         return (step + 1) / (num_warmup + 1)
     return (1 + math.cos(math.pi * (step - num_warmup) / (num_steps - num_warmup))) / 2
@@ -70,7 +70,7 @@ def warmup_cosine(step: int, num_warmup: int, num_steps: int) -> float:
 
 @torch.no_grad()
 def update_average(averaged_net: nn.Module, net: nn.Module, decay: float) -> None:
-    """Move the averaged parameters towards the parameters, and copy the statistics of the batch norms."""
+    """Update the averages of the parameters, and copy the statistics of the batch norms."""
     for average, parameter in zip(averaged_net.parameters(), net.parameters(), strict=True):
         average.lerp_(parameter, 1 - decay)
     for copied, buffer in zip(averaged_net.buffers(), net.buffers(), strict=True):

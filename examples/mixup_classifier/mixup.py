@@ -22,8 +22,8 @@ def mixed_digits(batch_size: int = 32, num_workers: int = 0, alpha: float = 0.4)
 def mix(samples: list[dict[str, Tensor]], alpha: float) -> dict[str, Any]:
     """Mix each image and its label with another image of the batch.
 
-    The random numbers come from the global generators. Loopwright seeds these before each call, so that the batches are
-    equal after a resume and with any number of workers.
+    The random numbers come from the global generators. Loopwright seeds these generators before each call, so the
+    batches are equal after a resume and with any number of workers.
 
     Source: H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, section 2.
     """

@@ -1,4 +1,4 @@
-"""The same training and the same predictions as a hand-written PyTorch loop.
+"""The training and the predictions of ``experiment=iris`` as a hand-written PyTorch loop.
 
 python -m examples.table_to_predictions.by_hand
 """
@@ -19,7 +19,7 @@ SPECIES = ("setosa", "versicolor", "virginica")
 
 
 def read(name: str) -> tuple[Tensor, list[str]]:
-    """Return the numbers of a table, float64, and the species of each row if the table has this column."""
+    """Return the features of a table, float64, and the species of each row. Without a column species, return []."""
     with (FOLDER / name).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     numbers = torch.tensor([[float(row[feature]) for feature in FEATURES] for row in rows], dtype=torch.float64)
@@ -30,8 +30,8 @@ def train(max_steps: int = 200, eval_frequency: int = 50) -> tuple[dict[str, lis
     """Train and predict.
 
     Returns:
-        The training loss of each step, and the loss and accuracy of each validation, by name. The predicted species of
-        each row of ``new_iris.csv``.
+        A mapping and a list. The mapping contains the training loss of each step, and the loss and accuracy of each
+        validation. The list contains the predicted species of each row of ``new_iris.csv``.
     """
     numbers, species = read("iris.csv")
     label = torch.tensor([SPECIES.index(name) for name in species])

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class DetectAnomaly(Callback):
     """Runs a fit in autograd's anomaly mode.
 
-    If a backward operation produces a NaN, torch raises an error, and issues a warning with the traceback of the
-    corresponding forward operation. Anomaly mode makes training several times slower, but does not change its results.
+    If a backward operation produces a NaN, torch raises a RuntimeError. Torch also issues a warning with the traceback
+    of the corresponding forward operation. Anomaly mode makes training several times slower. The trained weights do not
+    change.
     """
 
     def on_enter_fit(

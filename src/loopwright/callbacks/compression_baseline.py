@@ -1,4 +1,4 @@
-"""`CompressionBaseline`: logs how well gzip and xz compress the validation text, as baselines for a language model."""
+"""`CompressionBaseline`: logs the size of the validation text compressed by gzip and xz, to compare with a model."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class CompressionBaseline(Callback):
 
     - ``val/gzip_9/bits_per_byte`` and ``val/xz_9e/bits_per_byte``: the validation text compressed alone.
     - ``val/xz_9e_after_train/bits_per_byte``: increase of the compressed size when the validation text is appended to
-      the training text. In this case xz has already processed the training text, like a trained model.
+      the training text. A trained model has also read the training text, so compare the model with this value.
 
-    The text is compressed once, and the values are logged after each validation next to ``val/bits_per_byte``. xz
+    The text is compressed once in a fit. The sizes are logged after each validation, like ``val/bits_per_byte``. xz
     takes about one second per megabyte.
 
     Raises:
@@ -55,7 +55,7 @@ class CompressionBaseline(Callback):
         self._results.clear()
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Compress the validation text if it has not been compressed yet."""
+        """Compress the text of this validation set, unless the text was already compressed in this fit."""
         name = trainer.validation_name
         if name not in self._results:
             self._results[name] = compressed_bits_per_byte(_text_of(val_dataloader), self._train_text)
@@ -68,7 +68,7 @@ class CompressionBaseline(Callback):
 
 
 def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> dict[str, float]:
-    """Return the compressed size of ``text`` for each compressor, headers included, in bits per byte of ``text``.
+    """Return the compressed size of ``text`` for each compressor, in bits per byte of ``text``. Headers are included.
 
     Args:
         text: text to compress, at least one byte.

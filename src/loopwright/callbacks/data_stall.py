@@ -1,4 +1,4 @@
-"""`DataStall`: logs the share of the training time that is spent waiting for the dataloader."""
+"""`DataStall`: logs the fraction of the training time in which the loop waits for the dataloader."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 class DataStall(Callback):
-    """Logs ``train/data_stall_fraction`` at log steps, over the training time since the last log step.
+    """Logs ``train/data_stall_fraction`` at each log step.
 
-    It is the time in which the loop waits for the next micro-batch, divided by the training time. Without workers, the
-    wait is the whole time of reading and collating. If the value is high, use more workers (``num_workers``) or cheaper
-    transformations. On a GPU, a wait may overlap with work of the GPU. A value near 0 then shows that the dataloader
-    does not slow the run down.
+    The fraction is the time in which the loop waits for the next micro-batch, divided by the training time. Both times
+    are measured since the previous log step. Without dataloader workers, the loop also waits while samples are read and
+    collated. If the fraction is high, use more workers (``num_workers``) or cheaper transformations. On a GPU, a high
+    fraction may be harmless, because the GPU may compute while the loop waits.
     """
 
     def __init__(self) -> None:
-        self._before = (0.0, 0.0)  # time of waiting and time of training at the last log step, in seconds
+        self._before = (0.0, 0.0)  # data_seconds and train_seconds at the previous log step
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Turn on the clock around reads of the dataloader."""
+        """Start to measure how long the loop waits for the dataloader."""
         trainer.measures.time_data()
         self._before = (0.0, 0.0)
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """At the end of a log step, log the share."""
+        """At the end of a log step, log the fraction."""
         if trainer.is_log_step and trainer.should_run_optimizer_step:
             now = (trainer.measures.data_seconds, trainer.measures.train_seconds)
             waited, trained = (later - earlier for later, earlier in zip(now, self._before, strict=True))

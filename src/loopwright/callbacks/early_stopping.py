@@ -26,22 +26,22 @@ class EarlyStopping(Callback):
 
     The metric is checked after each round of validations. A round consists of the validations of all dataloaders
     after one step, and the validations that callbacks then run in ``run_validation``. The metric's name begins with the
-    name of the validation that logs the metric. Rounds without this validation are not counted.
+    name of the validation that logs the metric. A round in which this validation does not run is not counted.
 
-    The history of the metric is saved in checkpoints, so a resumed run stops at the same step as an uninterrupted run.
-    If this callback stopped a run, a resume trains no further step and repeats no validation. `Trainer.stop_reason` and
-    `Trainer.stopped_by` are the same as before. If ``patience`` is larger than before, the resume may continue
-    training. A fit that is not a resume starts with an empty history.
+    Checkpoints contain the history of the metric, so a resumed run stops at the same step as an uninterrupted run.
+    If this callback stopped a run, a resume trains no further step and repeats no validation. The resume sets
+    `Trainer.stop_reason` and `Trainer.stopped_by` to the values of the stopped run. With a larger ``patience``, the
+    resume may continue training. A fit that is not a resume starts with an empty history.
 
     Args:
         monitor: full name of the metric, such as ``val/loss``.
-        mode: ``min`` if lower values are better, ``max`` if higher values are better. None: ``min`` for a loss, a
-            perplexity or an error; for any other metric the mode must be given.
+        mode: ``min`` if lower values are better, ``max`` if higher values are better. None means ``min`` for a loss,
+            a perplexity or an error. For any other metric, None is refused.
         patience: number of consecutive validations without an improvement after which the fit is stopped.
-        min_delta: margin in the metric's unit; a value is an improvement only if it is better than the best value so
-            far by more than this margin.
-        divergence_threshold: threshold for the metric; a worse value stops the fit at once. None turns this check off.
-            A NaN or infinite value always stops the fit.
+        min_delta: margin in the metric's unit. A value is an improvement only if it is better than the best value so
+            far by more than ``min_delta``.
+        divergence_threshold: threshold for the metric. A value worse than the threshold stops the fit immediately. None
+            turns this check off. A NaN or infinite value always stops the fit.
 
     Raises:
         SettingError: if a setting is invalid, if a fit without validations starts, or if the metric is missing after
@@ -73,9 +73,9 @@ class EarlyStopping(Callback):
 
     @property
     def to_continue(self) -> dict[str, object]:
-        """A patience with which a resume trains further; empty if the metric is not finite or worse than the threshold.
+        """A larger ``patience`` with which a resume continues training.
 
-        A resume keeps the settings other than ``patience``.
+        The mapping is empty if the metric is not finite or is worse than ``divergence_threshold``.
         """
         patience = self._rule.larger_patience(self._seen)
         return {} if patience is None else {"patience": patience}
@@ -88,7 +88,7 @@ class EarlyStopping(Callback):
         """Restore the history of the metric.
 
         Raises:
-            CheckpointError: if the state is incomplete or invalid, or if a setting other than ``patience`` differs.
+            CheckpointError: if ``state_dict`` is incomplete or invalid, or if a setting except ``patience`` differs.
         """
         check_names("EarlyStopping", state_dict, self.state_dict())
         check_settings("EarlyStopping", state_dict, self._settings)
@@ -108,7 +108,7 @@ class EarlyStopping(Callback):
         stack.callback(setattr, self, "_val_dataloader", None)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Stop at once if this callback had already stopped the resumed run."""
+        """Stop the fit before its first step if this callback had already stopped the resumed run."""
         plan = trainer.plan
         assert plan is not None, "a fit that starts has a plan"
         if plan.eval_every is None and plan.total_steps:
@@ -127,7 +127,7 @@ class EarlyStopping(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Check the metric at the end of the round, if the round is part of the fit's plan."""
+        """Check the metric at the end of the round if the fit's plan contains the round."""
         plan = trainer.plan
         is_of_fit = val_dataloaders is self._val_dataloader and ckpt_paths == [None]
         if is_of_fit and plan is not None and plan.validates_at(trainer.global_step):

@@ -34,28 +34,28 @@ class ExponentialMovingAverage(Callback):
         average = weights                                        # at the start of the first fit, after init_from
         average = decay * average + (1 - decay) * weights        # after every n-th step, n = every_n_steps
 
-    An update of the average is a single torch call for all parameters, in the dtypes of the parameters. The average of
-    a parameter in bfloat16 or float16 is kept in float32, because these dtypes would round most updates to nothing. The
-    trained weights are bitwise equal to the weights of a run without this callback. Buffers, such as the running means
-    of a batch norm, are not averaged; validations use the model's current buffers.
+    One torch call updates the averages of all parameters. Each average has the dtype of its parameter. An exception is
+    a parameter in bfloat16 or float16: its average is stored in float32, because a 16-bit dtype would round most
+    updates to 0. The trained weights are bitwise equal to the weights of a run without this callback. Buffers, such as
+    the running means of a batch norm, are not averaged. Validations use the model's current buffers.
 
-    For every validation during and after a fit, including validations that callbacks run in ``run_validation``, the
-    average is swapped into the model's parameters. The trained weights are restored when the validation ends, also
-    after an error.
+    When a validation begins during or after a fit, the average replaces the values of the model's parameters. This
+    includes the validations that callbacks run in ``run_validation``. When the validation ends or fails, the trained
+    weights are restored.
 
-    The model in a checkpoint contains the trained weights, which a resume and `init_from` load. The average is saved in
-    this callback's state under the names of the parameters. A validation of a checkpoint uses the average in the
-    checkpoint or, if there is none, the trained weights.
+    The entry ``model`` of a checkpoint contains the trained weights, which a resume and `init_from` load. This
+    callback's state contains the averages under the names of the parameters. A validation of a checkpoint uses the
+    averages in the checkpoint. If the checkpoint contains no averages, the validation uses the trained weights.
 
     Args:
         decay: weight of the old average in an update, in [0, 1).
         every_n_steps: number of steps between two updates of the average.
-        warms_up: whether update t = 0, 1, … uses the smaller of ``decay`` and (1 + t) / (10 + t) as its decay, so that
-            the initial weights soon have little influence. TensorFlow's `ExponentialMovingAverage` uses the same decay
-            if its argument ``num_updates`` is given.
+        warms_up: whether the decay of update t = 0, 1, … is the smaller of ``decay`` and (1 + t) / (10 + t). A small
+            decay in early updates reduces the influence of the initial weights. TensorFlow's
+            `ExponentialMovingAverage` uses the same formula if its argument ``num_updates`` is given.
 
     Raises:
-        SettingError: if an argument is invalid; when the trainer is built, if it has several of these callbacks.
+        SettingError: if an argument is invalid, or when a trainer with several of these callbacks is built.
     """
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1, warms_up: bool = False) -> None:
@@ -72,17 +72,18 @@ class ExponentialMovingAverage(Callback):
         self._num_updates = 0
         self._parameters: dict[str, nn.Parameter] = {}
         self._averages: dict[str, Tensor] = {}
-        # Trained and averaged tensors in the same order. A tied parameter appears once. The lists are built before the
-        # first step, so that a step does not look up tensors by name.
+        # Parameters and their averages, in the same order. A tied parameter appears once. The lists are built before
+        # the first step, because looking up tensors by name in every step would be slow.
         self._trained_list: list[Tensor] = []
         self._average_list: list[Tensor] = []
         self._has_wide_averages = False  # whether an average has another dtype than its parameter
         self._is_swapped_in = False
-        # Trained weights whose average has another dtype, by the index in the lists, while the average is in use.
+        # Copies of trained weights during a validation, by index in the lists. Only parameters whose average has
+        # another dtype need a copy.
         self._kept: dict[int, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings, the number of updates, and the averages by parameter name in the unwrapped model."""
+        """Return the settings, the number of updates, and the averages by parameter names of the unwrapped model."""
         averages = {name: self._average_of(name).detach() for name in self._averages}
         return {**self._settings, "num_updates": self._num_updates, AVERAGED_WEIGHTS: averages}
 
@@ -90,8 +91,7 @@ class ExponentialMovingAverage(Callback):
         """Restore the average.
 
         Raises:
-            CheckpointError: if the average does not match the model, or if a setting differs; the message names the
-                mismatch.
+            CheckpointError: if the averages do not match the model, or if a setting differs.
         """
         check_names("ExponentialMovingAverage", state_dict, self.state_dict())
         check_settings("ExponentialMovingAverage", state_dict, self._settings)
@@ -115,7 +115,7 @@ class ExponentialMovingAverage(Callback):
         self._hold(saved)
 
     def post_setup(self, trainer: Trainer) -> None:
-        """Store the parameters of this trainer's model, and clear the average."""
+        """Store references to the parameters of this trainer's model, and clear the averages."""
         num_averages = sum(isinstance(callback, ExponentialMovingAverage) for callback in trainer.callbacks)
         if num_averages > 1:
             expected = f": expected at most one ExponentialMovingAverage, found {num_averages}"
@@ -128,30 +128,29 @@ class ExponentialMovingAverage(Callback):
         self._averages, self._num_updates = {}, 0
 
     def finalize(self) -> None:
-        """Release the model's parameters. The average remains available from `state_dict`."""
+        """Drop the references to the model's parameters. `state_dict` still returns the averages."""
         self._parameters, self._trained_list = {}, []
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Clear the average if no step was completed, because this fit may load other weights."""
+        """Clear the averages if no step was completed, because this fit may load other weights."""
         if trainer.global_step == 0:
             self._averages = {}
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Initialise the average with the current weights, unless there is an average already."""
+        """If there are no averages yet, initialise the averages with the current weights."""
         if not self._averages:
             self._hold(self._parameters)
 
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Update the average with the new weights."""
+        """Update the averages with the new weights."""
         if (trainer.global_step + 1) % self._every_n_steps:  # global_step is incremented after this hook
             return
         decay = self._decay
         if self._warms_up:
             decay = min(decay, (1 + self._num_updates) / (10 + self._num_updates))
-        # `torch.optim.swa_utils.AveragedModel` is not used: it copies a counter from the device to the CPU at every
-        # update.
+        # `torch.optim.swa_utils.AveragedModel` would copy a counter from the device to the CPU at every update.
         trained = self._trained_list
         if self._has_wide_averages:
             trained = [each.to(other.dtype) for each, other in zip(trained, self._average_list, strict=True)]
@@ -167,19 +166,19 @@ class ExponentialMovingAverage(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Swap the average into the model for a round of validations, including ``run_validation`` of callbacks."""
+        """Exchange weights and averages for a round of validations, including ``run_validation`` of callbacks."""
         stack.enter_context(self._swapped_in())
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Swap the average into the model for a validation.
+        """Exchange weights and averages for a validation of the current weights.
 
-        If a checkpoint is validated, `preprocess_checkpoint` loads the checkpoint's average instead.
+        For a validation of a checkpoint, `preprocess_checkpoint` loads the averages in the checkpoint.
         """
         if trainer.validation_checkpoint is None:
             stack.enter_context(self._swapped_in())
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Put the trained weights into the checkpoint, also if it is saved during a validation."""
+        """If a checkpoint is saved during a validation, put the trained weights into the checkpoint."""
         if self._is_swapped_in:
             places = {id(each): index for index, each in enumerate(self._trained_list)}
             for name, parameter in self._parameters.items():
@@ -187,7 +186,7 @@ class ExponentialMovingAverage(Callback):
                 state_dict["model"][name] = self._averages[name] if kept is None else kept
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Replace the model weights by the average if the checkpoint is loaded for a validation."""
+        """If a checkpoint is loaded for a validation, replace its model weights by its averages."""
         if trainer.validation_checkpoint is None:
             return
         model = state_dict["model"]
@@ -201,9 +200,9 @@ class ExponentialMovingAverage(Callback):
 
     @contextmanager
     def _swapped_in(self) -> Iterator[None]:
-        """Exchange the average and the parameters within this context.
+        """Exchange weights and averages within this context.
 
-        Nothing happens if no average exists, or if the average and the parameters are already exchanged.
+        Do nothing if there are no averages, or if weights and averages are already exchanged.
         """
         if self._is_swapped_in or not self._averages:
             yield
@@ -214,7 +213,7 @@ class ExponentialMovingAverage(Callback):
             for index, (trained, average) in enumerate(zip(self._trained_list, self._average_list, strict=True)):
                 if trained.dtype == average.dtype:
                     _exchange(trained, average)
-                else:  # the exchange would round the average
+                else:  # an exchange would round the average to the parameter's dtype
                     self._kept[index] = trained.detach().clone()
                     trained.data.copy_(average)
                 swapped.append(index)
@@ -233,17 +232,17 @@ class ExponentialMovingAverage(Callback):
                 self._trained_list[index].data.copy_(kept)
 
     def _average_of(self, name: str) -> Tensor:
-        """Return the average of a parameter. During a validation, the parameter itself may contain the average."""
+        """Return the average of a parameter, also while weights and averages are exchanged."""
         average = self._averages[name]
         is_exchanged = self._is_swapped_in and self._parameters[name].dtype == average.dtype
         return self._parameters[name] if is_exchanged else average
 
     def _hold(self, weights: Mapping[str, Tensor]) -> None:
-        """Initialise the average with a copy of ``weights``. Tied parameters share one averaged tensor."""
+        """Initialise the averages with copies of ``weights``. Tied parameters share one average."""
         held: dict[nn.Parameter, Tensor] = {}
         for name, parameter in self._parameters.items():
             if parameter not in held:
-                # The clone keeps the parameter's memory format, which ``weights[name]`` may lack.
+                # A copy of the parameter has the parameter's memory format; ``weights[name]`` may have another format.
                 place = parameter.detach().to(_wide(parameter), copy=True)
                 held[parameter] = place.copy_(weights[name].detach())
             self._averages[name] = held[parameter]
@@ -252,9 +251,9 @@ class ExponentialMovingAverage(Callback):
 
 
 def _exchange(a: Tensor, b: Tensor) -> None:
-    """Exchange the values of two tensors in place, bitwise.
+    """Exchange the values of two tensors in place, without rounding.
 
-    ``.data`` is used so that a validation within a step does not invalidate the autograd graph of that step.
+    A write to ``.data`` does not invalidate the autograd graph, so a validation may run in the middle of a step.
     """
     kept = a.data.clone()
     a.data.copy_(b.data)

@@ -21,14 +21,14 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class GradientNorms(Callback):
-    """Logs the L2 norms of the gradients at log steps as ``train/gradient_norm/<name>``, before they are clipped.
+    """Logs the L2 norms of the unclipped gradients at log steps as ``train/gradient_norm/<name>``.
 
-    The norm of all gradients is logged as ``train/gradient_norm``. With ``precision.max_gradient_norm``, this metric is
-    logged without this callback.
+    The norm of all gradients together is logged as ``train/gradient_norm``. If ``precision.max_gradient_norm`` is set,
+    the trainer logs ``train/gradient_norm`` even without this callback.
 
     Args:
-        per: "layer": one norm for each layer, such as ``blocks.0`` and ``head``; see `layer_of`. "parameter": one norm
-            for each parameter.
+        per: "layer" for one norm for each layer, such as ``blocks.0`` and ``head``, see `layer_of`; "parameter" for one
+            norm for each parameter.
 
     Raises:
         SettingError: if ``per`` is neither "layer" nor "parameter".
@@ -45,7 +45,7 @@ class GradientNorms(Callback):
         return metric == "train/gradient_norm" or metric.startswith("train/gradient_norm/")
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """At a log step, compute the norms on the device, without reading them."""
+        """At a log step, compute the norms on the device. Do not wait for the device."""
         if not trainer.is_log_step:
             return
         updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
@@ -62,7 +62,7 @@ class GradientNorms(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Log the norms. At this point ``global_step`` includes the step."""
+        """Log the norms. ``global_step`` has already been incremented for this step."""
         if self._norms:
             trainer.log_metrics(**self._norms)
             self._norms = {}
@@ -71,9 +71,9 @@ class GradientNorms(Callback):
 def layer_of(parameter: str, model: nn.Module) -> str:
     """Return the name of the layer that contains a parameter.
 
-    A layer is a module in an ``nn.Sequential``, ``nn.ModuleList`` or ``nn.ModuleDict``, such as ``decoder.blocks.0``,
-    or else the outermost module without such a container, such as ``decoder.norm``. A parameter of a module that has
-    containers is its own layer.
+    A container is an ``nn.Sequential``, ``nn.ModuleList`` or ``nn.ModuleDict``. The layer is the outermost submodule
+    with the parameter that is an entry of a container or contains no container. Examples are ``decoder.blocks.0`` and
+    ``decoder.norm``. If no submodule meets this condition, the parameter is its own layer.
     """
     module, parts = model, parameter.split(".")
     for end, part in enumerate(parts[:-1], start=1):
@@ -93,7 +93,7 @@ def _norm(gradient: Tensor) -> Tensor:
 
 
 def _joined(norms: Iterable[Tensor]) -> Tensor:
-    """Return the norm of several tensors, given the norm of each."""
+    """Return the L2 norm of several tensors together, computed from the norm of each tensor."""
     norms = [*norms]
     joined: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device, norms[0].dtype) for norm in norms]))
     return joined

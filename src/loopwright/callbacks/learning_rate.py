@@ -33,7 +33,7 @@ class LearningRateMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Log the stored learning rate. At this point ``global_step`` includes the step."""
+        """Log the stored learning rate. ``global_step`` has already been incremented for this step."""
         if self._rates:
             trainer.log_metrics(**self._rates)
             self._rates = {}

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Memory(Callback):
-    """Logs the peak memory since the last log step, in bytes, including validations and saves in between.
+    """Logs the peak memory since the previous log step, in bytes. The peak includes validations and saves.
 
     On a GPU, ``memory/peak_allocated_bytes`` is the memory of tensors, and ``memory/peak_reserved_bytes`` is the memory
-    that torch reserves for tensors. A large difference between the two is a sign of fragmentation. On the CPU,
+    that torch reserves for tensors. A large difference between these values indicates fragmentation. On the CPU,
     ``memory/peak_process_bytes`` is the resident memory of this process, without dataloader workers.
 
-    The value ``peak_memory_bytes`` is logged without this callback. It is the peak since the process has started.
+    The trainer logs ``peak_memory_bytes``, the peak since the start of the process, even without this callback.
     """
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Begin the first interval. Warn if this machine cannot measure the peak of an interval."""
+        """Reset the peak. Log a warning if this machine cannot measure the peak between two log steps."""
         if not trainer.measures.take_peak_memory():
             trainer.logger.warning(
                 "Memory: the peak memory between two log steps cannot be measured on this machine (%s), so it is not "

@@ -19,26 +19,26 @@ _METHODS = ("update", "compute", "reset", "persistent")  # methods of a metric t
 
 
 class Metrics(Callback):
-    """Updates metrics of torchmetrics with every batch and logs them as ``train/<name>`` and ``val/<name>``.
+    """Updates metrics of torchmetrics with every batch, and logs their values as ``train/<name>`` and ``val/<name>``.
 
-    Training and each validation set have their own copies of the metrics. A validation metric is computed over the
-    whole set; it is not a mean over batches. A training metric is computed at log steps, over the micro-batches since
-    the last log step. Its intermediate state is saved in checkpoints. If a metric computes a mapping, the entries of
-    the mapping are logged as ``<name>_<key>``.
+    This callback copies each metric for training and for each validation set. A validation metric is computed over the
+    whole validation set, not averaged over batches. A training metric is computed at log steps, over the micro-batches
+    since the previous log step. Checkpoints contain the accumulated values of the training metrics. If a metric
+    computes a mapping, the entries of the mapping are logged as ``<name>_<key>``.
 
-    Metrics that check their inputs may wait for the device at every batch. Pass ``validate_args=False`` to these
-    metrics to avoid the wait.
+    A metric that checks its inputs may wait for the device at every batch. To avoid the wait, create the metric with
+    ``validate_args=False``.
 
     Args:
-        metrics: mapping from a name to a ``torchmetrics.Metric`` (``pip install 'loopwright[metrics]'``). The metrics
-            are copied and not changed.
-        inputs: keys of the values that are passed to each metric's ``update``, in order. A string is the name of a
-            model output or, if there is no such output, the key of an entry of a batch that is a mapping. An integer is
-            the index, from 0, of an entry of a batch that is a list or tuple.
+        metrics: mapping from names to objects of ``torchmetrics.Metric`` (``pip install 'loopwright[metrics]'``). These
+            objects are copied and not changed.
+        inputs: keys of the values that each metric's ``update`` receives, in order. A string is the name of a model
+            output. If the model has no output of this name, the string is a key of a batch that is a mapping. An
+            integer is an index, from 0, into a batch that is a list or tuple.
 
     Raises:
-        SettingError: if an argument is invalid; during a run, if an input is missing, if the model's outputs already
-            use the name of a metric, or if a metric does not compute single numbers.
+        SettingError: if an argument is invalid. During a run, if an input is missing, if a model output has the name of
+            a metric, or if a metric computes a value that is not a single number.
     """
 
     def __init__(self, metrics: Mapping[str, Any], inputs: Sequence[str | int] = ("logits", "target")) -> None:
@@ -56,27 +56,27 @@ class Metrics(Callback):
         self._step = 0
 
     def logs(self, metric: str) -> bool:
-        """Return whether ``metric`` may be one of the metrics. The name of a metric may contain slashes."""
+        """Return whether this callback may log ``metric``. Names in the argument ``metrics`` may contain slashes."""
         return any(f"/{name}" in metric for name in self._prototypes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the training metrics, accumulated since the last log step."""
+        """Return the values that the training metrics have accumulated since the previous log step."""
         return self._training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of the training metrics."""
+        """Restore the accumulated values of the training metrics."""
         self._training.load_state_dict(state_dict)
 
     def on_train_start(
         self, trainer: Trainer, model: nn.Module, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """Store the step number, to detect the end of a step later."""
+        """Store the number of completed steps. When this number changes, `on_train_batch_end` detects a step's end."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Update the training metrics. At the end of a log step, log and reset them."""
+        """Update the training metrics. At the end of a log step, log and reset the training metrics."""
         if not trainer.is_padding:
             self._training.update(self._read(outputs, batch))
         step, is_same = trainer.global_step, trainer.global_step == self._step
@@ -165,11 +165,11 @@ class _Meters:
         for name, metric in self._metrics.items():
             metric.reset()
             metric.load_state_dict(state[name])
-        self._device = None  # the loaded state is on the CPU; the next update moves it to the device
+        self._device = None  # the loaded tensors are on the CPU; the next update moves the metrics to the device
 
 
 def _find(key: str | int, outputs: Mapping[str, Any], batch: Any) -> Any:
-    """Return the model output ``key`` or, if there is none, the entry ``key`` of the batch."""
+    """Return the model output ``key``. If the model has no such output, return the entry ``key`` of the batch."""
     parts = batch if isinstance(batch, Mapping) else dict(enumerate(batch)) if isinstance(batch, list | tuple) else {}
     if key not in outputs and key not in parts:
         known = f"an output of the model ({', '.join(outputs)}) or an entry of the batch ({', '.join(map(str, parts))})"

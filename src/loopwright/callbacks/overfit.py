@@ -1,4 +1,4 @@
-"""`OverfitOneBatch`: trains on the first micro-batch only, which any working model can memorise."""
+"""`OverfitOneBatch`: trains only on the first micro-batch, to check that the model can memorise a micro-batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _log = logging.getLogger("loopwright")
 
 
 class OverfitOneBatch(Callback):
-    """Replaces every training micro-batch by the first one, and logs whether the model memorised it.
+    """Replaces every training micro-batch by the first micro-batch. Logs whether the model memorised this micro-batch.
 
-    The dataloader is still read, so that a run differs from the run to be debugged only in its micro-batches.
-    Validations use their own batches. Dropout and augmentation inside the model remain active and prevent a low loss,
-    so turn them off. A run with this callback cannot be resumed, because its checkpoints do not contain the
+    The dataloader is still read, so that only the micro-batches differ from a run without this callback. Validation
+    batches are not replaced. Turn off dropout and augmentation inside the model, because dropout and augmentation
+    prevent a low loss. A run with this callback cannot be resumed, because checkpoints do not contain the first
     micro-batch.
 
     Args:
@@ -33,7 +33,7 @@ class OverfitOneBatch(Callback):
         SettingError: if ``goal`` is not a number above 0.
     """
 
-    repeats_first_batch: Literal[True] = True  # the plan of the run says so
+    repeats_first_batch: Literal[True] = True  # the printed plan reads this attribute
 
     def __init__(self, goal: float = 0.01) -> None:
         if isinstance(goal, bool) or not isinstance(goal, int | float):
@@ -46,10 +46,7 @@ class OverfitOneBatch(Callback):
         self._is_training = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty state.
-
-        A resume then finds an entry for this callback and calls `load_state_dict`, which raises.
-        """
+        """Return an empty mapping, so that a resume calls `load_state_dict`, which raises an error."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,12 +69,12 @@ class OverfitOneBatch(Callback):
     def on_before_forward(
         self, trainer: Trainer, model: nn.Module, batch: Any, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        """Replace the micro-batch by the first one, except in validations."""
+        """Replace a training micro-batch by the first micro-batch. Validation batches are not replaced."""
         if self._is_training:
             args[0] = self._batch
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Turn the replacement off for the validation. The next training micro-batch turns the replacement on again."""
+        """Stop replacing batches until the next training micro-batch."""
         self._is_training = False
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:

@@ -17,8 +17,8 @@ class Row:
     Attributes:
         name: name of the parameter or the module.
         shape: shape of the parameter as text, or the number of parameter tensors in the module.
-        num_parameters: number of parameters, without those whose shape is not known yet.
-        trained: whether the optimizer trains them; "partly" if it trains only some of them.
+        num_parameters: number of scalar parameters. A tensor of unknown shape counts as 0.
+        trained: whether the optimizer trains the parameters; "partly" if the optimizer trains only some of them.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Row:
 
 
 def parameter_table(rows: Sequence[Row], max_rows: int) -> str:
-    """Return a table with a row for each parameter, and a row with the total.
+    """Return a table with a row for each parameter tensor, and a row with the total.
 
-    If there are more than ``max_rows`` parameters, there is a row for each module instead: the names are cut after the
-    largest number of parts that gives at most ``max_rows`` rows. If even the children of the model are more, the last
-    row contains all others.
+    If there are more than ``max_rows`` parameter tensors, tensors whose names have the same first components share a
+    row. The number of compared components is the largest number that gives at most ``max_rows`` rows. If one component
+    still gives more rows, the last rows are joined into a row named ``others``.
     """
     depth = max((row.name.count(".") + 1 for row in rows), default=1)
     groups = _grouped(rows, depth)
@@ -61,7 +61,7 @@ def parameter_table(rows: Sequence[Row], max_rows: int) -> str:
 
 
 def _grouped(rows: Sequence[Row], depth: int) -> dict[str, list[Row]]:
-    """Return the rows by the first ``depth`` parts of their names."""
+    """Group the rows by the first ``depth`` components of their names."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(".".join(row.name.split(".")[:depth]), []).append(row)
@@ -69,7 +69,7 @@ def _grouped(rows: Sequence[Row], depth: int) -> dict[str, list[Row]]:
 
 
 def _joined(name: str, rows: Sequence[Row]) -> Row:
-    """Return one row for several rows. A row that already has this name is returned unchanged."""
+    """Join several rows into one row. A single row that already has this name is returned unchanged."""
     if len(rows) == 1 and rows[0].name == name:
         return rows[0]
     trained = {row.trained for row in rows}

@@ -6,8 +6,8 @@ import re
 
 import torch
 
-# Peaks in TFLOP/s from the data sheets of the vendors, without sparsity. 16-bit products are accumulated in float32.
-# Columns: bfloat16, float16, TF32, float32; None: not supported, or not listed.
+# Peaks in TFLOP/s from the data sheets of the vendors, without sparsity. Products of 16-bit floats are accumulated in
+# float32. Columns: bfloat16, float16, TF32, float32. None: the dtype is not supported, or its peak is not listed.
 _PEAKS: dict[str, tuple[float | None, float | None, float | None, float | None]] = {
     "B200": (2250, 2250, 1125, None),
     "H200 NVL": (835.5, 835.5, 417.5, 60),
@@ -29,13 +29,15 @@ _PEAKS: dict[str, tuple[float | None, float | None, float | None, float | None]]
 
 
 def peak_flops_of(device_name: str, dtype: torch.dtype) -> float | None:
-    """Return the peak of a GPU in FLOP/s; None if it is unknown.
+    """Return the peak of a GPU in FLOP/s; None if the peak is unknown.
+
+    A row of the table matches if ``device_name`` contains all words of the row's name, in order. The first matching row
+    is used.
 
     Args:
-        device_name: name that the driver reports, such as "NVIDIA H100 80GB HBM3". The words of a name in the table
-            must occur in it in this order. The first such row is used.
-        dtype: dtype of the matrix products. For float32, TF32 counts if ``torch.get_float32_matmul_precision()`` allows
-            it.
+        device_name: name that the driver reports, such as "NVIDIA H100 80GB HBM3".
+        dtype: dtype of the matrix products. For float32, the peak of TF32 is returned if
+            ``torch.get_float32_matmul_precision()`` allows TF32.
     """
     for name, (bfloat16, float16, tf32, float32) in _PEAKS.items():
         if re.search(r"\b" + r"\b.*\b".join(name.split()) + r"\b", device_name):

@@ -27,16 +27,17 @@ _NUM_ROWS = 50
 class Profile(Callback):
     """Records the steps ``first_step`` to ``first_step + num_steps - 1`` with `torch.profiler`.
 
-    The result is written to ``profile/`` in the run directory: ``steps_N_to_M.json``, a Chrome trace for
-    https://ui.perfetto.dev, and ``steps_N_to_M.txt``, a table of the operations that take most of the time. Validations
-    and saves between these steps are also recorded. The weights of the run do not change. Processes of dataloader
-    workers are not recorded.
+    The folder ``profile/`` in the run directory receives two files. ``steps_N_to_M.json`` is a Chrome trace, which
+    https://ui.perfetto.dev opens. ``steps_N_to_M.txt`` is a table of the operations that take the most time.
+    Validations and saves between these steps are also recorded. Processes of dataloader workers are not recorded.
 
-    Recorded steps are slower. A trace has about 1 MB for each 1,000 operations, so record only a few steps.
+    Profiling does not change the trained weights, but a recorded step is slower. A trace has about 1 MB for each 1,000
+    operations, so record only a few steps.
 
     Args:
-        first_step: number of the first recorded step, from 1. The first steps of a run are slower than later ones.
-        num_steps: number of recorded steps. If the fit ends earlier, the trace ends with the fit.
+        first_step: number of the first recorded step, from 1. Do not choose the first steps of a run, because these
+            steps are slower than later steps.
+        num_steps: number of recorded steps. If the fit ends earlier, fewer steps are recorded.
 
     Raises:
         SettingError: if an argument is not a positive integer, or if the trainer is built without a ``run_dir``.
@@ -49,23 +50,23 @@ class Profile(Callback):
         self._is_done = False
 
     def setup(self, trainer: Trainer) -> None:
-        """Check that there is a run directory.
+        """Check that the trainer has a run directory.
 
         Raises:
-            SettingError: if there is none.
+            SettingError: if the trainer has no run directory.
         """
         if trainer.run_dir is None:
-            raise SettingError("run_dir", "=null: expected a directory, to which Profile writes the trace.")
+            raise SettingError("run_dir", "=null: expected a directory for the trace of Profile.")
 
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Arrange that the profiler is stopped if an exception ends the fit."""
+        """Register a function that stops the profiler when the fit ends, even after an exception."""
         self._is_done = False
         stack.callback(self._stop)
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Start the profiler at the first micro-batch of the first step."""
+        """Start the profiler at the first micro-batch of the step ``first_step``."""
         if not self._is_done and self._profiler is None and trainer.global_step + 1 == self._first_step:
             own = _ACTIVITIES.get(trainer.device.type)
             self._profiler = profile(activities=[ProfilerActivity.CPU, *([] if own is None else [own])])
@@ -74,12 +75,12 @@ class Profile(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Write the result after the last micro-batch of the last step."""
+        """Write the files after the last recorded step."""
         if self._profiler is not None and trainer.global_step == self._first_step + self._num_steps - 1:
             self._write(trainer)
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Write the result if the fit ends in a recorded step. Warn if no step was recorded."""
+        """Write the files if the fit ends before the last step to record. Log a warning if no step was recorded."""
         if self._profiler is not None:
             self._write(trainer)
         elif not self._is_done:
@@ -103,7 +104,8 @@ class Profile(Callback):
         folder = trainer.run_dir / FOLDER
         folder.mkdir(exist_ok=True)
         stem = f"steps_{self._first_step}_to_{trainer.global_step}"
-        with tempfile.TemporaryDirectory() as temporary:  # the profiler writes to a path, and would follow a link there
+        # The profiler follows links when it writes a file. In a new temporary directory there are no links.
+        with tempfile.TemporaryDirectory() as temporary:
             trace = Path(temporary) / "trace.json"
             profiler.export_chrome_trace(str(trace))
             replace_file(folder / f"{stem}.json", trace.read_bytes())

@@ -33,17 +33,18 @@ class Writer(Protocol):
 class SampleText(Callback):
     """Generates a text with the model at the end of each validation, and logs it as ``val/sample``.
 
-    The random numbers for the text depend only on the run's seed and the step, and generating the text does not affect
-    training. Invalid UTF-8 and unprintable characters, which could move a terminal's cursor, are replaced by U+FFFD.
+    The sampled bytes depend only on the weights, the run's seed and the step. Generating the text does not affect
+    training. Invalid UTF-8 and unprintable characters are replaced by U+FFFD, because unprintable characters could move
+    a terminal's cursor.
 
     Args:
         prompt: beginning of the text, at least one character.
         num_tokens: number of bytes to generate.
-        temperature: divisor of the logits. 1 samples from the model's probabilities, a lower value makes likely bytes
-            more likely, and 0 always chooses the most likely byte.
+        temperature: divisor of the logits. 1 samples from the model's probabilities. A lower value makes likely bytes
+            more likely. 0 always chooses the most likely byte.
 
     Raises:
-        SettingError: if an argument is invalid; when the trainer is built, if the model does not generate bytes.
+        SettingError: if an argument is invalid, or when a trainer is built whose model does not generate bytes.
     """
 
     def __init__(self, prompt: str = "The ", num_tokens: int = 200, temperature: float = 0.8) -> None:
@@ -64,7 +65,7 @@ class SampleText(Callback):
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Generate and log a text.
 
-        The model is in evaluation mode, and torch's random generators are in the states for validations.
+        During this hook, the model is in evaluation mode, and torch's random generators have the seeds for validations.
         """
         device = next(model.parameters()).device
         prompt_BT = torch.tensor([list(self._prompt.encode())], device=device)
@@ -74,7 +75,7 @@ class SampleText(Callback):
 
 
 def readable(tokens: list[int]) -> str:
-    """Decode bytes, and replace characters that are not safe to print."""
+    """Decode bytes as UTF-8, and replace invalid bytes and unprintable characters by U+FFFD. Newlines are kept."""
     text = bytes(tokens).decode("utf-8", errors="replace")
     return "".join(char if char.isprintable() or char == "\n" else _UNPRINTABLE for char in text)
 

@@ -1,4 +1,4 @@
-"""Functions that check the saved state of a callback when a run is resumed."""
+"""Functions that check the ``state_dict`` of a callback in a checkpoint when a run is resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_NAME_CHARACTERS = 200  # maximum number of characters for the names in an e
 
 
 def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that a saved state has the same keys as ``own``, the state that the callback would save.
+    """Check that ``saved``, from a checkpoint, has the same keys as ``own``, the ``state_dict`` of the callback.
 
     Raises:
         CheckpointError: if the keys differ; the message contains both lists of keys.
@@ -24,10 +24,10 @@ def check_names(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any])
 
 
 def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Check that the settings in a saved state are equal to ``own``, the settings of the callback in this run.
+    """Check that the settings in ``saved``, from a checkpoint, are equal to ``own``, the settings in this run.
 
     Raises:
-        CheckpointError: if settings differ; the message contains the saved values and the values in this run.
+        CheckpointError: if a setting differs; the message contains the saved value and the value in this run.
     """
     names = [name for name in own if saved[name] != own[name]]
     if names:
@@ -39,10 +39,10 @@ def check_settings(callback: str, saved: Mapping[str, Any], own: Mapping[str, An
 
 
 def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
-    """Check that the entries ``names`` of a saved state are integers of at least 0.
+    """Check that the entries ``names`` of ``saved`` are integers of at least 0.
 
     Raises:
-        CheckpointError: if an entry is not such an integer; the message names the first wrong entry.
+        CheckpointError: if an entry is not an integer or is below 0; the message names the first wrong entry.
     """
     for name in names:
         if type(saved[name]) is not int or saved[name] < 0:
@@ -51,7 +51,7 @@ def check_counts(callback: str, saved: Mapping[str, Any], *names: str) -> None:
 
 
 def check_numbers(callback: str, saved: Mapping[str, Any], *names: str) -> None:
-    """Check that the entries ``names`` of a saved state are numbers, which may be NaN or infinite.
+    """Check that the entries ``names`` of ``saved`` are numbers. NaN and infinite numbers are accepted.
 
     Raises:
         CheckpointError: if an entry is not a number; the message names the first wrong entry.

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 class StopOnNonFinite(Callback):
     """Ends a run before an update with a NaN or infinite loss or gradient, and refuses to save non-finite weights.
 
-    Losses and gradients are checked at the first step of a fit and at log steps, where the loop waits for the device
-    anyway. Other steps are not checked by default, because each check waits for the device.
+    Losses and gradients are checked at the first step of a fit and at log steps. A check waits for the device, and the
+    loop waits for the device at log steps even without a check. Other steps are not checked by default.
 
-    With ``precision=fp16``, only losses are checked: there, an update whose gradients are infinite is skipped, and the
-    scale of the loss is lowered.
+    With ``precision=fp16``, only losses are checked, because torch's gradient scaler skips an update with infinite
+    gradients and lowers the scale of the loss.
 
     Before a save, parameters and buffers are checked. A parameter or buffer that was not finite at the start of the
-    fit, such as a mask with infinite entries, is excluded.
+    fit, such as a mask with infinite entries, is not checked.
 
     Args:
-        every_step: whether to check before every update; this waits for the device once per step.
-        skip: maximum number of consecutive updates that are skipped because a loss or gradient is not finite. One
-            more such update ends the run; with 0, the first such update ends the run. A skipped update
-            is counted in the metric ``train/skipped_updates``, and schedulers do not count its step. A skipped step
-            restores the buffers of the model, so every step first copies the buffers. A value above 0 requires
-            ``every_step``.
+        every_step: whether to check before every update. Each check waits for the device.
+        skip: maximum number of consecutive updates that are skipped because a loss or gradient is not finite. After
+            ``skip`` skipped updates, the next update with a non-finite loss or gradient ends the run. A skipped update
+            is counted in the metric ``train/skipped_updates``, and does not step the schedulers. A skipped update
+            restores the model's buffers from a copy that is made at the beginning of every step. A value above 0
+            requires ``every_step``.
 
     Raises:
         SettingError: if ``every_step`` is not a bool, if ``skip`` is not an integer of at least 0, or if ``skip`` is
@@ -61,7 +61,7 @@ class StopOnNonFinite(Callback):
         self._num_skipped_in_a_row = 0
         self._is_first = False
         self._losses: list[Tensor] = []
-        self._num_items: list[Tensor] = []  # on an accelerator, so read only for an error message
+        self._num_items: list[Tensor] = []  # may be on an accelerator, so the values are read only for an error message
         self._last_checkpoint: Path | None = None
         self._finite_at_start: dict[str, torch.Size] = {}  # shapes of the buffers that were finite, by name
         self._infinite_at_start: set[str] = set()  # names of the parameters that were not finite
@@ -86,7 +86,7 @@ class StopOnNonFinite(Callback):
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: Any
     ) -> None:
-        """Request a check of the first step."""
+        """Clear the losses of an earlier fit, and enable the check at the first step."""
         self._is_first = True
         self._losses.clear()
         self._num_items.clear()
@@ -110,7 +110,7 @@ class StopOnNonFinite(Callback):
             ]
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
-        """Store the loss of each micro-batch, on its device, if the step is to be checked."""
+        """If the step will be checked, store the loss of the micro-batch. The loss stays on its device."""
         if self._every_step or self._is_first or trainer.is_log_step:
             self._losses.append(outputs["loss"].detach())
             if isinstance(outputs.get("num_items"), Tensor):
@@ -120,8 +120,8 @@ class StopOnNonFinite(Callback):
         """Check the losses and gradients of the step.
 
         Raises:
-            NonFiniteError: if a loss or gradient is not finite and no more updates may be skipped. The message names
-                the step, the learning rate and the last checkpoint.
+            NonFiniteError: if a loss or gradient is not finite and ``skip`` consecutive updates were already skipped.
+                The message names the step, the learning rate and the last checkpoint.
         """
         if not self._losses:
             return
@@ -133,7 +133,7 @@ class StopOnNonFinite(Callback):
         gradients = _largest([parameter.grad for parameter in checked if parameter.grad is not None])
         is_loss_finite, is_gradient_finite = torch.stack(
             [losses.isfinite().all(), gradients.isfinite().to(losses.device)]
-        ).tolist()  # waits for the device once
+        ).tolist()  # one transfer from the device for both results
         if is_loss_finite and is_gradient_finite:
             self._num_skipped_in_a_row = 0
             return
@@ -196,7 +196,7 @@ def _rates(optimizer: Optimizer | None) -> str:
 
 
 def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]) -> None:
-    """Restore buffers and their values, even if the forward pass replaced a buffer by another tensor."""
+    """Restore the values of buffers. A buffer that the forward pass has replaced by another tensor is put back."""
     with torch.no_grad():
         for module, name, buffer, values in buffers:
             if buffer is not None and values is not None:
@@ -205,7 +205,7 @@ def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]])
 
 
 def _are_finite(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
-    """Return for each tensor whether all of its numbers are finite. This waits for the device."""
+    """Return for each tensor whether all of its numbers are finite. The call waits for the device."""
     norms = _norms([tensor.detach() for tensor in tensors.values()])
     return {
         name: math.isfinite(norm)
@@ -214,12 +214,12 @@ def _are_finite(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
 
 
 def _largest(tensors: list[Tensor]) -> Tensor:
-    """Return the largest magnitude in ``tensors``, a scalar on the first tensor's device; NaN if any value is NaN."""
+    """Return the largest magnitude in ``tensors`` as a scalar on the first tensor's device; NaN if a value is NaN."""
     return torch.stack(_norms(tensors) or [torch.zeros(())]).max()
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Return the largest magnitude in each tensor, on the first tensor's device; 0 if a tensor has no floats."""
+    """Return the largest magnitude in each tensor, on the first tensor's device; 0 for an empty or integer tensor."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
     is_number = [bool(t.numel()) and (t.is_floating_point() or t.is_complex()) for t in dense]
     numbers = [t for t, is_one in zip(dense, is_number, strict=True) if is_one]

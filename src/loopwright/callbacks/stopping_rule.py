@@ -1,4 +1,4 @@
-"""`StoppingRule`: decides for `EarlyStopping` when to stop. It uses only its settings and a metric's values."""
+"""`StoppingRule`: decides from the values of a metric whether `EarlyStopping` stops a run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from loopwright.errors import check_count, refuse, refuse_type
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Summary of the values of a metric so far. Values and steps are None before the first validation.
+    """Summary of the values of a metric so far. Before the first validation, values and steps are None.
 
     Attributes:
         best: best value so far.
         best_step: step of the best value.
         last: most recent value.
         last_step: step of the most recent value.
-        num_not_better: number of validations since the best value.
+        num_not_better: number of validations since the best value; 0 before the first validation.
     """
 
     best: float | None = None
@@ -56,9 +56,9 @@ class StoppingRule:
             _check_number("divergence_threshold", self.divergence_threshold, "a number, or null to turn it off")
 
     def after(self, seen: Seen, value: float, step: int) -> Seen:
-        """Return the summary ``seen``, updated with the metric's ``value`` at ``step``.
+        """Return ``seen``, updated with the metric's ``value`` at ``step``.
 
-        A second value at the same step is ignored, because a repeated validation is counted once.
+        A second value at the same step is ignored, so that a repeated validation is counted once.
         """
         if step == seen.last_step:
             return seen
@@ -83,7 +83,7 @@ class StoppingRule:
         return f"{now}; the best value, {seen.best:.6g} after step {seen.best_step}, was not improved{by} in {since}"
 
     def larger_patience(self, seen: Seen) -> int | None:
-        """Return a patience with which the run would not be stopped, or None if it is stopped with any patience."""
+        """Return a patience with which this rule would not stop the run; None if every patience stops the run."""
         patience = 2 * max(self.patience, seen.num_not_better)
         return patience if replace(self, patience=patience).reason(seen) is None else None
 

@@ -19,11 +19,11 @@ MODEL_FILE = "model.txt"
 class Summary(Callback):
     """Passes a table of the model's parameters to the loggers at the start of a fit, and writes it to ``model.txt``.
 
-    Each row contains a name, the shape, the number of parameters, and whether the optimizer trains them. The file is in
-    the run directory, if there is one.
+    Each row contains the name and shape of a parameter tensor, its number of parameters, and whether the optimizer
+    trains the tensor. The file is in the run directory. Without a run directory, no file is written.
 
     Args:
-        max_rows: maximum number of rows. If the model has more parameter tensors, the tensors of a module share a row.
+        max_rows: maximum number of rows. In a model with more parameter tensors, the tensors of a module share a row.
     """
 
     def __init__(self, max_rows: int = 40) -> None:
@@ -33,7 +33,7 @@ class Summary(Callback):
         """Log and write the table."""
         groups = [] if trainer.optimizer is None else trainer.optimizer.param_groups
         updated = {id(parameter) for group in groups for parameter in group["params"]}
-        rows = [  # torch.compile puts _orig_mod before the names
+        rows = [  # torch.compile adds the prefix _orig_mod to the names
             Row.of(name.replace("_orig_mod.", ""), parameter, parameter.requires_grad and id(parameter) in updated)
             for name, parameter in trainer.model.named_parameters()
         ]

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Throughput(Callback):
-    """Logs ``train/samples_per_second`` and ``train/items_per_second`` at log steps, over the time since the last one.
+    """Logs ``train/samples_per_second`` and ``train/items_per_second`` at log steps.
 
-    The time of validations and saves is not counted. Items are the output ``num_items`` of the model, such as the
-    number of unmasked tokens. Without this output, only samples are logged. If the number of samples in a micro-batch
-    is unknown, only items are logged. The steps per second are logged without this callback.
+    The rates are means since the previous log step, without the time of validations and saves. The number of items is
+    the model output ``num_items``, such as the number of unmasked tokens. If the model has no output ``num_items``,
+    only samples are logged. If the number of samples in a micro-batch is unknown, only items are logged. The trainer
+    logs the steps per second even without this callback.
     """
 
     def __init__(self) -> None:
@@ -31,11 +32,11 @@ class Throughput(Callback):
     def _clear(self) -> None:
         self._num_samples: int | None = 0  # None: unknown
         self._num_items = 0.0
-        self._num_items_on_device: Tensor | None = None  # read at log steps only
+        self._num_items_on_device: Tensor | None = None  # transferred to the CPU only at log steps
         self._has_items = False
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Start to count."""
+        """Reset the counts."""
         self._seconds = 0.0
         self._clear()
 
@@ -70,7 +71,7 @@ class Throughput(Callback):
 
 
 def _exact(num_items: Tensor) -> Tensor:
-    """Return a number of items in a dtype that is wide enough for sums. MPS has no float64."""
+    """Convert a number of items to a wide dtype, in which sums are exact. MPS does not support float64."""
     if not num_items.is_floating_point():
         return num_items.detach().to(torch.int64)
     return num_items.detach().to(torch.float32 if num_items.device.type == "mps" else torch.float64)

@@ -23,13 +23,14 @@ _MAX_RESERVE_SECONDS = 30.0
 class TimeLimit(Callback):
     """Interrupts a fit before the time limit.
 
-    The fit completes the current step and saves a checkpoint. A running validation is aborted. The time reserved before
-    the limit is the sum of twice the longest save so far, the longest time between two checks of the clock, and 5 % of
-    the limit (at most 30 seconds).
+    An interrupted fit completes the current step and saves a checkpoint. A running validation is aborted. The fit is
+    interrupted before the limit, so that there is time for the save. The reserved time is the sum of three durations:
+    twice the longest save so far, the longest time between two checks of the clock, and 5 % of the limit (at most 30
+    seconds).
 
     Args:
-        minutes: time limit in minutes of wall time since the trainer was built; all fits of the trainer count. A run
-            that is resumed in a new process has the full time limit again.
+        minutes: time limit in minutes of wall time since the trainer was built. The time between two fits also counts.
+            A run that is resumed in a new process has the full time limit again.
 
     Raises:
         SettingError: if ``minutes`` is not a number above 0.
@@ -61,7 +62,7 @@ class TimeLimit(Callback):
         self._check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Store the time at which a save begins."""
+        """Store the time at which the save begins."""
         self._save_began_seconds = time.monotonic()
 
     def on_after_save_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:

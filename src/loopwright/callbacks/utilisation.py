@@ -1,4 +1,4 @@
-"""`Utilisation`: logs the floating-point operations per second of a fit, and their share of the device's peak."""
+"""`Utilisation`: logs the floating-point operations per second of a fit, also as a fraction of the device's peak."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 class Utilisation(Callback):
     """Logs ``train/teraflops_per_second`` and, if the peak is known, ``train/flops_utilisation_fraction`` at log steps.
 
-    The floating-point operations (FLOPs) of one forward and backward are counted once in a fit, after its first
-    micro-batch; see `loopwright.engine.flops`. The FLOPs of other micro-batches are proportional to their number of
-    samples. Only matrix products, convolutions and attention are counted, and not the update. The training time is
-    measured without validations and saves.
+    `loopwright.engine.flops` counts the floating-point operations (FLOPs) of one forward and backward, once in each
+    fit. The counted micro-batch is the first micro-batch of the fit. The FLOPs of other micro-batches are assumed to be
+    proportional to the number of samples. Only matrix products, convolutions and attention are counted. The optimizer's
+    update is not counted. The training time does not include validations and saves.
 
     Args:
-        peak_flops: peak of the device in FLOP/s for the dtype of the computations, such as 989e12. None: the peak of
-            known GPUs. If the device is unknown, a warning is logged once and only FLOP/s are logged.
+        peak_flops: peak of the device in FLOP/s for the dtype of the matrix products, such as 989e12. None selects the
+            peak in the table of known GPUs. If the table does not contain the device, only
+            ``train/teraflops_per_second`` is logged, and a warning is logged once.
 
     Raises:
         SettingError: if ``peak_flops`` is not a positive number.
@@ -63,7 +64,7 @@ class Utilisation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any, batch_idx: int
     ) -> None:
-        """Count the FLOPs of the first micro-batch. At the end of a log step, log the rate."""
+        """Count the FLOPs of the first micro-batch. At the end of a log step, log the FLOPs per second."""
         num_units = trainer.measures.num_samples(batch)
         if num_units is None:
             num_units = 1
@@ -85,6 +86,6 @@ class Utilisation(Callback):
 
 
 def _dtype(trainer: Trainer) -> torch.dtype:
-    """Return the dtype of the matrix products: the dtype of autocast, or else of the first parameter."""
+    """Return the dtype of autocast; without autocast, the dtype of the first floating-point parameter."""
     floats = (each.dtype for each in trainer.model.parameters() if each.is_floating_point())
     return trainer.precision.autocast_dtype or next(floats, torch.float32)

@@ -1,4 +1,4 @@
-"""A callback that evaluates a language model on downstream tasks, the validation loop that it runs, and tokenizers."""
+"""A callback that evaluates a language model on downstream tasks, the callback's validation loop, and tokenizers."""
 
 from loopwright.downstream.harness import EleutherEvalHarness
 from loopwright.downstream.requests import EleutherEvalHarnessLoop

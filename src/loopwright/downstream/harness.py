@@ -1,4 +1,4 @@
-"""`EleutherEvalHarness`: a callback that runs tasks of EleutherAI's Evaluation Harness on the model in memory."""
+"""`EleutherEvalHarness`: a callback that runs tasks of EleutherAI's Evaluation Harness on the trainer's model."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ _log = logging.getLogger("loopwright")
 class EleutherEvalHarness(ValidationCallback):
     """Runs tasks of the Evaluation Harness after validations (``pip install 'loopwright[eval]'``).
 
-    The trainer's model in memory answers the requests of the harness, in validations that use an
-    `EleutherEvalHarnessLoop`. The model must have ``context_length`` and ``logits(tokens)``, as described in
+    The trainer's model answers the requests of the harness, in validations that use an `EleutherEvalHarnessLoop`. The
+    model must have the attribute ``context_length`` and the method ``logits(tokens)``, as described in
     `loopwright.protocols.LanguageModel`.
 
     Results are logged as ``<name>/<task>/<metric>``, or as ``<name>/<task>/<metric>/<filter>`` if a task filters
-    the model's answers. The results are also logged as a table. After step 100, for example, they are written to
-    ``downstream/<name>/step_00000100.json`` in the run directory. Random choices, such as examples and sampled tokens,
-    depend only on the seeds and the step, and do not affect the training.
+    the model's answers. The results are also logged as a table, and written to a file in the run directory. For step
+    100, this file is ``downstream/<name>/step_00000100.json``. Random choices, such as the choice of few-shot examples
+    and sampled tokens, depend only on the seeds and the step. Random choices do not affect the training.
 
     Source: L. Gao et al., "The Language Model Evaluation Harness", https://github.com/EleutherAI/lm-evaluation-harness.
 
     Args:
         tasks: names of tasks and groups that ``task_dir`` or the harness defines. The harness may download the data of
             its own tasks.
-        every_n_vals: number of rounds of validations from one evaluation to the next. The tasks also run after the last
-            round.
+        every_n_vals: number of rounds of validations from one evaluation to the next. The last round of a fit also
+            runs the tasks.
         name: prefix of the metrics' names, and name of the folder for the results.
-        task_dir: directory that defines tasks in YAML and JSON Lines files; None selects the tasks that are shipped
+        task_dir: directory with YAML and JSON Lines files that define tasks. None selects the tasks that are shipped
             with Loopwright.
         tokenizer: tokenizer of the model; None selects `ByteTokenizer`, in which each byte is a token.
         batch_size: number of token rows in one forward pass of the model.
         limit: number of documents that each task uses, starting with its first document. A number below 1 is a fraction
             of the documents. None means all documents.
-        num_fewshot: number of examples before each question; None means the number in the task's settings. A task
-            that sets 0 always uses 0.
-        gen_kwargs: settings for generating text, which override the settings of each task that generates text. Accepted
-            names: ``temperature``, ``top_k``, ``top_p``, ``do_sample``, ``until``, ``max_gen_toks``.
-        bootstrap_iters: number of bootstrap samples for standard errors; with 0 no standard errors are computed.
+        num_fewshot: number of few-shot examples before each question; None means the number in the task's settings. A
+            task whose own setting is 0 keeps 0.
+        gen_kwargs: settings for generating text, which override the settings of each task that generates text. The
+            accepted names are ``temperature``, ``top_k``, ``top_p``, ``do_sample``, ``until`` and ``max_gen_toks``.
+        bootstrap_iters: number of bootstrap samples for standard errors. With 0, no standard errors are computed.
         fewshot_seed: seed for choosing the ``num_fewshot`` examples.
 
     Raises:
-        SettingError: if a setting is invalid or a task is unknown; when the trainer is built, if the data of a task
+        SettingError: if a setting is invalid or a task is unknown. When the trainer is built, if the data of a task
             cannot be loaded, or if the model has no ``context_length`` or no ``logits``.
         ImportError: if the extra ``eval`` is not installed.
     """
@@ -130,7 +130,7 @@ class EleutherEvalHarness(ValidationCallback):
                 check_documents(task, self._limit, self._fewshot_seed)
 
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
-        """Run the tasks, log the results as metrics and as a table, and write them to a file."""
+        """Run the tasks, log the results as metrics and as a table, and write the results to a file."""
         import lm_eval  # optional dependency
 
         assert isinstance(trainer.model, LanguageModel), "checked in setup"
@@ -159,7 +159,7 @@ class EleutherEvalHarness(ValidationCallback):
             self._answers.append(outputs)
 
     def _set_up(self, task: Any, context_length: int) -> None:
-        """Override settings of a task in the same way as the harness's command-line program, and check the settings."""
+        """Override settings of a task like the command-line program of the harness, and check the settings."""
         if getattr(task, "UNSAFE_CODE", False):
             raise refuse("tasks", task.task_name, "tasks that do not execute code from the model's answers")
         if task.get_config("output_type") == "generate_until":
@@ -198,7 +198,7 @@ class EleutherEvalHarness(ValidationCallback):
     def _save(
         self, trainer: Trainer, folder: Path, results: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Write the results as JSON. If a checkpoint is validated and the file exists, use a new file name."""
+        """Write the results as JSON. In a validation of a checkpoint, do not overwrite a file: use a new file name."""
         checkpoint = trainer.validation_checkpoint
         kept = {
             "step": trainer.global_step,
@@ -219,14 +219,14 @@ class EleutherEvalHarness(ValidationCallback):
                     raise OSError(errno.ELOOP, f"{place.name} is a link; remove it or move it away")
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, (json.dumps(kept, indent=1, default=str) + "\n").encode())
-        except OSError as error:  # the metrics are already logged; if the disk is full, the next checkpoint fails
+        except OSError as error:  # only a warning, because the metrics are already logged
             _log.warning("%s: cannot be written: %s.", path, error.strerror or error)
 
 
 def _metrics(entries: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers in the harness's results of one task.
 
-    The harness's keys have the form ``metric,filter``. The returned names have the form ``metric/filter``, or
+    Keys of ``entries`` have the form ``metric,filter``. Keys of the result have the form ``metric/filter``, or
     ``metric`` if the filter is ``none``.
     """
     metrics = {}
@@ -248,7 +248,7 @@ def _table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 @contextmanager
 def _quiet_harness() -> Iterator[None]:
-    """Disable the harness's progress bars and send its log records to Loopwright's log, within this context."""
+    """Within this context, disable the harness's progress bars and log the harness's warnings to ``loopwright``."""
     import lm_eval.api.task  # optional dependency
 
     with ExitStack() as stack:
@@ -262,7 +262,7 @@ def _quiet_harness() -> Iterator[None]:
 
 
 class _ToOurLog(logging.Handler):
-    """Logs the harness's warnings at level INFO, because the warnings are intended for authors of tasks."""
+    """Logs the harness's warnings at level INFO, because the warnings address authors of tasks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:

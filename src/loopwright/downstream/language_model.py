@@ -1,4 +1,4 @@
-"""`TrainedModel`: gives the Evaluation Harness access to the model of a trainer."""
+"""`TrainedModel`: answers requests of the Evaluation Harness with the model of a trainer."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 _T = TypeVar("_T")
-_MAX_NEW_TOKENS = 256  # default for tasks without max_gen_toks, equal to the harness's default
+_MAX_NEW_TOKENS = 256  # for tasks without max_gen_toks; equal to the harness's default
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
 _log = logging.getLogger("loopwright")
 
-# A function that receives the kind of the requests and the batches of requests. It runs a validation on the batches,
-# and returns the model's answer to each batch.
+# A function that runs a validation and returns the model's answer to each batch. The arguments are the kind of the
+# requests and the batches of requests.
 Ask = Callable[[str, Batches], list[dict[str, Any]]]
 
 
 class TrainedModel:
-    """Answers requests of the harness by running validations of the model in memory.
+    """Answers requests of the harness by running validations of the trainer's model.
 
-    It has the attributes and methods that ``lm_eval.evaluate`` uses. It calls methods of the harness's ``TemplateLM``
-    to split strings into tokens. It is not a subclass of ``TemplateLM``, so that importing this module does not import
+    This class has the attributes and methods that ``lm_eval.evaluate`` uses, and calls methods of the harness's
+    ``TemplateLM``. This class is not a subclass of ``TemplateLM``, because importing this module would then import
     ``lm_eval``.
 
     Args:
-        ask: function that runs a validation on batches of requests and returns the answer to each batch.
+        ask: function that runs a validation on batches of requests and returns the model's answer to each batch.
         tokenizer: tokenizer of the model.
         context_length: maximum number of tokens in one input row of the model.
         batch_size: number of token rows in one forward pass of the model.
@@ -60,7 +60,7 @@ class TrainedModel:
 
     @property
     def prefix_token_id(self) -> int:
-        """Token that is placed before a string without a context."""
+        """Token that the model reads first if a request has no context."""
         return self._tokens.prefix_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
@@ -74,7 +74,7 @@ class TrainedModel:
         return pair
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Return each continuation's log-likelihood in nats, and whether greedy decoding would generate it."""
+        """Return each continuation's log-likelihood in nats, and whether greedy decoding yields the continuation."""
         from lm_eval.api.model import TemplateLM  # optional dependency
 
         answers: list[tuple[float, bool]] = TemplateLM.loglikelihood(self, requests, disable_tqdm=True)
@@ -83,8 +83,8 @@ class TrainedModel:
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Return the log-likelihood of each string in nats.
 
-        Every token is predicted once. A string that is longer than the model's context is divided into windows. Each
-        token is then predicted from the earlier tokens in its window.
+        Every token is predicted once. A string that is longer than the model's context is divided into windows. In each
+        window, a token is predicted from the earlier tokens of the window.
         """
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # optional dependency
 
@@ -105,7 +105,7 @@ class TrainedModel:
         return totals
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return the string that the model generates after each context, up to a stop sequence or the token limit."""
+        """Return the text that the model generates after each context, up to a stop sequence or the token limit."""
         by_settings: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             by_settings.setdefault(repr(sorted(request.args[1].items())), []).append(i)
@@ -156,7 +156,7 @@ class Generation:
     """Settings for generating text.
 
     Args:
-        given: values of settings, by the names that the harness uses.
+        given: settings as named in ``generation_kwargs`` of a task.
         tokenizer: tokenizer of the model.
         context_length: maximum number of tokens in one input row of the model.
 
@@ -190,7 +190,7 @@ class Generation:
             )
 
     def is_done(self, tokens: list[int]) -> bool:
-        """Return whether the tokens contain a stop sequence or end with the end token."""
+        """Return whether the text of ``tokens`` contains a stop sequence, or ``tokens`` ends with the end token."""
         if tokens[-1] == self._tokenizer.end_token:
             return True
         text = self._tokenizer.decode(tokens)
@@ -210,7 +210,7 @@ def _prompts(prompts: Mapping[int, list[int]], settings: Generation, group: Sequ
 
 
 def _check_types(given: Mapping[str, Any]) -> None:
-    """Refuse values that would be converted silently, such as ``"false"`` to true or 2.9 tokens to 2."""
+    """Refuse values that the harness would convert silently, such as ``"false"`` to true or 2.9 tokens to 2."""
     until = given.get("until", [])
     if not all(isinstance(stop, str) for stop in ([until] if isinstance(until, str) else until or [])):
         raise refuse("gen_kwargs.until", until, "a string or a list of strings")

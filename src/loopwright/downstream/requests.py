@@ -28,11 +28,12 @@ class Request(Protocol):
 class EleutherEvalHarnessLoop(ValidationLoop):
     """Validation loop over batches of requests. No loss is computed.
 
-    A batch calls the model's ``logits``, or ``begin`` and ``go_on`` if the model caches keys and values.
+    A batch calls the model's ``logits``. To generate tokens with a model that caches earlier tokens, a batch calls
+    ``begin`` and ``go_on``.
 
-    Its hooks are ``on_eleuther_eval_harness_start``, ``…_end``, ``…_exception``, ``…_batch_start``, ``…_batch_end``,
-    ``…_step_start`` and ``…_step_end``. The hooks ``…_step_end`` and ``…_batch_end`` receive the answers as
-    ``outputs``.
+    The hooks of this loop are ``on_eleuther_eval_harness_start``, ``…_end``, ``…_exception``, ``…_batch_start``,
+    ``…_batch_end``, ``…_step_start`` and ``…_step_end``. The hooks ``…_step_end`` and ``…_batch_end`` receive the
+    answers as ``outputs``.
 
     Args:
         eval_steps: number of batches to answer; None means all batches.
@@ -51,7 +52,7 @@ class Batches:
     """A dataloader that builds each batch only when the batch is read.
 
     Args:
-        groups: groups of requests, one for each batch.
+        groups: one group of requests for each batch.
         make: function that builds a batch from a group.
     """
 
@@ -75,8 +76,8 @@ class Batches:
 class Scoring:
     """Requests for the log-probabilities of target tokens.
 
-    Target *n* is the token ``targets_N[n]``. It is predicted from the tokens of row ``rows_N[n]`` up to and including
-    position ``positions_N[n]``.
+    The model predicts the target ``targets_N[n]`` from the tokens of row ``rows_N[n]`` up to and including position
+    ``positions_N[n]``.
 
     Attributes:
         tokens_BT: tokens of the rows, int64; shorter rows are padded with zeros at the end.
@@ -91,14 +92,14 @@ class Scoring:
     targets_N: Tensor
 
     def answer(self, model: LanguageModel) -> dict[str, Tensor]:
-        """Compute two tensors of shape (N,).
+        """Compute the log-probabilities of the targets.
 
         Returns:
-            ``log_probs``: log-probability of each target in nats. ``is_likeliest``: whether the target has the largest
-            logit.
+            Two tensors of shape (N,). ``log_probs`` contains the log-probability of each target in nats.
+            ``is_likeliest`` contains whether the target has the largest logit.
         """
         logits_NV = model.logits(self.tokens_BT)[self.rows_N, self.positions_N]
-        # In half precision, the rounding errors of log-probabilities would be too large.
+        # In a 16-bit dtype, the rounding errors of log-probabilities would be too large.
         dtype = torch.promote_types(logits_NV.dtype, torch.float32)
         log_probs_NV = logits_NV.log_softmax(dim=-1, dtype=dtype)
         return {
@@ -108,14 +109,14 @@ class Scoring:
 
 
 class Likelihood(NamedTuple):
-    """The log-likelihood of a continuation in nats, and whether greedy decoding would generate the continuation."""
+    """The log-likelihood of a continuation in nats, and whether greedy decoding yields the continuation."""
 
     log_likelihood: float
     is_greedy: bool
 
 
 class Row(NamedTuple):
-    """A row of input tokens, and the requests that are answered by the logits of this row.
+    """A row of input tokens, and the requests that the logits of this row answer.
 
     Attributes:
         tokens: input tokens of the model.
@@ -129,9 +130,9 @@ class Row(NamedTuple):
 def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: int) -> list[Row]:
     """Return the rows for (context, continuation) pairs, ordered from the longest row to the shortest.
 
-    The input tokens of a pair are all its tokens except the last one. If there are more than ``context_length`` input
-    tokens, the row contains only the last ``context_length`` of them. Pairs that differ only in their last token share
-    a row, for example the answers to one question if each answer is a single token.
+    The input tokens of a pair are all its tokens except the last token. A row contains at most the last
+    ``context_length`` input tokens. Pairs with equal input tokens share a row. For example, the answers to one question
+    share a row if each answer is a single token.
     """
     asked: dict[tuple[int, ...], list[tuple[int, list[int]]]] = defaultdict(list)
     for request, (context, continuation) in enumerate(pairs):
@@ -140,7 +141,7 @@ def rows_to_read(pairs: Sequence[tuple[list[int], list[int]]], context_length: i
 
 
 def scoring(rows: Sequence[Row]) -> Scoring:
-    """Build a batch of requests from ``rows``. Each row is padded to the length of the longest row."""
+    """Build a batch of requests from ``rows``. Shorter rows are padded to the length of the longest row."""
     tokens_BT = _padded([row.tokens for row in rows])
     places: list[tuple[int, int, int]] = []
     for i, row in enumerate(rows):
@@ -176,9 +177,9 @@ class Sampling:
 
     Attributes:
         temperature: divisor of the logits; with 0 the most likely token is chosen.
-        top_k: number of the most likely tokens from which one is sampled; None means all tokens.
-        top_p: cumulative probability in (0, 1]. A token is sampled from the smallest set of the most likely tokens
-            whose total probability reaches ``top_p``; None means all tokens.
+        top_k: number of candidates, which are the most likely tokens; None means all tokens.
+        top_p: cumulative probability in (0, 1]. The candidates are the smallest set of most likely tokens whose total
+            probability is at least ``top_p``. None means all tokens.
     """
 
     temperature: float = 0.0
@@ -189,7 +190,7 @@ class Sampling:
         """Choose a token for each row. Sampling uses torch's global random generator."""
         if self.temperature == 0:
             return logits_BV.argmax(dim=-1)
-        # The largest logit becomes 0, so that dividing by a small temperature cannot overflow.
+        # Shift the largest logit to 0, so that it does not overflow when it is divided by a small temperature.
         logits_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits_BV.shape[1]:
             least_B1 = logits_BV.topk(self.top_k).values[:, -1:]
@@ -197,21 +198,21 @@ class Sampling:
         if self.top_p is not None and self.top_p < 1:
             sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True)
             probs_BV = sorted_BV.softmax(dim=-1)
-            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # more likely tokens already reach top_p
+            is_left_out = probs_BV.cumsum(dim=-1) - probs_BV >= self.top_p  # the more likely tokens reach top_p
             logits_BV = logits_BV.masked_fill(is_left_out.scatter(1, order_BV, is_left_out), -torch.inf)
         return torch.multinomial(logits_BV.softmax(dim=-1), num_samples=1).squeeze(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Requests for continuations of prompts, which may differ in length.
+    """Requests for continuations of prompts. The prompts may differ in length.
 
     Attributes:
         tokens_BT: tokens of the prompts, int64; shorter rows are padded with zeros at the end.
         lengths: number of tokens in each prompt, 1 or more.
-        num_tokens: maximum number of tokens to generate for a prompt.
-        sampling: settings for choosing a token.
-        is_done: function that returns whether a continuation is complete, given the tokens generated for it so far.
+        num_tokens: maximum number of tokens to generate for each prompt.
+        sampling: settings for choosing the next token.
+        is_done: function that receives the generated tokens of a prompt and returns whether generation is complete.
     """
 
     tokens_BT: Tensor
@@ -221,7 +222,7 @@ class Prompts:
     is_done: Callable[[list[int]], bool]
 
     def answer(self, model: LanguageModel) -> dict[str, list[list[int]]]:
-        """Return ``generated``, the list of generated tokens for each prompt."""
+        """Generate tokens. The entry ``generated`` of the result contains a list of tokens for each prompt."""
         generated: list[list[int]] = [[] for _ in self.lengths]
         reader: _Caching | _Rereading
         if isinstance(model, CachingLanguageModel) and model.caches:
@@ -241,7 +242,7 @@ class Prompts:
 
 
 class _Rereading:
-    """Generates tokens without a cache: for every new token, the model processes each unfinished row from its start.
+    """Generates tokens without a cache. For every new token, the model processes each unfinished row from its start.
 
     Attributes:
         logits_BV: logits of the next token of each unfinished row.
@@ -254,7 +255,7 @@ class _Rereading:
         self.logits_BV = self._read()
 
     def advance(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
-        """Append a token to each row, remove the finished rows, and compute the next logits."""
+        """Append a token to each row, remove the finished rows, and compute the logits of the next tokens."""
         self._tokens_BT[torch.arange(len(tokens_B), device=tokens_B.device), self._ends_B] = tokens_B
         self._tokens_BT, self._ends_B = self._tokens_BT[is_left_B], self._ends_B[is_left_B] + 1
         self.logits_BV = self._read()
@@ -278,7 +279,7 @@ class _Caching:
         self._num_rows = len(lengths_B)
 
     def advance(self, tokens_B: Tensor, is_left_B: Tensor) -> None:
-        """Append a token to each unfinished row, and compute the next logits."""
+        """Append a token to each unfinished row, and compute the logits of the next tokens."""
         all_tokens_B = tokens_B.new_zeros(self._num_rows)
         all_tokens_B[self._rows] = tokens_B
         logits_BV, self._read = self._model.go_on(all_tokens_B, self._read)
@@ -287,7 +288,7 @@ class _Caching:
 
 
 def padded_prompts(prompts: Sequence[list[int]]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return prompts as one padded tensor, B x T, and their lengths."""
+    """Return the prompts as one padded int64 tensor of shape (B, T), and the length of each prompt."""
     return _padded(prompts), tuple(map(len, prompts))
 
 

@@ -1,7 +1,7 @@
-"""Functions that load tasks of the Evaluation Harness, from a directory or from the harness itself.
+"""Functions that load tasks of the Evaluation Harness, from a directory or from the installed harness.
 
-A task directory contains YAML and JSON Lines files. These files are data and cannot run code: the YAML files may not
-name functions or classes, their templates run in a sandbox, and only metrics of the harness are accepted.
+A task directory contains YAML and JSON Lines files. These files cannot run code: the YAML files may not name functions
+or classes, templates run in a sandbox, and only metrics of the harness are accepted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the settings of the tasks and groups in the YAML files of ``folder``, by name.
 
     Raises:
-        SettingError: for a file that cannot be read or does not describe a task; the message contains the file's path.
+        SettingError: if a file cannot be read or does not describe a task. The message contains the file's path.
     """
     if not folder.is_dir():
         raise refuse("task_dir", str(folder), "a directory with the YAML files of tasks")
@@ -47,7 +47,7 @@ def read_tasks(folder: Path) -> dict[str, dict[str, Any]]:
         config = _read_file(file, folder)
         name = config.get("group") or config.get("task")
         if name is None:
-            continue  # this file has settings for the files that include it
+            continue  # a file without a name contains settings that other files include
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise SettingError("task_dir", f": {file}: task={name!r}: expected a name of letters, digits and ._:-.")
         if name in found:
@@ -98,10 +98,10 @@ def load_tasks(names: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> None:
-    """Build all requests of a task once, as an evaluation does, to find errors in the task's data early.
+    """Build all requests of a task, to find errors in the task's data before training.
 
     Raises:
-        SettingError: if the requests cannot be built, or if the answer to a document is not one of its choices.
+        SettingError: if the requests cannot be built, or if the index of an answer is outside the list of choices.
     """
     from lm_eval.evaluator_utils import get_sample_size  # optional dependency
 
@@ -126,7 +126,7 @@ def check_documents(task: Any, limit: int | float | None, fewshot_seed: int) -> 
 
 @contextmanager
 def sandboxed() -> Iterator[None]:
-    """Within this context, run the templates of tasks in a sandbox, where a template can read only its arguments."""
+    """Run the templates of tasks in a sandbox within this context. A template can read only its arguments."""
     import lm_eval.utils  # optional dependency
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -145,7 +145,7 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
         config = yaml.safe_load(read_regular(file, _MAX_YAML_BYTES, follows_links=True).decode())
     except OSError as error:
         raise SettingError("task_dir", f": {file}: {error.strerror}.") from error
-    # A YAML loader raises errors of many types for values such as ``2024-99-99`` or a number of 5,000 digits.
+    # PyYAML raises errors of many types, for example for ``2024-99-99`` or a number of 5,000 digits.
     except (
         yaml.YAMLError,
         ArithmeticError,
@@ -168,7 +168,7 @@ def _read_file(file: Path, folder: Path, depth: int = 0) -> dict[str, Any]:
 
 
 def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
-    """Return the harness's index of tasks. Raise an error for a name that is neither in the index nor in ``folder``."""
+    """Return the harness's index of tasks. Refuse a name that is neither in the index nor in ``folder``."""
     others = [name for name in names if name not in own]
     manager = _manager(has_builtin=bool(others))
     for name in others:
@@ -181,7 +181,7 @@ def _find(names: Sequence[str], own: Mapping[str, Any], folder: Path) -> Any:
 
 @cache
 def _manager(*, has_builtin: bool) -> Any:
-    """Return the harness's index of tasks. It is cached, because building it takes seconds."""
+    """Return the harness's index of tasks. The index is cached, because building an index takes seconds."""
     from lm_eval.tasks import TaskManager  # optional dependency
 
     return TaskManager(include_defaults=has_builtin)
@@ -217,7 +217,7 @@ def _build(name: str, own: Mapping[str, dict[str, Any]], folder: Path, inside: t
 
 
 def _with_data(name: str, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Read a task's data files. Return its settings, in which a function that returns the data replaces the path."""
+    """Read a task's data files. Return its settings, with a function that returns the data instead of the path."""
     from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_REGISTRY  # optional dependency
 
     config = dict(config)
@@ -277,7 +277,7 @@ def _as_dataset(rows: Mapping[str, list[dict[str, Any]]], **_: Any) -> Any:
 
 
 def _load_builtin(manager: Any, name: str) -> list[Any]:
-    """Load a task or group of the harness, or all tasks with a tag. The harness may download their data."""
+    """Load a task or group of the harness, or all tasks with a tag. The harness may download the data."""
     try:
         loaded = manager.load([name])
         return [loaded["groups"][name]] if name in loaded["groups"] else [*loaded["tasks"].values()]

@@ -11,11 +11,11 @@ _MAX_FILE_BYTES = 1 << 28
 
 
 class ByteTokenizer:
-    """A tokenizer in which each byte of the UTF-8 text is a token. It has no token for the end of a text.
+    """A tokenizer in which each byte of the UTF-8 text is a token. There is no token for the end of a text.
 
     Args:
-        prefix: string of one byte, which is placed before a string without a context. The default, a newline,
-            is also the byte before the text in `stdlib_text`.
+        prefix: string of one byte. If a request has no context, the model reads this byte first. The default is a
+            newline, which is also the byte before the text of `stdlib_text`.
 
     Raises:
         SettingError: if ``prefix`` is not exactly one byte.
@@ -42,14 +42,13 @@ class TokenizerFile:
     """A tokenizer that Hugging Face's ``tokenizers`` saved as JSON (``pip install 'loopwright[lm]'``).
 
     Args:
-        path: path of the tokenizer file. Model directories of Hugging Face contain it as
-            ``tokenizer.json``.
-        end: token for the end of a text, at which generation stops.
-        prefix: token that is placed before a string without a context; None selects ``end``.
+        path: path of the tokenizer file. In a model directory of Hugging Face, this file is ``tokenizer.json``.
+        end: token for the end of a text. Generation stops at this token.
+        prefix: token that the model reads first if a request has no context; None selects ``end``.
 
     Raises:
-        SettingError: if the file does not exist or is not a tokenizer, or if the tokenizer has no token ``end`` or
-            ``prefix``.
+        SettingError: if the file does not exist or is not a tokenizer, or if the tokenizer does not contain the tokens
+            ``end`` and ``prefix``.
     """
 
     def __init__(self, path: str | os.PathLike[str], end: str = "<|endoftext|>", prefix: str | None = None) -> None:
@@ -61,7 +60,7 @@ class TokenizerFile:
             raise refuse("path", str(path), "a tokenizer file of Hugging Face's tokenizers, such as tokenizer.json")
         try:
             self._tokenizer = Tokenizer.from_file(os.fspath(path))
-        except Exception as error:  # the library raises errors of the class Exception
+        except Exception as error:  # tokenizers raises no more specific class
             problem = str(error).splitlines()[0]
             raise refuse(
                 "path", str(path), f"a tokenizer file of Hugging Face's tokenizers; reading it failed: {problem}"

@@ -27,9 +27,10 @@ _log = logging.getLogger("loopwright")
 
 
 class AppendedFiles:
-    """Appends lines to files in one run directory. `append` passes the lines to the operating system before it returns.
+    """Appends lines to files in one run directory.
 
-    A file is created when its first line is appended. Outside a fit the file is closed after each call.
+    `append` passes the lines to the operating system before the call returns. A file is created when its first line is
+    appended. Unless `keep_open` was called, the file is closed after each call.
 
     Args:
         run_dir: run directory of the trainer.
@@ -44,8 +45,8 @@ class AppendedFiles:
             raise refuse("run_dir", None, f"a directory for {needed_for}", "give Trainer(run_dir=…)")
         self._run_dir = Path(run_dir)
         self._descriptors: dict[str, int] = {}
-        self._num_written: dict[str, int] = {}  # bytes that this object has appended, by file name
-        self._waiting: dict[str, bytes] = {}  # "waiting lines": lines that could not be written yet, by file name
+        self._num_written: dict[str, int] = {}  # number of bytes that this object has appended, by file name
+        self._waiting: dict[str, bytes] = {}  # waiting lines, which could not be written yet, by file name
         self._is_kept_open = False
         self._has_begun = False
 
@@ -56,17 +57,17 @@ class AppendedFiles:
     def append(self, name: str, lines: Iterable[str], header: str = "") -> None:
         """Append lines to the file ``name``.
 
-        If the file cannot be written, a warning is logged, and the lines are kept in memory and written by a later
-        call. This method does not raise an error for a full disk. If the lines still cannot be written, `size` raises
-        an error at the next checkpoint, and `write_waiting` raises an error at the end of the fit.
+        If the file cannot be written, for example because the disk is full, this method raises no error. A warning is
+        logged, and the lines wait in memory. Each later call tries to write the waiting lines again. `size` and
+        `write_waiting` raise an error if the waiting lines still cannot be written.
 
         Args:
             name: file name.
             lines: lines, each including its newline.
-            header: first line of the file, including its newline, written if the file is empty.
+            header: first line of the file, including its newline. The header is written if the file is empty.
 
         Raises:
-            SaveError: if the file is a link or another file that is not regular.
+            SaveError: if the path is a link or another object that is not a regular file.
         """
         was_waiting = name in self._waiting
         data = self._waiting.pop(name, b"") + "".join(lines).encode()
@@ -91,7 +92,7 @@ class AppendedFiles:
         """Sync the file ``name`` to disk and return its size in bytes, or 0 if the file does not exist.
 
         Raises:
-            SaveError: if the file has waiting lines that still cannot be written, or is not a regular file.
+            SaveError: if waiting lines of the file still cannot be written, or if the path is not a regular file.
         """
         path = self._run_dir / name
         self.write_waiting(name)
@@ -116,10 +117,10 @@ class AppendedFiles:
         return stat.S_ISREG(found.st_mode) and found.st_size > self._num_written.get(name, 0)
 
     def write_waiting(self, *names: str) -> None:
-        """Write the waiting lines of the named files, which could not be written before.
+        """Write the waiting lines of the files ``names``.
 
         Raises:
-            SaveError: if the lines still cannot be written.
+            SaveError: if waiting lines still cannot be written.
         """
         for name in names:
             if name in self._waiting:
@@ -132,7 +133,7 @@ class AppendedFiles:
         """Truncate the file ``name`` to ``size`` bytes, or log a warning if the file is shorter.
 
         Raises:
-            SaveError: if the file is a link or another file that is not regular.
+            SaveError: if the path is a link or another object that is not a regular file.
         """
         path = self._run_dir / name
         present = os.fstat(self._open(name)).st_size if os.path.lexists(path) else 0
@@ -145,15 +146,15 @@ class AppendedFiles:
             self._close_files()
 
     def rest(self) -> None:
-        """Close the files after a fit. `append` opens a file again. Waiting lines stay in memory."""
+        """Close the files after a fit. Waiting lines stay in memory. A later `append` opens its file again."""
         self._is_kept_open = False
         self._close_files()
 
     def close(self) -> None:
-        """Write waiting lines and close the files. Lines that cannot be written are discarded.
+        """Write waiting lines and close the files.
 
         Raises:
-            SaveError: if waiting lines cannot be written and are lost.
+            SaveError: if waiting lines cannot be written. These lines are discarded.
         """
         waiting = [*self._waiting]
         try:
@@ -163,10 +164,10 @@ class AppendedFiles:
             self.rest()
 
     def _open(self, name: str) -> int:
-        """Return a descriptor of the file, opened for appending. Links and files that are not regular are refused."""
+        """Open the file for appending if it is not open, and return its descriptor. Refuse all but regular files."""
         if name not in self._descriptors:
-            # Create the directory only once. If its disk was unmounted later, a second mkdir would create the directory
-            # on the disk that contains the mount point.
+            # Create the directory only once. If its disk is unmounted during the run, a second mkdir would create the
+            # directory on the disk that contains the mount point.
             if not self._has_begun:
                 self._run_dir.mkdir(parents=True, exist_ok=True)
                 self._has_begun = True
@@ -174,7 +175,7 @@ class AppendedFiles:
             try:
                 self._descriptors[name] = open_to_append(path)
             except OSError as error:
-                if error.errno == errno.EINVAL:  # a link, which no later attempt can write to
+                if error.errno == errno.EINVAL:  # the path is a link, so a later attempt would fail again
                     raise SaveError(f"{path}: cannot be written: {error.strerror}.") from error
                 raise
         return self._descriptors[name]
@@ -187,8 +188,9 @@ class AppendedFiles:
 class FileLogger(Logger, ABC):
     """Base class of loggers that append lines to files in the run directory. The files stay open during a fit.
 
-    Subclasses set ``file_names`` and append lines in `log_metrics` and the other log methods. A checkpoint contains
-    the size of each file. When a run is resumed in the same directory, the files are truncated to these sizes.
+    A subclass sets ``file_names``, and appends lines in `log_metrics`, `log_timing` or `log_text`. A checkpoint
+    contains the size of each file. When a run is resumed in the same directory, the files are truncated to the sizes in
+    the checkpoint.
 
     Raises:
         SettingError: if the trainer is built without a ``run_dir``.
@@ -227,39 +229,39 @@ class FileLogger(Logger, ABC):
         stack.callback(self.files.rest)
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
-        """Write the lines that could not be written before. If they still cannot be written, the fit fails."""
+        """Write the waiting lines. If the waiting lines still cannot be written, the fit fails."""
         self.files.write_waiting(*self.file_names)
 
     def finalize(self) -> None:
-        """Write the lines that could not be written before, and close the files."""
+        """Write the waiting lines, and close the files."""
         if self._files is not None:
             self._files.close()
 
     def other_run_file(self) -> str | None:
-        """Return the name of a file with lines that another run has logged; None if there is no such file."""
+        """Return the name of a file that contains lines of another run; None if no file contains such lines."""
         return next((name for name in self.file_names if self.files.has_other_lines(name)), None)
 
     @property
     def files(self) -> AppendedFiles:
-        """The object that appends to the files of this logger."""
+        """Object that appends lines to the files of this logger."""
         assert self._files is not None, "a trainer sets its loggers up before it logs"
         return self._files
 
 
 def is_of_run(ckpt_path: Path, run_dir: Path | None) -> bool:
-    """Return whether a checkpoint is in the checkpoint folder of ``run_dir``."""
+    """Return whether the checkpoint is in a folder of ``run_dir``."""
     return run_dir is not None and ckpt_path.resolve().parent.parent == run_dir.resolve()
 
 
 def number(value: float) -> float | str:
-    """Return a finite value unchanged, and any other value as ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``."""
+    """Return a finite value unchanged. Convert any other value to ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def plain(value: Any) -> Any:
-    """Convert a nested value for strict JSON. Infinite numbers and NaN become strings, as in ``metrics.jsonl``."""
+    """Convert a nested value for strict JSON. NaN and infinite numbers become strings; see `number`."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

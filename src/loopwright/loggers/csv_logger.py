@@ -12,19 +12,19 @@ METRICS_FILE = "metrics.csv"
 
 
 class CSVLogger(FileLogger):
-    """Appends each value to ``metrics.csv`` in the run directory, a long table with the columns step, name and value.
+    """Appends each value as a row to ``metrics.csv`` in the run directory, with the columns step, name and value.
 
-    In a long table, a metric that first appears late in a run needs no new column. Each row is appended when its value
-    is logged, so the table is complete even if the run is killed. To get one row per step and one column per metric,
-    use ::
+    A metric that first appears late in a run needs no new column in this table. Each row is appended when its value is
+    logged, so the table is complete even if the run is killed. This line of pandas makes a table with one row per step
+    and one column per metric::
 
         pandas.read_csv("metrics.csv").pivot_table(index="step", columns="name", values="value")
 
     In a spreadsheet, use a pivot table with ``step`` as rows and ``name`` as columns.
 
-    The file contains only reproducible values, no timings. Values are written with all their digits. NaN and infinite
-    values are written as ``NaN``, ``Infinity`` or ``-Infinity``. When `log_metrics` returns, its rows have been passed
-    to the operating system.
+    The file contains no timings, so that a repeated run writes an equal file. Values are written with all digits. NaN
+    and infinite values are written as ``NaN``, ``Infinity`` or ``-Infinity``. When `log_metrics` returns, its rows have
+    been passed to the operating system.
 
     Raises:
         SettingError: if the trainer is built without a ``run_dir``.

@@ -18,6 +18,6 @@ def _is_terminal() -> bool:
 
 
 def _is_notebook() -> bool:
-    """Return whether IPython runs this code. IPython is not imported for this: if it is not loaded, it does not run."""
+    """Return whether IPython runs this code. If IPython is not imported yet, the answer is no."""
     module = sys.modules.get("IPython")
     return module is not None and module.get_ipython() is not None

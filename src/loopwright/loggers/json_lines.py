@@ -14,12 +14,12 @@ TIMING_FILE = "timing.jsonl"
 class JSONLinesLogger(FileLogger):
     """Appends each value to a file in the run directory as ``{"step": 100, "name": "val/loss", "value": 0.41}``.
 
-    Metrics, which are reproducible, are written to ``metrics.jsonl``. Durations and rates are written to
-    ``timing.jsonl``. Every line is strict JSON. NaN and infinite values are written as the strings ``"NaN"``,
-    ``"Infinity"`` and ``"-Infinity"``, so Python's ``float(value)`` accepts the value of every line.
+    Metrics are written to ``metrics.jsonl``. Durations and rates are written to ``timing.jsonl``, so that a repeated
+    run writes an equal ``metrics.jsonl``. Every line is strict JSON. NaN and infinite values are written as the strings
+    ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``. Python's ``float(value)`` converts these strings to numbers.
 
-    When a log method returns, its lines have been passed to the operating system. After a power loss the last line may
-    be incomplete.
+    When a log method returns, its lines have been passed to the operating system. After a power loss, the last line of
+    a file may be incomplete.
 
     Raises:
         SettingError: if the trainer is built without a ``run_dir``.

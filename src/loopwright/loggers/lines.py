@@ -1,4 +1,4 @@
-"""Pure functions that format plans, steps, metrics, rates and durations as text."""
+"""Functions that format plans, steps, metrics, rates and durations as text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from loopwright.errors import printable
 from loopwright.hooks import AddsPlanNotes, RepeatsFirstBatch
 from loopwright.plan import Plan, describe, in_ascii
 
-# One word of a shell command: text in $'…', in '…' or in "…", and other characters.
+# One word of a shell command. Its characters may be quoted by $'…', '…' or "…", or escaped by a backslash.
 _SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
-# Timings that are shown beside the steps per second: name, factor and unit. Of each group, the first is shown.
+# Timings that are shown after the steps per second: name, factor and unit. Only the first logged timing of each group
+# is shown.
 _TIMINGS = (
     (("train/items_per_second", 1, "items/s"), ("train/samples_per_second", 1, "samples/s")),
     (("train/flops_utilisation_fraction", 100, "% of peak"), ("train/teraflops_per_second", 1, "TFLOP/s")),
@@ -33,9 +34,9 @@ def plan_text(
 
     Args:
         plan: plan of a fit.
-        train_dataloader: training dataloader. Samples are counted if it has an integer attribute ``batch_size``.
-        learning_rate: one line that describes the learning rate; None: the line is left out.
-        callbacks: callbacks of the run. One of them may train on the first micro-batch only, or add notes to the plan.
+        train_dataloader: training dataloader. Without an integer attribute ``batch_size``, samples are not counted.
+        learning_rate: one line that describes the learning rate. If None, the line is left out.
+        callbacks: callbacks of the run. A callback may repeat the first micro-batch, or add notes to the plan.
     """
     callbacks = tuple(callbacks)
     batch_size, num_samples = sizes_of(train_dataloader, plan.num_micro_batches)
@@ -50,13 +51,13 @@ def plan_text(
 
 
 def with_notes(plan: Plan, callbacks: Iterable[object]) -> Plan:
-    """Return a plan with the notes of the callbacks before its own notes."""
+    """Return a copy of ``plan`` in which the notes of the callbacks precede the notes of the plan."""
     added = [note for callback in callbacks if isinstance(callback, AddsPlanNotes) for note in callback.plan_notes]
     return replace(plan, notes=(*added, *plan.notes)) if added else plan
 
 
 def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None, int | None]:
-    """Return (samples in a full micro-batch, samples in one pass) of a dataloader; an unknown number is None."""
+    """Return the number of samples in a full micro-batch and in one pass. An unknown number is None."""
     batch_size = getattr(dataloader, "batch_size", None)
     if not isinstance(batch_size, int):
         return None, None
@@ -64,12 +65,12 @@ def sizes_of(dataloader: Any, num_micro_batches: int | None) -> tuple[int | None
         num_samples = len(dataloader.dataset)
     except (AttributeError, TypeError, NotImplementedError):
         return batch_size, None
-    reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # False if some samples are not read
+    reads_all = math.ceil(num_samples / batch_size) == num_micro_batches  # False if a pass skips some samples
     return batch_size, num_samples if reads_all else None
 
 
 def columns_of(dataloader: Any) -> str | None:
-    """Return the attribute ``columns_text`` of the data set, such as a table, in one line; None if there is none."""
+    """Return the attribute ``columns_text`` of the data set, a line about the columns of a table; None if missing."""
     text = getattr(getattr(dataloader, "dataset", None), "columns_text", None)
     return text if isinstance(text, str) else None
 
@@ -87,7 +88,7 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 def number_text(value: float) -> str:
     """Format a number with four significant digits.
 
-    Nonzero numbers with a magnitude below 0.001, and numbers with a magnitude of 10,000 or more, have an exponent.
+    A nonzero magnitude below 0.001 or of at least 10,000 is written with an exponent, such as ``1.234e+05``.
     """
     if not math.isfinite(value):
         return str(value)
@@ -95,14 +96,14 @@ def number_text(value: float) -> str:
 
 
 def rate_text(steps_per_second: float) -> str:
-    """Format a rate as steps per second, or as seconds per step if the rate is below 1. A rate of 0 gives ""."""
+    """Format a rate as steps per second. Use seconds per step for a rate below 1, and "" for a rate of 0."""
     if steps_per_second >= 1:
         return f"{steps_per_second:.3g} steps/s" if steps_per_second < 1000 else f"{steps_per_second:.0f} steps/s"
     return f"{1 / steps_per_second:.3g} s/step" if steps_per_second > 0 else ""
 
 
 def timing_text(timing: Mapping[str, float]) -> str:
-    """Format the rates and shares that callbacks have measured: ``4,200 items/s  41 % of peak  2.5 % data wait``."""
+    """Format the rates and fractions that callbacks have logged: ``4,200 items/s  41 % of peak  2.5 % data wait``."""
     known = [[each for each in group if each[0] in timing][:1] for group in _TIMINGS]
     return "  ".join(f"{_short(timing[name] * factor)} {unit}" for each in known for name, factor, unit in each)
 
@@ -119,7 +120,7 @@ def duration_text(seconds: float) -> str:
 
 
 def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
-    """Return the epoch of the next step after ``step`` completed steps; the first epoch of the fit is 1."""
+    """Return the number of the epoch that contains the step after ``step`` completed steps, counted from 1."""
     step = max(plan.start_step, min(step, plan.stop_step - 1))
     if plan.stop_step <= plan.start_step:
         return 1
@@ -134,10 +135,11 @@ def fitted(text: str) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Break lines of more than ``width`` characters between words, and indent what follows.
+    """Break lines of more than ``width`` characters between words, and indent the continuation lines.
 
-    Words are never broken. In a row such as ``  saves   every step``, the text continues below ``every``. A command
-    after a label moves to its own line, and breaks with a backslash, so that it can be pasted into a shell.
+    Words are never broken. In a row such as ``  saves   every step``, continuation lines begin below ``every``. A
+    loopwright command after a label gets its own line. Each broken line of a command ends with a backslash, so that the
+    command can be pasted into a shell.
     """
     return "\n".join(part for line in text.split("\n") for part in _wrap(line, width))
 
@@ -156,11 +158,11 @@ def _wrap(line: str, width: int) -> list[str]:
 def _wrap_command(command: str, width: int) -> list[str]:
     """Break a shell command between its arguments."""
     arguments = _SHELL_WORD.findall(command)
-    if " ".join(arguments) != command:  # a text that only looks like a command
+    if " ".join(arguments) != command:  # the text is not a shell command
         return [f"  {command}"]
     lines = [f"  {arguments[0]}"]
     for argument in arguments[1:]:
-        if len(lines[-1]) + len(argument) + 3 > width:  # a space before, and a space and a backslash after it
+        if len(lines[-1]) + len(argument) + 3 > width:  # 3: a space before the argument, and " \" after the argument
             lines[-1] += " \\"
             lines.append(f"    {argument}")
         else:
@@ -175,8 +177,8 @@ def _fill(line: str, width: int, indent: int) -> list[str]:
 def encodable(text: str, encoding: str | None) -> str:
     """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes.
 
-    Control characters, and characters that change the direction of text, are replaced by escapes as well. They may come
-    from data or files of unknown origin.
+    Control characters and characters that change the direction of text are also replaced by escapes, because ``text``
+    may contain words from untrusted files.
     """
     encoding, text = encoding or "utf-8", printable(text)
     try:

@@ -1,4 +1,4 @@
-"""`LiveLine`: a status line at the bottom of a terminal. Other output scrolls above it."""
+"""`LiveLine`: a status line at the bottom of a terminal. Other output scrolls above the status line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class View(Protocol):
     """An object whose progress a live line shows."""
 
     def live_text(self) -> str:
-        """Return the text of the live line. Important items come first: a narrow terminal truncates the line."""
+        """Return the text of the live line. Important items come first, because a narrow terminal truncates the end."""
         ...
 
     def done_and_total(self) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class LiveLine:
     Text on stdout appears above the line. If stderr is a terminal, text on stderr also appears above the line.
 
     Args:
-        view: object whose progress is shown; the timer thread reads it while training continues.
+        view: object whose progress is shown. The timer thread reads the view while training continues.
         refresh_seconds: time between two redraws in seconds.
     """
 
@@ -44,7 +44,7 @@ class LiveLine:
             get_renderable=self._render,
             refresh_per_second=1 / refresh_seconds,
             transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # if stderr is a file, warnings are written to that file
+            redirect_stderr=sys.stderr.isatty(),  # False for a file, because warnings must reach the file
         )
         self._live.start()
 

@@ -1,6 +1,7 @@
 """`ProgressLogger`: prints the progress of a run.
 
-Progress is printed to stdout, so that ``loopwright > file`` saves it. Only warnings and errors go to stderr.
+Progress is printed to stdout, so that ``loopwright > file`` saves the progress. Only warnings and errors are printed to
+stderr.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class ProgressLogger(Logger):
 
     On a terminal, the progress of training is shown in one line, which a timer thread redraws. Otherwise plain lines
     are printed, at least ``every_seconds`` apart. In every mode, all lines except the redrawn line are also logged to
-    the logger ``loopwright`` at level INFO, and so appear in ``run.log``. If the environment variable ``NO_COLOR`` is
-    set, no colours are used.
+    the logger ``loopwright`` at level INFO, which ``run.log`` records. If the environment variable ``NO_COLOR`` is set,
+    no colours are used.
 
     Args:
         mode: "live" redraws one line; "lines" prints plain lines; "off" prints nothing; "auto" is "live" on a terminal
@@ -70,7 +71,7 @@ class ProgressLogger(Logger):
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Arrange that the terminal is restored when the fit ends, also after an error."""
+        """Register a function that restores the terminal when the fit ends, even after an error."""
         stack.callback(self._end_fit)
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -95,15 +96,15 @@ class ProgressLogger(Logger):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """Collect the metrics of a round of validations in one line, unless checkpoints are validated.
+        """Collect the metrics of a round of validations in one line.
 
-        If checkpoints are validated, each validation is printed as a line, see `on_enter_validate`.
+        Validations of checkpoints are not collected here, because each of them is printed as a separate line.
         """
         if ckpt_paths == [None]:
             self._begin_round(stack)
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Show the progress of this validation. If no round is running, collect its metrics in a line of their own."""
+        """Show the progress of this validation. If no round is running, print the validation's metrics as a line."""
         if self._round is None:
             self._begin_round(stack)
         view = ValidationView(str(trainer.validation_name), _num_batches(val_dataloader, loop))
@@ -122,9 +123,9 @@ class ProgressLogger(Logger):
             self._validation.num_done += 1
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Store metrics for the next line, or print them if neither a fit nor a round of validations is running.
+        """Store metrics for the next line. Outside fits and rounds of validations, print the metrics immediately.
 
-        Norms of the gradients of single layers are left out, because there may be many.
+        The gradient norms of single layers or parameters are left out, because a model may have many.
         """
         metrics = {name: value for name, value in metrics.items() if not name.startswith("train/gradient_norm/")}
         if self._round is not None:
@@ -138,10 +139,10 @@ class ProgressLogger(Logger):
             self._fit.has_unprinted = True
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Store the training rates, and print a line about training if one is due.
+        """Store the training rates. Print a training line if the previous line is at least ``every_seconds`` old.
 
-        This is the last logging call of a log step, so the line contains all metrics of the step. The rate is
-        measured at a log step, when the loop has already waited for the device.
+        The call with ``train/steps_per_second`` is the last logging call of a log step. At this call, all metrics of
+        the step are known.
         """
         if self._fit is None:
             return
@@ -152,7 +153,7 @@ class ProgressLogger(Logger):
                 self._show_training(self._fit)
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Print each text below its name, indented."""
+        """Print the name of each text, and the indented text below the name."""
         for name, text in texts.items():
             self._show(f"{step_text(step, None)}  {name}\n{textwrap.indent(text, '    ')}")
 
@@ -196,7 +197,7 @@ class ProgressLogger(Logger):
     def _print(self, text: str) -> None:
         try:
             print(encodable(fitted(text), sys.stdout.encoding), flush=True)
-        except BrokenPipeError:  # for example with `loopwright … | head`; the run continues
+        except BrokenPipeError:  # `loopwright … | head` closes stdout after a few lines; the run continues
             self._mode = "off"
             _log.info("stdout was closed; progress is no longer printed.")
 

@@ -46,9 +46,9 @@ class TensorBoardLogger(Logger):
         return {"sizes": {file.name: file.stat().st_size for file in self._event_files()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Truncate the event files to their sizes in the checkpoint, and delete event files that are newer.
+        """Truncate the event files to their sizes in the checkpoint, and delete newer event files.
 
-        Does nothing if the checkpoint belongs to another run directory.
+        If the checkpoint belongs to another run directory, do nothing.
         """
         if not self._is_own_run:
             return
@@ -68,7 +68,7 @@ class TensorBoardLogger(Logger):
         """Store the trainer's run directory. The event file is created when the first value is logged."""
         if trainer.run_dir is None:
             raise refuse("run_dir", None, f"a directory for {FOLDER}", "give Trainer(run_dir=…)")
-        _summary_writer()  # raises an ImportError before training if tensorboard is missing
+        _summary_writer()  # if tensorboard is missing, the ImportError is raised here, before training
         self.finalize()
         self._run_dir = Path(trainer.run_dir)
 
@@ -108,7 +108,7 @@ class TensorBoardLogger(Logger):
         return [file for file in found if stat.S_ISREG(file.lstat().st_mode)]
 
     def _check_folder(self) -> None:
-        """Refuse a link in place of the folder, because events would be written to another place."""
+        """Refuse a link at the path of the folder, because events would be written to another folder."""
         assert self._run_dir is not None, "a trainer sets its loggers up before it logs"
         if (self._run_dir / FOLDER).is_symlink():
             raise SaveError(f"{self._run_dir / FOLDER}: a link, and not written to; remove it or move it away.")
@@ -122,7 +122,7 @@ class TensorBoardLogger(Logger):
 
 
 def _summary_writer() -> type[SummaryWriter]:
-    """Return torch's `SummaryWriter`. It is imported here: the import takes a second, and tensorboard is optional."""
+    """Import and return torch's `SummaryWriter`. The import takes a second, and tensorboard is optional."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

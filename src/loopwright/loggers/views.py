@@ -1,4 +1,4 @@
-"""Views, which format the progress of a fit or a validation for the live line and for printed lines."""
+"""`ValidationView` and `FitView`: format the progress of a validation or a fit for the terminal and for logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ValidationView:
 
     Args:
         name: name of the validation set.
-        num_batches: number of batches to validate; None if unknown.
+        num_batches: number of batches to validate; None if the number is unknown.
     """
 
     name: str
@@ -29,29 +29,29 @@ class ValidationView:
     began_seconds: float = field(default_factory=time.monotonic)
 
     def text(self) -> str:
-        """Return the progress: ``validating val 12/79``, or ``validating val`` if no batch was counted yet.
+        """Return the progress: ``validating val 12/79``, or ``validating val`` before the first counted batch.
 
-        The batches of a custom loop that calls no batch hooks are not counted.
+        A batch hook counts the batches. If a custom loop calls no batch hooks, no batch is counted.
         """
         if not self.num_done:
             return f"validating {self.name}"
         return f"validating {self.name} {self.num_done}{'' if self.num_batches is None else f'/{self.num_batches}'}"
 
     def live_text(self) -> str:
-        """Return the progress and the remaining time. The time is omitted while it cannot be estimated."""
+        """Return the progress and, if it can be estimated, the remaining time."""
         if not self.num_done or self.num_batches is None:
             return self.text()
         seconds = (time.monotonic() - self.began_seconds) / self.num_done * (self.num_batches - self.num_done)
         return f"{self.text()}  {duration_text(seconds)} left"
 
     def done_and_total(self) -> tuple[int, int]:
-        """Return (validated batches, all batches). The second number is 0 if it is unknown."""
+        """Return (number of validated batches, number of all batches). An unknown number of all batches is 0."""
         return self.num_done, self.num_batches or 0
 
 
 @dataclass(slots=True, eq=False)
 class FitView:
-    """Progress of a fit, and of the validation that currently runs within the fit, if any."""
+    """Progress of a fit, and progress of a validation that runs within the fit."""
 
     trainer: Trainer
     plan: Plan
@@ -66,7 +66,7 @@ class FitView:
     began_seconds: float = field(default_factory=time.monotonic)
 
     def line(self) -> str:
-        """Return the progress of training as a line to be printed."""
+        """Return the progress of training as one line for printing."""
         step = self.trainer.global_step
         return _joined(
             *self._place(step),
@@ -76,10 +76,10 @@ class FitView:
         )
 
     def live_text(self) -> str:
-        """Return the progress for the live line, whose end may be truncated.
+        """Return the progress for the live line.
 
-        Losses come before other metrics. During a validation, the progress of the validation replaces the training
-        rate.
+        Losses come before other metrics, because the terminal may truncate the end of the line. During a validation,
+        the progress of the validation replaces the training rates.
         """
         step, inside = self.trainer.global_step, self.inside
         pace = self._pace(step) if inside is None else [inside.text(), *self._pace(step)[1:]]
@@ -88,7 +88,7 @@ class FitView:
         return _joined(*self._place(step), *pace, metrics_text({**losses, **metrics}))
 
     def done_and_total(self) -> tuple[int, int]:
-        """Return (completed steps, all steps) of this fit, counted from the step at which its plan starts."""
+        """Return (number of steps completed in this fit, number of all steps of this fit)."""
         return self.trainer.global_step - self.plan.position, self.plan.total_steps
 
     def _place(self, step: int) -> tuple[str, str]:
@@ -96,7 +96,7 @@ class FitView:
         return f"epoch {epoch}", step_text(step, self.plan.stop_step)
 
     def _pace(self, step: int) -> list[str]:
-        """Return the training rates and the remaining time, which includes time for validations and saves."""
+        """Return the training rates and the remaining time. The remaining time includes validations and saves."""
         num_done, seconds = step - self.plan.position, time.monotonic() - self.began_seconds
         if num_done <= 0 or seconds <= 0:
             return []
