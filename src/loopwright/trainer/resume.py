@@ -281,7 +281,7 @@ def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
 
 
 def _scalars(saved: object) -> dict[str, object]:
-    """Return a form for `check_form`: a mapping from each name in ``saved`` to a JSON scalar."""
+    """Return a template for `check_form` that accepts mappings of the names in ``saved`` to JSON scalars."""
     return {name: SCALAR for name in saved if isinstance(name, str)} if isinstance(saved, Mapping) else {}
 
 
