@@ -26,21 +26,20 @@ if TYPE_CHECKING:
 class Callback:
     """Base class of all objects whose methods are called during a run. Override the hooks that you need.
 
-    ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks enclose the step hooks. The
-    step hooks enclose the forward, the backward and, after the last micro-batch of a step, the update. An exception in
-    a hook ends the run. The exception keeps its type, and gets a note that names the callback and the hook.
+    ``*_batch_*`` and ``*_step_*`` hooks are called for each micro-batch. The batch hooks are called before and after
+    the step hooks. The forward, the backward and the update of a step are between the step hooks. An exception in a
+    hook ends the run. The exception keeps its type, and gets a note that names the callback and the hook.
 
-    When a trainer is built, a hook that cannot be called with its arguments is refused, and a method that begins with
-    ``on_`` and is no hook is warned of. If the method may be a hook of a `ValidationLoop` that is given later, the
-    warning comes when a fit has ended without such a loop.
+    When a trainer is built, a hook with other parameters is refused. A warning is issued for a method whose name begins
+    with ``on_`` and is not the name of a hook. If a `ValidationLoop` that is given later may define this hook, the
+    warning is issued at the end of the first fit.
     """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of this callback for a checkpoint.
 
         The state may contain tensors, NumPy arrays and scalars of numbers, JSON scalars, lists, tuples, and dicts with
-        str or int keys. For any other value, building the trainer raises a `SettingError`, or `Trainer.fit` if the
-        value is new since then.
+        str or int keys. `Trainer` and `Trainer.fit` raise a `SettingError` if the state contains any other value.
         """
         return {}
 
@@ -66,23 +65,23 @@ class Callback:
     def on_enter_fit(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback
     ) -> None:
-        """Called first in a fit. Context managers that are entered into ``stack`` exit when the fit ends."""
+        """Called at the beginning of a fit. Contexts that this hook enters in ``stack`` exit when the fit ends."""
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called after the plan of a fit is computed and the checkpoint, if one is given, is loaded."""
+        """Called in a fit after the checkpoint is loaded and the plan is computed, before the first stage."""
 
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
         """Called when a fit has ended without an exception."""
 
     def on_fit_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a fit, after the contexts of `on_enter_fit`. The exception is raised again."""
+        """Called when an exception ends a fit, after the contexts of `on_enter_fit` exit."""
 
     # Train loop: the training steps between two validations
 
     def on_enter_train(
         self, trainer: Trainer, stack: ExitStack, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
-        """Called before each train loop. Context managers entered into ``stack`` exit when that train loop ends."""
+        """Called before each train loop. Contexts that this hook enters in ``stack`` exit when the train loop ends."""
 
     def on_train_start(
         self, trainer: Trainer, model: nn.Module, train_dataloader: Any, loop: LoopCallback, loop_idx: int
@@ -93,7 +92,7 @@ class Callback:
         """Called at the end of each train loop."""
 
     def on_train_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a train loop, after its contexts are left. The exception is raised again."""
+        """Called when an exception ends a train loop, after the contexts of `on_enter_train` exit."""
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each training micro-batch. ``batch_idx`` starts at 0 in each train loop."""
@@ -103,15 +102,15 @@ class Callback:
     ) -> None:
         """Called after each training micro-batch.
 
-        At a log step, loggers receive the training values of the step just before this hook of its last micro-batch.
-        If the micro-batch completed a step, ``trainer.global_step`` includes that step.
+        If the micro-batch was the last micro-batch of its step, ``trainer.global_step`` already includes this step. At
+        a log step, the loggers have then already received the training metrics.
         """
 
     def on_train_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:
         """Called before the forward of a training micro-batch."""
 
     def on_train_step_end(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
-        """Called after the backward of a training micro-batch, and after the update, if one follows."""
+        """Called after the backward of a training micro-batch. If an update follows, called after the update."""
 
     # Validation
 
@@ -128,15 +127,15 @@ class Callback:
     def run_validation(self, trainer: Trainer, loop_idx: int | None, is_last: bool) -> None:
         """Run a validation that this callback implements. Called after all dataloaders of a round are validated.
 
-        ``loop_idx`` is the index, from 0, of the train loop that has just ended; None in `Trainer.validate_all`.
+        ``loop_idx`` is the index, from 0, of the last train loop; None in `Trainer.validate_all`.
         ``is_last`` is True in the last round of a fit, and in `Trainer.validate_all`.
         """
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Called first for each validation dataloader.
+        """Called at the beginning of the validation of each dataloader.
 
-        If a checkpoint is validated, it is loaded before this hook. Context managers entered into ``stack`` exit when
-        the validation of this dataloader ends, before `on_validate_exception`.
+        A checkpoint to be validated is already loaded. Contexts that this hook enters in ``stack`` exit when the
+        validation of this dataloader ends, before `on_validate_exception`.
         """
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -145,11 +144,11 @@ class Callback:
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Called after one dataloader is validated and its averages are logged.
 
-        A value that is logged here as ``f"{trainer.validation_name}/…"`` counts as a result of the validation.
+        A metric that this hook logs as ``f"{trainer.validation_name}/…"`` is a result of the validation.
         """
 
     def on_validate_exception(self, trainer: Trainer, exception: Exception) -> None:
-        """Called when an exception ends a validation, after its contexts are left. The exception is raised again."""
+        """Called when an exception ends a validation, after the contexts of `on_enter_validate` exit."""
 
     def on_validate_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Called before each validation batch."""
@@ -170,7 +169,7 @@ class Callback:
     def on_before_forward(
         self, trainer: Trainer, model: nn.Module, batch: Any, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        """Called before the forward. A hook may change ``args``, at first ``[batch]``, and ``kwargs`` in place."""
+        """Called before the forward. A hook may change ``args``, initially ``[batch]``, and ``kwargs`` in place."""
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any], batch: Any) -> None:
         """Called after the forward. ``outputs`` may lack ``loss`` only if `predict` is overridden."""
@@ -182,7 +181,7 @@ class Callback:
         """Called after the backward of a micro-batch."""
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Called before the update. Gradients are weighted, but not yet clipped."""
+        """Called before the update. The gradients are means over the items of the step, and are not yet clipped."""
 
     def on_after_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
         """Called after the update."""
@@ -204,7 +203,7 @@ class Callback:
     # Checkpoints
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
-        """Called before a checkpoint is saved. A hook may add entries to ``state_dict``, which will be saved."""
+        """Called before a checkpoint is saved. A hook may add entries to ``state_dict`` for the checkpoint."""
 
     def postprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
         """Called after the `on_save_checkpoint` of all callbacks. A hook may change any entry of ``state_dict``."""
@@ -218,8 +217,8 @@ class Callback:
     def on_before_load_checkpoint(self, trainer: Trainer, ckpt_path: Path) -> None:
         """Called before the checkpoint ``ckpt_path`` is read.
 
-        ``trainer.global_step`` is the step of the weights in memory here, also between two checkpoints of
-        `Trainer.validate_all`. It is the step of the checkpoint from `on_load_checkpoint` to the end of its validation.
+        ``trainer.global_step`` is here the step of the weights in memory, even for the second checkpoint of
+        `Trainer.validate_all`. During the validation of a checkpoint, ``global_step`` is the step of the checkpoint.
         """
 
     def preprocess_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:
@@ -230,15 +229,14 @@ class Callback:
 
 
 class ValidationCallback(Callback):
-    """Base class of downstream validations, which are validations that a callback runs in `run_validation`.
+    """Base class of callbacks that run a downstream validation. Subclasses override `run_validation`.
 
-    A downstream validation runs in every ``every_n_vals``-th round of validations, and in the last round. Subclasses
-    override `run_validation`.
+    A downstream validation runs in every ``every_n_vals``-th round of validations, and in the last round.
 
     Args:
-        every_n_vals: number of rounds of validations from one run of this callback to the next.
-        name: prefix of the metrics of this callback, and its name in the plan; None: the key or class name of the
-            callback.
+        every_n_vals: number of rounds of validations from one downstream validation of this callback to the next.
+        name: name of the downstream validation in the plan, which is also the prefix of its metrics; None: the key of
+            the callback in a mapping of callbacks, or the class name.
     """
 
     def __init__(self, every_n_vals: int = 1, name: str | None = None) -> None:
@@ -247,7 +245,7 @@ class ValidationCallback(Callback):
 
     @property
     def every_n_vals(self) -> int:
-        """Number of rounds of validations from one run of this callback to the next."""
+        """Number of rounds of validations from one downstream validation of this callback to the next."""
         return self._every_n_vals
 
     @property
@@ -260,13 +258,13 @@ class Logger(Callback):
     """Base class of callbacks that record the metrics of a run."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record metrics of ``step``, such as losses. If the run is repeated, these metrics have equal values."""
+        """Record metrics of ``step``, such as losses. A repeated run gives equal values."""
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Record durations and rates of ``step``. Each name ends with the unit. Most loggers do not override this."""
+        """Record durations, rates and sizes of ``step``. Each name ends with the unit."""
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
-        """Record strings of ``step``, such as samples of a language model. Most loggers do not override this."""
+        """Record strings of ``step``, such as texts that a language model has generated."""
 
 
 _STATE_METHODS = frozenset({"state_dict", "load_state_dict"})
@@ -286,19 +284,19 @@ def implements(callback: Callback, hook: str) -> bool:
 
 
 def is_shipped(callback: Callback) -> bool:
-    """Return whether the class of ``callback`` is in this package, and not in code of the user."""
+    """Return whether the class of ``callback`` is defined in the package ``loopwright``."""
     return type(callback).__module__.partition(".")[0] == "loopwright"
 
 
 @runtime_checkable
 class RepeatsFirstBatch(Protocol):
-    """A callback that replaces every training micro-batch by the first one."""
+    """A callback that replaces every training micro-batch by the first micro-batch."""
 
     repeats_first_batch: Literal[True]
 
 
 @runtime_checkable
 class AddsPlanNotes(Protocol):
-    """A callback that adds lines to the notes of a plan, in all descriptions of the plan."""
+    """A callback that adds lines to the notes in each description of a plan."""
 
     plan_notes: Sequence[str]

@@ -1,7 +1,6 @@
-"""`TrainingLoop` and `ValidationLoop`: how long to train, when to validate, and how many batches to validate.
+"""`TrainingLoop` and `ValidationLoop`: settings for the length of training, and for validations.
 
-A loop contains only settings. `loopwright.plan.plan_fit` computes a plan from these settings and the lengths of the
-dataloaders.
+`loopwright.plan.plan_fit` computes a plan from the settings of a loop and the lengths of the dataloaders.
 """
 
 from __future__ import annotations
@@ -25,17 +24,21 @@ _EVENTS = ("start", "end", "exception", "batch_start", "batch_end", "step_start"
 class LoopCallback(Callback):
     """Base class of `TrainingLoop` and `ValidationLoop`.
 
-    ``eval_frequency`` of a `TrainingLoop` is the interval between validations. An integer n, 1 or more: after every n
-    steps. A fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps; so 1 means after every step, and
-    1.0 means once, at the end. Text such as ``"1 epoch"`` or ``"0.5 epochs"``: after every ceil(epochs x steps of an
-    epoch) steps of this fit. None, 0 or 0.0: never. ``eval_steps`` of either loop is the number of batches that a
-    validation reads from each dataloader; None: all. The docstrings of the two classes describe all settings.
-
     A loop is also a callback. Its hooks are called before the hooks of all other callbacks. A subclass may implement
-    any hook. A loop has no counters: the trainer counts steps and micro-batches.
+    any hook. A loop has no counters, because the trainer counts steps and micro-batches.
+
+    The setting ``eval_frequency`` of a `TrainingLoop` is the interval between validations:
+
+    - an integer n, 1 or more: after every n steps (1 means after every step);
+    - a float f in (0, 1]: after every ceil(f x steps of this fit) steps (1.0 means once, at the end);
+    - text such as ``"1 epoch"`` or ``"0.5 epochs"``: after every ceil(epochs x steps of an epoch) steps of this fit;
+    - None, 0 or 0.0: never.
+
+    The setting ``eval_steps`` of both loops is the number of batches that a validation reads from each dataloader;
+    None: all batches. The docstrings of `TrainingLoop` and `ValidationLoop` describe all settings.
 
     Raises:
-        TypeError: if `LoopCallback` itself is instantiated, not a subclass.
+        TypeError: if `LoopCallback` itself is instantiated.
     """
 
     def __init__(self) -> None:
@@ -55,7 +58,7 @@ class _ValidationSettings:
     hook: str
 
     def __post_init__(self) -> None:
-        """Check both values, and replace ``eval_steps`` by an int."""
+        """Check both values, and convert ``eval_steps`` to an int."""
         object.__setattr__(self, "eval_steps", check_eval_steps(self.eval_steps))
         _check_hook(self.hook)
 
@@ -71,20 +74,21 @@ class ValidationLoop(LoopCallback):
                 on_x_batch_start, on_x_step_start, outputs = model(batch), on_x_step_end, on_x_batch_end
             average the outputs of the model over all items, log the averages, on_x_end
 
-    Here ``x`` is the value of ``hook``. To extend a validation, implement hooks, or override `predict`, in a subclass.
+    ``x`` in these names is the value of ``hook``. To extend a validation, write a subclass that implements hooks or
+    overrides `predict`.
 
     Args:
         eval_steps: number of validation batches per dataloader, 1 or more. None: all batches. A dataloader of unknown
             length needs a number. If a dataloader has fewer batches, each of its batches is validated once, and one
             warning is logged.
-        hook: word in the names of the hooks: ``on_<hook>_start``, ``_end``, ``_exception``, ``_batch_start``,
-            ``_batch_end``, ``_step_start`` and ``_step_end`` are called instead of the ``on_validate_…`` hooks.
-            ``on_enter_validate`` keeps its name. Weighting and averaging do not depend on the word.
+        hook: word in the names of the hooks. ``on_<hook>_start``, ``_end``, ``_exception``, ``_batch_start``,
+            ``_batch_end``, ``_step_start`` and ``_step_end`` are called instead of the ``on_validate_…`` hooks. The
+            hook ``on_enter_validate`` keeps its name. Metrics are averaged in the same way for every word.
 
     Raises:
-        ValueError: if a value is invalid. For a value of a wrong type, the error is a TypeError as well. The message
-            names the given and the accepted values. A ``hook`` such as ``train`` or ``fit`` is also invalid, because
-            hooks with the resulting names exist already.
+        ValueError: if a value is invalid. For a value of a wrong type, the error is also a TypeError. The message
+            contains the given and the accepted values. A ``hook`` such as ``train`` or ``fit`` is also invalid, because
+            the resulting names are names of other hooks.
 
     >>> ValidationLoop(100).eval_steps
     100
@@ -113,32 +117,32 @@ class ValidationLoop(LoopCallback):
     @property
     def hook_names(self) -> Mapping[str, str]:
         """Names of the hooks by event: ``start``, ``end``, ``exception``, ``batch_start`` … ``step_end``."""
-        return MappingProxyType(_name_hooks(self.hook))  # not an attribute, as it cannot be pickled
+        return MappingProxyType(_name_hooks(self.hook))  # built here, because a MappingProxyType cannot be pickled
 
     def predict(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Call the model on a batch. Override this method to compute the outputs in another way.
+        """Call the model on a batch. Override this method to compute other outputs.
 
         Args:
-            model: the model, in evaluation mode; gradients are off.
-            *args: positional arguments of the model: the batch, unless ``on_before_forward`` changed them.
+            model: model in evaluation mode. Gradients are not computed.
+            *args: positional arguments of the model: the batch, unless ``on_before_forward`` changed the arguments.
             **kwargs: keyword arguments that ``on_before_forward`` added.
 
         Returns:
-            The loss or a mapping, as the model itself may return them. A mapping need not contain ``loss`` if this
-            method is overridden. The scalars in the mapping are averaged and logged.
+            The loss, or a mapping of outputs. If this method is overridden, the mapping may lack ``loss``. The scalars
+            in the mapping are averaged and logged.
         """
         return model(*args, **kwargs)
 
 
 class TrainingLoop(LoopCallback):
-    """Trains for a number of steps or epochs, and validates in between.
+    """Trains for a number of steps or epochs, and validates at intervals.
 
     A *step* is one optimizer update, computed from ``grad_accum_steps`` micro-batches. A *micro-batch* is one batch of
     the training dataloader. A *pass* reads the training dataloader once from beginning to end. ::
 
         validate before the first step, if eval_at_start is True
         while steps are left:
-            train the steps up to the next save or validation:      # stages; loopwright.plan shows them
+            train the steps up to the next save or validation:      # a stage of the plan
                 for each step:
                     for each of its micro-batches: forward, backward
                     update the weights, each micro-batch weighted by its number of items
@@ -147,15 +151,15 @@ class TrainingLoop(LoopCallback):
 
     Validations, saves and resumes do not change which training micro-batch is read next. A pass of n micro-batches has
     ceil(n / grad_accum_steps) steps. The last step of a pass uses the remaining micro-batches, each weighted by its
-    number of items. No data is dropped, no step uses micro-batches of two passes, and no save or validation falls
-    inside a step.
+    number of items. No data is dropped, and no step uses micro-batches of two passes. Saves and validations happen only
+    between steps.
 
     Args:
-        num_steps: number of steps to train, counted from the start of this fit. If ``max_steps`` is given too,
+        num_steps: number of steps to train, counted from the start of this fit. If ``max_steps`` is also given,
             ``max_steps`` is ignored, and a note in the plan says so.
         max_steps: ``global_step`` at which training ends, counted across resumes. If the run has already reached this
-            step, a fit logs one line, trains nothing and returns normally.
-        num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is given too, the
+            step, a fit logs a warning, trains no step and returns.
+        num_epochs: number of epochs to train, counted from the start of this fit. If ``max_steps`` is also given, the
             fit ends at the earlier of the two ends. ``num_epochs`` cannot be combined with ``num_steps``.
         steps_per_epoch: length of an epoch in steps. None: an epoch is a pass. The dataloader starts again at the end
             of each pass, not at the end of each epoch. If the length of the dataloader is known, an epoch longer than a
@@ -164,7 +168,7 @@ class TrainingLoop(LoopCallback):
             fraction in (0, 1]: after every ceil(fraction x steps of this fit) steps. The product is computed from the
             decimal form of the fraction, without rounding errors (0.07 of 100 steps is 7). Text of the form ``"N
             epochs"``, such as ``"1 epoch"`` or ``"0.5 epochs"``: after every ceil(N x steps of an epoch) steps of this
-            fit, also without rounding errors. This needs ``steps_per_epoch`` if the length of the dataloader is
+            fit, also without rounding errors. Text needs ``steps_per_epoch`` if the length of the dataloader is
             unknown. None, 0 or 0.0: never. So 1 means after every step, and 1.0 means once, at the end. The plan shows
             the resulting interval. If the value is 1, a fit of more than 100 steps issues one warning. Unless
             validation is off, a fit always validates after its last step.
@@ -173,15 +177,15 @@ class TrainingLoop(LoopCallback):
             warning is logged.
         grad_accum_steps: number of micro-batches per step, at most the number of micro-batches in a pass.
         eval_at_start: whether a fit also validates before its first step, even if ``eval_frequency`` is None. A resumed
-            fit does not repeat this validation. It counts for the best checkpoint and for early stopping, but not for
-            ``loop_idx``, for ``every_n_vals`` of a callback, or for schedulers that monitor a metric.
+            fit does not repeat this validation. The best checkpoint and early stopping take this validation into
+            account. ``loop_idx``, ``every_n_vals`` of a callback, and schedulers that monitor a metric ignore it.
 
-    Counts are integers, 1 or more. A fit needs ``num_steps``, ``max_steps`` or ``num_epochs``; a loop can be built
-    without them.
+    Counts are integers, 1 or more. A fit needs ``num_steps``, ``max_steps`` or ``num_epochs``. A loop without these
+    settings can be built.
 
     Raises:
         ValueError: if a value is invalid, or if ``num_steps`` and ``num_epochs`` are both given. For a value of a wrong
-            type, such as True or "5", or a text of another form, the error is a TypeError as well. The message names
+            type, such as True or "5", or a text of another form, the error is also a TypeError. The message contains
             the given and the accepted values.
 
     >>> loop = TrainingLoop(num_steps=1000, eval_frequency=100, eval_steps=50)
@@ -219,7 +223,7 @@ class TrainingLoop(LoopCallback):
 
     @property
     def settings(self) -> TrainingSettings:
-        """The settings of this loop, from which `loopwright.plan.plan_fit` computes a plan."""
+        """The settings of this loop, which `loopwright.plan.plan_fit` reads."""
         return self._settings
 
     @property
@@ -270,7 +274,7 @@ class TrainingLoop(LoopCallback):
 
 def _show(loop: LoopCallback, kind: type[LoopCallback], settings: object) -> str:
     given = {name: (getattr(settings, name), each.default) for name, each in inspect.signature(kind).parameters.items()}
-    # The texts are compared, because an eval_frequency of 1 and the default, 1.0, are equal numbers.
+    # Compare the printed values, because the numbers 1 and 1.0 (the default of eval_frequency) are equal.
     shown = [f"{name}={value!r}" for name, (value, default) in given.items() if repr(value) != repr(default)]
     return f"{type(loop).__name__}({', '.join(shown)})"
 

@@ -30,7 +30,7 @@ class DeviceStream(Protocol):
 
 
 class Accelerator(Protocol):
-    """A device on which a model is computed."""
+    """A device on which a model runs."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -44,7 +44,7 @@ class Accelerator(Protocol):
 
     @property
     def changes_batches(self) -> bool:
-        """Whether `move` changes batches, which it need not do on the CPU."""
+        """Whether `move` may change a batch. If False, a training step does not call `move`."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class Accelerator(Protocol):
 
     @property
     def stream(self) -> DeviceStream | None:
-        """The random number generator of this device; None if it uses torch's CPU generator."""
+        """The random number generator of this device; None if the device uses torch's CPU generator."""
         ...
 
     @property
@@ -69,7 +69,7 @@ class Accelerator(Protocol):
     def take_peak_memory(self) -> dict[str, int]:
         """Return the peak memory since the last call in bytes, by name such as ``peak_reserved_bytes``.
 
-        The result is empty if this machine cannot measure it.
+        The result is empty if this machine cannot measure the peak memory.
         """
         ...
 
@@ -87,7 +87,7 @@ class Accelerator(Protocol):
 
 
 class Pending(Protocol):
-    """A sum over the processes that was started and may not be complete yet."""
+    """A sum over the processes that has been started and may be incomplete."""
 
     def wait(self) -> None:
         """Wait until the tensor that was passed to `Ranks.add` contains the sum."""
@@ -95,11 +95,11 @@ class Pending(Protocol):
 
 
 class Ranks(Protocol):
-    """The processes that train one model together, and the index of this process among them."""
+    """The group of processes that train one model together."""
 
     @property
     def rank(self) -> int:
-        """Index of this process, from 0. Only process 0 writes the run directory."""
+        """Index of this process, from 0. Only process 0 writes files in the run directory."""
         ...
 
     @property
@@ -113,7 +113,7 @@ class Ranks(Protocol):
         ...
 
     def add(self, values: Tensor) -> Pending:
-        """Start to sum ``values`` over the processes, in place, on the device of the tensor."""
+        """Start to sum ``values`` over the processes. The sum replaces the contents of ``values``."""
         ...
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
@@ -130,7 +130,7 @@ class Ranks(Protocol):
 
 
 class Strategy(Protocol):
-    """Places a model on the processes that train it, calls it, sums its gradients and gathers its weights."""
+    """Places a model on one or several processes, calls the model, sums its gradients and gathers its weights."""
 
     @property
     def ranks(self) -> Ranks:
@@ -164,18 +164,18 @@ class Strategy(Protocol):
 
     @property
     def is_compile_pending(self) -> bool:
-        """Whether the model will be compiled in the next training step. `FitLoop` sets this to False afterwards."""
+        """Whether the next training step will compile the model. `FitLoop` sets this to False after the step."""
         ...
 
     @is_compile_pending.setter
     def is_compile_pending(self, value: bool) -> None: ...
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Place the model on the device, in place, with the dtypes of ``precision``. The optimizer is built later."""
+        """Move the model to the device in place, with the dtype of ``precision``, before the optimizer is built."""
         ...
 
     def computing(self) -> AbstractContextManager[None]:
-        """Return a context for a fit, a validation or predictions, which applies process-wide settings of torch."""
+        """Return a context that changes process-wide settings of torch during a fit, a validation or predictions."""
         ...
 
     def begin_window(self) -> None:
@@ -225,7 +225,7 @@ class Padding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
-    """Properties of a dataloader. Unknown properties are None.
+    """Description of a dataloader. An attribute is None if its value is unknown.
 
     Attributes:
         num_samples: number of samples in the data set.
@@ -255,7 +255,7 @@ class BatchSource(Protocol):
 
     @property
     def is_sought(self) -> bool:
-        """Whether `read` can start at any batch without reading the batches before it."""
+        """Whether `read` can start at any batch without reading the earlier batches."""
         ...
 
     @property
@@ -265,14 +265,14 @@ class BatchSource(Protocol):
 
     @property
     def facts(self) -> DataFacts:
-        """Properties of the dataloader, for descriptions."""
+        """Description of the dataloader."""
         ...
 
     def num_samples(self, batch_index: int) -> int | None:
-        """Return the number of indices read for a batch of the current pass, without looking at it; None if unknown.
+        """Return the number of sample indices of a batch in the current pass; None: unknown.
 
         Args:
-            batch_index: index of a batch in the pass, from 0. The batch was read recently.
+            batch_index: index, from 0 in the pass, of a batch that was read recently.
         """
         ...
 
@@ -283,12 +283,12 @@ class BatchSource(Protocol):
     def peek(self) -> tuple[Any] | None:
         """Read the first batch of pass 0, and return a tuple with this batch.
 
-        Return None if there is no batch, or if reading it now could change the batches that are read later.
+        Return None if the pass has no batch, or if reading its first batch now could change the batches of later reads.
         """
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state that a resume needs besides the pass index and micro-batch index; None if there is none."""
+        """Return the state that a resume needs besides the pass index and micro-batch index; None: no such state."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -314,26 +314,26 @@ class StatefulScheduler(Protocol):
 
 @runtime_checkable
 class ChecksBatches(Protocol):
-    """A model that can check a batch before training, even if its weights are not allocated."""
+    """A model that can check a batch before training. The check must work without allocated weights."""
 
     def check_batch(self, batch: Any) -> None:
         """Check a batch on the CPU.
 
         Raises:
-            SettingError: if the batch does not fit the model; the message names the setting to change.
+            SettingError: if the batch does not fit the model. The message names the setting to change.
         """
         ...
 
 
 @runtime_checkable
 class StopsAgain(Protocol):
-    """A callback that saves its decision to stop a run, and stops a resumed run at once unless a setting changes."""
+    """A callback that can stop a run, and that also stops a resume of this run unless a setting changes."""
 
     @property
     def to_continue(self) -> Mapping[str, object]:
-        """New values of settings of the callback, by name, with which a resume trains further.
+        """New values for settings of the callback, by name, with which a resume continues training.
 
-        Empty if a resume cannot train further.
+        Empty if a resume cannot continue training.
         """
         ...
 
@@ -349,7 +349,7 @@ class LogsMetrics(Protocol):
 
 @runtime_checkable
 class HasObjective(Protocol):
-    """A callback of a run that has one metric as its result."""
+    """A callback that names the metric whose value is the result of the run."""
 
     @property
     def objective(self) -> str:
@@ -376,7 +376,10 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class CachingLanguageModel(LanguageModel, Protocol):
-    """A language model that may cache its results for earlier tokens, so that generation does not repeat them."""
+    """A language model that may cache results for earlier tokens, to make generation faster.
+
+    The attribute ``caches`` is True if the model caches results.
+    """
 
     caches: bool
 
@@ -384,12 +387,15 @@ class CachingLanguageModel(LanguageModel, Protocol):
         """Process prompts. Row i of ``tokens_BT`` contains ``lengths_B[i]`` tokens, padded at the end to T tokens.
 
         Returns:
-            The logits of the token after each prompt, of shape (batch, vocabulary), and the state for `go_on`.
+            The logits of the token after each prompt, of shape (batch, vocabulary), and the cache for `go_on`.
         """
         ...
 
     def go_on(self, tokens_B: Tensor, read: Any) -> tuple[Tensor, Any]:
-        """Process one more token in each row, starting from the state ``read``. Return new logits and a new state."""
+        """Process one more token in each row, given the cache ``read`` of the earlier tokens.
+
+        Return the logits of the next token, of shape (batch, vocabulary), and a new cache.
+        """
         ...
 
 

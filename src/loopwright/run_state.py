@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from loopwright.plan import Plan
 
-# Key in the saved state of a callback: averages of weights, by parameter name, which validations use instead.
+# Key in the saved state of a callback. The value is a mapping from parameter names to averaged weights. Validations use
+# the averaged weights instead of the trained weights.
 AVERAGED_WEIGHTS = "averaged_weights"
 
 
 @dataclass(slots=True)
 class RunState:
-    """Counters of a run, such as the number of completed steps. Only the engine changes the counters.
+    """Counters and flags of a run, such as the number of completed steps.
 
     Attributes:
         global_step: number of steps completed since the run began, across resumes.
@@ -26,22 +27,23 @@ class RunState:
         micro_batch_index: number of micro-batches read in this pass; reset to 0 at the end of the pass.
         is_inside_window: whether a step has begun and is not yet completed.
         is_updated: whether the update of the current step has been made or skipped.
-        is_update_skipped: whether the current step leaves the parameters unchanged: it has no items, a callback called
+        is_update_skipped: whether the current step makes no update, because it has no items, a callback called
             `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
         is_padding: whether the current micro-batch has no row for this process. The process then computes another row
             with weight 0; see `Padding`.
         num_parts: number of parts in which each micro-batch is computed; above 1 after memory ran out, see `Splitting`.
         is_log_step: whether the metrics of the current step are read from the device and logged.
-        is_last_micro_batch: whether the current or last training micro-batch is the last of its step.
+        is_last_micro_batch: whether the current training micro-batch, or the micro-batch that was trained last, is the
+            last micro-batch of its step.
         batch_idx: index of the current micro-batch in its train loop, or of the current batch in its validation; None
-            outside both.
+            outside train loops and validations.
         num_val_batches: number of batches of the validation in progress; None outside a validation.
         window_start: (``pass_index``, ``micro_batch_index``) at the beginning of the current step.
         validated: ``global_step`` of the last round of validations, and the number of validations completed in this
             round, including downstream validations.
-        stop_reason: reason why this fit ends before the end of its plan, set by `Stopping`; None: the fit continues.
-        is_interrupted: whether `Stopping` has decided to end the fit early so that the run can be resumed later. A
-            validation in progress is then aborted, and the resumed run repeats this validation.
+        stop_reason: reason why this fit ends before the end of its plan; None: the fit continues. `Stopping` sets it.
+        is_interrupted: whether this fit ends early, and a later process will resume the run. A validation in progress
+            is then aborted, and the resumed run repeats this validation. `Stopping` sets this flag.
         validation_name: name of the validation set being validated, which is the prefix of its metrics; None if no
             dataloader is being validated.
         downstream_name: name of the running downstream validation, which is the prefix of its metrics; None if no
@@ -71,7 +73,7 @@ class RunState:
 
 
 class Interruption(BaseException):
-    """Raised to abort a validation when the fit that runs the validation is interrupted. The fit catches it."""
+    """Exception that aborts a validation when a fit is interrupted. The fit catches this exception."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ class Best:
 
 
 def read_best(values: Any) -> Best | None:
-    """Return the `Best` that a checkpoint contains as a mapping; None if it contains None.
+    """Convert a mapping from a checkpoint to a `Best`. None is returned unchanged.
 
     Raises:
         TypeError: if ``values`` does not have the entries of a `Best`.
@@ -104,12 +106,12 @@ class FitResult:
 
     Attributes:
         state: "completed" if the whole plan was executed, "stopped" if `Trainer.stop` ended the fit, "interrupted" if
-            the fit ended early and the run is to be resumed.
+            a signal, or `Trainer.stop` with ``is_interruption=True``, ended the fit.
         global_step: number of steps completed since the run began.
         metrics: last value of each metric, by name.
-        best: best value of the monitored metric; None if the metric was never logged.
+        best: best value of the monitored metric; None if no value except NaN was logged.
         seconds: wall time of this fit in seconds.
-        plan: plan of this fit; after a resume, the remaining part of the run's plan.
+        plan: plan of this fit. The plan of a resumed fit contains only the remaining stages.
     """
 
     state: Literal["completed", "stopped", "interrupted"]

@@ -1,8 +1,8 @@
-"""Functions that derive seeds. Functions and classes that seed, save and restore random streams.
+"""Functions that derive seeds, and functions and classes that seed, save and restore random streams.
 
-A random stream is the state of a global random number generator. The generators are Python's ``random``, NumPy's
-legacy generator (if NumPy is imported), torch's CPU generator, and the accelerator's generator (if there is an
-accelerator). The streams of the first three are called host streams.
+A random stream is the state of a global random number generator. The host streams are the states of Python's
+``random``, of NumPy's legacy generator (if NumPy is imported), and of torch's CPU generator. An accelerator may have
+one more stream.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def derive(seed: int, *key: int | str) -> int:
 def sample_seed(seed: int, pass_index: int, index: Any) -> int:
     """Derive a 64-bit seed for reading one sample in one pass, with splitmix64 (Steele et al. 2014).
 
-    This function is faster than `derive`. An ``index`` may be an integer of any type: equal integers give equal seeds.
-    An ``index`` that is not an integer, such as a name, is hashed by its ``repr``.
+    This function is faster than `derive`. Integers of different types, such as an ``int`` and a NumPy integer, give
+    equal seeds if they are equal. For any other ``index``, such as a name, the seed is derived from ``repr(index)``.
     """
     try:
         key = operator.index(index)
@@ -70,7 +70,7 @@ def seed_host_streams(seed: int) -> None:
 
 
 def capture(device: DeviceStream | None = None) -> dict[str, Any]:
-    """Return the state of every generator, in the format of the library that defines the generator."""
+    """Return the state of every generator. Each state has the format of the generator's library."""
     numpy = sys.modules.get("numpy")
     return {
         "python": random.getstate(),
@@ -94,16 +94,17 @@ def restore(states: dict[str, Any], device: DeviceStream | None = None) -> None:
 class SideStreams:
     """Host streams for reading data, separate from the streams of training.
 
-    ``__enter__`` and ``__exit__`` run for every batch, so they must be fast. For NumPy, the bit generator behind the
-    legacy functions is replaced, because copying its state takes 100 times as long. NumPy's legacy functions compute
-    normal numbers in pairs and cache the second number of a pair. Replacing the bit generator discards a cached number.
-    If a batch is read in another process, `forget_spare_normal` discards the cached number too, so that results do not
-    depend on where batches are read.
+    ``__enter__`` and ``__exit__`` run for every batch, so these methods must be fast. They replace the bit generator of
+    NumPy's legacy functions, because copying the state of the bit generator takes 100 times as long.
+
+    NumPy's legacy functions compute normal numbers in pairs and cache the second number of a pair. Replacing the bit
+    generator discards a cached number. A worker process must therefore also discard it, with `forget_spare_normal`.
+    Otherwise, results would depend on the process that reads a batch.
 
     Args:
         seed: seed of the initial state.
-        is_continued: whether each ``with`` block continues from the end of the previous one. False if each block seeds
-            the streams itself.
+        is_continued: whether each ``with`` block continues from the states at the end of the previous block. If False,
+            the code in each block must seed the streams.
     """
 
     def __init__(self, seed: int, *, is_continued: bool) -> None:
@@ -115,7 +116,7 @@ class SideStreams:
         self._outer: tuple[Any, torch.Tensor, Any] | None = None
 
     def __enter__(self) -> None:
-        """Save the states of the global generators, and replace NumPy's bit generator by the one in this object.
+        """Save the states of the global generators, and replace NumPy's bit generator by the generator of this object.
 
         If ``is_continued``, also set Python's and torch's generators to their states at the end of the previous block.
         """
@@ -125,7 +126,7 @@ class SideStreams:
             torch.default_generator.set_state(self._torch)
 
     def __exit__(self, *_: object) -> None:
-        """Restore the global streams that `__enter__` replaced."""
+        """Restore the global streams that `__enter__` saved."""
         assert self._outer is not None, "exited without being entered"
         python, torch_state, numpy = self._outer
         if self._is_continued:
@@ -152,14 +153,14 @@ class SideStreams:
 
 
 def forget_spare_normal() -> None:
-    """Discard the normal number that NumPy's legacy functions may have cached, as `SideStreams` does."""
+    """Discard the normal number that NumPy's legacy functions may have cached. `SideStreams` also discards it."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         _swap_numpy(numpy.random.get_bit_generator())
 
 
 def _swap_numpy(bit_generator: Any) -> Any:
-    """Replace the bit generator behind NumPy's legacy functions, and return the previous one."""
+    """Replace the bit generator of NumPy's legacy functions, and return the previous bit generator."""
     if bit_generator is None:
         return None
     numpy = sys.modules["numpy"]
@@ -170,10 +171,10 @@ def _swap_numpy(bit_generator: Any) -> Any:
 
 @contextmanager
 def holding_streams() -> Iterator[None]:
-    """Keep other threads from replacing the global streams during the context. Contexts of one thread may be nested.
+    """Prevent other threads from replacing the global streams during the context. One thread may nest these contexts.
 
     Raises:
-        RuntimeError: if another thread is in such a context.
+        RuntimeError: if another thread is inside this context manager.
     """
     if not _GLOBAL_STREAMS.acquire(blocking=False):
         raise RuntimeError(
@@ -187,15 +188,15 @@ def holding_streams() -> Iterator[None]:
 
 
 class RandomStreams:
-    """States of all random generators, separate from the current states of the global generators.
+    """The random streams of one run, separate from the global streams of the process.
 
     Inside a ``with streams.active()`` block, the global generators use the states in this object. Each block continues
-    from the states at the end of the previous block. After a block, the global generators have the states that they
-    had before the block.
+    from the states at the end of the previous block. At the end of a block, the global generators get back the states
+    from before the block.
 
     Args:
         seed: seed of the initial state.
-        device: generator of the accelerator; None if there is no accelerator.
+        device: generator of the accelerator; None: no such generator.
     """
 
     def __init__(self, seed: int, device: DeviceStream | None = None) -> None:
@@ -214,7 +215,7 @@ class RandomStreams:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Use these streams in the block, and restore the global streams afterwards, also after an exception.
+        """Use these streams in the block. At the end of the block, also after an exception, restore the global streams.
 
         A nested block has no effect.
 
@@ -236,7 +237,7 @@ class RandomStreams:
 
     @contextmanager
     def branch(self, *key: int | str) -> Iterator[None]:
-        """Use streams seeded by ``derive(seed, *key)`` in the block, and restore the previous states afterwards."""
+        """Seed the streams with ``derive(seed, *key)`` for the block. At its end, restore the previous states."""
         with self._restored_afterwards() as before:
             is_outermost = self._is_active and self._states_outside_branch is None
             if is_outermost:
@@ -259,7 +260,7 @@ class RandomStreams:
     def state_dict(self) -> dict[str, Any]:
         """Return the seed and the current states as tensors and nested tuples, lists and dicts.
 
-        Inside a `branch`, the result contains the states that the branch will restore at its end.
+        Inside a `branch`, the result contains the states from before the branch.
         """
         states = dict(self._states_outside_branch or (capture(self._device) if self._is_active else self._states))
         if states["numpy"] is not None:

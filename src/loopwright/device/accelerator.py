@@ -1,4 +1,4 @@
-"""Accelerator classes for the CPU, GPUs and MPS, and `move_tensors`, which moves batches to a device."""
+"""`Cpu`, `Gpu` and `MpsGpu`, which implement `Accelerator`, and `move_tensors`, which moves a batch to a device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
 
 
 class Cpu:
-    """The CPU. Batches are not moved, and there is no random stream besides torch's CPU generator.
+    """The CPU. Its only random stream is torch's CPU generator.
 
     Args:
         channels_last: whether `move` converts 4-D floating-point tensors to the memory format channels_last.
@@ -38,18 +38,18 @@ class Cpu:
 
     @property
     def name(self) -> str:
-        """The number of threads of torch, such as "cpu, 2 threads"."""
+        """The name and torch's number of threads, such as "cpu, 2 threads"."""
         num_threads = torch.get_num_threads()
         return f"cpu, {num_threads} thread{'' if num_threads == 1 else 's'}"
 
     def peak_memory_bytes(self) -> int:
         """Return the peak resident memory of this process in bytes."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, and in KiB on Linux
         return max(self._earlier_peak_bytes, peak * unit)
 
     def take_peak_memory(self) -> dict[str, int]:
-        """Return the peak resident memory of this process since the last call. Only Linux can measure it."""
+        """Return the peak resident memory of this process since the last call, in bytes. Empty except on Linux."""
         total = self.peak_memory_bytes()
         try:
             status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
@@ -68,7 +68,7 @@ class Cpu:
         """Do nothing, because torch keeps no memory of the CPU."""
 
     def move(self, batch: Any) -> Any:
-        """Return ``batch`` with 4-D floating-point tensors in channels_last if this was asked for, else unchanged."""
+        """Return ``batch``. If ``channels_last`` is set, convert its 4-D floating-point tensors to channels_last."""
         return map_tensors(batch, with_channels_last) if self.changes_batches else batch
 
 
@@ -99,7 +99,7 @@ class Gpu:
 
     @property
     def hardware(self) -> str:
-        """The product, as the driver reports it."""
+        """The product name that the driver reports, such as "NVIDIA H200"."""
         return str(self._module.get_device_name(self.torch_device))
 
     def peak_memory_bytes(self) -> int:
@@ -107,7 +107,7 @@ class Gpu:
         return max(self._earlier_peak_bytes, int(self._module.max_memory_allocated(self.torch_device)))
 
     def take_peak_memory(self) -> dict[str, int]:
-        """Return the peak of the tensors, and of the memory that torch reserves for tensors, since the last call."""
+        """Return the peaks, in bytes since the last call, of the memory that tensors use and that torch reserves."""
         peaks = {
             "peak_allocated_bytes": self._module.max_memory_allocated(self.torch_device),
             "peak_reserved_bytes": self._module.max_memory_reserved(self.torch_device),
@@ -148,11 +148,11 @@ class MpsGpu:
         self._channels_last = channels_last
 
     def peak_memory_bytes(self) -> int:
-        """Return the bytes that the Metal driver allocates for this process now; torch does not record a peak."""
+        """Return the bytes that the Metal driver now allocates for this process, because torch records no peak."""
         return torch.mps.driver_allocated_memory()
 
     def take_peak_memory(self) -> dict[str, int]:
-        """Return an empty mapping, as torch does not record a peak."""
+        """Return an empty mapping, because torch records no peak for MPS."""
         return {}
 
     def is_out_of_memory(self, error: Exception) -> bool:
@@ -178,12 +178,13 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def move_tensors(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:
-    """Move the tensors in ``batch`` to ``device``, within nested mappings, lists, tuples and dataclasses.
+    """Return a copy of ``batch`` with its tensors on ``device``.
 
-    Other objects with a ``to`` method are moved by calling this method. Everything else is returned unchanged.
+    Tensors in nested mappings, lists, tuples and dataclasses are also moved. Other objects with a method ``to`` are
+    moved with ``to(device)``. All other objects are not changed.
 
     Args:
-        batch: batch as the dataloader yields it.
+        batch: batch that a dataloader yielded.
         device: device to move the tensors to.
         channels_last: whether 4-D floating-point tensors are also converted to the memory format channels_last.
     """

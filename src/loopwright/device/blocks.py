@@ -12,11 +12,11 @@ from loopwright.errors import SettingError, did_you_mean, refuse
 def find_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> list[nn.Module]:
     """Return the repeated blocks of a model. Blocks of one class can share their compiled code.
 
-    Without ``class_names``, these rules are tried in order, and the first rule that finds modules decides:
+    Without ``class_names``, the first of these rules that finds modules determines the result:
 
-    1. the modules that a method ``repeated_blocks()`` of the model, or of a module in it, returns;
-    2. the modules whose classes are named in ``_no_split_modules``, an attribute of models of Hugging Face;
-    3. the modules of the longest `torch.nn.ModuleList` that has two or more modules, all of one class.
+    1. the modules that a method ``repeated_blocks()`` of the model or of one of its modules returns;
+    2. the modules whose class names are in ``_no_split_modules``, an attribute of Hugging Face models;
+    3. the modules of the longest `torch.nn.ModuleList` with two or more modules, all of one class.
 
     Args:
         model: model to search, which may have no weights.

@@ -1,4 +1,4 @@
-"""`Compiling`: what `torch.compile` compiles and how. Also functions that check these settings and compile a model."""
+"""`Compiling`, the settings of `torch.compile`, and functions that check these settings and compile a model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _INDUCTOR = "inductor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiling:
-    """How a model is compiled.
+    """Settings of `torch.compile`.
 
     Args:
-        target: "blocks" or "model".
-        mode: mode of the backend inductor; None: its default.
-        dynamic: whether the compiled code accepts tensors of any size; None: torch decides when the sizes change.
+        target: "blocks" to compile the repeated blocks, "model" to compile the whole model.
+        mode: mode of the backend inductor; None: the default mode.
+        dynamic: whether the compiled code accepts tensors of any size; None: torch decides when a size changes.
         backend: name of a backend of `torch.compile`.
 
     Raises:
-        SettingError: if ``target`` or ``mode`` is unknown, or ``mode`` is given with another backend than inductor.
+        SettingError: if a value is unknown or has a wrong type, or if ``mode`` is given with a backend except inductor.
     """
 
     target: str
@@ -63,13 +63,13 @@ class Compiling:
 
 
 def read_compiling(value: object) -> Compiling | None:
-    """Return the setting ``compile`` of a device as `Compiling`; None: nothing is compiled.
+    """Convert the setting ``compile`` of a `Device` to a `Compiling`. None is returned unchanged.
 
     Args:
-        value: None, a target, or a mapping with ``target`` and other fields of `Compiling`.
+        value: a target, or a mapping with ``target`` and other fields of `Compiling`; None: nothing is compiled.
 
     Raises:
-        SettingError: if the value, or a value in the mapping, is not accepted.
+        SettingError: if ``value`` has another form, or if a key or a value of the mapping is invalid.
     """
     if value is None:
         return None
@@ -91,14 +91,14 @@ def read_compiling(value: object) -> Compiling | None:
 
 
 def check_compiler(compiling: Compiling, device_type: str) -> None:
-    """Refuse a backend that torch does not have, and the backend inductor without the compiler that it uses.
+    """Check that torch has the backend, and that this machine has the compiler that the backend inductor uses.
 
     Args:
         compiling: settings of the compilation.
         device_type: type of the device in torch, such as "cuda".
 
     Raises:
-        SettingError: if the backend is unknown, or there is no C++ compiler (on a CPU) or no Triton (elsewhere).
+        SettingError: if the backend is unknown; if inductor finds no C++ compiler on a CPU, or no Triton on a GPU.
     """
     if compiling.backend != _INDUCTOR:
         known = torch.compiler.list_backends(exclude_tags=())  # imports torch._dynamo, which takes 1 s
@@ -119,21 +119,21 @@ def check_compiler(compiling: Compiling, device_type: str) -> None:
 
 
 def compile_model(model: nn.Module, compiling: Compiling, block_classes: Sequence[str] | None) -> None:
-    """Compile a model or its repeated blocks in place. torch compiles in the first call of each compiled module.
+    """Set up the compilation of a model or its repeated blocks in place. The first call of each module compiles it.
 
     The names of weights and modules, the hooks of modules, and ``model.state_dict()`` are not changed.
 
-    torch keeps its compiled code per function, and falls back to eager execution after 8 compilations of one function.
-    All compiled code is dropped first. So the code of a run does not depend on models that were compiled before it in
-    this process; any such model is compiled again at its next call.
+    torch caches the compiled code of each function, and runs a function in eager mode after 8 compilations of it. This
+    function first clears the cache. The code of a run therefore does not depend on models that were compiled earlier in
+    this process. The next call of such a model compiles it again.
 
     Args:
-        model: the model, on its device.
+        model: model, on its device.
         compiling: settings of the compilation.
-        block_classes: class names of the repeated blocks; None: `find_blocks` looks for them.
+        block_classes: class names of the repeated blocks; None: the rules of `find_blocks`.
 
     Raises:
-        SettingError: if ``compiling.target`` is "blocks" and there are no such blocks.
+        SettingError: if ``compiling.target`` is "blocks" and the model has no such blocks.
     """
     torch.compiler.reset()
     for module in [model] if compiling.target == "model" else find_blocks(model, block_classes):

@@ -18,15 +18,16 @@ _NOT_DETERMINISTIC = re.compile(r"([^\n:]+) does not have a deterministic implem
 
 @contextmanager
 def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
-    """If ``is_needed``, set ``CUBLAS_WORKSPACE_CONFIG`` to ``:4096:8``, and unset it afterwards.
+    """If ``is_needed``, set the environment variable ``CUBLAS_WORKSPACE_CONFIG`` to ``:4096:8`` during the context.
 
-    cuBLAS is deterministic with the values ``:4096:8`` and ``:16:8``. If the user has set one of them, it is kept.
+    cuBLAS is deterministic with the values ``:4096:8`` and ``:16:8``. If the user has set the variable to one of these
+    values, the variable is not changed.
 
     cuBLAS and torch read the variable once per process, at the first matrix multiplication. The context must therefore
-    enclose all code that may use a device. In a sweep, it must enclose even the jobs that do not need determinism.
+    enclose all code that may use a device. In a sweep, the context must also enclose jobs that need no determinism.
 
     Raises:
-        SettingError: if ``is_needed`` and the user has set the variable to another value.
+        SettingError: if ``is_needed`` is True and the user has set the variable to another value.
     """
     given = os.environ.get(_WORKSPACE)
     if not is_needed or given in _DETERMINISTIC_WORKSPACES:
@@ -44,7 +45,9 @@ def deterministic_workspace(*, is_needed: bool) -> Iterator[None]:
 
 @contextmanager
 def deterministic_operations(is_on: bool) -> Iterator[None]:
-    """Restrict torch to deterministic operations if ``is_on``, else allow all. Restore the settings afterwards.
+    """If ``is_on``, restrict torch to deterministic operations during the context; otherwise allow all operations.
+
+    At the end of the context, the previous settings of torch and cuDNN are restored.
 
     Raises:
         SettingError: if an operation has no deterministic implementation. This error replaces torch's `RuntimeError`
@@ -69,7 +72,10 @@ def deterministic_operations(is_on: bool) -> Iterator[None]:
 
 
 def operation_without_form(text: str) -> str | None:
-    """Return the operation that torch's message ``text`` calls not deterministic; None for any other message."""
+    """Return the operation for which torch's message ``text`` reports no deterministic implementation.
+
+    Return None for any other message.
+    """
     found = _NOT_DETERMINISTIC.search(text)
     return None if found is None else found[1].strip()
 

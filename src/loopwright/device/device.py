@@ -1,4 +1,4 @@
-"""`Device`, the device settings of a run, and `open_device`, which returns the device object for these settings."""
+"""`Device`, the device settings of a run, and `open_device`, which returns the `Accelerator` for these settings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from loopwright.device.matmul import MATMUL
 from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
 from loopwright.protocols import Accelerator
 
-# No machine has more threads than its number of CPUs, and only few machines have a thousand CPUs.
+# Larger numbers of threads are refused as mistakes, because few machines have more than a thousand CPUs.
 MAX_THREADS = max(1_024, os.cpu_count() or 1)
-# Below this number of parameters, a second thread saved at most 10 % of the time of a step for each measured model, and
-# on a busy machine it made runs up to 16 times slower. The number was measured once with bench/threads.py. It is not
-# measured again for each run, because the number of threads changes the rounding of results.
+# For each measured model with fewer parameters, a second thread saved at most 10 % of the time of a step. On a busy
+# machine, a second thread made runs up to 16 times slower. This limit was measured with bench/threads.py. The limit is
+# constant, because the number of threads changes the rounding of results.
 FEW_PARAMETERS = 25_000
 MAX_SECONDS = 1_000_000
 KINDS = ("auto", "cpu", "gpu", "cuda", "mps", "xpu")
@@ -74,15 +74,15 @@ class Device:
         num_processes: number of processes on this machine that train together. The command ``loopwright`` starts
             them. A script with a `Trainer` is started by torchrun instead, and 1 is then also accepted.
         num_threads: number of threads for operations on the CPU; None: `choose_num_threads` chooses the number. A run
-            records the number, because rounding in the results depends on it. The command ``loopwright`` applies the
-            number to its process; the `Trainer` does not.
-        matmul: precision of float32 matrix multiplications during a run: "highest", "high" or "medium", as for
-            `torch.set_float32_matmul_precision`; None: the precision is not changed.
+            records the number, because the rounding of results depends on the number. The command ``loopwright`` sets
+            the number in its process. The `Trainer` does not set it.
+        matmul: precision of float32 matrix multiplications during a run: "highest", "high" or "medium"; see
+            `torch.set_float32_matmul_precision`. None: the precision is not changed.
         channels_last: whether 4-D weights and 4-D floating-point tensors of batches have the memory format
             channels_last.
-        compile: "blocks" compiles the repeated blocks of the model, "model" the whole model. A mapping with ``target``
-            (one of the two) may also have ``mode``, ``dynamic`` and ``backend`` of `torch.compile`. None: nothing is
-            compiled.
+        compile: "blocks" to compile the repeated blocks of the model, "model" to compile the whole model, or a mapping
+            with ``target`` ("blocks" or "model") and optionally ``mode``, ``dynamic`` and ``backend`` of
+            `torch.compile`. None: nothing is compiled.
         blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
         strategy: how several processes train one model. "ddp": each process has a copy of the model. "fsdp": each
             process stores a part of each weight.
@@ -138,7 +138,7 @@ class Device:
 
     @property
     def compiling(self) -> Compiling | None:
-        """The setting ``compile`` with all its parts; None: nothing is compiled."""
+        """The setting ``compile`` as a `Compiling`; None: nothing is compiled."""
         return read_compiling(self.compile)
 
     def _check_blocks(self) -> None:
@@ -162,8 +162,8 @@ def choose_num_threads(device: Device, num_parameters: int | None) -> int:
         num_parameters: number of parameters of the model; None: unknown.
 
     Returns:
-        ``device.num_threads`` if it is given. Otherwise 1 for a model with fewer than 25,000 parameters on the CPU, and
-        torch's number of threads for every other run.
+        ``device.num_threads`` if it is not None. Otherwise, 1 for a model with fewer than 25,000 parameters on the CPU,
+        and torch's number of threads for every other run.
     """
     if device.num_threads is not None:
         return device.num_threads
@@ -216,7 +216,7 @@ def open_device(device: str | torch.device | Device, local_rank: int | None = No
 
 
 def resolve_kind(kind: str) -> str:
-    """Return the kind that "auto" chooses on this machine, or any other kind unchanged. No device is opened."""
+    """Return the kind that "auto" chooses on this machine. Return any other kind unchanged."""
     if kind != "auto":
         return kind
     return next(each for each in ("gpu", "xpu", "mps", "cpu") if _is_available(_TORCH_TYPES.get(each, each)))
@@ -238,5 +238,5 @@ def _is_available(torch_type: str) -> bool:
 
 
 def is_auto(device: str | torch.device | Device) -> bool:
-    """Return whether ``device`` leaves the choice of the device to "auto"."""
+    """Return whether ``device`` is "auto", or a `Device` of the kind "auto"."""
     return (device.kind if isinstance(device, Device) else device) == "auto"

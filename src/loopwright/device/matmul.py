@@ -12,10 +12,10 @@ MATMUL = ("highest", "high", "medium")
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Set the precision of float32 matrix multiplications, and restore the earlier precision afterwards.
+    """Set the precision of float32 matrix multiplications during the context, and then restore the previous precision.
 
     Args:
-        precision: "highest", "high" or "medium", as for `torch.set_float32_matmul_precision`.
+        precision: "highest", "high" or "medium"; see `torch.set_float32_matmul_precision`.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)

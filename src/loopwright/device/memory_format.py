@@ -1,4 +1,4 @@
-"""The memory format channels_last, in which the channels of each pixel of an image are next to each other."""
+"""Functions that convert tensors to channels_last, a memory format in which the channels of a pixel are contiguous."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MEMORY_FORMAT = torch.channels_last
 
 
 def has_format(tensor: Tensor) -> bool:
-    """Return whether the setting ``channels_last`` applies to a tensor: it is floating-point and 4-D."""
+    """Return whether ``channels_last`` applies to a tensor. It applies to 4-D floating-point tensors."""
     return tensor.is_floating_point() and tensor.ndim == 4
 
 
 def with_channels_last(value: Any) -> Any:
-    """Return a 4-D floating-point tensor in channels_last, with equal shape and values, and other values unchanged."""
+    """Convert a 4-D floating-point tensor to channels_last, and return any other value unchanged."""
     is_converted = isinstance(value, Tensor) and has_format(value)
     return value.contiguous(memory_format=MEMORY_FORMAT) if is_converted else value
 

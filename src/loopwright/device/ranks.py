@@ -20,14 +20,14 @@ _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:x
 
 
 class Alone:
-    """The `Ranks` of a run in one process. Sums and gathered data contain only the values of this process."""
+    """The `Ranks` of a run in one process. Sums and gathered data consist of the values of this process."""
 
     rank = 0
     world_size = 1
     local_rank = 0
 
     def add(self, values: Tensor) -> Done:
-        """Return a completed sum. The sum over one process equals ``values``, so ``values`` is not changed."""
+        """Return a completed sum. ``values`` is not changed, because it equals the sum over one process."""
         return Done()
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
@@ -49,7 +49,7 @@ class Alone:
 
 
 class Done:
-    """A sum that is complete from the start."""
+    """A sum that is complete when it is created."""
 
     def wait(self) -> None:
         """Return immediately, because the sum is complete."""

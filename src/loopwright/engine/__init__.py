@@ -1,1 +1,1 @@
-"""The engine, which carries out a plan. `loopwright.trainer` imports the modules of this package directly."""
+"""Modules that carry out the plan of a fit, and run validations. Import each module directly from this package."""

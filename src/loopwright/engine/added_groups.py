@@ -1,4 +1,4 @@
-"""Functions for parameter groups that are added to an optimizer during a fit: schedules extend to them, runs resume."""
+"""Functions that extend schedulers to parameter groups added during a fit, and restore these groups on resume."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch.optim.swa_utils import SWALR
 from loopwright.engine.state_check import check_form
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 
-# Schedulers that need more than the rate of a group, by the entries that they keep in a group.
+# Scheduler classes, each with the entries that the scheduler reads from a parameter group besides ``lr``.
 _NEED_ENTRIES = ((OneCycleLR, ("initial_lr", "max_lr", "min_lr")), (SWALR, ("initial_lr", "swa_lr")))
 
 
 def adopt_groups(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
-    """Extend schedulers to the parameter groups that were added to their optimizer after they were built.
+    """Extend schedulers to the parameter groups that were added to the optimizer after the schedulers were built.
 
-    The ``lr`` of an added group is the rate that it would have at the start of the schedule, as for the other groups.
-    So ``lr`` is kept as ``initial_lr``, and multiplied by the present factor of the first group. If the added group
-    has an ``initial_lr``, its ``lr`` is its present rate, and is not changed.
+    The ``lr`` of an added group without ``initial_lr`` is the learning rate for the start of the schedule. This
+    function stores this rate as ``initial_lr``. It then multiplies ``lr`` by ``lr / initial_lr`` of the first group. If
+    an added group has an ``initial_lr``, its ``lr`` is the current learning rate and does not change.
 
     Raises:
-        SettingError: if a scheduler has settings for each group that the trainer cannot know for the added group.
+        SettingError: if a scheduler has a setting for each group, and the setting for the added group is unknown.
     """
     groups = optimizer.param_groups
     waiting = [each for each in _with_base_rates(schedulers) if len(each.base_lrs) < len(groups)]
@@ -37,7 +37,7 @@ def adopt_groups(optimizer: Optimizer, schedulers: Sequence[Any]) -> None:
     for group in groups:
         if "initial_lr" not in group:
             rate = group["lr"]
-            if isinstance(rate, Tensor):  # the default rate is one tensor, which a scheduler has changed in place
+            if isinstance(rate, Tensor):  # may be the tensor of the first group, which a scheduler changes in place
                 rate = (first["initial_lr"] if rate is first["lr"] and group is not first else rate).clone()
             group["initial_lr"] = rate
             group["lr"] = rate * (first["lr"] / first["initial_lr"]) if first["initial_lr"] else rate * 1
@@ -62,17 +62,18 @@ def add_saved_groups(
 ) -> None:
     """Add the parameter groups that a checkpoint has in addition to the groups of this run.
 
-    Nothing is added if the first groups differ, or if the other groups have parameters that this run cannot add; the
-    check of the whole state then refuses the checkpoint.
+    No group is added if the first groups of the checkpoint have other parameters than the groups of this run. No group
+    is added either if a further group is empty, or has parameters that the model lacks or that another group contains.
+    In these cases, `check_fit_state` refuses the checkpoint later.
 
     Args:
         optimizer: optimizer of this run.
-        names: for each group of ``optimizer``, the names of its parameters.
+        names: names of the parameters in each group of ``optimizer``.
         parameters: parameters of the model by name.
         saved: state of the checkpoint.
 
     Raises:
-        CheckpointError: if a value of a group is not accepted. The message names the value.
+        CheckpointError: if a saved group has entries of the wrong form, or if the optimizer rejects a saved group.
     """
     num_groups, saved_names = len(names), saved.get("parameters")
     if not isinstance(saved_names, list) or saved_names[:num_groups] != names:
@@ -95,11 +96,11 @@ def add_saved_groups(
 
 
 def _with_base_rates(schedulers: Sequence[Any]) -> Iterator[Any]:
-    """Yield the schedulers that keep a rate for each group, also inside a `SequentialLR` or `ChainedScheduler`."""
+    """Yield the schedulers with ``base_lrs``, including those inside a `SequentialLR` or `ChainedScheduler`."""
     for scheduler in schedulers:
         if isinstance(getattr(scheduler, "base_lrs", None), list):
             yield scheduler
-        yield from _with_base_rates(getattr(scheduler, "_schedulers", ()))  # torch has no public name for them
+        yield from _with_base_rates(getattr(scheduler, "_schedulers", ()))  # torch has no public name for this list
 
 
 def _check_extends(scheduler: Any, added: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""`TrainClock`: measures the time of training, without validations and saves, and the waits for the dataloader."""
+"""`TrainClock`: measures the training time without validations and saves, and the time spent waiting for batches."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class TrainClock:
-    """Adds up the time spent in training during a fit.
+    """Measures the time spent in training during a fit.
 
-    Read the clock only after a value was read back from the device. Otherwise, an asynchronous device may still be
-    working, and the time of this work would be missing.
+    Copy a tensor from the device to the host before you read the clock. Otherwise, the device may still be computing,
+    and the measured time is too short.
 
     Attributes:
-        data_seconds: time spent waiting for the iterators that `timed` has returned.
+        data_seconds: total time of all reads from iterators that `timed` has returned.
     """
 
     def __init__(self) -> None:
@@ -31,16 +31,16 @@ class TrainClock:
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     def start(self) -> None:
-        """Start the clock, or continue after a pause."""
+        """Start the clock, or continue after `stop`."""
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Pause the clock."""
+        """Stop the clock. The measured time is kept."""
         self._seconds, self._since = self.seconds, None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Pause the clock during the context, if it is running."""
+        """Stop the clock during the context. At the end, start the clock if it was running before."""
         was_running = self._since is not None
         self.stop()
         try:
@@ -50,22 +50,22 @@ class TrainClock:
                 self.start()
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Return an iterator over the same batches that adds the time of each read to `data_seconds`."""
+        """Return an iterator over ``batches`` that adds the time of each read to `data_seconds`."""
         return _TimedIterator(batches, self)
 
     def lap(self, step: int) -> dict[str, float]:
-        """Return the training time in seconds and the steps per second since the last lap, at the current ``step``."""
+        """Begin a new lap at ``step``. Return the seconds of training and the steps per second of the previous lap."""
         total = self.seconds
         num_steps, seconds = step - self._num_steps, total - self._lap_seconds
         self._num_steps, self._lap_seconds = step, total
         return {"train/seconds": seconds, "train/steps_per_second": num_steps / seconds if seconds else 0.0}
 
     def leave_out(self, step: int) -> float:
-        """Return the training time in seconds since the last lap, and leave it and its steps out of the next lap."""
+        """Begin a new lap at ``step``. Return the seconds of training in the previous lap."""
         return self.lap(step)["train/seconds"]
 
     def begin(self, step: int) -> None:
-        """Stop the clock, and set it to 0 seconds at ``step``."""
+        """Stop the clock, set its times to 0, and begin a new lap at ``step``."""
         self.data_seconds = self._seconds = self._lap_seconds = 0.0
         self._since = None
         self._num_steps = step

@@ -13,7 +13,13 @@ from loopwright.hooks import ValidationCallback, implements
 
 
 class DownstreamValidation(NamedTuple):
-    """A downstream validation: its name in the plan, its interval in rounds of validations, and its bound method."""
+    """A downstream validation.
+
+    Attributes:
+        name: name of the validation in the plan.
+        every_n_vals: interval between two runs, in rounds of validations.
+        hook: bound method ``run_validation`` of the callback.
+    """
 
     name: str
     every_n_vals: int
@@ -21,7 +27,7 @@ class DownstreamValidation(NamedTuple):
 
 
 def downstream_validations(parts: Parts) -> list[DownstreamValidation]:
-    """Return the downstream validations among the callbacks in ``parts``, in order."""
+    """Return the downstream validations of ``parts.callbacks``, in the order of the callbacks."""
     listeners = [(key, callback) for key, callback in parts.callbacks if implements(callback, "run_validation")]
     found = []
     for (key, callback), hook in zip(listeners, parts.hooks["run_validation"], strict=True):
@@ -35,8 +41,8 @@ def downstream_validations(parts: Parts) -> list[DownstreamValidation]:
 def run_downstream(parts: Parts, name: str, hook: Hook, loop_idx: int | None, *, is_last: bool) -> None:
     """Run one downstream validation.
 
-    The validation uses separate random streams, so it does not change the results of training. If it validates
-    dataloaders, the names of their metrics begin with ``name``.
+    The validation uses separate random streams, so it does not change the random numbers of training. If the hook
+    validates dataloaders, the names of their metrics begin with ``name``.
     """
     state = parts.state
     outer, state.downstream_name = state.downstream_name, name

@@ -1,7 +1,7 @@
-"""`try_validation`: runs the model on one validation batch before the first step of a fit, so that errors show early.
+"""`try_validation`: runs the model on one validation batch before the first step of a fit, to find errors early.
 
-The model is in evaluation mode, and separate random streams are used, as in a validation. No hook is called. At the
-end, the buffers, the modes and the other attributes of all modules are restored.
+The model is in evaluation mode. The forward uses separate random streams. No hook is called. At the end, the buffers,
+the training modes and the other attributes of all modules are restored.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ NO_HOOKS: dict[str, tuple[()]] = {"on_before_forward": (), "on_after_forward": (
 
 
 def can_try(parts: Parts, loop: ValidationLoop) -> bool:
-    """Return whether a forward without hooks gives the outputs of a validation.
+    """Return whether a forward without hooks computes the outputs that a validation would compute.
 
-    The result is False if the validation loop overrides ``predict``, or if a callback or the loop can change the batch
-    or the model before the forward. It is also False for a lazy module, because the first training batch determines the
-    shapes of its weights.
+    The result is False if the validation loop overrides ``predict``, if a callback or the loop may change the batch or
+    the model before the forward, or if the model has lazy parameters. The first training batch must determine the
+    shapes of lazy parameters.
     """
     if type(loop).predict is not ValidationLoop.predict or any(map(is_lazy, parts.model.parameters())):
         return False
@@ -52,11 +52,12 @@ def try_validation(parts: Parts, data: ValidationSet, num_batches: int) -> list[
 
     Args:
         parts: objects of this run, for which `can_try` returned True.
-        data: the validation set. It is not read if its first batch cannot be read twice with the same result.
+        data: validation set whose first batch is used.
         num_batches: number of batches that a validation reads.
 
     Returns:
-        The names without the name of the set, such as ``loss``; None: the set was not read.
+        The names of the metrics, without the name of the set, such as ``loss``. None if the dataloader is empty, or
+        if reading its first batch now could change the batches of a later validation.
 
     Raises:
         DataError: if the number of items in the batch is unknown, and ``num_batches`` is above 1.
@@ -88,7 +89,7 @@ def _may_be_metric(value: Any) -> bool:
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
-    """Restore the values of the buffers, and the attributes of the modules, at the end of the context."""
+    """Restore the values of all buffers and the attributes of all modules of ``model`` at the end of the context."""
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]
     buffers = [dict(module.named_buffers(recurse=False)) for module in modules]

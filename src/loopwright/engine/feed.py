@@ -1,4 +1,4 @@
-"""`Feed`: reads training micro-batches from the position of the run."""
+"""`Feed`: reads the training micro-batches, beginning at the position of the run in the dataloader."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _END = object()
 
 
 class Feed:
-    """Reads training micro-batches, and advances the position of the run.
+    """Reads the training micro-batches, and advances the position in `RunState`.
 
-    If the dataloader can only be read forward, the next fit uses the same feed. With a new feed, that fit would read
-    all earlier micro-batches again.
+    If the dataloader cannot start at a given micro-batch, the next fit uses this `Feed` again. A new `Feed` would have
+    to read all earlier micro-batches of the pass again.
 
     Args:
         source: source of the training micro-batches.
-        state: counters of the run; reading starts at their position.
+        state: counters of the run, with the position of the next micro-batch.
 
     Attributes:
-        index: index in its pass of the micro-batch that `take` returned last, from 0.
+        index: index of the last micro-batch that `take` returned, counted from 0 in its pass.
     """
 
     def __init__(self, source: BatchSource, state: RunState) -> None:
@@ -48,9 +48,9 @@ class Feed:
         return self._num_batches
 
     def take(self) -> Any:
-        """Return the next micro-batch, and advance the position. After the last micro-batch, the next pass begins.
+        """Return the next micro-batch, and advance the position. A new pass begins after the last micro-batch.
 
-        If the dataloader raises an exception, a note that names the micro-batch is added to it.
+        If the dataloader raises an exception, a note on the exception names the micro-batch.
 
         Raises:
             DataError: if a pass is empty, or has fewer or more micro-batches than the length of the dataloader.
@@ -74,10 +74,10 @@ class Feed:
         return batch
 
     def has_more(self) -> bool:
-        """Return whether this pass has another micro-batch for a window that has begun.
+        """Return whether this pass has another micro-batch for the current window.
 
-        If the length of the dataloader is known, the result is True, as no window of a plan is longer than the rest of
-        a pass. If the length is unknown, one micro-batch is read ahead.
+        If the length of the dataloader is known, the result is True, because the windows of a plan end with the pass.
+        If the length is unknown, this method reads one micro-batch ahead.
         """
         if self._num_batches is not None:
             return True
@@ -87,31 +87,31 @@ class Feed:
             except Exception as error:
                 self._note(error)
                 raise
-            if self._ahead is _END:  # otherwise, a resume would look for this end again
+            if self._ahead is _END:  # advance now, so that a checkpoint contains the start of the next pass
                 self._next_pass()
         return self._ahead is not _END
 
     def rewind(self) -> None:
-        """Return to the first micro-batch of the current step. A one-shot source keeps its position."""
+        """Set the position back to the first micro-batch of the current step. A one-shot source is not changed."""
         if not self._source.is_one_shot:
             self._state.pass_index, self._state.micro_batch_index = self._state.window_start
             self._batches, self._ahead = None, _END
 
     @property
     def is_sought(self) -> bool:
-        """Whether reading can start at any micro-batch without reading those before it."""
+        """Whether reading can start at any micro-batch of a pass without reading the earlier micro-batches."""
         return self._source.is_sought
 
     def rest(self) -> None:
-        """Release the iterator of the dataloader and its workers while training pauses.
+        """Release the iterator of the dataloader, and its workers, while training pauses.
 
-        A dataloader that can only be read forward keeps its iterator and workers.
+        The iterator is kept if reading cannot start at any micro-batch; see `is_sought`.
         """
         if self._source.is_sought:
             self._batches, self._ahead = None, _END
 
     def time_reads(self, clock: TrainClock) -> None:
-        """Add the time of all reads to ``clock.data_seconds``, from the next time that the dataloader is opened."""
+        """Add the time of each read to ``clock.data_seconds``. The iterator that is open now is not timed."""
         self._clock = clock
 
     def _open(self, pass_index: int, first: int) -> Iterator[Any]:

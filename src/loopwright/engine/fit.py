@@ -3,11 +3,11 @@
 ::
 
     for each stage of the plan:
-        Train(start, stop):     train each step on its window, the micro-batches of this step
+        Train(start, stop):     train each step on its window (the micro-batches of the step)
         Save(step):             save a checkpoint
         Validate(step, name):   validate one dataloader from its beginning
         Downstream(step, name): call run_validation of one callback
-        after Trainer.stop or a signal: save, skip the remaining stages
+        after Trainer.stop or a signal: save a checkpoint, and skip the remaining stages
 
 A downstream validation is a validation that a callback runs in its hook ``run_validation``.
 """
@@ -44,14 +44,15 @@ class FitInputs:
     Attributes:
         loop: the training loop.
         plan: plan of the fit, beginning at the current step of the run.
-        train_dataloader: training dataloader as the user gave it; hooks receive this object.
+        train_dataloader: training dataloader that the user gave; hooks receive this object.
         feed: object that reads the training dataloader, beginning with the next micro-batch of the run.
-        val_dataloader: validation dataloaders as the user gave them.
+        val_dataloader: validation dataloaders that the user gave; hooks receive this object.
         val_sets: validation sets by their names in the plan.
         downstream: bound methods ``run_validation`` of the callbacks, by the name of the validation in the plan.
-        save: function that saves a checkpoint and returns whether it succeeded; None: no checkpoints are saved.
-        check_state: function that raises an error if a checkpoint cannot contain the current state, which is called
-            after the first step; None: no checkpoints are saved.
+        save: function that saves a checkpoint and returns whether the checkpoint was saved; None: no checkpoints are
+            saved.
+        check_state: function that is called after the first step, and raises an error if a checkpoint cannot contain
+            the current state; None: no check.
     """
 
     loop: TrainingLoop
@@ -82,7 +83,7 @@ class FitLoop:
         self._step = Step(parts, optimizer, inputs.feed)
         self._clock = parts.clock
         self._check_state = inputs.check_state
-        self._saved = (inputs.plan.position, inputs.plan.num_validated)  # step and its validations in the last save
+        self._saved = (inputs.plan.position, inputs.plan.num_validated)  # result of `_reached` at the last save
 
     @naming_dead_workers()
     def run(self) -> None:
@@ -99,16 +100,17 @@ class FitLoop:
                 if self._stopping.decide():
                     break  # otherwise groupby would first generate the remaining stages of this group
         except Interruption:
-            pass  # a validation was aborted, and a resumed run repeats it
+            pass  # the fit was interrupted in a validation; a resumed run repeats this validation
         self._stopping.leave_at_once()
         if self._stopping.decide() and self._is_unsaved():
             self._save()
 
     def _is_unsaved(self) -> bool:
-        """Return whether the state of a stopped fit is to be saved.
+        """Return whether a stopped fit must save a checkpoint of the current step.
 
-        A step may have been saved before its validations. If a callback stopped the fit after them, the step is saved
-        again, so that a resume finds the decision of the callback. An interrupted fit has no time for that.
+        The last checkpoint may be of the current step, but from before the validations of this step. If a callback
+        stopped the fit after these validations, the step must be saved again, because a resume needs the new state of
+        the callback. An interrupted fit does not save the step again, because the process may be killed soon.
         """
         state = self._state
         if self._saved[0] != state.global_step:
@@ -116,14 +118,14 @@ class FitLoop:
         return not state.is_interrupted and self._saved != self._reached()
 
     def _reached(self) -> tuple[int, int]:
-        """Return the current step, and the number of its validations that are completed."""
+        """Return the current step, and the number of completed validations after this step."""
         step, num_validated = self._state.validated
         return self._state.global_step, num_validated if step == self._state.global_step else 0
 
     def _place(self, stage: Stage) -> tuple[int, bool]:
-        """Return (loop_idx, is_validation) of a stage. A validation has the index of the train loop before it.
+        """Return (loop_idx, is_validation) of a stage. A validation has the index of the preceding train loop.
 
-        The save and the validations before the first step have the index -1.
+        The save and the validations before the first step have the index -1. The save is then in the validation group.
         """
         step = stage.start if isinstance(stage, Train) else stage.step - 1
         if step < self._inputs.plan.start_step:
@@ -149,7 +151,7 @@ class FitLoop:
             call_hooks(hooks["on_train_end"], trainer, parts.model, loop, loop_idx)
 
     def _train(self, stage: Train, batch_idx: int) -> int:
-        """Train the steps of ``stage``. Return the index of the next micro-batch in this train loop."""
+        """Train the steps of ``stage``. Return the index of the next micro-batch in the current train loop."""
         state, run, log, stopping = self._state, self._step.run, self._log, self._stopping
         every, last = self._parts.log_every_n_steps, self._inputs.plan.stop_step
         next_log = next_multiple(stage.start, every)
@@ -175,12 +177,12 @@ class FitLoop:
 
     def _log(self, values: Mapping[str, Tensor | float]) -> None:
         norm = self._step.update.gradient_norm
-        if norm is not None and not self._state.is_update_skipped:  # the norm of a skipped step is of an earlier step
+        if norm is not None and not self._state.is_update_skipped:  # a skipped update leaves the norm of an older step
             values = {"gradient_norm": norm, **values}
         self._parts.log.log({f"train/{key}": value for key, value in values.items()}, self._state.global_step)
 
     def _log_timing(self) -> None:
-        """Log step times and peak memory. Called after the metrics of a step were read from the device and logged."""
+        """Log step times and peak memory. Call this method after a step's metrics were copied from the device."""
         parts, step = self._parts, self._state.global_step
         memory = {"peak_memory_bytes": parts.device.peak_memory_bytes()}
         parts.log.log_timing({**self._clock.lap(step), **memory}, step)
@@ -196,7 +198,7 @@ class FitLoop:
             enter = parts.hooks["on_enter_validate_all"]
             call_hooks(enter, parts.trainer, stack, inputs.val_dataloader, val_loop, [None])
             _, num_before = self._reached()
-            if num_before:  # the round was interrupted, so metrics logged before the interruption belong to the round
+            if num_before:  # this round continues an interrupted round, whose metrics are in `latest`
                 metrics |= parts.log.latest
             num_done = num_before
             for stage in stages:

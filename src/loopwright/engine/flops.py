@@ -1,10 +1,10 @@
 """`count_flops`: counts the floating-point operations (FLOPs) of one forward and backward.
 
-The model runs on fake tensors, which have shapes and dtypes but no values. So the count needs almost no time and no
-memory. If the model reads the values of tensors, it cannot run on fake tensors; it then runs on the real micro-batch.
+The model runs on fake tensors, which have shapes and dtypes but no values. The count therefore needs little time and
+memory. A model that reads the values of tensors cannot run on fake tensors. Such a model runs on the real micro-batch.
 
-Neither way changes the run. The random streams, the buffers and the attributes of all modules are restored, and no
-gradient is stored. No hook of a callback is called, but hooks that the user has registered on modules are.
+The count does not change the run. The random streams, the buffers and the attributes of all modules are restored, and
+no gradient is stored. Hooks of callbacks are not called. Hooks that the user has registered on modules are called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode  # torch documents this class but has no public path to it
+from torch._subclasses.fake_tensor import FakeTensorMode  # torch documents this class, but does not export it
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -27,14 +27,14 @@ from loopwright.precision import map_tensors
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-    return sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]  # torch does not annotate it
+    return sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]  # no annotations in torch
 
 
 def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-    return sdpa_backward_flop_count(gradient, query, key, value)  # type: ignore[no-untyped-call]  # as above
+    return sdpa_backward_flop_count(gradient, query, key, value)  # type: ignore[no-untyped-call]  # no annotations
 
 
-# The attention kernels of the CPU, which torch 2.13 does not count. The functions get shapes instead of tensors.
+# FLOP formulas of the CPU attention kernels, which torch 2.13 does not count. The formulas receive shapes, not tensors.
 _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
@@ -44,19 +44,19 @@ _CPU_ATTENTION = {
 def count_flops(parts: Parts, batch: Any) -> int:
     """Return the number of FLOPs of one forward and backward of the model on a training micro-batch.
 
-    A multiplication and an addition count as two. Only matrix products, convolutions and attention are counted.
-    Causal attention counts like attention without a mask.
+    One multiplication and one addition count as two FLOPs. Only matrix products, convolutions and attention are
+    counted. Causal attention is counted like attention without a mask.
 
     Args:
-        parts: objects of this run.
-        batch: a micro-batch on the device. The model must have been called before, so that lazy modules have shapes.
+        parts: objects of this run, with a model whose lazy modules already have shapes.
+        batch: a micro-batch on the device.
     """
     with parts.clock.paused(), parts.streams.branch("flops", parts.state.global_step), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the micro-batch has been computed before, with the same warnings
+        warnings.simplefilter("ignore")  # the training step on this micro-batch has already issued these warnings
         try:
             with restored(parts.model):
                 return _count_on_fakes(parts, batch)
-        except Exception:  # noqa: BLE001  (code that needs values may raise any error; another error is raised below)
+        except Exception:  # noqa: BLE001  (a model that reads values may raise any error on fake tensors)
             pass
         with restored(parts.model):
             return _count(parts, parts.strategy.call, batch, parts.model.parameters())

@@ -1,4 +1,4 @@
-"""`Forward`: calls the model and the hooks around it, in training and in validation."""
+"""`Forward`: calls the model on a batch, with the hooks ``on_before_forward`` and ``on_after_forward``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Read = Callable[[Any], dict[str, Any]]
 
 
 class Forward:
-    """Calls the model on a batch.
+    """Calls the model and the forward hooks.
 
     Args:
         parts: objects of this run, including the hook methods of its callbacks.
-        call: function that computes the outputs: a forward of the strategy, or ``predict`` of a validation loop.
-        read: function that converts what ``call`` returns to a mapping. By default it must contain a loss.
+        call: function that computes the outputs, such as ``evaluate`` of the strategy, or ``predict`` of a loop.
+        read: function that converts the result of ``call`` to a mapping. The default requires a loss.
     """
 
     __slots__ = ("_after", "_before", "_call", "_context", "_model", "_read", "_state", "_trainer")
@@ -40,9 +40,9 @@ class Forward:
         """Return the outputs of the model as a mapping.
 
         Raises:
-            TypeError: if ``read`` refuses what the model returns, such as a mapping without ``loss``.
-            SettingError: if the model raises a SettingError. ``model.`` is put before the name of the setting. To other
-                exceptions of the model, notes are added.
+            TypeError: if ``read`` refuses the result of the model, such as a mapping without ``loss``.
+            SettingError: if the model raises a SettingError. The prefix ``model.`` is added to the name of the setting.
+            Exception: any other exception of the model, with notes that name the model, the step and the batch.
         """
         args: list[Any] = [batch]
         kwargs: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Functions that bind and call the hooks of callbacks.
 
-The hook table contains, for each hook, the bound methods of the callbacks that implement this hook.
+The hook table is a mapping from each hook name to the bound methods of the callbacks that implement the hook.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Hooks = Mapping[str, tuple[Hook, ...]]
 
 
 def bind_hooks(callbacks: Sequence[tuple[str, Callback]], names: Iterable[str] = HOOKS) -> dict[str, tuple[Hook, ...]]:
-    """Return the methods to call for each hook, in the order of ``callbacks``; an empty tuple if there are none.
+    """Return the bound methods of each hook, in the order of ``callbacks``. A hook may have no methods.
 
     Args:
-        callbacks: pairs of name and callback; the name is added to exceptions of the callback as a note.
-        names: names of the hooks to bind. Hooks that a validation loop defines need not be methods of `Callback`.
+        callbacks: pairs of name and callback. A note with the name is added to exceptions of the callback.
+        names: names of the hooks to bind. A validation loop may define hooks that are not methods of `Callback`.
     """
     return {
         hook: tuple(
@@ -40,7 +40,10 @@ def call_hooks(hooks: tuple[Hook, ...], *args: Any) -> None:
 
 @contextmanager
 def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
-    """Pass an exception of the ``with`` block to each hook, then raise it again. Errors of the hooks become notes."""
+    """Pass an exception of the ``with`` block to each hook, and raise this exception again.
+
+    Errors of the hooks are added to the exception as notes.
+    """
     try:
         yield
     except Exception as error:
@@ -53,18 +56,20 @@ def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
 
 
 def close_all(hooks: tuple[Hook, ...], ended_by: BaseException | None = None) -> None:
-    """Call all hooks, even if one raises. Raise the first exception at the end, with later exceptions as notes.
+    """Call all hooks, even if a hook raises an exception.
+
+    After the last call, the first exception is raised. Later exceptions are added to the first exception as notes.
 
     Args:
         hooks: functions that release resources.
-        ended_by: exception that caused the closing; None: no exception. If it is given, all errors of the hooks are
-            added to it as notes, and this function raises nothing.
+        ended_by: exception that ended the run. If ``ended_by`` is given, all errors of the hooks are added to it as
+            notes, and this function raises no exception.
     """
     first = ended_by
     for hook in hooks:
         try:
             hook()
-        except BaseException as error:  # noqa: BLE001  (the other hooks must release files and processes, too)
+        except BaseException as error:  # noqa: BLE001  (the next hooks must also release files and processes)
             if first is None:
                 first = error
             else:

@@ -1,4 +1,4 @@
-"""`MetricLog`: passes metrics to the loggers, and keeps the last and the best values."""
+"""`MetricLog`: passes metrics to the loggers, and keeps the last value of each metric and the best monitored value."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _log = logging.getLogger("loopwright")
 
 
 class MetricLog:
-    """Passes the metrics of a run to the loggers, and keeps the last and the best values.
+    """Passes the metrics of a run to the loggers, and keeps the last value of each metric and the best monitored value.
 
     Attributes:
-        latest: the last value of each metric.
-        best: the best value of the monitored metric; None if the metric was never logged.
-        best_saved: the best value of the monitored metric among the steps that have a checkpoint; None: no such value.
+        latest: last value of each metric.
+        best: best value of the monitored metric; None if no value except NaN was logged.
+        best_saved: best value of the monitored metric among the steps that have a checkpoint; None: no such value.
         train_sums: sums of the training metrics since the last log step.
-        warned: names of outputs of the model about which a warning was logged, so that it is logged once.
+        warned: names of model outputs about which a warning was already logged.
         keeps_best: whether new values can become `best`: True during a fit, False in a validation outside a fit.
 
     Args:
-        monitor: metric whose best value is kept. None: a resumed run keeps the metric and the mode of its checkpoint,
-            and another run monitors the loss of the validation; see `set_default_monitor`.
+        monitor: name of the metric whose best value is kept. None: a resumed run uses the metric and the mode of its
+            checkpoint, and a new run uses the validation loss; see `set_default_monitor`.
         mode: "min" if lower values are better, "max" if higher values are better; None: "min".
         ranks: processes that train together; None: this process trains alone.
     """
@@ -59,7 +59,7 @@ class MetricLog:
         self._saved_step: int | None = None
 
     def set_default_monitor(self, val_sets: Sequence[str]) -> None:
-        """Keep the best loss of the validation, if no metric to monitor was given.
+        """Monitor the validation loss, unless a metric to monitor was given.
 
         Args:
             val_sets: names of the validation sets. The loss of several sets is their mean; see `means_over_sets`.
@@ -85,7 +85,7 @@ class MetricLog:
         return metrics
 
     def count_skipped_update(self, step: int) -> None:
-        """Log the number of updates that were skipped since the run began, across resumes."""
+        """Add 1 to the number of skipped updates since the run began, across resumes, and log this number."""
         name = "train/skipped_updates"
         self.log({name: self.latest.get(name, 0.0) + 1}, step)
 
@@ -111,25 +111,30 @@ class MetricLog:
             self.latest |= collected
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Pass times and rates to every logger that implements ``log_timing``."""
+        """Pass times and other measurements to every logger that implements ``log_timing``."""
         for log_timing in self._timing_loggers:
             log_timing(timing, step)
 
     def note_saved(self, step: int) -> None:
-        """Note that ``step`` is saved. The step may be validated before or after this call."""
+        """Record that ``step`` has a checkpoint. Call this method before or after the validation of ``step``."""
         self._saved_step = step
         if self._last is not None and self._last.step == step:
             self.best_saved = self._better(self._last, self.best_saved)
 
     def note_lost(self, step: int, best_saved: Best | None) -> None:
-        """Undo `note_saved` for a step that could not be saved. ``best_saved`` is its value before `note_saved`."""
+        """Undo `note_saved` after a failed save of ``step``.
+
+        Args:
+            step: step that could not be saved.
+            best_saved: value of the attribute `best_saved` before the call of `note_saved`.
+        """
         if self._saved_step == step:
             self._saved_step = None
         if self.best_saved is not None and self.best_saved.step == step:
             self.best_saved = best_saved
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last and the best values, and the sums since the last log step."""
+        """Return the last values, the best values, the monitored metric, and the sums since the last log step."""
         marks = {"last": self._last, "best": self.best, "best_saved": self.best_saved}
         return {
             "latest": dict(self.latest),
@@ -149,10 +154,10 @@ class MetricLog:
             if not isinstance(value, float):
                 raise ValueError(f"latest.{name}: expected a number")
         self._last, self.best, self.best_saved = (read_best(state[name]) for name in ("last", "best", "best_saved"))
-        self.train_sums.load_state_dict(state.get("train_sums", {}))  # older checkpoints have none
+        self.train_sums.load_state_dict(state.get("train_sums", {}))  # older checkpoints lack this entry
         self.latest = dict(state["latest"])
         recorded = None if self.best is None else self.best.name
-        monitor, mode = state.get("monitor", recorded), state.get("mode", self._mode)  # older checkpoints have neither
+        monitor, mode = state.get("monitor", recorded), state.get("mode", self._mode)  # missing in older checkpoints
         if not isinstance(monitor, str | None) or mode not in ("min", "max"):
             raise ValueError("expected the name and the mode of the monitored metric")
         if monitor is None:
@@ -167,10 +172,10 @@ class MetricLog:
             self._last = self.best = self.best_saved = None
 
     def refuse_missing_monitor(self) -> None:
-        """Refuse a given ``val/…`` metric if a round of validations has logged ``val/…`` metrics, but not this one.
+        """Refuse a monitored metric ``val/…`` that no validation has logged. Call this method after the validations.
 
         Raises:
-            SettingError: with the metrics that the validations logged.
+            SettingError: if the validations have logged other ``val/…`` metrics. The message lists these metrics.
         """
         monitor, logged = self._given, [name for name in self.latest if name.startswith("val/")]
         if monitor is not None and monitor.startswith("val/") and logged and monitor not in logged:

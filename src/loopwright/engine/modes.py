@@ -1,4 +1,4 @@
-"""Context managers that set training or evaluation mode, and restore the mode of each module."""
+"""Context managers that put a model into training or evaluation mode, and then restore the mode of each module."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 
 @contextmanager
 def training(model: nn.Module) -> Iterator[None]:
-    """Put all modules into training mode, unless the root module is in training mode already.
+    """Put all modules into training mode, unless the root module is already in training mode.
 
-    At the end of the context, each module gets its earlier mode back.
+    At the end of the context, the previous mode of each module is restored.
     """
     with _modes_kept(model):
         if not model.training:
@@ -22,7 +22,7 @@ def training(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put all modules into evaluation mode. At the end of the context, each module gets its earlier mode back."""
+    """Put all modules into evaluation mode. At the end of the context, restore the previous mode of each module."""
     with _modes_kept(model):
         model.eval()
         yield

@@ -25,18 +25,18 @@ class Parts:
     """The objects of a run that the loops of the engine share.
 
     Attributes:
-        trainer: the trainer, which the engine only passes to hooks.
-        model: the model, on its device.
+        trainer: trainer object, which the engine only passes to hooks.
+        model: model, on its device.
         optimizer: optimizer of the model; None: the model can only be validated.
         schedulers: schedulers that are advanced after each update.
-        monitored: pairs of scheduler and metric; the scheduler is stepped with the metric after each round of
-            validations.
-        log_every_n_steps: number of steps from one log of training values to the next.
-        data: source of the training micro-batches in the current or last fit. If the source has a state, the state is
-            saved in checkpoints.
+        monitored: pairs of scheduler and metric name. After each round of validations, the scheduler is stepped with
+            the value of the metric.
+        log_every_n_steps: number of steps from one log of training metrics to the next.
+        data: source of the training micro-batches in the current or last fit. Checkpoints contain the state of the
+            source, if the source has a state.
         callbacks: pairs of name and callback, in the order in which they are called.
         hooks: bound methods of the callbacks, by name of the hook.
-        has_auto_device: whether "auto" chose the device, and not the user.
+        has_auto_device: whether the device was chosen by "auto".
         strategy: object that places the model on its device, and calls the model.
         scaling: object that scales the loss; None: the loss is not scaled.
         stopping: object that decides whether a fit ends before the end of its plan.

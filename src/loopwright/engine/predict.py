@@ -1,10 +1,10 @@
 """`predict`: computes the predictions of a model for all samples of one dataloader.
 
-The model is in evaluation mode, and separate random streams are used, as in a validation. ::
+The model is in evaluation mode, and separate random streams are used, like in a validation. ::
 
-    for each batch, from the beginning:
+    for each batch of the dataloader:
         rows = model.predict(batch)                # or the outputs of model(batch) that have one row per sample
-    predictions = rows of all batches, one after another
+    predictions = the rows of all batches, concatenated
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Array = numpy.ndarray[Any, numpy.dtype[Any]]
 
 @naming_dead_workers()
 def predict(parts: Parts, loop: ValidationLoop, data: ValidationSet) -> dict[str, Array]:
-    """Return the predictions for all samples of a dataloader, by name, in the order in which the samples are read.
+    """Return the predictions for all samples of a dataloader, by name, in the order of the samples.
 
-    The hooks ``on_enter_validate`` and ``on_before_forward`` are called, so that an average of the weights and changed
-    batches are used as in a validation. No other hook is called.
+    Only the hooks ``on_enter_validate`` and ``on_before_forward`` are called. With these hooks, a callback can replace
+    the weights by their average, or change a batch, like in a validation.
 
     Args:
         parts: objects of this run, with its hooks.
@@ -48,8 +48,9 @@ def predict(parts: Parts, loop: ValidationLoop, data: ValidationSet) -> dict[str
         data: dataloader to read, with its name.
 
     Raises:
-        DataError: if the dataloader is empty, if its length is wrong, or if the rows of two batches have other shapes.
-        TypeError: if the model returns no predictions. The message says what to write.
+        DataError: if the dataloader is empty, if its length is wrong, or if two batches have different names of outputs
+            or different shapes of rows.
+        TypeError: if the model returns no tensors with one row per sample. The message says which method to write.
     """
     model, found, weigher = parts.model, _Rows(), Weigher(data.source, parts.log.warned)
     with ExitStack() as stack:
@@ -78,7 +79,7 @@ def _forward(forward: Forward, batch: Any, *, has_own: bool) -> dict[str, Any]:
 
 
 def _as_predictions(returned: Any) -> dict[str, Any]:
-    """Return what ``model.predict`` returned as a mapping."""
+    """Convert the result of ``model.predict`` to a mapping."""
     if isinstance(returned, Tensor):
         return {_ONE: returned}
     if not isinstance(returned, Mapping):
@@ -91,7 +92,7 @@ def _as_any_outputs(returned: Any) -> dict[str, Any]:
 
 
 def _check_rows(outputs: Mapping[str, Any], num_rows: int | None) -> dict[str, Tensor]:
-    """Return the outputs of ``model.predict``. Refuse outputs that do not have one row per sample."""
+    """Check that each output of ``model.predict`` is a tensor with one row per sample. Return the outputs."""
     rows: dict[str, Tensor] = {}
     for name, value in outputs.items():
         if not isinstance(value, Tensor) or not value.ndim:
@@ -109,7 +110,7 @@ def _check_rows(outputs: Mapping[str, Any], num_rows: int | None) -> dict[str, T
 
 
 def _choose_rows(outputs: Mapping[str, Any], num_rows: int | None) -> dict[str, Tensor]:
-    """Return those outputs of ``model(batch)`` that have one row per sample."""
+    """Return the outputs of ``model(batch)`` that have one row per sample."""
     tensors = {
         name: value
         for name, value in outputs.items()
@@ -125,7 +126,7 @@ def _choose_rows(outputs: Mapping[str, Any], num_rows: int | None) -> dict[str, 
 
 
 class _Rows:
-    """The rows of all batches, on the host."""
+    """Collects the rows of all batches on the host."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, list[Array]] = {}
@@ -134,7 +135,7 @@ class _Rows:
         """Add the rows of a batch.
 
         Raises:
-            DataError: if the batch has other names, or rows of another shape, than the batches before.
+            DataError: if the names or the shapes of the rows differ from the previous batches.
         """
         arrays = {name: _to_array(value) for name, value in rows.items()}
         if not self._arrays:
@@ -156,7 +157,7 @@ class _Rows:
 
 
 def _to_array(value: Tensor) -> Array:
-    """Copy a tensor to a NumPy array. NumPy has no bfloat16, which is converted to float32 without rounding."""
+    """Convert a tensor to a NumPy array. NumPy lacks bfloat16, so bfloat16 is converted to float32 without rounding."""
     host = value.detach().cpu()
     return (host.float() if host.dtype == torch.bfloat16 else host).numpy()
 

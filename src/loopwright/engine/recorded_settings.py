@@ -1,4 +1,4 @@
-"""Functions that collect and compare the settings of a run that are not in its plan, for checkpoints and resumes."""
+"""Functions that collect the settings outside the plan for a checkpoint, and compare these settings at a resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwright.protocols import DataFacts
 
 
 def run_settings(parts: Parts) -> dict[str, object]:
-    """Return the settings by name, as JSON scalars; None: unknown, or not set."""
+    """Return the settings of a run by name, as JSON scalars. A setting that is unknown or not set is None."""
     facts = DataFacts() if parts.data is None else parts.data.facts
     return {
         **{f"data.{name}": value for name, value in asdict(facts).items()},
@@ -24,7 +24,10 @@ def run_settings(parts: Parts) -> dict[str, object]:
 
 
 def changed_device(parts: Parts, saved: Mapping[str, object]) -> list[str]:
-    """Return a line that says how to resume on this device, if "auto" chose another type than the run was saved on."""
+    """Return a line about a changed device type, if "auto" chose the device of this run; otherwise no line.
+
+    The line says which ``device`` to set, so that the checkpoint resumes on the device of this run.
+    """
     here, there = parts.device.torch_device.type, saved.get("device")
     if not parts.has_auto_device or there in (None, here):
         return []
@@ -32,8 +35,8 @@ def changed_device(parts: Parts, saved: Mapping[str, object]) -> list[str]:
 
 
 def settings_differences(saved: Mapping[str, object], own: Mapping[str, object]) -> list[str]:
-    """List the settings that are known in both runs and differ, in lines such as ``data.batch_size: 34 -> 40``."""
-    # Older checkpoints do not contain these settings.
+    """Return a line such as ``data.batch_size: 34 -> 40`` for each setting that differs. Ignore unknown settings."""
+    # Values of settings that older checkpoints do not contain.
     saved = {"precision": "float32", "device.compile": "null", "device.channels_last": False, **saved}
     return [
         setting_change(name, saved[name], value)

@@ -17,16 +17,17 @@ from loopwright.hooks import Callback, Logger, implements
 
 _log = logging.getLogger("loopwright")
 
-# Entries that OneCycleLR computes from its number of steps. They are not loaded, because a resumed run may end later.
+# Entries that OneCycleLR computes from its number of steps. A resume does not load these entries, because the resumed
+# run may have another number of steps.
 _MADE_OF_TOTAL = ("total_steps", "_schedule_phases")
 
 
 def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> dict[str, Any]:
-    """Return the state that a run needs to resume, without the weights.
+    """Return the state that a resume needs besides the weights.
 
     Args:
         parts: objects of this run.
-        plan_settings: settings of the plan of the current fit; None before the first fit.
+        plan_settings: plan settings of the current fit; None before the first fit.
     """
     state = parts.state
     optimizer = {} if parts.optimizer is None else {"optimizer": parts.optimizer.state_dict()}
@@ -116,10 +117,10 @@ def loading(name: str) -> Iterator[None]:
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Load the state of an optimizer, and keep the dtype in which each tensor was saved.
+    """Load the state of an optimizer, and keep the saved dtype of each tensor.
 
-    torch casts the state of a parameter to the dtype of the parameter. The running product of NAdam is float32 for
-    parameters of any dtype, and the cast would change the precision of this product.
+    ``Optimizer.load_state_dict`` casts the state of a parameter to the dtype of the parameter. NAdam keeps its
+    ``mu_product`` in float32 for parameters of any dtype, and the cast would change the precision of ``mu_product``.
     """
     optimizer.load_state_dict(saved)
     indices = [index for group in saved["param_groups"] for index in group["params"]]
@@ -138,19 +139,19 @@ def _as_saved(loaded: Any, saved: Any) -> Any:
 
 
 def stateful_callbacks(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
-    """Return the callbacks that have a state, without the loggers. The keys are the names in a checkpoint.
+    """Return the callbacks that have a state, except loggers, by their names in a checkpoint.
 
     Raises:
-        SettingError: if two of these callbacks have the same name.
+        SettingError: if two callbacks with a state have the same name.
     """
     return _stateful([(name, callback) for name, callback in callbacks if not isinstance(callback, Logger)])
 
 
 def stateful_loggers(callbacks: Sequence[tuple[str, Callback]]) -> dict[str, Callback]:
-    """Return the loggers that have a state. The keys are the names in a checkpoint.
+    """Return the loggers that have a state, by their names in a checkpoint.
 
     Raises:
-        SettingError: if two of these loggers have the same name.
+        SettingError: if two loggers with a state have the same name.
     """
     return _stateful([(name, callback) for name, callback in callbacks if isinstance(callback, Logger)])
 

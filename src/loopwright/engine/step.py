@@ -1,4 +1,4 @@
-"""`Step`: runs forward and backward for each micro-batch of a window, then updates the parameters.
+"""`Step`: runs the forward and the backward of each micro-batch of a window, and then updates the parameters.
 
 A window is the sequence of micro-batches of one step. ::
 
@@ -16,7 +16,8 @@ averaged over the processes in its last backward. They are divided by the items 
 by the number of processes. A process without a row in a micro-batch computes another row with weight 0; see `Padding`.
 
 A micro-batch with ``num_items=0`` has no backward and no metrics. If a whole window has no items, its update is
-skipped. A value of ``num_items`` on an accelerator is not read. There, a window is divided by at least 1.
+skipped. If ``num_items`` is on an accelerator, its value is not read, so the update is not skipped. The gradients are
+then divided by ``num_items``, or by 1 if ``num_items`` is 0.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from loopwright.engine.user_errors import check_has_gradient, note_model
 from loopwright.engine.weighting import Weigher, given_items
 from loopwright.protocols import Padding
 
-Log = Callable[[Mapping[str, float]], None]  # receives the means since the last log step by name
+Log = Callable[[Mapping[str, float]], None]  # function that receives the means since the last log step, by name
 
 
 class Step:
-    """Trains one step in each call of `run`. One object is built per fit, so hooks and settings are looked up once.
+    """Trains one step in each call of `run`. Each fit builds one `Step`, which looks up the hooks and settings once.
 
     Args:
         parts: objects of this run, including the hook methods of its callbacks.
@@ -78,10 +79,10 @@ class Step:
 
         Args:
             num_micro_batches: number of micro-batches in the window. If the length of the dataloader is unknown, the
-                last window of a pass may have fewer.
+                last window of a pass may have fewer micro-batches.
             batch_idx: index of the first micro-batch of this step, counted from 0 after each round of validations.
-            log: function that is called with the means of the metrics since it was called last, before
-                ``on_train_batch_end``; None: nothing is logged.
+            log: function that receives the means of the metrics since the last log step. It is called before
+                ``on_train_batch_end``. None: this step is not a log step.
 
         Returns:
             The number of micro-batches that were read.
@@ -254,6 +255,6 @@ class Step:
 
 @dataclass(slots=True)
 class _Window:
-    """Number of items in the micro-batches of one window so far."""
+    """Counts the items in the micro-batches of a window."""
 
     num_items: float | Tensor = 0

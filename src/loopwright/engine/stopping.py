@@ -15,7 +15,7 @@ from loopwright.run_state import Interruption, RunState
 
 
 class Stopping:
-    """A request to stop the fit, and the decision about it.
+    """Stores a request to stop the fit. The request takes effect when the engine calls `decide`.
 
     Args:
         state: state of the run. Only this class writes its ``stop_reason`` and ``is_interrupted``.
@@ -47,7 +47,7 @@ class Stopping:
 
     @property
     def by(self) -> str | None:
-        """Name of the callback that made this request; None if no callback made it, or if there was no request."""
+        """Name of the callback that requested the stop; None if no callback requested it, or without a request."""
         return self._by
 
     def ask(self, reason: str, *, by: str | None = None, is_interruption: bool = False) -> None:
@@ -55,9 +55,9 @@ class Stopping:
 
         Args:
             reason: reason for the stop, which is shown to the user.
-            by: name of the callback that makes the request; None for a signal.
-            is_interruption: whether the run is to be resumed. If so, a validation in progress is aborted, and the
-                resumed run repeats it.
+            by: name of the callback that makes the request; None: no callback makes the request.
+            is_interruption: whether a later process will resume the run. If True, a validation in progress is aborted,
+                and the resumed run repeats this validation.
         """
         self._reason, self._by = reason, by
         self._is_interruption |= is_interruption
@@ -106,7 +106,7 @@ class Stopping:
             raise self.exit
 
     def begin(self) -> None:
-        """Begin a fit: reset the request and the decision of the last fit."""
+        """Remove the request and the stop reason of the last fit. Called at the beginning of a fit."""
         self._reason = self._by = self._state.stop_reason = None
         self.end()
 

@@ -6,7 +6,7 @@
         totals[key] += num_items * value    # on the device of the value
         num_items[key] += num_items
     at a log step:
-        means = totals / num_items          # waits for the device; otherwise only a save waits
+        means = totals / num_items          # waits for the device, like a save of a checkpoint
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ def add_sums(states: Iterable[Mapping[str, list[float]]]) -> dict[str, list[floa
 
 
 class TrainMean:
-    """Adds the metrics of each training micro-batch to sums. Nothing is read from the device.
+    """Adds the metrics of each training micro-batch to a `TrainSums`. No value is read from the device.
 
-    A micro-batch with one scalar tensor costs at most 5 function calls, and each further scalar costs 2. The loop reads
-    entries by key and compares types with ``is``, because ``items()`` and ``isinstance`` would be further calls.
+    For a micro-batch with one scalar tensor, `add` makes at most 5 function calls. Each further scalar needs 2 calls.
+    The loop reads entries by key and compares types with ``is``, because ``items()`` and ``isinstance`` are calls too.
 
     Args:
-        sums: sums that this object changes.
+        sums: sums to which the metrics are added.
         source: source of the training micro-batches.
-        weigher: object that finds the metrics among outputs that are neither scalar tensors nor plain numbers.
+        weigher: object that selects the metrics from the outputs that are neither scalar tensors nor plain numbers.
         dtype: dtype of the sums on the device.
     """
 
@@ -114,13 +114,13 @@ class TrainMean:
             outputs: outputs of the model for this micro-batch.
             batch: the micro-batch.
             index: index of the micro-batch in its pass.
-            weight: number of items; None: the number of samples is used, or 1 if the number of samples is unknown.
+            weight: number of items; None: the number of samples, or 1 if the number of samples is unknown.
 
         Raises:
             TypeError: if a metric is complex. The message names the metric.
         """
         if weight is None:
-            weight = self._source.num_samples(index)  # as in `Weigher.num_samples`, with one function call less
+            weight = self._source.num_samples(index)  # like `Weigher.num_samples`, but without an extra function call
             if weight is None:
                 weight = num_samples(batch, self._batch_size)
         number: float = 1
@@ -166,7 +166,7 @@ class TrainMean:
             self.add(plain, batch, index, number if on_device is None else on_device)
 
     def _on_device(self, name: str, value: Tensor, device: torch.device) -> Tensor:
-        """Return the total of a metric as a tensor on ``device``."""
+        """Return the total of the metric ``name`` as a tensor on ``device``."""
         if value.is_complex():
             raise not_real(f"train/{name}", value)
         total = self._sums.totals[name]
@@ -176,12 +176,12 @@ class TrainMean:
 
 
 def _plain(value: Tensor | float, on_device: Tensor | None) -> Tensor | float:
-    """Return a metric as a plain tensor or number.
+    """Convert a metric to the class `Tensor` or to a number that `TrainMean.add` can add without `Weigher.metrics`.
 
     Args:
-        value: metric. A tensor of a subclass is returned as a `Tensor`.
-        on_device: number of items as a tensor, or None. If it is given, a number is converted to a tensor of the same
-            dtype, on the same device.
+        value: metric, such as a tensor of a subclass of `Tensor`.
+        on_device: number of items as a tensor, or None. If ``on_device`` is a tensor, a number in ``value`` becomes a
+            tensor with the dtype and the device of ``on_device``.
     """
     if isinstance(value, Tensor):
         return value.as_subclass(Tensor)

@@ -22,8 +22,7 @@ class Update:
     """Makes one update of the parameters from the gradients of a window.
 
     Attributes:
-        gradient_norm: norm of the gradients of the last update before they were clipped, on their device; None: not
-            computed.
+        gradient_norm: norm of the gradients of the last update before clipping, on their device; None: not computed.
 
     Args:
         parts: objects of this run, including the hook methods of its callbacks.
@@ -47,16 +46,16 @@ class Update:
         self._after_zero = hooks["on_after_optimizer_zero_grad"]
         self._before_scheduler = hooks["on_before_scheduler_step"]
         self._after_scheduler = hooks["on_after_scheduler_step"]
-        # If this class sets the gradients to None itself, 35 of the 225 function calls of the smallest step are saved.
-        # If an optimizer overrides zero_grad, its method is called instead.
+        # `Optimizer.zero_grad` makes 35 of the 225 function calls of the smallest step, so this class sets the
+        # gradients to None itself. If the optimizer overrides zero_grad, the method of the optimizer is called.
         self._drops_plainly = type(optimizer).zero_grad is Optimizer.zero_grad and "zero_grad" not in vars(optimizer)
 
     def __call__(self, num_items: float | Tensor | None) -> None:
         """Update the parameters.
 
         Args:
-            num_items: number of items in the whole window. The gradients, which are sums over these items, are divided
-                by this number. None: the window is one micro-batch, and the gradients are means already.
+            num_items: number of items in the window. The gradients are sums over these items, and are divided by
+                ``num_items``. None: the window is one micro-batch, and the gradients are means already.
         """
         trainer, model, optimizer, state = self._trainer, self._model, self._optimizer, self._state
         if num_items is not None and not isinstance(num_items, Tensor) and num_items == 0:
@@ -83,14 +82,14 @@ class Update:
                     optimizer.step()
                 else:
                     state.is_update_skipped = not self._scaling.step(optimizer)
-        state.is_updated = True  # also True after a skipped update, as the step is not repeated
+        state.is_updated = True  # also after a skipped update, because the step is not repeated
         if not state.is_update_skipped:
             for hook in self._after_step:
                 hook(trainer, model, optimizer)
         for hook in self._before_zero:
             hook(trainer, model, optimizer)
         if self._drops_plainly:
-            for group in optimizer.param_groups:  # not cached, as add_param_group may add a group
+            for group in optimizer.param_groups:  # not cached, because add_param_group may add a group
                 for parameter in group["params"]:
                     parameter.grad = None
         else:
@@ -111,7 +110,7 @@ class Update:
             )
 
     def step_scheduler(self, scheduler: Any, *metric: float) -> None:
-        """Step one scheduler, with its metric if it needs one."""
+        """Step one scheduler, and call the hooks before and after. ``metric`` is passed to the scheduler if given."""
         trainer, model, optimizer = self._trainer, self._model, self._optimizer
         for hook in self._before_scheduler:
             hook(trainer, model, optimizer, scheduler)
@@ -122,5 +121,5 @@ class Update:
     def _divide_gradients(self, num_items: float | Tensor) -> None:
         gradients = [p.grad for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradients:
-            # A tensor is on an accelerator. It is not read, so it may be 0.
+            # If num_items is a tensor, it is on an accelerator. Its value is not read and may be 0.
             torch._foreach_div_(gradients, num_items.clamp(min=1) if isinstance(num_items, Tensor) else num_items)

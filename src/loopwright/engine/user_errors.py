@@ -1,4 +1,4 @@
-"""Functions that explain errors of user code, and add notes that say where the errors were raised."""
+"""Functions that add notes to errors of models and dataloaders, or replace such errors by clearer errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from loopwright.errors import DataError, on_one_line, text_of
 from loopwright.run_state import RunState
 
-_MAX_NAMES = 10  # largest number of names of a batch in a note
+_MAX_NAMES = 10  # largest number of keys of a batch that a note lists
 
 
 @contextmanager
@@ -32,25 +32,26 @@ def naming_dead_workers() -> Iterator[None]:
 
 
 def note_reading(error: Exception, dataloader: str, place: str) -> None:
-    """Add a note to ``error`` that names the dataloader that raised it, and the batch.
+    """Add a note to ``error`` that names the dataloader and the batch.
 
-    A `DataError` gets no note, because its message already names the data.
+    A `DataError` gets no note, because its message already names the dataloader.
     """
     if not isinstance(error, DataError):
         error.add_note(f"Raised by the {dataloader} at {place}.")
 
 
 def note_model(error: Exception, model: nn.Module, state: RunState, what: str = "model") -> None:
-    """Add a note to ``error`` that names the model that raised it, and the step or the validation dataloader."""
+    """Add a note to ``error`` that names the model, and the step or the validation dataloader."""
     when = f"in step {state.global_step + 1}" if state.validation_name is None else f"on {state.validation_name}"
     error.add_note(f"Raised in {what} {type(model).__name__} {when}.")
 
 
 def note_batch(error: Exception, batch: Any) -> None:
-    """Add a note to ``error`` that says what the batch contains, if the model may have expected another batch.
+    """Add a note to ``error`` with the class and the keys or the length of the batch.
 
-    ``image, label = batch`` unpacks the keys of a mapping, and raises no error itself. Errors that cannot be caused
-    by a wrong kind of batch get no note.
+    The note helps if the model expected a batch of another class. For example, ``image, label = batch`` unpacks the
+    keys of a mapping without an error, and a later line fails. Only a `TypeError`, `AttributeError` or `LookupError`
+    gets a note, because a batch of the wrong class causes these errors.
     """
     if not isinstance(error, TypeError | AttributeError | LookupError):
         return
@@ -64,10 +65,10 @@ def note_batch(error: Exception, batch: Any) -> None:
 
 
 def check_has_gradient(loss: Tensor) -> None:
-    """Raise a `TypeError` if the dtype of ``loss``, or ``requires_grad=False``, explains why ``backward()`` failed.
+    """Check that ``backward()`` can be called on ``loss``.
 
     Raises:
-        TypeError: if ``loss`` is not a real floating-point tensor that requires grad.
+        TypeError: if ``loss`` has no real floating-point dtype, or does not require grad.
     """
     if not loss.is_floating_point():
         raise TypeError(f"The model returned a loss of dtype {loss.dtype}: expected a real floating-point scalar.")

@@ -3,7 +3,7 @@
 The model is in evaluation mode, and separate random streams are used. ::
 
     for each of num_batches batches, from the beginning:
-        outputs = loop.predict(model, batch)          # calls the model, unless the loop overrides predict
+        outputs = loop.predict(model, batch)          # calls model(batch), unless the loop overrides predict
         sums += num_items * outputs; items += num_items
     metrics = sums / items
 """
@@ -42,9 +42,9 @@ class ValidationSet:
     """A validation dataloader with its name.
 
     Attributes:
-        name: prefix of the names of its metrics, such as ``val``, ``val/0`` or ``val/<name>``.
-        dataloader: dataloader as the user gave it; hooks receive this object.
-        source: source through which the engine reads the dataloader.
+        name: prefix of the metric names of this dataloader, such as ``val``, ``val/0`` or ``val/<name>``.
+        dataloader: dataloader that the user gave; hooks receive this object.
+        source: source that reads the dataloader.
     """
 
     name: str
@@ -63,10 +63,10 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
         max_batches: largest number of batches to read.
 
     Returns:
-        The averages by their full names, and all metrics that were logged during the validation, such as by a callback.
+        The averages, and all other metrics that were logged during the validation, by their full names.
 
     Raises:
-        DataError: if the dataloader is empty, has fewer or more batches than its length, or if one of its workers dies.
+        DataError: if the dataloader is empty, if it has fewer or more batches than its length, or if a worker dies.
         Interruption: after a batch, if the fit that runs this validation is interrupted.
     """
     trainer, model, hooks, names = parts.trainer, parts.model, parts.hooks, loop.hook_names
@@ -88,12 +88,15 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
 
 
 def means_over_sets(metrics: Mapping[str, float], names: Sequence[str], root: str = "val") -> dict[str, float]:
-    """Return the mean over the validation sets of each metric that all of them have; see `mean_prefix`.
+    """Return the mean over several validation sets, for each metric that every set has.
 
     Args:
         metrics: metrics that were logged during the validations of these sets, by full name.
         names: names of the sets.
-        root: first part of the names.
+        root: common beginning of the names of the sets.
+
+    Returns:
+        The means, with the name prefix that `mean_prefix` returns. Empty if `mean_prefix` returns None.
     """
     prefix = mean_prefix(names, root)
     if prefix is None:
@@ -110,7 +113,7 @@ def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] |
 
 @contextmanager
 def _current(state: RunState, name: str, num_batches: int) -> Iterator[None]:
-    """Set the current validation in the state during the context. One validation may run inside another."""
+    """Write the current validation to ``state`` during the context, and then restore the values of the outer one."""
     outer = state.validation_name, state.batch_idx, state.num_val_batches
     state.validation_name, state.batch_idx, state.num_val_batches = name, None, num_batches
     try:
@@ -154,7 +157,7 @@ def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_ba
 
 
 def read_batches(data: ValidationSet, max_batches: int | None) -> Iterator[Any]:
-    """Yield up to ``max_batches`` batches (None: all) of a dataloader, from its beginning.
+    """Yield the first ``max_batches`` batches of a dataloader; None: all batches.
 
     Raises:
         DataError: if the dataloader is empty, or has fewer or more batches than its length.
@@ -190,5 +193,5 @@ def _check_early_end(data: ValidationSet, num_done: int, max_batches: int | None
     if not num_done:
         raise _empty(data)
     if max_batches == data.source.max_batches:
-        return  # the length of a pass is only known to be at most this
+        return  # ``source.max_batches`` is an upper bound, so a shorter pass is no error
     _log.warning("%s: the dataloader ended after %d of %d batches.", data.name, num_done, max_batches)

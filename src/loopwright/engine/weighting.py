@@ -27,8 +27,8 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
         needs_loss: whether a mapping without ``loss`` is refused.
 
     Raises:
-        TypeError: if the model returned neither a tensor nor a mapping, if the loss is not a scalar tensor, and if a
-            needed loss is missing.
+        TypeError: if the model returned neither a tensor nor a mapping, if the loss is not a scalar tensor, or if the
+            loss is missing and ``needs_loss`` is True.
     """
     if type(returned) is Tensor and not returned.ndim:  # the fast path, without a function call
         return {"loss": returned}
@@ -55,14 +55,14 @@ def as_outputs(returned: Any, needs_loss: bool = True) -> dict[str, Any]:
 
 
 def given_items(outputs: Mapping[str, Any]) -> float | Tensor:
-    """Return the output ``num_items`` of a model. The loss of a micro-batch is the mean over this number of items.
+    """Return the output ``num_items`` of a model. The loss of a micro-batch is the mean over ``num_items`` items.
 
-    A tensor on the host is converted to a number. A tensor on an accelerator is returned as it is, because reading it
-    would wait for the device.
+    A tensor on the host is converted to a number. The value of a tensor on an accelerator is not read, because the
+    host would have to wait for the device. Such a tensor is detached and returned.
 
     Raises:
-        TypeError: if ``num_items`` is neither an integer nor a scalar tensor, or if it is below 0 or NaN. The value of
-            a tensor on an accelerator is not checked.
+        TypeError: if ``num_items`` is neither an integer nor a scalar tensor, or if its value is negative or NaN. The
+            value of a tensor on an accelerator is not checked.
     """
     given = outputs["num_items"]
     if isinstance(given, Tensor) and not given.ndim:
@@ -79,14 +79,14 @@ def given_items(outputs: Mapping[str, Any]) -> float | Tensor:
 
 
 def num_samples(batch: Any, batch_size: int | None) -> int | None:
-    """Return the number of samples in a batch: the size of the first dimension of its tensors.
+    """Return the number of samples in a batch, which is the length of the first dimension of its tensors.
 
-    Return None if the batch has no tensors, if the sizes differ, or if the size is above ``batch_size``. The tensors
-    are the batch itself, or the entries of a mapping, list, tuple or dataclass. Scalars and deeper nested tensors are
-    ignored.
+    Return None if the batch has no tensors, if the lengths differ, or if the length is above ``batch_size``. The batch
+    is a tensor, or its tensors are the entries of a mapping, list, tuple or dataclass. Scalar tensors, and tensors in
+    nested containers, are ignored.
 
     Args:
-        batch: a batch of a dataloader.
+        batch: batch of a dataloader.
         batch_size: largest number of samples in a batch; None: unknown.
     """
     if type(batch) is tuple or type(batch) is list:  # most batches; this branch calls no function
@@ -105,14 +105,14 @@ def num_samples(batch: Any, batch_size: int | None) -> int | None:
 
 
 class Weigher:
-    """Returns the number of items in each batch of a source.
+    """Counts the items in each batch of a source, and selects the metrics from the outputs of a model.
 
     Args:
         source: source of the batches.
-        warned: names of outputs about which a warning was logged. This object adds names.
+        warned: names of outputs about which a warning was already logged. `metrics` adds names.
 
     Attributes:
-        per_sample: names of outputs that were one-dimensional, with another length than 1, in an earlier batch.
+        per_sample: names of outputs that had shape (n,) with n != 1 in an earlier batch.
     """
 
     def __init__(self, source: BatchSource, warned: set[str]) -> None:
@@ -122,9 +122,7 @@ class Weigher:
         self._batch_size = source.facts.batch_size
 
     def __call__(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor | None:
-        """Return the number of items in a batch; None if it is unknown.
-
-        It is the output ``num_items``. If there is no such output, it is the number of samples.
+        """Return the output ``num_items``. If it is missing, return the number of samples; None: unknown.
 
         Args:
             outputs: outputs of the model for this batch.
@@ -136,10 +134,9 @@ class Weigher:
         return self.num_samples(batch, index)
 
     def num_samples(self, batch: Any, index: int) -> int | None:
-        """Return the number of samples in a batch; None if it is unknown.
+        """Return the number of samples in a batch; None: unknown.
 
-        It is the number that the source reports. If the source reports none, it is the result of the function
-        `num_samples`.
+        If the source does not report the number of samples, the function `num_samples` counts them.
 
         Args:
             batch: the batch.
@@ -151,9 +148,9 @@ class Weigher:
     def metrics(self, outputs: Mapping[str, Any], batch: Any, index: int) -> dict[str, Tensor | float]:
         """Return the metrics in ``outputs``: numbers, and tensors and arrays of shape () or (1,), except ``num_items``.
 
-        If the batch has one sample, an entry of shape (1,) is not a metric, because it may be a value for each sample.
-        A warning is logged once for each name. There is no warning if the batch size of the source is above 1, or if
-        the name is already in ``per_sample``.
+        If the batch has one sample, an output of shape (1,) is not a metric, because it may have one value per sample.
+        A warning is logged once for each name of such an output. No warning is logged if the batch size of the source
+        is above 1, or if the name is in `per_sample`.
 
         Args:
             outputs: outputs of the model for this batch.
@@ -176,7 +173,7 @@ class Weigher:
         return found
 
     def _warn_of(self, name: str) -> None:
-        is_last = self._batch_size is not None and self._batch_size > 1  # a smaller batch at the end of a pass
+        is_last = self._batch_size is not None and self._batch_size > 1  # one sample left at the end of a pass
         if not is_last and name not in self._warned | self.per_sample:
             self._warned.add(name)
             _log.warning(
@@ -186,7 +183,7 @@ class Weigher:
             )
 
     def known(self, outputs: Mapping[str, Any], batch: Any, index: int) -> float | Tensor:
-        """Return the number of items in a batch. In contrast to `__call__`, refuse a batch whose number is unknown.
+        """Return the number of items in a batch, like `__call__`.
 
         Raises:
             DataError: if the number of items is unknown.
@@ -201,7 +198,7 @@ class Weigher:
 
 
 def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Return the values as Python floats. Waits until the device has computed them.
+    """Convert the values to Python floats. Waits for the device.
 
     Raises:
         TypeError: if a value is neither a number nor a real scalar tensor. The message names the value.
@@ -218,20 +215,20 @@ def read_back(values: Mapping[str, Tensor | float]) -> dict[str, float]:
 
 
 def _wide_dtype(value: Tensor) -> torch.dtype:
-    """Return float64. Return float32 for a value of another dtype on a device that may lack float64."""
+    """Return the dtype to which ``value`` is converted for reading: float64, or float32 if the device lacks float64."""
     lacks_float64 = value.device.type in ("mps", "xpu") and value.dtype != torch.float64
     return torch.float32 if lacks_float64 else torch.float64
 
 
 def not_real(name: str, value: Tensor) -> TypeError:
-    """Return the error for a tensor that cannot be logged, because it is not a real scalar."""
+    """Return the error for a tensor that cannot be logged because it is complex or no scalar."""
     given = f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
     return TypeError(f"{name} is {given}: expected a real scalar to be logged.")
 
 
 def _number(name: str, value: Any) -> float:
     try:
-        if not isinstance(value, str):  # float("3") is 3.0, but a text is not a value to log
+        if not isinstance(value, str):  # float("3") is 3.0, but a string must be refused
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
@@ -251,12 +248,12 @@ class WeightedMean:
         self._weights: dict[str, Tensor | float] = {}
 
     def add(self, values: Mapping[str, Tensor | float], weight: float | Tensor) -> None:
-        """Add the values of a batch with ``weight`` items. The values of a batch without items are ignored."""
+        """Add the metrics of a batch with ``weight`` items. The metrics of a batch without items are ignored."""
         if not isinstance(weight, Tensor) and not weight:
             return
         for name, value in values.items():
             wide = value.to(self._dtype) if isinstance(value, Tensor) else value
-            # A mean over 0 items may be NaN. NaN times 0 is NaN, so 0.0 is added instead.
+            # The mean of a batch with 0 items may be NaN. NaN times 0 is NaN, so 0.0 is added instead.
             weighed = torch.where(weight > 0, wide * weight, 0.0) if isinstance(weight, Tensor) else wide * weight
             self._sums[name] = self._sums.get(name, 0.0) + weighed
             self._weights[name] = self._weights.get(name, 0) + weight

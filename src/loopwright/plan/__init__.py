@@ -1,4 +1,4 @@
-"""The plan of a fit. It is computed only from the settings and the lengths of the dataloaders, before training."""
+"""Classes and functions that compute, describe and compare the plan of a fit, before any data is read."""
 
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple

@@ -31,20 +31,20 @@ def plan_fit(
     save_at_validations: bool = False,
     keep_every: int | str | None = None,
 ) -> Plan:
-    """Compute the plan of a fit. Nothing is run, and no data is read.
+    """Compute the plan of a fit. No step is trained, and no data is read.
 
     Args:
         loop: a `TrainingLoop`, or another object with `TrainingSettings`.
         num_micro_batches: length of the training dataloader; None: unknown.
-        val: lengths of the validation dataloaders in batches (None: unknown), by the prefixes of their metrics.
+        val: lengths of the validation dataloaders in batches (None: unknown), by the prefixes of the metric names.
         start_step: ``global_step`` at which the fit starts.
         start_micro_batch: number of micro-batches of the current pass that are already consumed. If the whole pass is
             consumed, the fit starts with the next pass.
         save_every: interval of checkpoints in steps, or in epochs, such as ``"1 epoch"``. A checkpoint is saved when
-            ``global_step`` is a multiple of it. None: there are no such saves.
+            ``global_step`` is a multiple of the interval. None: no such checkpoints.
         save_last: whether a checkpoint of the last step is saved.
-        downstream: interval, in rounds of validations, of each validation that a callback runs in ``run_validation``,
-            by name. 1: in every round.
+        downstream: interval of each downstream validation in rounds of validations, by name. 1 means every round. A
+            downstream validation is a validation that a callback runs in ``run_validation``.
         save_at_validations: whether a checkpoint of each validated step is also saved, before the validations.
         keep_every: interval of the checkpoints that are always kept, in steps or epochs; a multiple of ``save_every``.
 
@@ -151,7 +151,7 @@ def _is_every_step(eval_frequency: int | float | str | None) -> bool:
 
 
 def _eval_frequency_note(eval_frequency: int | float | str | None, eval_every: int, num_steps: int) -> list[str]:
-    """Return a line that explains the effect of ``eval_frequency``; an empty list if the effect is obvious."""
+    """Return a line that explains an ``eval_frequency`` of 1, a fraction, or an interval longer than the fit."""
     given = f"eval_frequency={eval_frequency}"
     if _is_every_step(eval_frequency):
         return [f"{given}: after every step, {num_steps:,} in all; to validate once, at the end, use 1.0"]
@@ -168,8 +168,8 @@ def _eval_frequency_note(eval_frequency: int | float | str | None, eval_every: i
 def _with_note_on_saves(plan: Plan) -> Plan:
     """Add a note to a plan with more than 200 saves.
 
-    It is also a warning if ``save_at_validations``, which is on by default, adds some of them. A small ``save_every``,
-    which the user gave, needs no warning.
+    The note is also a warning if ``save_at_validations`` adds saves, because this setting is on by default. A small
+    ``save_every`` is set by the user and needs no warning.
     """
     if plan.num_saves <= _MANY_SAVES:
         return plan

@@ -1,4 +1,4 @@
-"""`Cadence`, and functions that find and count the steps of periodic events, and interpret ``eval_frequency``."""
+"""`Cadence`, functions that find and count the steps of periodic events, and `steps_between_validations`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def next_multiple(step: int, every: int, origin: int = 0) -> int:
 
 
 def count_steps(cadences: Sequence[Cadence], start: int, stop: int) -> int:
-    """Count the steps in ``[start, stop)`` that belong to one cadence or more, without iterating over the steps.
+    """Count the steps in ``[start, stop)`` that belong to at least one cadence, without iterating over the steps.
 
     >>> count_steps([Cadence(10), Cadence(4, origin=2)], 1, 31)  # 10, 20, 30 and 2, 6, 10, ..., 30
     9
@@ -41,7 +41,7 @@ def count_steps(cadences: Sequence[Cadence], start: int, stop: int) -> int:
 
 
 def _intersect(a: Cadence, b: Cadence) -> Cadence | None:
-    """Return the steps that belong to both cadences, by the Chinese remainder theorem; None: there are none."""
+    """Return the steps that belong to both cadences, by the Chinese remainder theorem; None: no such steps."""
     divisor = gcd(a.every, b.every)
     distance, rest = divmod(b.origin - a.origin, divisor)
     if rest:
@@ -57,13 +57,13 @@ def steps_between_validations(
     """Convert ``eval_frequency`` to steps, for a fit of ``num_steps``.
 
     An int is a number of steps. A float is a fraction of the fit, and its product with ``num_steps`` is rounded up. The
-    product is computed exactly, from the decimal that Python prints for the float. In floating point, 0.07 * 100 is
-    more than 7 and would be rounded up to 8. A text is a number of epochs, and its product with ``steps_per_epoch`` is
-    also computed exactly and rounded up.
+    product is computed exactly from the decimal form of the float. In floating point, 0.07 * 100 is more than 7 and
+    would be rounded up to 8. A text is a number of epochs. Its product with ``steps_per_epoch`` is also computed
+    exactly and rounded up.
 
     Returns:
-        Number of steps between validations, 1 or more. If the number is more than ``num_steps``, only the last step is
-        validated. None: no step is validated.
+        The number of steps between validations, 1 or more. If this number is larger than ``num_steps``, only the last
+        step is validated. None: no step is validated.
 
     Raises:
         SettingError: if ``eval_frequency`` is in epochs and ``steps_per_epoch`` is None.

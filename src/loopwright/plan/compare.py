@@ -1,4 +1,4 @@
-"""Functions that compare the plan with which a run was started and the plan with which it is resumed."""
+"""Functions that compare the saved plan of a run with the plan of a resume."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _LENGTHS = ("loop.num_steps", "loop.max_steps", "loop.num_epochs", "loop.steps_p
 # Settings that `plan_differences` does not compare by name. It compares their effects: the last step, the steps between
 # validations, and the batches of each validation.
 _UNDERSTOOD = (*_LENGTHS, "loop.eval_frequency", "loop.eval_steps", "stop_step", "eval_every")
-# Settings that a resume may change. They determine only which steps have a checkpoint.
+# Settings that a resume may change, because they determine only which steps have a checkpoint.
 _MAY_CHANGE = ("checkpoint.at_validations",)
 
-# Settings that plans of older versions lack, and the values with which these plans were carried out.
+# Settings that plans of older versions lack, with the values that correspond to the behaviour of the older versions.
 ADDED_SETTINGS: Mapping[str, object] = MappingProxyType(
     {"checkpoint.at_validations": False, "loop.eval_at_start": False}
 )
 
 
 def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """List the differences because of which a run that was started with ``old`` cannot resume with ``new``.
+    """List the differences between two plans that prevent a resume.
 
     Args:
-        old: `Plan.settings` of the plan with which the run was started.
-        new: `Plan.settings` of the plan with which the run is resumed, computed from the same start.
+        old: `Plan.settings` of the saved run.
+        new: `Plan.settings` of the resume, computed for the start step of the saved run.
 
     Returns:
-        Lines such as ``loop.grad_accum_steps: 2 -> 4``; an empty list if the plans are equal, or differ only in what
-        `plan_extensions` lists. Settings with equal effects, such as an ``eval_frequency`` of 0.1 and of 100 in 1000
-        steps, or of 1 epoch and of the steps of an epoch, do not differ.
+        Lines such as ``loop.grad_accum_steps: 2 -> 4``, without the differences that `plan_extensions` lists. An empty
+        list allows the resume. Settings with equal effects are not listed. For example, in a fit of 1000 steps, the
+        values 0.1 and 100 of ``eval_frequency`` have equal effects.
     """
     names = [name for name in dict.fromkeys((*old, *new)) if name not in (*_UNDERSTOOD, *_MAY_CHANGE)]
     lines = [_line(name, old, new) for name in names if _differs(name, old, new)]
@@ -40,7 +40,7 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
         lines.append(_line("loop.eval_steps", old, new))
     if _differs("eval_every", old, new) and _differs("loop.eval_frequency", old, new):
         lines.append(_line("loop.eval_frequency", old, new))
-    elif isinstance(new.get("loop.eval_frequency"), str):  # the steps of an epoch do not follow from a later end
+    elif isinstance(new.get("loop.eval_frequency"), str):  # a later end does not change the steps of an epoch
         lines += _moved_validations(old, new)
     if _order(old) != _order(new) and sorted(_order(old)) == sorted(_order(new)):
         lines.append(f"order of validation: {', '.join(_order(old))} -> {', '.join(_order(new))}")
@@ -50,10 +50,10 @@ def plan_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """List the differences that a resume allows.
+    """List the differences between two plans that a resume allows.
 
-    They are a later end, a validation interval that follows from it, and a change of ``checkpoint.at_validations``,
-    which changes no result.
+    A resume allows a later end, the validation interval that results from the later end, and another value of
+    ``checkpoint.at_validations``, which does not change results.
     """
     lines = [_line(name, old, new) for name in _MAY_CHANGE if _differs(name, old, new)]
     if _stop(new) > _stop(old):
@@ -64,12 +64,12 @@ def plan_extensions(old: Mapping[str, object], new: Mapping[str, object]) -> lis
 
 
 def setting_change(name: str, old: object, new: object) -> str:
-    """Format ``name: old -> new`` in one line of bounded length, as ``name`` and ``old`` may be of any length."""
+    """Format ``name: old -> new`` in one line. Long names and values are shortened."""
     return f"{on_one_line(name, _MAX_SHOWN)}: {_text(old)} -> {_text(new)}"
 
 
 def _moved_validations(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Return a line if the same ``eval_frequency`` gives another number of steps; otherwise an empty list."""
+    """Return a line if ``eval_frequency`` is unchanged but gives another number of steps; otherwise an empty list."""
     before, now, frequency = old.get("eval_every"), new.get("eval_every"), old.get("loop.eval_frequency")
     if before == now or not isinstance(before, int) or not isinstance(now, int):
         return []

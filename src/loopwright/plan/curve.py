@@ -11,10 +11,10 @@ _PLAIN = str.maketrans(_BARS, "_.:-=+*#")
 def draw_curve(values: Sequence[float], width: int = 48) -> str:
     """Draw ``values`` as bars between 0 and the largest value.
 
-    If there are more values than characters, each character shows the largest of several neighbouring values.
+    If there are more values than ``width``, each character shows the maximum of several consecutive values.
 
     Args:
-        values: values of 0 or more, at equal distances.
+        values: values of at least 0, at equal distances on the horizontal axis.
         width: maximum number of characters.
 
     >>> draw_curve([0, 1, 2, 3, 4, 3, 2, 1, 0])
@@ -29,5 +29,5 @@ def draw_curve(values: Sequence[float], width: int = 48) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """Replace the bars of `draw_curve` by ASCII characters, for outputs that cannot show them."""
+    """Replace the bars of `draw_curve` by ASCII characters, for outputs that cannot encode the bars."""
     return text.translate(_PLAIN)

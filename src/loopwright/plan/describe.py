@@ -1,4 +1,4 @@
-"""Functions that convert a plan to the text that is printed before a run, and to the JSON values of ``plan.json``."""
+"""Functions that convert a plan to the text printed before a run, and to the JSON values of ``plan.json``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def describe(
     learning_rate: str | None = None,
     repeats_first_batch: bool = False,
 ) -> str:
-    """Describe ``plan`` in words: its steps, samples, passes, validations and saves, its notes, and its stages.
+    """Describe the steps, samples, passes, validations, saves, notes and stages of ``plan`` in a text.
 
     Args:
-        plan: plan of a whole fit, or of the rest of a fit.
+        plan: plan of a whole fit, or of the remaining steps of a fit.
         batch_size: samples in a full micro-batch, summed over all ranks; None: unknown, and samples are not counted.
-        num_samples: number of samples in a pass; None: unknown, and every micro-batch counts as full.
-        columns: one line about the columns of a table; None: the line is left out.
-        learning_rate: one line that describes the learning rate over the run; None: the line is left out.
-        repeats_first_batch: whether a callback replaces every micro-batch by the first one.
+        num_samples: number of samples in a pass; None: unknown, and every micro-batch is counted as full.
+        columns: one line about the columns of a table; None: no line.
+        learning_rate: one line that describes the learning rate over the run; None: no line.
+        repeats_first_batch: whether a callback replaces every micro-batch by the first micro-batch.
 
     Returns:
         Lines, without a newline at the end. The number of lines is bounded for a run of any length.
@@ -55,7 +55,7 @@ def describe(
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
-    """Convert ``plan`` to JSON values: its settings, its counts, and its stages, folded as in `describe`."""
+    """Convert ``plan`` to JSON values: its settings, its counts, and its stages in the short form of `encode`."""
     return {
         "settings": dict(plan.settings()),
         "position": plan.position,
@@ -68,9 +68,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def left_over(plan: Plan) -> list[str]:
-    """List the steps, passes and validation intervals of ``plan`` that are shorter than the others.
+    """Return a line for each incomplete step, validation interval or pass of ``plan``.
 
-    These can be the last step of a pass, the interval before the last validation, and the last pass.
+    Only the last step of a pass, the interval before the last validation, and the last pass can be incomplete.
     """
     lines, length = _short_steps(plan), plan.num_micro_batches
     if length is not None and plan.total_steps:
@@ -81,7 +81,7 @@ def left_over(plan: Plan) -> list[str]:
 
 
 def _short_steps(plan: Plan) -> list[str]:
-    """List what `left_over` returns, except the last pass, which the passes of `describe` contain."""
+    """Return the lines of `left_over` without the line about the last pass, because `describe` lists the passes."""
     lines = []
     short = " or ".join(str(size) for size in _short_windows(plan))
     if short:
@@ -95,7 +95,7 @@ def _short_steps(plan: Plan) -> list[str]:
 
 
 def _short_windows(plan: Plan) -> list[int]:
-    """Return the numbers of micro-batches of steps at the end of a pass that have fewer than ``grad_accum_steps``."""
+    """Return the sizes of the incomplete last steps of passes, in micro-batches. Each size is listed once."""
     in_first = plan.passes.steps_in_first_pass
     if plan.num_micro_batches is None or in_first is None:
         return []
@@ -128,7 +128,7 @@ def _rows(label: str, values: Iterable[str]) -> list[str]:
 
 
 def count_samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
-    """Format how many samples ``plan`` trains on: ``63,868``, or ``at most 64,000`` if ``num_samples`` is unknown."""
+    """Format the number of training samples: ``63,868``, or ``at most 64,000`` if ``num_samples`` is None."""
     total = plan.total_micro_batches * batch_size
     length = plan.num_micro_batches
     if num_samples is not None and length is not None:
@@ -144,7 +144,7 @@ def _samples(plan: Plan, batch_size: int, num_samples: int | None) -> str:
 
 
 def _passes(plan: Plan) -> str:
-    """Format the passes that ``plan`` reads: the rest of the current pass, whole passes, and a part of the last one."""
+    """Format the passes of ``plan``: the rest of the current pass, whole passes, and an incomplete last pass."""
     length = plan.num_micro_batches
     if length is None:
         return "unknown: the training dataloader has no length"
@@ -210,12 +210,12 @@ def _saves(plan: Plan) -> str:
 
 
 def _in_epochs(interval: object) -> str:
-    """Return `` (2 epochs)`` if an interval was given in epochs, otherwise an empty string."""
+    """Return text such as `` (2 epochs)`` if ``interval`` is in epochs; otherwise an empty string."""
     return f" ({interval})" if isinstance(interval, str) else ""
 
 
 def _batches(val: PlannedSet) -> str:
-    """Format the batches of a validation dataloader: ``val (50 of 79)``."""
+    """Format the number of batches of a validation dataloader, such as ``val (50 of 79)``."""
     if val.length is None:
         return f"{val.name} ({val.num_batches:,})"
     of_all = f"{val.num_batches:,} of {val.length:,}" if val.num_batches < val.length else f"all {val.length:,}"
@@ -247,7 +247,7 @@ def _block(plan: Plan, block: Block) -> str:
 
 
 def _consumed(plan: Plan, step: int) -> int:
-    """Count the micro-batches consumed up to ``step``, from the beginning of the pass in which the fit starts."""
+    """Count the micro-batches up to ``step``, from the beginning of the pass in which the fit starts."""
     return plan.passes.start_micro_batch + plan.passes.num_consumed(step - plan.start_step)
 
 

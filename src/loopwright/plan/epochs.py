@@ -8,16 +8,16 @@ from fractions import Fraction
 
 from loopwright.errors import refuse, refuse_type
 
-EPOCHS = "text such as '2 epochs'"  # how messages describe the accepted text
+EPOCHS = "text such as '2 epochs'"  # description of the accepted text in messages
 
 _LENGTH = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) epochs?")
-# Texts that are nearly a length. Messages propose the right form.
+# Texts that resemble a length in epochs or in steps. The message for such a text contains the correct form.
 _NEARLY_EPOCHS = re.compile(r"\s*([0-9]{0,9}\.?[0-9]{1,9})[\s_-]*ep(?:ochs?)?\s*", re.IGNORECASE)
 _NEARLY_STEPS = re.compile(r"\s*([1-9][0-9]{0,17})(?:\s*steps?)?\s*", re.IGNORECASE)
 
 
 def read_epochs(value: object) -> Fraction | None:
-    """Return the number of epochs of a text such as ``"2 epochs"``; None if ``value`` is no such text.
+    """Return the number of epochs in a text such as ``"2 epochs"``; None for any other value.
 
     >>> read_epochs("0.5 epochs"), read_epochs("1 epoch"), read_epochs("0 epochs"), read_epochs(2)
     (Fraction(1, 2), Fraction(1, 1), None, None)
@@ -30,10 +30,10 @@ def check_epochs(setting: str, text: str, expected: str, remedy: str = "") -> st
     """Return ``text`` if it is a length in epochs.
 
     Args:
-        setting: name of the setting in the message.
+        setting: name of the setting, for the message.
         text: value of the setting.
-        expected: description of all accepted values, in the message.
-        remedy: remedy in the message if ``text`` resembles no accepted value.
+        expected: description of all accepted values, for the message.
+        remedy: remedy for the message if ``text`` does not resemble an accepted value.
 
     Raises:
         SettingTypeError: if ``text`` is not a positive decimal followed by ``epoch`` or ``epochs``.
@@ -69,10 +69,10 @@ def whole_epochs(setting: str, text: str, steps_per_epoch: int | None, multiple_
     """Convert a length in epochs to a whole number of steps.
 
     Args:
-        setting: name of the setting in the message.
+        setting: name of the setting, for the message.
         text: length in epochs.
         steps_per_epoch: number of steps in an epoch; None: unknown.
-        multiple_of: the number of steps that the message proposes is a multiple of this number.
+        multiple_of: divisor of the number of steps that the message proposes.
 
     Raises:
         SettingError: if the length is not a whole number of steps, or ``steps_per_epoch`` is None.
@@ -86,7 +86,7 @@ def whole_epochs(setting: str, text: str, steps_per_epoch: int | None, multiple_
 
 
 def show_epochs(epochs: Fraction) -> str:
-    """Format a number of epochs with a finite decimal form as text, such as ``2 epochs``.
+    """Format a number of epochs as text, such as ``2 epochs``. The number must have a finite decimal form.
 
     >>> show_epochs(Fraction(3, 2)), show_epochs(Fraction(1))
     ('1.5 epochs', '1 epoch')

@@ -1,8 +1,4 @@
-"""Functions that compute the end of a fit.
-
-`find_end` computes the last step from the settings and the length of a pass. `longer_length` returns a setting with
-which a fit trains at least twice as many steps.
-"""
+"""Functions that compute the last step of a fit and the steps of an epoch, and propose a setting for a longer fit."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ def find_end(
         settings: settings of the loop.
         passes: passes over the training data.
         start_step: ``global_step`` at which the fit starts.
-        intervals: other intervals of the plan. If one of them is in epochs, ``steps_per_epoch`` has an effect.
+        intervals: intervals of saves. If an interval is in epochs, ``steps_per_epoch`` has an effect.
 
     Raises:
         ValueError: if no length is given, if the number of steps of an epoch is needed but unknown, or if an epoch is
@@ -67,9 +63,9 @@ def find_end(
 
 
 def longer_length(plan: Plan) -> tuple[str, int]:
-    """Return the setting that ends the fit of ``plan``, and a larger value of this setting.
+    """Return the name of the setting that ends the fit of ``plan``, and a larger value for this setting.
 
-    If this value is its only length, the fit trains at least twice as many steps as the fit of ``plan``.
+    If a fit has no other setting for its length, it trains at least twice as many steps with this value.
 
     >>> from loopwright.loop import TrainingLoop
     >>> from loopwright.plan import plan_fit

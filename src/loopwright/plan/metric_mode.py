@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from loopwright.errors import SettingError, nearest, refuse
 
-# Last parts of names of metrics of which a smaller value is better. So is every name that ends in one of the endings.
+# If the name of a metric after the last slash is in this tuple, or ends in an entry of _ENDINGS, smaller is better.
 _SMALLER_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mean_absolute_error", "mean_squared_error")
 _ENDINGS = ("_loss", "_error")
 
 
 def settle_mode(mode: object, metric: str | None, setting: str = "mode") -> str:
-    """Return ``mode``, or "min" if ``mode`` is None and the name of the metric shows that smaller values are better.
+    """Return ``mode``. If ``mode`` is None, return "min" for a metric of which smaller values are known to be better.
 
     Args:
         mode: "min", "max" or None.
@@ -18,7 +18,8 @@ def settle_mode(mode: object, metric: str | None, setting: str = "mode") -> str:
         setting: name of the setting that contains ``mode``, for the message.
 
     Raises:
-        SettingError: if ``mode`` is None and the name does not show which values are better, and for other values.
+        SettingError: if ``mode`` has another value, or if ``mode`` is None and smaller values of the metric are not
+            known to be better.
     """
     if mode in ("min", "max"):
         return str(mode)

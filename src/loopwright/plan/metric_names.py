@@ -1,4 +1,4 @@
-"""`metric_problem`, which decides before a fit whether a metric that a setting names can be logged."""
+"""`metric_problem`, which checks before a fit whether training or a validation can log a metric with a given name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _ROOT = "val"  # first part of the names of all validation sets
 
 
 def metric_problem(metric: str, plan: Plan, *, is_of_round: bool, has_own_outputs: bool) -> str | None:
-    """Return why neither training nor a validation of ``plan`` logs a metric; None if one of them may log it.
+    """Return the reason why no training step and no validation of ``plan`` logs a metric; None if it may be logged.
 
-    The keys of the metrics are known only after the first batch. This function checks the part of the name before the
-    key. A ``val/…`` metric is not checked if the plan validates no data.
+    This function checks only the prefix of the name, because the keys after the prefix are known only after the first
+    batch. A ``val/…`` metric is not checked if the plan has no validation dataloaders or no validation interval.
 
     Args:
         metric: full name of the metric, such as ``val/loss``.
         plan: plan of the fit.
-        is_of_round: whether the metric must be logged in a round of validations, so that training cannot log it.
+        is_of_round: whether the metric must be logged in a round of validations. If True, ``train/…`` is refused.
         has_own_outputs: whether the model may return outputs whose names contain a slash.
 
     Returns:

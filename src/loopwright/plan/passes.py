@@ -1,4 +1,4 @@
-"""`Passes`, which divides each pass over the training data into windows. A window is the micro-batches of one step."""
+"""`Passes`, which divides each pass over the training data into windows. A window has the micro-batches of one step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 
 class Window(NamedTuple):
-    """The micro-batches of one step: ``num_micro_batches`` of one pass, starting at index ``first_micro_batch``."""
+    """The micro-batches of one step: ``num_micro_batches`` micro-batches of a pass, from ``first_micro_batch`` on."""
 
     pass_index: int
     first_micro_batch: int
@@ -26,7 +26,7 @@ class Passes:
     Args:
         num_micro_batches: number of micro-batches in a pass; None: unknown, and the fit has one endless pass.
         grad_accum_steps: number of micro-batches in a full window, at most ``num_micro_batches``.
-        start_micro_batch: index, from 0, of the micro-batch of pass 0 at which the fit starts. If it equals
+        start_micro_batch: index, from 0, of the micro-batch of pass 0 at which the fit starts. If this index equals
             ``num_micro_batches``, the fit uses no micro-batch of pass 0.
     """
 
@@ -43,7 +43,7 @@ class Passes:
 
     @property
     def steps_in_first_pass(self) -> int | None:
-        """Number of windows in the part of pass 0 that the fit uses; None if the length of a pass is unknown."""
+        """Number of windows that the fit uses in pass 0; None if the length of a pass is unknown."""
         if self.num_micro_batches is None:
             return None
         return _ceil_div(self.num_micro_batches - self.start_micro_batch, self.grad_accum_steps)
@@ -59,8 +59,8 @@ class Passes:
     def between(self, start_index: int, stop_index: int) -> Iterator[Window]:
         """Iterate over the windows of the steps in ``[start_index, stop_index)``.
 
-        The training loop reads this iterator. The iterator is built from iterators written in C, one for each pass, so
-        a step calls no Python code here.
+        For speed, the iterator is a chain of iterators that are written in C. There is one such iterator for each pass,
+        so a training step calls no Python code of this class.
         """
         return chain.from_iterable(self._by_pass(start_index, stop_index))
 
@@ -73,7 +73,7 @@ class Passes:
         return pass_index * self.num_micro_batches + in_pass - self.start_micro_batch
 
     def _locate(self, step_index: int) -> tuple[int, int, int]:
-        """Return (pass, index of the step in that pass, first micro-batch that the fit uses in that pass)."""
+        """Return the pass of a step, the index of the step in the pass, and the first micro-batch used in the pass."""
         in_first, per_pass = self.steps_in_first_pass, self.steps_per_pass
         if in_first is None or per_pass is None or step_index < in_first:
             return 0, step_index, self.start_micro_batch
@@ -102,7 +102,7 @@ class Passes:
 
 
 def _full_windows(pass_index: int, firsts: range, size: int) -> Iterator[Window]:
-    # Window(...) would need a Python call per step. `map` calls tuple.__new__ without a Python call.
+    # Window(...) is a Python call for each step. `map` calls tuple.__new__ without a Python call.
     rows = zip(repeat(pass_index), firsts, repeat(size))
     return cast("Iterator[Window]", map(tuple.__new__, repeat(Window), rows))
 

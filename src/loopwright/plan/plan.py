@@ -1,4 +1,4 @@
-"""`Plan`, which generates the stages of a fit in order from a few numbers.
+"""`Plan`, which generates the stages of a fit from its intervals and lengths.
 
 A downstream validation is a validation that a callback runs in its hook ``run_validation``.
 """
@@ -27,26 +27,27 @@ class Plan:
     ``save_last`` adds a save after the last step. A step is saved once, even if several of these rules apply.
 
     With the setting ``eval_at_start`` of the loop, a round of the validation dataloaders precedes the first step of the
-    fit. This round is not counted: it belongs to no train loop, and no downstream validation is part of it.
+    fit. This round has no downstream validations, and the numbers of rounds and train loops do not include it.
 
     Args:
         start_step: ``global_step`` at which the fit starts.
         stop_step: ``global_step`` at which the fit ends.
         position: ``global_step`` at which this plan starts: ``start_step``, or a later step for the rest of a fit.
-        num_validated: number of stages of the round of validations at ``position`` that are already done.
-        is_position_saved: whether a save that is due at ``position`` is already done.
+        num_validated: number of completed validations in the round at ``position``.
+        is_position_saved: whether a save that is due at ``position`` is completed.
         passes: object that computes the micro-batches of each step.
-        eval_every: steps between validations; None: validation is off, or there is nothing to validate.
+        eval_every: steps between validations; None: no validation during training.
         val: validation dataloaders, in order.
-        downstream: pairs (name, every_n_vals), in order: the downstream validation ``name`` is part of every
-            ``every_n_vals``-th round of validations, and of the last round.
-        save_every: a step is saved if ``global_step`` is a multiple of this number; None: there are no such saves.
-        save_every_text: length in epochs from which ``save_every`` was computed; None: it was given in steps.
-        keep_every: a checkpoint is always kept if its step is a multiple of this number; None: there are no such
-            checkpoints. This number changes no stage.
+        downstream: pairs of name and ``every_n_vals``, in order. The downstream validation runs in every
+            ``every_n_vals``-th round of validations, and in the last round.
+        save_every: interval of saves. A step is saved if ``global_step`` is a multiple of the interval. None: no such
+            saves.
+        save_every_text: length in epochs from which ``save_every`` was computed; None: the user gave a number of steps.
+        keep_every: interval of permanent checkpoints. A checkpoint is always kept if its step is a multiple of the
+            interval. None: no such checkpoints. The interval does not change the stages.
         save_last: whether the last step is saved.
         save_at_validations: whether each step that is validated is saved before its validations.
-        loop_settings: settings of the loop, as the user gave them.
+        loop_settings: settings of the loop.
         notes: lines for the user that explain the effects of the settings.
         warnings: lines of ``notes`` that are also issued as Python warnings.
     """
@@ -104,7 +105,7 @@ class Plan:
 
     @property
     def grad_accum_steps(self) -> int:
-        """Number of micro-batches of a step; the last step of a pass may have fewer."""
+        """Number of micro-batches of a step. The last step of a pass may have fewer micro-batches."""
         return self.passes.grad_accum_steps
 
     @property
@@ -134,21 +135,24 @@ class Plan:
 
     @property
     def begins_with_save(self) -> bool:
-        """Whether this plan begins with a save, which is followed by the validations before the first step."""
+        """Whether this plan begins with a save before the validations that precede the first step."""
         return self.position == self.start_step and not self.is_position_saved and self.saves_at(self.position)
 
     @property
     def begins_with_validation(self) -> bool:
-        """Whether this plan begins with a round of validations, or with the rest of a round."""
+        """Whether this plan begins with a round of validations, or with the remaining validations of a round."""
         size = len(self.val) + len(self.downstream_at(self.position))
         return self.validates_at(self.position) and self.num_validated < size
 
     def after(self, step: int, num_validated: int = 0) -> Plan:
-        """Return the rest of this plan for a run that has completed ``step``.
+        """Return a plan with the remaining stages for a run that has completed ``step``.
 
-        The run has trained all steps up to ``step``, and has done a save that is due at ``step`` and the first
-        ``num_validated`` validations at ``step``. The returned plan begins with the other validations at ``step``. The
-        stages of the returned plan are the last stages of this plan, except that its first `Train` may be shorter.
+        The returned plan begins with the remaining validations at ``step``, without a save at ``step``. It contains the
+        last stages of this plan. The first `Train` stage may be shorter than in this plan.
+
+        Args:
+            step: ``global_step`` of the run.
+            num_validated: number of completed validations at ``step``.
 
         Raises:
             ValueError: if ``step`` is before ``position`` or after ``stop_step``.
@@ -157,12 +161,12 @@ class Plan:
         return replace(self, position=step, num_validated=num_validated, is_position_saved=True)
 
     def finished(self) -> Plan:
-        """Return the rest of this plan after its last stage: a plan without stages."""
+        """Return a plan without stages, for a run that has completed this plan."""
         last = self.stop_step
         return self.after(last, len(self.val) + len(self.downstream_at(last)))
 
     def whole(self) -> Plan:
-        """Return the plan of the whole fit, of which this plan may be the rest."""
+        """Return the plan of the whole fit, including the stages before ``position``."""
         return replace(self, position=self.start_step, num_validated=0, is_position_saved=False)
 
     def window(self, step: int) -> Window:
@@ -192,7 +196,7 @@ class Plan:
         return self.passes.num_consumed(stop - self.start_step) - self.passes.num_consumed(start - self.start_step)
 
     def loop_position(self, step: int) -> tuple[int, int]:
-        """Return (loop_idx, batch_idx) at the end of ``step``, as hooks receive them.
+        """Return ``loop_idx`` and ``batch_idx`` of the micro-batch that follows ``step``.
 
         A train loop is the training between two rounds of validations. So ``loop_idx`` is the number of rounds from the
         start of the fit, up to and including the round at ``step``. ``batch_idx`` is the number of micro-batches since
@@ -280,7 +284,7 @@ class Plan:
         }
 
     def __repr__(self) -> str:
-        """Return the steps, validations and saves on one line. `loopwright.plan.describe` returns the whole plan."""
+        """Return the steps, validations and saves on one line. `loopwright.plan.describe` returns all details."""
         shown = {
             "start_step": self.start_step,
             **({"position": self.position} if self.position != self.start_step else {}),
@@ -293,9 +297,9 @@ class Plan:
         return f"Plan({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def _has_validations_at(self, step: int) -> bool:
-        """Return whether a round follows ``step`` and is not empty.
+        """Return whether at least one validation follows ``step``.
 
-        Without validation dataloaders, a round is empty if no downstream validation is due.
+        Without validation dataloaders, a round has no validations if no downstream validation is due.
         """
         return self.validates_at(step) and bool(self.val or self.downstream_at(step))
 

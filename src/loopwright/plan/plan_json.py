@@ -1,8 +1,8 @@
 """`encode`, which converts a plan to a short list. One entry of the list can represent many repeated stages.
 
-The number of repetitions is computed from the periods of saves and validations, without generating the stages. So
-encoding a plan of 10^12 steps takes no longer than encoding a plan of 10 steps. A downstream validation is a validation
-that a callback runs in its hook ``run_validation``.
+The number of repetitions is computed from the intervals of saves and validations, without generating the stages. So
+the time to encode a plan does not depend on its number of steps. A downstream validation is a validation that a
+callback runs in its hook ``run_validation``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _MAX_RUNS_SHOWN = 12
 
 
 class Block(NamedTuple):
-    """Training steps, and the saves and validations after them.
+    """Training steps, and the save and the validations after these steps.
 
-    If a plan begins with validations, its first block has 0 steps, and may have a save before the validations. All
-    other blocks have 1 or more steps.
+    If a plan begins with validations, the first block of the plan has 0 steps, and may have a save. All other blocks
+    have at least 1 step.
     """
 
     num_steps: int
@@ -38,9 +38,9 @@ class Repeat(NamedTuple):
 
 
 class Elided(NamedTuple):
-    """The stages from the end of step ``start`` to the end of step ``stop``, which are left out.
+    """Placeholder for the stages from the end of step ``start`` to the end of step ``stop``.
 
-    Their saves and validations are due at the same intervals as in the other stages, without a short common cycle.
+    These stages have the save and validation intervals of the plan, but their order has no short cycle.
     """
 
     start: int
@@ -51,10 +51,10 @@ Item = Block | Repeat | Elided
 
 
 def encode(plan: Plan) -> list[Item]:
-    """Convert ``plan`` to a short list of entries, from which exactly its stages can be generated.
+    """Convert ``plan`` to a short list of entries that represents its stages.
 
-    If the periods of saves and validations have no common cycle of up to 40 entries (such as 997 and 1009 steps), the
-    middle of the plan is replaced by an `Elided`.
+    The list represents the stages exactly, unless the intervals of saves and validations (such as 997 and 1009 steps)
+    have no common cycle of at most 40 entries. In this case, an `Elided` replaces the middle of the plan.
     """
     items: list[Item] = []
     if plan.begins_with_validation:
@@ -101,9 +101,9 @@ def _item_json(item: Item) -> dict[str, object]:
 
 
 def _phase(plan: Plan, step: int) -> tuple[int, ...]:
-    """Return how far ``step`` is in the current interval of saves, of validations, and of each downstream validation.
+    """Return the distance of ``step`` from the start of the intervals of saves, validations and downstream validations.
 
-    If this function returns equal tuples for two steps, equal stages follow them, except at the last step of the plan.
+    If the tuples of two steps are equal, equal stages follow these steps, except at the end of the plan.
     """
     save = 0 if plan.save_every is None else step % plan.save_every
     if plan.eval_every is None:
@@ -140,7 +140,7 @@ def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
 
 
 def _equal_rounds(plan: Plan, step: int) -> int:
-    """Count the consecutive rounds from the round at ``step`` that run equal sets of downstream validations."""
+    """Count the consecutive rounds, from the round at ``step`` on, that run equal sets of downstream validations."""
     index = plan.num_validations(step)
     limit = plan.num_validations(plan.stop_step)
     for _, every_n_vals in plan.downstream:
@@ -150,7 +150,7 @@ def _equal_rounds(plan: Plan, step: int) -> int:
 
 
 def _merged(items: Iterable[Item]) -> list[Item]:
-    """Merge entries in a row that repeat the same, and replace a `Repeat` of only one `Repeat` by a single one."""
+    """Merge consecutive entries with equal bodies, and replace a `Repeat` of one `Repeat` by a single `Repeat`."""
     merged: list[Item] = []
     for item in items:
         times, body = (item.times, item.body) if isinstance(item, Repeat) else (1, (item,))
@@ -165,7 +165,7 @@ def _merged(items: Iterable[Item]) -> list[Item]:
 
 
 def _fold(items: list[Item]) -> list[Item]:
-    """Replace equal groups of entries in a row by one `Repeat`: first single entries, then longer groups."""
+    """Replace consecutive equal groups of entries by one `Repeat`: first groups of one entry, then larger groups."""
     items = _merged(items)
     for size in range(2, _MAX_RUNS // 2 + 1):
         folded: list[Item] = []
@@ -181,7 +181,7 @@ def _fold(items: list[Item]) -> list[Item]:
 
 
 def _join(folded: Repeat | None, tail: list[Item]) -> list[Item]:
-    """Join the repeated cycle with the entries after it, which may begin with one more cycle."""
+    """Append ``tail`` to the repeated cycle. If ``tail`` begins with the cycle, add 1 to the number of repetitions."""
     if folded is None:
         return tail
     size = len(folded.body)
@@ -191,7 +191,7 @@ def _join(folded: Repeat | None, tail: list[Item]) -> list[Item]:
 
 
 def _cut_short(plan: Plan, runs: list[Item]) -> list[Item]:
-    """Return the first entries, an `Elided` for the middle, and the last block."""
+    """Return the first entries of the plan, an `Elided` for the stages in the middle, and the last block."""
     shown = runs[:_MAX_RUNS_SHOWN]
     start = plan.position + sum(_num_steps(item) for item in shown)
     stop = _boundary_before_last(plan)

@@ -11,10 +11,13 @@ _EVERY, _KEEP = "checkpoint.every_n_steps", "checkpoint.keep_every"
 
 
 class SaveIntervals(NamedTuple):
-    """The intervals of saves in steps of ``global_step``; None: there is no such interval.
+    """The intervals of saves in steps.
 
-    ``text`` is the length in epochs from which ``every`` was computed, if the user gave one. ``notes`` are lines that
-    explain ``keep_every``.
+    Attributes:
+        every: interval of saves; None: no such saves.
+        text: length in epochs from which ``every`` was computed; None: the user gave a number of steps.
+        keep_every: interval of the checkpoints that are always kept; None: no such checkpoints.
+        notes: lines that explain ``keep_every``.
     """
 
     every: int | None
@@ -24,10 +27,10 @@ class SaveIntervals(NamedTuple):
 
 
 def check_interval(setting: str, value: object, none: str = "null") -> int | str | None:
-    """Return an interval: a number of steps, a length in epochs, or None.
+    """Return ``value`` if it is an interval: a number of steps, a length in epochs, or None.
 
     Args:
-        setting: name of the setting.
+        setting: name of the setting, for the message.
         value: value of the setting.
         none: description of None in the message.
 
@@ -41,11 +44,12 @@ def check_interval(setting: str, value: object, none: str = "null") -> int | str
 
 
 def check_multiple(keep_every: int | str, every_n_steps: int | str) -> None:
-    """Refuse a ``keep_every`` that is not a multiple of ``every_n_steps``. A step cannot be compared with an epoch.
+    """Check that ``keep_every`` is a multiple of ``every_n_steps``.
+
+    If one interval is in steps and the other interval is in epochs, nothing is checked.
 
     Raises:
-        SettingError: if both intervals are in steps or both are in epochs, and the first is not a multiple of the
-            second.
+        SettingError: if ``keep_every`` is not a multiple of ``every_n_steps``.
     """
     if isinstance(keep_every, str) != isinstance(every_n_steps, str):
         return
@@ -63,8 +67,8 @@ def find_save_intervals(
     """Convert the intervals of saves to steps.
 
     Args:
-        save_every: interval of saves, as `check_interval` accepts it.
-        keep_every: interval of the checkpoints that are always kept, in the same form.
+        save_every: interval of saves in steps or epochs; None: no such saves.
+        keep_every: interval of the checkpoints that are always kept, in steps or epochs; None: no such checkpoints.
         steps_per_epoch: number of steps in an epoch; None: unknown.
 
     Raises:
@@ -84,7 +88,7 @@ def find_save_intervals(
 def _steps(
     setting: str, interval: int | str | None, steps_per_epoch: int | None, multiple_of: int = 1
 ) -> tuple[int | None, str | None]:
-    """Return the interval in steps, and its text if it is in epochs."""
+    """Return the interval in steps, and the text of an interval in epochs; None for an interval in steps."""
     if isinstance(interval, str):
         return whole_epochs(setting, interval, steps_per_epoch, multiple_of), interval
     return interval, None

@@ -24,7 +24,7 @@ class TrainingSettings:
     Integers and floats of other libraries, such as NumPy, are converted to ``int`` and ``float``.
 
     Raises:
-        SettingError: for a value that `TrainingLoop` does not accept.
+        SettingError: if `TrainingLoop` does not accept a value.
     """
 
     num_steps: int | None
@@ -37,7 +37,7 @@ class TrainingSettings:
     eval_at_start: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value, and convert it to an ``int`` or a ``float``."""
+        """Check every value, and convert numbers to ``int`` or ``float``."""
         checked = {
             "num_steps": check_optional_count("num_steps", self.num_steps, _STEPS),
             "max_steps": check_optional_count("max_steps", self.max_steps, _STEPS),
@@ -61,7 +61,7 @@ class TrainingSettings:
 
 @runtime_checkable
 class HasTrainingSettings(Protocol):
-    """An object from which a fit can be planned, such as a `TrainingLoop`."""
+    """An object with the settings of a fit, such as a `TrainingLoop`."""
 
     @property
     def settings(self) -> TrainingSettings:
@@ -70,20 +70,20 @@ class HasTrainingSettings(Protocol):
 
 
 def check_optional_count(setting: str, value: object, meaning: str) -> int | None:
-    """Return ``value`` as an int, or None if it is None.
+    """Convert ``value`` to an int. None is returned unchanged.
 
     Raises:
-        SettingError: if ``value`` is neither None nor an integer of 1 or more. The message says that ``meaning`` is
+        SettingError: if ``value`` is neither None nor an integer of at least 1. The message says that ``meaning`` is
             expected.
     """
     return None if value is None else check_count(setting, value, meaning)
 
 
 def check_eval_steps(value: object) -> int | None:
-    """Return ``eval_steps`` as an int, or None if it is None.
+    """Convert a value of ``eval_steps`` to an int. None is returned unchanged.
 
     Raises:
-        SettingError: if ``value`` is neither None nor an integer of 1 or more.
+        SettingError: if ``value`` is neither None nor an integer of at least 1.
     """
     return check_optional_count("eval_steps", value, _BATCHES)
 
@@ -101,7 +101,7 @@ def _check_eval_frequency(value: object) -> int | float | str | None:
         if value < 0:
             raise refuse("eval_frequency", value, _FREQUENCY, _FREQUENCY_OFF)
         return int(value)
-    # A NumPy float32 of 0.07 has the value 0.07000000029802322, but is printed as 0.07. The printed value is used.
+    # The NumPy float32 0.07 has the value 0.07000000029802322, but prints 0.07. Use the printed value.
     number = float(value) if isinstance(value, float) else float(str(value))
     if not 0 <= number <= 1:
         is_whole = number > 1 and number.is_integer()

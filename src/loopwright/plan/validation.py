@@ -1,4 +1,4 @@
-"""Functions that compute how many batches of a validation dataloader are validated."""
+"""`PlannedSet`, and functions that compute the number of validation batches, a note, and the prefix of mean metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from loopwright.errors import refuse
 
 
 class PlannedSet(NamedTuple):
-    """A validation dataloader in a plan: ``num_batches`` of its ``length`` batches (None: unknown) are validated."""
+    """A validation dataloader in a plan.
+
+    Attributes:
+        name: name of the dataloader, which is the prefix of its metrics.
+        num_batches: number of batches that a validation reads.
+        length: number of batches of the dataloader; None: unknown.
+    """
 
     name: str
     num_batches: int
@@ -17,12 +23,12 @@ class PlannedSet(NamedTuple):
 
 
 def validation_batches(length: int | None, eval_steps: int | None = None, name: str = "val") -> int:
-    """Return the number of batches of a dataloader that are validated: at most ``eval_steps``, and each batch once.
+    """Return the number of batches that a validation reads from a dataloader.
 
     Args:
         length: length of the dataloader in batches; None: unknown.
-        eval_steps: number of batches to validate, as set in the loop; None: all batches.
-        name: name of the dataloader in an error message.
+        eval_steps: setting of the loop: largest number of batches to read; None: all batches.
+        name: name of the dataloader, for the message.
 
     Raises:
         ValueError: if the dataloader is empty, or if its length is unknown and ``eval_steps`` is None.
@@ -42,21 +48,21 @@ def validation_batches(length: int | None, eval_steps: int | None = None, name: 
 
 
 def eval_steps_note(length: int | None, eval_steps: int | None, name: str = "val") -> str | None:
-    """Return a note that the dataloader has fewer batches than ``eval_steps``, or None if it has enough."""
+    """Return a note if the dataloader has fewer batches than ``eval_steps``; otherwise None."""
     if length is None or eval_steps is None or eval_steps <= length:
         return None
     return f"eval_steps={eval_steps}: {name} has only {length} batches, which are validated once each"
 
 
 def mean_prefix(names: Sequence[str], root: str = "val") -> str | None:
-    """Return the prefix under which the means over the validation sets are logged; None if there are no means.
+    """Return the name prefix of the means over the validation sets; None: no means are logged.
 
     For the sets ``val/a`` and ``val/b``, the prefix is ``val``: the mean of ``val/a/loss`` and ``val/b/loss`` is
-    ``val/loss``. For the single set ``val/a``, ``val/loss`` equals ``val/a/loss``. There are no means if a set has the
-    name ``val`` itself.
+    ``val/loss``. For the single set ``val/a``, ``val/loss`` equals ``val/a/loss``. If the name of a set is ``val``, no
+    means are logged.
 
     Args:
         names: names of the sets.
-        root: first part of the names.
+        root: common beginning of the names, such as ``val``.
     """
     return root if names and root not in names else None

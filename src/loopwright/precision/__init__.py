@@ -1,4 +1,4 @@
-"""The floating-point dtype of computations: settings, casting in a forward, and loss scaling."""
+"""Precision settings, casting of tensors in a forward, and loss scaling."""
 
 from loopwright.precision.casting import forward_context, map_tensors, with_cast_inputs
 from loopwright.precision.scaling import Scaling

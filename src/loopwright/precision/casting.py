@@ -17,11 +17,11 @@ def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[],
     """Return a function that creates a `torch.autocast` context for one forward.
 
     The context must end before the backward. Autocast caches the cast weights until the outermost autocast context
-    ends. If a context stayed open during an update, the next forward would use the old weights.
+    ends. If a context were still open during an update, the next forward would use the old weights.
 
     Args:
         device_type: type of the device in torch, such as "cuda".
-        dtype: dtype to cast to; None: nothing is cast.
+        dtype: dtype to which operations are cast; None: nothing is cast.
 
     Returns:
         A function that creates a new context; None if nothing is cast.
@@ -30,7 +30,7 @@ def forward_context(device_type: str, dtype: torch.dtype | None) -> Callable[[],
 
 
 def with_cast_inputs(call: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-    """Return a function that casts the floating-point tensors in its arguments to ``dtype``, then calls ``call``."""
+    """Return a function that casts the floating-point tensors in its arguments to ``dtype`` and calls ``call``."""
 
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
@@ -42,11 +42,10 @@ def with_cast_inputs(call: Callable[..., Any], dtype: torch.dtype) -> Callable[.
 
 
 def map_tensors(batch: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return a copy of ``batch`` with converted tensors.
+    """Return a copy of ``batch`` in which each tensor is replaced by ``convert(tensor)``.
 
-    Tensors in nested mappings, lists, tuples and dataclasses are converted, too.
-    Other objects with a method ``to``, such as a `PackedSequence`, are also passed to ``convert``. Everything else is
-    not changed.
+    Tensors in nested mappings, lists, tuples and dataclasses are also replaced. Other objects with a method ``to``,
+    such as a `PackedSequence`, are also passed to ``convert``. All other objects are not changed.
     """
     if isinstance(batch, Tensor) or hasattr(batch, "to"):
         return convert(batch)

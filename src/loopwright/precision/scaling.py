@@ -1,4 +1,4 @@
-"""`Scaling`: scales the loss up for dtypes with a small range, and skips updates whose gradients overflow."""
+"""`Scaling`: multiplies the loss by a scale for dtypes with a small range, and skips updates with gradient overflow."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _MAX_SKIPPED_IN_A_ROW = 20
 
 
 class Scaling:
-    """Scales the loss of each micro-batch, and skips an update whose gradients are infinite or NaN.
+    """Multiplies the loss of each micro-batch by a scale, and skips an update whose gradients are infinite or NaN.
 
-    The method is loss scaling of Micikevicius et al., Mixed Precision Training (2018), section 3.2, as in
-    `torch.amp.GradScaler`. The scale is halved after a skipped update, and doubled after
-    ``growth_every_n_steps`` updates in a row without a skipped update.
+    The method is the loss scaling of Micikevicius et al., Mixed Precision Training (2018), section 3.2, with the
+    implementation `torch.amp.GradScaler`. A skipped update halves the scale. After ``growth_every_n_steps`` consecutive
+    updates without a skipped update, the scale is doubled.
 
-    In a step of several micro-batches, the loss is multiplied by its number of items before it is scaled. If the run
-    begins with such a step, its first scale is divided by the number of items of the first micro-batch, rounded up to a
-    power of two. Otherwise, the first updates would overflow and be skipped until the scale is small enough.
+    In a step of several micro-batches, the loss is multiplied by its number of items before it is scaled. If the first
+    step of a run has several micro-batches, the first scale is divided by the number of items in the first micro-batch,
+    rounded up to a power of two. Without this division, the gradients of the first steps would overflow.
 
     Args:
         device_type: type of the device in torch, such as "cuda".
         first_scale: scale of the first step; None: 65,536, divided as described above.
-        growth_every_n_steps: number of updates in a row, none of them skipped, after which the scale is doubled.
+        growth_every_n_steps: number of consecutive updates without a skipped update after which the scale is doubled.
     """
 
     def __init__(self, device_type: str, first_scale: float | None = None, growth_every_n_steps: int = 2000) -> None:
@@ -40,7 +40,7 @@ class Scaling:
         self._num_skipped_in_a_row = 0
 
     def scale(self, loss: Tensor, num_items: float | Tensor | None = None) -> Tensor:
-        """Return the loss times the scale. The backward uses this product.
+        """Return the loss times the scale. Call ``backward`` on the result.
 
         Args:
             loss: loss of a micro-batch.
@@ -69,13 +69,13 @@ class Scaling:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Update the parameters unless a gradient is infinite or NaN, adjust the scale, and wait for the device.
+        """Update the parameters unless a gradient is infinite or NaN, and adjust the scale. Waits for the device.
 
         Returns:
             Whether the update was made.
 
         Raises:
-            NonFiniteError: if this is the 20th update in a row that is skipped.
+            NonFiniteError: if this update is the 20th consecutive skipped update.
         """
         before = self._scaler.get_scale()
         self._scaler.step(optimizer)
@@ -89,11 +89,11 @@ class Scaling:
         return is_made
 
     def skip(self) -> None:
-        """Prepare for the next step after a callback has skipped the update. The scale does not change."""
+        """Prepare the next step after a callback has skipped the update. The scale does not change."""
         self._scaler.update(self._scaler.get_scale())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, the counts of updates and of skipped updates in a row, and the constants of the method."""
+        """Return the state of the `torch.amp.GradScaler`, and the number of consecutive skipped updates."""
         return {
             **self._scaler.state_dict(),
             "is_first_scale_open": self._is_first_scale_open,

@@ -35,26 +35,26 @@ class Precision:
     ``bf16_pure``  bfloat16         bfloat16         bfloat16        half the memory; small updates are lost
     ============== ================ ================ =============== =========================================
 
-    In ``bf16`` and ``fp16``, `torch.autocast` casts the inputs of those operations of a forward that need little
-    precision. Weights, gradients and updates keep their dtype. In ``bf16_pure``, the model and the floating-point
+    In ``bf16`` and ``fp16``, `torch.autocast` casts the inputs of some operations, such as matrix multiplications, in a
+    forward. Weights, gradients and updates keep their dtype. In ``bf16_pure``, the model and the floating-point
     tensors of each batch are converted. A bfloat16 number has 8 significant bits, so an update smaller than about 1/256
     of a weight is lost.
 
     Args:
         dtype: "float32", "bf16", "fp16" or "bf16_pure".
         max_gradient_norm: largest L2 norm over all gradients of the optimizer's parameters. Gradients with a larger
-            norm are scaled down to this norm. At log steps, the norm before the clipping is logged as
+            norm are scaled down to this norm. At log steps, the norm before clipping is logged as
             ``train/gradient_norm``. None: the norm is not limited.
         max_gradient_value: bound of each gradient entry, which is clamped to [-value, value]. None: the entries are not
             clamped. This setting cannot be combined with ``max_gradient_norm``.
-        first_scale: only for ``fp16``: factor of the loss in the first step; None: chosen by `Scaling`.
-        growth_every_n_steps: only for ``fp16``: number of updates in a row, none of them skipped, after which the
-            factor of the loss is doubled.
+        first_scale: scale of the loss in the first step, only for ``fp16``; None: `Scaling` chooses the scale.
+        growth_every_n_steps: number of consecutive updates without a skipped update after which the scale of the loss
+            is doubled, only for ``fp16``.
 
     Raises:
-        SettingError: if ``dtype`` is not supported, a limit or ``first_scale`` is not a finite number above 0, both
-            limits are given, ``growth_every_n_steps`` is not a whole number above 0, or ``first_scale`` is given with
-            another ``dtype`` than ``fp16``.
+        SettingError: if ``dtype`` is not supported; if a limit or ``first_scale`` is not a finite number above 0; if
+            both limits are given; if ``growth_every_n_steps`` is not a whole number above 0; if ``first_scale`` is
+            given and ``dtype`` is not ``fp16``.
     """
 
     dtype: str = "float32"
@@ -92,12 +92,12 @@ class Precision:
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
-        """The dtype to which a forward casts; None: nothing is cast."""
+        """The dtype of `torch.autocast` in a forward; None: nothing is cast."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.dtype)
 
     @property
     def model_dtype(self) -> torch.dtype | None:
-        """The dtype of the weights and of the inputs of the model; None: they are not converted."""
+        """The dtype to which the weights and the inputs of the model are converted; None: no conversion."""
         return torch.bfloat16 if self.dtype == "bf16_pure" else None
 
     def make_scaling(self, device_type: str) -> Scaling | None:
@@ -119,8 +119,8 @@ class Precision:
         """Clip the gradients of ``parameters`` in place.
 
         Returns:
-            The L2 norm of all gradients before the clipping, as a scalar on their device; None if
-            ``max_gradient_norm`` is None, because the norm is not computed.
+            The L2 norm of all gradients before clipping, as a scalar on their device. None if ``max_gradient_norm`` is
+            None, because the norm is then not computed.
         """
         if self.max_gradient_value is not None:
             nn.utils.clip_grad_value_(parameters, self.max_gradient_value)

@@ -1,4 +1,4 @@
-"""Functions that check the arguments of a trainer, and build the model, the optimizer and the schedulers."""
+"""Functions that check the arguments of `Trainer`, and build the model, the optimizer and the schedulers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SchedulerSpec = tuple[Callable[..., Any], str | None]
 
 
 def build_model(model: Any) -> nn.Module:
-    """Return a module: ``model`` itself, or the module that ``model()`` returns.
+    """Return ``model`` if it is a module; otherwise the module that ``model()`` returns.
 
     Raises:
-        SettingTypeError: if ``model`` is neither a module nor a callable that returns one.
+        SettingTypeError: if ``model`` is neither a module nor a callable that returns a module.
     """
     made = model if isinstance(model, nn.Module) else model() if callable(model) else None
     if not isinstance(made, nn.Module):
@@ -44,9 +44,9 @@ def build_optimizer(optimizer: Any, model: nn.Module, *, is_given_model: bool) -
     Args:
         optimizer: an optimizer, or a callable that takes the parameters and returns an optimizer. A callable with a
             parameter ``named_parameters`` is called with pairs of name and parameter.
-        model: the module, as `build_model` returned it.
-        is_given_model: whether the user gave the module itself, and not a callable that builds it. If not, an
-            optimizer object is refused, because it cannot have the parameters of the new module.
+        model: module that `build_model` returned.
+        is_given_model: whether the user gave a module. If the user gave a callable instead, an optimizer object is
+            refused, because the optimizer was built before the module and cannot have its parameters.
 
     Raises:
         SettingTypeError: if the optimizer has a wrong type, or has parameters that are not in the model.
@@ -101,16 +101,16 @@ def _check_no_closure(optimizer: Optimizer) -> None:
 
 
 def make_optimizer(factory: Callable[..., Any], model: nn.Module) -> Any:
-    """Call ``factory`` with the parameters of ``model``, and with their names if it takes ``named_parameters``."""
+    """Call ``factory`` with ``model.named_parameters()`` if it takes ``named_parameters``; else with the parameters."""
     try:
         takes_names = "named_parameters" in inspect.signature(factory).parameters
     except (TypeError, ValueError):
-        takes_names = False  # a function written in C may have no signature
+        takes_names = False  # `inspect` may find no signature of a function written in C
     return factory(named_parameters=model.named_parameters()) if takes_names else factory(model.parameters())
 
 
 def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
-    """Return two values for each scheduler: the callable that builds it, and the metric that it monitors or None.
+    """Return a pair for each scheduler: the callable that builds the scheduler, and the monitored metric or None.
 
     Raises:
         SettingTypeError: if an entry is neither a callable nor a mapping with ``scheduler`` and ``monitor``.
@@ -132,10 +132,10 @@ def read_schedulers(schedulers: Any) -> list[SchedulerSpec]:
 
 
 def check_monitored(specs: Sequence[SchedulerSpec], plan: Plan) -> None:
-    """Refuse schedulers with a monitor if the plan has no validations, as the monitor is a metric of a validation.
+    """Refuse schedulers that monitor a metric if the plan has no validations.
 
     Raises:
-        SettingError: if a scheduler has a monitor, and the plan has steps but no validations. The message names the
+        SettingError: if a scheduler monitors a metric, and the plan has steps but no validations. The message names the
             missing arguments.
     """
     if any(monitor is not None for _, monitor in specs) and plan.eval_every is None and plan.total_steps:
@@ -151,11 +151,11 @@ def build_scheduler(
     """Build a scheduler.
 
     Args:
-        spec: callable that builds the scheduler, and the metric that it monitors or None.
+        spec: callable that builds the scheduler, and the monitored metric or None.
         optimizer: optimizer of the scheduler.
-        total_steps: number of steps of the fit, for a callable for which `takes_total_steps` returns True.
-        steps_per_epoch: number of steps in an epoch, for a callable for which `takes_steps_per_epoch` returns True.
-            None: unknown, and no callable gets it.
+        total_steps: number of steps of the fit. The callable receives it if `takes_total_steps` returns True.
+        steps_per_epoch: number of steps in an epoch; None: unknown. The callable receives a known number if
+            `takes_steps_per_epoch` returns True.
 
     Raises:
         SettingTypeError: if the callable does not return a scheduler, or if the scheduler needs a metric and has no
@@ -177,9 +177,9 @@ def build_scheduler(
 
 
 def takes_total_steps(factory: Callable[..., Any]) -> bool:
-    """Return whether a callable has a parameter ``total_steps``, and no length yet.
+    """Return whether a callable needs a value for its parameter ``total_steps``.
 
-    A `functools.partial` has a length if its ``total_steps`` or ``epochs`` is not None.
+    A `functools.partial` needs no value if it sets ``total_steps`` or ``epochs`` to a value other than None.
     """
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     has_length = any(bound.get(name) is not None for name in ("total_steps", "epochs"))
@@ -187,7 +187,7 @@ def takes_total_steps(factory: Callable[..., Any]) -> bool:
 
 
 def check_loop(loop: LoopCallback | None) -> LoopCallback:
-    """Return the loop of the trainer. The default is a `TrainingLoop` of one epoch.
+    """Return ``loop``, or a `TrainingLoop` of one epoch if ``loop`` is None.
 
     Raises:
         SettingTypeError: if ``loop`` is not a loop.
@@ -200,7 +200,7 @@ def check_loop(loop: LoopCallback | None) -> LoopCallback:
 
 
 def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | None) -> Checkpointing | None:
-    """Return the settings of the checkpoints.
+    """Return ``checkpoint`` after checking it.
 
     Raises:
         SettingError: if ``checkpoint`` is not a `Checkpointing`, or if it is given without ``run_dir``.
@@ -215,7 +215,7 @@ def check_checkpoint(checkpoint: Checkpointing | None, run_dir: str | Path | Non
 
 
 def check_precision(precision: Precision | str | None) -> Precision:
-    """Return the precision. The default is float32 without clipping.
+    """Convert ``precision`` to a `Precision`. None gives float32 without clipping.
 
     Raises:
         SettingError: if ``precision`` is a string, but not the name of a dtype.
@@ -247,7 +247,7 @@ def check_seed(seed: int | None, ranks: Ranks) -> int:
 
 
 def training_loop(loop: LoopCallback) -> TrainingLoop:
-    """Return ``loop`` if it is the loop of a fit.
+    """Return ``loop`` if it is a `TrainingLoop`.
 
     Raises:
         SettingTypeError: if ``loop`` is not a `TrainingLoop`.
@@ -258,14 +258,16 @@ def training_loop(loop: LoopCallback) -> TrainingLoop:
 
 
 def validation_loop(loop: LoopCallback | None, own: LoopCallback) -> ValidationLoop:
-    """Return the loop of a validation: ``loop``, or ``own`` if ``loop`` is None.
+    """Return the loop of a validation.
 
-    If this loop is a `TrainingLoop`, return its ``val_loop``.
+    Args:
+        loop: a `ValidationLoop`, or a `TrainingLoop` whose ``val_loop`` is used; None: use ``own``.
+        own: loop of the trainer.
 
     Raises:
         SettingTypeError: if ``loop`` is not a loop.
-        SettingError: if ``loop`` is a `TrainingLoop` other than ``own`` with a number of steps, but without
-            ``eval_steps``. Its user may expect that the number of steps limits the validation.
+        SettingError: if ``loop`` is a new `TrainingLoop` with a number of steps, but without ``eval_steps``. The user
+            may expect that the number of steps limits the validation.
     """
     chosen = own if loop is None else loop
     if isinstance(chosen, TrainingLoop):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class BackgroundTask:
-    """Runs a function in a daemon thread. The process does not wait for this thread before it exits.
+    """Runs a function in a daemon thread. The process can exit before the thread has ended.
 
     Args:
         act: function to run.
@@ -20,18 +20,18 @@ class BackgroundTask:
         threading.Thread(target=self._run, name="loopwright-save", daemon=True).start()
 
     def wait(self) -> BaseException | None:
-        """Wait until the function has ended. Return the exception that it raised, or None.
+        """Wait until the function has ended. Return the exception that the function raised, or None.
 
-        If a signal handler raises during the wait, `wait` can be called again.
+        If a signal handler raises an exception during the wait, `wait` can be called again.
         """
-        # Thread.join is not used: if a signal interrupts it, the thread is marked as ended (python/cpython#90882).
+        # If a signal interrupts Thread.join, Python marks the running thread as ended (python/cpython#90882).
         self._is_done.wait()
         return self._error
 
     def _run(self) -> None:
         try:
             self._act()
-        except BaseException as error:  # noqa: BLE001  (`wait` returns it)
+        except BaseException as error:  # noqa: BLE001  (`wait` returns the exception)
             self._error = error
         finally:
             self._is_done.set()

@@ -1,4 +1,4 @@
-"""`name_dataloaders`, which gives each validation dataloader a name, the prefix of its metrics."""
+"""`name_dataloaders`, which gives each validation dataloader a name. The name is the prefix of the metric names."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from loopwright.errors import SettingError, refuse, refuse_type
 
 
 def name_dataloaders(val_dataloader: Any, root: str = "val") -> dict[str, Any]:
-    """Return each validation dataloader by name.
+    """Return a mapping from names to validation dataloaders.
 
-    A single dataloader, a list of one dataloader, and a list of batches have the name ``val``. The dataloaders in a
-    longer list have the names ``val/0``, ``val/1`` and so on. Those in a mapping have the names ``val/<key>``, but the
-    key ``val`` gives the name ``val``.
+    - A single dataloader, a list of one dataloader, and a list of batches have the name ``val``.
+    - The dataloaders in a longer list have the names ``val/0``, ``val/1`` and so on.
+    - The dataloaders in a mapping have the names ``val/<key>``. The name for the key ``val`` is ``val``.
 
     A list is a list of batches if its entries are tensors, mappings, tuples with tensors, or lists that contain tensors
     and other values.
 
     Args:
-        val_dataloader: validation dataloaders as the user gave them.
+        val_dataloader: a dataloader, or a list or a mapping of dataloaders; None: no dataloaders.
         root: prefix that is used instead of ``val``.
 
     Raises:
-        SettingError: if a list contains both batches and dataloaders, if a key in a mapping is invalid, or if a list
-            contains lists of tensors, or entries with lists of tensors only, which may be batches or dataloaders.
+        SettingError: if a list contains batches and dataloaders, if a key of a mapping is invalid, or if an entry of a
+            list may be a batch or a dataloader, because it is a list of tensors or contains such lists.
     """
     if val_dataloader is None:
         return {}
@@ -58,9 +58,10 @@ def _is_batch(entry: Any) -> bool:
 
 
 def _is_ambiguous(entry: Any) -> bool:
-    """Return whether an entry can be one batch or a list of batches: it is a list of tensors, or contains such lists.
+    """Return whether an entry is a list of tensors, or contains lists of tensors and no tensor.
 
-    A batch of images of different sizes contains a list of tensors.
+    Such an entry can be a list of batches. It can also be one batch: a batch of images of different sizes contains a
+    list of tensors.
     """
     if _is_list_of_tensors(entry):
         return True

@@ -1,8 +1,8 @@
-"""The file ``finished.json``, which a fit writes into its run directory when it has carried out its whole plan.
+"""Functions that write, remove and read the file ``finished.json`` in the run directory of a finished fit.
 
-The last step of a fit is saved before its validations, so the checkpoint does not contain their results. The file
-contains the state that these validations changed: the metrics, and the states of the loggers, such as the sizes of
-their files. A resume from this checkpoint with the same last step therefore repeats no validation.
+The checkpoint of the last step is saved before the last validations. ``finished.json`` contains the state that these
+validations changed: the metrics, and the states of the loggers, such as the sizes of log files. With this state, a
+resume from the last checkpoint with the same last step repeats no validation.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from loopwright.errors import CheckpointError, on_one_line
 from loopwright.plan import Plan, plan_differences
 from loopwright.regular_files import replace_file
 
-_CHANGED = ("metrics", "loggers")  # entries of a checkpoint that validations change, and that a resume needs
+_CHANGED = ("metrics", "loggers")  # entries of a checkpoint that the last validations change
 
 _log = logging.getLogger("loopwright")
 
 
 def write_finished(parts: Parts, run_dir: Path, plan: Plan) -> None:
-    """Record that the whole plan has been carried out, if the current step has a checkpoint in the run directory.
+    """Write ``finished.json`` after a fit has carried out its whole plan.
 
-    An error in writing is logged as a warning, because the run is complete without the file. The file is not written if
-    the state of a logger contains tensors.
+    The file is not written if the run directory has no checkpoint of the current step, or if the state of a logger
+    contains tensors. A failed write is logged as a warning, because the run is complete without the file.
     """
     step = parts.state.global_step
     folder = step_folder(run_dir, step)
@@ -63,22 +63,21 @@ def write_finished(parts: Parts, run_dir: Path, plan: Plan) -> None:
 
 
 def remove_finished(run_dir: Path) -> None:
-    """Remove the file before a fit trains or validates in the run directory."""
-    with suppress(OSError):  # no such file, or a folder with this name, which a resume cannot use
+    """Remove ``finished.json`` before a fit trains or validates in the run directory."""
+    with suppress(OSError):  # the file may be missing; a folder with this name is ignored by a resume
         os.unlink(run_dir / FINISHED_FILE)
 
 
 def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | None:
-    """Return the checkpoint with the results of the validations after its step, if its run has finished.
+    """Add the metrics and the states of the loggers from ``finished.json`` to a checkpoint of the last step.
 
     Args:
         checkpoint: checkpoint from which a run is resumed.
         plan: plan of the whole run.
 
     Returns:
-        The checkpoint with the metrics and the states of the loggers from the file. None if the run of the checkpoint
-        has not finished this plan, if the file belongs to another checkpoint, or if the file is damaged. For a damaged
-        file, a warning is logged.
+        A changed copy of the checkpoint. None if the run of the checkpoint has not finished ``plan``, or if
+        ``finished.json`` belongs to another checkpoint or is damaged. For a damaged file, a warning is logged.
     """
     file = checkpoint.path.absolute().parent.parent / FINISHED_FILE
     if checkpoint.step != plan.stop_step or not os.path.lexists(file):
@@ -89,7 +88,7 @@ def with_last_validations(checkpoint: Checkpoint, plan: Plan) -> Checkpoint | No
             return None
         if found["plan"].get("stop_step") != plan.stop_step or plan_differences(found["plan"], plan.settings()):
             return None
-        MetricLog(mode=found["metrics"]["mode"]).load_state_dict(found["metrics"])  # refuses wrong values
+        MetricLog(mode=found["metrics"]["mode"]).load_state_dict(found["metrics"])  # raises an error for wrong values
         if not all(isinstance(state, Mapping) for state in found["loggers"].values()):
             raise ValueError("loggers: expected a mapping for each logger")
     except FINISHED_ERRORS as error:

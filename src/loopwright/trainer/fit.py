@@ -1,4 +1,4 @@
-"""`Fitting`, which runs the fits of one trainer. Each fit loads a checkpoint, computes the plan, and trains."""
+"""`Fitting`, which plans and runs the fits of one trainer."""
 
 from __future__ import annotations
 
@@ -52,9 +52,8 @@ class Fitting:
     Args:
         parts: objects of the trainer.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        schedulers: pairs of a callable that builds a scheduler and the metric that the scheduler monitors. The metric
-            is None if the scheduler monitors none. The first fit calls the callables, because a callable may need the
-            number of steps of this fit.
+        schedulers: pairs of a callable that builds a scheduler, and the monitored metric or None. The callables are
+            called in the first fit, because a callable may need the number of steps of the first fit.
         saver: object that saves the checkpoints; None: no checkpoints are saved.
     """
 
@@ -96,14 +95,16 @@ class Fitting:
         start: Start,
         load: Callable[[], Checkpoint | None],
     ) -> FitResult:
-        """Run a fit. The ``hooks`` of the `Parts` must be set before this call.
+        """Run a fit: load a checkpoint if ``load`` returns one, compute the plan, and carry out the plan.
+
+        Set ``Parts.hooks`` before this call.
 
         Args:
-            loop: the training loop.
-            train_dataloader: training dataloader, as the user gave it.
-            val_dataloader: validation dataloaders, as the user gave them.
-            start: arguments of the user that choose the checkpoint, and what is loaded from it.
-            load: function that reads and returns the checkpoint of the fit, or returns None if there is none.
+            loop: training loop.
+            train_dataloader: training dataloader that the user gave.
+            val_dataloader: validation dataloaders that the user gave.
+            start: arguments of `Trainer.fit` that choose the checkpoint, and how the checkpoint is used.
+            load: function that returns the checkpoint from which the fit starts, or None if the fit starts without one.
         """
         parts, trainer, hooks = self._parts, self._parts.trainer, self._parts.hooks
         assert parts.optimizer is not None, "checked by fit"
@@ -121,7 +122,7 @@ class Fitting:
             call_hooks(hooks["on_enter_fit"], trainer, stack, train_dataloader, val_dataloader, loop)
             inputs = self._prepare(loop, train_dataloader, val_dataloader, start, load())
             stack.enter_context(training(parts.model))
-            parts.optimizer.zero_grad()  # gradients from before the fit must not be added to its first update
+            parts.optimizer.zero_grad()  # the first update must not contain gradients from before the fit
             call_hooks(hooks["on_fit_start"], trainer, train_dataloader, val_dataloader, loop)
             parts.stopping.agree()
             self._warn_before_stages()
@@ -153,15 +154,15 @@ class Fitting:
         )
 
     def close(self) -> None:
-        """Release the training dataloader with its workers, and the saver, which has a reference to the trainer."""
+        """Release the training dataloader with its workers, and the saver, which refers to the trainer."""
         self._saver = None
         self.feed = None
         self._train_dataloader = None
 
     def _start(self, train_dataloader: Any) -> tuple[int, int]:
-        """Return (global_step, index of the micro-batch in its pass) at which a fit with this dataloader starts.
+        """Return the ``global_step`` and the micro-batch index in the pass at which a fit starts.
 
-        If the dataloader of the last fit is given again, its pass continues. Otherwise, a new pass starts.
+        If ``train_dataloader`` is the dataloader of the last fit, its pass continues. Otherwise, a new pass starts.
         """
         state = self._parts.state
         is_same = train_dataloader is self._train_dataloader
@@ -207,7 +208,7 @@ class Fitting:
         )
 
     def _try_validations(self, inputs: FitInputs) -> None:
-        """Run the model on the first batch of each validation set, so that errors show before the first step."""
+        """Run the model on the first batch of each validation set, to find errors before the first step."""
         if not can_try(self._parts, inputs.loop.val_loop):
             return
         tried = {
@@ -217,10 +218,10 @@ class Fitting:
         self._warn_once(check_tried_metrics(self._parts, self._checkpoint, self._scheduler_specs, tried))
 
     def _make_feed(self, train_dataloader: Any, source: BatchSource, *, is_resumed: bool) -> Feed:
-        """Return a feed that begins with the next micro-batch of the run.
+        """Return a `Feed` that begins with the next micro-batch of the run.
 
-        If the dataloader of the last fit is given again, and can only be read forward, the feed of the last fit is
-        returned.
+        If ``train_dataloader`` is the dataloader of the last fit, and reading cannot start at any micro-batch, return
+        the `Feed` of the last fit.
         """
         state = self._parts.state
         is_same, self._train_dataloader = train_dataloader is self._train_dataloader, train_dataloader
@@ -303,11 +304,11 @@ class Fitting:
 
     @property
     def _has_total_steps(self) -> bool:
-        """Whether a scheduler gets ``total_steps`` from a plan."""
+        """Whether a scheduler receives ``total_steps`` from a plan."""
         return any(takes_total_steps(factory) for factory, _ in self._scheduler_specs)
 
     def _warn_about(self, plan: Plan, loop: TrainingLoop) -> None:
-        """Issue the warnings of the plan and the notes on ``eval_steps`` that no earlier fit has issued."""
+        """Issue the warnings about the plan, ``eval_steps`` and monitored metrics that no earlier fit has issued."""
         if not plan.total_steps:
             _log.warning("Nothing to train: global_step is %d, and the plan ends there.", plan.stop_step)
         for warning in plan.warnings:
@@ -318,14 +319,14 @@ class Fitting:
         self._warn_once([*(f"{note}." for note in clipped if note is not None), *self._metric_warnings])
 
     def _warn_once(self, lines: list[str]) -> None:
-        """Log those warnings that no earlier fit has logged."""
+        """Log each line as a warning, unless the line was logged before."""
         for line in lines:
             if line not in self._warned:
                 _log.warning("%s", line)
         self._warned |= {*lines}
 
     def _warn_before_stages(self) -> None:
-        """Log the changes of the plan in a resume, or the reason for which a callback has already stopped the fit."""
+        """Log how the plan of a resumed run has changed, or why the fit was stopped before its first step."""
         stopping, lines = self._parts.stopping, self._extensions
         if stopping.is_asked and stopping.reason is not None:
             callback = dict(self._parts.callbacks).get(stopping.by or "")
@@ -336,7 +337,7 @@ class Fitting:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Mark the fit as running during the context. At the end, clean up a step that an exception has interrupted."""
+        """Mark the fit as running during the context. At the end, end a step that an exception has interrupted."""
         parts, state = self._parts, self._parts.state
         if self.is_running:
             raise RuntimeError("This trainer is already in a fit; call fit again after it has ended.")
@@ -355,9 +356,9 @@ class Fitting:
 
     @contextmanager
     def _waiting_for_save(self) -> Iterator[None]:
-        """Wait for a save in the background if the fit raises, except after a second signal.
+        """If the context raises an exception, wait for a save in the background, except after a second signal.
 
-        An error of the save is added to the exception of the fit as a note.
+        An error of the save is added to the exception of the context as a note.
         """
         stopping = self._parts.stopping
         try:
@@ -383,7 +384,7 @@ class Fitting:
             state.global_step += 1
         elif self.feed is not None:
             self.feed.rewind()
-            parts.log.train_sums.clear()  # they can contain micro-batches that are read again
+            parts.log.train_sums.clear()  # the sums may contain micro-batches that will be read again
         if optimizer is not None:
             optimizer.zero_grad()
 

@@ -1,4 +1,4 @@
-"""Checks of the methods of callbacks: methods that look like hooks, and hooks that the trainer cannot call."""
+"""Functions that find methods of callbacks that are probably misspelled hooks, and hooks that cannot be called."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from loopwright.errors import SettingTypeError, nearest
 from loopwright.hooks import HOOKS, Callback, Logger, implements
 
-# Hooks of other frameworks, with the hook that is called at the most similar point. All other suggestions are the
-# names with the most similar spelling.
+# Hook names of other frameworks, with the hook of Loopwright that is called at a similar time. For any other unknown
+# name, the hook with the most similar spelling is suggested.
 _ELSEWHERE = {
     "on_batch_begin": "on_train_batch_start",
     "on_batch_end": "on_train_batch_end",
@@ -46,8 +46,8 @@ def unknown_hooks(callback: Callback, known: Collection[str]) -> Iterator[tuple[
         known: names of all hooks, including the hooks that the ``hook`` of a `ValidationLoop` defines.
 
     Yields:
-        The name of the method; the hook that was probably meant, or None; and whether the method may be a hook of a
-        `ValidationLoop` that the trainer has not been given yet.
+        The name of the method; the name of a similar hook, or None; and whether a `ValidationLoop` that the trainer
+        receives later may define a hook with the name of the method.
     """
     for name in dir(type(callback)):
         if not name.startswith("on_") or name in known or not callable(inspect.getattr_static(type(callback), name)):
@@ -60,17 +60,17 @@ def unknown_hooks(callback: Callback, known: Collection[str]) -> Iterator[tuple[
 
 
 def check_hooks(name: str, callback: Callback, loop_hooks: Mapping[str, str]) -> None:
-    """Refuse a hook of ``callback`` that cannot be called with the arguments of this hook.
+    """Check that the trainer can call the hooks of ``callback``.
 
     Args:
         name: name of the callback, for the message.
         callback: callback to check.
-        loop_hooks: names of the hooks that a `ValidationLoop` defines, by event. They have the arguments of the hooks
-            ``on_validate_<event>``.
+        loop_hooks: names of the hooks that a `ValidationLoop` defines, by event. The hook for an event takes the
+            arguments of ``on_validate_<event>``.
 
     Raises:
-        SettingTypeError: if a hook is not callable, takes other arguments, or is a generator or a coroutine, of which
-            a call would run nothing. The message names the hook and its arguments.
+        SettingTypeError: if a hook is not callable, or takes other arguments. Also if a hook is a generator or a
+            coroutine, because a call would not run its body. The message names the hook.
     """
     methods = {hook: getattr(Callback, hook) for hook in (*HOOKS, "state_dict", "load_state_dict")}
     methods |= {hook: getattr(Callback, f"on_validate_{event}") for event, hook in loop_hooks.items()}
@@ -97,7 +97,7 @@ def _check_call(label: str, method: Any, arguments: list[str]) -> None:
     except (TypeError, ValueError):
         if inspect.ismethod(method):  # a method without self
             raise SettingTypeError(label, f": {expected} after self.") from None
-        return  # a function written in C may have no signature
+        return  # `inspect` may find no signature of a function written in C
     try:
         signature.bind(*arguments)
     except TypeError:

@@ -1,4 +1,4 @@
-"""`later_end_lines`: describes how the schedules of a resumed run change because the run ends later than planned."""
+"""`later_end_lines`: describes how the learning-rate schedules change if a resumed run ends at a later step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def later_end_lines(
 ) -> list[str]:
     """Return a line for each schedule that depends on the length of the run.
 
-    For a `LambdaLR`, such as the schedules in `loopwright.optim`, the line gives the learning rate at the current step
-    before and after the change. It gives no learning rates if both are equal.
+    For a `LambdaLR`, such as the schedules in `loopwright.optim`, the line contains the learning rate at the current
+    step before and after the change. If these two rates are equal, the line contains no rates.
 
     Args:
-        specs: callables that build the schedulers, and the metrics they monitor, as `read_schedulers` returned them.
-        schedulers: schedulers that were built for the entries of ``specs`` without a monitored metric, in the same
-            order, with their saved states loaded.
+        specs: pairs of scheduler callable and monitored metric that `read_schedulers` returned.
+        schedulers: schedulers for the entries of ``specs`` without a monitored metric, in the order of ``specs``, with
+            their saved states loaded.
         optimizer: optimizer, with its saved state loaded.
         old_stop: ``global_step`` at which the run ended according to the saved plan.
         new_stop: ``global_step`` at which the run ends now.

@@ -1,4 +1,4 @@
-"""`Listeners`, which contains the objects whose hooks a trainer calls, in the order of the calls."""
+"""`Listeners`, which contains the loops, callbacks and loggers whose hooks a trainer calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loopwright.trainer.hook_checks import check_hooks, unknown_hooks
 
 
 class Listeners:
-    """The loop, the callbacks, the loggers and the `Checkpointing` of a trainer, called in this order.
+    """The loop, the callbacks, the loggers and the `Checkpointing` of a trainer. Their hooks are called in this order.
 
     Args:
         loop: loop of the trainer.
@@ -29,7 +29,7 @@ class Listeners:
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
 
     Raises:
-        SettingError: for callbacks or loggers of a wrong type.
+        SettingError: if a callback or a logger has a wrong type.
     """
 
     def __init__(self, loop: LoopCallback, callbacks: Any, loggers: Any, checkpoint: Checkpointing | None) -> None:
@@ -56,20 +56,20 @@ class Listeners:
         return tuple(logger for _, logger in self._loggers)
 
     def named(self, loop: LoopCallback | None = None) -> list[tuple[str, Callback]]:
-        """Return pairs (name, listener). A ``loop`` that is not the loop of the trainer comes first."""
+        """Return pairs of name and listener. If ``loop`` is not the loop of the trainer, ``loop`` comes first."""
         loops = [self._loop] if loop is None or loop is self._loop else [loop, self._loop]
         return [*((type(each).__name__, each) for each in loops), *self._callbacks, *self._loggers, *self._checkpoint]
 
     def running(self) -> str | None:
-        """Return the name of the listener that has a method in the current call stack; None if there is none.
+        """Return the name of the listener whose method is the innermost in the call stack; None if no method is there.
 
-        If there are several, the innermost method counts. The stack is searched only when a fit is stopped, so that
-        the calls of hooks need not record which listener is called.
+        The stack is searched only when a fit is stopped. The alternative, to record the listener of each hook call,
+        would slow down every step.
         """
         names = {id(listener): name for name, listener in self.named()}
         here = inspect.currentframe()
         frame = None if here is None else here.f_back
-        del here  # the frame of this call must not refer to itself
+        del here  # a frame that refers to itself is freed only by the garbage collector
         while frame is not None:
             name = names.get(id(frame.f_locals.get("self")))
             if name is not None:
@@ -78,7 +78,7 @@ class Listeners:
         return None
 
     def bind(self, loop: ValidationLoop) -> dict[str, tuple[Hook, ...]]:
-        """Return the methods to call for each hook, including the hooks that ``loop`` defines.
+        """Return the bound methods of the listeners for each hook, including the hooks that ``loop`` defines.
 
         Raises:
             SettingTypeError: if a hook cannot be called with its arguments.
@@ -92,12 +92,12 @@ class Listeners:
         return bind_hooks(listeners, {*HOOKS, *own_hooks})
 
     def set_up(self, parts: Parts, loop: ValidationLoop) -> None:
-        """Bind the hooks and the loggers to ``parts``, and call the set-up hooks.
+        """Set the hooks and the loggers of ``parts``, and call the hooks ``pre_setup``, ``setup`` and ``post_setup``.
 
-        After an error in a set-up hook, ``finalize`` of all listeners is called.
+        If an error occurs, ``finalize`` of all listeners is called.
 
         Raises:
-            SettingError: if a state of a listener cannot be saved. The message names the path of the value.
+            SettingError: if the state of a listener cannot be saved. The message names the path of the value.
             SettingTypeError: if a hook cannot be called with its arguments.
         """
         parts.hooks = self.bind(loop)
@@ -113,11 +113,11 @@ class Listeners:
             raise
 
     def warn_of_unknown_hooks(self, *, has_run: bool = False, stacklevel: int) -> None:
-        """Warn once of each method that begins with ``on_`` and is no hook, so that it is never called.
+        """Warn once about each method whose name begins with ``on_`` and is not the name of a hook.
 
         Args:
-            has_run: whether a fit has ended. Until then, a method that may be a hook of a `ValidationLoop` is not
-                warned of, because the loop may be given to `Trainer.validate`, also inside a fit.
+            has_run: whether a fit has ended. Before, a method gets no warning if a `ValidationLoop` may define a hook
+                with its name. The user may give this loop to `Trainer.validate`, even inside a fit.
             stacklevel: number of frames from this method to the user's line.
         """
         for name, callback in self.named():
@@ -129,7 +129,7 @@ class Listeners:
                     warnings.warn(f"{label} is never called: no hook has this name.{hint}", stacklevel=stacklevel)
 
     def warn_if_unheard(self, loop: ValidationLoop, hooks: dict[str, tuple[Hook, ...]]) -> None:
-        """Warn if ``loop`` defines hooks, and no listener implements any of these hooks."""
+        """Warn if no listener implements a hook that ``loop`` defines, and ``loop`` defines at least one hook."""
         own = sorted(set(loop.hook_names.values()) - set(HOOKS))
         if own and not any(hooks[name] for name in own):
             hook_names = f"{type(loop).__name__} defines the hooks {', '.join(own)}"
@@ -143,7 +143,7 @@ class Listeners:
 
 
 def _name_callbacks(given: Any, kind: type[Callback], setting: str) -> list[tuple[str, Any]]:
-    """Return (name, callback) for each callback. The name is the key in a mapping, or the class name in a list.
+    """Return pairs of name and callback. The name is the key in a mapping, or the class name in a list.
 
     Raises:
         SettingTypeError: if an object is not of class ``kind``, or if a logger is given as a callback.

@@ -1,4 +1,4 @@
-"""`Measures`: what a trainer measures for callbacks. Nothing is measured unless a callback asks for it."""
+"""`Measures`: methods with which a callback measures training time, memory and FLOPs of a fit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from loopwright.engine.weighting import Weigher
 class Measures:
     """Measurements of the current or last fit of a trainer. Use `Trainer.measures`.
 
-    Read times only at log steps in ``on_train_batch_end``, when the values of the step were read back from the device.
-    At other moments, an asynchronous device may still be working.
+    Read times only in ``on_train_batch_end`` of a log step, because the metrics were then copied from the device to the
+    host. At other times, the device may still be computing, and the measured time is too short.
 
     Args:
         parts: objects of the run.
@@ -32,7 +32,7 @@ class Measures:
 
     @property
     def data_seconds(self) -> float:
-        """The part of `train_seconds` that was spent waiting for the dataloader; 0 without `time_data`."""
+        """Seconds spent waiting for the training dataloader, included in `train_seconds`; 0 without `time_data`."""
         return self._parts.clock.data_seconds
 
     def time_data(self) -> None:
@@ -44,10 +44,10 @@ class Measures:
             self._feed.time_reads(self._parts.clock)
 
     def num_samples(self, batch: Any) -> int | None:
-        """Return the number of samples in ``batch``, the current training micro-batch; None if it is unknown.
+        """Return the number of samples in ``batch``, the current training micro-batch; None: unknown.
 
-        It is the number of indices that the dataloader has read, or else the first dimension of the tensors in the
-        batch. No tensor is read.
+        The number is the number of indices in the micro-batch, if the dataloader reads samples by index. Otherwise, the
+        number is the length of the first dimension of the tensors in ``batch``. The values of tensors are not read.
         """
         if self._feed is None:
             return None
@@ -56,17 +56,18 @@ class Measures:
     def count_flops(self, batch: Any) -> int:
         """Return the number of floating-point operations of one forward and backward on a micro-batch.
 
-        The time of the count is not part of `train_seconds`. The run is not changed; see `loopwright.engine.flops`.
+        The count does not change the run, and its time is not included in `train_seconds`; see
+        `loopwright.engine.flops`.
         """
         return count_flops(self._parts, batch)
 
     def take_peak_memory(self) -> dict[str, int]:
-        """Return the peak memory since the last call, by any callback, in bytes.
+        """Return the peak memory in bytes since the last call of this method by any callback.
 
         Returns:
-            On the CPU ``peak_process_bytes``, the resident memory of this process. On a GPU ``peak_allocated_bytes``,
-            the tensors, and ``peak_reserved_bytes``, the memory that torch reserves for tensors. Empty if this machine
-            cannot measure the peak, such as macOS.
+            On the CPU: ``peak_process_bytes``, the peak resident memory of this process. On a GPU:
+            ``peak_allocated_bytes``, the peak memory of tensors, and ``peak_reserved_bytes``, the peak memory that
+            torch reserves for tensors. Empty if the operating system, such as macOS, cannot measure the peak.
         """
         return self._parts.device.take_peak_memory()
 
@@ -76,8 +77,8 @@ class Measures:
         return self._parts.device.hardware
 
     def log(self, **values: float) -> None:
-        """Pass durations, rates and sizes to the loggers, for the current step. Each name ends with its unit.
+        """Pass durations, rates and sizes to the loggers, for the current step. Each name must end with its unit.
 
-        `Trainer.log_metrics` is for values that are equal in a repeated run.
+        Use `Trainer.log_metrics` for values that would be equal in a repeated run.
         """
         self._parts.log.log_timing(values, self._parts.state.global_step)

@@ -20,10 +20,11 @@ _PRECISIONS = {
 def model_lines(
     model: nn.Module, optimizer: Optimizer | None, device: Accelerator, precision: Precision | None = None
 ) -> str:
-    """Return the class and the number of parameters of the model, and the device, in two lines.
+    """Return one line about the model, and one line about the device.
 
-    A parameter of the optimizer that requires a gradient counts as trained. A tied parameter counts once. If
-    ``precision`` is not float32, a third line describes it.
+    The first line contains the class of the model and its number of parameters. A parameter is counted as trained if
+    it is in the optimizer and requires a gradient. A tied parameter is counted once. If ``precision`` is not float32, a
+    third line describes the precision.
     """
     parameters = list(model.parameters())
     if any(is_lazy(parameter) for parameter in parameters):
@@ -41,6 +42,6 @@ def model_lines(
 
 
 def _slowness(device: torch.device) -> str:
-    """Return a warning for a CPU that emulates 16-bit floats; otherwise an empty string."""
+    """Return a warning for a CPU on which 16-bit floats are slower than float32; otherwise an empty string."""
     is_slow = device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
     return "; on this CPU it is slower than float32" if is_slow else ""

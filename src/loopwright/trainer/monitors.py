@@ -1,4 +1,4 @@
-"""Functions that check the metrics that settings name. A metric is refused if nothing in the run can log it."""
+"""Functions that refuse or warn about settings with the name of a metric that nothing in the run can log."""
 
 from __future__ import annotations
 
@@ -61,14 +61,13 @@ def named_metrics(
 def check_named_metrics(
     named: Iterable[NamedMetric], plan: Plan, listeners: Iterable[Callback], *, has_own_outputs: bool
 ) -> list[str]:
-    """Refuse a metric that nothing in this run can log.
+    """Refuse a metric that no callback, loop or validation in this run can log.
 
-    A callback or loop whose class is not in Loopwright can log any metric. If the run has such a callback or loop, a
-    warning is returned instead of an error. A logger does not prevent the error. A metric that several settings name is
-    reported once, for the first setting.
+    The user's own callbacks and loops can log any metric. If the run has any of them, this function returns a warning
+    instead of raising an error. A metric in several settings is reported once, for the first setting.
 
     Args:
-        named: the metrics.
+        named: metrics that settings name.
         plan: plan of the fit.
         listeners: callbacks and loops of the run.
         has_own_outputs: whether the model can return outputs whose names contain a slash; see `is_own_model`.
@@ -94,17 +93,17 @@ def check_tried_metrics(
     specs: Sequence[SchedulerSpec],
     tried: Mapping[str, list[str] | None],
 ) -> list[str]:
-    """Refuse a metric that a trainer monitors, if the first batches show that no validation logs it.
+    """Refuse a monitored metric that is missing in the model's outputs for the first validation batches.
 
     Args:
         parts: objects of the trainer.
         checkpoint: settings of the checkpoints; None: no checkpoints are saved.
-        specs: pairs of a callable that builds a scheduler and the metric that the scheduler monitors.
-        tried: for each validation set, the names of the metrics in the outputs for its first batch, as `try_validation`
-            returns them. None: the set was not tried, and its metrics are unknown.
+        specs: pairs of a callable that builds a scheduler, and the monitored metric or None.
+        tried: names of the metrics that `try_validation` returned, by validation set. None: the metrics of the set are
+            unknown.
 
     Returns:
-        Warnings about metrics that only the user's callbacks and loops can log. A metric that several settings name is
+        Warnings about metrics that only the user's callbacks and loops can log. A metric in several settings is
         reported once, for the first setting.
 
     Raises:
@@ -125,9 +124,9 @@ def check_tried_metrics(
 
 
 def _with_means(tried: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
-    """Return ``tried`` with one more entry: the metrics that have a mean over the sets.
+    """Return ``tried``, with one more entry for the means over the sets if `mean_prefix` returns a prefix.
 
-    A metric has a mean if it is in the outputs for all tried sets. None: these metrics are unknown.
+    The entry lists the metrics that all sets with known metrics have. The entry is None if no set has known metrics.
     """
     logged = dict(tried)
     mean, known = mean_prefix([*tried]), [keys for keys in tried.values() if keys is not None]
@@ -153,9 +152,9 @@ def check_monitors(
 
 
 def warn_of_missing_monitor(parts: Parts, checkpoint: Checkpointing | None) -> None:
-    """Log a warning if a fit has ended as planned, and the metric that checkpoints monitor was never logged.
+    """Log a warning if a fit was not stopped, and the metric ``checkpoint.monitor`` was never logged.
 
-    `MetricLog.refuse_missing_monitor` refuses a ``val/…`` metric earlier, unless nothing was validated.
+    A ``val/…`` metric is ignored here, because `MetricLog.refuse_missing_monitor` refuses it after a validation.
     """
     monitor, latest, state = None if checkpoint is None else checkpoint.monitor, parts.log.latest, parts.state
     if monitor is None or monitor.startswith("val/") or monitor in latest or not latest:
@@ -165,7 +164,7 @@ def warn_of_missing_monitor(parts: Parts, checkpoint: Checkpointing | None) -> N
 
 
 def is_own_model(model: nn.Module) -> bool:
-    """Return whether a model contains a module of a class that is neither in Loopwright nor in torch."""
+    """Return whether a model contains a module whose class is defined outside Loopwright and torch."""
     return any(_package_of(module) not in ("loopwright", "torch") for module in model.modules())
 
 

@@ -1,4 +1,4 @@
-"""Functions that save, find, read and load the state of a run, and call the hooks for checkpoints."""
+"""Functions that save, find, read and load the checkpoints of a run, and call the hooks for checkpoints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
     """Save the state of a run as the checkpoint ``folder``, and return ``folder``.
 
     Raises:
-        RuntimeError: inside a step, because a checkpoint does not contain gradients.
+        RuntimeError: if a step is not completed, because a checkpoint does not contain gradients.
         SaveError: if the checkpoint cannot be written.
     """
     ranks, state = parts.strategy.ranks, run_state(parts, plan)
@@ -58,13 +58,13 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
     """Return the contents of a checkpoint of the run, including entries that callbacks add. Tensors are not copied.
 
     Raises:
-        RuntimeError: inside a step.
+        RuntimeError: if a step is not completed.
     """
     if parts.state.is_inside_window:
         raise RuntimeError("A checkpoint is saved at the end of a step; this step is not completed.")
     parts.strategy.equalise_buffers()
     if parts.optimizer is not None:
-        adopt_groups(parts.optimizer, parts.schedulers)  # the next update would do it, and may be in another process
+        adopt_groups(parts.optimizer, parts.schedulers)  # the next update may happen only after a resume
     state = {
         "model": plain_names(parts.model),
         "buffers": unsaved_buffers(parts.model),
@@ -79,13 +79,17 @@ def run_state(parts: Parts, plan: Plan | None) -> dict[str, Any]:
 
 
 def find_run(parts: Parts, path: str | Path | int, run_dir: Path | None) -> Path:
-    """Return the folder of the checkpoint ``path``: a path, or "last", "best" or a step of this run.
+    """Return the folder of a checkpoint.
 
-    If the trainer has not logged the monitored metric, "best" is read from the checkpoints in ``run_dir``.
+    Args:
+        parts: objects of this run.
+        path: path of the checkpoint; or "last", "best" or a step of this run. If the trainer has not logged the
+            monitored metric, the checkpoints in ``run_dir`` determine "best".
+        run_dir: run directory of the trainer; None: no run directory.
 
     Raises:
         CheckpointError: if there is no such checkpoint.
-        SettingTypeError: if ``path`` is something else, or a step although there is no ``run_dir``.
+        SettingTypeError: if ``path`` has another type, or if ``path`` is a step and ``run_dir`` is None.
     """
     if isinstance(path, int) and run_dir is not None:
         path = step_folder(run_dir, path)
@@ -112,16 +116,16 @@ def find_run(parts: Parts, path: str | Path | int, run_dir: Path | None) -> Path
 
 
 def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
-    """Read and verify the checkpoint ``folder``, and call the hooks that may change its state.
+    """Read and verify the checkpoint ``folder``, and call the hooks before and after the read.
 
     Args:
         parts: objects of this run.
         folder: folder of the checkpoint.
-        weights_only: whether to read only the weights. If a callback implements ``preprocess_checkpoint`` or
-            ``on_load_checkpoint``, all entries are read.
+        weights_only: whether to read only the weights. All entries are read nevertheless if a callback implements
+            ``preprocess_checkpoint`` or ``on_load_checkpoint``.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be read.
+        CheckpointError: if the checkpoint cannot be read, or if the model has lazy parameters.
     """
     hooks = parts.hooks
     with naming(folder):
@@ -134,10 +138,10 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
 
 
 def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Return the settings of the plan that a checkpoint contains, including `ADDED_SETTINGS` that it may lack.
+    """Return the plan settings in a checkpoint, with the values in `ADDED_SETTINGS` for settings that are missing.
 
     Raises:
-        CheckpointError: if the checkpoint has no plan, or if its step is not a step of the plan.
+        CheckpointError: if the checkpoint has no plan, or if the step of the checkpoint is not in the plan.
     """
     step, saved = checkpoint.step, checkpoint.state.get("plan", {})
     steps = {"start_step": range(step + 1), "start_micro_batch": COUNT, "stop_step": range(step, COUNT.stop)}
@@ -161,9 +165,9 @@ def saved_seed(checkpoint: Checkpoint) -> int:
 
 
 def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
-    """List the settings that differ between this run and the run of a checkpoint, except the settings of the plans.
+    """Return a line for each setting that differs between this run and the run of a checkpoint.
 
-    A setting that is unknown in one of the two runs is not listed.
+    Settings of the plan are not compared. A setting that is unknown in one of the two runs is ignored.
 
     Raises:
         CheckpointError: if the checkpoint has no settings.
@@ -176,17 +180,17 @@ def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
 
 
 def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, more: Sequence[str] = ()) -> Plan:
-    """Return the part of ``whole`` that the run of a checkpoint has not completed.
+    """Return the remaining stages of ``whole`` after the step of a checkpoint.
 
     Args:
-        checkpoint: checkpoint of the run.
-        saved: settings of the plan that the run was started with.
-        whole: plan of the same fit, computed from the settings of this run. It may end later.
-        more: other differences between the two runs, one line each.
+        checkpoint: checkpoint of the saved run.
+        saved: plan settings of the saved run.
+        whole: plan of the same fit, computed from the settings of this run. ``whole`` may end at a later step.
+        more: one line for each other difference between the two runs.
 
     Raises:
-        CheckpointError: if ``saved`` lacks a setting.
-        SettingError: if there are differences that a resume does not allow. The message lists all of them.
+        CheckpointError: if ``saved`` lacks a setting, or if the position in the checkpoint is malformed.
+        SettingError: if a resume does not allow a difference between the runs. The message lists all such differences.
     """
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
@@ -205,10 +209,10 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
 
 @contextmanager
 def saved_groups_added(parts: Parts, checkpoint: Checkpoint) -> Iterator[None]:
-    """Add the parameter groups that were added during the saved run. Remove them if the context raises.
+    """Add the parameter groups that were added during the saved run. If the context raises, remove these groups.
 
     Raises:
-        CheckpointError: if a value of a saved group is not accepted.
+        CheckpointError: if a saved group cannot be added to the optimizer.
     """
     optimizer = parts.optimizer
     assert optimizer is not None, "fit checks that there is an optimizer"
@@ -227,12 +231,12 @@ def saved_groups_added(parts: Parts, checkpoint: Checkpoint) -> Iterator[None]:
 def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
     """Load the whole state of a checkpoint that `read_run` has read.
 
-    Parameters that were frozen or trained when the checkpoint was saved are so again: a callback of the saved run may
-    have changed ``requires_grad`` during the run, and does not do it again.
+    The saved ``requires_grad`` of each parameter is restored. A callback may have changed ``requires_grad`` earlier in
+    the saved run, and may not change it again in this run.
 
     Raises:
-        CheckpointError: if the checkpoint does not fit this run. All checks come before anything is loaded. Only an
-            error in a ``load_state_dict`` leaves the run partly loaded.
+        CheckpointError: if the checkpoint does not fit this run. All entries are checked before the first entry is
+            loaded. After an error in a ``load_state_dict``, some entries are loaded and others are not.
     """
     with naming(checkpoint.path):
         check_weights(parts.model, checkpoint.state["model"])
@@ -252,10 +256,11 @@ def resume_run(parts: Parts, checkpoint: Checkpoint) -> None:
 
 
 def _frozen_names(parts: Parts, saved: Mapping[str, Any]) -> set[str] | None:
-    """Return the names of the frozen parameters in a checkpoint; None for an older checkpoint that lacks them.
+    """Return the names of the frozen parameters in a checkpoint; None for an older checkpoint without these names.
 
     Raises:
-        CheckpointError: if an entry is not a parameter, or if a parameter that is not frozen cannot have a gradient.
+        CheckpointError: if a name is not the name of a parameter, or if the name of a parameter of an integer dtype is
+            missing.
     """
     if "frozen" not in saved:
         return None
@@ -269,7 +274,7 @@ def _frozen_names(parts: Parts, saved: Mapping[str, Any]) -> set[str] | None:
 
 
 def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
-    """Load the weights of a checkpoint that `read_run` has read, and its non-persistent buffers if it contains them.
+    """Load the weights, and the non-persistent buffers if they were saved, of a checkpoint that `read_run` has read.
 
     Raises:
         CheckpointError: if the weights do not fit the model. The message names the checkpoint and the weights.
@@ -292,7 +297,7 @@ def _scalars(saved: object) -> dict[str, object]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the path of the checkpoint before the message of a `CheckpointError`."""
+    """Add the path of the checkpoint to the beginning of the message of a `CheckpointError`."""
     try:
         yield
     except CheckpointError as error:

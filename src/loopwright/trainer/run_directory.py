@@ -1,4 +1,4 @@
-"""Functions that create the run directory of a trainer, and reserve the directory for a fit."""
+"""Functions that create the run directory of a trainer, and lock the directory during a fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwright.run_lock import hold
 
 
 def make_run_dir(run_dir: Path) -> None:
-    """Create a run directory, unless it exists.
+    """Create the run directory if it does not exist.
 
     Raises:
         SettingError: if the directory cannot be created.
@@ -28,17 +28,18 @@ def make_run_dir(run_dir: Path) -> None:
 
 @contextmanager
 def held_for_fit(run_dir: Path | None, loggers: Sequence[Logger], *, is_new: bool) -> Iterator[None]:
-    """Lock a run directory while the context is open. If ``run_dir`` is None, do nothing.
+    """Lock the run directory during the context. If ``run_dir`` is None, do nothing.
 
     Args:
-        run_dir: run directory of the trainer. A directory that was removed is created again.
+        run_dir: run directory of the trainer. A missing directory is created.
         loggers: loggers of the trainer.
-        is_new: whether the fit begins a new run. The files of the loggers must then not contain another run.
+        is_new: whether the fit begins a new run. In a new run, the files of the loggers must not contain metrics of
+            another run.
 
     Raises:
-        CheckpointError: if another process uses the directory.
-        SaveError: if nothing can be written in the directory.
-        SettingError: if the directory cannot be created, or contains the metrics of another run.
+        CheckpointError: if another process has locked the directory.
+        SaveError: if no file can be written in the directory.
+        SettingError: if the directory cannot be created, or contains metrics of another run.
     """
     if run_dir is None:
         yield
@@ -51,7 +52,7 @@ def held_for_fit(run_dir: Path | None, loggers: Sequence[Logger], *, is_new: boo
 
 
 def _refuse_other_metrics(run_dir: Path, loggers: Sequence[Logger]) -> None:
-    """Refuse files with lines of another run, because each file would contain the lines of both runs."""
+    """Refuse a log file with lines of another run, because the file would then contain lines of two runs."""
     found = [name for each in loggers if isinstance(each, FileLogger) and (name := each.other_run_file()) is not None]
     if found:
         resumption = 'resume the other run with fit(…, ckpt_path="last")'
@@ -62,5 +63,5 @@ def _refuse_other_metrics(run_dir: Path, loggers: Sequence[Logger]) -> None:
 
 
 def _refuse(run_dir: Path, expected: str, remedy: str) -> SettingError:
-    """Return an error that contains the whole path of the directory, however long it is."""
+    """Return an error with the whole path of the directory, which is not shortened."""
     return SettingError("run_dir", f"={str(run_dir)!r}: expected {expected}; {remedy}.")

@@ -1,4 +1,4 @@
-"""`RunSaver`, which saves checkpoints of a run during its fits, and removes checkpoints that need not be kept."""
+"""`RunSaver`, which saves the checkpoints of a run during its fits, and removes old checkpoints."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class _Save:
     Attributes:
         step: step of the checkpoint.
         folder: folder of the checkpoint.
-        contents: contents of its files.
-        best: step of the checkpoint with the best metric, which is kept; None if no saved step has been validated.
-        best_before: the best value of the monitored metric among the steps saved before; None: there is no such value.
-        keep_every: number of steps; a checkpoint is kept if its step is a multiple of this number; None: off.
+        contents: contents of the files of the checkpoint.
+        best: step of the checkpoint with the best monitored metric, which is kept; None if there is no such checkpoint.
+        best_before: best value of the monitored metric among the steps that were saved before; None: no such value.
+        keep_every: number of steps. A checkpoint is kept if its step is a multiple of this number. None: off.
     """
 
     step: int
@@ -66,12 +66,12 @@ class _Save:
 class RunSaver:
     """Saves the checkpoints of a run into its run directory.
 
-    Earlier checkpoints of the run are found by listing the run directory. After a resume, these are the checkpoints up
-    to the resumed step. No separate index is kept that could disagree with the directory.
+    Earlier checkpoints of the run are found by listing the run directory, because a separate index could disagree with
+    the directory. After a resume, all checkpoints up to the resumed step belong to the run.
 
     Args:
         parts: objects of this run.
-        settings: settings that say when to save, and which checkpoints to keep.
+        settings: settings that determine when to save, and which checkpoints to keep.
         run_dir: run directory.
     """
 
@@ -82,7 +82,7 @@ class RunSaver:
         self._root = step_folder(run_dir, 0).parent
         self._own_steps: set[int] = set()  # steps of the checkpoints of this run
         self._whole_steps: set[int] = set()  # steps of the checkpoints that this process has written or verified
-        self._steps_by_hand: set[int] = set()  # steps that `Trainer.save_checkpoint` saved in this run directory
+        self._steps_by_hand: set[int] = set()  # steps saved by `Trainer.save_checkpoint` in the run directory
         self._has_begun = False  # whether a fit has begun in the run directory
         self._has_looked = False
         self._had_run_dir = False
@@ -91,10 +91,10 @@ class RunSaver:
         self._background: tuple[_Save, BackgroundTask] | None = None  # the save that is in progress
 
     def prepare(self, *, resumes: bool) -> None:
-        """Prepare for a fit: check that checkpoints can be saved, and remove unfinished checkpoints of killed runs.
+        """Check that the fit can save checkpoints, and remove unfinished checkpoints of killed processes.
 
         Args:
-            resumes: whether the fit resumes a run; `resume_from` is then called later.
+            resumes: whether the fit resumes a run. The caller must then also call `resume_from`.
 
         Raises:
             SettingError: if the state of the model has a value that a checkpoint cannot contain, or if the run
@@ -102,7 +102,7 @@ class RunSaver:
             SaveError: if the checkpoints cannot be saved in the run directory.
         """
         try:
-            self.wait()  # a second signal may have ended the last fit during a save
+            self.wait()  # a save may still be running, if a second signal ended the last fit
         except SaveError as error:
             self._warn(error)
         model = self._parts.model
@@ -120,24 +120,25 @@ class RunSaver:
         clean_leftovers(self._root)
 
     def check_state(self, plan: Plan) -> None:
-        """Refuse a state that a checkpoint cannot contain. Called before the first step, so that no step is lost.
+        """Refuse a state that a checkpoint cannot contain. Called before the first step, so no step is trained in vain.
 
-        Only entries that a hook adds during a save, and entries that a later step changes, are found by the save.
+        This method does not check entries that a hook adds during a save.
 
         Raises:
-            SettingError: if the state of a scheduler, the optimizer, the dataloader or a callback has such a value. The
-                message contains the path of the value.
+            SettingError: if a checkpoint cannot contain a value in the state of a scheduler, the optimizer, the
+                dataloader or a callback. The message contains the path of the value.
         """
         check_state(gather_state(self._parts, plan.settings()), "")
 
     def resume_from(self, folder: Path, step: int) -> None:
-        """Note the checkpoint that the run resumes from.
+        """Record the checkpoint from which the run resumes.
 
-        If this checkpoint is in the run directory, all checkpoints there up to its step belong to the run, and later
-        ones are replaced when the run saves their steps again.
+        If ``folder`` is in the run directory, all checkpoints in the run directory up to ``step`` belong to the run.
+        The run replaces a later checkpoint when it saves the step of this checkpoint again.
 
         Raises:
-            SettingError: if this checkpoint is elsewhere, and the run directory contains checkpoints of another run.
+            SettingError: if ``folder`` is in another directory, and the run directory contains checkpoints of another
+                run.
         """
         is_own = self._root.is_dir() and os.path.samefile(folder.parent, self._root)
         if is_own:
@@ -147,14 +148,14 @@ class RunSaver:
         self._whole_steps = {step} & self._own_steps
 
     def note_saved_by_hand(self, folder: Path, step: int) -> None:
-        """Note that `Trainer.save_checkpoint` saves a checkpoint, which may be in the run directory."""
+        """Record that `Trainer.save_checkpoint` saves ``folder``. Folders outside the run directory are ignored."""
         if folder.absolute() == step_folder(self._run_dir, step).absolute():
             self._steps_by_hand.add(step)
 
     def _begin(self) -> None:
-        """Refuse a run directory with checkpoints of another run when the first fit begins.
+        """In the first fit, refuse a run directory with checkpoints of another run.
 
-        Otherwise the saves would replace the checkpoints of the other run, and "last" could be a checkpoint of either.
+        The saves would replace these checkpoints, and "last" could be a checkpoint of the wrong run.
         """
         others = sorted(steps_in(self._run_dir) - self._own_steps - self._steps_by_hand)
         if others and not self._has_begun:
@@ -171,19 +172,20 @@ class RunSaver:
     def save(self, plan: Plan | None, run: Mapping[str, Any] | None = None) -> bool:
         """Save the current step, then remove checkpoints that need not be kept.
 
-        First, wait for the previous save in the background with `wait_or_warn`. If checkpoints are saved in the
-        background, this method only starts the new save.
+        This method first waits for the previous save in the background; see `wait_or_warn`. If checkpoints are saved in
+        the background, this method only starts the new save.
 
         Args:
             plan: plan of the fit; None: there was no fit.
             run: contents of the checkpoint; None: they are collected from the run.
 
         Returns:
-            Whether the step was saved, or is being saved. If not, a warning was logged, and the fit may continue.
+            True if the step was saved, or is being saved. False if the save failed and the fit may continue. In this
+            case, a warning was logged.
 
         Raises:
-            SaveError: if the checkpoint cannot be written. If the settings say that training continues, the error is
-                raised only for the last checkpoint of the fit.
+            SaveError: if the checkpoint cannot be written. If ``on_save_error`` is "continue", the error is raised only
+                for the last checkpoint of the fit.
         """
         state = self._parts.state
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
@@ -207,7 +209,7 @@ class RunSaver:
         return True
 
     def begin_stages(self) -> None:
-        """Forget that an earlier fit has finished. Called before a fit trains or validates."""
+        """Remove the record that an earlier fit has finished. Called before a fit trains or validates."""
         remove_finished(self._run_dir)
 
     def finish(self, plan: Plan) -> None:
@@ -215,7 +217,7 @@ class RunSaver:
         write_finished(self._parts, self._run_dir, plan)
 
     def wait(self) -> None:
-        """Wait until the save in the background has ended, if there is one.
+        """Wait until the save in the background has ended. Without such a save, return immediately.
 
         Raises:
             SaveError: if the checkpoint could not be written.
@@ -235,10 +237,10 @@ class RunSaver:
         self.wait()
 
     def wait_or_warn(self) -> None:
-        """Wait as `wait` does, but log its error as a warning if the fit may continue without the checkpoint.
+        """Call `wait`. If ``on_save_error`` is "continue", log a `SaveError` as a warning.
 
         Raises:
-            SaveError: if the checkpoint could not be written, and the fit stops on such an error.
+            SaveError: if the checkpoint could not be written, and ``on_save_error`` is not "continue".
         """
         try:
             self.wait()
@@ -256,13 +258,13 @@ class RunSaver:
         log, step = self._parts.log, self._parts.state.global_step
         folder = step_folder(self._run_dir, step)
         if self._had_run_dir and not os.path.isdir(self._run_dir):
-            # If the disk of the run directory is no longer mounted, a new directory would be created in the mount
-            # point, and the next mount would hide the new directory.
+            # The disk of the run directory may be unmounted. A new run directory would then be on another disk, and
+            # the next mount would hide it.
             raise SaveError(f"{folder}: not saved: the folder {self._run_dir} no longer exists")
         self._warn_of_later_ones(step)
         contents = pack(run_state(self._parts, plan) if run is None else run, self._copies)
         if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
-            log.best_saved = None  # its checkpoint is in another run directory, or was removed
+            log.best_saved = None  # the checkpoint of this step is in another run directory, or was removed
         best_before = log.best_saved
         log.note_saved(step)
         best = None if log.best_saved is None else log.best_saved.step
@@ -276,9 +278,10 @@ class RunSaver:
         )
 
     def _write(self, save: _Save) -> None:
-        """Write the checkpoint, then remove checkpoints that need not be kept.
+        """Write the checkpoint, and remove old checkpoints.
 
-        During a save in the background, training continues, and does not use the attributes that this method changes.
+        This method may run in a background thread. Meanwhile, the main thread does not use the attributes that this
+        method changes.
         """
         world_size = self._parts.strategy.ranks.world_size
         write_contents(
@@ -295,7 +298,7 @@ class RunSaver:
             self._prune(self._settings.keep_last, save)
 
     def _warn_of_later_ones(self, step: int) -> None:
-        """Warn at the first save after a resume if a later checkpoint exists, which the next resume would take."""
+        """At the first save, warn about a checkpoint of a later step, because the next resume would start from it."""
         later = max(steps_in(self._run_dir), default=step)
         if later > step and not self._has_looked and self._is_whole(later):
             folder = step_folder(self._run_dir, later)

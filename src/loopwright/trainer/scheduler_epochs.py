@@ -1,4 +1,4 @@
-"""Functions that find the schedulers that need the number of steps in an epoch."""
+"""Functions that find the schedulers whose learning rates depend on the number of steps in an epoch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from loopwright.plan import Plan, read_epochs, setting_change
 
 
 def takes_steps_per_epoch(factory: Callable[..., Any]) -> bool:
-    """Return whether a callable has a parameter ``steps_per_epoch``, and no value for it yet.
+    """Return whether a callable needs a value for its parameter ``steps_per_epoch``.
 
-    Schedulers of torch are excluded. `OneCycleLR` would compute its length from this number and its ``epochs``.
+    The result is False for the schedulers of torch, because `OneCycleLR` would compute its length from
+    ``steps_per_epoch`` and ``epochs``.
     """
     is_bound = _bound(factory).get("steps_per_epoch") is not None
     if is_bound or "steps_per_epoch" not in inspect.signature(factory).parameters:
@@ -22,14 +23,14 @@ def takes_steps_per_epoch(factory: Callable[..., Any]) -> bool:
 
 
 def changed_epochs(factories: Iterable[Callable[..., Any]], saved: Mapping[str, Any], plan: Plan) -> list[str]:
-    """Return a line if another ``loop.steps_per_epoch`` changes the learning rates of a resumed run.
+    """Return a line if ``loop.steps_per_epoch`` has changed since the save and a scheduler depends on it.
 
     Args:
         factories: callables that build the schedulers.
-        saved: settings of the plan that the run was started with. Its passes are as long as the passes of ``plan``.
+        saved: plan settings of the saved run, whose passes are assumed to be as long as the passes of ``plan``.
         plan: plan of the same fit, computed from the settings of the resumed run.
     """
-    # A damaged checkpoint may lack the setting; `rest_of_run` refuses it.
+    # A damaged checkpoint may lack ``loop.steps_per_epoch``. `rest_of_run` refuses such a checkpoint.
     old, new = saved.get("loop.steps_per_epoch"), plan.loop_settings.steps_per_epoch
     if (old or plan.passes.steps_per_pass) == plan.steps_per_epoch or not any(map(uses_epochs, factories)):
         return []
@@ -39,7 +40,7 @@ def changed_epochs(factories: Iterable[Callable[..., Any]], saved: Mapping[str, 
 def uses_epochs(factory: Callable[..., Any]) -> bool:
     """Return whether a scheduler may depend on the number of steps in an epoch.
 
-    A schedule in `loopwright.optim` depends on it only if one of its lengths is in epochs.
+    A schedule in `loopwright.optim` depends on this number only if one of its lengths is in epochs.
     """
     if not takes_steps_per_epoch(factory):
         return False

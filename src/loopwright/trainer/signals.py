@@ -18,14 +18,14 @@ class StopSignals:
     """A context in which SIGINT, SIGTERM and SIGUSR1 interrupt a fit.
 
     - The first signal requests a stop. The engine stops the fit at the end of the step.
-    - The second signal raises an exception at once. Python drops an exception that is raised while an object is
-      finalized, so the engine raises it again at the next micro-batch or save.
-    - The second signal also restores its default action in the operating system. If the same signal arrives again, the
-      operating system ends the process, even if Python code no longer responds.
+    - The second signal raises an exception immediately. Python drops an exception that is raised while an object is
+      finalized, so the engine raises the exception again before the next micro-batch or the last save.
+    - The second signal also restores the default action of the operating system for this signal. If the signal arrives
+      again, the operating system ends the process, even if Python does not respond.
 
-    Python calls signal handlers only in the main thread, so the context does nothing in other threads. A signal that
-    is ignored at the start, such as SIGINT in a background job of a shell script, stays ignored. Forked processes, such
-    as the workers of a dataloader, inherit the handler, which does nothing there.
+    Python calls signal handlers only in the main thread, so the context has no effect in other threads. A signal that
+    is ignored before the fit, such as SIGINT in a background job of a shell script, stays ignored. Forked processes,
+    such as the workers of a dataloader, inherit the handler. In a forked process, the handler returns immediately.
 
     Args:
         stopping: object that receives the request to stop.
@@ -52,13 +52,13 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Install the earlier handlers again."""
+        """Restore the signal handlers from before the context."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._stopping.exit = None
 
     def end(self) -> BaseException | None:
-        """Return the exception that an interrupted fit raises after its save; None if no signal was received."""
+        """Return the exception that an interrupted fit raises at its end; None if no signal was received."""
         return None if self.received is None else _exit_for(self.received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`Start`, the arguments of a fit that choose its checkpoint. Also functions that read and load this checkpoint."""
+"""`Start`, the arguments that choose the initial checkpoint of a fit, and functions that read and load it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from loopwright.errors import CheckpointError, SettingError, on_one_line, refuse
 from loopwright.trainer.ranked_saving import Saver
 from loopwright.trainer.resume import find_run, naming, read_run
 
-_MAX_SHOWN = 5  # number of names in a message
+_MAX_SHOWN = 5  # largest number of names in a message
 _WEIGHTS_ONLY = "leave out init_optimizer to load the weights alone"
 _NOT_STRICT = "strict=False (in a configuration: init_strict=false)"
 
@@ -35,18 +35,18 @@ _log = logging.getLogger("loopwright")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Arguments of `Trainer.fit` that choose the checkpoint from which a fit starts, and what is loaded from it.
+    """Arguments of `Trainer.fit` that choose the checkpoint from which a fit starts, and the entries to load from it.
 
     Args:
-        ckpt_path: checkpoint from which the run is resumed.
-        init_from: checkpoint from which a new run gets its weights.
+        ckpt_path: checkpoint from which the run is resumed; None: the fit does not resume a run.
+        init_from: checkpoint from which a new run gets its weights; None: no weights are loaded.
         strict: whether the names, shapes and dtypes of all weights in ``init_from`` must match the model.
         init_optimizer: whether the optimizer also gets its state from ``init_from``.
         global_step: ``global_step`` of the trainer before the fit.
 
     Raises:
-        SettingError: if both paths are given; if ``init_from`` is given and ``global_step`` is not 0; if an argument
-            that needs ``init_from`` is given without it.
+        SettingError: if both paths are given; if ``init_from`` is given and ``global_step`` is not 0; if ``strict`` or
+            ``init_optimizer`` is set without ``init_from``.
     """
 
     ckpt_path: str | Path | int | None
@@ -71,7 +71,7 @@ class Start:
 
     @property
     def resumes(self) -> bool:
-        """Whether the run of the checkpoint is resumed."""
+        """Whether the fit resumes the run of ``ckpt_path``."""
         return self.ckpt_path is not None
 
 
@@ -98,8 +98,8 @@ def load_initial(parts: Parts, checkpoint: Checkpoint, start: Start) -> None:
     weights that are not loaded, and the parameters without a state in the optimizer.
 
     Raises:
-        CheckpointError: if the checkpoint does not fit this run. All checks are made before anything is loaded. After
-            an error in a ``load_state_dict``, some weights or states may already be loaded.
+        CheckpointError: if the checkpoint does not fit this run. All entries are checked before the first entry is
+            loaded. After an error in a ``load_state_dict``, some weights or states may already be loaded.
     """
     model, optimizer, saved = parts.model, parts.optimizer, checkpoint.state
     assert optimizer is not None, "checked by fit"
@@ -122,18 +122,17 @@ def check_initial(
     strict: bool,
     init_optimizer: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Check that a new run can start from the state of a checkpoint, without loading anything.
+    """Check that a new run can start from the state of a checkpoint. No entry is loaded.
 
     Args:
-        model: model of the run, which can be on the meta device; None: only the presence of a state of the optimizer
-            is checked.
+        model: model of the run, which may be on the meta device; None: the weights are not checked.
         optimizer: optimizer of the run; None if ``init_optimizer`` is False or ``model`` is None.
         saved: state of the checkpoint.
         strict: whether all weights, and all parameters of the optimizer, must match.
         init_optimizer: whether the state of the optimizer is loaded.
 
     Returns:
-        The states of parameters that the optimizer can load, by the name of the parameter.
+        The saved states that the optimizer can load, by the name of the parameter.
 
     Raises:
         CheckpointError: if the weights or the state of the optimizer cannot be loaded.
@@ -152,7 +151,7 @@ def check_initial(
     _check_class(optimizer, saved)
     if strict:
         _check_groups(parameter_names(model, optimizer), saved["parameters"])
-    # A state has the dtype of its parameter. If a weight is converted to another dtype, its state is not loaded.
+    # The state of a parameter has the dtype of the parameter, so it is loaded only if the dtype has not changed.
     fitting = {
         name for name, each in plain_parameters(model).items() if name in found and each.dtype == found[name].dtype
     }
@@ -200,7 +199,7 @@ def _check_groups(own: list[list[str]], saved: list[list[str]]) -> None:
 
 
 def _load_states(model: nn.Module, optimizer: Optimizer, states: Mapping[str, Any]) -> list[str]:
-    """Load the state of each parameter. Return a line that lists the other parameters, if there are any."""
+    """Load the states into the optimizer. Return a line that lists the parameters without a state, if there are any."""
     own = optimizer.state_dict()
     indices = [index for group in own["param_groups"] for index in group["params"]]
     names = [name for group in parameter_names(model, optimizer) for name in group]

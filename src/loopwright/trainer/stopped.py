@@ -1,4 +1,4 @@
-"""`nothing_to_train`, the message about a fit that was stopped before its first step."""
+"""`nothing_to_train`, which builds the message about a fit that was stopped before its first step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from loopwright.protocols import StopsAgain
 
 
 def nothing_to_train(by: str | None, callback: Callback | None, reason: str, step: int) -> str:
-    """Return a message that gives the reason for the stop, and the settings to change so that a resume trains further.
+    """Return a message with the reason for the stop, and with the settings with which a resume would continue training.
 
     Args:
-        by: name of the callback; None if no callback stopped the fit.
-        callback: callback with this name; None if there is no such callback.
+        by: name of the callback that stopped the fit; None: no callback stopped the fit.
+        callback: callback with the name ``by``; None: no such callback.
         reason: reason for the stop.
         step: ``global_step`` of the run.
     """

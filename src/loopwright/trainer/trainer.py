@@ -1,6 +1,6 @@
 """`Trainer`: fits and validates a model, saves and loads checkpoints, and calls callbacks and loggers.
 
-It contains no loop: `plan` computes the stages of a fit, and `engine` carries them out.
+The trainer contains no training loop: `loopwright.plan` computes a plan, and `loopwright.engine` carries out the plan.
 """
 
 from __future__ import annotations
@@ -53,31 +53,31 @@ class Trainer(TrainerView):
 
     ::
 
-        on_enter_fit; load a checkpoint, if one is given; compute the plan; on_fit_start
+        on_enter_fit; load the given checkpoint; compute the plan; on_fit_start
         for each stage of the plan: train steps, save, validate      (engine/fit.py)
         on_fit_end
 
     Args:
-        model: a module, or a callable that returns one. The callable runs with the random streams of the trainer. The
+        model: a module, or a callable that returns a module. The callable uses the random streams of the trainer. The
             module takes a batch, and returns the loss as a scalar tensor, or a mapping with ``loss``, ``num_items`` and
             other scalars to log. The loss is a mean over ``num_items`` items (default: the samples of the batch).
         optimizer: a callable that takes the parameters and returns an optimizer. If ``model`` is a module, an optimizer
-            of its parameters is also accepted. A callable with ``named_parameters`` gets (name, parameter) pairs.
+            of its parameters is also accepted. A callable with ``named_parameters`` gets pairs of name and parameter.
         schedulers: callables that take the optimizer and return a scheduler, which is stepped after each training step.
-            Parameters ``total_steps`` and ``steps_per_epoch`` get the steps of the plan and of an epoch. The scheduler
-            of ``{"scheduler": callable, "monitor": metric}`` is stepped with this metric after validations instead.
+            ``total_steps`` and ``steps_per_epoch`` of a callable are set to the steps of the plan and of an epoch. The
+            scheduler in ``{"scheduler": callable, "monitor": metric}`` is stepped with the metric after validations.
         loop: a `TrainingLoop` or a `ValidationLoop`; by default a `TrainingLoop` of one epoch.
         device: "auto", "cpu", "gpu", "xpu", "mps", a torch device, or a `Device`, which has further settings.
-        precision: a `Precision`, or its dtype: "float32" (the default), "bf16", "fp16" or "bf16_pure".
-        checkpoint: settings that say when to save checkpoints into ``run_dir``; None: a fit saves no checkpoints.
+        precision: a `Precision`, or a dtype: "float32" (the default), "bf16", "fp16" or "bf16_pure".
+        checkpoint: settings for saving checkpoints in ``run_dir``; None: a fit saves no checkpoints.
         callbacks: a list, or a mapping from names to callbacks. A checkpoint stores a callback's state under its name.
-        loggers: a list, or a mapping from names to loggers. The names are used as for ``callbacks``. None: a
-            `ProgressLogger` in a terminal and in a notebook, and no logger elsewhere.
+        loggers: a list, or a mapping from names to loggers. A checkpoint stores a logger's state under its name. None:
+            a `ProgressLogger` in a terminal or a notebook, and otherwise no logger.
         log_every_n_steps: steps from one log of training metrics to the next. The last step of a fit is also logged.
-            The metrics are means over all micro-batches since the last log, weighted by their items.
-        seed: seed of the random streams of the trainer. None: a seed is drawn, which the property `seed` returns.
-        run_dir: directory of this run's checkpoints and logger files, which is created; None: there is none, and a fit
-            saves no checkpoints.
+            The metrics are means over all micro-batches since the last log, weighted by their numbers of items.
+        seed: seed of the random streams of the trainer. None: a random seed, which the property `seed` returns.
+        run_dir: directory for the checkpoints and logger files of this run, which is created; None: no directory, and a
+            fit saves no checkpoints.
 
     Raises:
         SettingError: if a setting is invalid.
@@ -140,7 +140,7 @@ class Trainer(TrainerView):
             self._listeners.set_up(self._parts, arguments.validation_loop(None, self._loop))
 
     def plan_fit(self, train_dataloader: Any, val_dataloader: Any = None) -> Plan:
-        """Return the plan that `fit` would carry out now, without training.
+        """Return the plan that `fit` would carry out now. No step is trained.
 
         Raises:
             SettingError: if the settings do not fit the data.
@@ -157,30 +157,30 @@ class Trainer(TrainerView):
         strict: bool = True,
         init_optimizer: bool = False,
     ) -> FitResult:
-        """Train with the settings of the loop, with validations in between.
+        """Train and validate the model with the settings of the loop.
 
-        A later fit continues at the step at which the last fit ended. With the same dataloader, it also continues in
-        the same pass. With another dataloader, it starts a new pass.
+        A later fit continues at the step at which the last fit ended. If the dataloader of the last fit is given again,
+        its pass also continues. With another dataloader, a new pass starts.
 
-        The run directory is locked during the fit. The first fit of a trainer must resume the run in this directory, if
-        the directory contains checkpoints or logged metrics of another trainer.
+        The run directory is locked during the fit. If the directory contains checkpoints or logged metrics of another
+        trainer, the first fit of this trainer must resume the run in the directory.
 
         In the main thread, SIGINT, SIGTERM and SIGUSR1 stop the fit after the current step. The fit then saves a
-        checkpoint, if ``checkpoint`` is set. A second signal stops the fit at once.
+        checkpoint, if ``checkpoint`` is set. A second signal stops the fit immediately.
 
         Args:
             train_dataloader: any iterable of micro-batches.
-            val_dataloader: a dataloader, or a list or a mapping of them.
+            val_dataloader: a dataloader, or a list or a mapping of dataloaders.
             ckpt_path: checkpoint to resume from: its path, a run directory (for its newest valid checkpoint), "last",
-                "best", or a step of this run. The fit carries out the rest of the plan of that run. If the run has
-                carried out its whole plan, nothing is trained or validated, and the result has the recorded metrics.
+                "best", or a step of this run. The fit carries out the remaining stages of the saved plan. If no stage
+                remains, nothing is trained or validated, and the result contains the recorded metrics.
             init_from: checkpoint whose weights are loaded. The fit starts at step 0.
-            strict: whether all weights of ``init_from`` must fit the model. If not, a warning lists the others.
+            strict: whether all weights of ``init_from`` must fit the model. If False, a warning lists unloaded weights.
             init_optimizer: whether the state of the optimizer, without its settings, is also loaded from ``init_from``.
 
         Raises:
             TypeError: if the loop is not a `TrainingLoop`.
-            SettingError: if the settings do not fit the data or the files in ``run_dir``; if there is no optimizer.
+            SettingError: if the settings do not fit the data or the files in ``run_dir``, or without an optimizer.
             CheckpointError: if a checkpoint cannot be used, or another process uses ``run_dir``.
             SaveError: if a checkpoint cannot be written, unless ``checkpoint.on_save_error`` is ``continue``.
             RuntimeError: if another thread of this process is in a fit or a validation.
@@ -210,10 +210,10 @@ class Trainer(TrainerView):
         """Validate on one or more dataloaders.
 
         Args:
-            val_dataloader: a dataloader, or a list or a mapping of them. Each dataloader is read from its beginning.
-            ckpt_path: checkpoint to validate, as for `fit`; afterwards the weights in memory are restored. None: they
-                are validated.
-            loop: loop that is used instead of the loop of the trainer; None: the loop of the trainer.
+            val_dataloader: a dataloader, or a list or a mapping of dataloaders. Each is read from its beginning.
+            ckpt_path: checkpoint to validate, as in `fit`; None: the weights in memory. The weights in memory are
+                restored after the validation.
+            loop: loop of the validation; None: the loop of the trainer.
 
         Returns:
             The averages, such as ``val/loss``, and other metrics logged during the validation, by name.
@@ -234,20 +234,20 @@ class Trainer(TrainerView):
         return metrics
 
     def predict(self, dataloader: Any, ckpt_path: str | Path | int | None = None) -> dict[str, Array]:
-        """Predict for all samples of a dataloader, in evaluation mode and without gradients.
+        """Compute the predictions for all samples of a dataloader, in evaluation mode and without gradients.
 
-        A model may have a method ``predict(batch)``. It returns a tensor, or a mapping of tensors, with one row per
-        sample, and needs no target. Without this method, the outputs of ``model(batch)`` with one row per sample are
-        returned, except ``loss``.
+        A model may have a method ``predict(batch)``, which returns a tensor, or a mapping of tensors, with one row per
+        sample. The batch need not contain a target. Without this method, the outputs of ``model(batch)`` with one row
+        per sample are returned, except ``loss``.
 
-        A `loopwright.data.Loader`, and a torch dataloader with torch's own sampler, are read in the order of their data
-        set, with an incomplete last batch. Other dataloaders are read in their own order. The weights are those that a
-        validation uses, such as an average.
+        A `loopwright.data.Loader`, and a torch dataloader with a sampler of torch, are read in the order of the data
+        set, with an incomplete last batch. Other dataloaders are read in their own order. If a callback changes the
+        weights for validations, such as to an average, predictions also use these weights.
 
         Args:
             dataloader: any iterable of batches. It is read once from its beginning.
-            ckpt_path: checkpoint to use, as for `fit`; afterwards the weights in memory are restored. None: they are
-                used.
+            ckpt_path: checkpoint to use, as in `fit`; None: the weights in memory. The weights in memory are restored
+                after the prediction.
 
         Returns:
             An array with one row per sample for each name. If ``predict`` returns a tensor, its name is ``prediction``.
@@ -274,16 +274,16 @@ class Trainer(TrainerView):
         """Validate every dataloader on every checkpoint, and run the downstream validations on every checkpoint.
 
         Args:
-            val_dataloaders: a dataloader, or a list or a mapping of them.
+            val_dataloaders: a dataloader, or a list or a mapping of dataloaders.
             ckpt_paths: paths or patterns of checkpoints, validated in order of their steps; None: weights in memory.
-            loop: loop that is used instead of the loop of the trainer; None: the loop of the trainer.
+                The weights in memory are restored after the validations.
+            loop: loop of the validations; None: the loop of the trainer.
 
         Returns:
-            For each checkpoint, a row for each dataloader, and for each downstream validation that logs metrics. The
-            weights in memory are restored afterwards.
+            For each checkpoint, a row for each dataloader and for each downstream validation that logs metrics.
 
         Raises:
-            CheckpointError: if a pattern matches nothing, or a checkpoint cannot be used.
+            CheckpointError: if a pattern matches no checkpoint, or a checkpoint cannot be used.
             RuntimeError: if another thread of this process is in a fit or a validation.
         """
         chosen = arguments.validation_loop(loop, self._loop)
@@ -298,8 +298,8 @@ class Trainer(TrainerView):
         """Save the run as a checkpoint folder, and return the path of the folder.
 
         Args:
-            path: path of the folder. None: a folder of the current step in ``run_dir``, to which the settings of
-                ``checkpoint`` apply, as to the checkpoints that a fit saves.
+            path: path of the folder. None: the folder of the current step in ``run_dir``. Old checkpoints are then
+                removed, as in a fit.
 
         Raises:
             RuntimeError: inside a step. In ``on_train_batch_end``, the step has ended if ``global_step`` has increased.
@@ -318,14 +318,14 @@ class Trainer(TrainerView):
         return save_run(self._parts, Path(path), self._fitting.plan)
 
     def stop(self, reason: str, *, is_interruption: bool = False) -> None:
-        """Stop the running fit, if any, after its step. The fit saves, if ``checkpoint`` is set, and returns normally.
+        """Stop the running fit after its step. The fit saves a checkpoint, if ``checkpoint`` is set, and returns.
 
-        If a method of a callback makes this call, `stopped_by` is the name of the callback.
+        If a method of a callback calls `stop`, `stopped_by` is the name of the callback. Without a fit, do nothing.
 
         Args:
             reason: reason for the stop, which is shown to the user.
-            is_interruption: whether the run is to be resumed. If so, the state of the `FitResult` is "interrupted", and
-                a validation in progress is aborted; a resumed run repeats this validation.
+            is_interruption: whether a later process will resume the run. If True, the state of the `FitResult` is
+                "interrupted", and a validation in progress is aborted. The resumed run repeats this validation.
         """
         if self._fitting.is_running:
             self._parts.stopping.ask(reason, by=self._listeners.running(), is_interruption=is_interruption)
@@ -333,10 +333,10 @@ class Trainer(TrainerView):
     def skip_update(self) -> None:
         """Skip the update of the current step: the optimizer and the schedulers are not stepped.
 
-        The step counts in ``global_step`` and in the metric ``train/skipped_updates``.
+        The step is counted in ``global_step`` and in the metric ``train/skipped_updates``.
 
         Raises:
-            RuntimeError: outside a step, and after its update. The last hook before it is `on_before_optimizer_step`.
+            RuntimeError: outside a step, or after the update. The last hook in time is `on_before_optimizer_step`.
         """
         state = self._parts.state
         if not state.is_inside_window or state.is_updated:
@@ -344,7 +344,7 @@ class Trainer(TrainerView):
         state.is_update_skipped = True
 
     def log_metrics(self, **values: Tensor | float) -> None:
-        """Pass values to the loggers, for the current step. Reading a tensor waits for its device.
+        """Pass values to the loggers, for the current step. A tensor is copied to the host, which waits for its device.
 
         Raises:
             TypeError: for a value that is neither a number nor a real tensor with one element.
@@ -354,7 +354,7 @@ class Trainer(TrainerView):
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
-        """Put ``name/`` before the names of all values that `log_metrics` logs in the ``with`` block."""
+        """Add the prefix ``name/`` to the names of all values that `log_metrics` logs in the ``with`` block."""
         self._scopes.append(name)
         try:
             yield
@@ -374,20 +374,20 @@ class Trainer(TrainerView):
             hooks = (self._saver.wait_alone, *hooks)
         try:
             close_all(hooks, ended_by)
-        finally:  # a reference cycle of trainer and parts would keep the model in memory until a garbage collection
+        finally:  # break the reference cycle of trainer and parts, so that the memory of the model is freed now
             self._fitting.close()
             self._parts.trainer, self._parts.hooks = None, {}
 
     def __enter__(self) -> Self:
-        """Return the trainer, which is closed at the end of the ``with`` block."""
+        """Return the trainer. The end of the ``with`` block closes the trainer."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the trainer. If an exception ended the block, errors during closing are added to it as notes."""
+        """Close the trainer. If an exception ended the block, errors of `close` are added to the exception as notes."""
         self._close(error)
 
     def _bound_for(self, loop: ValidationLoop) -> Parts:
-        """Return a copy of the parts that contains the hooks of ``loop``. A fit in progress keeps its own hooks."""
+        """Return a copy of the `Parts` with the hooks of ``loop``. The hooks of a fit in progress do not change."""
         self._check_open()
         hooks = self._listeners.bind(loop)
         self._listeners.warn_if_unheard(loop, hooks)

@@ -48,7 +48,7 @@ def open_val_sets(
     """Return the validation sets by name. Each read of a set starts at its first batch and has the same order.
 
     Args:
-        val_dataloader: a dataloader, or a list or a mapping of them.
+        val_dataloader: a dataloader, or a list or a mapping of dataloaders.
         seed: seed of the run.
         root: prefix of the names of the sets.
         ranks: processes that read the sets together; None: this process reads all rows.
@@ -69,10 +69,10 @@ def open_val_sets(
 
 
 def open_set_in_order(dataloader: Any, seed: int) -> ValidationSet:
-    """Return a dataloader as a set that is read in order, for predictions.
+    """Return a `ValidationSet` for predictions, which reads the samples in the order of the data set if possible.
 
     Raises:
-        SettingTypeError: if it is not one dataloader.
+        SettingTypeError: if ``dataloader`` contains several dataloaders, or none.
     """
     loaders = name_dataloaders(dataloader, "predict")
     if list(loaders) != ["predict"]:
@@ -85,9 +85,9 @@ def open_set_in_order(dataloader: Any, seed: int) -> ValidationSet:
 def validate_sets(
     parts: Parts, loop: ValidationLoop, val_sets: Mapping[str, ValidationSet], root: str = "val"
 ) -> dict[str, dict[str, float]]:
-    """Validate each dataloader with the weights in memory. All lengths are checked before the first read.
+    """Validate each dataloader with the weights in memory. Check all lengths before the first read.
 
-    The names of the dataloaders begin with ``root``.
+    Return the metrics of each dataloader, by its name. The names of the dataloaders must begin with ``root``.
     """
     lengths = {
         name: validation_batches(data.source.max_batches, loop.eval_steps, name) for name, data in val_sets.items()
@@ -98,7 +98,7 @@ def validate_sets(
             _log.warning("%s.", note)
     results = {name: validate(parts, loop, data, lengths[name]) for name, data in val_sets.items()}
     metrics = {name: value for values in results.values() for name, value in values.items()}
-    # A single set outside a fit may be another set than in the fit, whose means must not be replaced.
+    # No means are logged for a single set. The set may be unknown to the fit, whose means must not be replaced.
     if len(val_sets) > 1 and (means := means_over_sets(metrics, list(val_sets), root)):
         parts.log.log(means, parts.state.global_step)
     return results
@@ -109,11 +109,12 @@ def validate_checkpoints(
 ) -> list[ValidationRow]:
     """For each checkpoint, validate each dataloader and run the downstream validations.
 
+    The weights and the step of the run are restored after each checkpoint.
+
     Args:
-        parts: objects of this run, including the hook methods of ``loop`` and the callbacks. The weights and the step
-            of the run are restored afterwards.
-        loop: the validation loop.
-        val_dataloaders: validation dataloaders as the user gave them.
+        parts: objects of this run, including the hook methods of ``loop`` and the callbacks.
+        loop: validation loop.
+        val_dataloaders: validation dataloaders that the user gave.
         folders: folders of the checkpoints. An entry of None means the weights in memory.
 
     Raises:
@@ -143,9 +144,9 @@ def validate_checkpoints(
 def chosen_weights(
     parts: Parts, saver: Saver | None, run_dir: Path | None, ckpt_path: str | Path | int | None
 ) -> Iterator[None]:
-    """Activate the random streams, and torch's settings for this run. Use the weights of a checkpoint in the context.
+    """Use the weights of a checkpoint during the context; if ``ckpt_path`` is None, the weights in memory.
 
-    If ``ckpt_path`` is None, the weights in memory are used.
+    The random streams and torch's settings of this run are also active during the context.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
@@ -162,7 +163,7 @@ def chosen_weights(
 
 @contextmanager
 def weights_of(parts: Parts, folder: Path) -> Iterator[None]:
-    """Use the weights and the step of a checkpoint during the context, then restore the previous weights and step.
+    """Use the weights and the step of a checkpoint during the context, and then restore the previous weights and step.
 
     Raises:
         RuntimeError: inside a step, because the backward of the step needs the weights in memory.

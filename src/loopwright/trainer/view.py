@@ -1,4 +1,4 @@
-"""`TrainerView`: the read-only properties of a trainer, and the lookup of its callbacks."""
+"""`TrainerView`: the read-only properties of a trainer, and methods that look up its callbacks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Kind = TypeVar("_Kind", bound=Callback)
 
 
 class TrainerView:
-    """What a trainer shows to callbacks. Abstract base class of `Trainer`, which sets the attributes."""
+    """Abstract base class of `Trainer` with the properties that callbacks can read. `Trainer` sets the attributes."""
 
     _loop: LoopCallback
     _checkpoint: Checkpointing | None
@@ -43,7 +43,7 @@ class TrainerView:
 
     @property
     def device(self) -> torch.device:
-        """The device on which the model is computed."""
+        """The device on which the model runs."""
         return self._parts.device.torch_device
 
     @property
@@ -53,12 +53,12 @@ class TrainerView:
 
     @property
     def model_lines(self) -> str:
-        """The class and the number of parameters of the model, and the device, in two lines."""
+        """One line with the class and the number of parameters of the model, and one line with the device."""
         return model_lines(self.model, self.optimizer, self._parts.device, self.precision)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters of the model by the names in checkpoints. A tied parameter is listed under all its names."""
+        """The parameters of the model by their names in checkpoints. A tied parameter is listed under all its names."""
         return plain_parameters(self._parts.model)
 
     @property
@@ -68,7 +68,7 @@ class TrainerView:
 
     @property
     def schedulers(self) -> list[Any]:
-        """The schedulers, with monitored schedulers last. The list is empty until the first fit builds them."""
+        """The schedulers. Schedulers with a monitored metric come last. The list is empty before the first fit."""
         return [*self._parts.schedulers, *(scheduler for scheduler, _ in self._parts.monitored)]
 
     @property
@@ -88,12 +88,12 @@ class TrainerView:
 
     @property
     def plan(self) -> Plan | None:
-        """The plan of the current or last fit; None before the first. After a resume, the rest of the run's plan."""
+        """The plan of the current or last fit; None before the first fit. For a resumed fit: the remaining stages."""
         return self._fitting.plan
 
     @property
     def run_dir(self) -> Path | None:
-        """The run directory; None if there is none."""
+        """The run directory; None if the trainer has no run directory."""
         return self._run_dir
 
     @property
@@ -113,12 +113,12 @@ class TrainerView:
 
     @property
     def log_every_n_steps(self) -> int:
-        """Number of steps from one log of training values to the next."""
+        """Number of steps from one log of training metrics to the next."""
         return self._parts.log_every_n_steps
 
     @property
     def is_log_step(self) -> bool:
-        """Whether the training values of the current step are logged."""
+        """Whether training metrics are logged at the end of the current step."""
         return self._parts.state.is_log_step
 
     @property
@@ -133,12 +133,12 @@ class TrainerView:
 
     @property
     def best(self) -> Best | None:
-        """The best value of the monitored metric so far; None if the metric was never logged."""
+        """The best value of the monitored metric so far; None if no value except NaN was logged."""
         return self._parts.log.best
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the current or last fit was stopped; None if it was not stopped."""
+        """The reason for the stop of the current or last fit; None if the fit was not stopped."""
         return self._parts.stopping.reason
 
     @property
@@ -158,17 +158,17 @@ class TrainerView:
 
     @property
     def precision(self) -> Precision:
-        """The dtype of the computations, and gradient clipping."""
+        """The settings of dtypes, gradient clipping and loss scaling."""
         return self._parts.precision
 
     @property
     def checkpoint(self) -> Checkpointing | None:
-        """The settings that say when a fit saves checkpoints; None: it saves none."""
+        """The settings for saving checkpoints; None: a fit saves no checkpoints."""
         return self._checkpoint
 
     @property
     def logger(self) -> logging.Logger:
-        """Python's logger of Loopwright, for messages. `loggers` are the objects that record metrics."""
+        """The ``logging.Logger`` for messages. The property `loggers` has the objects that record metrics."""
         return logging.getLogger("loopwright")
 
     @property
@@ -188,14 +188,14 @@ class TrainerView:
 
     @property
     def is_first_iteration(self) -> bool:
-        """Whether the current micro-batch is the first of its train loop, or of the validation of its dataloader."""
+        """Whether the current batch is the first batch of its train loop, or of its validation."""
         return self._parts.state.batch_idx == 0
 
     @property
     def is_final_iteration(self) -> bool:
-        """Whether the current micro-batch is the last of its train loop, or of the validation of its dataloader.
+        """Whether the current batch is the last planned batch of its train loop, or of its validation.
 
-        False for the last batch of a dataloader of unknown length, if that batch comes before the planned end.
+        If a dataloader of unknown length ends before the planned end, no batch is the last planned batch.
         """
         state, plan = self._parts.state, self._fitting.plan
         if state.batch_idx is None:
@@ -207,15 +207,15 @@ class TrainerView:
 
     @property
     def should_run_optimizer_step(self) -> bool:
-        """Whether the current training micro-batch is the last of its step, so that the update follows it."""
+        """Whether the current micro-batch is the last of its step. The update follows the last micro-batch."""
         return self._parts.state.is_last_micro_batch
 
     def get_callbacks(self, kind: type[_Kind]) -> tuple[_Kind, ...]:
-        """Return the callbacks and loggers of a class or its subclasses, in order."""
+        """Return the callbacks and loggers of the class ``kind`` or its subclasses, in order."""
         return tuple(each for each in (*self.callbacks, *self.loggers) if isinstance(each, kind))
 
     def get_callback(self, kind: type[_Kind]) -> _Kind | None:
-        """Return the first callback or logger of a class or its subclasses; None if there is none."""
+        """Return the first callback or logger of the class ``kind`` or its subclasses; None: no such object."""
         return next(iter(self.get_callbacks(kind)), None)
 
     def __repr__(self) -> str:
@@ -228,10 +228,10 @@ class TrainerView:
         )
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be copied or pickled, because a copy would share files, workers and random streams of the run.
+        """Refuse to copy or pickle the trainer, because a copy would share its files, workers and random streams.
 
         Raises:
-            TypeError: always. The message says what can be copied instead.
+            TypeError: always. The message names the objects that can be copied instead.
         """
         raise TypeError(
             "A Trainer cannot be copied or pickled. Copy or pickle trainer.model instead (a model that refers to its "
