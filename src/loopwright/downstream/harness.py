@@ -20,9 +20,9 @@ from loopwright.downstream.tasks import check_documents, check_tasks, load_tasks
 from loopwright.downstream.tokenizers import ByteTokenizer
 from loopwright.errors import check_count, on_one_line, refuse, refuse_type
 from loopwright.hooks import ValidationCallback
-from loopwright.protocols import LanguageModel, Tokenizer
 from loopwright.regular_files import replace_file
 from loopwright.shipped import task_dir as shipped_task_dir
+from loopwright.text_protocols import LanguageModel, Tokenizer
 
 if TYPE_CHECKING:
     from torch import nn

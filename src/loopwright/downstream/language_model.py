@@ -19,7 +19,7 @@ from loopwright.downstream.requests import (
     scoring,
 )
 from loopwright.errors import DataError, SettingError, did_you_mean, refuse
-from loopwright.protocols import Tokenizer
+from loopwright.text_protocols import Tokenizer
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from loopwright.loop import ValidationLoop
-from loopwright.protocols import CachingLanguageModel, LanguageModel
+from loopwright.text_protocols import CachingLanguageModel, LanguageModel
 
 
 class Request(Protocol):

@@ -100,7 +100,7 @@ class MetricLog:
             self._collected.pop()
 
     def share(self, collected: dict[str, float]) -> None:
-        """Replace collected metrics by those of process 0. A callback may have logged other values in each process.
+        """Replace collected metrics by the metrics of process 0. A callback may log other values in each process.
 
         Args:
             collected: metrics that `collecting` has yielded.

@@ -186,8 +186,8 @@ def join_outputs(
 ) -> tuple[dict[str, Any], float | Tensor]:
     """Join the outputs of the parts of a micro-batch.
 
-    Scalars are averaged, weighted by the items of each part. Tensors with one row per sample are concatenated. Other
-    entries are those of the last part.
+    Scalars are averaged, weighted by the items of each part. Tensors with one row per sample are concatenated. Of
+    other entries, the entry of the last part is used.
 
     Args:
         found: outputs without gradients, number of items, and number of rows of each part.

@@ -67,6 +67,11 @@ class Step:
         self._strategy, self._agreement = parts.strategy, parts.agreement
         self._splitting = Splitting(parts, self._weigher) if parts.strategy.splits_on_oom else None
         self.update = Update(parts, optimizer)
+        self._train = self._micro_batch
+        if parts.agreement is not None:
+            self._train = self._ranked_micro_batch
+        if self._splitting is not None:
+            self._train = self._split_micro_batch
         self._batch_start = hooks["on_train_batch_start"]
         self._batch_end = hooks["on_train_batch_end"]
         self._step_start = hooks["on_train_step_start"]
@@ -95,14 +100,14 @@ class Step:
             with self._strategy.synchronised(False):
                 batch, window, num_taken = self._run_but_last(feed.take(), _Window(), num_micro_batches, batch_idx)
             with self._strategy.synchronised(self._splitting is None):
-                self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
+                self._train(batch, batch_idx + num_taken - 1, window, True, log)
             return num_taken
         batch = feed.take()
         if self._splitting is None and (num_micro_batches == 1 or not feed.has_more()):
-            self._micro_batch(batch, batch_idx, None, True, log)
+            self._train(batch, batch_idx, None, True, log)
             return 1
         batch, window, num_taken = self._run_but_last(batch, _Window(), num_micro_batches, batch_idx)
-        self._micro_batch(batch, batch_idx + num_taken - 1, window, True, log)
+        self._train(batch, batch_idx + num_taken - 1, window, True, log)
         return num_taken
 
     def _run_but_last(
@@ -111,24 +116,16 @@ class Step:
         """Run the micro-batches of a window except the last one. Return the last one, and the number that was read."""
         num_taken = 1
         while num_taken < num_micro_batches and self._feed.has_more():
-            self._micro_batch(batch, batch_idx + num_taken - 1, window, False, None)
+            self._train(batch, batch_idx + num_taken - 1, window, False, None)
             self._leave_at_once()
             batch = self._feed.take()
             num_taken += 1
         return batch, window, num_taken
 
     def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None) -> None:
-        if self._splitting is not None and window is not None:
-            self._split_micro_batch(self._splitting, batch, batch_idx, window, is_last, log)
-            return
         trainer, model, state = self._trainer, self._model, self._state
         state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
-        state.is_padding = is_padding = type(batch) is Padding
-        if is_padding:
-            batch = batch.batch
-            if batch is None:
-                self._take_part(window, is_last, log)
-                return
+        is_padding = state.is_padding
         if self._move is not None:
             batch = self._move(batch)
         for hook in self._batch_start:
@@ -191,6 +188,19 @@ class Step:
         if is_last:
             agreement.begin(window.num_items)
 
+    def _ranked_micro_batch(
+        self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None
+    ) -> None:
+        """Carry out a micro-batch of several processes, in which this process may have no row."""
+        self._state.is_padding = type(batch) is Padding
+        if self._state.is_padding:
+            batch = batch.batch
+        if batch is None:
+            self._state.is_last_micro_batch = is_last
+            self._take_part(window, is_last, log)
+        else:
+            self._micro_batch(batch, batch_idx, window, is_last, log)
+
     def _take_part(self, window: _Window | None, is_last: bool, log: Log | None) -> None:
         """Carry out a micro-batch in which this process has nothing to compute. Its hooks are not called."""
         assert window is not None and self._agreement is not None, "one process has all rows"
@@ -201,13 +211,15 @@ class Step:
             self._complete(log)
 
     def _split_micro_batch(
-        self, splitting: Splitting, batch: Any, batch_idx: int, window: _Window, is_last: bool, log: Log | None
+        self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None
     ) -> None:
         """Do the same as `_micro_batch`, in several parts if memory runs out.
 
         The gradients of several processes are averaged after the last micro-batch of the window, because a process may
         repeat a backward.
         """
+        splitting = self._splitting
+        assert splitting is not None and window is not None, "run makes a window for splitting"
         trainer, model, state, agreement = self._trainer, self._model, self._state, self._agreement
         state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
         state.is_padding = is_padding = type(batch) is Padding

@@ -29,8 +29,8 @@ _UNUSED = "Expected to have finished reduction in the prior iteration"
 class Replicated:
     """Trains a copy of the model in each process.
 
-    A backward in `synchronised` averages the gradients over the processes. The wrapper around the model is private, so
-    that names of parameters, hooks and checkpoints are those of the model itself.
+    A backward in `synchronised` averages the gradients over the processes. The wrapper around the model is private.
+    Therefore parameters keep their names, and hooks and checkpoints see the model itself.
 
     The wrapper is built before the first step. It is built again if the set of trained parameters has changed.
 
