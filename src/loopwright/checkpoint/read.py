@@ -14,7 +14,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
-from loopwright.checkpoint.encode import decode
+from loopwright.checkpoint.encode import MAX_DEPTH, decode
 from loopwright.checkpoint.files import (
     MAX_STATE_BYTES,
     MAX_STATE_COMMAS,
@@ -29,7 +29,7 @@ from loopwright.checkpoint.files import (
     read_manifest,
     verify_file,
 )
-from loopwright.checkpoint.outline import outline_fault
+from loopwright.checkpoint.outline import outline, outline_fault
 from loopwright.errors import CheckpointError
 
 _PARTS = {"model", "optimizer", "state", "outline"}
@@ -111,9 +111,12 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
     if not isinstance(trees, dict) or not _PARTS - {"optimizer"} <= trees.keys() <= _PARTS:
         raise fault(path, STATE, f"expected the keys {', '.join(sorted(_PARTS))}")
     expected = trees.pop("outline")
-    problem = outline_fault(trees, expected)
+    try:
+        problem = outline_fault(outline(trees), expected)
+    except RecursionError:
+        problem = f"more than {MAX_DEPTH} levels of nested lists and objects"
     if problem is not None:
-        raise fault(path, STATE, problem)
+        raise fault(path, STATE, problem.removeprefix("."))
     return trees
 
 
