@@ -84,8 +84,8 @@ def add_saved_groups(
     if not all(isinstance(group, list) and group for group in added) or not is_known or len({*flat}) < len(flat):
         return
     options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
-    form = {"optimizer": {"param_groups": [None] * num_groups + [options] * len(added)}}
-    check_form(form, saved, may_hold_more=["optimizer"])
+    groups = [None] * num_groups + [{**options, "*": None}] * len(added)
+    check_form({"optimizer": {"param_groups": groups, "*": None}}, saved)
     for group_names, group in zip(added, saved["optimizer"]["param_groups"][num_groups:], strict=True):
         try:
             optimizer.add_param_group({**group, "params": [parameters[name] for name in group_names]})
