@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from torch.optim.swa_utils import SWALR
 
+from loopwright.engine.state import loading
 from loopwright.engine.state_check import check_form
-from loopwright.errors import CheckpointError, SettingError, on_one_line
+from loopwright.errors import SettingError
 
 # Schedulers that need more than the rate of a group, by the entries that they keep in a group.
 _NEED_ENTRIES = ((OneCycleLR, ("initial_lr", "max_lr", "min_lr")), (SWALR, ("initial_lr", "swa_lr")))
@@ -87,11 +88,8 @@ def add_saved_groups(
     groups = [None] * num_groups + [{**options, "*": None}] * len(added)
     check_form({"optimizer": {"param_groups": groups, "*": None}}, saved)
     for group_names, group in zip(added, saved["optimizer"]["param_groups"][num_groups:], strict=True):
-        try:
+        with loading("optimizer", "a parameter group cannot be added"):
             optimizer.add_param_group({**group, "params": [parameters[name] for name in group_names]})
-        except (TypeError, ValueError, LookupError) as error:
-            problem = on_one_line(f"{type(error).__name__}: {error}", 200)
-            raise CheckpointError(f"optimizer: a parameter group cannot be added ({problem}).") from error
 
 
 def _with_base_rates(schedulers: Sequence[Any]) -> Iterator[Any]:

@@ -59,18 +59,18 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
         CheckpointError: if an entry cannot be loaded. The message names the entry.
     """
     assert parts.optimizer is not None, "fit checks that there is an optimizer"
-    with _loading("optimizer"):
+    with loading("optimizer"):
         load_optimizer(parts.optimizer, saved["optimizer"])
     if parts.scaling is not None:
-        with _loading("scaling"):
+        with loading("scaling"):
             parts.scaling.load_state_dict(saved["scaling"])
     for index, (scheduler, state) in enumerate(zip(parts.schedulers, saved["schedulers"], strict=True)):
         made = scheduler.state_dict()
         of_total = {key: made[key] for key in _MADE_OF_TOTAL if key in made}
-        with _loading(f"schedulers[{index}]"):
+        with loading(f"schedulers[{index}]"):
             scheduler.load_state_dict({**state, **of_total})
     for index, ((scheduler, _), state) in enumerate(zip(parts.monitored, saved["monitored"], strict=True)):
-        with _loading(f"monitored[{index}]"):
+        with loading(f"monitored[{index}]"):
             scheduler.load_state_dict(state)
     position = saved["position"]
     parts.state.global_step = position["global_step"]
@@ -78,9 +78,9 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
     parts.state.micro_batch_index = position["micro_batch_index"]
     parts.state.validated = (position["global_step"], position["num_validated"])
     if saved["data"] is not None and parts.data is not None:
-        with _loading("data"):
+        with loading("data"):
             parts.data.load_state_dict(saved["data"])
-    with _loading("metrics"):
+    with loading("metrics"):
         parts.log.load_state_dict(saved["metrics"])
     if "train_sums" not in saved["metrics"]:
         _log.warning(
@@ -89,26 +89,29 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
             position["global_step"],
         )
     for name, callback in stateful_callbacks(parts.callbacks).items():
-        with _loading(f"callbacks.{name}"):
+        with loading(f"callbacks.{name}"):
             callback.load_state_dict(saved["callbacks"][name])
     for name, logger in stateful_loggers(parts.callbacks).items():  # a logger without a saved state is accepted
         if name in saved["loggers"]:
-            with _loading(f"loggers.{name}"):
+            with loading(f"loggers.{name}"):
                 logger.load_state_dict(saved["loggers"][name])
-    with _loading("streams"):
+    with loading("streams"):
         parts.streams.load_state_dict(saved["streams"])
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Convert an exception of ``load_state_dict`` into a `CheckpointError` that names the entry ``name``."""
+def loading(name: str, problem: str = "cannot be loaded", remedy: str = "") -> Iterator[None]:
+    """Convert an exception into a `CheckpointError` with the message ``name: problem (exception)remedy.``.
+
+    ``load_state_dict`` raises such exceptions for a state that it cannot use.
+    """
     try:
         yield
     except (CheckpointError, SettingError):
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, OSError) as error:
-        problem = on_one_line(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"{name}: cannot be loaded ({problem}).") from error
+        text = on_one_line(f"{type(error).__name__}: {error}", 200)
+        raise CheckpointError(f"{name}: {problem} ({text}){remedy}.") from error
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
