@@ -165,8 +165,9 @@ def _compare(form: Any, saved: Any, path: str) -> list[str]:
             near = nearest(missing[0], [name[:_MAX_CHARACTERS] for name in unknown[:_MAX_COMPARED]])
             hint = f" (nearest: {on_one_line(near)})" if near else ""
             raise _refusal(f"{path}.{missing[0]}", f"missing in the checkpoint{hint}")
-        if unknown and not ("*" in form and all(isinstance(name, str) for name in saved)):
-            raise _refusal(f"{path}.{unknown[0]}", "not in this run")
+        refused = [name for name in saved if name not in form and not ("*" in form and isinstance(name, str))]
+        if refused:
+            raise _refusal(f"{path}.{refused[0]}", "not in this run")
         names = [name for name in {**form, **saved} if name in saved]
         entries = [(form.get(name, form.get("*")), saved[name], f"{path}.{name}") for name in names]
     elif isinstance(form, list | tuple) and isinstance(saved, list | tuple) and len(form) == len(saved):
