@@ -128,8 +128,6 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
         "data": None if own["data"] is None else {"dataloader": None, "streams": None},
         **({"scaling": own["scaling"]} if "scaling" in own else {}),
         # Another version of an optimizer, a scheduler or a logger may have saved more entries.
-        "schedulers": [_scalars(state) for state in own["schedulers"]],
-        "monitored": [_scalars(state) for state in own["monitored"]],
         "optimizer": dict.fromkeys(["param_groups", *own["optimizer"], "*"])
         | {
             "param_groups": [
@@ -137,6 +135,8 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
             ],
             "state": dict.fromkeys(indices, dict),
         },
+        "schedulers": [_scheduler_form(state) for state in own["schedulers"]],
+        "monitored": [_scheduler_form(state) for state in own["monitored"]],
         "parameters": [[frozenset({name}) for name in names] for names in parameters],
         "callbacks": dict.fromkeys(own["callbacks"], dict),
         "loggers": {"*": None} | {name: dict.fromkeys([*state, "*"]) for name, state in own["loggers"].items()},
@@ -146,10 +146,13 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
     }
 
 
-def _scalars(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace lists and mappings in the state of a scheduler by None, which accepts any value, as they may grow."""
-    scalars = {name: None if isinstance(each, list | tuple | Mapping) else each for name, each in state.items()}
-    return {**scalars, "*": None}
+def _scheduler_form(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template of a scheduler. Its lists and mappings accept any value, as they may grow.
+
+    Only ``base_lrs`` must have one rate for each parameter group. A group without a rate would keep its ``lr``.
+    """
+    free = [name for name, each in state.items() if isinstance(each, list | tuple | Mapping) and name != "base_lrs"]
+    return {**state, **dict.fromkeys([*free, "*"])}
 
 
 def _compare(form: Any, saved: Any, path: str) -> list[str]:
