@@ -182,7 +182,7 @@ def test_malformed_state_is_refused(save: Saver, trees: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("num", [110, 200, 900])
+@pytest.mark.parametrize("num", [110, 200, 900, 5000])
 def test_a_deep_structure_is_refused(save: Saver, num: int) -> None:
     path = save(1)
     deep, deep_outline = "[" * num + "]" * num, "[" * (num - 1) + "0" + "]" * (num - 1)

@@ -307,9 +307,10 @@ def test_a_directory_that_holds_a_run_is_refused(small: Cli, recorded: Path) -> 
     assert _summary(recorded) == before
 
 
-def test_several_processes_are_refused(small: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_environment_of_a_launcher_is_refused(small: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert small().err == "WORLD_SIZE='2': expected 1; training in several processes is not supported yet.\n"
+    expected = "expected a whole number from 0 to 1, which the launcher of several processes sets"
+    assert small().err == f"RANK is not set: {expected}.\n"
 
 
 def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> None:

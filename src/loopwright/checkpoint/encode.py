@@ -115,7 +115,9 @@ class _Encoder:
         if isinstance(value, numpy.generic) and not isinstance(value, str):
             return {"~numpy": [self._numpy_dtype(value, path), value.tobytes().hex()]}
         if isinstance(value, str):
-            return _encode_str(str.__str__(value))
+            text = str.__str__(value)
+            # JSON would join two adjacent lone surrogates into one character.
+            return {"~str": [*map(ord, text)]} if any("\ud800" <= char <= "\udfff" for char in text) else text
         if isinstance(value, int):
             number = int(value)
             if number.bit_length() > _MAX_BITS:
@@ -212,13 +214,6 @@ class _Encoder:
         return SettingTypeError(setting, f": expected {expected}{got}.")
 
 
-def _encode_str(text: str) -> Any:
-    # JSON would join two adjacent lone surrogates into one character.
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        return {"~str": [ord(char) for char in text]}
-    return text
-
-
 def _order_in_memory(tensor: Tensor) -> list[int] | None:
     """Return the dimensions from outermost to innermost in memory, or None for a contiguous or non-dense tensor."""
     if tensor.is_contiguous():
@@ -309,9 +304,7 @@ class _Decoder:
         tensor = self.decode(tagged, depth + 1)
         if not isinstance(tensor, Tensor) or sorted(order) != list(range(tensor.ndim)):
             raise ValueError(f"expected a permutation of the tensor's dimensions, not {order}")
-        if not tensor.permute(
-            order
-        ).is_contiguous():  # This is the first reference. Later references find the permuted tensor in `used`.
+        if not tensor.permute(order).is_contiguous():  # the first reference; later ones find the permuted tensor
             inverse = [order.index(dim) for dim in range(tensor.ndim)]
             tensor = tensor.permute(order).contiguous().permute(inverse)
             self.used[next(iter(tagged.values()))] = tensor

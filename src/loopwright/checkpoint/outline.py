@@ -1,6 +1,6 @@
 """`outline` records the names and lengths in a tree of JSON values.
 
-`outline_fault` compares JSON values with an outline, and describes the first difference.
+`outline_fault` compares the outlines of two trees, and describes the first difference.
 
 Some mappings have arbitrary keys, such as a run's metrics or a callback's state. `decode` cannot detect that such a key
 is missing. A checkpoint therefore stores an outline of its JSON values, and loading compares the values with it.
@@ -9,6 +9,8 @@ is missing. A checkpoint therefore stores an outline of its JSON values, and loa
 from __future__ import annotations
 
 from typing import Any
+
+_NOTHING = object()  # in place of the outline of a name that is missing
 
 
 def outline(tree: object) -> Any:
@@ -30,32 +32,22 @@ def outline(tree: object) -> Any:
     return None
 
 
-def outline_fault(tree: object, expected: object) -> str | None:
-    """Describe the first difference between JSON values and an outline, with its path. Return None if they match."""
-    # A loop, not recursion: a damaged file may be nested deeper than Python's recursion limit.
-    pending: list[tuple[str, Any, Any]] = [("", tree, expected)]
-    while pending:
-        path, value, outlined = pending.pop()
-        if isinstance(value, dict) and isinstance(outlined, dict):
-            for name in (*outlined, *value):
-                if name not in value or name not in outlined:
-                    return f"{_join(path, name)}: {'unexpected' if name in value else 'missing'}"
-            pending += [(_join(path, name), value[name], outlined[name]) for name in reversed(value)]
-        elif isinstance(value, list) and isinstance(outlined, int | list):
-            num_saved = outlined if isinstance(outlined, int) else len(outlined)
-            if len(value) != num_saved:
-                return f"{path}: {len(value)} items, but {num_saved} were saved"
-            entries = [None] * num_saved if isinstance(outlined, int) else outlined
-            pending += [(f"{path}[{i}]", value[i], entries[i]) for i in reversed(range(num_saved))]
-        elif isinstance(value, dict | list) or outlined is not None:
-            kind = "a list" if isinstance(outlined, int) else _kind(outlined)  # an outline may be the length of a list
-            return f"{path}: expected {kind}, found {_kind(value)}"
+def outline_fault(found: Any, expected: Any) -> str | None:
+    """Describe the first difference between two outlines, with its path. Return None if they are equal."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        pairs = ((f".{key}", found.get(key, _NOTHING), expected.get(key, _NOTHING)) for key in {**expected, **found})
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = ((f"[{index}]", *pair) for index, pair in enumerate(zip(found, expected, strict=True)))
+    else:
+        return None if found == expected else f": expected {_kind(expected)}, found {_kind(found)}"
+    for step, *pair in pairs:
+        fault = outline_fault(*pair)
+        if fault is not None:
+            return step + fault
     return None
 
 
-def _kind(value: object) -> str:
-    return "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else "a scalar"
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _kind(outlined: object) -> str:
+    if isinstance(outlined, int | list):
+        return f"a list of {outlined} scalars" if isinstance(outlined, int) else f"a list of {len(outlined)} values"
+    return "an object" if isinstance(outlined, dict) else "nothing" if outlined is _NOTHING else "a scalar"

@@ -14,7 +14,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
-from loopwright.checkpoint.encode import decode
+from loopwright.checkpoint.encode import MAX_DEPTH, decode
 from loopwright.checkpoint.files import (
     MAX_STATE_BYTES,
     MAX_STATE_COMMAS,
@@ -29,7 +29,7 @@ from loopwright.checkpoint.files import (
     read_manifest,
     verify_file,
 )
-from loopwright.checkpoint.outline import outline_fault
+from loopwright.checkpoint.outline import outline, outline_fault
 from loopwright.errors import CheckpointError
 
 _PARTS = {"model", "optimizer", "state", "outline"}
@@ -60,7 +60,7 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
     state = {"model": _decode(path, MODEL, trees["model"], manifest)}
-    if weights_only and isinstance(trees["state"], dict) and trees["state"].get("buffers") == {}:
+    if weights_only and trees["state"].get("buffers") == {}:
         return Checkpoint(path, manifest.step, {**state, "buffers": {}}, manifest)
     rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
     if weights_only:
@@ -81,8 +81,6 @@ def read_entries(path: Path, names: Collection[str]) -> Checkpoint:
     """
     manifest = read_manifest(path)
     tree = _read_trees(path, manifest)["state"]
-    if not isinstance(tree, dict):
-        raise fault(path, STATE, f"expected a JSON object with the values for {STATE_TENSORS}")
     try:
         state = {name: decode(tree[name], {}) for name in names if name in tree}
     except CheckpointError as error:
@@ -111,9 +109,14 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
     if not isinstance(trees, dict) or not _PARTS - {"optimizer"} <= trees.keys() <= _PARTS:
         raise fault(path, STATE, f"expected the keys {', '.join(sorted(_PARTS))}")
     expected = trees.pop("outline")
-    problem = outline_fault(trees, expected)
+    try:
+        problem = outline_fault(outline(trees), expected)
+    except RecursionError:
+        problem = f"more than {MAX_DEPTH} levels of nested lists and objects"
     if problem is not None:
-        raise fault(path, STATE, problem)
+        raise fault(path, STATE, problem.removeprefix("."))
+    if not isinstance(trees["state"], dict):
+        raise fault(path, STATE, f"expected a JSON object with the values for {STATE_TENSORS}")
     return trees
 
 

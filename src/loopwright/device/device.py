@@ -55,6 +55,8 @@ def read_waits(given: object) -> Waits:
     Raises:
         SettingError: if a name or a value is wrong.
     """
+    if given is None:
+        return Waits()
     if not isinstance(given, Mapping):
         raise refuse_type("waits", given, "a mapping with timeout_seconds and grace_seconds")
     names = [field.name for field in fields(Waits)]

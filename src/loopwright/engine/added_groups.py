@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from torch.optim.swa_utils import SWALR
 
+from loopwright.engine.state import loading
 from loopwright.engine.state_check import check_form
-from loopwright.errors import CheckpointError, SettingError, on_one_line
+from loopwright.errors import SettingError
 
 # Scheduler classes, each with the entries that the scheduler reads from a parameter group besides ``lr``.
 _NEED_ENTRIES = ((OneCycleLR, ("initial_lr", "max_lr", "min_lr")), (SWALR, ("initial_lr", "swa_lr")))
@@ -85,14 +86,11 @@ def add_saved_groups(
     if not all(isinstance(group, list) and group for group in added) or not is_known or len({*flat}) < len(flat):
         return
     options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
-    form = {"optimizer": {"param_groups": [None] * num_groups + [options] * len(added)}}
-    check_form(form, saved, may_hold_more=["optimizer"])
+    groups = [None] * num_groups + [{**options, "*": None}] * len(added)
+    check_form({"optimizer": {"param_groups": groups, "*": None}}, saved)
     for group_names, group in zip(added, saved["optimizer"]["param_groups"][num_groups:], strict=True):
-        try:
+        with loading("optimizer", "a parameter group cannot be added"):
             optimizer.add_param_group({**group, "params": [parameters[name] for name in group_names]})
-        except (TypeError, ValueError, LookupError) as error:
-            problem = on_one_line(f"{type(error).__name__}: {error}", 200)
-            raise CheckpointError(f"optimizer: a parameter group cannot be added ({problem}).") from error
 
 
 def _with_base_rates(schedulers: Sequence[Any]) -> Iterator[Any]:

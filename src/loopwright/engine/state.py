@@ -105,15 +105,18 @@ def apply_state(parts: Parts, saved: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
-    """Convert an exception of ``load_state_dict`` into a `CheckpointError` that names the entry ``name``."""
+def loading(name: str, problem: str = "cannot be loaded", remedy: str = "") -> Iterator[None]:
+    """Convert an exception into a `CheckpointError` with the message ``name: problem (exception)remedy.``.
+
+    ``load_state_dict`` raises such exceptions for a state that it cannot use.
+    """
     try:
         yield
     except (CheckpointError, SettingError):
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, OSError) as error:
-        problem = on_one_line(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"{name}: cannot be loaded ({problem}).") from error
+        text = on_one_line(f"{type(error).__name__}: {error}", 200)
+        raise CheckpointError(f"{name}: {problem} ({text}){remedy}.") from error
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any
 
@@ -29,8 +29,6 @@ SCALAR = bool | int | float | str | None
 BUFFER = Tensor | None
 _WORDS: Mapping[object, str] = {dict: "a mapping", SCALAR: "a number, string, bool or null", BUFFER: "a tensor or null"}
 
-# Another version of an optimizer, a scheduler or a logger may have saved more entries. A warning lists these entries.
-_MAY_HOLD_MORE = ("optimizer", "schedulers", "monitored", "loggers")
 # A logger may be new in this run. A parameter has no state in the optimizer before its first gradient. An older
 # checkpoint lacks the device, the precision, the mode of the monitored metric, and the sums of the training metrics.
 _MAY_LACK = ("loggers", "optimizer.state", "metrics", "settings.device", "settings.precision")
@@ -60,7 +58,7 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
     form = _form_of(parts, parameters, step)
     if "splitting" in saved:
         form["splitting"] = {"num_parts": NUM_PARTS}
-    unknown = check_form(form, saved, may_hold_more=_MAY_HOLD_MORE)
+    unknown = check_form(form, saved)
     if (form["data"] is None) != (saved["data"] is None):
         which = "this run" if saved["data"] is None else "the saved run"
         raise _refusal("data", f"only the training dataloader of {which} has a state")
@@ -76,7 +74,7 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
         _log.warning("The checkpoint of step %d has entries that this run does not have: %s%s.", step, names, more)
 
 
-def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more: Sequence[str] = ()) -> list[str]:
+def check_form(form: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     """Compare a state with a template (``form``), and refuse the state at the first entry that does not match.
 
     Top-level entries that the template lacks are not checked. A value in the template describes the accepted values:
@@ -84,15 +82,15 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
     - a finite number accepts finite numbers; inf and NaN accept all numbers; integers must have at most 64 bits;
     - a string accepts strings; a bool accepts bools and None; a tensor accepts tensors of equal shape and dtype;
     - a NumPy scalar accepts numbers or bools of any type; a NumPy array accepts arrays of equal shape and dtype;
-    - a type accepts its instances; a range or frozenset accepts its members; None accepts any value.
+    - a type accepts its instances; a range or frozenset accepts its members; None accepts any value;
+    - a mapping accepts mappings with the same names; its value at the key ``*`` accepts the values of other names.
 
     Args:
         form: template of the state.
         saved: state of a checkpoint.
-        may_hold_more: prefixes of paths. A mapping whose path has such a prefix may have names that the template lacks.
 
     Returns:
-        The paths of the names that only the state has.
+        The paths of the names that only the state has, which a ``*`` in the template accepts.
 
     Raises:
         CheckpointError: if an entry is missing or is not accepted. The message contains the path of the first such
@@ -102,12 +100,7 @@ def check_form(form: Mapping[str, Any], saved: Mapping[str, Any], may_hold_more:
     if missing:
         names = ", ".join(missing)
         raise CheckpointError(f"holds no {names}; expected the checkpoint of a fit; init_from loads only the weights.")
-    unknown = [path for name in form for path in _compare(form[name], saved[name], name)]
-    for path in unknown:
-        is_no_parameter = path.startswith("optimizer.state.")
-        if is_no_parameter or not path.startswith(tuple(may_hold_more)):
-            raise _refusal(path, "not in this run")
-    return unknown
+    return [path for name in form for path in _compare(form[name], saved[name], name)]
 
 
 def position_form(step: int, num_batches: int | None = None) -> dict[str, range]:
@@ -137,48 +130,60 @@ def _form_of(parts: Parts, parameters: list[list[str]], step: int) -> dict[str, 
         "settings": dict.fromkeys(own["settings"], SCALAR),
         "data": None if own["data"] is None else {"dataloader": None, "streams": None},
         **({"scaling": own["scaling"]} if "scaling" in own else {}),
-        "schedulers": [_scalars(state) for state in own["schedulers"]],
-        "monitored": [_scalars(state) for state in own["monitored"]],
-        "optimizer": {
-            **dict.fromkeys(own["optimizer"]),
+        # Another version of an optimizer, a scheduler or a logger may have saved more entries.
+        "optimizer": dict.fromkeys(["param_groups", *own["optimizer"], "*"])
+        | {
+            "param_groups": [
+                {**group, "params": [range(i, i + 1) for i in group["params"]], "*": None} for group in groups
+            ],
             "state": dict.fromkeys(indices, dict),
-            "param_groups": [group | {"params": [range(i, i + 1) for i in group["params"]]} for group in groups],
         },
+        "schedulers": [_scheduler_form(state) for state in own["schedulers"]],
+        "monitored": [_scheduler_form(state) for state in own["monitored"]],
         "parameters": [[frozenset({name}) for name in names] for names in parameters],
         "callbacks": dict.fromkeys(own["callbacks"], dict),
-        "loggers": {name: dict.fromkeys(state) for name, state in own["loggers"].items()},
+        "loggers": {"*": None} | {name: dict.fromkeys([*state, "*"]) for name, state in own["loggers"].items()},
         "streams": own["streams"] | {"seed": COUNT},
         "metrics": dict.fromkeys(own["metrics"]),
         "buffers": dict,
     }
 
 
-def _scalars(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace lists and mappings in the state of a scheduler by None, which accepts any value, as they may grow."""
-    return {name: None if isinstance(value, list | tuple | Mapping) else value for name, value in state.items()}
+def _scheduler_form(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template of a scheduler. Its lists and mappings accept any value, as they may grow.
+
+    Only ``base_lrs`` must have one rate for each parameter group. A group without a rate would keep its ``lr``.
+    """
+    free = [name for name, each in state.items() if isinstance(each, list | tuple | Mapping) and name != "base_lrs"]
+    return {**state, **dict.fromkeys([*free, "*"])}
 
 
 def _compare(form: Any, saved: Any, path: str) -> list[str]:
     """Compare a saved state with its template. Return the paths of the names that only the saved state has."""
     if form is None or (saved is None and (isinstance(form, bool) or path in _MAY_BE_NULL)):
         return []
+    unknown: list[str] = []
     if isinstance(form, Mapping) and isinstance(saved, Mapping):
         unknown = [str(name) for name in saved if name not in form]
-        missing = [str(name) for name in form if name not in saved and not f"{path}.{name}".startswith(_MAY_LACK)]
+        needed = [name for name in form if name != "*" and not f"{path}.{name}".startswith(_MAY_LACK)]
+        missing = [str(name) for name in needed if name not in saved]
         if missing:
             near = nearest(missing[0], [name[:_MAX_CHARACTERS] for name in unknown[:_MAX_COMPARED]])
             hint = f" (nearest: {on_one_line(near)})" if near else ""
             raise _refusal(f"{path}.{missing[0]}", f"missing in the checkpoint{hint}")
-        pairs = [(form[name], saved[name], f"{path}.{name}") for name in form if name in saved]
-        return [f"{path}.{name}" for name in unknown] + [found for pair in pairs for found in _compare(*pair)]
-    if isinstance(form, list | tuple) and isinstance(saved, list | tuple) and len(form) == len(saved):
-        pairs = [(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(form, saved, strict=True))]
-        return [found for pair in pairs for found in _compare(*pair)]
-    if not _accepts(form, saved):
-        is_shown = isinstance(saved, int | float | str)
-        given = on_one_line(repr(saved), _MAX_CHARACTERS) if is_shown else _kind(saved)
+        refused = [name for name in saved if name not in form and not ("*" in form and isinstance(name, str))]
+        if refused:
+            raise _refusal(f"{path}.{refused[0]}", "not in this run")
+        names = [name for name in {**form, **saved} if name in saved]
+        entries = [(form.get(name, form.get("*")), saved[name], f"{path}.{name}") for name in names]
+    elif isinstance(form, list | tuple) and isinstance(saved, list | tuple) and len(form) == len(saved):
+        entries = [(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(form, saved, strict=True))]
+    elif _accepts(form, saved):
+        return []
+    else:
+        given = on_one_line(repr(saved), _MAX_CHARACTERS) if isinstance(saved, int | float | str) else _kind(saved)
         raise _refusal(path, f"{given}, expected {_kind(form)}")
-    return []
+    return [*(f"{path}.{name}" for name in unknown), *(each for entry in entries for each in _compare(*entry))]
 
 
 def _accepts(form: Any, saved: Any) -> bool:

@@ -148,7 +148,7 @@ def saved_plan(checkpoint: Checkpoint) -> Mapping[str, Any]:
     with naming(checkpoint.path):
         if saved is None:
             raise CheckpointError("was saved before the first fit; expected a checkpoint that a fit has saved.")
-        check_form({"plan": _scalars(saved) | steps}, checkpoint.state)
+        check_form({"plan": {**steps, "*": SCALAR}}, checkpoint.state)
     return {**ADDED_SETTINGS, **saved}
 
 
@@ -159,7 +159,7 @@ def saved_seed(checkpoint: Checkpoint) -> int:
         CheckpointError: if the checkpoint has no seed.
     """
     with naming(checkpoint.path):
-        check_form({"streams": {"seed": COUNT}}, checkpoint.state, may_hold_more=["streams"])
+        check_form({"streams": {"seed": COUNT, "*": None}}, checkpoint.state)
     seed: int = checkpoint.state["streams"]["seed"]
     return seed
 
@@ -173,7 +173,7 @@ def changed_settings(parts: Parts, checkpoint: Checkpoint) -> list[str]:
         CheckpointError: if the checkpoint has no settings.
     """
     with naming(checkpoint.path):
-        check_form({"settings": _scalars(checkpoint.state.get("settings"))}, checkpoint.state)
+        check_form({"settings": {"*": SCALAR}}, checkpoint.state)
     saved = checkpoint.state["settings"]
     own = run_settings(parts) | {"device": None}  # a device that the user chose may differ
     return [*settings_differences(saved, own), *changed_device(parts, saved)]
@@ -195,8 +195,8 @@ def rest_of_run(checkpoint: Checkpoint, saved: Mapping[str, Any], whole: Plan, m
     own = whole.settings()
     names = [name for name in own if not name.startswith(("validate.", "downstream."))]
     with naming(checkpoint.path):
-        form = {"plan": dict.fromkeys(names), "position": position_form(checkpoint.step)}
-        check_form(form, {**checkpoint.state, "plan": saved}, may_hold_more=["plan"])
+        form = {"plan": dict.fromkeys([*names, "*"]), "position": position_form(checkpoint.step)}
+        check_form(form, {**checkpoint.state, "plan": saved})
     differences = [*more, *plan_differences(saved, own)]
     if differences:
         raise SettingError(
@@ -288,11 +288,6 @@ def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
         notes = load_weights(parts.model, state["model"], buffers)
     if notes:
         _log.warning("%s: replaces buffers of another shape or dtype: %s.", checkpoint.path, "; ".join(notes))
-
-
-def _scalars(saved: object) -> dict[str, object]:
-    """Return a template for `check_form` that accepts mappings of the names in ``saved`` to JSON scalars."""
-    return {name: SCALAR for name in saved if isinstance(name, str)} if isinstance(saved, Mapping) else {}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from loopwright.checkpoint import (
     plain_parameters,
 )
 from loopwright.engine.parts import Parts
-from loopwright.engine.state import load_optimizer
+from loopwright.engine.state import load_optimizer, loading
 from loopwright.errors import CheckpointError, SettingError, on_one_line, refuse_type
 from loopwright.trainer.ranked_saving import Saver
 from loopwright.trainer.resume import find_run, naming, read_run
@@ -162,15 +162,13 @@ def _saved_states(saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the state of each parameter in the saved optimizer, by the name of the parameter."""
     if not isinstance(saved.get("optimizer"), dict):
         raise CheckpointError(f"contains no state of an optimizer; {_WEIGHTS_ONLY}.")
-    try:
+    with loading("optimizer", "its state is malformed", f"; {_WEIGHTS_ONLY}"):
         states, groups = saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
         indices = [index for group in groups for index in group["params"]]
         names = [name for group in saved["parameters"] for name in group]
         found = {name: states[index] for name, index in zip(names, indices, strict=True) if index in states}
-    except (LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the state of its optimizer is malformed; {_WEIGHTS_ONLY}.") from error
-    if not all(isinstance(name, str) for name in names) or not all(isinstance(each, dict) for each in found.values()):
-        raise CheckpointError(f"the state of its optimizer is malformed; {_WEIGHTS_ONLY}.")
+        if not all(isinstance(name, str) and isinstance(found.get(name, {}), dict) for name in names):
+            raise TypeError("expected a name and a mapping for each parameter")
     return found
 
 
@@ -204,11 +202,8 @@ def _load_states(model: nn.Module, optimizer: Optimizer, states: Mapping[str, An
     indices = [index for group in own["param_groups"] for index in group["params"]]
     names = [name for group in parameter_names(model, optimizer) for name in group]
     pairs = zip(names, indices, strict=True)
-    try:
+    with loading("optimizer", "its state cannot be loaded", f"; {_WEIGHTS_ONLY}"):
         load_optimizer(optimizer, {**own, "state": {index: states[name] for name, index in pairs if name in states}})
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        problem = on_one_line(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"the state of the optimizer cannot be loaded ({problem}); {_WEIGHTS_ONLY}.") from error
     others = [name for name in names if name not in states]
     return [f"without a state in the optimizer: {_names(others)}"] if others and states else []
 

@@ -1,4 +1,4 @@
-"""Run directories are never shared by two runs, but shared by the processes of one run."""
+"""Run directories are never shared by two runs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ print(rundir.allocate("same", is_sweep=False))
 """
 
 
-def _start(cwd: Path, **environ: str) -> subprocess.Popen[str]:
+def _start(cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", _ALLOCATE],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environ},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -61,26 +61,13 @@ def test_an_existing_directory_is_not_used_again(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(directory, "datetime", frozen)
     monkeypatch.setattr(directory.secrets, "token_hex", lambda num_bytes: next(ids))
-    made = [allocate("same", is_sweep=False, environ={}).name for _ in range(2)]
+    made = [allocate("same", is_sweep=False).name for _ in range(2)]
     assert made == ["2026-01-02_03-04-05_aaaaaa", "2026-01-02_03-04-05_bbbbbb"]
-
-
-def test_the_processes_of_one_torchrun_share_a_directory(tmp_path: Path) -> None:
-    launch = {"WORLD_SIZE": "3", "TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
-    made = _release([_start(tmp_path, RANK=str(rank), **launch) for rank in (2, 1, 0)])
-    assert len(set(made)) == 1
-    assert len([path for path in (tmp_path / "outputs" / "same").iterdir() if path.is_dir()]) == 1
-
-
-def test_several_machines_need_a_typed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingError, match=r"hydra\.run\.dir=DIR"):
-        allocate("x", is_sweep=False, environ={"WORLD_SIZE": "2", "RANK": "0", "GROUP_WORLD_SIZE": "2"})
 
 
 def test_the_directory_of_a_sweep_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert allocate("x", is_sweep=True, environ={}).name.endswith("_sweep")
+    assert allocate("x", is_sweep=True).name.endswith("_sweep")
 
 
 def test_a_typed_directory_is_used_exactly_unless_it_holds_a_run(tmp_path: Path) -> None:

@@ -92,13 +92,15 @@ def make_trainer(
         callbacks: additional callbacks by name.
     """
     make_model = factory(job.built_from["model"], trust, "model")
+    device = objects.device
+    if device.num_processes > 1:  # A trainer refuses this number unless it was started, as for a job that trains.
+        device = replace(device, num_processes=1)
     return Trainer(
         model=cast(Callable[[], nn.Module], make_model),  # the trainer checks the class of the model
         optimizer=objects.optimizer,
         schedulers=objects.schedulers,
         loop=objects.loop,
-        # A trainer refuses several processes that were not started. They were started if the job asks for them.
-        device=replace(objects.device, num_processes=1),
+        device=device,
         precision=objects.precision,
         checkpoint=None if run_dir is None else objects.checkpointing,
         callbacks={**objects.callbacks, **(callbacks or {})},

@@ -46,7 +46,16 @@ _METRICS = ("objective", "objective_mode", "checkpoint.monitor", "checkpoint.mod
 _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
 _BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _INTERVALS = ("loop.eval_frequency", "checkpoint.every_n_steps")
-_OTHERS = ("data.num_workers", "device.kind", "callbacks.time_limit.minutes", "max_restarts")
+_OTHERS = (
+    "data.num_workers",
+    "device.kind",
+    "device.num_processes",
+    "device.strategy",
+    "device.waits.timeout_seconds",
+    "device.waits.grace_seconds",
+    "callbacks.time_limit.minutes",
+    "max_restarts",
+)
 _MAY_CHANGE = (*_LENGTHS, *_KEPT, *_METRICS, *_OTHERS)
 
 
