@@ -21,17 +21,17 @@ _RUN_FILES = ("config.yaml", "summary.json", "data.json", "checkpoints", "multir
 def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.environ) -> Path:
     """Create ``outputs/<name>/<date>_<time>_<id>`` and return its relative path. For a sweep, append ``_sweep``.
 
-    Under torchrun, the process with rank 0 creates the directory and writes the directory's name to a small file in
-    ``outputs/<name>``. The other processes read this file.
+    Under torchrun, the process with rank 0 creates the directory and writes the name of the directory to a file
+    ``outputs/<name>/.launch-<hash>``. All other processes wait for this file and read the name.
 
     Args:
-        name: name of the run, which `JobSettings` has checked.
+        name: name of the run, already checked by `JobSettings`.
         is_sweep: whether the directory will contain the directories of the jobs of a sweep.
-        environ: environment variables, in which torchrun sets the rank.
+        environ: environment variables, including the rank that torchrun sets.
 
     Raises:
-        SettingError: if ``outputs/<name>`` cannot be created, or if torchrun started processes on several machines,
-            which may have no shared disk.
+        SettingError: if ``outputs/<name>`` cannot be created, or if torchrun started processes on several machines.
+            Several machines may have no shared disk for the file.
         OSError: if the directory cannot be created in ``outputs/<name>``.
         TimeoutError: if the process with rank 0 creates no directory within 60 s.
     """
@@ -45,10 +45,10 @@ def allocate(name: str, *, is_sweep: bool, environ: Mapping[str, str] = os.envir
 
 
 def use(setting: str, directory: str) -> Path:
-    """Return the path that the user typed for a run directory. Create the directory if it does not exist.
+    """Create the run directory that the user typed, if it does not exist, and return its path.
 
     Args:
-        setting: name of the setting that contains the path, for messages.
+        setting: name of the setting in which the user typed the path. Error messages contain this name.
         directory: path as typed.
 
     Raises:
@@ -70,7 +70,7 @@ def _make(setting: str, path: Path) -> None:
 
 
 def check_usable(setting: str, path: Path) -> None:
-    """Refuse a path that is a file, and a directory that already contains a run."""
+    """Raise a `SettingError` if ``path`` is a file, or a directory that already contains a run."""
     if path.exists() and not path.is_dir():
         raise SettingError(setting, f"={str(path)!r}: expected a directory, found a file.")
     held = [name for name in _RUN_FILES if (path / name).exists()]
@@ -90,10 +90,10 @@ def _make_new(parent: Path, is_sweep: bool) -> Path:
 
 
 def _make_shared(parent: Path, is_sweep: bool, environ: Mapping[str, str], timeout_seconds: float = 60.0) -> Path:
-    """Return the same new directory in every process that one torchrun started on this machine.
+    """Return one new directory in all processes that one torchrun started on this machine.
 
-    The name of the small file contains a hash of torchrun's run ID, port, restart count and process ID. The process ID
-    is needed because two launches often have the same default run ID and port.
+    The hash in the name of the file ``.launch-<hash>`` is computed from torchrun's run ID, port, restart count and
+    process ID. The process ID distinguishes two launches that use the default run ID and port.
     """
     identity = [environ.get(key, "") for key in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")]
     key = hashlib.sha256(json.dumps([*identity, os.getppid()]).encode()).hexdigest()[:16]
