@@ -25,7 +25,8 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
         line: command line of the run.
         job: composed job.
         trust: packages that the user trusts.
-        supervised: connection to the supervisor, to which the run directory is sent; None if there is no supervisor.
+        supervised: connection to the supervisor; None if there is no supervisor. The supervisor receives the path of
+            the run directory.
 
     Raises:
         SettingError: for a wrong setting, before the run directory is created.
@@ -46,7 +47,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             trust=trust,
             objects=ready.objects,
         )
-        del ready  # only the request refers to the objects now
+        del ready  # from here, only the request refers to the objects
         try:
             if job.source is not None:
                 write_hydra_files(directory, job.source)
@@ -57,7 +58,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             code = 130
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 1
-        except Exception as error:  # noqa: BLE001  (the run directory cannot be used)
+        except Exception as error:  # noqa: BLE001  (for example, another process has locked the run directory)
             complain(f"failed: {one_line_of(error)}")
             return 1
     complain(f"interrupted (run directory: {directory})")
@@ -65,11 +66,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
 
 
 def refuse_ranks() -> None:
-    """Refuse to run in one of several processes that a launcher such as torchrun started.
-
-    Raises:
-        SettingError: if the environment variable ``WORLD_SIZE`` is set to a value other than 1.
-    """
+    """Raise a `SettingError` if a launcher such as torchrun started several processes (``WORLD_SIZE`` is not 1)."""
     world_size = os.environ.get("WORLD_SIZE", "1")
     if world_size != "1":
         raise refuse("WORLD_SIZE", world_size, "1", "training in several processes is not supported yet")
