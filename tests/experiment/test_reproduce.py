@@ -348,7 +348,7 @@ def test_only_equal_bytes_are_called_equal(
     file.write_text(alter(file.read_text()))
     answer = cli("reproduce", "run")
     if said is None:  # the metrics file is empty
-        assert "\nCannot say: the recorded run has no metrics, " in answer.out
+        assert "\nNo verdict: the recorded run has no metrics, " in answer.out
         assert answer.out.endswith(
             "; the weights are bitwise equal.\n"
         )  # possible reasons are not listed, because nothing differs
@@ -375,7 +375,7 @@ def test_without_recorded_results_there_is_no_verdict(recorded: Path, cli: Cli) 
     (recorded / "metrics.jsonl").unlink()
     answer = cli("reproduce", "run")
     assert answer.code == 1
-    said = "Cannot say: neither metrics nor weights were recorded; there is nothing to compare."
+    said = "No verdict: neither metrics nor weights were recorded; there is nothing to compare."
     assert answer.out.splitlines()[-1] == said
 
 
@@ -439,7 +439,7 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
         patch.setattr(LearningRateMonitor, "on_train_batch_end", interrupt)
         answer = cli("reproduce", "straight")
     assert answer.code == 143
-    assert "\nCannot say: the new run was interrupted at global_step 7. " in answer.out
+    assert "\nNo verdict: the new run was interrupted at global_step 7. " in answer.out
     assert " up to step 6 are bitwise equal.\n" in answer.out
     edit(tmp_path / "straight" / "summary.json", state="running")  # as if the process was killed while it wrote
     file = tmp_path / "straight" / "metrics.jsonl"
