@@ -222,6 +222,6 @@ def test_a_process_without_its_supervisor_does_not_start(cli: Cli, monkeypatch: 
     answer = cli("loop.max_steps=1")
     assert (answer.code, answer.err) == (
         2,
-        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the ID of the process that started this one; "
+        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the ID of the process that started this process; "
         "unset the variable.\n",
     )

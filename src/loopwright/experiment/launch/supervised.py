@@ -34,7 +34,7 @@ def join_supervisor() -> Supervised | None:
     match = re.fullmatch(r"(\d+):(\d+)", given)
     if match is None or int(match[1]) != os.getppid():
         raise SettingError(
-            VARIABLE, f"={given!r}: expected the ID of the process that started this one; unset the variable."
+            VARIABLE, f"={given!r}: expected the ID of the process that started this process; unset the variable."
         )
     supervised = Supervised(socket.socket(fileno=int(match[2])))
     supervised.listen()

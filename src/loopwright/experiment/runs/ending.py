@@ -187,7 +187,7 @@ def next_commands(
         commands["Validate it"] = command_on("validate", directory, permissions)
     if state == "completed" and request.objects is not None and reads_new_samples(request.objects.data.encoding):
         path = request.job.config["data"]["path"]
-        label = "Predict, with another file in place of this one"
+        label = "Predict for a new file (change data.path)"
         commands[label] = command_on("predict", directory, permissions, override_text("data.path", path))
     return directory, commands
 
