@@ -43,11 +43,11 @@ def history_notes(summary: Mapping[str, Any], plan: Plan | None, objects: JobObj
     notes += _resume_notes(resumes, num_extensions=len(extensions))
     if extensions and plan is not None:
         first, last = extensions[0].old_stop, extensions[-1].new_stop
-        extended = f"This run was extended from {first:,} to {last:,} steps, which"
+        extended = f"This run was extended from {first:,} to {last:,} steps. The extension"
         has_changed = any(_changed_rates(each, plan, objects) for each in extensions)
-        text = f"{extended} did not change its learning rate. Metrics logged around step {first:,} may still differ."
+        text = f"{extended} did not change the learning rate. Metrics logged around step {first:,} may still differ."
         if has_changed:
-            text = f"{extended} changed its learning rate: it cannot be reproduced exactly."
+            text = f"{extended} changed the learning rate, so the run cannot be reproduced exactly."
         notes.append(Note(text, f"the extension from {first:,} to {last:,} steps", rules_out=has_changed))
     return notes
 
