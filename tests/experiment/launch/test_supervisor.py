@@ -188,7 +188,7 @@ def test_a_run_with_only_damaged_checkpoints_is_not_started_from_the_beginning(h
     answer = command(here, *words, "hydra.run.dir=out")
     assert answer.code == 3
     assert restarts(answer) == [
-        "out: failed before its first whole checkpoint and is resumed; restart 1 of 1 without a new checkpoint."
+        "out: failed before its first complete checkpoint and is resumed; restart 1 of 1 without a new checkpoint."
     ]
 
 

@@ -120,7 +120,7 @@ def _is_unfinished(code: int, directory: Path | None) -> bool:
 def _where(step: int | None, *, has_folders: bool) -> str:
     if step is not None:
         return f"after the checkpoint of step {step:,}"
-    return f"before its first {'whole ' if has_folders else ''}checkpoint"
+    return f"before its first {'complete ' if has_folders else ''}checkpoint"
 
 
 def _death(code: int) -> str:

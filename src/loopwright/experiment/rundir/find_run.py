@@ -23,10 +23,10 @@ def find_run(given: str) -> str:
     - ``last`` is the training run in ``outputs/`` that was started or resumed most recently. Jobs of sweeps are
       ignored. A run without a checkpoint is chosen only if no run has a checkpoint.
     - ``1a2b3c`` is the run directory in ``outputs/`` whose name ends with these six hexadecimal digits.
-    - ``1a2b3c/0`` is job 0 of the sweep whose name contains these digits.
+    - ``1a2b3c/0`` is job 0 of the sweep whose directory name contains these digits.
     - ``last/best`` and ``1a2b3c/last`` name a checkpoint of the run.
 
-    Any existing path is returned unchanged. Any other text is returned unchanged too.
+    Existing paths and all other texts are returned unchanged.
 
     Args:
         given: text that the user typed.

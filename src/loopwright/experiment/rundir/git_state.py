@@ -45,9 +45,9 @@ _TOO_LARGE = b"size %d: too large to be recorded\n"
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
     """Return the commit and the uncommitted changes of the git checkout around ``directory``.
 
-    The changes of all tracked files are returned in the format of ``git diff --binary HEAD``. Changes in submodules
-    follow. Files are compared byte by byte: git runs no filter, text conversion or external diff program, and fetches
-    no objects.
+    The changes of all tracked files are returned in the format of ``git diff --binary HEAD``. The changes in submodules
+    are appended. The bytes on the disk are compared: git runs no filter, text conversion or external diff program, and
+    fetches no objects.
 
     The contents of changed files are recorded up to 64 MiB in total. A file that exceeds this limit is recorded by a
     Git LFS pointer with the file's SHA-256. A file of more than 1 GiB is recorded by its size.
@@ -84,7 +84,7 @@ class _Entry:
         oid: object id, hexadecimal.
         status: ctime and mtime in seconds and nanoseconds, inode and size of the file at the time when git last
             compared the file with ``oid``. None for a file with merge conflicts, and for a file whose mtime is not
-            earlier than the index.
+            earlier than the mtime of the index.
         is_left_out: whether a sparse checkout leaves the file out of the working tree.
     """
 

@@ -106,7 +106,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
         best = None if trainer.best is None else asdict(trainer.best)
         known = {"global_step": trainer.global_step, "metrics": dict(trainer.metrics), "best": best}
         if state == "interrupted":
-            known["stop"] = None if trainer.stopped_by is None else stop_of(trainer)  # None: by a signal
+            known["stop"] = None if trainer.stopped_by is None else stop_of(trainer)  # None after a signal
             reason = f" by {trainer.stop_reason}" if trainer.stop_reason else ""
             said = f"interrupted{reason} at global_step {trainer.global_step:,}"
     if state == "failed":
@@ -212,7 +212,7 @@ def longer_command(
 
 
 def draw(directory: Path) -> None:
-    """Draw the curves of a run to ``curves.png``. Log an error as a warning, because the run itself has succeeded."""
+    """Draw the curves of a run to ``curves.png``. Log an error as a warning, because all results are recorded."""
     try:
         draw_curves(directory)
     except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)

@@ -58,7 +58,7 @@ def _decoded(array: Array, labels: Sequence[str], target: Mapping[str, Any]) -> 
         return numpy.array(labels, dtype=object)[array]
     mean, deviation = target.get("mean"), target.get("deviation")
     if array.dtype.kind == "f" and isinstance(mean, float | int) and isinstance(deviation, float | int):
-        # The model predicts in float32 at most, so further digits of the product would have no meaning.
+        # Predictions have the precision of float32, so further digits of the product would have no meaning.
         return (array.astype(numpy.float64) * deviation + mean).astype(numpy.float32).astype(str)
     return array.astype(str)
 

@@ -26,14 +26,17 @@ _OPTIONS: dict[str, str | None] = {"output": None, "ckpt_path": None, "split": "
 def predict(line: CommandLine, trust: Trust) -> int:
     """Write the predictions of a run to a CSV file, one row per sample.
 
+    The best checkpoint is used, or the newest checkpoint if no best checkpoint is known. The option ``ckpt_path``
+    selects another checkpoint.
+
     By default, the samples are the validation data of the run. The option ``split`` selects other data of the run. If
     the run was trained on a table or on images, ``data.path=FILE`` or ``data.val_path=FILE`` selects a new table or a
     new folder of images. New samples are encoded with the recorded encoding in ``data.json``, and need no target.
 
     Raises:
         SettingError: if the directory contains no run, if a setting or an option is wrong, or if the output file
-            exists. The error is also raised for data that the model cannot predict, and for data whose encoding differs
-            from the recorded encoding.
+            exists. The error is also raised for data that the model does not accept, and for data whose encoding
+            differs from the recorded encoding.
         CheckpointError: if the run has no valid checkpoint.
     """
     assert line.directory is not None

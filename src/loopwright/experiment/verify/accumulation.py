@@ -25,7 +25,7 @@ from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
 # Relative tolerances. The norm of the difference between two gradients of a parameter is divided by the norm of the
-# gradient in the first run. `_OF_THE_WHOLE` times the norm of the whole model's gradient is the minimum of the divisor.
+# gradient in the first run. The divisor is at least `_OF_THE_WHOLE` times the norm of the gradient of the whole model.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3

@@ -87,7 +87,8 @@ class WithoutDropout(TorchFunctionMode):
     def _recurrent(self, args: Sequence[Any]) -> list[Any]:
         """Set the dropout probability in the arguments of a recurrent function to 0.
 
-        The first bool in the arguments is ``has_biases``. Then follow ``num_layers``, ``dropout`` and ``train``.
+        The first bool in the arguments is ``has_biases``. The next arguments are ``num_layers``, ``dropout`` and
+        ``train``.
         """
         changed = [*args]
         at = next(index for index, value in enumerate(args) if isinstance(value, bool)) + 2
