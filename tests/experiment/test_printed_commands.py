@@ -106,7 +106,7 @@ def test_the_command_for_predictions_writes_them(cli: Cli, tmp_path: Path) -> No
     words = ("data=csv", "data.path=my houses.csv", "data.target=price", "model=mlp_regressor", "loop.max_steps=3")
     answer = cli(*words, "hydra.run.dir=run", "loggers=none")
     assert answer.code == 0, answer.err
-    assert cli(*words_of(answer.out, "Predict, with another file in place of this one: ")).code == 0
+    assert cli(*words_of(answer.out, "Predict for a new file (change data.path): ")).code == 0
     assert len((tmp_path / "run" / "predictions_3.csv").read_text().splitlines()) == 21
 
 

@@ -348,7 +348,7 @@ def test_only_equal_bytes_are_called_equal(
     file.write_text(alter(file.read_text()))
     answer = cli("reproduce", "run")
     if said is None:  # the metrics file is empty
-        assert "\nCannot say: the recorded run has no metrics, " in answer.out
+        assert "\nNo verdict: the recorded run has no metrics, " in answer.out
         assert answer.out.endswith(
             "; the weights are bitwise equal.\n"
         )  # possible reasons are not listed, because nothing differs
@@ -375,7 +375,7 @@ def test_without_recorded_results_there_is_no_verdict(recorded: Path, cli: Cli) 
     (recorded / "metrics.jsonl").unlink()
     answer = cli("reproduce", "run")
     assert answer.code == 1
-    said = "Cannot say: neither metrics nor weights were recorded; there is nothing to compare."
+    said = "No verdict: neither metrics nor weights were recorded; there is nothing to compare."
     assert answer.out.splitlines()[-1] == said
 
 
@@ -439,7 +439,7 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
         patch.setattr(LearningRateMonitor, "on_train_batch_end", interrupt)
         answer = cli("reproduce", "straight")
     assert answer.code == 143
-    assert "\nCannot say: the new run was interrupted at global_step 7. " in answer.out
+    assert "\nNo verdict: the new run was interrupted at global_step 7. " in answer.out
     assert " up to step 6 are bitwise equal.\n" in answer.out
     edit(tmp_path / "straight" / "summary.json", state="running")  # as if the process was killed while it wrote
     file = tmp_path / "straight" / "metrics.jsonl"
@@ -458,8 +458,8 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
 @pytest.mark.parametrize(
     ("scheduler", "said"),
     [
-        ("plateau", "did not change its learning rate. Metrics logged around step 4 may still differ."),
-        ("constant scheduler.warmup_steps=2", "did not change its learning rate. "),
+        ("plateau", "did not change the learning rate. Metrics logged around step 4 may still differ."),
+        ("constant scheduler.warmup_steps=2", "did not change the learning rate. "),
     ],
 )
 def test_an_extension_with_the_same_learning_rates_is_described_once(
@@ -470,7 +470,7 @@ def test_an_extension_with_the_same_learning_rates_is_described_once(
         assert cli("resume", "run", *words).code == 0
     answer = cli("reproduce", "run")
     before = said_before(answer)
-    assert before.startswith(f"{UNCHANGED}\n  This run was extended from 4 to 10 steps, which {said}")
+    assert before.startswith(f"{UNCHANGED}\n  This run was extended from 4 to 10 steps. The extension {said}")
     assert before.count("\n") == 1 and answer.out.count("This run was extended") == 1
     assert answer.code == 1
     assert answer.out.endswith("\nPossible causes: the extension from 4 to 10 steps.\n")
@@ -485,7 +485,8 @@ def test_an_extension_that_changed_the_learning_rates_is_not_trained_again(
     assert (answer.code, answer.out) == (
         1,
         f"{UNCHANGED}\n"
-        "  This run was extended from 4 to 6 steps, which changed its learning rate: it cannot be reproduced exactly.\n"
+        "  This run was extended from 4 to 6 steps. The extension changed the learning rate, so the run cannot be "
+        "reproduced exactly.\n"
         "Not reproduced: nothing was trained.\n",
     )
     assert not (tmp_path / "again").exists()
@@ -502,7 +503,8 @@ def test_other_resumes_are_counted_in_one_line(recorded: Path, cli: Cli) -> None
     edit(recorded / "summary.json", resumes=[plain, extended, elsewhere], weights_sha256="0" * 64)
     answer = cli("reproduce", "run")
     elsewhere_text = "resumed: 3 times, 1 of these in another environment (torch: 1 -> 2; python: 3 -> 4)"
-    text = "This run was extended from 3 to 4 steps, which changed its learning rate: it cannot be reproduced exactly."
+    extension = "This run was extended from 3 to 4 steps. The extension changed the learning rate"
+    text = f"{extension}, so the run cannot be reproduced exactly."
     assert answer.out == f"{UNCHANGED}\n  {elsewhere_text}\n  {text}\nNot reproduced: nothing was trained.\n"
     edit(recorded / "summary.json", resumes=[plain, elsewhere], weights_sha256="0" * 64)
     assert cli("reproduce", "run").out.endswith("\nPossible causes: a resume in another environment.\n")

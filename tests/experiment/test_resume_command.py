@@ -214,7 +214,7 @@ def test_another_environment_is_reported_and_recorded(interrupted: Answer, cli: 
     answer = cli("resume", "cut")
     assert answer.code == 0
     assert f"source.loopwright: {'0' * 64} -> " in answer.err
-    assert "Resumed in another environment, in which numbers may differ: torch: 2.11.0 -> " in answer.err
+    assert "Resumed in another environment, so the results may differ: torch: 2.11.0 -> " in answer.err
     assert summary(tmp_path / "cut")["resumes"][0]["differences"][0].startswith("torch: 2.11.0 -> ")
 
 

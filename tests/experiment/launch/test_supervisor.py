@@ -188,7 +188,7 @@ def test_a_run_with_only_damaged_checkpoints_is_not_started_from_the_beginning(h
     answer = command(here, *words, "hydra.run.dir=out")
     assert answer.code == 3
     assert restarts(answer) == [
-        "out: failed before its first whole checkpoint and is resumed; restart 1 of 1 without a new checkpoint."
+        "out: failed before its first complete checkpoint and is resumed; restart 1 of 1 without a new checkpoint."
     ]
 
 
@@ -222,6 +222,6 @@ def test_a_process_without_its_supervisor_does_not_start(cli: Cli, monkeypatch: 
     answer = cli("loop.max_steps=1")
     assert (answer.code, answer.err) == (
         2,
-        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the ID of the process that started this one; "
+        "LOOPWRIGHT_SUPERVISOR='1000000000:3': expected the ID of the process that started this process; "
         "unset the variable.\n",
     )

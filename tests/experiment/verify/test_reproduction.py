@@ -34,7 +34,7 @@ def outcome(lines: Sequence[bytes], state: str = "completed", weights: str | Non
 @given(there=OUTCOMES, here=OUTCOMES)
 def test_equal_records_are_reported_as_equal(there: Outcome, here: Outcome) -> None:
     verdict = compare(there, here)
-    assert verdict.text.startswith({True: "Reproduced: ", False: "Not reproduced: ", None: "Cannot say: "}[
+    assert verdict.text.startswith({True: "Reproduced: ", False: "Not reproduced: ", None: "No verdict: "}[
         verdict.is_reproduced
     ])  # fmt: skip
     assert verdict.text.isprintable()
@@ -98,7 +98,7 @@ def test_missing_metrics_are_not_reported_as_equal() -> None:
     verdict = compare(outcome([]), outcome(lines))
     assert verdict.is_reproduced is None
     assert verdict.text == (
-        "Cannot say: the recorded run has no metrics, and the new run has 8 metrics up to step 8; "
+        "No verdict: the recorded run has no metrics, and the new run has 8 metrics up to step 8; "
         "the weights are bitwise equal."
     )
     assert compare(outcome([]), outcome(lines, weights="b" * 64)).is_reproduced is False

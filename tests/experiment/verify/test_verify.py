@@ -93,12 +93,12 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a buffer that validation changes": (
         "validation model.mistake=evaluation",
         "step 1, weights num_seen: differs by at most 2 ",
-        "num_seen: changed by the model in evaluation mode as well",
+        "num_seen: also changed by the model in evaluation mode",
     ),
     "a buffer that validation changes, and training uses": (
         "validation model.mistake=evaluation_used",
         "step 1, weights num_seen: differs by at most 2 ",
-        "num_seen: changed by the model in evaluation mode as well",
+        "num_seen: also changed by the model in evaluation mode",
     ),
     "an operation of validations": (
         "determinism model.mistake=evaluation_operation",
@@ -108,12 +108,12 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "noise in the model": (
         "accumulation model.mistake=noise",
         "step 1, gradient layers.",
-        "the model draws new random numbers in each forward",
+        "the model draws new random numbers in the forward of each micro-batch",
     ),
     "noise of NumPy's in the model": (
         "accumulation model.mistake=numpy_noise",
         "step 1, gradient layers.",
-        "the model draws new random numbers in each forward",
+        "the model draws new random numbers in the forward of each micro-batch",
     ),
     "batch statistics without a module": (
         "accumulation model.mistake=batch_statistics",
@@ -123,17 +123,17 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a mean over the tokens of a batch, which is weighted by its number of texts": (
         "accumulation data.mistake=joined model.mistake=tokens",
         "step 1, gradient layers.",
-        "first tensor has 3, 7, 6 … rows; if the loss is a mean over these rows, return num_items with it",
+        "first tensor has 3, 7, 6 … rows; if the loss is a mean over these rows, also return num_items",
     ),
     "a buffer that each forward changes": (
         "accumulation model.mistake=running",
         "step 1, gradient layers.",
-        "mean: changed by the model in each forward, so once for each micro-batch",
+        "mean: changed by the model in the forward of each micro-batch",
     ),
     "a callback with a clock in its state": (
         "determinism callbacks=[default,clock]",
         "step 8, state callbacks.",
-        "the state_dict of callbacks is compared as well",
+        "the state_dict of callbacks is also compared",
     ),
     "iterable data that all workers read": (
         "workers data.mistake=iterable",
@@ -143,7 +143,7 @@ FOUND: dict[str, tuple[str, str, str | None]] = {
     "a clock, with another check": (
         "resume model.mistake=clock",
         "step 1, loss: differs by at most ",
-        "two unchanged runs of this configuration differ as well",
+        "two unchanged runs of this configuration also differ",
     ),
     "a clock": ("determinism model.mistake=clock", "step 1, loss: differs by at most ", None),
     "a callback without a state": ("resume callbacks=[default,counting]", "step 6, weights layers.0.weight", None),

@@ -1,1 +1,1 @@
-"""Functions that carry out a run in this process, and a supervisor that restarts a run when its process dies."""
+"""Functions that start a run in this process, and a supervisor that restarts a run after its process has died."""

@@ -26,7 +26,8 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
         line: command line of the run.
         job: composed job.
         trust: packages that the user trusts.
-        supervised: connection to the supervisor, to which the run directory is sent; None if there is no supervisor.
+        supervised: connection to the supervisor; None if there is no supervisor. The supervisor receives the path of
+            the run directory.
 
     Raises:
         SettingError: for a wrong setting, before the run directory is created.
@@ -45,7 +46,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             trust=trust,
             objects=ready.objects,
         )
-        del ready  # only the request refers to the objects now
+        del ready  # from here, only the request refers to the objects
         try:
             if job.source is not None:
                 if not ranks.rank:
@@ -58,7 +59,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             code = 130
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 1
-        except Exception as error:  # noqa: BLE001  (the run directory cannot be used)
+        except Exception as error:  # noqa: BLE001  (for example, another process has locked the run directory)
             complain(f"failed: {one_line_of(error)}")
             return 1
     complain(f"interrupted (run directory: {directory})")

@@ -1,4 +1,4 @@
-"""`Restarts`: decides whether a run is restarted after its process has died."""
+"""`Restarts`: decides whether the supervisor restarts a run whose process has died."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Restarts:
     """Counts how often a run has died since its newest checkpoint. A newer checkpoint resets the count.
 
     Args:
-        max_in_a_row: maximum number of restarts without a new checkpoint in between.
+        max_in_a_row: maximum number of restarts without a new checkpoint.
         newest_step: step of the newest checkpoint; None if the run has no checkpoint.
         num_in_a_row: number of times that the run has died since the checkpoint of ``newest_step``.
     """
@@ -20,7 +20,7 @@ class Restarts:
     num_in_a_row: int = 0
 
     def allow_another(self, newest_step: int | None) -> bool:
-        """Count a death of the run, and return whether it is restarted.
+        """Add one death of the run to the count, and return whether the run may be restarted.
 
         Args:
             newest_step: step of the newest checkpoint when the run died; None if the run had no checkpoint.

@@ -1,6 +1,6 @@
-"""`Supervised`: the connection of a process to the supervisor that started it.
+"""`Supervised`: the connection between a process and the supervisor that started the process.
 
-The supervised process sends its run directory, receives signals, and ends when the supervisor ends.
+The supervised process sends the path of its run directory, receives signals, and ends when the supervisor ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from loopwright.errors import SettingError
 VARIABLE = "LOOPWRIGHT_SUPERVISOR"  # "<process id of the supervisor>:<descriptor of the connection>"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-_GRACE_SECONDS = 0.5  # time to wait for a signal that was sent to the whole process group
+_GRACE_SECONDS = 0.5  # time to wait until a signal to the whole process group also reaches this process
 
 
 def join_supervisor() -> Supervised | None:
@@ -34,7 +34,7 @@ def join_supervisor() -> Supervised | None:
     match = re.fullmatch(r"(\d+):(\d+)", given)
     if match is None or int(match[1]) != os.getppid():
         raise SettingError(
-            VARIABLE, f"={given!r}: expected the ID of the process that started this one; unset the variable."
+            VARIABLE, f"={given!r}: expected the ID of the process that started this process; unset the variable."
         )
     supervised = Supervised(socket.socket(fileno=int(match[2])))
     supervised.listen()
@@ -42,11 +42,12 @@ def join_supervisor() -> Supervised | None:
 
 
 class Supervised:
-    """The connection of this process to its supervisor.
+    """The connection between this process and its supervisor.
 
-    When the supervisor receives a signal, the signal is also raised in this process, unless this process has received
-    the signal itself. Ctrl-C in a terminal and the signals of most schedulers reach both processes. If such a signal
-    were raised in this process a second time, it would end the run without a save.
+    The supervisor sends the number of each signal that it receives. Ctrl-C in a terminal and the signals of most
+    schedulers reach the supervisor and this process. Any other signal reaches only the supervisor, and `Supervised`
+    raises the signal in this process. A signal is never raised twice, because a second signal ends the run without a
+    checkpoint.
 
     Args:
         connection: socket connected to the supervisor.
@@ -58,7 +59,10 @@ class Supervised:
         self._received, self._wakeup = socket.socketpair()
 
     def listen(self) -> None:
-        """Start a thread that receives the supervisor's signals until this process ends. Call it in the main thread."""
+        """Start a thread that receives signals from the supervisor until this process ends.
+
+        Only the main thread may call this method.
+        """
         self._wakeup.setblocking(False)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         # A forked dataloader worker must not write its signals to the socket of this process.
@@ -71,9 +75,9 @@ class Supervised:
             self._connection.sendall(os.fsencode(directory))
 
     def _listen(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the main thread handles these signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # only the main thread receives these signals
         num_told = num_received = 0
-        with suppress(ConnectionResetError):  # the supervisor ended before it had read all data
+        with suppress(ConnectionResetError):  # the supervisor ended without reading all data
             while told := self._connection.recv(1):
                 num_told += 1
                 if num_received < num_told:
@@ -81,10 +85,10 @@ class Supervised:
                 if num_received < num_told:
                     os.kill(os.getpid(), told[0])
                     num_received += self._num_received(_GRACE_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)  # the supervisor has ended, and would not restart this run
+        os.kill(os.getpid(), signal.SIGTERM)  # end the run, because no supervisor is left to restart it
 
     def _num_received(self, timeout_seconds: float) -> int:
-        """Return the number of signals received since the last call. Wait up to the timeout for the first."""
+        """Return the number of stop signals since the last call. Wait for one signal, up to the timeout."""
         if not select.select([self._received], [], [], timeout_seconds)[0]:
             return 0
         return sum(number in STOP_SIGNALS for number in self._received.recv(4096))

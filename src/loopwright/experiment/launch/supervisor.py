@@ -1,10 +1,10 @@
-"""The supervisor, which runs a command in a child process and restarts the command if the process dies.
+"""`supervise`: runs a command in a child process, and restarts the command if the process dies.
 
 This module does not import torch. The supervisor carries out these steps::
 
     run the command as typed
     while the process died and another restart is allowed:
-        run "resume" on its directory, or the command as typed if there is no checkpoint
+        run "resume" on the run directory, or the command as typed if there is no checkpoint
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ from loopwright.regular_files import read_regular
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-# Exit codes after which a run is not restarted: it completed, a restart would repeat the error, or the user
-# interrupted the run.
+# Exit codes after which a run is not restarted: success (0), a wrong setting (2), a bad checkpoint (3), or an
+# interruption by a signal.
 _NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())
 
 
 def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) -> int:
-    """Run a command, restart it if its process dies, and return the exit code of the last process.
+    """Run a command in a child process, and restart the command if the process dies.
 
     Args:
         line: command line that trains or resumes a run.
-        max_restarts: maximum number of restarts without a new checkpoint in between.
+        max_restarts: maximum number of restarts without a new checkpoint.
         may_begin_again: whether a run that died before its first checkpoint may start again in another directory.
+
+    Returns:
+        The exit code of the last process.
     """
     words: Sequence[str] = line.words
     directory = None if line.directory is None else Path(line.directory)
@@ -56,7 +59,7 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
             if has_ended or (child.received is not None and code >= 0):
                 return code
             stopped_by = -code if child.received is None else child.received
-            if stopped_by in _INTERRUPTED:  # the process had no time to print a message
+            if stopped_by in _INTERRUPTED:  # the process ended before it could print a message
                 how = "ended by" if code == -stopped_by else f"{_death(code)} after"
                 complain(f"{directory or 'the run'}: {how} {signal.Signals(stopped_by).name}; not started again.")
                 return _INTERRUPTED[stopped_by]
@@ -71,7 +74,7 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
                 )
                 return exit_code
             count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
-            if directory is not None and folders:  # the resumed run chooses the newest undamaged checkpoint
+            if directory is not None and folders:  # "resume" chooses the newest valid checkpoint
                 complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
                 words = words if line.directory is not None else words_on("resume", directory, line.permissions)
             elif directory is None or may_begin_again:
@@ -85,13 +88,13 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
 
 
 def newest_step(run_dir: Path | None) -> int | None:
-    """Return the step of the newest checkpoint whose files have the sizes in its manifest, or None."""
+    """Return the step of the newest checkpoint whose files have the sizes in the manifest, or None."""
     folders = {} if run_dir is None else _folders(run_dir)
     return max((step for step, folder in folders.items() if _is_of_full_size(folder)), default=None)
 
 
 def _folders(run_dir: Path) -> dict[int, Path]:
-    """Return the folders of a run that are named like checkpoints, by step."""
+    """Return the checkpoint folders of a run by step. A folder may contain an incomplete checkpoint."""
     found = [] if (run_dir / "checkpoints").is_symlink() else run_dir.glob("checkpoints/step_*")
     folders = [path for path in found if re.fullmatch(r"step_\d+", path.name) and stat.S_ISDIR(path.lstat().st_mode)]
     return {int(path.name[5:]): path for path in folders}
@@ -100,24 +103,24 @@ def _folders(run_dir: Path) -> dict[int, Path]:
 def _is_of_full_size(folder: Path) -> bool:
     """Return whether every file of a checkpoint has the size that the manifest of the checkpoint records.
 
-    The contents of the files are checked later, when the run is resumed.
+    The command ``resume`` checks the contents of the files.
     """
     try:
         files = json.loads(read_regular(folder / "manifest.json", _MAX_MANIFEST_BYTES))["files"]
         return all((folder / name).lstat().st_size == record["num_bytes"] for name, record in files.items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no valid manifest, or a missing file
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # invalid manifest, or a missing file
         return False
 
 
 def _is_unfinished(code: int, directory: Path | None) -> bool:
-    """Return whether a process ended with exit code 0 although its run had not ended."""
+    """Return whether a process exited with code 0 before its run had ended."""
     return not code and directory is not None and read_summary(directory).get("state") == "running"
 
 
 def _where(step: int | None, *, has_folders: bool) -> str:
     if step is not None:
         return f"after the checkpoint of step {step:,}"
-    return f"before its first {'whole ' if has_folders else ''}checkpoint"
+    return f"before its first {'complete ' if has_folders else ''}checkpoint"
 
 
 def _death(code: int) -> str:
@@ -133,7 +136,7 @@ def _why(code: int, directory: Path | None) -> str:
 
 
 class _Child:
-    """Runs one child process at a time. While the context is open, stop signals are forwarded to the child."""
+    """Runs child processes one after another. While the context is open, stop signals are sent to the running child."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -151,8 +154,8 @@ class _Child:
             signal.signal(number, handler)
 
     def run(self, words: Sequence[str]) -> tuple[int, Path | None]:
-        """Run ``loopwright`` with ``words``. Return the exit code and the run directory, or None if none was sent."""
-        # -P removes the current directory from sys.path, where another module named loopwright could be found first.
+        """Run ``loopwright`` with ``words``. Return the exit code, and the run directory if the child sent its path."""
+        # With -P, sys.path does not contain the current directory, which may contain another module named loopwright.
         command = [sys.executable, "-P", "-m", "loopwright", *words]
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -166,8 +169,8 @@ class _Child:
             self._connection = None
             ours.setblocking(False)
             sent = b""
-            # A blocking read could wait without limit if the child sent nothing, because a process that the child
-            # started may keep the socket open.
+            # A process that the child started may keep the socket open. If the child sent nothing, a blocking read
+            # would then wait without limit.
             with suppress(BlockingIOError):
                 sent = ours.recv(1 << 16)
         return code, Path(os.fsdecode(sent)) if sent else None

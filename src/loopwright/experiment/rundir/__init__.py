@@ -1,1 +1,1 @@
-"""Functions and classes that create a run directory, lock it, and write the files that describe the run."""
+"""Functions and classes that create run directories and write the files that describe a run."""

@@ -18,7 +18,7 @@ def allocate(name: str, *, is_sweep: bool) -> Path:
     """Create ``outputs/<name>/<date>_<time>_<id>`` and return its relative path. For a sweep, append ``_sweep``.
 
     Args:
-        name: name of the run, which `JobSettings` has checked.
+        name: name of the run, already checked by `JobSettings`.
         is_sweep: whether the directory will contain the directories of the jobs of a sweep.
 
     Raises:
@@ -31,10 +31,10 @@ def allocate(name: str, *, is_sweep: bool) -> Path:
 
 
 def use(setting: str, directory: str) -> Path:
-    """Return the path that the user typed for a run directory. Create the directory if it does not exist.
+    """Create the run directory that the user typed, if it does not exist, and return its path.
 
     Args:
-        setting: name of the setting that contains the path, for messages.
+        setting: name of the setting in which the user typed the path. Error messages contain this name.
         directory: path as typed.
 
     Raises:
@@ -56,7 +56,7 @@ def _make(setting: str, path: Path) -> None:
 
 
 def check_usable(setting: str, path: Path) -> None:
-    """Refuse a path that is a file, and a directory that already contains a run."""
+    """Raise a `SettingError` if ``path`` is a file, or a directory that already contains a run."""
     if path.exists() and not path.is_dir():
         raise SettingError(setting, f"={str(path)!r}: expected a directory, found a file.")
     held = [name for name in _RUN_FILES if (path / name).exists()]

@@ -1,4 +1,8 @@
-"""Functions that describe the environment of a run: versions, Python, torch, hardware, threads and source code."""
+"""Functions that record the environment of a run and compare two environments.
+
+An environment consists of the versions of all packages, the hardware, the number of threads, some environment
+variables, the git commit, and digests of source code.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.records import read_mapping
 
-# Environment variables that are recorded, in addition to the variables in `_OF_KERNELS`.
+# Recorded environment variables. The variables in `_OF_KERNELS` are recorded too.
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
@@ -28,8 +32,8 @@ _VARIABLES = (
     "RANK",
     "SLURM_JOB_ID",
 )
-# Environment variables from which torch's libraries choose their kernels. Earlier versions of Loopwright recorded
-# neither these variables nor `hardware.cpu_capability`.
+# Environment variables that influence which kernels the libraries of torch choose. Earlier versions of Loopwright did
+# not record these variables, and did not record `hardware.cpu_capability`.
 _OF_KERNELS = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
@@ -50,8 +54,8 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
 
     Args:
         num_threads: number of threads for CPU operations in this run.
-        git: commit, and whether there are uncommitted changes, as returned by `git_state`.
-        trust: packages that the user trusts. The result contains digests of their source code.
+        git: the mapping that `git_state` returns.
+        trust: packages that the user trusts. Digests of the source code of these packages are recorded.
     """
     return {
         "loopwright": __version__,
@@ -68,7 +72,7 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
 
 
 def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for each difference that may change the results of a run, such as ``torch: 2.13.0 -> 2.14.0``."""
+    """Return the differences that may change the results of a run, one line each: ``torch: 2.13.0 -> 2.14.0``."""
     before, now = comparable(before, now)
     lines = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
@@ -86,9 +90,10 @@ def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return two environments with only those values that may change the results of a run.
+    """Return copies of two environments without the values that cannot change the results of a run.
 
-    Values that an earlier version of Loopwright did not record in ``before`` are removed from ``now``.
+    ``before`` may have been recorded by an earlier version of Loopwright. Values that this version did not record are
+    removed from the copy of ``now``.
     """
     sides = [dict(before), dict(now)]
     hardware, own = (_section(side, "hardware") for side in sides)
@@ -113,15 +118,15 @@ def _section(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
-    """Return the environment that a run recorded, or an empty dict if none was recorded."""
+    """Return the recorded environment of a run, or an empty dict if the run recorded no environment."""
     return read_mapping(directory / ENVIRONMENT_FILE)
 
 
 def recorded_threads(directory: Path) -> int:
-    """Return the recorded number of CPU threads. If it was not recorded, return torch's current number.
+    """Return the recorded number of CPU threads, or torch's current number if no number was recorded.
 
     Raises:
-        CheckpointError: if no machine has the recorded number of threads.
+        CheckpointError: if the recorded number is greater than `MAX_THREADS`.
     """
     recorded = read_environment(directory).get("num_threads")
     if type(recorded) is not int or recorded < 1:
@@ -147,7 +152,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "cpu": _cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # instruction set for which torch chooses kernels
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # torch chooses kernels by this instruction set
         "num_cpus": os.cpu_count(),
         "accelerators": devices,
     }
@@ -156,7 +161,7 @@ def _hardware() -> dict[str, Any]:
 def _cpu_name() -> str:
     """Return the name, family, model and stepping of the processor.
 
-    Different processors may have the same name. Libraries choose kernels by family, model and stepping.
+    Processors with equal names can differ in family, model and stepping, and libraries choose kernels by these numbers.
     """
     found: dict[str, str] = {}
     try:

@@ -1,4 +1,4 @@
-"""`find_run`: finds a run directory by the word ``last`` or by the six hexadecimal digits in its name."""
+"""`find_run`: finds a run directory by the word ``last`` or by six hexadecimal digits in the directory's name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ _CONFIG = "config.yaml"
 
 
 def find_run(given: str) -> str:
-    """Return the path of the run directory to which ``given`` refers.
+    """Return the path of the run directory that the user named.
+
+    - ``last`` is the training run in ``outputs/`` that was started or resumed most recently. Jobs of sweeps are
+      ignored. A run without a checkpoint is chosen only if no run has a checkpoint.
+    - ``1a2b3c`` is the run directory in ``outputs/`` whose name ends with these six hexadecimal digits.
+    - ``1a2b3c/0`` is job 0 of the sweep whose directory name contains these digits.
+    - ``last/best`` and ``1a2b3c/last`` name a checkpoint of the run.
+
+    Existing paths and all other texts are returned unchanged.
 
     Args:
-        given: path of a run directory or checkpoint, ``last``, or the six hexadecimal digits at the end of the name of
-            a run directory in ``outputs/``. ``last`` is the training in ``outputs/`` that was started or resumed most
-            recently; jobs of sweeps, and runs without a checkpoint, are not considered. ``1a2b3c/0`` is job 0 of the
-            sweep whose name contains these digits. A checkpoint of the run can be added: ``last/best`` or
-            ``1a2b3c/last``. An existing path and any other text are returned unchanged.
+        given: text that the user typed.
 
     Raises:
         CheckpointError: if no run, or more than one run, is found for ``last`` or for six digits.
@@ -60,21 +64,21 @@ def find_run(given: str) -> str:
 
 
 def _has_checkpoints(run_dir: Path) -> bool:
-    """Return whether a run has saved a checkpoint. A run that was refused before its first step has none."""
+    """Return whether a run has saved a checkpoint."""
     return any((run_dir / "checkpoints").glob("step_*"))
 
 
 def _trains(run_dir: Path) -> bool:
-    """Return whether the configuration of a run contains a training loop, or cannot be read."""
+    """Return whether a run trains. If the configuration of the run cannot be read, return True."""
     try:
         loop = read_recorded(run_dir).get("loop")
-    except (SettingError, CheckpointError):  # the command reads the file again, and reports the error
+    except (SettingError, CheckpointError):  # the command reads the file again and prints the error
         return True
     return not (isinstance(loop, Mapping) and loop.get("_target_") in VALIDATION_LOOPS)
 
 
 def _directories() -> Iterator[Path]:
-    """Yield the directories in ``outputs/``, and the directories in them. Symbolic links are not followed."""
+    """Yield all directories ``outputs/NAME`` and ``outputs/NAME/NAME``. Symbolic links are not followed."""
     for parent in _subdirectories(OUTPUTS):
         yield parent
         yield from _subdirectories(parent)

@@ -1,4 +1,4 @@
-"""`BorrowingRepository`: runs git on a checkout of unknown origin without its configuration and working tree."""
+"""`BorrowingRepository`: runs git on an untrusted checkout without the checkout's configuration and working tree."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from typing import Any
 
 from loopwright.regular_files import read_regular
 
-_SECONDS = 20.0  # for all commands of a record, and the reading of files between them
+_SECONDS = 20.0  # time limit of a record: for all git commands and for reading the changed files
 _MAX_CONTENT_BYTES = 64 << 20  # total size of the changed files whose content is recorded
 _MAX_GIT_FILE_BYTES = 1 << 20  # size of a file such as .git/config
 
-# Settings of git that say how objects, refs and files are stored. No other setting of the checkout is used.
+# Git settings that define how objects, refs and file permissions are stored. All other settings are ignored.
 _EXTENSIONS = re.compile(rb"^\s*(objectformat|refstorage)\s*=\s*(sha1|sha256|files|reftable)\s*$", re.I | re.M)
 _NO_FILE_MODE = re.compile(rb"^\s*filemode\s*=\s*false\s*$", re.I | re.M)
 
 
 @dataclass(slots=True)
 class Record:
-    """What the record of one checkout and its submodules may still use.
+    """Remaining time and size limits for recording one checkout and its submodules.
 
     Attributes:
         scratch: folder for temporary repositories.
-        end: time at which the record is given up.
-        num_bytes: number of bytes of content that may still be recorded.
+        end: value of `time.monotonic` after which `seconds` raises an error.
+        num_bytes: number of bytes of file content that may still be recorded.
     """
 
     scratch: Path
@@ -48,22 +48,23 @@ class Record:
 
 
 class BorrowingRepository:
-    """A temporary repository that borrows the refs and objects of a checkout, with an empty configuration.
+    """A temporary repository with links to the refs and objects of a checkout, and with its own configuration.
 
-    A checkout may come from an untrusted source. Its configuration and attributes can name programs that git would
-    run, such as ``filter.NAME.clean``, and a pipe in its working tree can block git forever. Git reads none of them
-    here: its working tree is an empty folder. Nothing is fetched, and nothing is written into the checkout.
+    A checkout may come from an untrusted source. The configuration and the attributes of a checkout can name programs
+    that git runs, such as ``filter.NAME.clean``. A pipe in the working tree can block git forever. Therefore, git uses
+    the configuration of the temporary repository, and an empty folder as the working tree. Git fetches no objects, and
+    writes no files into the checkout.
 
     Args:
         git_dir: folder of the checkout that contains HEAD and the index.
-        record: limits, and the folder in which the repository is created.
+        record: remaining limits, and the folder in which the temporary repository is created.
     """
 
     def __init__(self, git_dir: Path, record: Record) -> None:
         self.git_dir, self._record = git_dir, record
         self._scratch = Path(mkdtemp(dir=record.scratch))
         self._own_git_dir = self._scratch
-        self.has_file_mode = True  # whether permissions in the working tree can be relied on
+        self.has_file_mode = True  # whether permissions of files in the working tree are reliable
         self._set_up()
 
     def _set_up(self) -> None:
@@ -87,12 +88,12 @@ class BorrowingRepository:
         (self._scratch / "objects/info/alternates").write_text("../theirs/objects\n", encoding="utf-8")
 
     def run(self, *arguments: str, given: bytes = b"", index: Path | None = None) -> bytes:
-        """Run git with the temporary repository, whose working tree is an empty folder, and return its output.
+        """Run a git command in the temporary repository, and return the standard output.
 
         Args:
-            arguments: command of git with its arguments.
+            arguments: git command with its arguments.
             given: standard input.
-            index: index to read; None: the index of the temporary repository.
+            index: index file to read. With None, git reads the index of the temporary repository.
         """
         empty = str(self._scratch / "empty")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -109,7 +110,7 @@ class BorrowingRepository:
             "GIT_NO_LAZY_FETCH": "1",
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_ALLOC_LIMIT": "1g",  # an object that expands to more is refused
+            "GIT_ALLOC_LIMIT": "1g",  # git refuses an object whose uncompressed size is larger
             "LC_ALL": "C",
         }
         command, seconds = ["git", *arguments], self._record.seconds()
@@ -119,7 +120,7 @@ class BorrowingRepository:
         return done.stdout
 
     def store(self, content: bytes, oid_length: int) -> bytes:
-        """Write an object into the temporary repository, and return its id."""
+        """Write a blob with ``content`` into the temporary repository, and return the object id of the blob."""
         hasher = new_hash(oid_length, len(content))
         hasher.update(content)
         oid: str = hasher.hexdigest()
@@ -139,7 +140,7 @@ def find_checkout(directory: Path) -> tuple[Path, Path] | None:
 
 
 def git_dir_of(top: Path) -> Path | None:
-    """Return the git folder of the checkout with the top folder ``top``, or None if it is no checkout."""
+    """Return the git folder of the checkout in ``top``, or None if ``top`` is not the top folder of a checkout."""
     found = top / ".git"
     if found.is_file():  # a submodule or a linked worktree
         label, _, place = _read(found).partition(b": ")
@@ -150,7 +151,7 @@ def git_dir_of(top: Path) -> Path | None:
 
 
 def _link(folder: Path, place: Path, names: Iterable[str]) -> None:
-    """Create a link in ``folder`` for each of the names that is a file or a folder in ``place``, and not a pipe."""
+    """Create a link in ``folder`` to each file or folder ``place/NAME``. Skip missing names and pipes."""
     for name in names:
         if (place / name).is_dir() or (place / name).is_file():
             (folder / name).symlink_to(place / name)
@@ -161,6 +162,6 @@ def _read(file: Path) -> bytes:
 
 
 def new_hash(oid_length: int, num_bytes: int) -> Any:
-    """Return a hash object that computes the object id of a blob. It contains the header already."""
+    """Return a hash object that computes the object id of a blob. The header of the blob is already hashed."""
     name = "sha1" if oid_length == 40 else "sha256"
     return hashlib.new(name, b"blob %d\0" % num_bytes, usedforsecurity=False)

@@ -1,7 +1,7 @@
-"""`git_state`: the commit and the uncommitted changes of the git checkout around a directory.
+"""`git_state`: returns the commit and the uncommitted changes of the git checkout around a directory.
 
-Git would convert the files of the working tree with programs that the configuration of the checkout names. Therefore,
-git does not open these files. This module reads the files itself, and compares them with the object ids in the index.
+If git opened the files of the working tree, git would run programs that the configuration of the checkout names.
+Therefore, this module reads the files and compares their object ids with the object ids in the index.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _MAX_HASHED_BYTES = 1 << 30  # a larger file is recorded by its size only
 _CHUNK_BYTES = 1 << 20
 
 _LINK, _SUBMODULE, _FILE, _PROGRAM = b"120000", b"160000", b"100644", b"100755"  # modes of entries in an index
-_LEFT_OUT = 0x40000000  # flag of a file that a sparse checkout leaves out
-# Output of `git ls-files --stage --debug -z` for a file: mode, object id, stage and path, then the status.
+_LEFT_OUT = 0x40000000  # flag of an index entry that a sparse checkout leaves out
+# `git ls-files --stage --debug -z` prints the mode, object id, stage and path of a file, then the status of the file.
 _ENTRY = re.compile(rb"(\d{6}) ([0-9a-f]{40,64}) ([0-3])\t(.+)", re.DOTALL)
 _STATUS = re.compile(
     rb"ctime: (\d+):(\d+)\n.*mtime: (\d+):(\d+)\n.*ino: (\d+)\n.*size: (\d+)\tflags: (\w+)\n", re.DOTALL
 )
-# Text that Git LFS commits in place of a file.
+# Text that Git LFS commits instead of the content of a file.
 _POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n"
 _TOO_LARGE = b"size %d: too large to be recorded\n"
 
@@ -45,15 +45,16 @@ _TOO_LARGE = b"size %d: too large to be recorded\n"
 def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
     """Return the commit and the uncommitted changes of the git checkout around ``directory``.
 
-    The changes are the changes of tracked files, in the format of ``git diff --binary HEAD``. The changes of each
-    submodule follow. Files are compared as they are on the disk: no filter, text conversion or external diff program is
-    run, and no object is fetched.
+    The changes of all tracked files are returned in the format of ``git diff --binary HEAD``. The changes in submodules
+    are appended. The bytes on the disk are compared: git runs no filter, text conversion or external diff program, and
+    fetches no objects.
 
-    The contents of changed files are recorded up to 64 MiB in total. If a file does not fit, a Git LFS pointer with its
-    SHA-256 is recorded instead. For a file of more than 1 GiB, only the size is recorded.
+    The contents of changed files are recorded up to 64 MiB in total. A file that exceeds this limit is recorded by a
+    Git LFS pointer with the file's SHA-256. A file of more than 1 GiB is recorded by its size.
 
-    The commit and the changes are None if there is no checkout. If git fails, or if the 20 s for all commands have
-    passed, the values that are not determined by then are None.
+    Returns:
+        The keys ``commit`` and ``is_dirty``, and the text of the changes. All values are None without a checkout. If
+        git fails or needs more than 20 s, values that are not known yet are None.
     """
     state: dict[str, Any] = {"commit": None, "is_dirty": None}
     try:
@@ -64,7 +65,7 @@ def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
             checkouts = [_Checkout(*found, "", Record(Path(scratch)))]
             state["commit"] = checkouts[0].commit().decode("ascii")
             diff = b""
-            for checkout in checkouts:  # submodules are appended to the list while it is read
+            for checkout in checkouts:  # this loop also visits the submodules that it appends
                 text, submodules = checkout.changes()
                 diff += text
                 checkouts += submodules
@@ -81,10 +82,10 @@ class _Entry:
         path: path relative to the top folder.
         mode: type and permissions as six octal digits.
         oid: object id, hexadecimal.
-        status: ctime and mtime in seconds and nanoseconds, inode and size of the file when git last compared it with
-            ``oid``. None for a file with merge conflicts, and for a file that may have changed just after the
-            comparison.
-        is_left_out: whether a sparse checkout leaves the file out.
+        status: ctime and mtime in seconds and nanoseconds, inode and size of the file at the time when git last
+            compared the file with ``oid``. None for a file with merge conflicts, and for a file whose mtime is not
+            earlier than the mtime of the index.
+        is_left_out: whether a sparse checkout leaves the file out of the working tree.
     """
 
     path: bytes
@@ -101,20 +102,20 @@ class _Checkout:
         top: top folder of the working tree.
         git_dir: folder that contains HEAD and the index.
         prefix: path of ``top`` in the outermost checkout with a slash at its end; empty for the outermost checkout.
-        record: limits of time and size that all checkouts of the record share, and the folder for temporary files.
+        record: remaining limits, and the folder for temporary files. A checkout shares the record with its submodules.
     """
 
     def __init__(self, top: Path, git_dir: Path, prefix: str, record: Record) -> None:
         self._top, self._prefix, self._record = top, prefix, record
         self._repository = BorrowingRepository(git_dir, record)
-        self._folders: set[bytes] = set()  # folders of the working tree that were checked: they are not links
+        self._folders: set[bytes] = set()  # folders of the working tree that are known not to be links
 
     def commit(self) -> bytes:
         """Return the id of the checked out commit."""
         return self._repository.run("rev-parse", "--verify", "HEAD^{commit}").strip()
 
     def changes(self) -> tuple[bytes, list[_Checkout]]:
-        """Return the changes of tracked files as a diff, and the submodules."""
+        """Return a diff of the tracked files, and the submodules that are checked out."""
         lines, submodules = [], []
         for entry in self._entries():
             mode, oid = entry.mode, entry.oid
@@ -133,7 +134,7 @@ class _Checkout:
     def _entries(self) -> Iterable[_Entry]:
         """Return the files in the index, one entry for each path."""
         index = self._repository.git_dir / "index"
-        if not os.path.lexists(index):  # nothing has been added yet
+        if not os.path.lexists(index):  # git creates the index when the first file is added
             return []
         with open(open_regular(index, follows_links=True), "rb") as opened:
             written_ns = os.fstat(opened.fileno()).st_mtime_ns
@@ -155,8 +156,8 @@ class _Checkout:
     def _present(self, entry: _Entry) -> tuple[bytes, bytes]:
         """Return the mode and the object id of a file in the working tree.
 
-        If a file is missing because a sparse checkout leaves it out, the recorded mode and id are returned. The mode is
-        empty if the file is missing for another reason, or is neither a regular file nor a link.
+        If a sparse checkout leaves the file out, return the mode and the object id in the index. If the file is missing
+        for another reason, or is neither a regular file nor a link, return an empty mode.
         """
         path = self._path(entry.path)
         try:
@@ -176,8 +177,9 @@ class _Checkout:
     def _object_id(self, path: bytes, recorded: bytes) -> bytes:
         """Return the object id of a regular file. If the file has changed, store an object with this id.
 
-        The object contains the content, a Git LFS pointer with the SHA-256 if the content exceeds the limit of the
-        record, or only the size if the file has more than 1 GiB.
+        The object contains the content of the file. If the content exceeds the size limit of the record, the object
+        contains a Git LFS pointer with the SHA-256 of the file. For a file of more than 1 GiB, the object contains only
+        the size of the file.
 
         Args:
             path: path of the file.
@@ -206,7 +208,7 @@ class _Checkout:
         return self._repository.store(b"".join(kept), len(recorded))
 
     def _submodule(self, path: bytes) -> tuple[_Checkout, bytes] | None:
-        """Return a submodule and the id of its commit, or None if it is not checked out."""
+        """Return a submodule and the id of its commit, or None if the submodule is not checked out."""
         top = Path(os.fsdecode(self._path(path)))
         try:
             self._check_folders(path + b"/")
@@ -233,12 +235,12 @@ class _Checkout:
 
 
 def _is_below(path: bytes) -> bool:
-    """Return whether a path in the index is inside the working tree. Git does not check this when it reads an index."""
+    """Return whether a path in the index is inside the working tree. Git does not check the paths of an index."""
     return not any(part.lower() in (b"", b".", b"..", b".git") for part in path.split(b"/"))
 
 
 def _mode(status: os.stat_result) -> bytes:
-    """Return the mode that git gives a file with this status; empty if git does not record such files."""
+    """Return the mode that git records for a file; empty if the file is neither a regular file nor a link."""
     if stat.S_ISLNK(status.st_mode):
         return _LINK
     if not stat.S_ISREG(status.st_mode):
@@ -247,6 +249,6 @@ def _mode(status: os.stat_result) -> bytes:
 
 
 def _numbers(status: os.stat_result) -> tuple[int, ...]:
-    """Return the 32-bit numbers by which git recognises an unchanged file, in the order of `_STATUS`."""
+    """Return the 32-bit numbers that git compares to detect a changed file, in the order of `_STATUS`."""
     times = (*divmod(status.st_ctime_ns, 10**9), *divmod(status.st_mtime_ns, 10**9))
     return tuple(number & 0xFFFFFFFF for number in (*times, status.st_ino, status.st_size))

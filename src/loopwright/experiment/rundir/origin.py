@@ -27,8 +27,8 @@ def origins(settings: JobSettings) -> list[Path]:
 def origin_digests(checkpoints: Iterable[Path]) -> dict[str, str | None]:
     """Return the SHA-256 of the manifest of each checkpoint, by path. The value is None for an unreadable manifest.
 
-    The manifest contains the digests of all other files of the checkpoint. A replaced checkpoint therefore has another
-    SHA-256.
+    A manifest contains the digests of all other files of the checkpoint. If any of these files is replaced by a file
+    with different content, the manifest has another SHA-256.
     """
     found: dict[str, str | None] = {}
     for folder in checkpoints:

@@ -1,4 +1,4 @@
-"""`RecordingCallback`: records the plan, the optimizer and the configuration of a run."""
+"""`RecordingCallback`: writes the plan and the optimizer to the run directory, and the configuration to checkpoints."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _log = logging.getLogger("loopwright")
 class RecordingCallback(Callback):
     """Records the plan and the optimizer when a fit starts, and adds the configuration to every checkpoint.
 
-    The attribute ``validated_step`` is the ``global_step`` of the last validation, and ``objective`` is the argument.
+    The attribute ``validated_step`` is the ``global_step`` of the last validation.
 
     Args:
         writer: writer of the files in the run directory.
         config: resolved configuration.
         course: function that describes the learning rates of a plan in one line.
         objective: name of the metric that is the result of the run.
-        plan_notes: lines about the configuration, which all descriptions of the plan contain.
+        plan_notes: lines about the configuration. The lines are added to all descriptions of the plan.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RecordingCallback(Callback):
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Record the plan and the optimizer. The plan of a resumed run includes the steps before the checkpoint.
 
-        If a callback stops a resumed run again that it had stopped before, nothing is recorded.
+        Nothing is recorded for a complete run that a callback stops again before the first step of the resume.
         """
         plan = trainer.plan
         assert plan is not None, "the plan is made before a fit starts"
@@ -84,7 +84,12 @@ class RecordingCallback(Callback):
         loop: LoopCallback,
         ckpt_paths: list[Path | None],
     ) -> None:
-        """At the end of a round of validations, refuse an objective ``val/…`` that was not logged."""
+        """Check the objective at the end of each round of validations in a fit.
+
+        Raises:
+            SettingError: if the objective is a metric ``val/…`` that was not logged. The error is raised when the
+                context ends.
+        """
         if trainer.plan is not None:
             stack.enter_context(self._checking_afterwards(trainer))
 
@@ -97,7 +102,7 @@ class RecordingCallback(Callback):
             raise SettingError("objective", problem + did_you_mean(name, validated))
 
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Store the ``global_step``. Outside a fit, this is the step of the checkpoint that is validated."""
+        """Store the ``global_step``. Outside a fit, ``global_step`` is the step of the validated checkpoint."""
         self.validated_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: Trainer, state_dict: dict[str, Any]) -> None:

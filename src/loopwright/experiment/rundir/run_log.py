@@ -21,7 +21,7 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
         if record.name == _WARNINGS.name:
-            # The other lines of a warning, such as source code, are written to the file only.
+            # Only the log file contains the further lines of a warning, such as the source code.
             message, _, _ = message.strip().partition("\n")
         return one_line(message)
 
@@ -36,7 +36,7 @@ class _Masked(logging.Formatter):
 
 
 class _ToFile(logging.FileHandler):
-    """Handler that appends to the log file. After the first failed write, it prints one message. The run continues."""
+    """Handler that appends to the log file. The first failed write prints a message, and the run continues."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8")
@@ -53,9 +53,9 @@ class _ToFile(logging.FileHandler):
 
 
 class _ToStderr(logging.Handler):
-    """Handler that writes to the object that is ``sys.stderr`` when a message is logged.
+    """Handler that looks up ``sys.stderr`` again for each message.
 
-    The progress line replaces ``sys.stderr`` with an object that prints other output above the line.
+    A progress logger temporarily replaces ``sys.stderr`` with an object that prints text above the progress line.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -69,14 +69,14 @@ class _ToStderr(logging.Handler):
 def run_log(file: Path, mask: Callable[[str], str] = str) -> Iterator[None]:
     """While the context is open, append messages of the logger ``loopwright`` to ``file``.
 
-    Warnings and errors are also printed to stderr. Warnings of Python's `warnings` module are logged in the same way.
+    Warnings of Python's `warnings` module are appended too. Warnings and errors are also printed to stderr.
 
     Args:
         file: path of the log file.
-        mask: function that masks the values of environment variables in the text of the file.
+        mask: function that masks the values of environment variables in a line of the file.
 
     Raises:
-        SaveError: if the file cannot be opened, or is a link or another file that is not regular.
+        SaveError: if the file cannot be opened, or is not a regular file. Links are refused.
     """
     try:
         to_file = _ToFile(file)
@@ -101,10 +101,10 @@ def run_log(file: Path, mask: Callable[[str], str] = str) -> Iterator[None]:
         for logger in (LOGGER, _WARNINGS):
             logger.removeHandler(to_file)
             logger.removeHandler(to_stderr)
-        with suppress(OSError):  # the handler has already printed a message about a file that cannot be written
+        with suppress(OSError):  # the handler has already printed a message about the failed write
             to_file.close()
 
 
 def log_only(message: str) -> None:
-    """Write ``message`` to the log file as an error, but not to stderr. The caller prints its own line to stderr."""
+    """Log ``message`` as an error to the log file only. The caller prints another message to stderr."""
     LOGGER.error(message, extra={"file_only": True})

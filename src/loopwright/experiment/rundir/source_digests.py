@@ -1,4 +1,4 @@
-"""`source_digests`: computes digests of the source code of Loopwright and of each trusted package, without git."""
+"""`source_digests`: computes a digest of the source code of Loopwright and of each trusted package."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _OWN = Path(__file__).parents[2]
 
 
 def source_digests(trust: Trust) -> dict[str, str | None]:
-    """Return a SHA-256 of the names and contents of all ``.py`` files of each package, by dotted package name.
+    """Return the SHA-256 of the names and contents of the ``.py`` files of each package, by dotted package name.
 
-    The value is None if the package has no ``.py`` files, or if a file cannot be read. No package is imported.
+    The value is None if a package has no ``.py`` files, or if a file cannot be read. No package is imported.
     """
     found = {"loopwright": _digest([_OWN])}
     for name in trust.packages:
@@ -26,9 +26,12 @@ def source_digests(trust: Trust) -> dict[str, str | None]:
 
 
 def _places(name: str, trust: Trust) -> list[Path]:
-    """Return the source paths of the package or module ``name``, a dotted name.
+    """Return the paths of the source code of a package or module, or an empty list if it is not found.
 
-    For the name of a class or function, return the source path of its module.
+    Args:
+        name: dotted name of a package, a module, a class or a function. For a class or a function, the path of its
+            module is returned.
+        trust: packages that the user trusts.
     """
     top, *rest = name.split(".")
     try:

@@ -1,4 +1,4 @@
-"""`DirectoryWriter`: writes the files that record the configuration, environment, plan and result of a run."""
+"""`DirectoryWriter`: writes the configuration, environment, plan and result of a run to files in the run directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from loopwright.loggers.append_only import plain
 from loopwright.records import COMPLETE, DATA_FILE, encoding_text, read_mapping, read_record, read_summary
 from loopwright.regular_files import replace_file
 
-# Entries of the summary that a resumed run keeps until it writes new values.
+# Entries of the recorded summary that a resumed run keeps until new values are known.
 _KEPT = (
     "started",
     "cwd",
@@ -48,14 +48,14 @@ State = str  # "running", "completed", "stopped", "interrupted" or "failed"
 
 
 class DirectoryWriter:
-    """Writes the files of a run directory that record the run and its result.
+    """Writes the files of a run directory that describe the run and its result.
 
-    ``summary.json`` exists from the start and is always replaced as a whole, so that it can be read at any time. A
-    resumed run changes no file until all checks have passed; see `write_resumption`.
+    ``summary.json`` exists from the start. Every change replaces the whole file, so that other processes never read an
+    incomplete file. A resumed run changes no file before `write_resumption` is called.
 
     Args:
         directory: existing run directory.
-        settings: settings of the run. The name and the mode of the objective are written to the summary.
+        settings: settings of the run, including the name and the mode of the objective.
         is_resumed: whether this process resumes the run that the directory contains.
         mask: function that masks the values of environment variables in the text of a file.
 
@@ -77,7 +77,7 @@ class DirectoryWriter:
         self.is_resumed = is_resumed
         self._mask = mask
         self._is_begun = not is_resumed
-        self.was_complete = False  # whether the run that is resumed had nothing left to do
+        self.was_complete = False  # whether the resumed run was completed or stopped
         before = read_summary(directory) if is_resumed else {}
         self.was_complete = before.get("state") in COMPLETE
         if is_resumed and not before:
@@ -101,7 +101,7 @@ class DirectoryWriter:
             "objective_name": settings.objective,
             "objective_mode": settings.objective_mode,
             "seconds": 0.0,
-            # A resumed run keeps the entries of its beginning. Versions that did not record them left none to keep.
+            # `_KEPT` restores the recorded time of a resumed run. Earlier versions did not record this time.
             "started": None if is_resumed else _now(),
             "ended": None,
             "cwd": os.getcwd(),  # relative paths in the configuration are relative to this directory
@@ -127,15 +127,15 @@ class DirectoryWriter:
         environment: Mapping[str, Any],
         diff: str | None,
     ) -> None:
-        """Write the files that can be written before any object is built: configuration, command and environment.
+        """Write the configuration, the command, the environment and the uncommitted changes of a new run.
 
         Args:
             config: resolved configuration, written to ``config.yaml``.
             words: words of the command line, written to ``command.txt`` and the summary.
-            chosen: names of the options that were chosen for some configuration groups, written to the summary.
+            chosen: name of the chosen option for each configuration group, written to the summary.
             environment: return value of `loopwright.experiment.rundir.environment.environment`, written to
                 ``environment.json``.
-            diff: uncommitted changes, written to ``git.diff``; None writes no file.
+            diff: uncommitted changes, written to ``git.diff``. With None, this file is not written.
         """
         self._write_config(_config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
@@ -148,10 +148,10 @@ class DirectoryWriter:
     def note_resumption(
         self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
     ) -> None:
-        """Store the contents of the files of a resumed run in memory, until `write_resumption` writes the files.
+        """Keep the new configuration and command of a resumed run in memory until `write_resumption` writes the files.
 
         Args:
-            config: resolved configuration. It may contain a later last step than the recorded configuration.
+            config: resolved configuration with the overrides of the resume.
             words: words of the command line that resumes the run.
             checkpoint: checkpoint from which the run resumes.
             differences: differences between the recorded environment and the current environment.
@@ -164,12 +164,13 @@ class DirectoryWriter:
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def write_resumption(self, global_step: int, stop_step: int) -> None:
-        """Write the files of a resumed run. Called after all checks of the resume have passed.
+        """Write the files of a resumed run. The caller has finished all checks of the resume.
 
         Args:
             global_step: step from which the run resumes.
-            stop_step: ``global_step`` at which the run ends. If it is later than in the recorded plan, the summary gets
-                both, because a schedule that depends on the end had other learning rates until ``global_step``.
+            stop_step: ``global_step`` at which the run ends. If the recorded plan ends earlier, the summary records
+                both last steps. A schedule that depends on the last step had different learning rates until
+                ``global_step``.
         """
         if self._resumption is None:
             return
@@ -179,9 +180,9 @@ class DirectoryWriter:
             self._summary["resumes"][-1]["extended"] = extended
         config_text, command = self._resumption
         self._resumption, self._is_begun = None, True
-        for left in self.directory.glob(".*.*-*"):  # partial files that a killed process has left
+        for left in self.directory.glob(".*.*-*"):  # incomplete files of a process that was killed
             if _PARTIAL.fullmatch(left.name):
-                with suppress(OSError):  # a folder that another program made
+                with suppress(OSError):  # for example, a folder with a matching name
                     left.unlink()
         self._write_config(config_text)
         self._write("command.txt", command)
@@ -199,11 +200,12 @@ class DirectoryWriter:
         self._write("plan.json", json.dumps(data, indent=2) + "\n")
 
     def write_data(self, facts: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> None:
-        """Write properties of the data, such as digests, to the summary, and their encoding to ``data.json``.
+        """Write facts about the data, such as digests, to the summary. Write the encoding of the data to ``data.json``.
 
         Args:
-            facts: properties of the data by name.
-            encoding: ``Splits.encoding``; None writes no file. A resumed run keeps the file of its beginning.
+            facts: return value of `loopwright.experiment.jobs.objects.facts_of`.
+            encoding: ``Splits.encoding``. With None, ``data.json`` is not written. A resumed run does not replace an
+                existing ``data.json``.
         """
         self._summary["data"] = dict(facts)
         self._encoding_text = None if encoding is None else encoding_text(encoding)
@@ -216,7 +218,11 @@ class DirectoryWriter:
             self._write(DATA_FILE, self._encoding_text)
 
     def write_origins(self, digests: Mapping[str, str | None]) -> None:
-        """Write the paths and digests of the checkpoints that the run starts from or validates to the summary."""
+        """Record in the summary from which checkpoints the run starts, or which checkpoints it validates.
+
+        Args:
+            digests: return value of `loopwright.experiment.rundir.origin.origin_digests`.
+        """
         self._summary["origins"] = dict(digests)
         self._write_summary()
 
@@ -228,7 +234,7 @@ class DirectoryWriter:
     def end(self, state: State, exit_code: int, **values: Any) -> None:
         """Write the result of the run to the summary.
 
-        If a resumed run ends before `write_resumption` was called, no file is changed.
+        If a resumed run ends before `write_resumption` is called, no file changes.
 
         Args:
             state: final state of the run.
@@ -247,7 +253,11 @@ class DirectoryWriter:
         self._write("summary.json", json.dumps(plain(self._summary), indent=2, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        """Replace a file as a whole. If the new file cannot be written, the old file is unchanged."""
+        """Replace a file with masked text. If the new file cannot be written, the old file is unchanged.
+
+        Raises:
+            SaveError: if the new file cannot be written.
+        """
         path = self.directory / name
         try:
             replace_file(path, self._mask(text).encode())
@@ -256,17 +266,17 @@ class DirectoryWriter:
 
 
 def _recorded_stop(directory: Path) -> int | None:
-    """Return the last step of the recorded plan; None if ``plan.json`` is not a file that a run has written."""
+    """Return the last step of the recorded plan; None if ``plan.json`` contains no last step."""
     try:
         settings = read_mapping(directory / "plan.json").get("settings")
-    except CheckpointError:  # for example a link, which is replaced and not followed
+    except CheckpointError:  # for example, ``plan.json`` is a link, which `write_plan` replaces
         return None
     stop = settings.get("stop_step") if isinstance(settings, dict) else None
     return stop if type(stop) is int else None
 
 
 def _now() -> str:
-    """Return the current time as ISO 8601 text with the offset from UTC, such as ``2026-11-30T18:45:00+01:00``."""
+    """Return the current time in the format of ISO 8601 with the offset from UTC: ``2026-11-30T18:45:00+01:00``."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 

@@ -1,6 +1,6 @@
-"""Functions that record the end of a run in its run directory, and print a message about the end.
+"""Functions that record the end of a run in its run directory and print the closing message.
 
-`RunRequest` describes the run to carry out, and `Ended` its outcome.
+`RunRequest` describes a run to carry out. `Ended` describes the outcome of the run.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class RunRequest:
     """A request to carry out one run.
 
     Args:
-        job: checked job, whose seed and number of threads have been decided.
-        directory: existing run directory. It contains no run yet, unless ``resume_from`` is given.
+        job: checked job with a seed and a number of threads.
+        directory: existing run directory. The directory contains a run only if ``resume_from`` is given.
         words: words of the command line, beginning with ``loopwright``.
         trust: packages that the user trusts.
-        objects: objects that were built when the job was checked; None to build new objects when the run begins.
-        is_quiet: whether only warnings and errors are printed, as for the runs of a sweep.
-        resume_from: checkpoint from which the run in the directory is resumed; None begins a new run.
+        objects: objects that were built when the job was checked. With None, `carry_out` builds the objects.
+        is_quiet: whether only logged warnings and errors are printed. True for the jobs of a sweep.
+        resume_from: checkpoint from which the run in ``directory`` is resumed. With None, a new run begins.
     """
 
     job: Job
@@ -64,7 +64,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The outcome of a run. It contains no objects of the run.
+    """The outcome of a run. `Ended` holds no reference to the model or the data, so their memory can be freed.
 
     Args:
         state: "completed", "stopped", "interrupted" or "failed".
@@ -81,9 +81,10 @@ class Ended:
 
 @dataclass(slots=True)
 class Live:
-    """Contains the trainer of a run once the trainer has been built.
+    """Holds the trainer of a run. If an error ends the run, `end_by` records the step and the metrics of this trainer.
 
-    If the run ends by an error, `end_by` records the step and the metrics of this trainer.
+    Args:
+        trainer: trainer of the run; None until the trainer has been built.
     """
 
     trainer: Trainer | None = None
@@ -116,7 +117,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
         best = None if trainer.best is None else asdict(trainer.best)
         known = {"global_step": trainer.global_step, "metrics": dict(trainer.metrics), "best": best}
         if state == "interrupted":
-            known["stop"] = None if trainer.stopped_by is None else stop_of(trainer)  # None for a signal
+            known["stop"] = None if trainer.stopped_by is None else stop_of(trainer)  # None after a signal
             reason = f" by {trainer.stop_reason}" if trainer.stop_reason else ""
             said = f"interrupted{reason} at global_step {trainer.global_step:,}"
     if state == "failed":
@@ -127,7 +128,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
     try:
         writer.end(state, exit_code, error=said, **known)
         draw(request.directory)
-    except SaveError as unwritten:  # the error that ended the run is printed before this error
+    except SaveError as unwritten:  # the message names the error that ended the run, then this error
         said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
         _print_end(state, said, known, request)
@@ -151,15 +152,20 @@ def _print_end(state: str, said: str, known: Mapping[str, Any], request: RunRequ
 
 
 def stop_of(trainer: Trainer) -> dict[str, str | None] | None:
-    """Return the name of the callback that stopped the last fit, and the reason; None if the fit was not stopped.
+    """Return the reason why the last fit was stopped, and the name of the callback that stopped the fit.
 
-    The name is None if `Trainer.stop` was called outside callbacks.
+    Returns:
+        A mapping with the keys ``by`` and ``reason``; None if the fit was not stopped. ``by`` is the name of the
+        callback, or None if `Trainer.stop` was called outside callbacks.
     """
     return None if trainer.stop_reason is None else {"by": trainer.stopped_by, "reason": trainer.stop_reason}
 
 
 def continuing_overrides(trainer: Trainer) -> tuple[str, ...]:
-    """Return the overrides that let a resume of a stopped run train further; empty if none are known."""
+    """Return the overrides with which a stopped run trains further when it is resumed.
+
+    The tuple is empty if no callback stopped the run, or if the callback names no setting to change.
+    """
     by = trainer.stopped_by
     callback = None if by is None else trainer.named_callbacks.get(by)
     settings: Mapping[str, object] = callback.to_continue if isinstance(callback, StopsAgain) else {}
@@ -169,23 +175,23 @@ def continuing_overrides(trainer: Trainer) -> tuple[str, ...]:
 def next_commands(
     request: RunRequest, state: str, plan: Plan | None = None, continue_with: Sequence[str] = ()
 ) -> tuple[Path, dict[str, str]]:
-    """Return the run directory, and a mapping from labels to shell commands that use its checkpoints.
+    """Return the run directory, and a mapping from labels to shell commands that use the checkpoints of the run.
 
-    The commands are empty if the run has no checkpoint.
+    The mapping is empty if the run has no checkpoint.
 
     Args:
         request: request for the run.
-        state: "completed", or "stopped" if a callback ended the run and would end it again after a resume. In any other
-            state, the run can be resumed.
-        plan: plan of a completed fit; None: no command that trains for longer is returned.
-        continue_with: overrides that let a resume of a stopped run train further.
+        state: state of the run, as in `Ended`. For "completed", one command trains for longer. For "stopped", one
+            command resumes the run with ``continue_with``. For any other state, one command resumes it without changes.
+        plan: plan of a completed fit. With None, no command that trains for longer is returned.
+        continue_with: overrides with which a stopped run trains further when it is resumed.
     """
     directory, permissions = request.directory, request.trust.flags
     if not steps_in(directory):
         return directory, {}
     resume, commands = command_on("resume", directory, permissions), {}
     if callbacks_of(request.job.config, OVERFITS):
-        pass  # the run cannot be resumed: no checkpoint contains the micro-batch on which it trains
+        pass  # the run cannot be resumed, because no checkpoint contains its only micro-batch
     elif state == "completed":
         longer = longer_command(directory, request.job.config, plan, permissions)
         commands = {} if longer is None else {"Train it for longer": longer}
@@ -199,7 +205,7 @@ def next_commands(
         commands["Validate it"] = command_on("validate", directory, permissions)
     if state == "completed" and request.objects is not None and reads_new_samples(request.objects.data.encoding):
         path = request.job.config["data"]["path"]
-        label = "Predict, with another file in place of this one"
+        label = "Predict for a new file (change data.path)"
         commands[label] = command_on("predict", directory, permissions, override_text("data.path", path))
     return directory, commands
 
@@ -207,7 +213,7 @@ def next_commands(
 def longer_command(
     directory: Path, config: Mapping[str, Any], plan: Plan | None, permissions: Sequence[str]
 ) -> str | None:
-    """Return the command that resumes a completed run and trains about twice as long; None if there is no such command.
+    """Return the command that resumes a completed run with about twice its length; None if there is no such command.
 
     Args:
         directory: run directory.
@@ -218,13 +224,13 @@ def longer_command(
     if plan is None or not steps_in(directory) or callbacks_of(config, OVERFITS):
         return None
     name, value = longer_length(plan)
-    # If a function of the user builds the loop, its length may differ from the length in the configuration.
+    # A function of the user may have built the loop with another length than the configured length.
     is_set = config["loop"].get(name) == plan.settings()[f"loop.{name}"]
     return command_on("resume", directory, permissions, f"loop.{name}={value}") if is_set else None
 
 
 def draw(directory: Path) -> None:
-    """Draw the curves of a run to a file. If this fails, log a warning, because the results of the run are complete."""
+    """Draw the curves of a run to ``curves.png``. Log an error as a warning, because all results are recorded."""
     try:
         draw_curves(directory)
     except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)

@@ -1,4 +1,4 @@
-"""`ending_on_signals`: handles signals that arrive before or after the fit of a run."""
+"""`ending_on_signals`: ends a run when a signal arrives before or after the fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 def ending_on_signals() -> Iterator[None]:
     """While the context is open, raise ``SystemExit(143)`` on SIGTERM and SIGUSR1, so that the run's end is recorded.
 
-    In a thread other than the main thread, the context has no effect.
+    Outside the main thread, the context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

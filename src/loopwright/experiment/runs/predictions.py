@@ -1,4 +1,4 @@
-"""Functions that convert predictions to columns of a table in the units and labels of the data, and write the table."""
+"""Functions that convert predictions to the columns of a table, and write the table to a file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ _ROWS_PER_PART = 10_000
 
 
 def as_columns(predictions: Mapping[str, Array], target: Any) -> dict[str, Array]:
-    """Return one array of text for each column of the table of predictions.
+    """Return the columns of the table of predictions as arrays of text, by column name.
 
-    A predicted class becomes its label, and a predicted number gets the unit of the target column. The columns of
-    other arrays are named after the array and the class, or the array and the index, such as ``probability_cat``.
+    In a one-dimensional array ``prediction``, the index of a class is replaced by the label of the class, and a
+    standardised number is converted to the unit of the target column. An array with several numbers per sample gets
+    one column for each number. If there is one number per class, the name of the column ends with the label, such as
+    ``probability_cat``. Otherwise, the name of the column ends with an index, such as ``embedding_0``.
 
     Args:
         predictions: arrays with one row per sample, by name.
-        target: entry ``target`` of ``data.json``; without an entry of the kind ``category`` or ``number``, values are
-            written as they are.
+        target: entry ``target`` of ``data.json``: the labels of the classes, or the mean and the standard deviation of
+            the target column. Any other value leaves the predictions unchanged.
 
     Raises:
         SettingError: for more than 10,000 columns.
@@ -56,13 +58,13 @@ def _decoded(array: Array, labels: Sequence[str], target: Mapping[str, Any]) -> 
         return numpy.array(labels, dtype=object)[array]
     mean, deviation = target.get("mean"), target.get("deviation")
     if array.dtype.kind == "f" and isinstance(mean, float | int) and isinstance(deviation, float | int):
-        # A prediction is a float32. More digits of the product would be noise.
+        # Predictions have the precision of float32, so further digits of the product would have no meaning.
         return (array.astype(numpy.float64) * deviation + mean).astype(numpy.float32).astype(str)
     return array.astype(str)
 
 
 def write_table(output: Path, key: str, keys: Sequence[int | str], columns: Mapping[str, Array]) -> None:
-    """Write a table of comma-separated values. The file gets its name when all rows are written.
+    """Write a CSV file. Rows are first written to a temporary file, so that ``output`` is never incomplete.
 
     Args:
         output: path of the new file.
@@ -85,7 +87,7 @@ def write_table(output: Path, key: str, keys: Sequence[int | str], columns: Mapp
                 part = slice(first, first + _ROWS_PER_PART)
                 writer.writerows(zip(keys[part], *(column[part] for column in columns.values()), strict=True))
         os.chmod(partial, 0o666 & ~_umask())
-        os.link(partial, output)  # unlike a rename, this does not replace a file
+        os.link(partial, output)  # unlike a rename, a link never replaces an existing file
     except FileExistsError:
         raise SettingError("output", f"={str(output)!r}: exists already; name another file.") from None
     except OSError as error:

@@ -1,6 +1,6 @@
 """`carry_out`: carries out one run of a checked job and records the run in its directory.
 
-The functions in this module are used for single runs and for the jobs of a sweep.
+Single runs and the jobs of a sweep both use this module.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from loopwright.run_lock import hold
 from loopwright.trainer import Trainer
 
 _PROGRESS = "loopwright.loggers.ProgressLogger"
-_MAX_CHANGES = 5  # maximum number of logged changes of the environment; the summary contains all changes
+_MAX_CHANGES = 5  # maximum number of logged differences of the environment; the summary contains all differences
 _log = logging.getLogger("loopwright")
 
 
@@ -66,7 +66,7 @@ class _Outcome:
     did: str
     state: str = "completed"
     stop: dict[str, str | None] | None = None
-    continue_with: Sequence[str] = ()  # overrides with which a resume of a stopped run trains further
+    continue_with: Sequence[str] = ()  # overrides with which a resumed run trains further
     best: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -79,9 +79,10 @@ def run(request: RunRequest) -> Ended:
 
 @contextmanager
 def opened(directory: Path, trust: Trust) -> Iterator[None]:
-    """While the context is open, lock a run directory and write the masked log to its file ``run.log``.
+    """While the context is open, lock a run directory and write the log to the file ``run.log`` in this directory.
 
-    SIGTERM and SIGUSR1 raise ``SystemExit(143)``, except in a fit, which has its own signal handlers.
+    Values of environment variables are masked in the log. SIGTERM and SIGUSR1 raise ``SystemExit(143)``. A fit replaces
+    these signal handlers until the fit ends.
 
     Raises:
         CheckpointError: if another process uses the directory.
@@ -91,18 +92,18 @@ def opened(directory: Path, trust: Trust) -> Iterator[None]:
 
 
 def carry_out(request: RunRequest) -> Ended:
-    """Carry out one run. Call it in the contexts `opened` and `loopwright.experiment.jobs.check.applied`.
+    """Carry out one run. The contexts `opened` and `loopwright.experiment.jobs.check.applied` must be open.
 
-    An error in the run is not raised. Its traceback is written to ``run.log``. Its message is printed to stderr as one
-    line, unless the request is quiet.
+    An error that ends the run is not raised. The traceback of the error is written to ``run.log``. Unless the request
+    is quiet, the message of the error is printed to stderr in one line.
     """
     job, is_resumed = request.job, request.resume_from is not None
     writer = DirectoryWriter(request.directory, job.settings, is_resumed=is_resumed, mask=masking(request.trust))
     live = Live()
     try:
-        with deterministic_operations(job.settings.deterministic):  # the except block records its errors
+        with deterministic_operations(job.settings.deterministic):  # an error here is recorded too
             return _carry_out(request, writer, live)
-    except BaseException as error:  # noqa: BLE001  (a raised exception would keep the model in memory)
+    except BaseException as error:  # noqa: BLE001  (the traceback of a raised error would keep the model in memory)
         return end_by(error, writer, live, request)
 
 
@@ -179,7 +180,7 @@ def _collect_garbage_from_here() -> None:
 
 
 def _without_progress(job: Job) -> Job:
-    """Turn off the progress lines of a job of a sweep, unless the configuration sets their mode."""
+    """Return a job with its progress loggers turned off. A logger whose ``mode`` is not ``auto`` is unchanged."""
     loggers = job.config.get("loggers") or {}
     quiet = {
         name: entry | {"mode": "off"}
@@ -200,7 +201,7 @@ def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
     if changes:
         shown = "; ".join(changes[:_MAX_CHANGES])
         more = f"; and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
-        _log.warning("Resumed in another environment, in which numbers may differ: %s%s.", shown, more)
+        _log.warning("Resumed in another environment, so the results may differ: %s%s.", shown, more)
     writer.note_resumption(job.recorded, request.words, request.resume_from, changes)
 
 
@@ -229,14 +230,14 @@ def _fit(
     if result.global_step == result.plan.position and not result.plan.begins_with_validation:
         did = f"trained nothing; the run was stopped{by} at {step}"
         replaced = {word.partition("=")[0] for word in continue_with}
-        if continue_with and request.resume_from is not None:  # nothing was recorded, so other words are typed again
+        if continue_with and request.resume_from is not None:  # the overrides of this resume were not recorded
             typed = request.job.overrides
             continue_with += tuple(word for word in typed if word.partition("=")[0] not in replaced)
     return _Outcome(result.metrics, did, result.state, stop_of(trainer), continue_with, best)
 
 
 def _why(start: Path, settings: JobSettings, request: RunRequest) -> str:
-    """Return why a run starts from a checkpoint: it is the newest or the best one of a run, or its path was typed."""
+    """Return the reason why a run starts from ``start``: newest checkpoint, best checkpoint, or path as typed."""
     typed = settings.init_from or settings.ckpt_path
     if request.resume_from is not None or (typed is not None and Path(typed) != start):
         return "newest checkpoint"

@@ -1,1 +1,1 @@
-"""Functions that run the jobs of a sweep one after another, and report their results."""
+"""Functions that run the jobs of a sweep one after another, and report the results."""

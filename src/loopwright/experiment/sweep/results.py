@@ -35,7 +35,7 @@ def write_sweep(directory: Path, jobs: Sequence[Job], results: Results) -> None:
 
 
 def print_sweep(jobs: Sequence[Job], results: Results, directory: Path) -> None:
-    """Print a table with the number, overrides, state and objective of each job. Print the errors below it."""
+    """Print a table with the number, overrides, state and objective of each job. Print errors below the table."""
     table = Table("job", "overrides", "state")
     table.add_column(jobs[0].settings.objective, justify="right")
     for job, result in zip(jobs, results, strict=True):

@@ -49,7 +49,7 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
         check_usable("hydra.sweep.dir", Path(typed))
     with deterministic_workspace(is_needed=any(job.settings.deterministic for job in jobs)):
         settled = check_jobs(jobs, trust)
-        gc.collect()  # frees the objects that were built for the checks and are in reference cycles
+        gc.collect()  # frees objects of the checks that are in reference cycles
         name = jobs[0].settings.name
         directory = allocate(name, is_sweep=True) if typed is None else use("hydra.sweep.dir", typed)
         ended = _run_jobs(line, settled, trust, directory)
@@ -63,7 +63,7 @@ def run_sweep(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
 
 
 def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: Path) -> list[Ended]:
-    """Run the jobs until all have ended or one is interrupted. Return the outcome of each started job."""
+    """Run the jobs in order until a job is interrupted. Return the outcome of each started job."""
     ended: list[Ended] = []
     for job in jobs:
         try:
@@ -73,7 +73,7 @@ def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: P
         except SystemExit as exit:
             end = Ended(state="interrupted", exit_code=exit.code if isinstance(exit.code, int) else 1)
         ended.append(end)
-        gc.collect()  # otherwise reference cycles in callbacks could keep the objects of this job in memory
+        gc.collect()  # reference cycles in callbacks may keep the objects of this job in memory
         detail = f": objective {show(end.objective)}" if end.error is None else ""
         place = directory / str(job.number)
         tell(f"job {job.number} ({job.number + 1} of {len(jobs)}) {end.state}{detail}; {place}")
@@ -89,7 +89,7 @@ def _run_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust, directory: P
 def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ended:
     assert job.source is not None, "each job of a sweep was composed and has a source"
     flags = [*line.config_dir_flag, *line.permissions]
-    words = ["loopwright", *flags, *job.source.hydra.overrides.task]  # the command that would run this job alone
+    words = ["loopwright", *flags, *job.source.hydra.overrides.task]  # the command that runs only this job
     request = RunRequest(job=job, directory=directory, words=words, trust=trust, is_quiet=True)
     try:
         write_hydra_files(directory, job.source, job.number)
@@ -98,7 +98,7 @@ def _run_job(line: CommandLine, job: Job, trust: Trust, directory: Path) -> Ende
             return _run_processes(request)
         with applied(job):
             return run(request)
-    except Exception as error:  # noqa: BLE001  (the next job can still run)
+    except Exception as error:  # noqa: BLE001  (an error in one job does not end the sweep)
         end = Ended(state="failed", exit_code=1, error=one_line_of(error))
         complain(f"failed: {end.error}")
         return end

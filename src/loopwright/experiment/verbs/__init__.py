@@ -1,1 +1,1 @@
-"""The commands after ``loopwright``, such as ``resume``. Each command has a module, which the module `entry` calls."""
+"""Modules that carry out the commands of ``loopwright``, such as ``resume``. The module `entry` selects the command."""

@@ -1,7 +1,7 @@
-"""`execute`: composes the configurations of a command line, and calls the function that carries out its command.
+"""`execute`: carries out a command line of ``loopwright``.
 
-Importing this module imports Hydra but not torch. The modules that need torch are imported after every job has been
-composed. Importing torch takes seconds, and wrong overrides are reported without this delay.
+Importing this module imports Hydra but not torch. Importing torch takes seconds, so the modules that need torch are
+imported after all jobs have been composed. An error in an override is reported before this delay.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def execute(line: CommandLine) -> int:
 
 
 def _complete(line: CommandLine) -> int:
-    """Print the completions of the command line that is being typed, or a script that installs completion."""
+    """Print the completions of the command line in ``COMP_LINE``, or print a script that installs completion."""
     if any(word.startswith("query=") for word in line.overrides):
         own, for_hydra = completions(os.environ.get("COMP_LINE", ""))
         if own:
@@ -88,9 +88,11 @@ def _complete(line: CommandLine) -> int:
 
 
 def _with_found_run(line: CommandLine) -> CommandLine:
-    """Return the command line with the path of the run that ``last`` or six digits refer to.
+    """Return the command line with the path of the run directory instead of ``last`` or six digits.
 
-    The path also replaces the typed word in ``line.words``, which are recorded, and typed again after a restart.
+    The path also replaces the typed word in ``line.words``, because the run records these words and the supervisor
+    repeats these words after a restart. For ``validate`` and ``predict``, ``RUN/best`` and ``RUN/last`` are replaced by
+    the directory ``RUN`` and an override of ``ckpt_path``.
     """
     given, verb = line.directory, line.verb
     assert given is not None and verb is not None
@@ -105,7 +107,7 @@ def _with_found_run(line: CommandLine) -> CommandLine:
 
 
 def _with_found_starts(line: CommandLine) -> CommandLine:
-    """Return the command line with paths in place of ``last`` or six digits in ``ckpt_path`` and ``init_from``."""
+    """Return the command line with paths instead of ``last`` or six digits in ``ckpt_path`` and ``init_from``."""
     found: dict[str, str] = {}
     for word in line.overrides:
         key, _, value = word.partition("=")
@@ -146,7 +148,7 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
 
 
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Carry out ``config``, ``plan`` or ``verify`` on composed jobs."""
+    """Carry out the command ``config``, ``plan`` or ``verify`` for composed jobs."""
     if line.verb == "config":
         tell(_yaml_text(jobs[0].recorded), wraps=False)
         return 0
@@ -160,7 +162,7 @@ def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> in
 
 
 def _yaml_text(config: Mapping[str, Any]) -> str:
-    """Return a configuration as YAML. If it contains characters that cannot be printed, all are escaped in YAML."""
+    """Return a configuration as YAML. If a character is not printable, all characters outside ASCII are escaped."""
     dump = partial(yaml.safe_dump, dict(config), sort_keys=False, width=120)
     text: str = dump(allow_unicode=True)
     return (text if printable(text) == text else str(dump(allow_unicode=False))).rstrip("\n")

@@ -25,21 +25,22 @@ _SUFFIX = ".safetensors"
 
 
 def export(line: CommandLine) -> int:
-    """Write the weights of a checkpoint of a run to a file. No model is built.
+    """Write the weights of a checkpoint of a run to a safetensors file. No model is built.
 
-    The checkpoint is the best of the run, or the newest if no best is known. The option ``ckpt_path`` chooses another
-    one: a path, ``best`` or ``last``. The recorded configuration of the run, if there is one, is copied beside the
-    file, under its name with the ending ``.yaml``.
+    - The option ``ckpt_path`` selects the checkpoint by a path, ``best`` or ``last``. The default is the best
+      checkpoint, or the newest checkpoint if no best checkpoint is known.
+    - The option ``output=FILE`` names the file. The default is ``step_….safetensors`` in the run directory. For a
+      checkpoint outside a run directory, the default file is next to the checkpoint.
+    - The option ``weights=averaged`` selects the averaged weights of the callback `ExponentialMovingAverage`.
 
-    The option ``output=FILE`` names the file. The default is ``step_….safetensors`` in the run directory, or next to a
-    checkpoint that is not in a run directory. The option ``weights=averaged`` selects the weights that an
-    `ExponentialMovingAverage` has averaged.
+    If the run has a file ``config.yaml``, a copy of this file is written next to ``output``. The copy has the name of
+    ``output`` with the suffix ``.yaml``. An existing file is not replaced.
 
     Raises:
         SettingError: for an unknown option or a wrong value, if the file already exists or cannot be written, or
-            if its name ends like the name of a file in another format, such as ``.pt``.
-        CheckpointError: if there is no valid checkpoint, if averaged weights are requested but the checkpoint contains
-            none, or if the weights contain a tensor of dtype complex128.
+            if the name of the file has another suffix than ``.safetensors``, such as ``.pt``.
+        CheckpointError: if the run has no valid checkpoint, if the checkpoint contains no averaged weights but the user
+            selected averaged weights, or if a tensor has the dtype complex128.
     """
     assert line.directory is not None
     options = read_options(line.overrides, {"output": None, "weights": "trained", "ckpt_path": None})
@@ -55,7 +56,7 @@ def export(line: CommandLine) -> int:
         raise refuse("output", str(output), f"a name that ends in {_SUFFIX}, the format of the file")
     checkpoint = read_checkpoint(folder)
     weights = checkpoint.state["model"] if options["weights"] == "trained" else _averaged(checkpoint.state, folder)
-    # A safetensors file cannot contain tied or strided tensors, so each tensor is copied in contiguous form.
+    # A safetensors file cannot contain tied or strided tensors. Therefore, each tensor is copied to contiguous memory.
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format)
         for name, value in weights.items()
@@ -86,7 +87,11 @@ def _beside(folder: Path) -> Path:
 
 
 def _copy_configuration(folder: Path, output: Path) -> str:
-    """Copy the recorded configuration of the run beside the file. Return a line with its path, or an empty text."""
+    """Copy ``config.yaml`` of the run to a file next to ``output``.
+
+    Returns:
+        A line with the path of the copy; an empty text if the file was not copied.
+    """
     config = _beside(folder).parent / "config.yaml"
     copy = output.with_suffix(".yaml")
     if config.is_symlink() or not config.is_file() or os.path.lexists(copy):

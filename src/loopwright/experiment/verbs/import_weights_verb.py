@@ -1,4 +1,4 @@
-"""The command ``loopwright import-weights FILE``, which converts a ``torch.save`` file for ``init_from``."""
+"""The command ``loopwright import-weights FILE``, which converts a ``torch.save`` file to a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from loopwright.experiment.console.options import read_options
 
 
 def import_weights(line: CommandLine) -> int:
-    """Convert the weights in a ``torch.save`` file to a checkpoint. No code in the file is run.
+    """Convert the weights in a ``torch.save`` file to a checkpoint for ``init_from``. No code in the file is run.
 
-    The option ``output=DIR`` names the directory of the checkpoint. The default is the name of the file with
-    ``_weights`` appended, in the current directory. The option ``key=NAME`` names the key of the weights in the file.
+    - The option ``output=DIR`` names the directory of the checkpoint. For a file ``NAME.pt``, the default is
+      ``NAME_weights`` in the current directory.
+    - The option ``key=NAME`` names the entry of the file that contains the weights.
 
     Raises:
         SettingError: for an unknown option, and if the directory already exists.
-        CheckpointError: if the file cannot be read or contains objects other than tensors and plain containers. Also
-            if no entry or several entries of the file could be the weights.
+        CheckpointError: if the file cannot be read, or contains objects other than tensors and plain containers. The
+            error is also raised if no entry or several entries of the file can be the weights.
     """
     assert line.directory is not None
     file = Path(line.directory)

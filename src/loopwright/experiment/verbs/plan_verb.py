@@ -1,4 +1,4 @@
-"""The command ``loopwright plan``, which prints the plan of a run without running it."""
+"""The command ``loopwright plan``, which prints the plan of a run and starts no run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from loopwright.plan import count_samples
 
 
 def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Print the plan of a job. For a sweep, print a table of the steps, batch size and samples of each job.
+    """Print the plan of a job. For a sweep, print a table with one row per job.
 
     Raises:
-        SettingError: for a wrong setting that a run would refuse as well.
-        CheckpointError: for a checkpoint that a run would refuse as well.
+        SettingError: for a wrong setting, as in a run.
+        CheckpointError: for a checkpoint that cannot be used, as in a run.
     """
     if not line.multirun:
         with checked(jobs[0], trust) as ready:

@@ -1,4 +1,4 @@
-"""The command ``loopwright predict DIR``, which writes the predictions of a run to a table."""
+"""The command ``loopwright predict DIR``, which writes the predictions of a run to a CSV file."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ _OPTIONS: dict[str, str | None] = {"output": None, "ckpt_path": None, "split": "
 
 
 def predict(line: CommandLine, trust: Trust) -> int:
-    """Write the predictions of a run to a table of comma-separated values, one row per sample.
+    """Write the predictions of a run to a CSV file, one row per sample.
 
-    With ``data.path=FILE`` or ``data.val_path=FILE``, a run whose data were a table or images predicts for this table
-    or folder of images. The samples are encoded as the run recorded it in ``data.json``, and need no target. Otherwise
-    the run predicts for its validation data, or for the data that ``split`` names.
+    The best checkpoint is used, or the newest checkpoint if no best checkpoint is known. The option ``ckpt_path``
+    selects another checkpoint.
+
+    By default, the samples are the validation data of the run. The option ``split`` selects other data of the run. If
+    the run was trained on a table or on images, ``data.path=FILE`` or ``data.val_path=FILE`` selects a new table or a
+    new folder of images. New samples are encoded with the recorded encoding in ``data.json``, and need no target.
 
     Raises:
-        SettingError: if the directory contains no run, for a wrong setting or option, if the output file exists, and
-            for data that the run cannot predict, or that are encoded differently than the recorded data.
+        SettingError: if the directory contains no run, if a setting or an option is wrong, or if the output file
+            exists. The error is also raised for data that the model does not accept, and for data whose encoding
+            differs from the recorded encoding.
         CheckpointError: if the run has no valid checkpoint.
     """
     assert line.directory is not None
@@ -64,7 +68,11 @@ def predict(line: CommandLine, trust: Trust) -> int:
 def _predict_recorded(
     directory: Path, recorded: Mapping[str, Any], overrides: Sequence[str], split: str, chosen: Chosen, trust: Trust
 ) -> tuple[Mapping[str, Array], str, Sequence[int]]:
-    """Predict for the recorded data, or for the data that overrides choose."""
+    """Predict for the recorded data, or for the data that overrides select.
+
+    Returns:
+        The predictions by name, and the name and the values of the first column of the table.
+    """
     with built_data(directory, recorded, overrides, chosen.folder, trust) as (trainer, data):
         found = trainer.predict(choose_split(data, split), ckpt_path=chosen.folder)
     num_samples = len(next(iter(found.values())))

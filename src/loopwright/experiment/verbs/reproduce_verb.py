@@ -1,4 +1,4 @@
-"""The command ``loopwright reproduce DIR``, which repeats a run in a new directory and compares both runs."""
+"""The command ``loopwright reproduce DIR``, which repeats a recorded run and compares the results of the two runs."""
 
 from __future__ import annotations
 
@@ -54,15 +54,19 @@ _MAX_REPEATED = 10  # maximum number of differences that are listed again after 
 def reproduce(line: CommandLine, trust: Trust) -> int:
     """Repeat a recorded run in a new directory.
 
-    Before the new run starts, print what has changed in the configuration, data and environment. After the new run has
-    ended, compare the results of both runs. No file of the recorded run is changed. A run that was resumed is repeated
-    without interruption. If the run was extended and its learning rates depend on its length, no run can repeat it, and
-    none is started unless overrides are given. Overrides change recorded values and are listed as differences. The
-    setting ``hydra.run.dir`` chooses the directory of the new run.
+    The command prints the changes of the configuration, the data and the environment. Then the command carries out the
+    new run, and compares the new results with the recorded results. No file of the recorded run is changed.
+
+    If the recorded run was resumed, the new run trains without interruption. If the recorded run was extended, and its
+    learning rates depend on its length, no new run can give equal results. In this case, a new run is started only if
+    the user gives overrides.
+
+    Overrides change recorded values, and are printed as changes of the configuration. The setting ``hydra.run.dir``
+    names the directory of the new run.
 
     Returns:
-        0 if all recorded results are bitwise equal to the new results; 1 if a result differs or must differ. If there
-        are too few results to decide, the exit code of the new run, or 1 if that exit code is 0.
+        0 if all recorded results are bitwise equal to the new results; 1 if a result differs, or if no run was started.
+        If there are too few results to compare, the exit code of the new run, or 1 if the new run succeeded.
 
     Raises:
         SettingError: if the directory contains no run, if a setting is wrong, or if the new directory is inside the
@@ -144,7 +148,7 @@ def _without_directory(words: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _with_overrides(recorded: Mapping[str, Any], overrides: Sequence[str], seed: int | None = None) -> dict[str, Any]:
-    """Return a copy of a configuration with overrides applied. If it sets no seed, set ``seed``, or a random seed."""
+    """Return a copy of a configuration with overrides applied. Replace the seed null by ``seed`` or a random number."""
     config = copy.deepcopy(dict(recorded))
     apply_overrides(config, overrides)
     if config.get("seed", 0) is None:
@@ -153,7 +157,7 @@ def _with_overrides(recorded: Mapping[str, Any], overrides: Sequence[str], seed:
 
 
 def _check_place(directory: Path, typed: str | None, name: str) -> None:
-    """Refuse a new directory that is inside the recorded run, or that contains another run."""
+    """Raise a `SettingError` if the new directory is inside the recorded run, or contains another run."""
     place = OUTPUTS / name if typed is None else Path(typed)
     if directory.resolve() in (place.resolve(), *place.resolve().parents):
         problem = f"={str(place)!r}: is inside the run to reproduce; name a new directory outside it."
@@ -163,7 +167,7 @@ def _check_place(directory: Path, typed: str | None, name: str) -> None:
 
 
 def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
-    """Return a line if the recorded configuration has been changed since the run wrote it."""
+    """Return a line if ``config.yaml`` was changed after the run had written this file."""
     digest = summary.get("config_sha256")
     text = read_record(directory / "config.yaml", MAX_CHARACTERS) or b""
     is_own = digest is None or digest == hashlib.sha256(text).hexdigest()
@@ -182,7 +186,7 @@ def _changed_origins(summary: Mapping[str, Any], job: Job, mask: Callable[[str],
 
 
 def _changes_around(directory: Path, trust: Trust, num_threads: int) -> list[str]:
-    """Return a line for each difference in the environment and the uncommitted changes.
+    """Return a line for each difference of the environment, and a line if the uncommitted changes differ.
 
     Args:
         directory: recorded run directory.
@@ -200,7 +204,7 @@ def _changes_around(directory: Path, trust: Trust, num_threads: int) -> list[str
 def _other_means(directory: Path, job: Job) -> list[str]:
     """Return a line if the run was recorded by a version that did not average the training metrics between log steps.
 
-    These versions did not record their number. If every step is logged, the metrics are the same in all versions.
+    Such versions did not record the version of Loopwright. If every step is logged, all versions record equal metrics.
     """
     there = read_environment(directory)
     if not there or "loopwright" in there or job.settings.log_every_n_steps == 1:
@@ -219,7 +223,7 @@ def _source_changes(directory: Path, diff: str | None) -> list[str]:
 
 
 def _num_lines(text: bytes) -> int:
-    """Return the number of lines, without the memory for a list of them."""
+    """Return the number of lines. `bytes.splitlines` would need memory for a copy of the text."""
     return text.count(b"\n") + (not text.endswith(b"\n"))
 
 

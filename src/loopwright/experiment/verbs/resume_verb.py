@@ -34,10 +34,10 @@ from loopwright.plan import read_epochs
 from loopwright.protocols import StopsAgain
 from loopwright.records import COMPLETE, read_summary
 
-# A resumed run may change only the settings in `_MAY_CHANGE`. The settings in `_LENGTHS` set the length of the run. The
-# settings in `_METRICS` decide which step is the best. Another kind of device changes the results by rounding. The
-# other settings do not change the results. An interval in `_INTERVALS` may be given in epochs instead of steps. The
-# number of steps must not change, which is checked when the plan is computed.
+# Overrides of a resume may change the settings in `_MAY_CHANGE`. `_LENGTHS` are the settings of the length of the run.
+# `_METRICS` are the settings that select the best checkpoint. A change of `device.kind` changes the results by
+# rounding. No other setting in `_KEPT` and `_OTHERS` changes the results. An interval in `_INTERVALS` may change
+# between steps and epochs. The plan refuses such a change if the number of steps changes.
 _LENGTHS = tuple(f"loop.{name}" for name in LENGTHS)
 _KEPT = tuple(
     f"checkpoint.{name}" for name in ("keep_last", "keep_every", "on_save_error", "background", "at_validations")
@@ -79,11 +79,11 @@ def resume(line: CommandLine, trust: Trust) -> int:
     summary = read_summary(directory)
     make_job = partial(_make_job, config, line.overrides, trust)
     if summary.get("state") in COMPLETE and not _may_train_further(summary, recorded, changes, line.overrides):
-        with checked_again(partial(make_job, None), recorded, summary, trust) as ready:  # refuses a wrong value
+        with checked_again(partial(make_job, None), recorded, summary, trust) as ready:  # checks the overrides
             stops_again = isinstance(ready.objects.callbacks.get(_stop_of(summary)[0]), StopsAgain)
             plan = ready.plan.plan
             del ready  # the objects are not needed
-        if not stops_again:  # otherwise the fit stops at once, and reports which setting continues it
+        if not stops_again:  # otherwise, `carry_out` prints the setting that continues the run
             has_ended = plan is not None and summary.get("global_step") == plan.stop_step
             longer = longer_command(directory, recorded, plan, trust.flags) if has_ended else None
             tell(_nothing_left(summary, directory, longer))
@@ -125,8 +125,8 @@ def _make_job(
         config: recorded configuration with the overrides applied. The resumed run records this configuration.
         overrides: overrides as typed.
         trust: packages that the user trusts.
-        checkpoint: checkpoint from which the run resumes.
-        located: recorded configuration with absolute paths. The overrides are applied to it in place.
+        checkpoint: checkpoint from which the run resumes; None to start without a checkpoint.
+        located: recorded configuration with absolute paths. The overrides are applied to this mapping in place.
     """
     apply_overrides(located, overrides)
     located, _ = expand_recorded(located, trust.variables)
@@ -138,9 +138,10 @@ def _make_job(
 def _may_train_further(
     summary: Mapping[str, Any], recorded: Mapping[str, Any], changes: Sequence[str], overrides: Sequence[str]
 ) -> bool:
-    """Return whether the changed settings may allow a complete run to train further.
+    """Return whether overrides of the length or the patience may let a completed or stopped run train further.
 
-    A stopped run has not reached its recorded end, so a length that is typed again without a change also counts.
+    For a completed run, the overrides must change a recorded value. For a stopped run, an override with the recorded
+    value is enough, because the run has not reached its recorded length.
     """
     names = {*changes}
     if summary.get("state") == "stopped":
@@ -149,7 +150,7 @@ def _may_train_further(
 
 
 def _patience(recorded: Mapping[str, Any]) -> list[str]:
-    """Return the setting ``patience`` of each `EarlyStopping` in a recorded configuration."""
+    """Return the paths of the settings ``patience`` of all `EarlyStopping` callbacks in a recorded configuration."""
     return [f"callbacks.{name}.patience" for name in callbacks_of(recorded, _EARLY_STOPPING)]
 
 
@@ -161,12 +162,12 @@ def _stop_of(summary: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _nothing_left(summary: Mapping[str, Any], directory: Path, longer: str | None) -> str:
-    """Return the message about a run that is complete.
+    """Return the message that a completed or stopped run does not train further.
 
     Args:
         summary: summary of the run.
         directory: run directory.
-        longer: command that trains the run for longer; None: there is no such command.
+        longer: command that trains the run for longer, or None.
     """
     step = on_one_line(str(summary.get("global_step")), 80)
     remedy = "" if longer is None else f" To train it for longer: {longer}"
@@ -188,7 +189,7 @@ def _value(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _check_changes(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the changed settings. Refuse changes that are not allowed in a resumed run."""
+    """Return the names of the changed settings. Raise a `SettingError` for a change that a resume does not allow."""
     changes = {line.partition(":")[0]: line for line in differences(recorded, config)}
     in_epochs = [name for name in _INTERVALS if any(read_epochs(_value(each, name)) for each in (recorded, config))]
     allowed = (*_MAY_CHANGE, *_patience(recorded), *in_epochs)

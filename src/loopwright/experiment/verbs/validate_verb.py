@@ -24,16 +24,16 @@ from loopwright.records import read_encoding
 def validate(line: CommandLine, trust: Trust) -> int:
     """Validate the newest valid checkpoint of a run, and print the metrics. No files are written.
 
-    Overrides change recorded values. The override ``ckpt_path`` chooses another checkpoint: a path, or ``best``. With
-    ``data.path=FILE``, a run whose data were a table or images is validated on all samples of this table or folder of
-    images. They are encoded as the run recorded it in ``data.json``.
+    Overrides change recorded values. The override ``ckpt_path`` selects another checkpoint by a path or ``best``. If
+    the run was trained on a table or on images, ``data.path=FILE`` selects all samples of a new table or of a new
+    folder of images. New samples are encoded with the recorded encoding in ``data.json``.
 
-    The option ``split`` chooses other data than the validation data: ``test``, ``train`` or one set such as ``val/a``.
-    Their metrics begin with ``val/`` and the name of the set.
+    The option ``split`` selects ``test``, ``train`` or one validation set such as ``val/a`` instead of all validation
+    data. The names of the metrics then begin with ``val/`` and the name of the selected set.
 
     Raises:
-        SettingError: if the directory contains no run, for a wrong setting, if the data are not the recorded data
-            although no override chooses other data, and if the data are encoded differently than the recorded data.
+        SettingError: if the directory contains no run, or if a setting is wrong. The error is also raised if the
+            recorded data have changed, and if the encoding of the data differs from the recorded encoding.
         CheckpointError: if the run has no valid checkpoint.
     """
     assert line.directory is not None
@@ -57,7 +57,7 @@ def validate(line: CommandLine, trust: Trust) -> int:
 
 
 def _chosen(data: Splits, split: str) -> Any:
-    """Return the validation dataloaders, or a mapping with the dataloaders that ``split`` names."""
+    """Return the dataloaders that ``split`` selects. For all splits except ``val``, return a mapping by name."""
     if split == "val":
         return data.val
     whole = data.test if split == "test" and isinstance(data.test, Mapping) else None

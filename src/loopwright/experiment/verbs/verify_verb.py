@@ -1,4 +1,4 @@
-"""The command ``loopwright verify WHAT``, which runs a few steps in two ways and compares the two runs."""
+"""The command ``loopwright verify WHAT``, which carries out two short runs of a job and compares their results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from loopwright.experiment.verify.verify import verify_job
 
 
 def verify(line: CommandLine, job: Job, trust: Trust) -> int:
-    """Run ``job`` in two ways and print how the two runs compare.
+    """Verify the property ``line.what`` by two short runs of a job, and print the verdict.
 
     Returns:
-        0 if the runs are bitwise equal or, for ``accumulation``, equal up to rounding; otherwise 1.
+        0 if `Verdict.is_equal` is True, otherwise 1.
 
     Raises:
         SettingError: for a wrong setting, and for a configuration with which the comparison is not possible.

@@ -1,4 +1,4 @@
-"""`verify`: runs a few steps of a configuration in two ways, and checks that the two runs give equal results."""
+"""`verify`: carries out two short runs of one configuration, and checks that the results of the runs are equal."""
 
 from loopwright.experiment.verify.verify import VERIFIABLE, Verdict, verify, verify_job
 

@@ -1,8 +1,8 @@
-"""`verify_accumulation`: checks that cutting a batch into micro-batches changes its gradients only by rounding.
+"""`verify_accumulation`: checks that cutting a batch into micro-batches changes the gradients only by rounding.
 
 Every step is compared separately. The second run updates its weights with the gradients of the first run, so that both
-runs start each step with the same weights. Otherwise the optimizer could amplify rounding errors: Adam turns gradients
-that are nearly zero into full steps.
+runs start each step with equal weights. Otherwise, an optimizer could amplify rounding errors. For example, Adam makes
+steps of full size for gradients that are nearly zero.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ from loopwright.experiment.verify.samples import compare_samples
 from loopwright.experiment.verify.trace import Gradients
 from loopwright.experiment.verify.trials import Trials
 
-# Tolerances for the norm of the difference between two gradients of a parameter, relative to the norm of the gradient
-# in the first run. If that norm is small, the tolerances are relative to `_OF_THE_WHOLE` times the norm of the gradient
-# of the whole model.
+# Relative tolerances. The norm of the difference between two gradients of a parameter is divided by the norm of the
+# gradient in the first run. The divisor is at least `_OF_THE_WHOLE` times the norm of the gradient of the whole model.
 _RELATIVE = {torch.float64: 1e-10}
 _RELATIVE_OTHERWISE = 1e-4
 _OF_THE_WHOLE = 1e-3
-_NUM_ULPS = 4.0  # relative tolerance in units of the machine epsilon, if the forward computes in a 16-bit dtype
+_NUM_ULPS = 4.0  # relative tolerance for a forward in a 16-bit dtype, in units of the machine epsilon
 
 
 def verify_accumulation(trials: Trials) -> Found:
-    """Verify that cutting the batch of a step into micro-batches changes the gradients only by rounding."""
+    """Verify that cutting each batch into micro-batches changes the gradients only by rounding."""
     batch_size, grad_accum_steps = _cut(trials.config)
     size = batch_size * grad_accum_steps
     whole = Gradients(trials.num_steps)
     parts = Gradients(trials.num_steps, whole)
     mode = WithoutDropout()
-    # A validation would read batches of a size that is not configured, so no validation is made before the end of the
-    # run.
+    # The changed batch size also applies to the validation data. Therefore, validation is planned only for the end of
+    # the run.
     loop = {"loop__eval_frequency": None if trials.config["loop"].get("eval_frequency") is None else 1.0}
     with mode:
         trials.run(trials.changed(data__batch_size=size, loop__grad_accum_steps=1, **loop), whole)
@@ -62,9 +61,9 @@ def verify_accumulation(trials: Trials) -> Found:
         remarks.append(
             f"the model computes partly in {types}, so gradients are compared with a tolerance of {least:.2g}"
         )
-    # The rows of the first tensor are not the samples if a micro-batch has more rows than `batch_size`, and if the
-    # micro-batches of the first step have different numbers of rows. This happens if the data set joins texts of
-    # different lengths. Equal numbers of rows mean that the dataloader fills each micro-batch up to a fixed number.
+    # If the micro-batches of the first step differ in their numbers of rows, and a micro-batch has more rows than
+    # `batch_size`, the rows are not samples. For example, the data set may join texts of different lengths. Equal
+    # numbers of rows are no evidence, because a dataloader may fill each micro-batch up to a fixed number of rows.
     has_other_rows = max(parts.num_rows, default=0) > batch_size and len({*parts.num_rows[:grad_accum_steps]}) > 1
     evidence = Evidence(
         model=trial.model,
@@ -96,10 +95,10 @@ def verify_accumulation(trials: Trials) -> Found:
 
 
 def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the size and the number of the micro-batches of a step.
+    """Return the number of samples in a micro-batch, and the number of micro-batches in a step.
 
-    If the configuration does not cut batches, each batch is cut into two halves. The size of a half is rounded up, so
-    that two halves have at least as many samples as the configured batch.
+    If the configuration has one micro-batch per step, the batch is cut into two micro-batches of equal size. The size
+    is rounded up, and is at least 2 for a batch of 2 or more samples.
     """
     batch_size, grad_accum_steps = config["data"].get("batch_size"), config["loop"].get("grad_accum_steps", 1)
     if type(batch_size) is not int:
@@ -111,7 +110,7 @@ def _cut(config: Mapping[str, Any]) -> tuple[int, int]:
 
 @contextmanager
 def _noting_the_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
-    """Add a note to errors raised in the context: the number and the size of the micro-batches that verify chose."""
+    """Add the number and the size of the micro-batches to the messages of errors that are raised in the context."""
     how = f"(verify cut each batch into {count(grad_accum_steps, 'micro-batch')} of {batch_size})"
     try:
         yield
@@ -135,8 +134,9 @@ def _compare(
 
     Returns:
         The difference that is largest relative to its tolerance, the first difference above its tolerance, and a ratio.
-        The ratio is the scalar product of both gradients, divided by the squared norm of the gradient of whole batches.
-        It is 1 for equal gradients, and 1/n for a loss that is a sum, if batches are cut into n micro-batches.
+        The ratio is the scalar product of the two gradients, divided by the squared norm of the gradient of whole
+        batches. The ratio is 1 for equal gradients, and 1/n if the loss is a sum and there are n micro-batches per
+        step.
     """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]
@@ -161,7 +161,7 @@ def _compare(
 
 
 def _beyond(gradient: Tensor, other: Tensor, all_of_step: Mapping[str, Tensor], least: float) -> float:
-    """Return the norm of the difference between two gradients, divided by its tolerance."""
+    """Return the norm of the difference between two gradients, divided by the largest allowed norm."""
     relative = max(_RELATIVE.get(gradient.dtype, _RELATIVE_OTHERWISE), least)
     total = math.sqrt(sum(float(each.double().square().sum()) for each in all_of_step.values()))
     allowed = relative * max(float(gradient.double().norm()), _OF_THE_WHOLE * total)

@@ -1,7 +1,4 @@
-"""Functions that verify that two runs are bitwise equal.
-
-There is one function each for resume, validation, workers and determinism.
-"""
+"""Functions that verify resume, validation, workers and determinism: two runs must be bitwise equal."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ def verify_validation(trials: Trials) -> Found:
     trial = trials.run(config, second)
     difference = second.difference
     is_before = difference is not None and difference.step == 1 and difference.kind != "weights"
-    did = f"first run: {_steps(first)}; second run: the same, with an additional validation after each step"
+    did = f"first run: {_steps(first)}; second run: an additional validation after each step"
     return _compared("validation", did, first, second, trial, is_before=is_before)
 
 
@@ -81,7 +78,7 @@ def verify_workers(trials: Trials) -> Found:
 def verify_determinism(trials: Trials) -> Found:
     """Verify that two runs of the configuration are equal.
 
-    Also verify that every operation has a deterministic implementation.
+    Also verify that torch has a deterministic implementation of every operation in the run.
     """
     config = _validating(trials)
     first = Trace(trials.num_steps)
@@ -129,7 +126,7 @@ def _compared(what: str, did: str, first: Trace, second: Trace, trial: Trial, *,
 
 
 def _validating(trials: Trials, every_steps: int = _EVERY_STEPS) -> dict[str, Any]:
-    """Return the configuration. Validations, if it has any, are shortened and run every ``every_steps`` steps."""
+    """Return the configuration with short validations every ``every_steps`` steps, if validations are configured."""
     if not trials.config["loop"].get("eval_frequency") or not trials.has_validation:
         return trials.changed()
     return trials.changed(loop__eval_frequency=every_steps, loop__eval_steps=_few(trials.config))
@@ -145,7 +142,7 @@ def _with_workers(trials: Trials, config: Mapping[str, Any], num_workers: int) -
 
 
 def _check_workers(trial: Trial, num_workers: int) -> None:
-    """Refuse a dataloader that ignores ``num_workers``, because both runs would read the data in the same way."""
+    """Raise a `SettingError` if a dataloader ignores ``num_workers``: both runs would have equal numbers of workers."""
     has = getattr(trial.dataloader, "num_workers", None)
     if has != num_workers:
         name = type(trial.dataloader).__name__
@@ -159,7 +156,7 @@ def _steps(trace: Trace) -> str:
 
 @contextmanager
 def _warning_of_nondeterminism() -> Iterator[None]:
-    """Make torch warn of each operation without a deterministic implementation while the context is open."""
+    """While the context is open, torch warns of each operation without a deterministic implementation."""
     before = torch.are_deterministic_algorithms_enabled()
     warned_before = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)

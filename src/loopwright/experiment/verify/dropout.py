@@ -1,4 +1,4 @@
-"""`WithoutDropout`: a `TorchFunctionMode` in which dropout drops nothing, although the model is in training mode."""
+"""`WithoutDropout`: a `TorchFunctionMode` that sets all dropout probabilities to 0."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _TAKES: Mapping[Callable[..., Any], tuple[str, ...]] = MappingProxyType(
 
 
 class WithoutDropout(TorchFunctionMode):
-    """While this mode is active, dropout modules and functions drop nothing.
+    """While this mode is active, the dropout probability of all modules and functions is 0, also in training mode.
 
     Attributes:
         has_dropped: whether dropout with a probability above 0 was called in training mode.
-        has_batch_statistics: whether a batch normalization computed the statistics of its batch.
-        half_types: 16-bit floating-point dtypes that results of operations had.
+        has_batch_statistics: whether a batch normalization used the mean and variance of a batch.
+        half_types: 16-bit floating-point dtypes of the results of operations.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class WithoutDropout(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call ``func``. If it has a dropout probability, set this probability to 0."""
+        """Call ``func``. If ``func`` has an argument for the dropout probability, set this argument to 0."""
         result = self._call(func, args, dict(kwargs or {}))
         if isinstance(result, Tensor) and result.dtype in _HALF:
             self.half_types.add(result.dtype)
@@ -87,7 +87,8 @@ class WithoutDropout(TorchFunctionMode):
     def _recurrent(self, args: Sequence[Any]) -> list[Any]:
         """Set the dropout probability in the arguments of a recurrent function to 0.
 
-        The order of the arguments is … has_biases, num_layers, dropout, train …
+        The first bool in the arguments is ``has_biases``. The next arguments are ``num_layers``, ``dropout`` and
+        ``train``.
         """
         changed = [*args]
         at = next(index for index, value in enumerate(args) if isinstance(value, bool)) + 2

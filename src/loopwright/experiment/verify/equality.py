@@ -15,7 +15,7 @@ from torch import Tensor
 
 Leaves = Mapping[str, Any]
 
-_MAX_DEPTH = 20  # nesting depth below which attributes of objects are not read, as objects may refer to each other
+_MAX_DEPTH = 20  # maximum nesting depth for attributes of objects, because objects may refer to each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Difference:
         absolute: largest absolute difference between elements of the two tensors; None if it cannot be computed.
         relative: norm of the difference of the two tensors, divided by the norm of the tensor of the first run; None if
             it cannot be computed.
-        values: description of both values if ``absolute`` is None, otherwise empty.
+        values: description of the two values if ``absolute`` is None, otherwise empty.
     """
 
     step: int
@@ -74,7 +74,7 @@ def leaves(tree: Any, path: str = "", depth: int = _MAX_DEPTH) -> dict[str, Any]
 
 
 def first_difference(step: int, kind: str, ours: Leaves, theirs: Leaves) -> Difference | None:
-    """Return the first leaf for which `is_same` is False, or that only one run has. None if there is no such leaf."""
+    """Return the first difference between the leaves of two runs, or None. A missing leaf is a difference."""
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if name not in ours or name not in theirs:
             values = f"only in the {'first' if name in ours else 'second'} run"
@@ -98,8 +98,8 @@ def sizes(one: Tensor, other: Tensor) -> tuple[float, float]:
 def is_same(one: Any, other: Any) -> bool:
     """Return whether two leaves are equal.
 
-    Tensors are compared byte by byte, and values of built-in types by their ``repr``, so that NaN is equal to NaN. For
-    other objects, only the classes are compared.
+    Tensors are equal if their shapes, dtypes and bytes are equal. Values of built-in types are equal if their ``repr``
+    strings are equal. NaN is therefore equal to NaN. For other objects, only the classes are compared.
     """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:

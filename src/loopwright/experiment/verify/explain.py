@@ -1,6 +1,6 @@
-"""`explain`: finds possible causes of a difference between two runs in the model and the data.
+"""`explain`: searches the model and the data for possible causes of a difference between two runs.
 
-A reported cause is only possible: the difference may have another cause.
+The difference may also have a cause that `explain` does not find.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ _MAX_SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Properties of two runs that differ. `explain` infers possible causes of the difference from them.
+    """Observations of two runs whose results differ. `explain` derives possible causes from these observations.
 
     Attributes:
         model: model of the second run.
         dataloader: training dataloader of the second run.
-        is_before: whether the first difference cannot be caused by the interruption, the additional validations or the
-            workers of the second run, so that two unchanged runs would differ as well.
+        is_before: whether the interruption, the additional validations or the workers of the second run cannot be the
+            cause of the first difference. In this case, two unchanged runs also differ.
         changed_attributes: names of attributes of modules that training changes, except parameters and buffers.
         changed_weights: names of parameters and buffers that a validation changes.
         changed_in_forward: names of buffers and of other attributes of modules, except parameters, that a forward
             changes.
-        num_rows: number of rows of the first tensor of each micro-batch, if these rows were counted as items but are
-            not the samples; otherwise empty.
-        has_drawn: whether the model draws random numbers other than for dropout.
+        num_rows: number of rows of the first tensor of each micro-batch; empty if these rows are the samples.
+        has_drawn: whether the model draws random numbers for other purposes than dropout.
         has_batch_statistics: whether the model normalizes values by the statistics of a micro-batch.
     """
 
@@ -67,33 +66,33 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         return found or _unknown_data(what, dataloader)
     found = []
     if evidence.is_before:
-        found.append("two unchanged runs of this configuration differ as well; see loopwright verify determinism")
+        found.append("two unchanged runs of this configuration also differ; use loopwright verify determinism")
     if what == "accumulation":
         if evidence.num_rows:
             counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
             found.append(
                 "the model returns no num_items, so each micro-batch is weighted by its number of samples, but its "
-                f"first tensor has {counts} … rows; if the loss is a mean over these rows, return num_items with it"
+                f"first tensor has {counts} … rows; if the loss is a mean over these rows, also return num_items"
             )
         if evidence.has_batch_statistics:
             found.append(_batch_statistics(model))
         if evidence.has_drawn:
-            found.append("the model draws new random numbers in each forward, so once for each micro-batch")
+            found.append("the model draws new random numbers in the forward of each micro-batch")
         if evidence.changed_in_forward:
             names = _shown(evidence.changed_in_forward)
-            found.append(f"{names}: changed by the model in each forward, so once for each micro-batch")
+            found.append(f"{names}: changed by the model in the forward of each micro-batch")
         return found
     if difference.kind == "state" and difference.name.startswith("callbacks."):
-        found.append("the state_dict of callbacks is compared as well; a clock time in it differs in every run")
+        found.append("the state_dict of callbacks is also compared; a stored clock time differs in every run")
     found += _generators_in("model", model)
     if what == "validation" and evidence.changed_weights:
         names = _shown(evidence.changed_weights)
-        found.append(f"{names}: changed by the model in evaluation mode as well; change it only if self.training")
+        found.append(f"{names}: also changed by the model in evaluation mode; change the value only if self.training")
     if what in ("resume", "validation") and evidence.changed_attributes:
         names = _shown(evidence.changed_attributes)
         found.append(
-            f"{names}: changed in plain attributes, which a checkpoint does not contain and a validation does not "
-            "restore; use register_buffer"
+            f"{names}: changed in plain attributes; a checkpoint does not contain plain attributes, and a validation "
+            "does not restore them; use register_buffer"
         )
     return found
 
@@ -102,9 +101,8 @@ def is_sum(ratio: float, num_micro_batches: int) -> bool:
     """Return whether the loss is probably a sum over samples instead of a mean.
 
     Args:
-        ratio: size of the gradient of a batch that was cut into micro-batches, relative to the gradient of the whole
-            batch.
-        num_micro_batches: number of micro-batches of each batch.
+        ratio: ratio of the gradient of the micro-batches to the gradient of the whole batch; 1 for equal gradients.
+        num_micro_batches: number of micro-batches in each step.
     """
     return abs(ratio * num_micro_batches - 1) < 0.05
 
@@ -125,7 +123,7 @@ def _generators_of(dataloader: Any) -> list[str]:
 
 
 def _generators_in(what: str, owner: Any) -> list[str]:
-    """Report random generators in the attributes of an object, and module-level generators that its class uses."""
+    """Return a message about random generators in the attributes of an object, and in globals that its class uses."""
     names = [*_attributes(owner, "", _MAX_DEPTH, set()), *_globals(type(owner))]
     if not names:
         return []
@@ -187,7 +185,7 @@ def _unknown_data(what: str, dataloader: Any) -> list[str]:
     if what == "accumulation":
         return [
             "whole batches and micro-batches contain different samples; use loopwright.data.Loader, which reads the "
-            "samples in the same order for both"
+            "samples in the same order for each batch size"
         ]
     return [
         "the data differ when they are read again, for example because of a counter in the data set, a clock, a file "

@@ -1,4 +1,4 @@
-"""`history_notes`: notes on the resumes and data of a recorded run, which are printed before the run is repeated."""
+"""`history_notes`: returns notes about the resumes and the data of a recorded run, for the command ``reproduce``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwright.plan import Plan
 
 _PARTS = {"train": "training", "val": "validation"}
 _OTHER = {"train": "val", "val": "train"}
-_MAX_DIFFERENCES = 3  # maximum number of differences of the environment that are shown
+_MAX_DIFFERENCES = 3  # maximum number of printed differences of the environment
 
 
 class Note(NamedTuple):
@@ -19,8 +19,8 @@ class Note(NamedTuple):
 
     Attributes:
         text: the line.
-        cause: short name of the noted fact for a list of possible causes of a difference; None if it cannot be a cause.
-        rules_out: whether the fact rules out that the run is reproduced, so that it need not be repeated.
+        cause: short description for a list of possible causes of a difference; None if the note describes no cause.
+        rules_out: whether a repeated run cannot give equal results.
     """
 
     text: str
@@ -29,10 +29,10 @@ class Note(NamedTuple):
 
 
 def history_notes(summary: Mapping[str, Any], plan: Plan | None, objects: JobObjects) -> list[Note]:
-    """Return notes about an extension of the run, its resumes, and data without a recorded hash.
+    """Return notes about the extensions of a run, the resumes of the run, and data without a recorded hash.
 
     Args:
-        summary: summary of the recorded run. It may have any content.
+        summary: summary of the recorded run. The summary may contain invalid values.
         plan: plan with which the run is repeated; None for a validation.
         objects: objects with which the run is repeated.
     """
@@ -43,11 +43,11 @@ def history_notes(summary: Mapping[str, Any], plan: Plan | None, objects: JobObj
     notes += _resume_notes(resumes, num_extensions=len(extensions))
     if extensions and plan is not None:
         first, last = extensions[0].old_stop, extensions[-1].new_stop
-        extended = f"This run was extended from {first:,} to {last:,} steps, which"
+        extended = f"This run was extended from {first:,} to {last:,} steps. The extension"
         has_changed = any(_changed_rates(each, plan, objects) for each in extensions)
-        text = f"{extended} did not change its learning rate. Metrics logged around step {first:,} may still differ."
+        text = f"{extended} did not change the learning rate. Metrics logged around step {first:,} may still differ."
         if has_changed:
-            text = f"{extended} changed its learning rate: it cannot be reproduced exactly."
+            text = f"{extended} changed the learning rate, so the run cannot be reproduced exactly."
         notes.append(Note(text, f"the extension from {first:,} to {last:,} steps", rules_out=has_changed))
     return notes
 
@@ -61,7 +61,7 @@ class _Extension(NamedTuple):
 
 
 def _read_extension(resume: Mapping[str, Any]) -> _Extension | None:
-    """Return the extension that a resume recorded; None if it recorded no extension, or invalid numbers."""
+    """Return the extension that a resume recorded; None if the resume recorded no extension or invalid steps."""
     recorded = resume.get("extended")
     if not isinstance(recorded, dict):
         return None
@@ -72,7 +72,7 @@ def _read_extension(resume: Mapping[str, Any]) -> _Extension | None:
 
 
 def _changed_rates(extension: _Extension, plan: Plan, objects: JobObjects) -> bool:
-    """Return whether the steps before an extension had other learning rates than they have in ``plan``."""
+    """Return whether the recorded steps before an extension had other learning rates than these steps in ``plan``."""
     if not plan.start_step <= extension.step:
         return False
     lengths = (extension.old_stop - plan.start_step, plan.fit_steps)
@@ -81,10 +81,10 @@ def _changed_rates(extension: _Extension, plan: Plan, objects: JobObjects) -> bo
 
 
 def _resume_notes(resumes: list[dict[str, Any]], num_extensions: int) -> list[Note]:
-    """Return at most one note, about all resumes.
+    """Return a list with one note about all resumes, or an empty list.
 
-    There is no note if all resumes are extensions in the same environment, because `history_notes` adds a note on the
-    extensions. The note has a cause only if a resume in another environment may have changed the results.
+    The list is empty if all resumes were extensions in the original environment, because `history_notes` adds a note
+    about the extensions. The note describes a cause only if a resume used another environment.
     """
     times = "once" if len(resumes) == 1 else f"{len(resumes):,} times"
     elsewhere = [each["differences"] for each in resumes if each.get("differences")]

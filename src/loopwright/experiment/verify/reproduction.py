@@ -18,7 +18,7 @@ from loopwright.records import COMPLETE, MAX_LOG_BYTES, METRICS_FILE, read_recor
 
 _MAX_CHARACTERS = 100  # maximum length of a recorded string in a message
 
-# Place such as "step 7", name of the metric, and index (from 0) among the values of this metric at this place.
+# Step (such as "step 7") or checkpoint, name of the metric, and index (from 0) among equal steps and names.
 _Key = tuple[str, str, int]
 
 
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def ending(self) -> str:
-        """Description of how an incomplete run ended, such as ``was interrupted at global_step 7``."""
+        """Description of the end of an incomplete run, such as ``was interrupted at global_step 7``."""
         if self.state in ("interrupted", "failed"):
             how = "failed" if self.state == "failed" else "was interrupted"
             return f"{how} at global_step {on_one_line(str(self.global_step), _MAX_CHARACTERS)}"
@@ -57,8 +57,8 @@ class Comparison:
     """The result of a comparison of two runs.
 
     Args:
-        is_reproduced: whether the results are equal; None if there are too few results to decide.
-        text: description of the result for the user.
+        is_reproduced: whether the results are equal; None if there are too few results to compare.
+        text: message to the user.
     """
 
     is_reproduced: bool | None
@@ -66,9 +66,10 @@ class Comparison:
 
 
 def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
-    """Read the results of a run. If the run did not complete, an incomplete last line of metrics is ignored.
+    """Read the results of a run.
 
-    If a validation wrote no file of metrics, its metrics are read from its summary.
+    If the run did not complete, a last line of ``metrics.jsonl`` without a line end is ignored. If a validation run
+    wrote no ``metrics.jsonl``, the metrics are read from ``summary.json``.
 
     Raises:
         CheckpointError: if a file of the run exists but cannot be read, or is too large.
@@ -91,9 +92,10 @@ def read_outcome(run_dir: Path, *, is_training: bool) -> Outcome:
 
 
 def compare(there: Outcome, here: Outcome) -> Comparison:
-    """Compare a recorded run with the new run that repeats it.
+    """Compare the results of a recorded run with the results of a new run.
 
-    If one of the runs did not complete, only the metrics up to the end of that run are compared, and no weights.
+    If one of the two runs did not complete, the metrics up to the end of this run are compared, and the weights are not
+    compared.
 
     Args:
         there: results of the recorded run.
@@ -116,10 +118,10 @@ def compare(there: Outcome, here: Outcome) -> Comparison:
         )
     if len(theirs) < len(there.lines) or (there.is_complete and not here.is_complete):
         far = f" {same} are bitwise equal." if theirs else ""
-        return Comparison(None, f"Cannot say: the new run {here.ending}.{far}")
+        return Comparison(None, f"No verdict: the new run {here.ending}.{far}")
     if here.lines and not there.lines:
         gone = f"the recorded run has no metrics, and the new run has {_amount(here.lines)}"
-        return Comparison(None, f"Cannot say: {gone}; the weights are bitwise equal.")
+        return Comparison(None, f"No verdict: {gone}; the weights are bitwise equal.")
     if not has_weights:
         why = "no digest of the weights was recorded"
         if not there.is_complete:
@@ -134,11 +136,11 @@ def _nothing_recorded(there: Outcome) -> str:
     what = "neither metrics nor weights were recorded"
     if not there.is_complete:
         what = f"the recorded run {there.ending}, and no metrics were recorded"
-    return f"Cannot say: {what}; there is nothing to compare."
+    return f"No verdict: {what}; there is nothing to compare."
 
 
 def _validated(summary: Mapping[str, Any]) -> list[bytes]:
-    """Return the metrics of each validated checkpoint in the summary of a validation, as lines of ``metrics.jsonl``."""
+    """Return the metrics in the summary of a validation run, in the format of the lines of ``metrics.jsonl``."""
     metrics, rows = summary.get("metrics"), summary.get("rows")
     lines = [(summary.get("global_step"), metrics)] if isinstance(metrics, dict) else []
     for row in rows if isinstance(rows, list) else []:
@@ -160,7 +162,7 @@ def _amount(lines: Sequence[bytes]) -> str:
 
 
 def _read(lines: Sequence[bytes]) -> dict[_Key, str]:
-    """Return the value of each metric in the lines, as the string that was recorded."""
+    """Return the recorded string of each metric value in the lines."""
     found: dict[_Key, str] = {}
     num_found: Counter[tuple[str, str]] = Counter()
     for number, line in enumerate(lines, start=1):
@@ -179,7 +181,7 @@ def _place(step: str) -> str:
 
 
 def _describe_differences(theirs: Sequence[bytes], ours: Sequence[bytes]) -> str:
-    """Describe the first and the largest difference, the number of differences, and metrics that only one run has."""
+    """Describe the first difference, the largest difference, the number of differences, and metrics of only one run."""
     there, here = _read(theirs), _read(ours)
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     if not keys:
@@ -208,7 +210,7 @@ def _describe(key: _Key, there: Mapping[_Key, str], here: Mapping[_Key, str]) ->
 
 
 def _distance(one: str, other: str) -> float:
-    """Return the absolute difference of two numbers, or infinity if one of them is not a finite number."""
+    """Return the absolute difference of two numbers, or infinity if one of the two strings is not a finite number."""
     try:
         distance = abs(float(one) - float(other))
     except ValueError:

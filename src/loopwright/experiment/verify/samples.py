@@ -17,9 +17,9 @@ class Samples:
     """Result of a comparison of samples.
 
     Attributes:
-        num_steps: number of steps, beginning with the first, that can be compared. In later steps, the two runs read
-            different samples.
-        difference: first difference between samples that should be equal; None if all are equal.
+        num_steps: number of steps from the start that can be compared. In later steps, the two runs read different
+            samples.
+        difference: first difference between samples; None if all compared samples are equal.
         remarks: values and steps that were not compared, each with the reason.
     """
 
@@ -31,10 +31,10 @@ class Samples:
 def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[Leaves]]) -> Samples:
     """Compare the batch of each step with the joined micro-batches of the same step.
 
-    A value that is equal in the whole batch and in all micro-batches does not belong to single samples, so it is not
-    joined. A value that is not cut by samples cannot be joined and is not compared. Examples are a tensor padded to the
-    longest sample, and the number of samples. If only one of the runs drops a last batch because of its size, the two
-    runs read different samples in the later steps. These steps are not compared.
+    A value that is equal in the whole batch and in all micro-batches does not belong to single samples, and is not
+    joined. A value without one row for each sample cannot be joined, and is not compared. Examples are a tensor that is
+    padded to the longest sample, and the number of samples. If only one run drops an incomplete last batch, the two
+    runs read different samples in all later steps. These later steps are not compared.
 
     Args:
         whole: leaves of the batch of each step, as a list with one entry.
@@ -64,7 +64,7 @@ def _of_uncut(names: set[str]) -> list[str]:
 
 
 def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Return the values of a batch by name. A list of strings or numbers, one for each sample, is one value."""
+    """Return the values of a batch by name. A list with one string or number per sample is one value."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")
@@ -78,7 +78,7 @@ def _columns(leaves: Leaves) -> dict[str, Any]:
 def _join(batch: Any, values: Sequence[Any]) -> Any:
     """Join the values of several micro-batches into one value. Return None if the values cannot be joined.
 
-    If ``batch``, the value in the whole batch, is equal to each of the values, return this value.
+    If every value is equal to ``batch``, the value in the whole batch, return one of the values.
     """
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]

@@ -1,4 +1,4 @@
-"""`Trace`, `ValidatingTrace` and `Gradients`: callbacks that record the steps of a run to compare two runs."""
+"""`Trace`, `ValidatingTrace` and `Gradients`: callbacks that record the steps of a run and compare two runs."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _OF_TORCH = frozenset(vars(nn.Module()))
 
 
 class Trace(Callback):
-    """Records each micro-batch, its loss, and the weights after each step. Stops the fit after ``num_steps`` steps.
+    """Records each micro-batch, each loss, and the weights after each step. Stops the fit after ``num_steps`` steps.
 
     Args:
         num_steps: number of steps to record, counted from the start of the run.
         against: trace of an earlier run, or None. This run is compared with the earlier run at each step, and stopped
             at the first difference.
-        with_validation: whether metrics of validations and the states of callbacks are compared as well.
+        with_validation: whether the metrics of validations and the states of callbacks are also compared.
 
     Attributes:
-        moments: recorded values by step, micro-batch and kind. If ``against`` is given, only the keys are recorded, and
-            each mapping of values is empty.
+        moments: recorded values by step, micro-batch and kind. With ``against``, the values are compared but not
+            stored, and every mapping of values is empty.
         difference: first difference from the earlier run; None if no difference was found.
         num_steps_done: number of completed steps, counted from the start of the run.
         stop_reason: reason why the fit stopped early; None if this trace stopped the fit, or if the fit completed.
@@ -71,7 +71,7 @@ class Trace(Callback):
         self._attributes = plain_attributes(trainer.model)
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
-        """Record the micro-batch as the other callbacks left it. This callback is called last."""
+        """Record the micro-batch. All other callbacks, which may change the micro-batch, have already been called."""
         self._note(trainer, trainer.global_step + 1, "batch", leaves(batch))
 
     def on_train_batch_end(
@@ -95,7 +95,7 @@ class Trace(Callback):
     def on_fit_end(self, trainer: Trainer, loop: LoopCallback) -> None:
         """Record which plain attributes the fit changed, and the states of the optimizer and the callbacks.
 
-        The states are not recorded if the earlier run ended at another step.
+        The states are not recorded if the earlier run ended after another number of steps than this run.
         """
         if trainer.stop_reason not in ("verified", "differs"):
             self.stop_reason = trainer.stop_reason
@@ -142,7 +142,7 @@ class ValidatingTrace(Trace):
         self.changed_weights: list[str] = []
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
-        """Begin the trace, and keep the validation dataloader for the additional validations."""
+        """Start the trace, and store the validation dataloader for the additional validations."""
         super().on_fit_start(trainer, train_dataloader, val_dataloader, loop)
         self._val_dataloader = val_dataloader
 
@@ -167,7 +167,7 @@ class Gradients(Callback):
 
     Args:
         num_steps: number of steps to record.
-        against: recorded gradients of an earlier run with which this run will be compared, or None.
+        against: recorded gradients of an earlier run, or None.
 
     Attributes:
         gradients: gradients of each step, by the name of the parameter.
@@ -199,7 +199,7 @@ class Gradients(Callback):
         self._state = _state_of(model)
 
     def on_after_forward(self, trainer: Trainer, model: nn.Module, outputs: Any, batch: Any) -> None:
-        """Record whether the forward has drawn random numbers, and which values of the model it has changed."""
+        """Record whether the forward drew random numbers, and which buffers and attributes of the model changed."""
         self.has_drawn |= bool(_changed(self._streams, leaves(capture())))
         self.changed += [name for name in _changed(self._state, _state_of(model)) if name not in self.changed]
         if outputs.get("num_items") is None:
@@ -207,7 +207,7 @@ class Gradients(Callback):
             self.num_rows += [len(tensors[0])] if tensors else []
 
     def on_before_optimizer_step(self, trainer: Trainer, model: nn.Module, optimizer: Optimizer) -> None:
-        """Record the gradients. Replace them with the gradients in ``against``, if given.
+        """Record the gradients of a step. With ``against``, then replace each gradient by the gradient in ``against``.
 
         The recorded gradients are weighted by the number of items, and not yet clipped.
         """

@@ -1,4 +1,4 @@
-"""`Trials`: carries out short runs of one configuration for a comparison."""
+"""`Trials`: carries out the short runs that a comparison needs."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Trial:
 
 
 class Trials:
-    """Runs the first steps of a configuration with some settings changed. Each run builds its objects from scratch.
+    """Runs the first steps of a configuration with some settings changed. Each run builds new objects.
 
     The runs use temporary directories, no loggers and no time limits, and print no output. The configured number of
-    steps is not changed, because schedules depend on it. Instead, a callback stops the run after the steps to compare.
+    steps is not changed, because schedules may depend on this number. Instead, a callback stops each run early.
 
     Args:
         job: checked job whose seed has been decided.
         trust: packages that the user trusts.
         num_steps: number of steps to compare.
-        data: data that were built to check the job. The data of each run must be equal.
+        data: data that were built to check the job. The data of each run must be equal to these data.
     """
 
     def __init__(self, job: Job, trust: Trust, num_steps: int, data: Splits) -> None:
@@ -121,7 +121,7 @@ class Trials:
 def _in_silence() -> Iterator[list[warnings.WarningMessage]]:
     """While the context is open, record Python warnings instead of printing them, and log errors only.
 
-    Otherwise both runs would print the same warnings, some of them about settings that only the comparison changed.
+    Otherwise, each run would print warnings, including warnings about the settings that `Trials.changed` has changed.
     """
     before = _log.level
     _log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""`verify`: checks a property of Loopwright by comparing two runs of one configuration.
+"""`verify`: compares two runs of one configuration to check a property of Loopwright.
 
 The properties and their two runs are::
 
@@ -61,8 +61,7 @@ class Verdict:
             For determinism, every operation must also have a deterministic implementation.
         did: description of the two runs.
         said: description of the result in one line.
-        explanations: possible causes of a difference, such as a property of the model or the data, followed by remarks
-            on the comparison.
+        explanations: possible causes of a difference, followed by remarks on the comparison.
     """
 
     what: str
@@ -79,13 +78,14 @@ class Verdict:
 def verify(
     what: str, overrides: Sequence[str] = (), *, config_dir: str | None = None, trust: Sequence[str] = ()
 ) -> Verdict:
-    """Run a few steps of a configuration in two ways, and compare the two runs. All files are temporary.
+    """Carry out two short runs of a configuration, and compare their results. All files are temporary.
 
     Args:
         what: name of the property to check, one of the keys of `VERIFIABLE`.
         overrides: overrides as on the command line, such as ``experiment=digits``. The number of steps to compare is
             the value of ``loop.num_steps`` or ``loop.max_steps`` in these overrides, otherwise 8.
-        config_dir: directory that ``--config-dir`` names; None for the shipped files alone.
+        config_dir: directory with configuration files of the user, as for ``--config-dir``; None to use only the
+            configuration files of Loopwright.
         trust: dotted names of packages whose code may be run.
 
     Raises:
@@ -101,7 +101,7 @@ def verify(
 
 
 def verify_job(what: str, job: Job, trust: Trust) -> Verdict:
-    """Run a few steps of a composed job in two ways, and compare the two runs as `verify` does.
+    """Carry out two short runs of a composed job, and compare their results as `verify` does.
 
     Raises:
         SettingError: if a setting is wrong, or makes the comparison impossible (such as ``ckpt_path``).
