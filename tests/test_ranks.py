@@ -335,3 +335,37 @@ def only_validates(rank: int) -> dict[str, float]:
 def test_a_validation_alone_is_shared() -> None:
     alone = only_validates(0)
     assert all(each == pytest.approx(alone, rel=1e-12) for each in on_ranks(3, only_validates))
+
+
+class Overflowing(Regression):
+    """Returns an infinite loss in the process that has one of some rows."""
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        outputs = super().forward(batch)
+        has_row = (batch[0][:, 0].abs() > 1.6).any() and self.training
+        return outputs | {"loss": outputs["loss"] * (float("inf") if has_row else 1.0)}
+
+
+def in_precision(rank: int, dtype: str) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Any] | None]:
+    ours = trainer(
+        TrainingLoop(num_steps=12, grad_accum_steps=2),
+        model=Overflowing if dtype == "fp16" else Regression,
+        precision=Precision(dtype, max_gradient_norm=1.0),
+        log_every_n_steps=4,
+    )
+    metrics = ours.fit(Loader(rows(40), batch_size=3, shuffle=True)).metrics
+    scaling = ours._parts.scaling
+    return weights(ours), dict(metrics), None if scaling is None else scaling.state_dict()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bf16", 0.01), ("fp16", 0.01), ("bf16_pure", 0.05)])
+@pytest.mark.filterwarnings("ignore")
+def test_every_process_has_the_same_weights_scale_and_skipped_updates(dtype: str, tolerance: float) -> None:
+    alone, metrics, scaling = in_precision(0, dtype)
+    results = on_ranks(2, in_precision, dtype)
+    assert is_bitwise_equal(results[0][0], results[1][0])
+    for own, own_metrics, own_scaling in results:
+        assert own_scaling == scaling
+        assert own_metrics.get("train/skipped_updates") == metrics.get("train/skipped_updates")
+        assert relative({k: v.float() for k, v in own.items()}, {k: v.float() for k, v in alone.items()}) < tolerance
+    assert (metrics.get("train/skipped_updates", 0) > 2) == (dtype == "fp16")

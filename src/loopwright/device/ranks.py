@@ -79,7 +79,10 @@ class Together:
         self.local_rank = world.local_rank
         if world.rank:
             logging.getLogger("loopwright").setLevel(logging.ERROR)
+        self._host: dist.ProcessGroup | None = None  # None: the group of all processes
         if dist.is_initialized():
+            if "gloo" not in str(dist.get_backend_config()):  # a script has joined a group for its device alone
+                self._host = dist.new_group(backend="gloo")
             return
         assert world.address is not None, "a world of several processes has an address"
         host, port = world.address
@@ -100,7 +103,8 @@ class Together:
             PeerError: if another process has ended.
         """
         with _naming("start a sum over the processes"):
-            return _Sum(dist.all_reduce(values, async_op=True))
+            group = self._host if values.device.type == "cpu" else None
+            return _Sum(dist.all_reduce(values, group=group, async_op=True))
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
         """Return the data of all processes in the order of their ranks. Every process gets the same list.
@@ -111,14 +115,14 @@ class Together:
         own = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
         with _naming("gather data of the processes"):
-            dist.all_gather(lengths, torch.tensor([len(data)]))
+            dist.all_gather(lengths, torch.tensor([len(data)]), group=self._host)
             longest = max(int(length) for length in lengths)
             if not longest:
                 return [b""] * self.world_size
             padded = torch.zeros(longest, dtype=torch.uint8)
             padded[: len(data)] = own
             gathered = [torch.empty_like(padded) for _ in range(self.world_size)]
-            dist.all_gather(gathered, padded)
+            dist.all_gather(gathered, padded, group=self._host)
         return [each[: int(length)].numpy().tobytes() for each, length in zip(gathered, lengths, strict=True)]
 
     def share_bytes(self, data: bytes | None) -> bytes:
@@ -129,13 +133,13 @@ class Together:
         """
         length = torch.tensor([0 if data is None else len(data)])
         with _naming("share data of process 0"):
-            dist.broadcast(length, src=0)
+            dist.broadcast(length, src=0, group=self._host)
             if not int(length):
                 return b""
             shared = torch.empty(int(length), dtype=torch.uint8)
             if data is not None:
                 shared.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-            dist.broadcast(shared, src=0)
+            dist.broadcast(shared, src=0, group=self._host)
         return shared.numpy().tobytes()
 
     def leave(self) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,6 +63,8 @@ def joined(device: Any, trust: Trust) -> Iterator[Ranks]:
     started_in = os.environ.get(DIRECTORY)
     if started_in is not None:
         _begin_own(Path(started_in), world.rank)
+    if world.rank:
+        warnings.simplefilter("ignore")  # process 0 prints the same warnings
     settings = instantiate(device, trust, "device")
     assert isinstance(settings, Device), "checked before"
     accelerator = open_device(settings, world.local_rank)
