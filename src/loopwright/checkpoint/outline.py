@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 _NOTHING = object()  # in place of the outline of a name that is missing
+_SCALARS = frozenset({type(None), bool, int, float, str})
 
 
 def outline(tree: object) -> Any:
@@ -25,6 +26,8 @@ def outline(tree: object) -> Any:
             names[name] = outline(value)
         return names
     if isinstance(tree, list):
+        if _SCALARS.issuperset(map(type, tree)):
+            return len(tree)
         entries = []
         for value in tree:
             entries.append(outline(value))  # A list comprehension would double the number of stack frames.

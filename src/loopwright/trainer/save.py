@@ -299,8 +299,10 @@ class RunSaver:
 
     def _warn_of_later_ones(self, step: int) -> None:
         """At the first save, warn about a checkpoint of a later step, because the next resume would start from it."""
+        if self._has_looked:
+            return
         later = max(steps_in(self._run_dir), default=step)
-        if later > step and not self._has_looked and self._is_whole(later):
+        if later > step and self._is_whole(later):
             folder = step_folder(self._run_dir, later)
             problem = "a resume would start from it, unless this fit replaces it"
             _log.warning("%s existed before this fit and has a later step: %s.", folder, problem)
