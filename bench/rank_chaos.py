@@ -116,15 +116,17 @@ def _kill(
     there: Path, *, who: str, size: int, num_workers: int, rng: random.Random, expected: dict[int, tuple[str, bytes]]
 ) -> str:
     words = (*WORDS, f"device.num_processes={size}")
+    pause_seconds = 0.4 if who == "parent" else 0.02  # the processes end 8 s after their parent
     if size not in expected:
         straight = Launch(_new(there / "straight"), *words)
         straight.end()
         expected[size] = straight.result()
     while True:
-        cut = Launch(_new(there / "cut"), *words, f"data.num_workers={num_workers}", "+callbacks.trouble.phase=save")
+        more = (f"data.num_workers={num_workers}", "+callbacks.trouble.phase=save")
+        cut = Launch(_new(there / "cut"), *words, *more, pause_seconds=pause_seconds)
         if not cut.wait_for("reached-0"):
             return f"ended too early: {cut.end()}"
-        time.sleep(rng.uniform(0.2, 2.5))
+        time.sleep(rng.uniform(0.1, 1.8))
         ranks = cut.ranks()
         one = [rng.choice(ranks or [cut.parent])]
         for process_id in {"one": one, "all": ranks, "parent": [cut.parent], "everything": [cut.parent, *ranks]}[who]:
@@ -176,7 +178,7 @@ assert after[0] <= before[0] and after[1] <= before[1] and after[2:] == before[2
 
 
 def _launch_often(there: Path) -> str:
-    words = [*WORDS, "device.num_processes=2", "+callbacks.trouble.pause_seconds=0.0"]
+    words = [*WORDS, "device.num_processes=2"]
     done = subprocess.run(
         [sys.executable, "-c", _OFTEN, *words],
         cwd=there,

@@ -49,14 +49,13 @@ class Trouble(Callback):
         rank: process that has the fault.
         phase: moment of the fault: "step", "validation" or "save".
         step: first step at which the moment may come.
-        pause_seconds: time to wait in each step, and ten times as long at the chosen moment.
+
+    The variable ``PAUSE_SECONDS`` sets the time to wait in each step, and ten times as long at the chosen moment.
     """
 
-    def __init__(
-        self, how: str = "none", rank: int = -1, phase: str = "step", step: int = 8, pause_seconds: float = 0.02
-    ) -> None:
+    def __init__(self, how: str = "none", rank: int = -1, phase: str = "step", step: int = 8) -> None:
         self._how, self._rank, self._phase, self._step = how, rank, phase, step
-        self._pause_seconds = pause_seconds
+        self._pause_seconds = float(os.environ.get("PAUSE_SECONDS", "0"))
         self._own_rank = int(os.environ.get("RANK", "0"))
         self._is_done = False
 
@@ -106,16 +105,17 @@ class Launch:
     Args:
         directory: working directory, which exists.
         words: words of the command line.
+        pause_seconds: time to wait in each step.
     """
 
-    def __init__(self, directory: Path, *words: str) -> None:
+    def __init__(self, directory: Path, *words: str, pause_seconds: float = 0.02) -> None:
         self.directory, self.run_dir = directory, directory / "run"
         for path in directory.glob("reached-*"):
             path.unlink()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "loopwright", *words],
             cwd=directory,
-            env=environment(),
+            env={**environment(), "PAUSE_SECONDS": str(pause_seconds)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,7 +8,7 @@ that are nearly zero into full steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,8 +50,8 @@ def verify_accumulation(trials: Trials) -> Found:
             trial = trials.run(config, parts)
     samples = compare_samples(whole.samples, parts.samples)
     num_steps = samples.num_steps
-    least = max((_NUM_ULPS * torch.finfo(each).eps for each in mode.half_types), default=0.0)
-    worst, first, ratio = _compare(whole, parts, num_steps, least)
+    least = half_tolerance(mode.half_types)
+    worst, first, ratio = compare_gradients(whole, parts, num_steps, least)
     cut = f"{count(grad_accum_steps, 'micro-batch')} of {batch_size}"
     did = f"{count(num_steps, 'step')} on whole batches of {size}; cut into {cut}"
     remarks = [*samples.remarks]
@@ -122,21 +122,26 @@ def _noting_the_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
         raise
 
 
-def _compare(
+def half_tolerance(half_types: Iterable[torch.dtype]) -> float:
+    """Return the lower limit of the relative tolerance if results of operations have these dtypes; 0 without any."""
+    return max((_NUM_ULPS * torch.finfo(each).eps for each in half_types), default=0.0)
+
+
+def compare_gradients(
     whole: Gradients, parts: Gradients, num_steps: int, least: float
 ) -> tuple[Difference | None, Difference | None, float]:
-    """Compare the gradients of whole batches with the gradients of micro-batches.
+    """Compare the gradients of whole batches with the gradients of batches that were cut into parts.
 
     Args:
         whole: gradients of whole batches.
-        parts: gradients of micro-batches.
+        parts: gradients of cut batches: of micro-batches, or of the rows of several processes.
         num_steps: number of steps to compare.
         least: lower limit of the relative tolerance.
 
     Returns:
         The difference that is largest relative to its tolerance, the first difference above its tolerance, and a ratio.
         The ratio is the scalar product of both gradients, divided by the squared norm of the gradient of whole batches.
-        It is 1 for equal gradients, and 1/n for a loss that is a sum, if batches are cut into n micro-batches.
+        It is 1 for equal gradients, and 1/n for a loss that is a sum, if batches are cut into n parts.
     """
     worst, first, most, products, squares = None, None, -1.0, 0.0, 0.0
     pairs = [*zip(whole.gradients, parts.gradients, strict=False)][:num_steps]
