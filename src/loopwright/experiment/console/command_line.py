@@ -21,7 +21,7 @@ from loopwright.errors import SettingError, did_you_mean, refuse
 
 VERBS = {
     "plan": "print the steps of a run without training; with -m, a table of the jobs",
-    "verify": "verify WHAT: compare two short runs; WHAT is resume, accumulation, validation, workers or determinism",
+    "verify": "verify WHAT: compare two short runs, such as verify resume or verify ranks",
     "config": "print the composed and resolved configuration",
     "resume": "resume DIR: continue an interrupted run; with loop.max_steps=N, train to step N",
     "validate": "validate DIR: validate the newest checkpoint of a run with its recorded configuration",
@@ -31,7 +31,7 @@ VERBS = {
     "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
 }
 
-VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism")
+VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism", "ranks")
 
 WITH_PATH = {
     "resume": "DIR",
@@ -244,10 +244,6 @@ def _take_what(words: list[str]) -> str:
     if not words or _is_override(words[0]):
         raise SettingError("verify", f": expected one of {known}; for example loopwright verify resume.")
     what = words.pop(0)
-    if what == "ranks":
-        raise SettingError(
-            "verify ranks", f": training in several processes is not supported yet; expected one of {known}."
-        )
     if what not in VERIFIABLE:
         raise SettingError(f"verify {what}", f": expected one of {known}.{did_you_mean(what, VERIFIABLE)}")
     return what

@@ -1,4 +1,4 @@
-"""`run_processes`: runs one command in several processes on this machine, through torch's elastic launcher."""
+"""`run_processes` and `start_processes`: run one command in several processes, through torch's elastic launcher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
 _CHANGED = ("TORCHELASTIC_SIGNALS_TO_HANDLE", DIRECTORY, QUIET)  # environment variables
 _EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_STUCK_SECONDS = 12.0  # time that a process has to end after another process has ended by an error
+_STUCK_SECONDS = 10.0  # time that a process has to end after another process has ended by an error
 
 
 def run_processes(request: RunRequest, device: Device) -> int:
@@ -43,7 +43,34 @@ def run_processes(request: RunRequest, device: Device) -> int:
         request: the run. Each process carries out the words of its command line.
         device: device settings of the run.
     """
-    directory, words, waits = request.directory, request.words[1:], device.waits
+    directory = request.directory
+    failures, received = start_processes(directory, request.words[1:], device, is_quiet=request.is_quiet)
+    code = read_end(directory)
+    if code is None:
+        code, line = describe_end(directory, failures, received)
+        complain(f"{line} (run directory: {directory})")
+    remove_files(directory)
+    return code
+
+
+def start_processes(
+    directory: Path, words: Sequence[str], device: Device, *, is_quiet: bool
+) -> tuple[Mapping[int, Any], int | None]:
+    """Run ``loopwright WORDS`` in several processes, and wait until all have ended. Print nothing.
+
+    The files of `loopwright.experiment.runs.causes` in ``directory`` tell how the processes have ended. The caller
+    removes these files.
+
+    Args:
+        directory: run directory of the processes.
+        words: words of the command line of each process.
+        device: device settings, with the number of processes.
+        is_quiet: whether process 0 prints only errors.
+
+    Returns:
+        For each process that ended with another exit code than 0, its failure by rank. And the number of the signal
+        that ended the processes; None if this process received no signal.
+    """
     remove_files(directory)
     config = LaunchConfig(
         min_nodes=1,
@@ -57,7 +84,7 @@ def run_processes(request: RunRequest, device: Device) -> int:
         max_restarts=0,
         monitor_interval=0.1,
         signals_to_handle=",".join(_SIGNALS),
-        shutdown_timeout=waits.grace_seconds,
+        shutdown_timeout=device.waits.grace_seconds,
     )
     failures: Mapping[int, Any] = {}
     received: int | None = None
@@ -65,7 +92,7 @@ def run_processes(request: RunRequest, device: Device) -> int:
     threading.Thread(target=_end_stuck_processes, args=(directory, ended), name="stuck", daemon=True).start()
     try:
         with _as_before(), _quiet():
-            os.environ |= {DIRECTORY: str(directory.absolute()), QUIET: str(int(request.is_quiet))}
+            os.environ |= {DIRECTORY: str(directory.absolute()), QUIET: str(int(is_quiet))}
             elastic_launch(config, sys.executable)("-P", "-m", "loopwright", *words)
     except ChildFailedError as error:
         failures = error.failures
@@ -73,24 +100,28 @@ def run_processes(request: RunRequest, device: Device) -> int:
         received = int(error.sigval)
     finally:
         ended.set()
-    code = read_end(directory)
-    if code is None:
-        cause = find_cause(directory)
-        signals = {-failure.exitcode for failure in failures.values()}
-        if received is None and signals and signals <= {*_STOP_SIGNALS}:  # a process was not ready for a signal yet
-            received = min(signals)
-        if received is not None:
-            code = _EXIT_CODES.get(received, 143)
-            complain(f"interrupted (run directory: {directory})")
-        elif cause is not None and cause.traceback:
-            complain(f"rank {cause.rank}: {cause.line} (run directory: {directory})")
-            code = cause.exit_code
-        else:
-            rank = min(failures, default=0)
-            complain(f"rank {rank}: {_death(failures.get(rank))} (run directory: {directory})")
-            code = 1
-    remove_files(directory)
-    return code
+    return failures, received
+
+
+def describe_end(directory: Path, failures: Mapping[int, Any], received: int | None) -> tuple[int, str]:
+    """Return the exit code and a line that says why the processes ended, if process 0 has recorded no end.
+
+    Args:
+        directory: run directory of the processes.
+        failures: see `start_processes`.
+        received: see `start_processes`.
+    """
+    cause = find_cause(directory)
+    signals = {-failure.exitcode for failure in failures.values()}
+    if received is None and signals and signals <= {*_STOP_SIGNALS}:  # a process was not ready for a signal yet
+        received = min(signals)
+    if received is not None:
+        return _EXIT_CODES.get(received, 143), "interrupted"
+    if cause is not None and cause.traceback:
+        return cause.exit_code, f"rank {cause.rank}: {cause.line}"
+    # When a process has ended, torch's launcher sends SIGTERM to the others.
+    rank = min(failures, key=lambda rank: (failures[rank].exitcode == -signal.SIGTERM, rank), default=0)
+    return 1, f"rank {rank}: {_death(failures.get(rank))}"
 
 
 def _death(failure: Any) -> str:

@@ -13,12 +13,12 @@ def verify(line: CommandLine, job: Job, trust: Trust) -> int:
     """Verify the property ``line.what`` by two short runs of a job, and print the verdict.
 
     Returns:
-        0 if `Verdict.is_equal` is True, otherwise 1.
+        0 if the runs are bitwise equal or, for ``accumulation`` and ``ranks``, equal up to rounding; otherwise 1.
 
     Raises:
         SettingError: for a wrong setting, and for a configuration with which the comparison is not possible.
     """
     assert line.what is not None
-    verdict = verify_job(line.what, job, trust)
+    verdict = verify_job(line.what, job, trust, line.config_dir)
     tell(str(verdict))
     return 0 if verdict.is_equal else 1

@@ -8,7 +8,7 @@ steps of full size for gradients that are nearly zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,8 +49,8 @@ def verify_accumulation(trials: Trials) -> Found:
             trial = trials.run(config, parts)
     samples = compare_samples(whole.samples, parts.samples)
     num_steps = samples.num_steps
-    least = max((_NUM_ULPS * torch.finfo(each).eps for each in mode.half_types), default=0.0)
-    worst, first, ratio = _compare(whole, parts, num_steps, least)
+    least = half_tolerance(mode.half_types)
+    worst, first, ratio = compare_gradients(whole, parts, num_steps, least)
     cut = f"{count(grad_accum_steps, 'micro-batch')} of {batch_size}"
     did = f"{count(num_steps, 'step')} on whole batches of {size}; cut into {cut}"
     remarks = [*samples.remarks]
@@ -121,14 +121,19 @@ def _noting_the_cut(batch_size: int, grad_accum_steps: int) -> Iterator[None]:
         raise
 
 
-def _compare(
+def half_tolerance(half_types: Iterable[torch.dtype]) -> float:
+    """Return the lower limit of the relative tolerance if results of operations have these dtypes; 0 without any."""
+    return max((_NUM_ULPS * torch.finfo(each).eps for each in half_types), default=0.0)
+
+
+def compare_gradients(
     whole: Gradients, parts: Gradients, num_steps: int, least: float
 ) -> tuple[Difference | None, Difference | None, float]:
-    """Compare the gradients of whole batches with the gradients of micro-batches.
+    """Compare the gradients of whole batches with the gradients of batches that were cut into parts.
 
     Args:
         whole: gradients of whole batches.
-        parts: gradients of micro-batches.
+        parts: gradients of cut batches: of micro-batches, or of the rows of several processes.
         num_steps: number of steps to compare.
         least: lower limit of the relative tolerance.
 

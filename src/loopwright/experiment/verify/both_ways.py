@@ -24,7 +24,7 @@ _VALIDATION_BATCHES = 2
 
 def verify_resume(trials: Trials) -> Found:
     """Verify that an interrupted and resumed run is equal to an uninterrupted run."""
-    config = _validating(trials)
+    config = validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
     if first.num_steps_done < 2:
@@ -50,7 +50,7 @@ def verify_validation(trials: Trials) -> Found:
         raise SettingError("data", ": has no validation data; verify validation needs them.")
     # Callbacks and schedulers may depend on the planned validations, so both runs carry out these validations. The
     # second run carries out additional validations.
-    config = _validating(trials)
+    config = validating(trials)
     first = Trace(trials.num_steps, with_validation=False)
     trials.run(config, first)
     second = ValidatingTrace(trials.num_steps, first, _few(trials.config))
@@ -63,7 +63,7 @@ def verify_validation(trials: Trials) -> Found:
 
 def verify_workers(trials: Trials) -> Found:
     """Verify that dataloader worker processes read the same data as the main process."""
-    config = _validating(trials)
+    config = validating(trials)
     first = Trace(trials.num_steps)
     trial = trials.run(_with_workers(trials, config, 0), first)
     _check_workers(trial, 0)
@@ -80,13 +80,13 @@ def verify_determinism(trials: Trials) -> Found:
 
     Also verify that torch has a deterministic implementation of every operation in the run.
     """
-    config = _validating(trials)
+    config = validating(trials)
     first = Trace(trials.num_steps)
     trials.run(config, first)
     second = Trace(trials.num_steps, first)
     trial = trials.run(config, second)
     with _warning_of_nondeterminism():
-        warned = trials.run(_validating(trials, every_steps=1), Trace(min(2, trials.num_steps))).warnings
+        warned = trials.run(validating(trials, every_steps=1), Trace(min(2, trials.num_steps))).warnings
     operations = sorted({name for name in map(operation_without_form, warned) if name})
     found = _compared("determinism", f"{_steps(first)}, twice", first, second, trial)
     if not operations:
@@ -125,8 +125,8 @@ def _compared(what: str, did: str, first: Trace, second: Trace, trial: Trial, *,
     return Found(is_equal=True, did=did, said=f"bitwise equal: {compared}{rest}")
 
 
-def _validating(trials: Trials, every_steps: int = _EVERY_STEPS) -> dict[str, Any]:
-    """Return the configuration with short validations every ``every_steps`` steps, if validations are configured."""
+def validating(trials: Trials, every_steps: int = _EVERY_STEPS) -> dict[str, Any]:
+    """Return the configuration. Validations, if it has any, are shortened and run every ``every_steps`` steps."""
     if not trials.config["loop"].get("eval_frequency") or not trials.has_validation:
         return trials.changed()
     return trials.changed(loop__eval_frequency=every_steps, loop__eval_steps=_few(trials.config))

@@ -42,6 +42,7 @@ class Evidence:
         num_rows: number of rows of the first tensor of each micro-batch; empty if these rows are the samples.
         has_drawn: whether the model draws random numbers for other purposes than dropout.
         has_batch_statistics: whether the model normalizes values by the statistics of a micro-batch.
+        is_sum: whether the gradients have the size that they have if the loss is a sum over samples.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Evidence:
     num_rows: Sequence[int] = ()
     has_drawn: bool = False
     has_batch_statistics: bool = False
+    is_sum: bool = False
 
 
 def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
@@ -69,13 +71,9 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
         found.append("two unchanged runs of this configuration also differ; use loopwright verify determinism")
     if what == "accumulation":
         if evidence.num_rows:
-            counts = ", ".join(map(str, evidence.num_rows[:_MAX_SHOWN]))
-            found.append(
-                "the model returns no num_items, so each micro-batch is weighted by its number of samples, but its "
-                f"first tensor has {counts} … rows; if the loss is a mean over these rows, also return num_items"
-            )
+            found.append(_rows(evidence.num_rows, "each micro-batch"))
         if evidence.has_batch_statistics:
-            found.append(_batch_statistics(model))
+            found.append(_batch_statistics(model, "one micro-batch", "loop.grad_accum_steps=1"))
         if evidence.has_drawn:
             found.append("the model draws new random numbers in the forward of each micro-batch")
         if evidence.changed_in_forward:
@@ -97,21 +95,66 @@ def explain(what: str, difference: Difference, evidence: Evidence) -> list[str]:
     return found
 
 
-def is_sum(ratio: float, num_micro_batches: int) -> bool:
+def explain_ranks(difference: Difference, evidence: Evidence) -> list[str]:
+    """Return one line for each possible cause of a difference between one process and several processes."""
+    dataloader, found = evidence.dataloader, []
+    if is_own_dataloader(dataloader):
+        dataset = getattr(dataloader, "dataset", None)
+        what = f"{type(dataloader).__name__} is a dataloader of your own"
+        if isinstance(dataset, IterableDataset):
+            what = f"data set {type(dataset).__name__} is iterable"
+        found.append(
+            f"{what}: each process reads it, so it must divide its samples by the variables RANK and WORLD_SIZE; "
+            "loopwright.data.Loader divides each micro-batch"
+        )
+    if difference.kind == "batch":
+        return found or _generators_of(dataloader) or _unknown_data("ranks", dataloader)
+    if evidence.is_sum:
+        found.append(
+            "the loss may be a sum over samples; return a mean, with num_items if it is not a mean over the samples"
+        )
+    if evidence.num_rows:
+        found.append(_rows(evidence.num_rows, "each process"))
+    if evidence.has_batch_statistics:
+        found.append(_batch_statistics(evidence.model, "the rows of one process", "one process"))
+    if evidence.has_drawn:
+        found.append("the model draws new random numbers in each forward, and other numbers in each process")
+    if evidence.changed_in_forward:
+        names = _shown(evidence.changed_in_forward)
+        found.append(f"{names}: changed by the model in each forward, from the rows of one process")
+    return [*found, *_generators_in("model", evidence.model)]
+
+
+def is_own_dataloader(dataloader: Any) -> bool:
+    """Return whether each process reads the whole dataloader, because Loopwright cannot divide its micro-batches."""
+    if isinstance(dataloader, Loader | list | tuple):
+        return False
+    return type(dataloader) is not DataLoader or isinstance(dataloader.dataset, IterableDataset)
+
+
+def is_sum(ratio: float, num_parts: int) -> bool:
     """Return whether the loss is probably a sum over samples instead of a mean.
 
     Args:
-        ratio: ratio of the gradient of the micro-batches to the gradient of the whole batch; 1 for equal gradients.
-        num_micro_batches: number of micro-batches in each step.
+        ratio: size of the gradient of a batch that was cut into parts, relative to the gradient of the whole batch.
+        num_parts: number of parts of each batch: micro-batches or processes.
     """
-    return abs(ratio * num_micro_batches - 1) < 0.05
+    return abs(ratio * num_parts - 1) < 0.05
 
 
-def _batch_statistics(model: nn.Module) -> str:
+def _rows(num_rows: Sequence[int], part: str) -> str:
+    counts = ", ".join(map(str, num_rows[:_MAX_SHOWN]))
+    return (
+        f"the model returns no num_items, so {part} is weighted by its number of samples, but its first tensor has "
+        f"{counts} … rows; if the loss is a mean over these rows, return num_items with it"
+    )
+
+
+def _batch_statistics(model: nn.Module, part: str, remedy: str) -> str:
     names = [f"{name} ({type(each).__name__})" for name, each in model.named_modules() if isinstance(each, _BatchNorm)]
     return (
-        f"{_shown(names or ['torch.nn.functional.batch_norm'])}: batch statistics, computed from one micro-batch; "
-        "use GroupNorm or LayerNorm, or loop.grad_accum_steps=1"
+        f"{_shown(names or ['torch.nn.functional.batch_norm'])}: batch statistics, computed from {part}; "
+        f"use GroupNorm or LayerNorm, or {remedy}"
     )
 
 

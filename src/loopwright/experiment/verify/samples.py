@@ -43,28 +43,29 @@ def compare_samples(whole: Sequence[Sequence[Leaves]], parts: Sequence[Sequence[
     uncut: set[str] = set()
     num_steps = min(len(whole), len(parts))
     for step in range(1, num_steps + 1):
-        batch, cut = _columns(whole[step - 1][0]), [_columns(each) for each in parts[step - 1]]
+        batch, cut = columns(whole[step - 1][0]), [columns(each) for each in parts[step - 1]]
         joined = {name: _join(batch.get(name), [each.get(name) for each in cut]) for name in cut[0]}
         uncut |= {name for name, value in joined.items() if value is None}
         compared = [{name: value for name, value in each.items() if name not in uncut} for each in (batch, joined)]
         found = first_difference(step, "batch", compared[0], compared[1])
         if found is not None and step > 1 and found.absolute is None:
             dropped = f"from step {step} on the two runs read different samples (drop_last), which are not compared"
-            return Samples(num_steps=step - 1, difference=None, remarks=[dropped, *_of_uncut(uncut)])
+            return Samples(num_steps=step - 1, difference=None, remarks=[dropped, *of_uncut(uncut)])
         if found is not None:
-            return Samples(num_steps=num_steps, difference=found, remarks=_of_uncut(uncut))
-    return Samples(num_steps=num_steps, difference=None, remarks=_of_uncut(uncut))
+            return Samples(num_steps=num_steps, difference=found, remarks=of_uncut(uncut))
+    return Samples(num_steps=num_steps, difference=None, remarks=of_uncut(uncut))
 
 
-def _of_uncut(names: set[str]) -> list[str]:
+def of_uncut(names: set[str]) -> list[str]:
+    """Return a remark on values that are not compared; empty if there are none."""
     if not names:
         return []
     why = "because they are not cut by samples (padded tensors or plain numbers)"
     return [f"{', '.join(sorted(names))}: not compared, {why}"]
 
 
-def _columns(leaves: Leaves) -> dict[str, Any]:
-    """Return the values of a batch by name. A list with one string or number per sample is one value."""
+def columns(leaves: Leaves) -> dict[str, Any]:
+    """Return the values of a batch by name. A list of strings or numbers, one for each sample, is one value."""
     columns: dict[str, Any] = {}
     for name, value in leaves.items():
         stem, _, last = name.rpartition(".")

@@ -15,7 +15,9 @@ from typing import Any
 from torch import nn
 
 from loopwright.data import Splits
+from loopwright.device import Device
 from loopwright.errors import SettingError
+from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
@@ -48,18 +50,23 @@ class Trials:
         job: checked job whose seed has been decided.
         trust: packages that the user trusts.
         num_steps: number of steps to compare.
-        data: data that were built to check the job. The data of each run must be equal to these data.
+        data: data that were built to check the job. The data of each run must be equal.
+        config_dir: directory that ``--config-dir`` names; None for the shipped files alone.
+
+    Attributes:
+        job: the checked job.
     """
 
-    def __init__(self, job: Job, trust: Trust, num_steps: int, data: Splits) -> None:
+    def __init__(self, job: Job, trust: Trust, num_steps: int, data: Splits, *, config_dir: str | None = None) -> None:
         left_out = callbacks_of(job.config, _TIME_LIMIT)
         callbacks = {name: node for name, node in (job.config.get("callbacks") or {}).items() if name not in left_out}
         self.config = {**job.config, "loggers": None, "checkpoint": None, "callbacks": callbacks}
         self.num_steps = num_steps
         self.has_validation = data.val is not None
         self._facts = plain(facts_of(data))
-        self._job = job
+        self.job = job
         self._trust = trust
+        self._config_dir = config_dir
 
     def changed(self, **settings: Any) -> dict[str, Any]:
         """Return a copy of the configuration with some values changed.
@@ -78,6 +85,15 @@ class Trials:
             config[section][name] = value
         return config
 
+    def words_of(self, what: str) -> list[str]:
+        """Return the words of the command ``loopwright verify`` for this job, with its seed and number of processes."""
+        device = self.job.device
+        assert isinstance(device, Device) and self.job.settings.seed is not None, "settle() has decided both"
+        decided = {"device.num_processes": device.num_processes, "seed": self.job.settings.seed}
+        flags = [] if self._config_dir is None else [f"--config-dir={self._config_dir}"]
+        typed = [word for word in self.job.overrides if override_key(word) not in decided]
+        return ["verify", what, *flags, *self._trust.flags, *typed, *(f"{key}={v}" for key, v in decided.items())]
+
     def run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path | None = None) -> Trial:
         """Run a fit with an additional callback, which is called last.
 
@@ -95,7 +111,7 @@ class Trials:
         return self._run({**config, "checkpoint": checkpoint}, callback, run_dir, start)
 
     def _run(self, config: Mapping[str, Any], callback: Callback, run_dir: Path, start: Mapping[str, Any]) -> Trial:
-        job = replace(self._job, config=dict(config), loop=None, device=None)
+        job = replace(self.job, config=dict(config), loop=None, device=None)
         settings = job.settings
         start = start or {
             "init_from": settings.init_from,
