@@ -35,6 +35,14 @@ class Measures:
         """Seconds spent waiting for the training dataloader, included in `train_seconds`; 0 without `time_data`."""
         return self._parts.clock.data_seconds
 
+    @property
+    def is_compile_pending(self) -> bool:
+        """Whether the next training step compiles the model. The trainer logs its time as ``train/compile_seconds``.
+
+        Leave this step out of a rate.
+        """
+        return self._parts.strategy.is_compile_pending
+
     def time_data(self) -> None:
         """Measure `data_seconds` in this fit. Call this method in ``on_fit_start``.
 
