@@ -100,7 +100,7 @@ class MetricLog:
             self._collected.pop()
 
     def share(self, collected: dict[str, float]) -> None:
-        """Replace collected metrics, and the best value, by those of process 0.
+        """Replace collected metrics and the best values by the values of process 0.
 
         A callback may log other values in each process. Schedulers and callbacks of all processes must see the same.
 
