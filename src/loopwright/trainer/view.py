@@ -192,6 +192,11 @@ class TrainerView:
         return self._parts.strategy.ranks.world_size
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether each process stores only a part of each weight."""
+        return self._parts.strategy.is_sharded
+
+    @property
     def is_first_iteration(self) -> bool:
         """Whether the current batch is the first batch of its train loop, or of its validation."""
         return self._parts.state.batch_idx == 0
