@@ -72,6 +72,7 @@ GROUPS = {
         "data_stall",
         "utilisation",
         "gradient_norms",
+        "noise_scale",
         "profile",
         "summary",
     },

@@ -104,6 +104,10 @@ class Callback:
 
         If the micro-batch was the last micro-batch of its step, ``trainer.global_step`` already includes this step. At
         a log step, the loggers have then already received the training metrics.
+
+        If several processes train together, this hook is called in every process after each micro-batch. While
+        ``trainer.is_padding`` is True, the micro-batch does not count in this process. ``batch`` is then None, and
+        ``outputs`` is empty, if the dataloader of this process has not yielded a batch yet.
         """
 
     def on_train_step_start(self, trainer: Trainer, model: nn.Module, batch: Any) -> None:
@@ -286,6 +290,19 @@ def implements(callback: Callback, hook: str) -> bool:
 def is_shipped(callback: Callback) -> bool:
     """Return whether the class of ``callback`` is defined in the package ``loopwright``."""
     return type(callback).__module__.partition(".")[0] == "loopwright"
+
+
+@runtime_checkable
+class HasStatePerProcess(Protocol):
+    """A callback whose state differs between processes that train together.
+
+    A checkpoint contains the ``state_dict`` of every process, and a resume loads the own state in each process. The
+    state of other callbacks is the state of process 0.
+    """
+
+    def forget_state(self) -> None:
+        """Reset the state. Called in a resume with more processes, in a process that has no state in the checkpoint."""
+        ...
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import tiny
 from loopwright import Callback, Checkpointing, TrainingLoop
-from loopwright.callbacks import DataStall, GradientNorms, Memory, Profile, Summary, Throughput, Utilisation
+from loopwright.callbacks import DataStall, GradientNorms, Memory, NoiseScale, Profile, Summary, Throughput, Utilisation
 
 MEASURING: dict[str, Callable[[], Callback]] = {
     "throughput": Throughput,
@@ -22,6 +22,7 @@ MEASURING: dict[str, Callable[[], Callback]] = {
     "data_stall": DataStall,
     "utilisation": lambda: Utilisation(peak_flops=1e12),
     "gradient_norms": GradientNorms,
+    "noise_scale": lambda: NoiseScale(every_n_steps=4),
     "profile": lambda: Profile(2, 2),
     "summary": Summary,
 }
@@ -68,7 +69,9 @@ def test_no_bit_of_a_run_changes(name: str, reads: bool, tmp_path: Path) -> None
     plain, expected = run([], tmp_path / "plain", reads)
     measured, logged = run([MEASURING[name]()], tmp_path / "measured", reads)
     assert measured == plain
-    assert {key: value for key, value in logged.metrics.items() if "gradient_norm" not in key} == expected.metrics
+    assert {
+        key: value for key, value in logged.metrics.items() if "gradient_norm" not in key and "noise" not in key
+    } == expected.metrics
 
 
 @pytest.mark.parametrize("name", MEASURING)
@@ -79,7 +82,8 @@ def test_nothing_is_read_back_between_log_steps(name: str, tmp_path: Path) -> No
         counts[ours.global_step] = mode.count
 
     callbacks = [MEASURING[name](), tiny.Recorder(note)]
-    ours = tiny.trainer(TrainingLoop(num_steps=8), callbacks=callbacks, log_every_n_steps=4, run_dir=tmp_path)
+    loop = TrainingLoop(num_steps=8, grad_accum_steps=2)
+    ours = tiny.trainer(loop, callbacks=callbacks, log_every_n_steps=4, run_dir=tmp_path)
     with tiny.ReadBacks() as mode, ours:
         ours.fit(tiny.batches(24))
     assert counts[1] == counts[3] == 0 and counts[7] == counts[4]
@@ -88,7 +92,8 @@ def test_nothing_is_read_back_between_log_steps(name: str, tmp_path: Path) -> No
 def test_a_second_fit_measures_only_its_own_steps(tmp_path: Path) -> None:
     logged = tiny.Logged()
     callbacks = [make() for name, make in MEASURING.items() if name != "profile"]
-    ours = tiny.trainer(TrainingLoop(num_steps=3), callbacks=callbacks, loggers=[logged], run_dir=tmp_path)
+    loop = TrainingLoop(num_steps=3, grad_accum_steps=2)
+    ours = tiny.trainer(loop, callbacks=callbacks, loggers=[logged], run_dir=tmp_path)
     with ours:
         for _ in range(2):
             ours.fit(tiny.batches(4))

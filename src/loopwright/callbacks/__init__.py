@@ -9,6 +9,7 @@ from loopwright.callbacks.gradient_norms import GradientNorms
 from loopwright.callbacks.learning_rate import LearningRateMonitor
 from loopwright.callbacks.memory import Memory
 from loopwright.callbacks.metrics import Metrics
+from loopwright.callbacks.noise_scale import NoiseScale
 from loopwright.callbacks.overfit import OverfitOneBatch
 from loopwright.callbacks.profile import Profile
 from loopwright.callbacks.sample_text import SampleText
@@ -28,6 +29,7 @@ __all__ = [
     "LearningRateMonitor",
     "Memory",
     "Metrics",
+    "NoiseScale",
     "OverfitOneBatch",
     "Profile",
     "SampleText",

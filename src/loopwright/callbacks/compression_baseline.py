@@ -34,7 +34,7 @@ class CompressionBaseline(Callback):
       the training text. A trained model has also read the training text, so compare the model with this value.
 
     The text is compressed once in a fit. The sizes are logged after each validation, like ``val/bits_per_byte``. xz
-    takes about one second per megabyte.
+    takes about one second per megabyte. If several processes train together, process 0 compresses the text.
 
     Raises:
         SettingError: when a fit or a validation starts, if the data set of its dataloader has no attribute ``text`` of
@@ -58,7 +58,8 @@ class CompressionBaseline(Callback):
         """Compress the text of this validation set, unless the text was already compressed in this fit."""
         name = trainer.validation_name
         if name not in self._results:
-            self._results[name] = compressed_bits_per_byte(_text_of(val_dataloader), self._train_text)
+            text = _text_of(val_dataloader)
+            self._results[name] = {} if trainer.rank else compressed_bits_per_byte(text, self._train_text)
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Log the compressed sizes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ class Metrics(Callback):
     This callback copies each metric for training and for each validation set. A validation metric is computed over the
     whole validation set, not averaged over batches. A training metric is computed at log steps, over the micro-batches
     since the previous log step. Checkpoints contain the accumulated values of the training metrics. If a metric
-    computes a mapping, the entries of the mapping are logged as ``<name>_<key>``.
+    computes a mapping, the entries of the mapping are logged as ``<name>_<key>``. If several processes train together,
+    torchmetrics computes each metric from the rows of all processes.
 
     A metric that checks its inputs may wait for the device at every batch. To avoid the wait, create the metric with
     ``validate_args=False``.
@@ -67,6 +69,10 @@ class Metrics(Callback):
         """Restore the accumulated values of the training metrics."""
         self._training.load_state_dict(state_dict)
 
+    def forget_state(self) -> None:
+        """Reset the training metrics. This method makes the callback a `HasStatePerProcess`."""
+        self._training.reset()
+
     def on_train_start(
         self, trainer: Trainer, model: nn.Module, train_dataloader: Any, loop: LoopCallback, loop_idx: int
     ) -> None:
@@ -83,7 +89,7 @@ class Metrics(Callback):
         self._step = step
         if is_same or (step % trainer.log_every_n_steps and (trainer.plan is None or step != trainer.plan.stop_step)):
             return
-        trainer.log_metrics(**self._training.compute("train"))
+        trainer.log_metrics(**self._training.compute("train", trainer.device))
         self._training.reset()
 
     def on_validate_start(self, trainer: Trainer, model: nn.Module, val_dataloader: Any, loop: LoopCallback) -> None:
@@ -99,7 +105,7 @@ class Metrics(Callback):
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Log and reset the metrics of this validation set."""
         meters = self._of(trainer)
-        trainer.log_metrics(**meters.compute(str(trainer.validation_name)))
+        trainer.log_metrics(**meters.compute(str(trainer.validation_name), trainer.device))
         meters.reset()
 
     def _of(self, trainer: Trainer) -> _Meters:
@@ -127,19 +133,27 @@ class _Meters:
             metric.persistent(True)
             metric.reset()
 
-    def update(self, values: Sequence[Any]) -> None:
-        device = next((value.device for value in values if isinstance(value, Tensor)), self._device)
-        if device != self._device:
+    def _move(self, device: torch.device | None) -> None:
+        if device is not None and device != self._device:
             self._device = device
             for metric in self._metrics.values():
                 metric.to(device)
+
+    def update(self, values: Sequence[Any]) -> None:
+        device = next((value.device for value in values if isinstance(value, Tensor)), self._device)
+        self._move(device)
         for metric in self._metrics.values():
             metric.update(*values)
 
-    def compute(self, prefix: str) -> dict[str, Any]:
+    def compute(self, prefix: str, device: torch.device) -> dict[str, Any]:
+        if self._device is None:  # no update: torchmetrics gathers the values of all processes on one kind of device
+            self._move(device)
         values: dict[str, Any] = {}
         for name, metric in self._metrics.items():
-            value = metric.compute()
+            with warnings.catch_warnings():
+                # A process without rows has made no update.
+                warnings.filterwarnings("ignore", message="The ``compute`` method of metric .* was called before")
+                value = metric.compute()
             parts = {f"_{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {"": value}
             for suffix, part in parts.items():
                 if isinstance(part, Tensor) and part.numel() == 1:

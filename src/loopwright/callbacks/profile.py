@@ -29,7 +29,8 @@ class Profile(Callback):
 
     The folder ``profile/`` in the run directory receives two files. ``steps_N_to_M.json`` is a Chrome trace, which
     https://ui.perfetto.dev opens. ``steps_N_to_M.txt`` is a table of the operations that take the most time.
-    Validations and saves between these steps are also recorded. Processes of dataloader workers are not recorded.
+    Validations and saves between these steps are also recorded. Processes of dataloader workers are not recorded. If
+    several processes train together, only process 0 is recorded.
 
     Profiling does not change the trained weights, but a recorded step is slower. A trace has about 1 MB for each 1,000
     operations, so record only a few steps.
@@ -67,7 +68,9 @@ class Profile(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, model: nn.Module, batch: Any, batch_idx: int) -> None:
         """Start the profiler at the first micro-batch of the step ``first_step``."""
-        if not self._is_done and self._profiler is None and trainer.global_step + 1 == self._first_step:
+        if self._is_done or self._profiler is not None or trainer.global_step + 1 != self._first_step:
+            return
+        if not trainer.rank:
             own = _ACTIVITIES.get(trainer.device.type)
             self._profiler = profile(activities=[ProfilerActivity.CPU, *([] if own is None else [own])])
             self._profiler.start()
@@ -83,7 +86,7 @@ class Profile(Callback):
         """Write the files if the fit ends before the last step to record. Log a warning if no step was recorded."""
         if self._profiler is not None:
             self._write(trainer)
-        elif not self._is_done:
+        elif not self._is_done and not trainer.rank:
             trainer.logger.warning(
                 "Profile: no step was recorded, because this fit did not train step %d (first_step). It ended at step "
                 "%d; set first_step.",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from loopwright.trainer import Trainer
 
 
+_LOSS, _GRADIENT, _EMPTY = "The loss", "The gradient", "num_items=0"
+
+
 class StopOnNonFinite(Callback):
     """Ends a run before an update with a NaN or infinite loss or gradient, and refuses to save non-finite weights.
 
@@ -31,6 +34,10 @@ class StopOnNonFinite(Callback):
 
     With ``precision=fp16``, only losses are checked, because torch's gradient scaler skips an update with infinite
     gradients and lowers the scale of the loss.
+
+    If several processes train together, they exchange the results of a check. A loss that is not finite in one process
+    therefore ends the run, or skips the update, in every process at the same step. Micro-batches that do not count in
+    a process (`Trainer.is_padding`) are not checked.
 
     Before a save, parameters and buffers are checked. A parameter or buffer that was not finite at the start of the
     fit, such as a mask with infinite entries, is not checked.
@@ -60,6 +67,7 @@ class StopOnNonFinite(Callback):
         self._every_step, self._skip = every_step, skip
         self._num_skipped_in_a_row = 0
         self._is_first = False
+        self._is_shared = False  # whether several processes train together
         self._losses: list[Tensor] = []
         self._num_items: list[Tensor] = []  # may be on an accelerator, so the values are read only for an error message
         self._last_checkpoint: Path | None = None
@@ -94,6 +102,7 @@ class StopOnNonFinite(Callback):
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: Any) -> None:
         """Record which buffers are finite, and which parameters are not."""
+        self._is_shared = trainer.world_size > 1
         buffers, parameters = dict(trainer.model.named_buffers()), dict(trainer.model.named_parameters())
         flags = _are_finite({name: each for name, each in (buffers | parameters).items() if not is_lazy(each)})
         self._finite_at_start = {name: each.shape for name, each in buffers.items() if flags.get(name)}
@@ -111,6 +120,8 @@ class StopOnNonFinite(Callback):
 
     def on_before_backward(self, trainer: Trainer, model: nn.Module, outputs: dict[str, Any]) -> None:
         """If the step will be checked, store the loss of the micro-batch. The loss stays on its device."""
+        if self._is_shared and trainer.is_padding:
+            return
         if self._every_step or self._is_first or trainer.is_log_step:
             self._losses.append(outputs["loss"].detach())
             if isinstance(outputs.get("num_items"), Tensor):
@@ -123,24 +134,28 @@ class StopOnNonFinite(Callback):
             NonFiniteError: if a loss or gradient is not finite and ``skip`` consecutive updates were already skipped.
                 The message names the step, the learning rate and the last checkpoint.
         """
-        if not self._losses:
+        is_checked = bool(self._losses)
+        if self._is_shared:  # a process may have no loss in a step that the others check
+            is_checked = self._every_step or self._is_first or trainer.is_log_step
+        if not is_checked:
             return
-        losses, counts = torch.stack(self._losses), self._num_items
+        losses, counts = self._losses, self._num_items
         self._losses, self._num_items = [], []
         self._is_first = False
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         checked = [] if trainer.precision.dtype == "fp16" else parameters
-        gradients = _largest([parameter.grad for parameter in checked if parameter.grad is not None])
-        is_loss_finite, is_gradient_finite = torch.stack(
-            [losses.isfinite().all(), gradients.isfinite().to(losses.device)]
-        ).tolist()  # one transfer from the device for both results
-        if is_loss_finite and is_gradient_finite:
+        found = _non_finite(losses, [parameter.grad for parameter in checked if parameter.grad is not None])
+        is_empty = bool(found) and any(not count.item() for count in counts)
+        if self._is_shared:
+            own = {f"{name} of process {trainer.rank}" if name == _LOSS else name: each for name, each in found.items()}
+            found = trainer.sum_over_processes({**own, **({_EMPTY: 1.0} if is_empty else {})})
+            is_empty = bool(found.pop(_EMPTY, 0.0))
+        if not found:
             self._num_skipped_in_a_row = 0
             return
         if self._num_skipped_in_a_row >= self._skip:
-            bad = next((loss for loss in losses.tolist() if not math.isfinite(loss)), None)
-            what = "The gradient is not finite" if bad is None else f"The loss is {bad}"
-            is_empty = any(not count.item() for count in counts)
+            name, value = next(iter(found.items()))
+            what = f"{name} is not finite" if name == _GRADIENT else f"{name} is {value}"
             raise NonFiniteError(f"{what} {self._where(trainer, optimizer)} {self._remedy(trainer, is_empty)}")
         self._num_skipped_in_a_row += 1
         trainer.skip_update()
@@ -211,6 +226,21 @@ def _are_finite(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
         name: math.isfinite(norm)
         for name, norm in zip(tensors, torch.stack(norms).tolist() if norms else [], strict=True)
     }
+
+
+def _non_finite(losses: list[Tensor], gradients: list[Tensor]) -> dict[str, float]:
+    """Return the first loss that is not finite as ``The loss``, and NaN as ``The gradient`` if it is not finite."""
+    largest = _largest(gradients)
+    together = torch.stack(losses) if losses else torch.zeros(1, device=largest.device)
+    is_loss_finite, is_gradient_finite = torch.stack(
+        [together.isfinite().all(), largest.isfinite().to(together.device)]
+    ).tolist()  # one transfer from the device for both results
+    found: dict[str, float] = {}
+    if not is_loss_finite:
+        found[_LOSS] = next(loss for loss in together.tolist() if not math.isfinite(loss))
+    if not is_gradient_finite:
+        found[_GRADIENT] = math.nan
+    return found
 
 
 def _largest(tensors: list[Tensor]) -> Tensor:

@@ -40,5 +40,5 @@ class Summary(Callback):
         table = parameter_table(rows, self._max_rows)
         for logger in trainer.loggers:
             logger.log_text({"parameters": table}, trainer.global_step)
-        if trainer.run_dir is not None:
+        if trainer.run_dir is not None and not trainer.rank:
             replace_file(trainer.run_dir / MODEL_FILE, f"{trainer.model_lines}\n\n{table}\n".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 class Throughput(Callback):
     """Logs ``train/samples_per_second`` and ``train/items_per_second`` at log steps.
 
-    The rates are means since the previous log step, without the time of validations and saves. The number of items is
-    the model output ``num_items``, such as the number of unmasked tokens. If the model has no output ``num_items``,
-    only samples are logged. If the number of samples in a micro-batch is unknown, only items are logged. The trainer
-    logs the steps per second even without this callback.
+    The rates are means since the previous log step, without the time of validations and saves, and without a step that
+    compiles the model. The number of items is the model output ``num_items``, such as the number of unmasked tokens. If
+    the model has no output ``num_items``, only samples are logged. If the number of samples in a micro-batch is
+    unknown, only items are logged. If several processes train together, the samples and items of all processes are
+    counted. The trainer logs the steps per second even without this callback.
     """
 
     def __init__(self) -> None:
         self._seconds = 0.0
+        self._is_shared = self._is_compiling = False
         self._clear()
 
     def _clear(self) -> None:
@@ -38,6 +41,8 @@ class Throughput(Callback):
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Reset the counts."""
         self._seconds = 0.0
+        self._is_shared = trainer.world_size > 1
+        self._is_compiling = trainer.measures.is_compile_pending
         self._clear()
 
     def on_train_batch_end(
@@ -45,17 +50,22 @@ class Throughput(Callback):
     ) -> None:
         """Count a micro-batch. At the end of a log step, log the rates."""
         measures, items = trainer.measures, outputs.get("num_items")
-        if self._num_samples is not None:
+        is_counted = not (self._is_shared and trainer.is_padding)
+        if is_counted and self._num_samples is not None:
             num_samples = measures.num_samples(batch)
             self._num_samples = None if num_samples is None else self._num_samples + num_samples
-        if items is not None:
+        if is_counted and items is not None:
             self._has_items = True
             if isinstance(items, Tensor):
                 before = self._num_items_on_device
                 self._num_items_on_device = _exact(items) if before is None else before + _exact(items)
             else:
                 self._num_items += items
-        if trainer.is_log_step and trainer.should_run_optimizer_step:
+        if self._is_compiling:
+            if trainer.should_run_optimizer_step:
+                self._seconds, self._is_compiling = measures.train_seconds, False
+                self._clear()
+        elif trainer.is_log_step and trainer.should_run_optimizer_step:
             self._log(trainer)
 
     def _log(self, trainer: Trainer) -> None:
@@ -63,11 +73,24 @@ class Throughput(Callback):
         num_items = self._num_items + (0 if on_device is None else on_device.item())
         now = trainer.measures.train_seconds
         seconds, self._seconds = now - self._seconds, now
-        counts = {"samples": self._num_samples, "items": num_items if self._has_items else None}
+        counts: dict[str, float | None] = {
+            "samples": self._num_samples,
+            "items": num_items if self._has_items else None,
+        }
         self._clear()
+        if self._is_shared:
+            counts = _summed(trainer, counts)
         if seconds:
             rates = {f"train/{name}_per_second": count / seconds for name, count in counts.items() if count is not None}
             trainer.measures.log(**rates)
+
+
+def _summed(trainer: Trainer, counts: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return the counts of all processes. The number of samples is unknown if one process does not know its number."""
+    is_unknown = counts["samples"] is None
+    known = {name: count for name, count in counts.items() if count is not None}
+    sums = trainer.sum_over_processes({**known, "is_unknown": float(is_unknown)})
+    return {"samples": None if sums["is_unknown"] else sums["samples"], "items": sums.get("items")}
 
 
 def _exact(num_items: Tensor) -> Tensor:

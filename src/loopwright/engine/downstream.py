@@ -47,7 +47,8 @@ def run_downstream(parts: Parts, name: str, hook: Hook, loop_idx: int | None, *,
     state = parts.state
     outer, state.downstream_name = state.downstream_name, name
     try:
-        with parts.streams.branch("downstream", state.global_step, name):
+        with parts.streams.branch("downstream", state.global_step, name), parts.log.collecting() as metrics:
             hook(parts.trainer, loop_idx, is_last)
+        parts.log.share(metrics)
     finally:
         state.downstream_name = outer

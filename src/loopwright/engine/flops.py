@@ -59,7 +59,7 @@ def count_flops(parts: Parts, batch: Any) -> int:
         except Exception:  # noqa: BLE001  (a model that reads values may raise any error on fake tensors)
             pass
         with restored(parts.model):
-            return _count(parts, parts.strategy.call, batch, parts.model.parameters())
+            return _count(parts, parts.strategy.evaluate, batch, parts.model.parameters())
 
 
 def _count_on_fakes(parts: Parts, batch: Any) -> int:

@@ -100,15 +100,20 @@ class MetricLog:
             self._collected.pop()
 
     def share(self, collected: dict[str, float]) -> None:
-        """Replace collected metrics by the metrics of process 0. A callback may log other values in each process.
+        """Replace collected metrics and the best values by the values of process 0.
+
+        A callback may log other values in each process. Schedulers and callbacks of all processes must see the same.
 
         Args:
             collected: metrics that `collecting` has yielded.
         """
         if self._ranks is not None and self._ranks.world_size > 1:
-            own = None if self._ranks.rank else json.dumps(collected).encode()
-            collected |= json.loads(self._ranks.share_bytes(own))
-            self.latest |= collected
+            marks = [None if mark is None else asdict(mark) for mark in (self._last, self.best, self.best_saved)]
+            own = None if self._ranks.rank else json.dumps([collected, marks]).encode()
+            shared, shared_marks = json.loads(self._ranks.share_bytes(own))
+            for each in (self.latest, collected, *self._collected):
+                each |= shared
+            self._last, self.best, self.best_saved = map(read_best, shared_marks)
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
         """Pass times and other measurements to every logger that implements ``log_timing``."""

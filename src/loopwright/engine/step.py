@@ -140,7 +140,10 @@ class Step:
         else:
             has_count = "num_items" in outputs and outputs["num_items"] is not None
             weight = given_items(outputs) if has_count else None
-        is_empty = not is_padding and weight is not None and not isinstance(weight, Tensor) and weight == 0
+        is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
+        if is_padding:  # a loss of 0 items may be NaN, and NaN times the weight 0 is NaN
+            items = outputs.get("num_items")
+            is_empty = items is not None and not isinstance(own := given_items(outputs), Tensor) and own == 0
         if window is not None and weight is not None:
             window.num_items = window.num_items + weight
             if self._agreement is not None:
@@ -196,19 +199,25 @@ class Step:
         if self._state.is_padding:
             batch = batch.batch
         if batch is None:
-            self._state.is_last_micro_batch = is_last
+            self._state.batch_idx, self._state.is_last_micro_batch = batch_idx, is_last
             self._take_part(window, is_last, log)
+            self._end_without_batch(batch_idx)
         else:
             self._micro_batch(batch, batch_idx, window, is_last, log)
 
     def _take_part(self, window: _Window | None, is_last: bool, log: Log | None) -> None:
-        """Carry out a micro-batch in which this process has nothing to compute. Its hooks are not called."""
+        """Carry out a micro-batch in which this process has nothing to compute, and do not call its hooks."""
         assert window is not None and self._agreement is not None, "one process has all rows"
         self._agree(self._agreement, 0, window, is_last)
         self._strategy.take_part(None)
         if is_last:
             self.update(self._agreement.end())
             self._complete(log)
+
+    def _end_without_batch(self, batch_idx: int) -> None:
+        """Call the hook at the end of a micro-batch, in which callbacks log and communicate, without a batch."""
+        for hook in self._batch_end:
+            hook(self._trainer, self._model, {}, None, batch_idx)
 
     def _split_micro_batch(
         self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None
@@ -250,7 +259,9 @@ class Step:
                 self._mean.add(outputs, batch, self._feed.index, weight)
         if is_last:
             self._complete(log)
-        if batch is not None:
+        if batch is None:
+            self._end_without_batch(batch_idx)
+        else:
             for hook in self._batch_end:
                 hook(trainer, model, outputs, batch, batch_idx)
 

@@ -114,12 +114,12 @@ def _own_predict(loop: ValidationLoop, model: nn.Module) -> Callable[..., Any] |
 @contextmanager
 def _current(state: RunState, name: str, num_batches: int) -> Iterator[None]:
     """Write the current validation to ``state`` during the context, and then restore the values of the outer one."""
-    outer = state.validation_name, state.batch_idx, state.num_val_batches
-    state.validation_name, state.batch_idx, state.num_val_batches = name, None, num_batches
+    outer = state.validation_name, state.batch_idx, state.num_val_batches, state.is_padding
+    state.validation_name, state.batch_idx, state.num_val_batches, state.is_padding = name, None, num_batches, False
     try:
         yield
     finally:
-        state.validation_name, state.batch_idx, state.num_val_batches = outer
+        state.validation_name, state.batch_idx, state.num_val_batches, state.is_padding = outer
 
 
 def _run_batches(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batches: int) -> dict[str, float]:

@@ -55,6 +55,11 @@ class Scaling:
         """Whether the scale of the first step is not chosen yet."""
         return self._is_first_scale_open
 
+    @property
+    def value(self) -> float:
+        """The current scale. Waits for the device."""
+        return float(self._scaler.get_scale())
+
     def choose_first_scale(self, num_items: float) -> None:
         """Choose the scale of the first step.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from loopwright.engine.feed import Feed
 from loopwright.engine.flops import count_flops
+from loopwright.engine.own_gradient import own_gradient_square, square_of
 from loopwright.engine.parts import Parts
-from loopwright.engine.weighting import Weigher
+from loopwright.engine.weighting import Weigher, given_items
 
 
 class Measures:
@@ -35,6 +39,14 @@ class Measures:
         """Seconds spent waiting for the training dataloader, included in `train_seconds`; 0 without `time_data`."""
         return self._parts.clock.data_seconds
 
+    @property
+    def is_compile_pending(self) -> bool:
+        """Whether the next training step compiles the model. The trainer logs its time as ``train/compile_seconds``.
+
+        Leave this step out of a rate.
+        """
+        return self._parts.strategy.is_compile_pending
+
     def time_data(self) -> None:
         """Measure `data_seconds` in this fit. Call this method in ``on_fit_start``.
 
@@ -52,6 +64,31 @@ class Measures:
         if self._feed is None:
             return None
         return Weigher(self._feed.source, self._parts.log.warned).num_samples(batch, self._feed.index)
+
+    def num_items(self, outputs: Mapping[str, Any], batch: Any) -> float | None:
+        """Return the number of items in ``batch``, the current training micro-batch; None: unknown.
+
+        The number is the output ``num_items`` of the model, or the number of samples. A tensor on an accelerator is
+        read, which waits for the device.
+        """
+        if outputs.get("num_items") is not None:
+            return float(given_items(outputs))
+        return self.num_samples(batch)
+
+    def gradient_square(self, parameters: Sequence[Tensor]) -> float:
+        """Return the squared L2 norm of the gradients of the step. Call it in ``on_before_optimizer_step``.
+
+        The call waits for the device.
+        """
+        return square_of(each.grad for each in parameters if each.grad is not None)
+
+    def own_gradient_square(self, batch: Any, num_items: float, parameters: Sequence[Tensor]) -> tuple[float, float]:
+        """Compute the gradient of one micro-batch in this process, and return its squared L2 norm and its items.
+
+        The call does not change the run, and its time is not included in `train_seconds`; see
+        `loopwright.engine.own_gradient`. It waits for the device.
+        """
+        return own_gradient_square(self._parts, batch, num_items, parameters)
 
     def count_flops(self, batch: Any) -> int:
         """Return the number of floating-point operations of one forward and backward on a micro-batch.

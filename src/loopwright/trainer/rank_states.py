@@ -1,8 +1,9 @@
 """Functions that save and restore the states that differ between processes that train together.
 
 These are the random streams, the sums of the training metrics since the last log step, the number of parts in which a
-micro-batch is computed, and the state of a dataloader that reads other data in each process. The states of process 0
-are where a run in one process has them. The states of the other processes are in the entry ``ranks`` of a checkpoint.
+micro-batch is computed, the state of a dataloader that reads other data in each process, and the states of callbacks
+that are a `HasStatePerProcess`. The states of process 0 are where a run in one process has them. The states of the
+other processes are in the entry ``ranks`` of a checkpoint.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 from loopwright.checkpoint import from_bytes, to_bytes
 from loopwright.engine.parts import Parts
+from loopwright.engine.state import stateful_callbacks
 from loopwright.engine.state_check import COUNT, NUM_PARTS, check_form
 from loopwright.engine.train_mean import add_sums
 from loopwright.errors import CheckpointError
+from loopwright.hooks import Callback, HasStatePerProcess
 from loopwright.seeding import derive
 
 _log = logging.getLogger("loopwright")
@@ -34,6 +37,7 @@ def gather_rank_states(parts: Parts) -> dict[str, Any]:
         "train_sums": parts.log.train_sums.state_dict(),
         "data": None if parts.data is None else parts.data.state_dict(),
         "num_parts": parts.state.num_parts,
+        "callbacks": {name: callback.state_dict() for name, callback in _own_callbacks(parts).items()},
     }
     gathered = ranks.gather_bytes(to_bytes(own))
     return {"ranks": {"others": [from_bytes(each) for each in gathered[1:]]}}
@@ -57,6 +61,7 @@ def check_rank_states(parts: Parts, saved: Mapping[str, Any]) -> None:
         "train_sums": dict,
         "data": None,
         "num_parts": NUM_PARTS,
+        "callbacks": dict,
     }
     for index, other in enumerate(others):
         try:
@@ -93,7 +98,13 @@ def restore_rank_state(parts: Parts, saved: Mapping[str, Any], step: int) -> Non
                 parts.state.num_parts = own["num_parts"]
             if own["data"] is not None and parts.data is not None:
                 parts.data.load_state_dict(own["data"])
+            for name, callback in _own_callbacks(parts).items():
+                if name in own["callbacks"]:
+                    callback.load_state_dict(own["callbacks"][name])
         else:
+            for callback in _own_callbacks(parts).values():
+                assert isinstance(callback, HasStatePerProcess)
+                callback.forget_state()
             parts.streams.reseed(derive(parts.streams.seed, "rank", ranks.rank, step))
     else:
         gone = [each["train_sums"] for each in others[ranks.world_size - 1 :]]
@@ -109,6 +120,12 @@ def restore_rank_state(parts: Parts, saved: Mapping[str, Any], step: int) -> Non
             ranks.world_size,
             "" if ranks.world_size > 1 else "s",
         )
+
+
+def _own_callbacks(parts: Parts) -> dict[str, Callback]:
+    """Return the callbacks whose state differs between processes, by name."""
+    stateful = stateful_callbacks(parts.callbacks)
+    return {name: callback for name, callback in stateful.items() if isinstance(callback, HasStatePerProcess)}
 
 
 def _other_dataloaders(saved: int, now: int) -> CheckpointError:

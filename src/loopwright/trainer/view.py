@@ -22,6 +22,7 @@ from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.measures import Measures
 from loopwright.trainer.model_lines import model_lines
+from loopwright.trainer.processes import gather_values
 
 _Kind = TypeVar("_Kind", bound=Callback)
 
@@ -173,7 +174,11 @@ class TrainerView:
 
     @property
     def is_padding(self) -> bool:
-        """Whether the current micro-batch has no row for this process, which computes another row with weight 0."""
+        """Whether the current micro-batch has no row for this process, which computes another row with weight 0.
+
+        A process that has not read any batch yet computes nothing. Its hook `on_train_batch_end` then gets the batch
+        None and no outputs.
+        """
         return self._parts.state.is_padding
 
     @property
@@ -185,6 +190,11 @@ class TrainerView:
     def world_size(self) -> int:
         """Number of processes that train together."""
         return self._parts.strategy.ranks.world_size
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process stores only a part of each weight."""
+        return self._parts.strategy.is_sharded
 
     @property
     def is_first_iteration(self) -> bool:
@@ -209,6 +219,36 @@ class TrainerView:
     def should_run_optimizer_step(self) -> bool:
         """Whether the current micro-batch is the last of its step. The update follows the last micro-batch."""
         return self._parts.state.is_last_micro_batch
+
+    def sum_over_processes(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the sum of each value over the processes that train together. Waits for the other processes.
+
+        Every process must call this method the same number of times, in the same order, and gets the same result. A
+        process that lacks a name adds 0. NaN and infinite values are allowed. With one process, the result contains
+        the same values.
+
+        Raises:
+            PeerError: if another process has ended.
+        """
+        sums: dict[str, float] = {}
+        for each in gather_values(self._parts.strategy.ranks, values):
+            for name, value in each.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return sums
+
+    def max_over_processes(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the largest of each value over the processes that train together. Call it like `sum_over_processes`.
+
+        A process that lacks a name is left out.
+
+        Raises:
+            PeerError: if another process has ended.
+        """
+        largest: dict[str, float] = {}
+        for each in gather_values(self._parts.strategy.ranks, values):
+            for name, value in each.items():
+                largest[name] = max(largest.get(name, value), value)
+        return largest
 
     def get_callbacks(self, kind: type[_Kind]) -> tuple[_Kind, ...]:
         """Return the callbacks and loggers of the class ``kind`` or its subclasses, in order."""

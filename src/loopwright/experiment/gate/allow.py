@@ -24,7 +24,7 @@ _LOOPWRIGHT = """
     callbacks.EarlyStopping callbacks.ExponentialMovingAverage
     callbacks.LearningRateMonitor callbacks.Metrics callbacks.SampleText callbacks.CompressionBaseline
     callbacks.Throughput callbacks.Memory callbacks.DataStall callbacks.Utilisation
-    callbacks.GradientNorms callbacks.Profile callbacks.Summary
+    callbacks.GradientNorms callbacks.NoiseScale callbacks.Profile callbacks.Summary
     downstream.EleutherEvalHarness downstream.ByteTokenizer downstream.TokenizerFile
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
 """
