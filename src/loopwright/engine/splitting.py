@@ -37,7 +37,7 @@ class Splitting:
     """Runs the forward and the backward of a micro-batch, in as many parts as fit into memory.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         weigher: object that counts the items of a micro-batch.
     """
 

@@ -47,7 +47,7 @@ class Step:
     """Trains one step in each call of `run`. Each fit builds one `Step`, which looks up the hooks and settings once.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         optimizer: optimizer of the run.
         feed: object that reads the training micro-batches.
     """

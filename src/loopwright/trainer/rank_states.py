@@ -75,7 +75,7 @@ def restore_rank_state(parts: Parts, saved: Mapping[str, Any], step: int) -> Non
     the seed and the step, and process 0 gets the sums of the processes that no longer exist.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         saved: state of the checkpoint.
         step: step of the checkpoint.
     """

@@ -21,7 +21,7 @@ class RankedSaver:
     If a method raises an error in process 0, it raises the same error in every process.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         saver: object that saves in process 0; None in the other processes.
     """
 
